@@ -1,0 +1,3 @@
+"""Safepoint carries a Django + PostgreSQL application through a launch, and brings it back."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Snapshots: taken, fingerprinted, proven, kept, found again."""

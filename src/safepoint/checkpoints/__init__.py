@@ -1,0 +1,1 @@
+"""Monitored checks: a baseline, a value now, a limit, a verdict."""

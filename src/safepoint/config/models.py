@@ -1,0 +1,301 @@
+"""The plan file's contents as frozen, validated models. Each field says what it means and in which unit.
+
+The models hold no secret: passwords are named by the environment variable that has them.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+
+from safepoint.config.durations import Moment, parse_duration
+
+Argv = tuple[str, ...]
+
+
+def _duration(value: Any) -> Any:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _moment(value: Any) -> Any:
+    return Moment.parse(value) if isinstance(value, str) else value
+
+
+def _zone(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"{value!r} is no time zone of the IANA database, such as 'Europe/Berlin'") from error
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(lambda d: f"{d.total_seconds():g}s", return_type=str),
+]
+TimetableMoment = Annotated[Moment, BeforeValidator(_moment), PlainSerializer(str, return_type=str)]
+Zone = Annotated[ZoneInfo, BeforeValidator(_zone), PlainSerializer(lambda z: z.key, return_type=str)]
+
+
+class Section(BaseModel):
+    """The base of all tables of the plan file: unknown keys are refused, nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Launch(Section):
+    """Which application is launched, to which release, and when."""
+
+    application: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,30}$")
+    date: date
+    timezone: Zone = Field(default_factory=lambda: ZoneInfo("UTC"), validate_default=True)
+    id: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    state: Path = Path(".safepoint")
+
+
+class HereHost(Section):
+    """Commands run on the machine of the conductor."""
+
+    kind: Literal["here"] = "here"
+    directory: Path | None = None
+
+
+class ComposeHost(Section):
+    """Commands run by `docker compose exec -T SERVICE` (or the older `docker-compose`)."""
+
+    kind: Literal["compose"]
+    service: str
+    project: Path
+    command: Argv = ("docker", "compose")
+    directory: str | None = None
+    user: str | None = None
+
+
+class SshHost(Section):
+    """Commands run over OpenSSH; what is not said here comes from the operator's `ssh_config`."""
+
+    kind: Literal["ssh"]
+    address: str
+    port: int | None = Field(default=None, ge=1, le=65535)
+    user: str | None = None
+    identity: Path | None = None
+    options: tuple[str, ...] = ()
+    directory: str | None = None
+
+
+AnyHost = Annotated[HereHost | ComposeHost | SshHost, Field(discriminator="kind")]
+
+
+class Database(Section):
+    """The database that is launched, as the conductor (not the application) connects to it."""
+
+    name: str
+    host: str = "localhost"
+    port: int = Field(default=5432, ge=1, le=65535)
+    user: str
+    password_env: str | None = None
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    maintenance: str = "postgres"
+    application_roles: tuple[str, ...] = Field(min_length=1)
+    tools_host: str = "here"
+    tools: Path | None = None
+    lock_timeout: Duration = timedelta(seconds=5)
+    lock_retries: int = Field(default=5, ge=0)
+
+
+class Application(Section):
+    """How the application's `manage.py` is run and pointed at a database."""
+
+    host: str = "here"
+    url_env: str | None = None
+    error_log: str | None = None
+
+
+class Release(Section):
+    """One release of the application: where it is, how it is started, stopped and reached."""
+
+    version: str
+    directory: str | None = None
+    manage: Argv = ("python", "src/manage.py")
+    env: dict[str, str] = {}
+    start: Argv
+    stop: Argv
+    upstream: str
+    health: str = "/"
+    start_timeout: Duration = timedelta(seconds=60)
+
+
+class Releases(Section):
+    """The release that runs today and the one that is launched."""
+
+    old: Release
+    new: Release
+
+
+class CaddyRouter(Section):
+    """Caddy through its admin API; `route` is the `@id` of the handler that Safepoint may replace."""
+
+    kind: Literal["caddy"]
+    admin: str = "http://127.0.0.1:2019"
+    route: str = "safepoint"
+    url: str
+    retry_after: Duration = timedelta(seconds=60)
+
+
+class CommandRouter(Section):
+    """Traffic is switched by commands of the user's own (a load balancer's CLI, a maintenance mode)."""
+
+    kind: Literal["command"]
+    host: str = "here"
+    url: str
+    close: Argv
+    open_old: Argv
+    open_new: Argv
+    split: Argv | None = None
+    retry_after: Duration = timedelta(seconds=60)
+
+
+AnyRouter = Annotated[CaddyRouter | CommandRouter, Field(discriminator="kind")]
+
+
+class SnapshotSettings(Section):
+    """How snapshots are dumped."""
+
+    jobs: int = Field(default_factory=lambda: max(1, min(os.cpu_count() or 1, 8)), ge=1, le=64)
+    compress: str = "zstd:1"
+    max_age: Duration = timedelta(hours=2)
+
+
+class Store(Section):
+    """One place where snapshots are kept: any fsspec URL."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")
+    url: str
+    options: dict[str, Any] = {}
+    keep: Duration = timedelta(days=30)
+
+
+class Cache(Section):
+    """How the cache is cleared (commands of `manage.py`) and warmed (paths that are fetched)."""
+
+    clear: tuple[Argv, ...] = (("clear_cache",),)
+    warm: tuple[str, ...] = ("/",)
+
+
+class Canary(Section):
+    """How many clients are let in to the new release first, and for how long they are watched."""
+
+    percent: int = Field(default=10, ge=1, le=50)
+    hold: Duration = timedelta(minutes=10)
+
+
+class Watch(Section):
+    """How the launch is watched once everyone is let in."""
+
+    duration: Duration = timedelta(hours=2)
+    every: Duration = timedelta(seconds=30)
+
+
+class Login(Section):
+    """A test user's way through the application: log in, then fill in one form."""
+
+    path: str = "/accounts/login/"
+    username: str
+    password_env: str
+    form_path: str | None = None
+    fields: dict[str, str] = {}
+    expect: str | None = None
+    browser: Literal["auto", "chromium", "http"] = "auto"
+
+
+class Checkpoints(Section):
+    """The limits of the monitored checks."""
+
+    size_growth: float = Field(default=0.25, gt=0, description="share of the baseline")
+    connections_share: float = Field(default=0.8, gt=0, le=1, description="share of max_connections")
+    error_lines: int = Field(default=0, ge=0)
+    error_pattern: str = r"\b(ERROR|CRITICAL|FATAL|PANIC)\b"
+    login: Login | None = None
+
+
+class Gates(Section):
+    """Who decides: `rule` (by evidence; a person only where it is inconclusive) or `person` (always)."""
+
+    stop: Literal["rule", "person"] = "rule"
+    canary: Literal["rule", "person"] = "rule"
+    green: Literal["rule", "person"] = "rule"
+
+
+class Timetable(Section):
+    """When each phase begins, relative to the launch day T, in the plan's time zone."""
+
+    prepare: TimetableMoment = Moment.parse("T-1 18:00")
+    freeze: TimetableMoment = Moment.parse("T 08:00")
+    stop: TimetableMoment = Moment.parse("T 09:00")
+    migrate: TimetableMoment = Moment.parse("T 09:15")
+    green: TimetableMoment = Moment.parse("T 09:30")
+    watch: TimetableMoment = Moment.parse("T 10:00")
+    retire: TimetableMoment = Moment.parse("T+3 12:00")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Timetable:
+        moments = [(name, getattr(self, name)) for name in type(self).model_fields]
+        for (name, earlier), (next_name, later) in zip(moments, moments[1:], strict=False):
+            if (earlier.days, earlier.at) > (later.days, later.at):
+                raise ValueError(f"'{name}' ({earlier}) is later than '{next_name}' ({later})")
+        return self
+
+
+class PlanFile(Section):
+    """`launch.toml` as a whole. `folder` is where it lies; relative paths in it start there."""
+
+    launch: Launch
+    hosts: dict[str, AnyHost] = {}
+    database: Database
+    application: Application = Application()
+    releases: Releases
+    router: AnyRouter
+    snapshot: SnapshotSettings = SnapshotSettings()
+    stores: tuple[Store, ...] = Field(min_length=1)
+    cache: Cache = Cache()
+    canary: Canary = Canary()
+    watch: Watch = Watch()
+    checkpoints: Checkpoints = Checkpoints()
+    gates: Gates = Gates()
+    timetable: Timetable = Timetable()
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @model_validator(mode="after")
+    def _hosts_exist(self) -> PlanFile:
+        named = {"application.host": self.application.host, "database.tools_host": self.database.tools_host}
+        if isinstance(self.router, CommandRouter):
+            named["router.host"] = self.router.host
+        for where, name in named.items():
+            if name != "here" and name not in self.hosts:
+                known = ", ".join(["here", *self.hosts])
+                raise ValueError(f"{where} names the host {name!r}, which is not in [hosts] (known: {known})")
+        if len({store.name for store in self.stores}) != len(self.stores):
+            raise ValueError("two stores have the same name")
+        return self
+
+    @property
+    def launch_id(self) -> str:
+        """The launch's id, such as `accounting-2.0-20260301`."""
+        launch = self.launch
+        return launch.id or f"{launch.application}-{self.releases.new.version}-{launch.date:%Y%m%d}"
+
+    @property
+    def state(self) -> Path:
+        """The folder of Safepoint's own state, absolute."""
+        return (self.folder / self.launch.state).resolve()
+
+    def host(self, name: str) -> AnyHost:
+        """The settings of a host by its name; `here` always exists."""
+        return self.hosts.get(name, HereHost())

@@ -1,0 +1,1 @@
+"""The application side: running `manage.py`, and asking a project about itself."""

@@ -1,0 +1,1 @@
+"""Where commands run: here, inside a Compose service, or over SSH."""

@@ -1,0 +1,107 @@
+"""A command as data: what would run, with which environment, and how it ended. No process is started here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import BinaryIO, Protocol
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command to run on some host.
+
+    `env` may be shown to anyone. `secrets` are environment variables too, but never reach an argv, a log, the
+    ledger or `repr`. `directory` is a folder on the host; None means the host's own default.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default=_EMPTY)
+    secrets: Mapping[str, str] = field(default=_EMPTY, repr=False)
+    directory: str | None = None
+
+    def shown(self) -> str:
+        """The command as a person would type it, without its secrets' values."""
+        names = [f"{name}=***" for name in self.secrets]
+        public = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        return " ".join([*names, *public, shlex.join(self.argv)])
+
+    def scrub(self, text: str) -> str:
+        """Remove the values of the secrets from a text that the command printed."""
+        for value in self.secrets.values():
+            if value:
+                text = text.replace(value, "***")
+        return text
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended. `stdout` and `stderr` are decoded leniently and hold no secret of the command."""
+
+    command: Command
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+class Host(Protocol):
+    """A place where commands run.
+
+    Promises: the exit code is the remote command's own; output is streamed, not collected, where a sink is given;
+    a broken connection is a `CommandFailed`, never a short success; secrets are handed over by the environment
+    only; a command that is cancelled or runs out of time is ended, on the other side too as far as can be.
+    """
+
+    name: str
+
+    def argv(self, command: Command) -> tuple[str, ...]:
+        """The local process that would carry the command out. Pure; holds no secret."""
+        ...
+
+    def run(
+        self,
+        command: Command,
+        *,
+        check: bool = True,
+        timeout: float | None = None,
+        stdin: bytes | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Result:
+        """Run to the end and collect the output (for commands that print little: at most some MB are kept).
+
+        Raises:
+            CommandFailed: it could not be started, ran out of `timeout` seconds, or (with `check`) exited non-zero.
+            Interrupted: `cancelled` became true while it ran.
+        """
+        ...
+
+    def stream(
+        self,
+        command: Command,
+        *,
+        stdin: BinaryIO | None = None,
+        stdout: BinaryIO | None = None,
+        timeout: float | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Result:
+        """Run with its standard input read from, or its output written to, a file object, unbuffered by us.
+
+        Raises as `run`; any non-zero exit is an error.
+        """
+        ...
+
+
+def command(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    directory: str | None = None,
+) -> Command:
+    """Build a `Command` from any sequence of words."""
+    return Command(tuple(argv), dict(env or {}), dict(secrets or {}), directory)

@@ -1,0 +1,1 @@
+"""PostgreSQL: how it is reached, its tools, its catalogue, servers of our own, its replication stream."""

@@ -1,0 +1,72 @@
+"""Connections to PostgreSQL with the settings that Safepoint relies on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from safepoint.errors import DatabaseError
+from safepoint.postgres.target import Target
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+# Values are read as text in places, and their text must not depend on who reads them (EXTRA_FLOAT_DIGITS 1 and
+# more means the shortest exact form; see PostgreSQL's runtime-config-client page). A role's own timeouts
+# must not cut a long dump or copy short.
+_PINNED = (
+    "-c datestyle=ISO,YMD -c timezone=UTC -c intervalstyle=iso_8601 -c extra_float_digits=1 -c bytea_output=hex "
+    "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c client_min_messages=warning "
+    # Only Safepoint's own sessions may write while writes are stopped (see wayback.fence).
+    "-c default_transaction_read_only=off"
+)
+
+
+def connect(
+    target: Target,
+    *,
+    autocommit: bool = True,
+    application_name: str = "safepoint",
+    lock_timeout: float | None = None,
+    options: str = "",
+) -> Connection:
+    """Open a connection.
+
+    Args:
+        lock_timeout: seconds to wait for a lock; None waits for ever.
+        options: more `-c name=value` words.
+
+    Raises:
+        DatabaseError: with what the server said and what to check next.
+    """
+    words = f"{_PINNED} {options}"
+    if lock_timeout is not None:
+        words += f" -c lock_timeout={int(lock_timeout * 1000)}"
+    try:
+        return psycopg.connect(
+            **target.conninfo(),  # type: ignore[arg-type]  # psycopg's stubs name each keyword apart
+            autocommit=autocommit,
+            application_name=application_name,
+            connect_timeout=10,
+            options=words,
+        )
+    except psycopg.OperationalError as error:
+        raise connection_error(target, error) from None
+
+
+def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
+    """Turn libpq's message into one with the next action."""
+    said = " ".join(str(error).split())
+    remedies = (
+        ("password authentication failed", f"Check the password of role {target.user!r}."),
+        ("no password supplied", "Name the environment variable with the password: database.password_env."),
+        ("does not exist", "Check database.name and database.user in the plan file."),
+        ("Connection refused", f"Is PostgreSQL running on {target.host} port {target.port}?"),
+        ("too many clients", "Connections are used up: end idle sessions or raise max_connections."),
+        (
+            "remaining connection slots",
+            "Connections are used up: end idle sessions or raise max_connections.",
+        ),
+    )
+    remedy = next((text for sign, text in remedies if sign in said), "Check [database] in the plan file.")
+    return DatabaseError(f"Cannot connect to {target}: {said}", subject=str(target), remedy=remedy)

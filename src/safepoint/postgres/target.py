@@ -1,0 +1,89 @@
+"""Where a database is and how to log in to it: one value that every part of Safepoint passes on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from urllib.parse import quote
+
+from safepoint.config import Database
+from safepoint.errors import PlanFileError
+
+
+@dataclass(frozen=True)
+class Target:
+    """One database on one server, with a login. The password is never shown."""
+
+    host: str
+    port: int
+    dbname: str
+    user: str
+    password: str | None = field(default=None, repr=False)
+    sslmode: str = "prefer"
+
+    def on(self, dbname: str) -> Target:
+        """The same server and login, another database."""
+        return replace(self, dbname=dbname)
+
+    def login(self, user: str, password: str | None) -> Target:
+        """The same database, another login."""
+        return replace(self, user=user, password=password)
+
+    def conninfo(self) -> dict[str, str | int]:
+        """Keyword arguments for `psycopg.connect`. Holds the password: never print it."""
+        words: dict[str, str | int] = {
+            "host": self.host,
+            "port": self.port,
+            "dbname": self.dbname,
+            "user": self.user,
+            "sslmode": self.sslmode,
+        }
+        if self.password is not None:
+            words["password"] = self.password
+        return words
+
+    def env(self) -> dict[str, str]:
+        """libpq's environment variables without the password (see `secrets`)."""
+        return {
+            "PGHOST": self.host,
+            "PGPORT": str(self.port),
+            "PGDATABASE": self.dbname,
+            "PGUSER": self.user,
+            "PGSSLMODE": self.sslmode,
+        }
+
+    def secrets(self) -> dict[str, str]:
+        """libpq's secret environment variables."""
+        return {} if self.password is None else {"PGPASSWORD": self.password}
+
+    def url(self) -> str:
+        """A `postgresql://` URL with the password in it, for an environment variable. Never print it."""
+        login = quote(self.user, safe="")
+        if self.password is not None:
+            login += ":" + quote(self.password, safe="")
+        if self.host.startswith("/"):
+            return (
+                f"postgresql://{login}@/{quote(self.dbname, safe='')}?host={quote(self.host, safe='')}&port={self.port}"
+            )
+        return f"postgresql://{login}@{self.host}:{self.port}/{quote(self.dbname, safe='')}"
+
+    def __str__(self) -> str:
+        return f"{self.user}@{self.host}:{self.port}/{self.dbname}"
+
+
+def target(database: Database) -> Target:
+    """The conductor's login, its password taken from the environment variable that the plan file names.
+
+    Raises:
+        PlanFileError: the variable is not set.
+    """
+    password = None
+    if database.password_env is not None:
+        password = os.environ.get(database.password_env)
+        if password is None:
+            raise PlanFileError(
+                f"The environment variable {database.password_env} (database.password_env) is not set.",
+                subject="database.password_env",
+                remedy=f"Set {database.password_env} to the password of role {database.user!r} and try again.",
+            )
+    return Target(database.host, database.port, database.name, database.user, password, database.sslmode)

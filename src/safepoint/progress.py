@@ -1,0 +1,30 @@
+"""How long work tells how far it is, and learns that it must stop. Passed down as two plain callables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a piece of work is: `done` of `total` in `unit` ("bytes", "tables", "rows", "s"); None is unknown."""
+
+    what: str
+    done: float
+    total: float | None = None
+    unit: str = ""
+
+
+Report: TypeAlias = Callable[[Progress], None]
+Cancelled: TypeAlias = Callable[[], bool]
+
+
+def silent(_progress: Progress) -> None:
+    """Report to nobody."""
+
+
+def never() -> bool:
+    """Never cancelled."""
+    return False

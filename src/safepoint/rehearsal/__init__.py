@@ -1,0 +1,1 @@
+"""The launch carried out on a proven copy (planned)."""

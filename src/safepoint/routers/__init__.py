@@ -1,0 +1,1 @@
+"""What lets traffic through, holds it, or splits it."""

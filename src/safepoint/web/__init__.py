@@ -1,0 +1,1 @@
+"""Mission control: the live page over the ledger (planned)."""
