@@ -1,0 +1,150 @@
+"""The course of a launch: which step comes next, what a failure or an order leads to, when the way back is taken.
+
+Pure control flow over a `Durable`: every look at the world, the clock and the ledger goes through
+`Durable.perform`, so that a course which is run again after a crash takes exactly the turns that it took before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+FOREVER = 7 * 24 * 3600.0
+"""Seconds for which one `receive` waits for a person; it is asked again when they are over."""
+
+
+class Durable(Protocol):
+    """Durable execution: what was performed or received once is answered from the record after a crash."""
+
+    def perform(self, work: str, *arguments: Any) -> Any:
+        """Carry out a named piece of work and record its JSON-safe answer. A crash before that repeats the work."""
+        ...
+
+    def receive(self, timeout: float) -> dict[str, Any] | None:
+        """The next order of a person, or None when `timeout` seconds are over."""
+        ...
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What follows a step: go on, take the way back (with the reason), or stop here."""
+
+    to: Literal["on", "back", "stop"]
+    reason: str = ""
+    by: str | None = None
+
+
+ON = Turn("on")
+
+
+def launch(durable: Durable, run: int) -> str:
+    """Carry out the plan; answers the status at the end: `launched`, `failed`, `aborted` or `rolled back`."""
+    for step in durable.perform("plan", run):
+        turn = _before(durable, run, step)
+        if turn.to == "on":
+            turn = _carry_out(durable, run, step)
+        if turn.to == "back":
+            return back(durable, run, turn.reason, turn.by)
+        if turn.to == "stop":
+            return str(durable.perform("end", run, "failed", turn.reason))
+    return str(durable.perform("end", run, "launched", ""))
+
+
+def back(durable: Durable, run: int, reason: str, by: str | None) -> str:
+    """Take the way back from wherever the launch is. A failure on it is asked about, never walked past."""
+    steps: Sequence[Mapping[str, Any]] = durable.perform("way back", run, reason, by)
+    for step in steps:
+        turn = _carry_out(durable, run, step)
+        while turn.to == "back":  # abort or rollback during a rollback: it is what we do already
+            turn = _carry_out(durable, run, step, again=True)
+    return str(durable.perform("end", run, durable.perform("status after", run), reason))
+
+
+def _before(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:
+    """The boundary before a step: wait for its time, and take the orders that have come."""
+    look = 0
+    while True:
+        remaining = durable.perform("remaining", run, step["id"], look)
+        order = durable.receive(min(remaining, FOREVER))
+        look += 1
+        if order is None:
+            if remaining <= FOREVER:
+                return ON
+            continue
+        turn = _held(durable, run, step, order) if order["order"] == "hold" else _turn(durable, run, step, order)
+        if turn is not None:
+            return turn
+
+
+def _turn(durable: Durable, run: int, step: Mapping[str, Any], order: Mapping[str, Any]) -> Turn | None:
+    """What an order means at a boundary; None where it means nothing (which is told)."""
+    if order["order"] in ("abort", "rollback"):
+        durable.perform("order", run, step["id"], order, "taken")
+        return Turn("back", f"{order['order']} ordered by {order['by']}", order["by"])
+    durable.perform("order", run, step["id"], order, "ignored: no gate is open and nothing waits for it")
+    return None
+
+
+def _held(durable: Durable, run: int, step: Mapping[str, Any], order: Mapping[str, Any]) -> Turn | None:
+    durable.perform("order", run, step["id"], order, "taken")
+    durable.perform("ask", run, step["id"], 0, f"held by {order['by']} before this step", ["go", "abort"])
+    while True:
+        answer = durable.receive(FOREVER)
+        if answer is None or answer["order"] == "hold":
+            continue
+        if answer["order"] == "go":
+            durable.perform("order", run, step["id"], answer, "taken")
+            return None
+        if (turn := _turn(durable, run, step, answer)) is not None:
+            return turn
+
+
+def _carry_out(durable: Durable, run: int, step: Mapping[str, Any], *, again: bool = False) -> Turn:
+    """One step with its attempts: a person's answers stand between them."""
+    attempt = 1000 if again else 1
+    while True:
+        outcome = durable.perform("step", run, step["id"], attempt)
+        verdict = outcome["verdict"]
+        if verdict == "pass":
+            return ON
+        if verdict == "interrupted":
+            return _interrupted(durable, run, step)
+        if verdict == "fail" and step["on_failure"] == "stop":
+            return Turn("stop", outcome["summary"])
+        if verdict == "fail" and step["on_failure"] == "undo":
+            return Turn("back", outcome["summary"])
+        turn = _asked(durable, run, step, attempt, outcome)
+        if turn is not None:
+            return turn
+        attempt += 1
+
+
+def _interrupted(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:
+    """A step was ended by an order: it is on its way to us."""
+    while True:
+        order = durable.receive(FOREVER)
+        if order is not None and (turn := _turn(durable, run, step, order)) is not None:
+            return turn
+
+
+def _asked(
+    durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]
+) -> Turn | None:
+    """Ask a person; None means try again. A gate that failed cannot be waved through, one in doubt can."""
+    choices = ["go", "abort"] if outcome["verdict"] == "inconclusive" else ["retry", "abort"]
+    durable.perform("ask", run, step["id"], attempt, outcome["summary"], choices)
+    while True:
+        order = durable.receive(FOREVER)
+        if order is None:
+            continue
+        if order["order"] == "go" and "go" in choices and order.get("gate") in (None, step["id"]):
+            durable.perform("order", run, step["id"], order, "taken")
+            durable.perform("decided", run, step["id"], attempt, order["by"])
+            return ON
+        if order["order"] == "retry":
+            durable.perform("order", run, step["id"], order, "taken")
+            return None
+        turn = _turn(durable, run, step, order)
+        if turn is not None:
+            return turn

@@ -1,0 +1,131 @@
+"""Durable execution on DBOS (https://docs.dbos.dev), embedded on SQLite, behind `course.Durable`.
+
+Only the one conductor may start an engine, and only under its lock: DBOS recovers pending work when it starts,
+and a second engine on the same state would carry out living steps again. Others send orders with `send`.
+Importing this module costs about a second; the commands that only read do without it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID
+from dbos._serialization import Serializer
+
+from safepoint.launch.course import Durable
+
+# Recovery compares this with the version that began the work. It changes when a course or a work's arguments
+# change their shape, so that a newer Safepoint does not continue an older one's launch on wrong assumptions.
+COURSE_VERSION = "safepoint-course-1"
+
+_TOPIC = "orders"
+
+Works = Mapping[str, Callable[..., Any]]
+Courses = Mapping[str, Callable[..., str]]
+
+
+class JsonSerializer(Serializer):
+    """State as JSON: readable by a person with `sqlite3`, and never an unpickled object."""
+
+    def serialize(self, data: Any) -> str:
+        """To JSON; an exception (there should be none) as its text."""
+        return json.dumps(data, default=repr)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        """From JSON."""
+        return json.loads(serialized_data)
+
+    def name(self) -> str:
+        """The name by which DBOS records the format."""
+        return "safepoint_json"
+
+
+class _Running:
+    """The engine of this process. DBOS keeps its functions in a registry of the process, so there is one."""
+
+    works: Works = {}
+    courses: Courses = {}
+
+
+@DBOS.step(name="perform")
+def _perform(work: str, arguments: list[Any]) -> Any:
+    return _Running.works[work](*arguments)
+
+
+@DBOS.workflow(name="course")
+def _course(name: str, arguments: list[Any]) -> str:
+    return _Running.courses[name](_DbosDurable(), *arguments)
+
+
+class _DbosDurable(Durable):
+    def perform(self, work: str, *arguments: Any) -> Any:
+        return _perform(work, list(arguments))
+
+    def receive(self, timeout: float) -> dict[str, Any] | None:
+        order: dict[str, Any] | None = DBOS.recv(topic=_TOPIC, timeout_seconds=timeout)
+        return order
+
+
+def _url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'engine.sqlite'}"
+
+
+class Engine:
+    """The durable engine of one launch, its state in `folder`. A context: DBOS runs between enter and exit."""
+
+    def __init__(self, folder: Path, works: Works, courses: Courses) -> None:
+        self._folder = folder
+        _Running.works, _Running.courses = works, courses
+
+    def __enter__(self) -> Engine:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        config: DBOSConfig = {
+            "name": "safepoint",
+            "system_database_url": _url(self._folder),
+            "application_version": COURSE_VERSION,
+            "executor_id": "conductor",
+            "log_level": "ERROR",
+            "console_log_level": "ERROR",
+            "serializer": JsonSerializer(),
+            "notification_listener_polling_interval_sec": 0.05,
+            "use_listen_notify": False,
+            "max_executor_threads": 8,
+        }
+        DBOS(config=config)
+        DBOS.launch()  # recovers what a dead conductor left pending
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        DBOS.destroy()
+
+    def start(self, workflow_id: str, course: str, *arguments: Any) -> None:
+        """Begin a course, or do nothing where this id has begun already: recovery continues it by itself."""
+        with SetWorkflowID(workflow_id):
+            DBOS.start_workflow(_course, course, list(arguments))
+
+    def pending(self) -> list[str]:
+        """The ids of the courses that were begun and have not ended."""
+        return [w.workflow_id for w in DBOS.list_workflows(status="PENDING", name="course")]
+
+    def ended(self, workflow_id: str) -> str | None:
+        """DBOS's own word on how a course ended (`SUCCESS`, `ERROR`, ...), or None while it runs."""
+        status = DBOS.get_workflow_status(workflow_id)
+        return None if status is None or status.status in ("PENDING", "ENQUEUED") else str(status.status)
+
+    def send(self, workflow_id: str, order: Mapping[str, Any]) -> None:
+        """Give an order to a course of this engine."""
+        DBOS.send(workflow_id, dict(order), topic=_TOPIC, idempotency_key=str(order["id"]))
+
+
+def send(folder: Path, workflow_id: str, order: Mapping[str, Any]) -> None:
+    """Give an order to a course from any process; it is durable even when no conductor lives."""
+    client = DBOSClient(system_database_url=_url(folder), serializer=JsonSerializer())
+    try:
+        client.send(workflow_id, dict(order), topic=_TOPIC, idempotency_key=str(order["id"]))
+    finally:
+        client.destroy()

@@ -1,0 +1,169 @@
+"""What a verb works on: the plan file, the parts that it names, and what the ledger knows already."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from safepoint.config import PlanFile, Release
+from safepoint.django.managepy import Manage, redirect
+from safepoint.errors import Interrupted, SafepointError
+from safepoint.hosts import Host, open_host
+from safepoint.launch.ledger import Ledger
+from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.postgres.target import Target, target
+from safepoint.progress import Progress
+from safepoint.routers import Router, open_router
+
+Which = Literal["old", "new"]
+
+
+class Ground:
+    """One launch as its verbs see it. Made by the conductor for each step."""
+
+    def __init__(
+        self,
+        plan: PlanFile,
+        launch_id: str,
+        ledger: Ledger,
+        step: PlannedStep,
+        *,
+        interrupted: threading.Event,
+        tell: Callable[[PlannedStep, Progress], None],
+        hurry: bool,
+    ) -> None:
+        self.plan = plan
+        self.launch_id = launch_id
+        self.ledger = ledger
+        self.step = step
+        self.hurry = hurry
+        self._interrupted = interrupted
+        self._tell = tell
+
+    @property
+    def folder(self) -> Path:
+        """The launch's own folder below the state folder."""
+        return self.plan.state / "launches" / self.launch_id
+
+    @property
+    def snapshots(self) -> Path:
+        """Where snapshots stand before they go to the stores."""
+        return self.plan.state / "snapshots"
+
+    @property
+    def scratch(self) -> Path:
+        """Where throw-away servers stand."""
+        return self.plan.state / "scratch"
+
+    @property
+    def short(self) -> str:
+        """The launch's id as a word that fits into PostgreSQL names (63 bytes with a prefix and a suffix)."""
+        return "".join(c if c.isalnum() else "_" for c in self.launch_id)[-40:]
+
+    @property
+    def twin(self) -> str:
+        """The name of the twin database."""
+        return f"safepoint_twin_{self.short}"[:63]
+
+    @property
+    def kept(self) -> str:
+        """The name under which a rollback keeps the migrated database."""
+        return f"safepoint_kept_{self.short}"[:63]
+
+    @cached_property
+    def target(self) -> Target:
+        """The live database, as the conductor logs in."""
+        return target(self.plan.database)
+
+    @cached_property
+    def maintenance(self) -> Target:
+        """The database that the conductor works from while nobody may be connected to the live one."""
+        return self.target.on(self.plan.database.maintenance)
+
+    @cached_property
+    def router(self) -> Router:
+        """What lets traffic through."""
+        return open_router(self.plan.router, self.host)
+
+    def host(self, name: str) -> Host:
+        """A host of the plan by its name."""
+        return open_host(name, self.plan.host(name), self.plan.folder)
+
+    @property
+    def application_host(self) -> Host:
+        """Where the application runs."""
+        return self.host(self.plan.application.host)
+
+    def release(self, which: Which) -> Release:
+        """The old or the new release."""
+        return self.plan.releases.old if which == "old" else self.plan.releases.new
+
+    def manage(self, which: Which, login: Target | None = None) -> Manage:
+        """The `manage.py` of a release, with its own login to the database or with another one."""
+        release = self.release(which)
+        env: Mapping[str, str] = {}
+        secrets: Mapping[str, str] = {}
+        if login is not None:
+            env, secrets = redirect(self.plan.application, login)
+        return Manage(self.application_host, release, env=env, secrets=secrets)
+
+    def record(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Write down a fact or an intention before acting on it. The first one recorded stays."""
+        return self.ledger.append("fact", f"fact:{name}", data, step=self.step.id).data
+
+    def fact(self, name: str) -> Mapping[str, Any] | None:
+        """A fact recorded before, if there is one."""
+        entry = self.ledger.find(f"fact:{name}")
+        return None if entry is None else entry.data
+
+    def need(self, name: str) -> Mapping[str, Any]:
+        """A fact that an earlier step must have recorded.
+
+        Raises:
+            SafepointError: it is not there; the plan was not carried out in order.
+        """
+        data = self.fact(name)
+        if data is None:
+            raise SafepointError(f"The ledger has no fact {name!r} yet.", subject=self.step.id)
+        return data
+
+    def evidence(self, step_id: str) -> Mapping[str, Any] | None:
+        """The newest evidence that a step was done."""
+        return next(
+            (
+                entry.data["evidence"]
+                for entry in reversed(self.ledger.entries)
+                if entry.kind == "step.done" and entry.step == step_id
+            ),
+            None,
+        )
+
+    def report(self, progress: Progress) -> None:
+        """Tell how far the step is (for people; not recorded)."""
+        self._tell(self.step, progress)
+
+    def cancelled(self) -> bool:
+        """Whether an order came that ends this step."""
+        return self._interrupted.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Wait, but not longer than until an order comes.
+
+        Raises:
+            Interrupted: it came.
+        """
+        if self._interrupted.wait(seconds):
+            raise Interrupted(f"The step {self.step.id} was ended by an order.", subject=self.step.id)
+
+    def until(self, seconds: float, every: float, done: Callable[[], Evidence | None]) -> Evidence | None:
+        """Ask `done` again and again for a time; its first answer that is not None, else None at the end."""
+        deadline = time.monotonic() + seconds
+        while True:
+            answer = done()
+            if answer is not None or time.monotonic() >= deadline:
+                return answer
+            self.pause(min(every, max(0.0, deadline - time.monotonic())))

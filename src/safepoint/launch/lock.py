@@ -1,0 +1,117 @@
+"""The conductor's lock: one conductor at a time for a state folder, with who holds it, where and since when.
+
+An advisory file lock (`flock`) that the kernel releases when the process dies, so a dead conductor's lock is
+taken over at once and two living ones never hold it together. What stands in the file is for people.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from safepoint.errors import Refused
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds the lock."""
+
+    user: str
+    machine: str
+    pid: int
+    since: str
+    launch: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.machine} (process {self.pid}), since {self.since[:19]} UTC: {self.command}"
+
+
+class ConductorLock:
+    """Hold it while a conductor works: `with ConductorLock(state, launch, command):`."""
+
+    def __init__(self, state: Path, launch: str, command: str) -> None:
+        self.path = state / "conductor.lock"
+        self._launch, self._command = launch, command
+        self._fd: int | None = None
+        self.taken_over: Holder | None = None
+
+    def __enter__(self) -> ConductorLock:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            who = holder(self.path.parent)
+            raise Refused(
+                f"Another conductor is at work: {who or 'it has not said who it is yet'}.",
+                subject=str(self.path),
+                remedy="Watch it with `safepoint status`, or give it an order: go, hold, abort, rollback.",
+            ) from None
+        self._fd = fd
+        # Whoever stood in the file and did not clear it has died with the lock: say so, it is worth knowing.
+        self.taken_over = _parse(self.path)
+        me = Holder(
+            getpass.getuser(),
+            socket.gethostname(),
+            os.getpid(),
+            datetime.now(UTC).isoformat(),
+            self._launch,
+            self._command,
+        )
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(asdict(me)).encode(), 0)
+        os.fsync(fd)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._fd is not None:
+            os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = None
+
+
+def holder(state: Path) -> Holder | None:
+    """Who holds the lock now; None when nobody living does."""
+    path = state / "conductor.lock"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _parse(path)
+    finally:
+        os.close(fd)
+    return None
+
+
+def held(state: Path) -> bool:
+    """Whether a living conductor holds the lock."""
+    path = state / "conductor.lock"
+    if not path.exists():
+        return False
+    with path.open("r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _parse(path: Path) -> Holder | None:
+    try:
+        return Holder(**json.loads(path.read_text()))
+    except (ValueError, TypeError, OSError):
+        return None
