@@ -1,1 +1,1 @@
-"""The application side: running `manage.py`, and asking a project about itself."""
+"""The application's side: its `manage.py`, what it says about itself, its migrations and its caches."""

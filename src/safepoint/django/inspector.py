@@ -1,0 +1,164 @@
+"""What a Django project says about itself: its databases, migrations, commands, caches, logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safepoint.django.managepy import Manage
+from safepoint.django.piped import ask
+from safepoint.errors import CommandFailed
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One migration that is not applied yet. `reversible` is about structure only, never about the rows."""
+
+    app: str
+    name: str
+    atomic: bool
+    operations: tuple[str, ...]
+    runs_python: bool
+    runs_sql: bool
+    reversible: bool
+
+    @property
+    def label(self) -> str:
+        """`app.0002_name`, as `migrate` prints it."""
+        return f"{self.app}.{self.name}"
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {**asdict(self), "operations": list(self.operations)}
+
+
+@dataclass(frozen=True)
+class ProjectDatabase:
+    """One entry of DATABASES without its password. `options` are libpq's, which keep PGOPTIONS from working."""
+
+    alias: str
+    engine: str
+    name: str
+    host: str
+    port: str
+    user: str
+    service: str = ""
+    options: str = ""
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether the engine is PostgreSQL's, or PostGIS's, or one made from it."""
+        return "postg" in self.engine
+
+
+@dataclass(frozen=True)
+class Project:
+    """A Django project's own answers. What needs the database is None where `database_error` says why.
+
+    Attributes:
+        environment: names of the environment variables that the settings' source reads.
+        unmade: apps whose models have changes that no migration has made.
+        without_key: tables of models that have no primary key in the database.
+    """
+
+    django: str
+    python: str
+    settings: str
+    debug: bool
+    allowed_hosts: tuple[str, ...]
+    databases: tuple[ProjectDatabase, ...]
+    user_model: str | None
+    user_table: str | None
+    caches: dict[str, str]
+    session_engine: str
+    login_url: str
+    commands: tuple[str, ...]
+    installed_apps: tuple[str, ...]
+    error_logs: tuple[str, ...]
+    environment: tuple[str, ...]
+    pending: tuple[Migration, ...] | None
+    applied: int | None
+    unmade: tuple[str, ...] | None
+    without_key: tuple[str, ...] | None
+    conflicts: tuple[str, ...] = ()
+    database_error: str | None = None
+
+    def database(self, alias: str = "default") -> ProjectDatabase | None:
+        """The database of that alias."""
+        return next((one for one in self.databases if one.alias == alias), None)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe; holds no secret."""
+        fields = asdict(self)
+        if self.pending is not None:
+            fields["pending"] = [migration.as_json() for migration in self.pending]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+
+def inspect(
+    manage: Manage,
+    *,
+    database: str = "default",
+    timeout: float | None = 120,
+    cancelled: Callable[[], bool] | None = None,
+) -> Project:
+    """Ask a project about itself: one start of Django, read-only.
+
+    Args:
+        database: the alias in DATABASES whose migrations are looked at.
+
+    Raises:
+        CommandFailed: the project cannot be started. A database that does not answer is no error here.
+    """
+    return project(ask(manage, "project", {"database": database}, timeout=timeout, cancelled=cancelled))
+
+
+def project(answer: dict[str, Any]) -> Project:
+    """Read the inspector's answer. Pure."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in answer.items()
+    }
+    fields["databases"] = tuple(ProjectDatabase(alias=alias, **values) for alias, values in answer["databases"].items())
+    if answer["pending"] is not None:
+        fields["pending"] = tuple(
+            Migration(**{**migration, "operations": tuple(migration["operations"])}) for migration in answer["pending"]
+        )
+    return Project(**fields)
+
+
+def pending(manage: Manage, *, timeout: float | None = 120) -> tuple[Migration, ...]:
+    """The migrations that `migrate` would apply, in its order.
+
+    Raises:
+        CommandFailed: the project cannot be started, or its database does not answer.
+    """
+    known = inspect(manage, timeout=timeout)
+    if known.pending is None:
+        raise CommandFailed(
+            f"The application's database does not answer: {known.database_error}",
+            subject=known.settings,
+            remedy="Check the database's address and login that the application's settings carry.",
+        )
+    return known.pending
+
+
+def redirects(manage: Manage, variable: str, *, timeout: float | None = 60) -> bool:
+    """Whether this environment variable decides where the project's default database is: tried, not guessed.
+
+    The project is started once with an address that leads nowhere (port 1); nothing is connected to.
+    """
+    nowhere = "postgresql://safepoint@127.0.0.1:1/safepoint_nowhere"
+    probe = Manage(
+        manage.host, manage.release, {**manage.env, variable: nowhere, "PGCONNECT_TIMEOUT": "2"}, {}, manage.directory
+    )
+    database = inspect(probe, timeout=timeout).database()
+    return database is not None and database.name == "safepoint_nowhere"
+
+
+def url_variables(environment: tuple[str, ...]) -> tuple[str, ...]:
+    """Which variables look as if they carried a database's address, the likeliest first. Pure."""
+    likely = [name for name in environment if name.upper().endswith(("URL", "DSN", "URI"))]
+    words = ("DATABASE", "POSTGRES", "DB")
+    ranked = [(next((i for i, word in enumerate(words) if word in name.upper()), None), name) for name in likely]
+    return tuple(name for rank, name in sorted((r, n) for r, n in ranked if r is not None))

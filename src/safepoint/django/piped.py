@@ -1,0 +1,75 @@
+"""Piping a self-contained script into `manage.py shell`: nothing is installed on the application's side."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from safepoint.django.managepy import Manage, explain, last_words
+from safepoint.errors import CommandFailed
+
+# `shell` looks at its standard input only once and without waiting (select with a timeout of 0): over SSH, or in
+# a container, the script may not have arrived yet and an interactive shell would open. `-c` goes before that
+# look, and reads until the script has come whole.
+_READ = "import json, sys; work = json.loads(sys.stdin.read()); exec(work['frame'], {'work': work})"
+
+
+@cache
+def source(name: str) -> str:
+    """The text of one of the scripts of `safepoint.django.scripts`."""
+    return files("safepoint.django.scripts").joinpath(f"{name}.py").read_text(encoding="utf-8")
+
+
+def package(script: str, parameters: Mapping[str, Any], marker: str) -> bytes:
+    """What goes to the standard input: frame, script, parameters and marker, as ASCII JSON. Pure."""
+    work = {"frame": source("frame"), "script": source(script), "parameters": dict(parameters), "marker": marker}
+    return json.dumps(work).encode("ascii")
+
+
+def unwrap(output: str, marker: str) -> dict[str, Any] | None:
+    """The script's reply from everything that was printed; None when there is none. Pure."""
+    parts = output.split(marker)
+    if len(parts) < 3:
+        return None
+    reply: dict[str, Any] = json.loads(parts[-2])
+    return reply
+
+
+def ask(
+    manage: Manage,
+    script: str,
+    parameters: Mapping[str, Any],
+    *,
+    timeout: float | None = 120,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, Any]:
+    """Run a script of `safepoint.django.scripts` inside the application and give back its answer.
+
+    Raises:
+        CommandFailed: `manage.py` failed before the script ran, the script raised, or no answer came.
+    """
+    marker = f"<<safepoint-{secrets.token_hex(8)}>>"
+    stdin = package(script, parameters, marker)
+    result = manage.run("shell", "-v", "0", "-c", _READ, check=False, stdin=stdin, timeout=timeout, cancelled=cancelled)
+    reply = unwrap(result.stdout, marker)
+    if reply is None:
+        if result.code != 0:
+            raise explain(result)
+        raise CommandFailed(
+            f"manage.py shell ended without an answer: {last_words(result.stdout + result.stderr)}",
+            subject=" ".join(manage.release.manage),
+            remedy="Does the project replace Django's own `shell` command? Safepoint asks its questions through it.",
+        )
+    if "error" in reply:
+        error = reply["error"]
+        raise CommandFailed(
+            f"The application could not answer: {error['kind']}: {manage.command().scrub(str(error['message']))}",
+            subject=" ".join(manage.release.manage),
+            remedy="Run `manage.py check` by hand in the release's directory.",
+        )
+    answer: dict[str, Any] = reply["answer"]
+    return answer

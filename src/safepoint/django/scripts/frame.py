@@ -1,0 +1,34 @@
+# mypy: ignore-errors
+"""The frame of every piped script: run `answer`, and write its JSON between markers to the real standard output.
+
+It is executed in the application's Python (3.8 or newer) with two names given: `script`, the source of a module
+with a function `answer(parameters)`, and `work`, the parameters and the marker. Anything may be printed around it
+by settings, apps or signal handlers: only what stands between the markers counts.
+"""
+
+import json
+import os
+import sys
+
+
+def reply(work):
+    """Run the script and answer `{"answer": ...}` or `{"error": {"kind", "message"}}`; never a traceback."""
+    room = {"__name__": "safepoint_script"}
+    try:
+        exec(compile(work["script"], "<safepoint>", "exec"), room)  # noqa: S102 - this is what it is for
+        return {"answer": room["answer"](work["parameters"])}
+    except Exception as error:
+        kind = type(error)
+        return {"error": {"kind": kind.__module__ + "." + kind.__name__, "message": str(error)}}
+
+
+def write(marker, answer):
+    """Write past `sys.stdout`, which the project may have replaced or closed."""
+    sys.stdout.flush()
+    text = "\n" + marker + json.dumps(answer, default=str) + marker + "\n"
+    data = text.encode("ascii")
+    while data:
+        data = data[os.write(1, data) :]
+
+
+write(work["marker"], reply(work))  # noqa: F821 - given by whoever executes this

@@ -1,0 +1,190 @@
+# mypy: ignore-errors
+"""What a Django project is: asked of the project itself, read-only. Runs on Django 4.2 to 6, Python 3.8 or newer."""
+
+import re
+import sys
+from pathlib import Path
+
+import django
+from django.conf import settings
+
+_READS = re.compile(
+    r"""(?:environ(?:\.get)?|getenv|env(?:\.\w+)?|config)\s*[\[(]\s*(?:var\s*=\s*)?["']([A-Za-z_][A-Za-z0-9_]*)["']"""
+)
+# Django asks for the primary key by model; the table may differ (managed = False): ask PostgreSQL.
+_WITHOUT_KEY = """
+    select c.relname from pg_class c
+    where c.relkind in ('r', 'p') and pg_table_is_visible(c.oid) and c.relname = any(%s)
+      and not exists (select from pg_constraint k where k.conrelid = c.oid and k.contype = 'p')
+    order by 1
+"""
+
+
+def answer(parameters):
+    """All facts as JSON; what needs the database is None with `database_error` saying why, where it cannot be had."""
+    facts = {
+        "django": django.get_version(),
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "settings": settings.SETTINGS_MODULE,
+        "debug": bool(settings.DEBUG),
+        "allowed_hosts": list(settings.ALLOWED_HOSTS),
+        "databases": databases(),
+        "caches": {alias: cache.get("BACKEND", "") for alias, cache in settings.CACHES.items()},
+        "session_engine": settings.SESSION_ENGINE,
+        "login_url": login_url(),
+        "commands": commands(),
+        "installed_apps": list(settings.INSTALLED_APPS),
+        "error_logs": error_logs(),
+        "environment": environment(),
+        "pending": None,
+        "applied": None,
+        "unmade": None,
+        "without_key": None,
+        "database_error": None,
+    }
+    facts.update(user_model())
+    try:
+        facts.update(migrations(parameters["database"]))
+    except Exception as error:
+        facts["database_error"] = type(error).__name__ + ": " + str(error)
+    return facts
+
+
+def databases():
+    """Where each database is; never its password."""
+    found = {}
+    for alias, values in settings.DATABASES.items():
+        options = values.get("OPTIONS") or {}
+        found[alias] = {
+            "engine": str(values.get("ENGINE", "")),
+            "name": str(values.get("NAME") or ""),
+            "host": str(values.get("HOST") or ""),
+            "port": str(values.get("PORT") or ""),
+            "user": str(values.get("USER") or ""),
+            "service": str(options.get("service") or ""),
+            # Options of its own would keep PGOPTIONS (lock_timeout!) from reaching the server.
+            "options": str(options.get("options") or ""),
+        }
+    return found
+
+
+def user_model():
+    """AUTH_USER_MODEL and its table; empty where the project has no users."""
+    try:
+        from django.contrib.auth import get_user_model
+
+        model = get_user_model()
+    except Exception:
+        return {"user_model": None, "user_table": None}
+    return {"user_model": model._meta.label, "user_table": model._meta.db_table}
+
+
+def login_url():
+    """LOGIN_URL as a path; a view's name is resolved, and kept as it is where it cannot be."""
+    from django.shortcuts import resolve_url
+
+    try:
+        return str(resolve_url(settings.LOGIN_URL))
+    except Exception:
+        return str(settings.LOGIN_URL)
+
+
+def commands():
+    """Names of all management commands."""
+    from django.core.management import get_commands
+
+    return sorted(get_commands())
+
+
+def error_logs():
+    """Files that LOGGING's handlers write to."""
+    handlers = (settings.LOGGING or {}).get("handlers", {})
+    return sorted({str(h["filename"]) for h in handlers.values() if isinstance(h, dict) and h.get("filename")})
+
+
+def environment():
+    """Names of environment variables that the settings' own source reads (names only, never values)."""
+    package = settings.SETTINGS_MODULE.rpartition(".")[0] + "."
+    names = set()
+    for name, module in list(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "")
+        ours = name == settings.SETTINGS_MODULE or ("settings" in name and name.startswith(package))
+        if not ours or path.suffix != ".py" or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        names.update(_READS.findall(text))
+        # dj-database-url and django-environ read this one unless told otherwise.
+        if re.search(r"dj_database_url\.config\(\s*(?:default|\)|conn)|env\.db(?:_url)?\(\s*\)", text):
+            names.add("DATABASE_URL")
+    return sorted(names)
+
+
+def migrations(alias):
+    """Pending migrations, how many are applied, apps whose models have changes that no migration has made."""
+    from django.apps import apps
+    from django.db import connections
+    from django.db.migrations.autodetector import MigrationAutodetector
+    from django.db.migrations.executor import MigrationExecutor
+    from django.db.migrations.questioner import NonInteractiveMigrationQuestioner
+    from django.db.migrations.state import ProjectState
+
+    connection = connections[alias]
+    executor = MigrationExecutor(connection)
+    graph = executor.loader.graph
+    plan = executor.migration_plan(graph.leaf_nodes())
+    conflicts = executor.loader.detect_conflicts()
+    unmade = []
+    if not conflicts:
+        detector = MigrationAutodetector(
+            executor.loader.project_state(), ProjectState.from_apps(apps), NonInteractiveMigrationQuestioner()
+        )
+        unmade = sorted(detector.changes(graph=graph))
+    return {
+        "pending": [describe(migration) for migration, backwards in plan if not backwards],
+        "applied": len(executor.loader.applied_migrations),
+        "conflicts": sorted(conflicts),
+        "unmade": unmade,
+        "without_key": without_key(connection),
+    }
+
+
+def describe(migration):
+    """One migration in words."""
+    operations = list(flat(migration.operations))
+    names = [type(operation).__name__ for operation in operations]
+    return {
+        "app": migration.app_label,
+        "name": migration.name,
+        "atomic": bool(migration.atomic),
+        "operations": names,
+        "runs_python": any(isinstance_by_name(operation, "RunPython") for operation in operations),
+        "runs_sql": any(isinstance_by_name(operation, "RunSQL") for operation in operations),
+        "reversible": all(bool(operation.reversible) for operation in operations),
+    }
+
+
+def flat(operations):
+    """Operations with those inside SeparateDatabaseAndState that touch the database."""
+    for operation in operations:
+        inner = getattr(operation, "database_operations", None)
+        if inner is None:
+            yield operation
+        else:
+            yield from flat(inner)
+
+
+def isinstance_by_name(operation, name):
+    """Whether the operation is of this class or of one made from it."""
+    return any(kind.__name__ == name for kind in type(operation).__mro__)
+
+
+def without_key(connection):
+    """Tables of models that have no primary key in the database."""
+    from django.apps import apps
+
+    if connection.vendor != "postgresql":
+        return []
+    tables = sorted({model._meta.db_table for model in apps.get_models(include_auto_created=True)})
+    with connection.cursor() as cursor:
+        cursor.execute(_WITHOUT_KEY, [tables])
+        return [row[0] for row in cursor.fetchall()]
