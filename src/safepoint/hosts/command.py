@@ -5,10 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import BinaryIO, Protocol
-
-_EMPTY: Mapping[str, str] = MappingProxyType({})
+from urllib.parse import quote
 
 
 @dataclass(frozen=True)
@@ -20,8 +18,8 @@ class Command:
     """
 
     argv: tuple[str, ...]
-    env: Mapping[str, str] = field(default=_EMPTY)
-    secrets: Mapping[str, str] = field(default=_EMPTY, repr=False)
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     directory: str | None = None
 
     def shown(self) -> str:
@@ -31,22 +29,30 @@ class Command:
         return " ".join([*names, *public, shlex.join(self.argv)])
 
     def scrub(self, text: str) -> str:
-        """Remove the values of the secrets from a text that the command printed."""
-        for value in self.secrets.values():
-            if value:
-                text = text.replace(value, "***")
+        """Remove the values of the secrets from a text that the command printed, as they are or as in a URL."""
+        values = {form for value in self.secrets.values() if value for form in (value, quote(value, safe=""))}
+        # The longest first: one secret may be a part of another (a password in a connection URL).
+        for value in sorted(values, key=len, reverse=True):
+            text = text.replace(value, "***")
         return text
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended. `stdout` and `stderr` are decoded leniently and hold no secret of the command."""
+    """How a command ended. `stdout` and `stderr` are decoded leniently.
+
+    `stderr` holds no secret of the command. `stdout` is data and stays as it was printed (a password that is also
+    a database's name must not change an answer): `command.scrub` it before it is shown to anyone.
+
+    `truncated` says that one of them was too long and only its end was kept.
+    """
 
     command: Command
     code: int
     stdout: str
     stderr: str
     seconds: float
+    truncated: bool = False
 
 
 class Host(Protocol):

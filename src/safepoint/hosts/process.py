@@ -1,0 +1,415 @@
+"""The one place where processes are started: streams, time limits, orders to stop, and what is left when they end.
+
+A child is the leader of a session of its own, so that it can be ended together with everything that it started, and
+so that a Ctrl-C at the terminal reaches the conductor alone, which then decides what happens to the child.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, BinaryIO, NoReturn
+
+from safepoint.errors import CommandFailed, Interrupted, SafepointError
+from safepoint.hosts.command import Command, Result
+
+KEEP_BYTES = 8 * 1024 * 1024
+"""How much of a collected output is kept: its end."""
+
+GRACE_SECONDS = 5.0
+"""How long a process has to obey SIGTERM before it gets SIGKILL."""
+
+_CHUNK = 1024 * 1024
+_POLL_SECONDS = 0.02
+_QUIET_SECONDS = 1.0
+_SHOWN_LINES = 15
+
+
+@dataclass(frozen=True)
+class Local:
+    """The process on this machine that carries a command out.
+
+    `env` is the whole environment (secrets included, so it is not shown). `preamble` is written to the standard input
+    before the command's own; `hold_stdin` keeps that input open until the process ends, because for a remote
+    command its end means that the connection is gone.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+    directory: Path | None = None
+    preamble: bytes = field(default=b"", repr=False)
+    hold_stdin: bool = False
+
+
+class ProcessHost:
+    """The part of a host that is the same everywhere: a local process is run, watched and judged."""
+
+    name: str
+
+    def local(self, command: Command, *, feeds: bool) -> Local:
+        """What to start for a command; `feeds` says whether it is given a standard input. Pure but for `os.environ`.
+
+        Raises:
+            CommandFailed: the command cannot be expressed on this host.
+        """
+        raise NotImplementedError  # each of here, compose and ssh has its own
+
+    def lost(self, result: Result) -> CommandFailed | None:
+        """The error for an exit code that does not come from the command but from the way to it."""
+        del result
+        return None
+
+    def run(
+        self,
+        command: Command,
+        *,
+        check: bool = True,
+        timeout: float | None = None,
+        stdin: bytes | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Result:
+        """Run to the end and collect the output; see `Host.run`."""
+        local = self.local(command, feeds=stdin is not None)
+        feed = None if stdin is None else _Bytes(stdin)
+        result = execute(local, command, self.name, source=feed, timeout=timeout, cancelled=cancelled)
+        return self._judged(result, check=check)
+
+    def stream(
+        self,
+        command: Command,
+        *,
+        stdin: BinaryIO | None = None,
+        stdout: BinaryIO | None = None,
+        timeout: float | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Result:
+        """Run with streams; see `Host.stream`."""
+        local = self.local(command, feeds=stdin is not None)
+        result = execute(local, command, self.name, source=stdin, sink=stdout, timeout=timeout, cancelled=cancelled)
+        return self._judged(result, check=True)
+
+    def _judged(self, result: Result, *, check: bool) -> Result:
+        if result.code and (lost := self.lost(result)):
+            raise lost
+        if check and result.code:
+            raise failure(result, self.name)
+        return result
+
+
+def execute(
+    local: Local,
+    command: Command,
+    host: str,
+    *,
+    source: BinaryIO | _Bytes | None = None,
+    sink: BinaryIO | None = None,
+    timeout: float | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Result:
+    """Run a local process to its end, whatever its exit code.
+
+    Without a `sink` the output is collected. A process that leaves children behind which hold its output open is
+    waited for where there is a sink (more may come), and for a second of quiet where there is none.
+
+    Raises:
+        CommandFailed: it could not be started, ran out of `timeout` seconds, or its input or output failed here.
+        Interrupted: `cancelled` became true.
+    """
+    began = time.monotonic()
+    process = _start(local, command, host, feeds=source is not None)
+    work = _Streams(process, local, source, sink)
+    try:
+        why = _watch(process, work, None if timeout is None else began + timeout, cancelled)
+    except BaseException:
+        _end(process)
+        raise
+    finally:
+        work.close()
+    result = Result(
+        command,
+        process.returncode,
+        work.out.text(),
+        command.scrub(work.err.text()),
+        time.monotonic() - began,
+        truncated=work.out.truncated or work.err.truncated,
+    )
+    if why == "time":
+        raise _out_of_time(result, host, timeout or 0.0)
+    if why == "cancelled":
+        raise Interrupted(
+            f"The command {result.command.argv[0]} on {host} was ended because an order to stop came.",
+            subject=result.command.shown(),
+        )
+    if work.fault is not None:
+        _raise_stream_fault(work.fault, result, host)
+    return result
+
+
+def failure(result: Result, host: str) -> CommandFailed:
+    """The error for a command that ended with another exit code than zero."""
+    name = result.command.argv[0]
+    said = _last_lines(result.stderr) or _last_lines(result.command.scrub(result.stdout))
+    found = ended(result.code) + (f", saying:\n{said}" if said else ", saying nothing")
+    if result.code == 127:
+        remedy = f"Is {name} installed on {host} and in its PATH?"
+    elif result.code == 126:
+        remedy = f"Is {name} on {host} allowed to be executed?"
+    else:
+        remedy = f"Read what it said; by hand, on {host}: {result.command.shown()}"
+    return CommandFailed(
+        f"The command {name} on {host} failed.",
+        subject=result.command.shown(),
+        expected="exit code 0",
+        found=found,
+        remedy=remedy,
+    )
+
+
+def ended(code: int) -> str:
+    """Say in words how a process ended (a negative code is the signal, as `subprocess` has it)."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"ended by signal {-code}"
+
+
+class _Bytes:
+    """Bytes in memory as something to read from; unlike BytesIO it does not copy them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._view = memoryview(data)
+
+    def read(self, size: int) -> bytes:
+        chunk, self._view = self._view[:size], self._view[size:]
+        return bytes(chunk)
+
+
+class _Tail:
+    """The end of an output, at most twice `KEEP_BYTES` in memory."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.truncated = False
+
+    def write(self, chunk: bytes) -> int:
+        self._data += chunk
+        if len(self._data) > 2 * KEEP_BYTES:
+            del self._data[:-KEEP_BYTES]
+            self.truncated = True
+        return len(chunk)
+
+    def text(self) -> str:
+        data = bytes(self._data)
+        if self.truncated:
+            # The first line is cut; with it goes half a secret that `scrub` could not find.
+            data = data.partition(b"\n")[2]
+        return data.decode("utf-8", errors="replace")
+
+
+class _Streams:
+    """The threads that carry a process's input, output and errors. The first fault of any of them is kept."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        local: Local,
+        source: BinaryIO | _Bytes | None,
+        sink: BinaryIO | None,
+    ) -> None:
+        self.out, self.err = _Tail(), _Tail()
+        self.fault: BaseException | None = None
+        self.exited = threading.Event()
+        self._process = process
+        jobs: list[Callable[[], None]] = [
+            lambda: self._drain(process.stdout, sink if sink is not None else self.out, patient=sink is not None),
+            lambda: self._drain(process.stderr, self.err, patient=False),
+        ]
+        self._readers = [threading.Thread(target=self._guard, args=(job,), daemon=True) for job in jobs]
+        threads = list(self._readers)
+        if process.stdin is not None:
+            feed = threading.Thread(target=self._guard, args=(lambda: self._feed(local, source),), daemon=True)
+            threads.append(feed)
+        for thread in threads:
+            thread.start()
+
+    def finished(self, seconds: float) -> bool:
+        """Whether all output has been carried; waits up to `seconds` for it."""
+        alive = [thread for thread in self._readers if thread.is_alive()]
+        if alive:
+            alive[0].join(seconds)
+        return not any(thread.is_alive() for thread in self._readers)
+
+    def close(self) -> None:
+        """Let go of the pipes. A thread that is stuck in the caller's own stream keeps only that stream."""
+        self.exited.set()
+        for thread in self._readers:
+            thread.join(_QUIET_SECONDS)
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+
+    def _guard(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as error:  # kept for the thread that waits, which raises it
+            self.fault = self.fault or error
+
+    def _feed(self, local: Local, source: BinaryIO | _Bytes | None) -> None:
+        pipe = self._process.stdin
+        if pipe is None:
+            return
+        # A command may end, or close its input, before it has read all of it: its exit code tells whether that is well.
+        with suppress(BrokenPipeError):
+            _write_all(pipe, local.preamble)
+            while source is not None and (chunk := source.read(_CHUNK)):
+                _write_all(pipe, chunk)
+        if not local.hold_stdin:
+            with suppress(OSError):
+                pipe.close()
+
+    def _drain(self, pipe: IO[bytes] | None, sink: BinaryIO | _Tail, *, patient: bool) -> None:
+        if pipe is None:
+            return
+        descriptor = pipe.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN | select.POLLHUP)
+        quiet_since: float | None = None
+        while True:
+            if poll.poll(_POLL_SECONDS * 1000):
+                quiet_since = None
+                chunk = os.read(descriptor, _CHUNK)
+                if not chunk:
+                    return
+                _write_all(sink, chunk)
+            elif self.exited.is_set() and not patient:
+                quiet_since = quiet_since or time.monotonic()
+                if time.monotonic() - quiet_since > _QUIET_SECONDS:
+                    return
+
+
+def _write_all(sink: BinaryIO | IO[bytes] | _Tail, data: bytes) -> None:
+    """Write everything: a raw file may take less than it is given."""
+    while data:
+        written = sink.write(data)
+        if written is None or written >= len(data):
+            return
+        data = data[written:]
+
+
+def _start(local: Local, command: Command, host: str, *, feeds: bool) -> subprocess.Popen[bytes]:
+    piped = feeds or bool(local.preamble) or local.hold_stdin
+    try:
+        return subprocess.Popen(
+            local.argv,
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=dict(local.env),
+            cwd=local.directory,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        raise _not_started(error, local, command, host) from None
+
+
+def _not_started(error: Exception, local: Local, command: Command, host: str) -> CommandFailed:
+    program = local.argv[0]
+    if local.directory is not None and not local.directory.is_dir():
+        said, remedy = f"the folder {local.directory} is not there", "Correct `directory` in the plan file."
+    elif isinstance(error, FileNotFoundError):
+        said, remedy = f"there is no program {program}", f"Install {program}, or correct its name in the plan file."
+    elif isinstance(error, PermissionError):
+        said, remedy = f"{program} may not be executed", f"Check the permissions of {program} and of its folders."
+    else:
+        said, remedy = str(error), "Check how the plan file names this command."
+    return CommandFailed(
+        f"The command {command.argv[0]} on {host} could not be started: {said}.",
+        subject=command.shown(),
+        remedy=remedy,
+    )
+
+
+def _watch(
+    process: subprocess.Popen[bytes],
+    work: _Streams,
+    deadline: float | None,
+    cancelled: Callable[[], bool] | None,
+) -> str:
+    """Wait for the end of the process and of its output; say why it ended: itself, time, cancelled, fault."""
+    while True:
+        if process.returncode is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_SECONDS)
+        if process.returncode is not None:
+            work.exited.set()
+            if work.finished(_POLL_SECONDS):
+                return "itself"
+        why = _reason_to_end(work, deadline, cancelled)
+        if why is not None:
+            _end(process)
+            return why
+
+
+def _reason_to_end(work: _Streams, deadline: float | None, cancelled: Callable[[], bool] | None) -> str | None:
+    if work.fault is not None:
+        return "fault"
+    if cancelled is not None and cancelled():
+        return "cancelled"
+    if deadline is not None and time.monotonic() >= deadline:
+        return "time"
+    return None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its whole group: SIGTERM, then SIGKILL for what is left after the grace."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE_SECONDS)
+    # The leader may have obeyed while a child of it did not; the group's id is not reused while a member lives.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _out_of_time(result: Result, host: str, timeout: float) -> CommandFailed:
+    said = _last_lines(result.stderr)
+    return CommandFailed(
+        f"The command {result.command.argv[0]} on {host} ran out of time and was ended.",
+        subject=result.command.shown(),
+        expected=f"an end within {timeout:g} s",
+        found=f"still running after {result.seconds:.1f} s" + (f", saying:\n{said}" if said else ""),
+        remedy="Find out what it waits for, or give it more time.",
+    )
+
+
+def _raise_stream_fault(fault: BaseException, result: Result, host: str) -> NoReturn:
+    """A fault of the caller's own stream: the disk is full, an upload was refused, a file cannot be read."""
+    if isinstance(fault, SafepointError) or not isinstance(fault, Exception):
+        raise fault
+    raise CommandFailed(
+        f"The data of the command {result.command.argv[0]} on {host} could not be carried: {fault}.",
+        subject=result.command.shown(),
+        remedy="Check the disk space and the permissions where its data comes from or goes to.",
+    ) from fault
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(text.strip().splitlines()[-_SHOWN_LINES:])
+
+
+def environment(command: Command) -> dict[str, str]:
+    """This process's environment with the command's own variables, the public and the secret ones."""
+    return {**os.environ, **command.env, **command.secrets}
