@@ -149,9 +149,9 @@ def redirects(manage: Manage, variable: str, *, timeout: float | None = 60) -> b
     The project is started once with an address that leads nowhere (port 1); nothing is connected to.
     """
     nowhere = "postgresql://safepoint@127.0.0.1:1/safepoint_nowhere"
-    probe = Manage(
-        manage.host, manage.release, {**manage.env, variable: nowhere, "PGCONNECT_TIMEOUT": "2"}, {}, manage.directory
-    )
+    others = {name: value for name, value in manage.secrets.items() if name != variable}
+    env = {**manage.env, variable: nowhere, "PGCONNECT_TIMEOUT": "2"}
+    probe = Manage(manage.host, manage.release, env, others, manage.directory)
     database = inspect(probe, timeout=timeout).database()
     return database is not None and database.name == "safepoint_nowhere"
 

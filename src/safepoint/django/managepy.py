@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Protocol
 
 from safepoint.config import Release
@@ -13,7 +12,6 @@ from safepoint.config.models import Application
 from safepoint.errors import CommandFailed, LockNotAvailable, SafepointError
 from safepoint.hosts.command import Command, Host, Result
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 _APPLYING = re.compile(r"^\s*(?:Applying|Unapplying) (?P<name>\S+?)\.\.\.(?P<end>.*)$", re.MULTILINE)
 # The last line of a traceback: `package.module.Error: what happened`, or the bare name of an error.
 _RAISED = re.compile(
@@ -36,8 +34,8 @@ class Manage:
 
     host: Host
     release: Release
-    env: Mapping[str, str] = _NOTHING
-    secrets: Mapping[str, str] = field(default=_NOTHING, repr=False)
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     directory: str | None = None
 
     def command(self, *arguments: str) -> Command:
@@ -130,7 +128,8 @@ def last_words(text: str, most: int = 400) -> str:
 
 def explain(result: Result) -> SafepointError:
     """Turn a failed management command into an error that says what happened, where, and what to do next. Pure."""
-    command = " ".join(result.command.argv)
+    # A whole program after `-c` would hide what went wrong.
+    command = " ".join(word if len(word) <= 60 else "..." for word in result.command.argv)
     said = "\n".join(part for part in (result.stdout, result.stderr) if part)
     words = last_words(result.stderr if result.stderr.strip() else result.stdout)
     migration = applying(result.stdout)
