@@ -1,4 +1,4 @@
-"""A small Django project that the tests write themselves: a shop with a login, a form, caches and pending migrations."""
+"""A small Django project that the tests write themselves: a login, a form, caches and pending migrations."""
 
 from __future__ import annotations
 

@@ -71,6 +71,19 @@ class Cleared:
         missing = ", ".join(self.unknown)
         return f"{done} (no such command here: {missing})" if missing else done
 
+    def summary(self) -> str:
+        """What was proven and how, in one sentence."""
+        by_verdict: dict[str, list[str]] = {}
+        for one in self.caches:
+            by_verdict.setdefault(one.verdict, []).append(one.alias)
+        words = {
+            "cleared": "proven empty: {}",
+            "private": "inside the processes, emptied by their restart: {}",
+            "unreachable": "holds nothing, not even what was just set: {}",
+        }
+        parts = [words[verdict].format(", ".join(names)) for verdict, names in sorted(by_verdict.items())]
+        return f"{self.used}; {'; '.join(parts) or 'the project has no cache'}"
+
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
         return {
@@ -82,7 +95,7 @@ class Cleared:
         }
 
 
-def clear(
+def clear_caches(
     manage: Manage,
     commands: Sequence[Sequence[str]],
     *,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from safepoint.config import Release
 from safepoint.config.models import Application
 from safepoint.errors import CommandFailed, LockNotAvailable, SafepointError
 from safepoint.hosts.command import Command, Host, Result
+
+if TYPE_CHECKING:
+    from safepoint.django.inspector import Project
 
 _APPLYING = re.compile(r"^\s*(?:Applying|Unapplying) (?P<name>\S+?)\.\.\.(?P<end>.*)$", re.MULTILINE)
 # The last line of a traceback: `package.module.Error: what happened`, or the bare name of an error.
@@ -72,6 +75,16 @@ class Manage:
         if check and result.code != 0:
             raise explain(result)
         return result
+
+    def inspect(self, *, timeout: float | None = 120, cancelled: Callable[[], bool] | None = None) -> Project:
+        """What the project says about itself (see `safepoint.django.inspector.inspect`).
+
+        Raises:
+            CommandFailed: the project cannot be started.
+        """
+        from safepoint.django.inspector import inspect  # that module is built on this one
+
+        return inspect(self, timeout=timeout, cancelled=cancelled)
 
 
 def redirect(
