@@ -130,6 +130,7 @@ class Release(Section):
     upstream: str
     health: str = "/"
     start_timeout: Duration = timedelta(seconds=60)
+    stage: bool = False
 
 
 class Releases(Section):
@@ -159,6 +160,7 @@ class CommandRouter(Section):
     open_old: Argv
     open_new: Argv
     split: Argv | None = None
+    state: Argv | None = None
     retry_after: Duration = timedelta(seconds=60)
 
 

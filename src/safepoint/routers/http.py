@@ -1,0 +1,55 @@
+"""One HTTP exchange with a router: no proxy of the environment, no redirects followed, a limit on time."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from safepoint.errors import RouterError
+
+_MOST_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status, the headers (names in lower case) and the body."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def exchange(
+    method: str,
+    url: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 10.0,
+    remedy: str | None = None,
+) -> Answer:
+    """Send one request and read the whole answer, whatever its status.
+
+    Raises:
+        RouterError: nobody answers within `timeout` seconds, or not in HTTP; `remedy` is told then.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise RouterError(f"{url!r} is not an http or https URL.", subject=url, remedy=remedy)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection = kind(parts.hostname, parts.port, timeout=timeout)
+        try:
+            connection.request(method, target, body=body, headers=dict(headers or {}))
+            response = connection.getresponse()
+            data = response.read(_MOST_BYTES)
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        said = str(error) or type(error).__name__
+        place = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        raise RouterError(f"Nobody answers properly at {place}: {said}.", subject=url, remedy=remedy) from error
+    return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)
