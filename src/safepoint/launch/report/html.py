@@ -1,0 +1,357 @@
+"""The report as one self-contained page: no script, no network, light and dark, on screen and on paper. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from html import escape
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
+from urllib.parse import quote
+
+from safepoint.config.durations import format_bytes
+from safepoint.launch.report.chart import PHASES, chart
+from safepoint.launch.report.standing import clock, span
+
+Report = Mapping[str, Any]
+
+LEGEND = (
+    ("pass", "passed"),
+    ("fail", "failed"),
+    ("waiting", "in doubt, a person decides"),
+    ("interrupted", "interrupted"),
+    ("running", "running"),
+    ("pass diamond", "gate"),
+)
+
+
+def render(report: Report) -> str:
+    """The page. Everything that comes from the ledger is escaped."""
+    launch = report["launch"]
+    body = [
+        _verdict(report),
+        _numbers(report),
+        _timeline(report),
+        _rollback(report),
+        _writers(report),
+        _checkpoints(report),
+        _gates(report),
+        _steps(report),
+        _people(report),
+        _footer(report),
+    ]
+    return page(
+        f"{launch['application']} {launch['new']}: {launch['status']}", "\n".join(part for part in body if part)
+    )
+
+
+def page(title: str, body: str) -> str:
+    """A whole page with the project's style."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{_style()}</style>\n</head>\n"
+        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+@cache
+def _style() -> str:
+    return files("safepoint.launch.report").joinpath("page.css").read_text(encoding="utf-8")
+
+
+def _verdict(report: Report) -> str:
+    launch, standing = report["launch"], report["standing"]
+    began = clock(report, launch["started"], date=True)
+    latest = clock(report, launch["latest"], date=True)
+    reason = f"<dt>Why</dt><dd>{escape(launch['reason'])}</dd>" if launch["reason"] else ""
+    return (
+        f'<div class="over"><span>Launch <code>{escape(launch["id"])}</code> · begun by {escape(launch["by"])}, '
+        f"{began}</span><span>as of {latest} · times are {escape(launch['timezone'])}</span></div>\n"
+        f'<section class="verdict {standing["tone"]}"><div class="word">{escape(launch["status"])}</div>'
+        f"<h1>{escape(standing['headline'])}</h1><dl>"
+        f"<dt>Let in</dt><dd>{escape(standing['open'])}</dd>"
+        f"<dt>Safe</dt><dd>{escape(standing['safe'])}</dd>{reason}"
+        f"<dt>Next</dt><dd>{_code(standing['next'])}</dd></dl></section>"
+    )
+
+
+def _code(text: str) -> str:
+    """Escaped text in which `words in backticks` are set as code."""
+    parts = escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if odd % 2 else part for odd, part in enumerate(parts))
+
+
+def _numbers(report: Report) -> str:
+    tiles = [
+        f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in _tiles(report) if value
+    ]
+    return f'<section class="numbers">{"".join(tiles)}</section>' if tiles else ""
+
+
+def _tiles(report: Report) -> Iterator[tuple[str, str]]:
+    window, rollback = report["window"], report["rollback"]
+    if window["started"]:
+        total = span(window["seconds"]) if window["seconds"] is not None else "not closed"
+        yield total, "window: from closing the site to green"
+        if window["migrate_seconds"] is not None:
+            yield span(window["migrate_seconds"]), "of it the migration itself"
+        if window["minus_migrate_seconds"] is not None:
+            yield span(window["minus_migrate_seconds"]), "of it everything else, canary and people included"
+    if rollback is not None and rollback["downtime_seconds"] is not None:
+        yield span(rollback["downtime_seconds"]), "downtime of the way back"
+    proofs = [row for row in report["steps"] if row["verb"] == "proof" and row["verdict"] == "pass"]
+    if proofs:
+        rows = _fact(proofs[-1], "rows")
+        yield f"{rows:,}" if rows is not None else str(len(proofs)), "rows proven equal by restoring the snapshot"
+    snapshots = [row for row in report["steps"] if row["verb"] == "snapshot" and _fact(row, "bytes") is not None]
+    if snapshots:
+        sizes = " + ".join(format_bytes(_fact(row, "bytes") or 0) for row in snapshots)
+        yield sizes, f"{len(snapshots)} snapshots, compressed" if len(snapshots) > 1 else "snapshot, compressed"
+
+
+def _fact(row: Mapping[str, Any], name: str) -> int | None:
+    value = (row["evidence"] or {}).get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _timeline(report: Report) -> str:
+    legend = "".join(f'<span><i class="{kind}"></i>{text}</span>' for kind, text in LEGEND)
+    return (
+        f'<h2>What happened when</h2>\n<div class="frame">\n{chart(report)}\n</div>\n<div class="legend">{legend}'
+        "<span>Each stretch between two breaks has its own scale.</span></div>"
+    )
+
+
+def _rollback(report: Report) -> str:
+    rollback = report["rollback"]
+    if rollback is None:
+        return ""
+    by = f" (by {escape(rollback['by'])})" if rollback["by"] else ""
+    facts = [
+        ("Result", escape(rollback["status"])),
+        ("Reason", escape(rollback["reason"]) + by),
+        ("Downtime", span(rollback["downtime_seconds"])),
+        ("Carried back", f"{_shown('carried', rollback['carried'])} transactions"),
+        ("Listed", _listed(rollback)),
+    ]
+    if isinstance(rollback["users"], int):
+        facts.append(("Users affected", f"{rollback['users']:,}"))
+    rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts)
+    parts = [f'<h2>The way back</h2>\n<div class="frame proof-facts"><table>{rows}</table></div>']
+    for name in ("transactions", "rows", "users"):
+        if isinstance(rollback[name], list) and rollback[name]:
+            parts.append(_listing(name, rollback[name]))
+    return "\n".join(parts)
+
+
+def _listed(rollback: Mapping[str, Any]) -> str:
+    text = f"{_shown('listed', rollback['listed'])} transactions"
+    if isinstance(rollback["rows"], int):
+        text += f", {rollback['rows']:,} changed rows"
+    if rollback["file"]:
+        text += f', in <a href="{escape(quote(rollback["file"]))}">{escape(rollback["file"])}</a>'
+    return text
+
+
+def _listing(name: str, items: list[Any], most: int = 200) -> str:
+    """A table of what is affected; its head comes from the first item, the whole list stands in the file."""
+    if not isinstance(items[0], Mapping):
+        items = [{name: item} for item in items]
+    columns = list(items[0])
+    head = "".join(f"<th>{escape(str(column))}</th>" for column in columns)
+    rows = "".join(
+        "<tr>" + "".join(f'<td class="long">{_shown(c, item.get(c))}</td>' for c in columns) + "</tr>"
+        for item in items[:most]
+    )
+    more = f'<p class="quiet">{len(items) - most:,} more stand in the file.</p>' if len(items) > most else ""
+    return (
+        f'<details><summary><h3 style="display:inline">{escape(name)} ({len(items):,})</h3></summary>'
+        f'<div class="frame"><table><tr>{head}</tr>{rows}</table>{more}</div></details>'
+    )
+
+
+def _writers(report: Report) -> str:
+    writers = report["writers"]
+    if not writers:
+        return ""
+    rows = "".join(
+        f'<tr><td>{escape(str(name).replace("_", " "))}</td><td class="num">{_shown(name, value)}</td></tr>'
+        for name, value in writers.items()
+    )
+    return (
+        '<h2>Writers during the launch</h2>\n<p class="quiet">Entries that the application acknowledged while the '
+        f"launch ran, counted by those who wrote them.</p>\n<div class='frame'><table>{rows}</table></div>"
+    )
+
+
+def _checkpoints(report: Report) -> str:
+    if not report["checkpoints"]:
+        return ""
+    titles = {row["id"]: row["title"] for row in report["steps"]}
+    parts = ["<h2>Checkpoints</h2>", '<div class="frame"><table>']
+    parts.append(
+        "<tr><th>Verdict</th><th>Checkpoint</th><th class='num'>Baseline</th><th class='num'>Value</th>"
+        "<th class='num'>Limit</th><th>Detail</th></tr>"
+    )
+    for step, points in groupby(report["checkpoints"], key=lambda point: point["step"]):
+        parts.append(f'<tr><td colspan="6"><h3 style="margin:8px 0 0">{escape(titles.get(step, step))}</h3></td></tr>')
+        parts.extend(_checkpoint(point) for point in points)
+    return "\n".join([*parts, "</table></div>"])
+
+
+def _checkpoint(point: Mapping[str, Any]) -> str:
+    unit = str(point.get("unit") or "")
+    values = "".join(
+        f'<td class="num">{escape(quantity(point.get(name), unit))}</td>' for name in ("baseline", "value", "limit")
+    )
+    name = escape(str(point.get("title") or point.get("name")))
+    remedy = f"<br><b>Next:</b> {escape(point['remedy'])}" if point.get("remedy") else ""
+    detail = escape(str(point.get("detail") or ""))
+    return f'<tr><td>{_chip(point["verdict"])}</td><td>{name}</td>{values}<td class="long">{detail}{remedy}</td></tr>'
+
+
+def quantity(value: Any, unit: str) -> str:
+    """A measured value with its unit, as a person reads it; a dash where there is none."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if unit == "bytes":
+            return format_bytes(value)
+        if unit == "s":
+            return span(float(value))
+        text = f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+        return f"{text} {unit}".strip()
+    return str(value)
+
+
+def _gates(report: Report) -> str:
+    if not report["gates"]:
+        return ""
+    rows = "".join(
+        f"<tr><td>{_chip(gate['verdict'])}</td><td>{escape(gate['title'])}</td><td>{escape(gate['by'] or '–')}</td>"
+        f'<td class="num">{clock(report, gate["at"], date=True) if gate["at"] else "–"}</td>'
+        f'<td class="long">{escape(gate["summary"])}</td></tr>'
+        for gate in report["gates"]
+    )
+    head = "<tr><th>Verdict</th><th>Gate</th><th>Decided by</th><th>When</th><th>On what evidence</th></tr>"
+    return f'<h2>Gates</h2>\n<div class="frame"><table>{head}{rows}</table></div>'
+
+
+def _steps(report: Report) -> str:
+    parts = ["<h2>Every step and what it proved</h2>"]
+    ordered = sorted(report["steps"], key=lambda row: list(PHASES).index(row["phase"]) if row["phase"] in PHASES else 0)
+    for phase, rows in groupby(ordered, key=lambda row: row["phase"]):
+        parts.append(f'<h3>{escape(PHASES.get(phase, phase))}</h3>\n<div class="frame">')
+        parts.extend(_step(report, row) for row in rows)
+        parts.append("</div>")
+    return "\n".join(parts)
+
+
+def _step(report: Report, row: Mapping[str, Any]) -> str:
+    evidence = row["evidence"] or {}
+    at = clock(report, row["started"]) if row["started"] else ""
+    took = span(row["seconds"]) if row["started"] else ""
+    summary = (
+        f'<summary><span>{_chip(row["verdict"])}</span><span class="num at">{at}</span>'
+        f'<span>{escape(str(row["title"]))}</span><span class="num">{took}</span>'
+        f'<span class="sum">{escape(str(evidence.get("summary", "")))}</span></summary>'
+    )
+    opened = " open" if row["verdict"] in ("fail", "waiting", "inconclusive") else ""
+    return (
+        f'<details class="step"{opened}>{summary}<div class="proof">{_error(row)}{_facts(report, row)}</div></details>'
+    )
+
+
+def _error(row: Mapping[str, Any]) -> str:
+    error = row["error"]
+    if not error:
+        return ""
+    lines = [f"<p><b>{escape(str(error.get('message', '')))}</b></p>"]
+    lines += [
+        f"<p>{label}: {escape(str(error[name]))}</p>"
+        for name, label in (("subject", "On"), ("expected", "Expected"), ("found", "Found"), ("remedy", "Next"))
+        if error.get(name)
+    ]
+    return f'<div class="error">{"".join(lines)}</div>'
+
+
+def _facts(report: Report, row: Mapping[str, Any]) -> str:
+    facts: list[tuple[str, str]] = [("step", f"<code>{escape(row['id'])}</code>")]
+    if row["commands"]:
+        facts.append(("runs", "<br>".join(f"<code>{escape(command)}</code>" for command in row["commands"])))
+    if row["already"]:
+        facts.append(("note", "was found done already, and proven again"))
+    if row["decided"]:
+        at = clock(report, row["decided"]["at"], date=True)
+        facts.append(("decided", f"go by {escape(row['decided']['by'])}, {at}"))
+    if len(row["attempts"]) > 1:
+        facts.append(("attempts", "<br>".join(_attempt(report, attempt) for attempt in row["attempts"])))
+    for name, value in (row["evidence"] or {}).items():
+        if name not in ("summary", "verdict"):
+            facts.append((escape(str(name).replace("_", " ")), _shown(name, value)))
+    return "<table>" + "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts) + "</table>"
+
+
+def _attempt(report: Report, attempt: Mapping[str, Any]) -> str:
+    told = f" · {escape(attempt['summary'])}" if attempt["summary"] else ""
+    at = clock(report, attempt["started"], date=True)
+    return f"{_chip(attempt['verdict'])} run {attempt['run']}, {at}, {span(attempt['seconds'])}{told}"
+
+
+def _shown(name: Any, value: Any) -> str:
+    """A fact as HTML: sizes and counts as people read them, anything nested as JSON."""
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    if isinstance(value, int | float):
+        if str(name) in ("bytes", "size") or str(name).endswith("_bytes"):
+            return f"{format_bytes(value)} ({value:,} bytes)"
+        return f"{value:,}"
+    if isinstance(value, list | tuple | dict):
+        simple = isinstance(value, list) and all(isinstance(item, str | int) for item in value)
+        text = "\n".join(map(str, value)) if simple else json.dumps(value, indent=1, ensure_ascii=False)
+        return f"<pre>{escape(text)}</pre>"
+    return escape(str(value))
+
+
+def _chip(verdict: str) -> str:
+    return f'<span class="chip {escape(verdict.replace(" ", "-"))}">{escape(verdict)}</span>'
+
+
+def _people(report: Report) -> str:
+    happened = [
+        (order["at"], order["order"], order["by"], order["fate"], order["step"] or "") for order in report["orders"]
+    ]
+    happened += [
+        (run["at"], "began" if run["kind"] == "run" else "resumed", run["by"], _conducted(run), "")
+        for run in report["conductors"]
+    ]
+    if not happened:
+        return ""
+    rows = "".join(
+        f'<tr><td class="num">{clock(report, at, date=True)}</td><td>{escape(what)}</td><td>{escape(by)}</td>'
+        f'<td>{escape(step)}</td><td class="long">{escape(told)}</td></tr>'
+        for at, what, by, told, step in sorted(happened)
+    )
+    head = "<tr><th>When</th><th>What</th><th>Who</th><th>At step</th><th>What became of it</th></tr>"
+    return f'<h2>Orders and conductors</h2>\n<div class="frame"><table>{head}{rows}</table></div>'
+
+
+def _conducted(run: Mapping[str, Any]) -> str:
+    where = f"run {run['run']}: process {run['pid']} on {run['machine']}"
+    return f"{where}, after {run['after']}" if run.get("after") else f"{where}, {run.get('course', '')}"
+
+
+def _footer(report: Report) -> str:
+    ledger, launch = report["ledger"], report["launch"]
+    checked = "its hash chain was checked from the first line" if ledger["verified"] else "its hash chain is BROKEN"
+    return (
+        f"<footer><p>Made from the ledger of {ledger['entries']} entries; {checked}. The hash of its last line:</p>"
+        f'<p class="hash"><code>{escape(ledger["head"])}</code></p><p>A ledger whose last line has this hash '
+        "says what this page says: every line's hash covers the line before it. "
+        f"Safepoint {escape(launch['safepoint'])}.</p></footer>"
+    )

@@ -1,0 +1,140 @@
+"""The report as data, built from the ledger alone. Pure; what it answers is JSON-safe and holds no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from safepoint.launch.ledger import GENESIS, Entry
+from safepoint.launch.report.standing import standing
+from safepoint.launch.report.steps import open_question, planned, row_of, step_rows
+from safepoint.launch.report.times import downtime, site, window
+
+Report = dict[str, Any]
+
+
+def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None) -> Report:
+    """Build the report from entries that `ledger.read` has checked; `extra` adds what the ledger cannot know.
+
+    All times are ISO 8601 in UTC, all spans seconds; what is not known (yet) is None. Of `extra`, `writers`
+    (`acknowledged`, `failed_requests`, `present_after`) has its place in the report; other keys are added as they are.
+    """
+    rows = step_rows(entries)
+    report: Report = {
+        "launch": _launch(entries),
+        "steps": rows,
+        "rollback": _rollback(entries, rows),
+        "writers": None,
+        "window": window(entries),
+        "site": site(entries, planned(entries)),
+        "gates": [_gate(row) for row in rows if row["gate"]],
+        "checkpoints": _checkpoints(rows),
+        "orders": [{"at": e.at, "step": e.step, **e.data} for e in entries if e.kind == "order"],
+        "conductors": [{"at": e.at, "kind": e.kind, **e.data} for e in entries if e.kind in ("run", "resumed")],
+        "question": open_question(entries),
+        "ledger": {
+            "entries": len(entries),
+            "head": entries[-1].hash if entries else GENESIS,
+            "verified": True,
+        },
+        **(extra or {}),
+    }
+    report["standing"] = standing(report)
+    return report
+
+
+def _launch(entries: Sequence[Entry]) -> dict[str, Any]:
+    first = next((e for e in entries if e.kind == "launch"), None)
+    data: Mapping[str, Any] = first.data if first else {}
+    plan: Mapping[str, Any] = data.get("plan", {})
+    end = next((e for e in reversed(entries) if e.kind in ("end", "run")), None)
+    ended = end if end is not None and end.kind == "end" else None
+    return {
+        "id": plan.get("launch_id", ""),
+        "status": _status(entries, ended),
+        "reason": ended.data.get("reason", "") if ended else "",
+        "application": plan.get("application", ""),
+        "old": plan.get("old", ""),
+        "new": plan.get("new", ""),
+        "timezone": plan.get("timezone", "UTC"),
+        "started": first.at if first else None,
+        "ended": ended.at if ended else None,
+        "latest": entries[-1].at if entries else None,
+        "by": data.get("by", ""),
+        "machine": data.get("machine", ""),
+        "safepoint": data.get("safepoint", ""),
+        "plan_file": data.get("plan_file", ""),
+    }
+
+
+def _status(entries: Sequence[Entry], ended: Entry | None) -> str:
+    """The word for where the launch is. The last four are final: `launched`, `failed`, `aborted`, `rolled back`."""
+    if ended is not None:
+        return str(ended.data["status"])
+    runs = [e for e in entries if e.kind == "run"]
+    if not runs:
+        return "not begun"
+    if open_question(entries) is not None:
+        return "waiting"
+    way_back = any(e.kind == "wayback" and e.seq > runs[-1].seq for e in entries)
+    return "rolling back" if way_back or runs[-1].data["course"] == "rollback" else "running"
+
+
+def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    way = next((e for e in reversed(entries) if e.kind == "wayback"), None)
+    if way is None:
+        return None
+    run = way.data["run"]
+    end = next((e for e in entries if e.kind == "end" and e.data["run"] == run and e.seq > way.seq), None)
+    spans = downtime(entries, way)
+    listing = row_of(rows, "back-list")
+    evidence: Mapping[str, Any] = (listing or {}).get("evidence") or {}
+    return {
+        "status": end.data["status"] if end else "running",
+        "reason": way.data.get("reason", ""),
+        "by": way.data.get("by"),
+        "run": run,
+        "started": spans["started"],
+        "ended": spans["ended"],
+        "downtime_seconds": spans["seconds"],
+        "carried": _count(evidence.get("carried", 0)),
+        "listed": _count(evidence.get("listed", 0)),
+        "transactions": evidence.get("transactions"),
+        "rows": evidence.get("rows"),
+        "users": evidence.get("users"),
+        "file": _csv(evidence),
+        "steps": [step["id"] for step in way.data["steps"]],
+    }
+
+
+def _count(value: Any) -> Any:
+    return len(value) if isinstance(value, list | dict) else value
+
+
+def _csv(evidence: Mapping[str, Any]) -> str | None:
+    return next((v for v in evidence.values() if isinstance(v, str) and v.endswith(".csv")), None)
+
+
+def _gate(row: Mapping[str, Any]) -> dict[str, Any]:
+    verdict = {"pass": "go", "fail": "no-go"}.get(row["verdict"], row["verdict"])
+    decided = row["decided"]
+    if decided is not None and verdict == "inconclusive":
+        verdict = "go"
+    return {
+        "id": row["id"],
+        "title": row["title"],
+        "verdict": verdict,
+        "by": decided["by"] if decided else ("rule" if verdict in ("go", "no-go") else None),
+        "at": decided["at"] if decided else (row["attempts"][-1]["ended"] if row["attempts"] else None),
+        "summary": (row["evidence"] or {}).get("summary", ""),
+    }
+
+
+def _checkpoints(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The checkpoints as they were last looked at, by each of the steps that look at them."""
+    return [
+        {**checkpoint, "step": row["id"]}
+        for row in rows
+        for checkpoint in (row["evidence"] or {}).get("checkpoints", [])
+        if isinstance(checkpoint, dict)
+    ]

@@ -1,0 +1,202 @@
+"""Where a launch stands, in the words of a person at 3 a.m.: what is the state, who is let in, what is safe, what next.
+
+Works on the report's data alone, so that the page, `safepoint status` and the end of a launch say the same. Pure.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from safepoint.config.durations import format_duration
+from safepoint.launch.report.steps import row_of
+
+Report = Mapping[str, Any]
+
+TONES = {"launched": "good", "failed": "bad", "aborted": "warn", "rolled back": "warn", "waiting": "ask"}
+
+MEANINGS = {
+    "go": "say yes: go on with this step",
+    "retry": "try this step again",
+    "abort": "stop the launch and take the way back to {old}",
+    "rollback": "take the way back to {old}; what was written on {new} is listed",
+    "hold": "stop before the next step and wait for a person",
+    "launch": "carry out the launch (again), from where it has to begin",
+    "report": "write the report",
+}
+
+
+def standing(report: Report) -> dict[str, Any]:
+    """The state in sentences: `headline`, `tone` (good, bad, warn, ask, busy), `open`, `safe`, `next`, `commands`."""
+    launch = report["launch"]
+    return {
+        "headline": _headline(report),
+        "tone": TONES.get(launch["status"], "busy"),
+        "open": _open(report),
+        "safe": _safe(report),
+        "next": _next(report),
+        "commands": [
+            {"command": _command(report, name), "means": MEANINGS[name].format(**launch)} for name in _choices(report)
+        ],
+    }
+
+
+def clock(report: Report, at: str | None, *, date: bool = False) -> str:
+    """A recorded time as the clock on the wall of the plan's time zone shows it."""
+    if at is None:
+        return "?"
+    local = datetime.fromisoformat(at).astimezone(ZoneInfo(report["launch"]["timezone"]))
+    return f"{local:%Y-%m-%d %H:%M:%S}" if date else f"{local:%H:%M:%S}"
+
+
+def _headline(report: Report) -> str:
+    launch = report["launch"]
+    app, old, new, status = launch["application"], launch["old"], launch["new"], launch["status"]
+    sentences = {
+        "not begun": f"The launch of {app} {new} has not begun.",
+        "running": f"The launch of {app} {new} is under way.",
+        "rolling back": f"{app} is on its way back to {old}.",
+        "waiting": f"The launch of {app} {new} waits for a person.",
+        "launched": f"{app} {new} is launched.",
+        "failed": f"The launch of {app} {new} failed; {old} was not touched.",
+        "aborted": f"The launch of {app} {new} was aborted.",
+        "rolled back": f"{app} was rolled back to {old}.",
+    }
+    if status == "failed" and _done(report, "stop-traffic"):
+        return f"The launch of {app} {new} failed."
+    return sentences.get(status, f"The launch of {app} {new}: {status}.")
+
+
+def _open(report: Report) -> str:
+    launch, spans = report["launch"], report["site"]
+    if not spans:
+        return f"{launch['old']} serves everyone."
+    since = clock(report, spans[-1]["from"])
+    return {
+        "old": f"{launch['old']} serves everyone{'' if len(spans) == 1 else f' since {since}'}.",
+        "closed": f"Nobody: the site has been closed since {since}.",
+        "canary": f"{launch['new']} serves the canary's clients since {since}; not yet everyone.",
+        "new": f"{launch['new']} serves everyone since {since}.",
+    }[spans[-1]["open"]]
+
+
+def _done(report: Report, step_id: str) -> bool:
+    row = row_of(report["steps"], step_id)
+    return row is not None and row["verdict"] == "pass"
+
+
+def _begun(report: Report, step_id: str) -> bool:
+    row = row_of(report["steps"], step_id)
+    return row is not None and bool(row["attempts"])
+
+
+def _safe(report: Report) -> str:
+    launch = report["launch"]
+    rollback = report["rollback"]
+    if rollback is not None and rollback["status"] == "rolled back":
+        return _safe_after_rollback(report, rollback)
+    if rollback is not None and rollback["status"] == "aborted":
+        return f"The database is as it was: nothing of {launch['new']} is left in it." + _snapshots(report)
+    if _done(report, "twin"):
+        twin = row_of(report["steps"], "twin")
+        at = clock(report, twin["attempts"][-1]["ended"] if twin else None)
+        since = f" What {launch['new']} has written since is captured." if _done(report, "arm") else ""
+        return f"The safe point of {at} stands: a rollback leads back to exactly that.{since}" + _snapshots(report)
+    if _begun(report, "stop-traffic"):
+        return "The database is unchanged; an abort opens the site again as it was." + _snapshots(report)
+    return f"Nothing of the live system has been touched; {launch['old']} runs as before." + _snapshots(report)
+
+
+def _safe_after_rollback(report: Report, rollback: Mapping[str, Any]) -> str:
+    listed, carried = rollback["listed"], rollback["carried"]
+    text = f"The database is as it was at the safe point; the migrated one is kept under another name. {carried} "
+    text += f"transactions written on {report['launch']['new']} were carried back, {listed} are listed"
+    return text + (f" in {rollback['file']}." if rollback["file"] else ".")
+
+
+def _snapshots(report: Report) -> str:
+    proven = [row["id"] for row in report["steps"] if row["verb"] == "proof" and row["verdict"] == "pass"]
+    stored = [row["id"] for row in report["steps"] if row["verb"] == "store" and row["verdict"] == "pass"]
+    if not proven:
+        return " No snapshot of this launch is proven yet."
+    plural = "snapshot is" if len(proven) == 1 else "snapshots are"
+    return f" {len(proven)} {plural} proven by restoring, {len(stored)} stored and read back."
+
+
+def _next(report: Report) -> str:
+    launch, question = report["launch"], report["question"]
+    if question is not None:
+        commands = " or ".join(f"`{_command(report, name)}`" for name in question["choices"])
+        return f"Answer: {question['question'].rstrip('.')}. Type {commands} in any terminal."
+    status = launch["status"]
+    if status == "launched":
+        return (
+            f"Watch it. Until the way back is retired, `{_command(report, 'rollback')}` leads back to {launch['old']}."
+        )
+    if status == "failed":
+        return f"{_remedy(report)} Then `{_command(report, 'launch')}` goes on."
+    if status in ("aborted", "rolled back"):
+        told = "Tell the users whose entries are listed. " if (report["rollback"] or {}).get("listed") else ""
+        return f"{told}Find out why ({launch['reason'] or 'no reason was given'}), then launch again with a new date."
+    running = [row for row in report["steps"] if row["verdict"] == "running"]
+    text = f"Now: {running[-1]['title']}. " if running else ""
+    return text + _upcoming(report)
+
+
+def _remedy(report: Report) -> str:
+    for row in reversed(report["steps"]):
+        if row["verdict"] == "fail":
+            error = row["error"] or {}
+            return str(error.get("remedy") or f"Remove the cause: {error.get('message') or _summary(row)}")
+    return "Remove the cause."
+
+
+def _summary(row: Mapping[str, Any]) -> str:
+    return str((row["evidence"] or {}).get("summary", "see the ledger"))
+
+
+def upcoming(report: Report) -> Mapping[str, Any] | None:
+    """The next step of the plan that has not begun; None when there is none, or when the way back was taken."""
+    if report["launch"]["status"] in ("launched", "aborted", "rolled back"):
+        return None
+    steps = [row for row in report["steps"] if row["verdict"] == "not reached"]
+    if report["launch"]["status"] == "rolling back":
+        steps = [row for row in steps if row["phase"] == "rollback"]
+    return steps[0] if steps else None
+
+
+def _upcoming(report: Report) -> str:
+    step = upcoming(report)
+    if step is None:
+        return "Nothing is left to do."
+    at = f" at {clock(report, step['at'], date=True)[:16]}" if step["at"] else ""
+    return f"Then: {step['title']}{at}."
+
+
+def _choices(report: Report) -> list[str]:
+    status, question = report["launch"]["status"], report["question"]
+    if question is not None:
+        return list(question["choices"])
+    if status in ("not begun", "failed"):
+        return ["launch"]
+    if status in ("aborted", "rolled back"):
+        return ["report"]
+    if status == "launched":
+        return ["rollback", "report"]
+    if status == "rolling back":
+        return []
+    return ["hold", "rollback" if _begun(report, "migrate") else "abort"]
+
+
+def _command(report: Report, name: str) -> str:
+    """What to type. The plan file is named where it is not the one that the command takes by itself."""
+    plan_file = str(report["launch"]["plan_file"])
+    return f"safepoint {name}" + ("" if plan_file in ("", "launch.toml") else f" --plan {shlex.quote(plan_file)}")
+
+
+def span(seconds: float | None) -> str:
+    """Seconds for a person; a dash where there are none."""
+    return "–" if seconds is None else format_duration(seconds)
