@@ -1,1 +1,1 @@
-"""Monitored checks: a baseline, a value now, a limit, a verdict."""
+"""Monitored checks, each with a baseline, a value now and a limit. Measuring and judging are kept apart."""

@@ -1,0 +1,211 @@
+"""A test user logs in and fills in a form: in a real browser where there is one, in an HTTP session otherwise."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from safepoint.checkpoints.checkpoint import Checkpoint
+from safepoint.checkpoints.session import visit
+from safepoint.config import Login
+from safepoint.errors import PlanFileError
+
+_TITLE = "Test user's login"
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What the test user does: everything that either way of visiting needs. The password is never shown."""
+
+    base_url: str
+    public_url: str
+    path: str
+    username: str
+    password: str = field(repr=False)
+    form_path: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    expect: str | None = None
+    cookies: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How far the visit came. `way` is "Chromium" or "HTTP session"; `stage` is where it stopped."""
+
+    ok: bool
+    way: str
+    stage: str
+    said: str
+    screenshot: str | None = None
+    started: bool = True
+
+
+def login(
+    base_url: str,
+    settings: Login,
+    *,
+    public_url: str | None = None,
+    cookies: Mapping[str, str] | None = None,
+    screenshots: Path | None = None,
+    timeout: float = 30,
+    now: datetime | None = None,
+) -> Checkpoint:
+    """Log the test user in, open the form, fill it in, send it and look for the expected text.
+
+    Args:
+        base_url: where requests go: the new release's own address, or the router's.
+        public_url: the address that people use, where it is another one (see `pages.visitor`).
+        cookies: to begin with, such as the one that lets a canary's client in.
+        screenshots: the folder that gets a picture when the browser fails; None takes none.
+        timeout: seconds for the whole visit.
+        now: for the word `{stamp}` in the fields and in the expected text: each visit then looks for its own entry.
+    """
+    began = time.monotonic()
+    try:
+        task = plan_visit(
+            base_url, settings, public_url=public_url, cookies=cookies, timeout=timeout, now=now or datetime.now(UTC)
+        )
+    except PlanFileError as error:
+        return Checkpoint("login", _TITLE, "fail", detail=error.message, remedy=error.remedy)
+    browser, why_not = choose_browser(settings.browser, task)
+    if browser is None and settings.browser == "chromium":
+        return Checkpoint("login", _TITLE, "fail", detail=f"no browser: {why_not}", remedy=_BROWSER_REMEDY)
+    if browser is not None:
+        outcome = browse(task, browser, screenshots)
+        if not outcome.started and settings.browser == "auto":
+            why_not = f"Chromium did not start: {outcome.said}"
+            outcome = _by_session(task)
+    else:
+        outcome = _by_session(task)
+    return judge_visit(task, outcome, why_not if outcome.way != "Chromium" else "", time.monotonic() - began)
+
+
+_BROWSER_REMEDY = 'Install Chromium and `pip install safepoint[browser]`, or set browser = "http".'
+
+
+def plan_visit(
+    base_url: str,
+    settings: Login,
+    *,
+    now: datetime,
+    public_url: str | None = None,
+    cookies: Mapping[str, str] | None = None,
+    timeout: float = 30,
+) -> Visit:
+    """Put the visit together. Pure but for the password's environment variable.
+
+    Raises:
+        PlanFileError: that variable is not set.
+    """
+    password = os.environ.get(settings.password_env)
+    if not password:
+        raise PlanFileError(
+            f"The environment variable {settings.password_env} (checkpoints.login.password_env) is not set.",
+            subject="checkpoints.login.password_env",
+            remedy=f"Set {settings.password_env} to the password of {settings.username!r}.",
+        )
+    stamp = f"{now:%Y%m%d-%H%M%S}-{now.microsecond:06d}"
+    return Visit(
+        base_url=base_url,
+        public_url=public_url or base_url,
+        path=settings.path,
+        username=settings.username,
+        password=password,
+        form_path=settings.form_path,
+        fields={name: value.replace("{stamp}", stamp) for name, value in settings.fields.items()},
+        expect=settings.expect.replace("{stamp}", stamp) if settings.expect is not None else None,
+        cookies=dict(cookies or {}),
+        timeout=timeout,
+    )
+
+
+def choose_browser(wanted: str, task: Visit) -> tuple[str | None, str]:
+    """The browser's program, or None with the reason."""
+    if wanted == "http":
+        return None, "the plan file asks for an HTTP session"
+    if urlsplit(task.public_url).scheme == "https" and task.base_url != task.public_url:
+        # A browser cannot be made to speak plain HTTP for an https address.
+        return None, "the release answers without TLS, and people reach it with TLS"
+    if importlib.util.find_spec("playwright") is None:
+        return None, "Playwright is not installed"
+    found = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
+    return found, "" if found else "there is no Chromium on this machine"
+
+
+def browse(task: Visit, executable: str, screenshots: Path | None) -> Outcome:
+    """Carry out a visit in Chromium, in a process of its own.
+
+    That keeps the driver out of the conductor's memory, and lets a browser that hangs be ended with all its
+    children. The task, password included, goes over standard input; its profile is removed afterwards.
+    """
+    with tempfile.TemporaryDirectory(prefix="safepoint-browser-", ignore_cleanup_errors=True) as folder:
+        work = {**asdict(task), "executable": executable, "folder": str(screenshots) if screenshots else None}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "safepoint.checkpoints.browser"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": folder, "HOME": folder},
+            start_new_session=True,
+        )
+        try:
+            answer, said = process.communicate(json.dumps(work).encode(), timeout=task.timeout + 15)
+        except subprocess.TimeoutExpired:
+            return Outcome(False, "Chromium", "the browser", f"it did not end within {task.timeout + 15:.0f} s")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    try:
+        return Outcome(way="Chromium", **json.loads(answer.decode().strip().rpartition("\n")[2]))
+    except ValueError:
+        last = said.decode(errors="replace").strip().rpartition("\n")[2].replace(task.password, "***")
+        return Outcome(False, "Chromium", "starting", last[:300], started=False)
+
+
+def _by_session(task: Visit) -> Outcome:
+    ok, stage, said = visit(task)
+    return Outcome(ok, "HTTP session", stage, said)
+
+
+def judge_visit(task: Visit, outcome: Outcome, why_not: str, seconds: float) -> Checkpoint:
+    """The checkpoint of a visit; its detail says in which way it was made. Pure."""
+    way = f"by {outcome.way}" + (f" ({why_not})" if why_not else "")
+    common: dict[str, Any] = {
+        "value": round(seconds, 2),
+        "unit": "s",
+        "seconds": seconds,
+        "files": (outcome.screenshot,) if outcome.screenshot else (),
+    }
+    if outcome.ok:
+        done = f"{task.username} logged in"
+        if task.form_path is not None:
+            done += f", sent the form at {task.form_path}"
+        if task.expect is not None:
+            done += f" and found {task.expect!r}"
+        return Checkpoint("login", _TITLE, "pass", detail=f"{done}, {way}", **common)
+    detail = f"{outcome.stage}: {outcome.said}".replace(task.password, "***")
+    return Checkpoint(
+        "login",
+        _TITLE,
+        "fail",
+        detail=f"{detail}, {way}",
+        remedy=f"Try it by hand at {task.public_url.rstrip('/')}{task.path}, and read the application's error log.",
+        **common,
+    )
