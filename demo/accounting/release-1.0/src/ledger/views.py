@@ -17,6 +17,7 @@ from ledger.forms import EntryForm, LineFormSet
 from ledger.models import Account
 
 PAGE = 25
+_TILES = dict(zip(Account.Kind, ("Assets", "Liabilities", "Equity", "Income", "Expenses"), strict=True))
 
 
 class JournalPaginator(Paginator):
@@ -34,7 +35,7 @@ class JournalPaginator(Paginator):
 def dashboard(request: HttpRequest) -> HttpResponse:
     """Where the books stand."""
     balance = journal.trial_balance()
-    tiles = [(kind.label, balance.of(kind)) for kind in Account.Kind]
+    tiles = [(_TILES[kind], balance.of(kind)) for kind in Account.Kind]
     recent = journal.listed().order_by("-id")[:8]
     return render(request, "ledger/dashboard.html", {"balance": balance, "tiles": tiles, "recent": recent})
 

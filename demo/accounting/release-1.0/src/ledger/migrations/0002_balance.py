@@ -27,7 +27,8 @@ BEGIN
     HAVING sum(debit) <> sum(credit)
     LIMIT 1;
     IF FOUND THEN
-        RAISE EXCEPTION 'journal entry % is not balanced: debits %, credits %', wrong.entry_id, wrong.debit, wrong.credit
+        RAISE EXCEPTION 'journal entry % is not balanced: debits %, credits %',
+            wrong.entry_id, wrong.debit, wrong.credit
             USING ERRCODE = 'check_violation', CONSTRAINT = 'ledger_balance', TABLE = TG_TABLE_NAME;
     END IF;
     RETURN NULL;

@@ -110,7 +110,8 @@ INSERT_ENTRIES = """
 INSERT INTO ledger_journalentry (id, reference, user_id, date, memo, legacy_number, posted_at)
 SELECT
     e.id, e.hash::uuid, (%(users)s::int[])[1 + e.h1 %% cardinality(%(users)s::int[])], e.day,
-    l.memo || ' ' || (%(partners)s::text[])[1 + e.h2 / 7 %% cardinality(%(partners)s::text[])] || ', no. ' || 10000 + e.id,
+    l.memo || ' ' || (%(partners)s::text[])[1 + e.h2 / 7 %% cardinality(%(partners)s::text[])]
+        || ', no. ' || 10000 + e.id,
     CASE WHEN e.id %% 3 = 0 THEN e.id / 3 END,
     e.day + time '08:00' + make_interval(secs => e.h1 %% 36000)
 FROM seed_entry e JOIN seed_line l ON l.kind = e.kind AND l.position = 1
