@@ -1,0 +1,160 @@
+"""The commands that dump and restore: words and environment, built purely. Hosts run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from safepoint.hosts.command import Command
+from safepoint.postgres.target import Target
+
+# Waiting for ever behind somebody's ACCESS EXCLUSIVE lock would be a dump that never says why.
+_LOCK_WAIT = "--lock-wait-timeout=60s"
+# A role's own settings must not get in the way of a restore (they come before a database's and a role's).
+_RESTORE_OPTIONS = (
+    "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning "
+    "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin"
+)
+_FALLBACKS = ("zstd:1", "lz4", "gzip:1")
+
+
+def dump_directory(
+    target: Target, folder: str, *, snapshot: str, jobs: int, compress: str, program: str = "pg_dump"
+) -> Command:
+    """`pg_dump` in the directory format, in parallel, at an exported snapshot."""
+    return _client(
+        target,
+        program,
+        "--format=directory",
+        f"--jobs={jobs}",
+        f"--file={folder}",
+        f"--compress={compress}",
+        f"--snapshot={snapshot}",
+        _LOCK_WAIT,
+        "--no-password",
+    )
+
+
+def dump_stream(target: Target, *, snapshot: str, compress: str, program: str = "pg_dump") -> Command:
+    """`pg_dump` in the custom format to its standard output: for hosts that only a stream leaves."""
+    return _client(
+        target,
+        program,
+        "--format=custom",
+        f"--compress={compress}",
+        f"--snapshot={snapshot}",
+        _LOCK_WAIT,
+        "--no-password",
+    )
+
+
+def dump_globals(target: Target, *, program: str = "pg_dumpall") -> Command:
+    """Roles with their attributes, memberships and settings, as SQL to standard output.
+
+    Never password hashes: they would lie in a file in the clear, and need a superuser to be read. Tablespaces are
+    left out as well: they name folders of the source's machine.
+    """
+    return _client(
+        target,
+        program,
+        "--globals-only",
+        "--no-role-passwords",
+        "--no-tablespaces",
+        f"--database={target.dbname}",
+        "--no-password",
+    )
+
+
+def restore(
+    target: Target, archive: Path, *, jobs: int, program: str = "pg_restore", list_file: Path | None = None
+) -> Command:
+    """`pg_restore` of an archive into the (empty) database of `target`; the first error ends it.
+
+    Tablespaces are the scratch server's own; a restored subscription would call its publisher, so none is made.
+    """
+    words = [f"--use-list={list_file}"] if list_file is not None else []
+    return _client(
+        target,
+        program,
+        f"--dbname={target.dbname}",
+        f"--jobs={jobs}",
+        "--exit-on-error",
+        "--no-tablespaces",
+        "--no-subscriptions",
+        "--no-password",
+        *words,
+        str(archive),
+        options=_RESTORE_OPTIONS,
+    )
+
+
+def restore_properties(target: Target, archive: Path, *, list_file: Path, program: str = "pg_restore") -> Command:
+    """`pg_restore` of the database's own settings, grants and comment, which stand only under `--create`.
+
+    `list_file` names these entries and not the one that would create the database (see `property_entries`).
+    """
+    return _client(
+        target,
+        program,
+        f"--dbname={target.dbname}",
+        "--create",
+        "--exit-on-error",
+        "--no-tablespaces",
+        "--no-password",
+        f"--use-list={list_file}",
+        str(archive),
+        options=_RESTORE_OPTIONS,
+    )
+
+
+def list_archive(archive: Path, *, program: str = "pg_restore") -> Command:
+    """The table of contents of an archive; it needs no server."""
+    return Command((program, "--list", "--create", str(archive)), {"LC_ALL": "C"})
+
+
+def run_sql(target: Target, script: Path, *, program: str = "psql") -> Command:
+    """Run a SQL file; errors in it are printed and do not end it."""
+    return _client(
+        target, program, "--no-psqlrc", "--quiet", "--no-password", f"--file={script}", options=_RESTORE_OPTIONS
+    )
+
+
+def property_entries(listing: str) -> str:
+    """The lines of `pg_restore --list` that are the database's properties, grants and comment. Pure."""
+    signs = (" DATABASE PROPERTIES ", " ACL - DATABASE ", " COMMENT - DATABASE ", " SECURITY LABEL - DATABASE ")
+    lines = [line for line in listing.splitlines() if not line.startswith(";")]
+    return "".join(f"{line}\n" for line in lines if any(sign in line for sign in signs))
+
+
+def compression_candidates(wanted: str) -> tuple[str, ...]:
+    """What to try in turn, the wanted one first; the last (a bare gzip level) works in every build with zlib. Pure."""
+    rest = [fallback for fallback in _FALLBACKS if fallback.split(":")[0] != wanted.split(":")[0]]
+    return (wanted, *rest, "1", "0")
+
+
+def choose_compression(wanted: str, works: Callable[[str], bool]) -> str:
+    """The first candidate that this build of `pg_dump` accepts; `works` asks it."""
+    return next((method for method in compression_candidates(wanted) if works(method)), "0")
+
+
+def probe_compression(method: str, *, program: str = "pg_dump") -> Command:
+    """A `pg_dump` that cannot connect: what it says tells whether it takes the compression (see `accepts`)."""
+    env = {"PGHOST": "/nonexistent", "PGCONNECT_TIMEOUT": "1", "LC_ALL": "C"}
+    return Command((program, "--format=custom", f"--compress={method}", "--file=/dev/null", "--no-password"), env)
+
+
+def accepts(stderr: str) -> bool:
+    """Whether a probe got as far as trying to connect. Pure."""
+    return "connection to server" in stderr or "could not connect" in stderr
+
+
+def _client(target: Target, program: str, *words: str, options: str | None = None) -> Command:
+    env = {**target.env(), "PGAPPNAME": "safepoint", "LC_ALL": "C"}
+    if options is not None:
+        env["PGOPTIONS"] = options
+    return Command((program, *words), env, target.secrets())
+
+
+def shown(commands: Sequence[Command]) -> tuple[str, ...]:
+    """Commands as a person would type them, for plans and manifests."""
+    return tuple(command.shown() for command in commands)
