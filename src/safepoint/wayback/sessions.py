@@ -1,0 +1,180 @@
+"""The sessions of others on a database: seen, and ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import psycopg
+
+from safepoint.errors import DatabaseError, LockNotAvailable
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+
+POLL_SECONDS: Final = 0.05
+
+# Everything that holds a database open and is not a part of the server itself: an autovacuum worker gives way by
+# itself (CREATE DATABASE and RENAME send it away), a walsender is someone's replication and is never ended by us.
+SESSIONS = """
+SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(host(client_addr), 'local'),
+       coalesce(state, backend_type), backend_type, backend_start::text,
+       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8
+FROM pg_stat_activity
+WHERE datid = ANY(%s) AND pid <> pg_backend_pid()
+  AND backend_type NOT IN ('autovacuum worker', 'autovacuum launcher', 'walsender', 'parallel worker')
+  AND (%s::timestamptz IS NULL OR backend_start < %s::timestamptz)
+ORDER BY backend_start
+"""
+
+END_SESSIONS = """
+SELECT count(pg_terminate_backend(pid))
+FROM pg_stat_activity
+WHERE datid = ANY(%s) AND pid <> pg_backend_pid()
+  AND backend_type NOT IN ('autovacuum worker', 'autovacuum launcher', 'walsender', 'parallel worker')
+"""
+
+# A logical consumer on this database (Debezium, a subscription) would block the copy and the renames.
+WALSENDERS = """
+SELECT coalesce(application_name, '') || ' (pid ' || pid || ', role ' || coalesce(usename, '?') || ')'
+FROM pg_stat_activity WHERE datid = ANY(%s) AND backend_type = 'walsender' ORDER BY pid
+"""
+
+PREPARED = """
+SELECT p.gid || ' (owner ' || p.owner || ', since ' || p.prepared::text || ')'
+FROM pg_prepared_xacts p JOIN pg_database d ON d.datname = p.database WHERE d.oid = ANY(%s) ORDER BY p.prepared
+"""
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session of someone else. `transaction_seconds` is the age of its open transaction, 0 without one."""
+
+    pid: int
+    role: str
+    application: str
+    address: str
+    state: str
+    kind: str
+    started: str
+    transaction_seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The session for the ledger."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        name = f" {self.application!r}" if self.application else ""
+        return f"pid {self.pid} of role {self.role!r}{name} from {self.address} ({self.state})"
+
+
+def at_maintenance(target: Target, maintenance: str, *, lock_timeout: float | None = 5.0) -> Connection:
+    """A connection beside the live database, so that the conductor itself does not keep it open."""
+    return connect(target.on(maintenance), application_name="safepoint fence", lock_timeout=lock_timeout)
+
+
+@contextmanager
+def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]:
+    """Turn PostgreSQL's refusals into errors that say what was being done.
+
+    Raises:
+        LockNotAvailable: a lock was not had in time.
+        DatabaseError: anything else that PostgreSQL said.
+    """
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable as error:
+        raise LockNotAvailable(
+            f"{what}: a lock was not had in time.",
+            subject=subject,
+            found=_said(error),
+            remedy=remedy or "Look in pg_stat_activity for who holds it, then try again.",
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"{what}: the conductor's role may not do this.",
+            subject=subject,
+            found=_said(error),
+            remedy=remedy or "Give the role of database.user the right that PostgreSQL names, or use a superuser.",
+        ) from error
+    except psycopg.Error as error:
+        raise DatabaseError(
+            f"{what}: PostgreSQL refused.", subject=subject, found=_said(error), remedy=remedy
+        ) from error
+
+
+def _said(error: psycopg.Error) -> str:
+    diagnosis = error.diag
+    parts = [diagnosis.message_primary, diagnosis.message_detail, diagnosis.message_hint]
+    return " ".join(part for part in parts if part) or " ".join(str(error).split()) or type(error).__name__
+
+
+def database_oid(connection: Connection, name: str) -> int | None:
+    """The oid of a database; None when there is none of that name."""
+    row = connection.execute("SELECT oid::int8 FROM pg_database WHERE datname = %s", (name,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def database_name(connection: Connection, oid: int) -> str | None:
+    """The present name of a database; None when it is gone."""
+    row = connection.execute("SELECT datname FROM pg_database WHERE oid = %s", (oid,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def sessions(connection: Connection, oids: Sequence[int], *, older_than: str | None = None) -> tuple[Session, ...]:
+    """The sessions of others on these databases; with `older_than` (a time of the server) only those begun before."""
+    rows = connection.execute(SESSIONS, (list(oids), older_than, older_than)).fetchall()
+    return tuple(Session(*row) for row in rows)
+
+
+def walsenders(connection: Connection, oids: Sequence[int]) -> tuple[str, ...]:
+    """Logical replication connections that read these databases."""
+    return tuple(str(row[0]) for row in connection.execute(WALSENDERS, (list(oids),)).fetchall())
+
+
+def prepared(connection: Connection, oids: Sequence[int]) -> tuple[str, ...]:
+    """Transactions that were prepared for a two-phase commit and are neither committed nor rolled back."""
+    return tuple(str(row[0]) for row in connection.execute(PREPARED, (list(oids),)).fetchall())
+
+
+def end_sessions(connection: Connection, oids: Sequence[int]) -> int:
+    """Ask all sessions of others on these databases to end; gives how many there were."""
+    row = connection.execute(END_SESSIONS, (list(oids),)).fetchone()
+    return int(row[0]) if row else 0
+
+
+@contextmanager
+def keeping_out(
+    target: Target, maintenance: str, oids: Sequence[int], *, each_poll: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """End every session on these databases again and again while the body runs.
+
+    CREATE DATABASE ... TEMPLATE and ALTER DATABASE ... RENAME take a lock that holds new sessions back, then wait at
+    most 5 s for those that are there to leave. So ending sessions from a second connection meanwhile is all they
+    need, even if an application reconnects in a loop; and no state is left behind if this process is killed.
+    """
+    done = threading.Event()
+    ended = threading.Event()
+    connection = at_maintenance(target, maintenance)
+
+    def loop() -> None:
+        try:
+            while not done.is_set():
+                end_sessions(connection, oids)
+                ended.set()
+                each_poll()
+                done.wait(POLL_SECONDS)
+        except psycopg.Error:
+            ended.set()  # the body's own statement then says who is connected
+
+    thread = threading.Thread(target=loop, name="safepoint-keeping-out", daemon=True)
+    try:
+        thread.start()
+        ended.wait(5)
+        yield
+    finally:
+        done.set()
+        thread.join(10)
+        connection.close()
