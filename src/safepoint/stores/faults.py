@@ -1,0 +1,81 @@
+"""What went wrong in a store, in words: from the many exceptions of file systems to one error with a remedy."""
+
+from __future__ import annotations
+
+import errno
+import re
+
+from safepoint.errors import StoreError
+
+_SECRETS = re.compile(r"://[^/@\s]+@")
+
+# The names of exceptions, as their modules must not be imported for this; the first that fits counts.
+_LOGIN = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
+_REFUSED_LOGIN = {"AuthenticationException", "PasswordRequiredException", "BadAuthenticationType"}
+_HOST_KEY = {"BadHostKeyException", "UnknownHostKey"}
+_BROKEN = {
+    "ConnectionError",
+    "TimeoutError",
+    "EOFError",
+    "HTTPClientError",
+    "EndpointConnectionError",
+    "IncompleteRead",
+    "ResponseParserError",
+    "ClientError",
+    "SSHException",
+    "gaierror",
+}
+_BROKEN_NUMBERS = {errno.EBUSY, errno.EREMOTEIO, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT}
+_BROKEN_WORDS = re.compile("socket is closed|connection (dropped|lost|reset)|garbage packet", re.I)
+_WRONG_KEY = re.compile("InvalidAccessKeyId|SignatureDoesNotMatch|signature|access key|ExpiredToken|expired", re.I)
+
+
+class Unreachable(StoreError):
+    """The store did not answer, or the connection broke: trying again may help."""
+
+
+def explained(error: Exception, action: str, name: str, where: str) -> StoreError:
+    """The `StoreError` for an exception of a file system, raised while it was to `action` the file `name`."""
+    kind, remedy = _judged(error)
+    return kind(
+        f"The store {where} failed to {action} {name}.",
+        subject=f"{where.rstrip('/')}/{name}",
+        found=_said(error),
+        remedy=remedy,
+    )
+
+
+def without_login(text: str) -> str:
+    """A text whose URLs show no user and no password."""
+    return _SECRETS.sub("://", text)
+
+
+def _judged(error: Exception) -> tuple[type[StoreError], str]:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & _LOGIN:
+        return StoreError, "Give the store's credentials in the environment (for S3: AWS_ACCESS_KEY_ID and so on)."
+    if names & _HOST_KEY:
+        return StoreError, "Make sure that it is the right server, then add its key to ~/.ssh/known_hosts."
+    if names & _REFUSED_LOGIN or (isinstance(error, PermissionError) and _WRONG_KEY.search(_said(error))):
+        return StoreError, "The credentials are wrong or have expired: renew them in the environment, then retry."
+    return _judged_by_number(error, names)
+
+
+def _judged_by_number(error: Exception, names: set[str]) -> tuple[type[StoreError], str]:
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, PermissionError):
+        return StoreError, "Allow these credentials to list, read, write and delete there."
+    if isinstance(error, FileNotFoundError):
+        return StoreError, "Check the store's `url`: the bucket or folder must exist, and the snapshot be complete."
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        return StoreError, "The store is full: make room there (`safepoint prune`), then retry."
+    if number == errno.EROFS:
+        return StoreError, "The store can only be read: choose another place, or mount it for writing."
+    if names & _BROKEN or number in _BROKEN_NUMBERS or _BROKEN_WORDS.search(_said(error)):
+        return Unreachable, "The store could not be reached: check the network and the store, then retry."
+    return StoreError, "Check the store's `url` and `options` in the plan file."
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return without_login(text)[:500]

@@ -1,0 +1,216 @@
+"""Files in a store, below the level of snapshots: put, get, digest, list, remove, by names relative to the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from safepoint.errors import SafepointError
+from safepoint.stores.faults import Unreachable, explained
+
+CHUNK = 4 * 1024 * 1024
+"""How much of a file is in memory at a time while it is read, in bytes."""
+
+_PART = 8 * 1024 * 1024
+_MOST_PARTS = 9000  # S3 allows 10,000 parts for one object
+_REAL_FOLDERS = {"file", "local", "sftp", "ssh"}
+
+Step: TypeAlias = Callable[[int], None]
+"""Is told how many bytes of the file are done; what it raises (an order to stop) ends the transfer."""
+
+
+class Files(Protocol):
+    """What a snapshot store needs from the place below it.
+
+    Promises: a call may be repeated after any failure; `put` replaces; `remove` of what is not there is no error;
+    memory does not grow with a file. What goes wrong is a `StoreError`; it is `Unreachable` where trying again
+    may help. What `step` raises passes through.
+    """
+
+    where: str
+
+    def put(self, local: Path, name: str, step: Step) -> None:
+        """Write a local file to the store."""
+        ...
+
+    def get(self, name: str, local: Path, step: Step) -> None:
+        """Write a file of the store to a local path."""
+        ...
+
+    def digest(self, name: str, step: Step) -> str:
+        """Read a file of the store and say its SHA-256, in hexadecimal."""
+        ...
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Read a small file."""
+        ...
+
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file."""
+        ...
+
+    def names(self, folder: str) -> list[str]:
+        """All files below a folder, relative to it, sorted; empty where the folder is not there."""
+        ...
+
+    def folders(self) -> list[str]:
+        """The folders right in the store, sorted; empty where the store is not there yet."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Remove a file, or a folder with all that is in it."""
+        ...
+
+
+class FsspecFiles:
+    """Files by fsspec.
+
+    Args:
+        connect: opens the file system and says the path of the store in it; called again after a connection broke.
+        where: the store as it is shown to people (without a login).
+    """
+
+    def __init__(self, connect: Callable[[], tuple[Any, str]], where: str) -> None:
+        self.where = where
+        self._connect = connect
+        self._opened: tuple[Any, str] | None = None
+
+    def put(self, local: Path, name: str, step: Step) -> None:
+        """See `Files.put`."""
+        part = max(_PART, local.stat().st_size // _MOST_PARTS)
+        with self._at(name, "write") as (fs, path), local.open("rb") as source, _written(fs, path, part) as sink:
+            for chunk in _chunks(source, step):
+                sink.write(chunk)
+
+    def get(self, name: str, local: Path, step: Step) -> None:
+        """See `Files.get`."""
+        with self._at(name, "read") as (fs, path), _opened(fs, path) as source, local.open("wb") as sink:
+            for chunk in _chunks(source, step):
+                sink.write(chunk)
+
+    def digest(self, name: str, step: Step) -> str:
+        """See `Files.digest`."""
+        digest = hashlib.sha256()
+        with self._at(name, "read") as (fs, path), _opened(fs, path) as source:
+            for chunk in _chunks(source, step):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def write(self, name: str, data: bytes) -> None:
+        """See `Files.write`."""
+        with self._at(name, "write") as (fs, path), _written(fs, path, _PART) as sink:
+            sink.write(data)
+
+    def read(self, name: str) -> bytes:
+        """See `Files.read`."""
+        with self._at(name, "read") as (fs, path), _opened(fs, path) as source:
+            return b"".join(_chunks(source, lambda _done: None))
+
+    def exists(self, name: str) -> bool:
+        """See `Files.exists`. A file system's own `exists` takes any failure for a no."""
+        try:
+            with self._at(name, "look for") as (fs, path):
+                fs.info(path)
+        except SafepointError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return False
+            raise
+        return True
+
+    def names(self, folder: str) -> list[str]:
+        """See `Files.names`."""
+        with self._at(folder, "list") as (fs, path):
+            found = fs.find(path)
+            start = len(str(path).rstrip("/")) + 1
+            return sorted(str(name)[start:] for name in found)
+
+    def folders(self) -> list[str]:
+        """See `Files.folders`."""
+        with self._at("", "list") as (fs, path):
+            try:
+                entries = fs.ls(path, detail=True)
+            except FileNotFoundError:
+                return []
+            names = [str(entry["name"]).rstrip("/") for entry in entries if entry["type"] == "directory"]
+            return sorted(name.rpartition("/")[2] for name in names)
+
+    def remove(self, name: str) -> None:
+        """See `Files.remove`."""
+        with self._at(name, "remove") as (fs, path), suppress(FileNotFoundError):
+            fs.rm(path, recursive=True)
+
+    @contextmanager
+    def _at(self, name: str, action: str) -> Iterator[tuple[Any, str]]:
+        """The file system and a path in it; what goes wrong inside is explained, and the connection made anew."""
+        try:
+            if self._opened is None:
+                self._opened = self._connect()
+            fs, root = self._opened
+            fs.invalidate_cache()
+            yield fs, f"{root.rstrip('/')}/{name}" if name else root
+        except SafepointError:
+            raise
+        except Exception as error:  # each file system has exceptions of its own
+            fault = explained(error, action, name or "the store", self.where)
+            if isinstance(fault, Unreachable):
+                self._opened = None
+            raise fault from error
+
+
+def _chunks(source: Any, step: Step) -> Iterator[bytes]:
+    done = 0
+    while chunk := source.read(CHUNK):
+        yield chunk
+        done += len(chunk)
+        step(done)
+
+
+@contextmanager
+def _opened(fs: Any, path: str) -> Iterator[Any]:
+    """A file of the store to read from beginning to end."""
+    with fs.open(path, "rb", block_size=CHUNK) as file:
+        if hasattr(file, "prefetch"):  # SFTP: many requests on the way, not one
+            file.prefetch(fs.info(path)["size"], max_concurrent_requests=64)
+        yield file
+
+
+@contextmanager
+def _written(fs: Any, path: str, part: int) -> Iterator[Any]:
+    """A file of the store to write; after a failure what was sent is given up, not completed."""
+    if _has_folders(fs):
+        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    file = fs.open(path, "wb", block_size=part)
+    if hasattr(file, "set_pipelined"):  # SFTP again
+        file.set_pipelined(True)
+    try:
+        yield file
+    except BaseException:
+        _give_up(fs, file, path)
+        raise
+    file.close()
+
+
+def _give_up(fs: Any, file: Any, path: str) -> None:
+    """Closing an object-store file would complete the upload, so it is discarded; elsewhere the file is removed.
+
+    Best effort: the failure that led here is the one to tell, and without its manifest a snapshot is not seen.
+    """
+    with suppress(Exception):
+        if _has_folders(fs):
+            file.close()
+            fs.rm(path)
+        else:
+            file.closed = True
+            file.discard()
+
+
+def _has_folders(fs: Any) -> bool:
+    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
+    return bool(protocols & _REAL_FOLDERS)

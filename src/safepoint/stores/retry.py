@@ -1,0 +1,82 @@
+"""Trying again, as a wrapper around `Files`: a broken link costs the file that it hit, not the snapshot."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from safepoint.stores.faults import Unreachable
+from safepoint.stores.files import Files, Step
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 15.0
+
+
+class Retrying:
+    """Repeats a call that ended with `Unreachable`, after a growing, jittered wait; each file begins anew.
+
+    Args:
+        pause: sleeps for so many seconds; may raise, where an order to stop came.
+    """
+
+    def __init__(self, files: Files, pause: Callable[[float], None] = time.sleep, *, attempts: int = ATTEMPTS) -> None:
+        self.where = files.where
+        self._files = files
+        self._pause = pause
+        self._attempts = attempts
+
+    def put(self, local: Path, name: str, step: Step) -> None:
+        """See `Files.put`."""
+        self._insist(lambda: self._files.put(local, name, step))
+
+    def get(self, name: str, local: Path, step: Step) -> None:
+        """See `Files.get`."""
+        self._insist(lambda: self._files.get(name, local, step))
+
+    def digest(self, name: str, step: Step) -> str:
+        """See `Files.digest`."""
+        return self._insist(lambda: self._files.digest(name, step))
+
+    def write(self, name: str, data: bytes) -> None:
+        """See `Files.write`."""
+        self._insist(lambda: self._files.write(name, data))
+
+    def read(self, name: str) -> bytes:
+        """See `Files.read`."""
+        return self._insist(lambda: self._files.read(name))
+
+    def exists(self, name: str) -> bool:
+        """See `Files.exists`."""
+        return self._insist(lambda: self._files.exists(name))
+
+    def names(self, folder: str) -> list[str]:
+        """See `Files.names`."""
+        return self._insist(lambda: self._files.names(folder))
+
+    def folders(self) -> list[str]:
+        """See `Files.folders`."""
+        return self._insist(self._files.folders)
+
+    def remove(self, name: str) -> None:
+        """See `Files.remove`."""
+        self._insist(lambda: self._files.remove(name))
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        for attempt in range(1, self._attempts):
+            try:
+                return call()
+            except Unreachable:
+                self._pause(wait(attempt))
+        return call()
+
+
+def wait(attempt: int) -> float:
+    """Seconds to wait after the attempt of that number (from 1): doubling, bounded, with up to a quarter of jitter."""
+    jitter = random.uniform(0.75, 1.0)  # noqa: S311  # no secret
+    return min(FIRST_WAIT * 2.0 ** (attempt - 1), LONGEST_WAIT) * jitter

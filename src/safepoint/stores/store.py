@@ -1,0 +1,279 @@
+"""Where snapshots are kept: folders of files, each with a `manifest.json` that makes it whole."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safepoint.errors import Interrupted, StoreError
+from safepoint.progress import Cancelled, Progress, Report, never, silent
+from safepoint.stores.files import Files, Step
+
+MANIFEST = "manifest.json"
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What was carried: which snapshot, to or from where, how many files and bytes, in how many seconds."""
+
+    snapshot_id: str
+    store: str
+    where: str
+    files: int
+    bytes: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the ledger."""
+        return asdict(self)
+
+
+class SnapshotStore:
+    """One store of the plan file.
+
+    Promises:
+        * a snapshot is visible (`ids`) only when it is complete: its manifest is written last and removed first;
+        * every method may be repeated after a failure or a kill; nothing half-done is ever taken for whole;
+        * a complete snapshot is never overwritten by another one of the same id;
+        * memory does not grow with a snapshot; broken links are tried again, file by file;
+        * what goes wrong is a `StoreError` that names the file and the remedy, and no credentials;
+        * an order to stop (`cancelled`) is an `Interrupted`.
+
+    Args:
+        local: the folder behind the store, where it is on this machine.
+    """
+
+    def __init__(self, name: str, files: Files, local: Path | None = None) -> None:
+        self.name = name
+        self.where = files.where
+        self._files = files
+        self._local = local
+
+    def upload(self, folder: Path, snapshot_id: str, report: Report = silent, cancelled: Cancelled = never) -> Transfer:
+        """Copy a snapshot's folder to the store. Done already (the same manifest is there): nothing is sent.
+
+        Raises:
+            StoreError: the folder holds no manifest, the store refuses, or it has another snapshot of that id.
+            Interrupted: `cancelled` became true; the store shows nothing of the snapshot.
+        """
+        began = time.monotonic()
+        manifest = _manifest(folder)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+        sizes = [path.stat().st_size for path in paths]
+        total = sum(sizes) + len(manifest)
+        self._at(snapshot_id, MANIFEST)
+        done = Transfer(snapshot_id, self.name, self.where, len(paths) + 1, total, 0.0)
+        if self._is_there(snapshot_id, manifest):
+            return done
+        before = 0
+        for path, size in zip(paths, sizes, strict=True):
+            name = self._at(snapshot_id, path.relative_to(folder).as_posix())
+            self._files.put(path, name, _step(f"upload to {self.name}", before, total, report, cancelled))
+            before += size
+        _step(f"upload to {self.name}", before, total, report, cancelled)(0)
+        self._files.write(self._at(snapshot_id, MANIFEST), manifest)
+        report(Progress(f"upload to {self.name}", total, total, "bytes"))
+        return Transfer(snapshot_id, self.name, self.where, len(paths) + 1, total, time.monotonic() - began)
+
+    def read_back(
+        self,
+        snapshot_id: str,
+        sha256: Mapping[str, str],
+        report: Report = silent,
+        cancelled: Cancelled = never,
+        *,
+        total: int | None = None,
+    ) -> Transfer:
+        """Read every file of a snapshot back from the store and compare it with its SHA-256 (hexadecimal).
+
+        Args:
+            sha256: by name, relative to the snapshot's folder; empty is an error, as nothing would be looked at.
+            total: the size of all files in bytes, for the progress.
+
+        Raises:
+            StoreError: a file is missing or differs (it is named), or the snapshot has no manifest.
+        """
+        began = time.monotonic()
+        if not sha256:
+            raise StoreError(
+                "There is nothing to compare: the snapshot's manifest names no files.",
+                subject=snapshot_id,
+                remedy="Take a new snapshot; this one proves nothing.",
+            )
+        self._must_be_complete(snapshot_id)
+        seen = 0
+        for name, expected in sorted(sha256.items()):
+            size = 0
+            step = _step(f"read back from {self.name}", seen, total, report, cancelled)
+
+            def counted(done: int, step: Step = step) -> None:
+                nonlocal size
+                size = done
+                step(done)
+
+            found = self._files.digest(self._at(snapshot_id, name), counted)
+            seen += size
+            if found != expected.lower():
+                raise StoreError(
+                    f"The store {self.where} gave back something else than was put in: {name}.",
+                    subject=f"{snapshot_id}/{name}",
+                    expected=f"SHA-256 {expected}",
+                    found=f"SHA-256 {found} of {size} bytes",
+                    remedy="Do not rely on this copy: remove it, upload the snapshot again, and check the store.",
+                )
+        return Transfer(snapshot_id, self.name, self.where, len(sha256), seen, time.monotonic() - began)
+
+    def fetch(self, snapshot_id: str, folder: Path, report: Report = silent, cancelled: Cancelled = never) -> Transfer:
+        """Copy a snapshot from the store into a folder that is not there yet or is empty; the manifest comes last.
+
+        Raises:
+            StoreError: there is no complete snapshot of that id, or the folder holds something.
+        """
+        began = time.monotonic()
+        if folder.exists() and any(folder.iterdir()):
+            raise StoreError(
+                f"The folder {folder} holds something already, which would be overwritten.",
+                subject=str(folder),
+                remedy="Name a folder that does not exist yet.",
+            )
+        self._must_be_complete(snapshot_id)
+        names = [name for name in self._files.names(snapshot_id) if name != MANIFEST]
+        seen = 0
+        for name in [*names, MANIFEST]:
+            path = folder / _inside(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(path.name + ".part")
+            self._files.get(
+                self._at(snapshot_id, name), part, _step(f"fetch from {self.name}", seen, None, report, cancelled)
+            )
+            seen += part.stat().st_size
+            part.replace(path)
+        return Transfer(snapshot_id, self.name, self.where, len(names) + 1, seen, time.monotonic() - began)
+
+    def ids(self) -> list[str]:
+        """The complete snapshots in the store, sorted."""
+        folders = [name for name in self._files.folders() if _ID.fullmatch(name)]
+        return [name for name in folders if self._files.exists(f"{name}/{MANIFEST}")]
+
+    def manifest(self, snapshot_id: str) -> bytes:
+        """The manifest of a complete snapshot, as it was written."""
+        return self._files.read(self._at(snapshot_id, MANIFEST))
+
+    def remove(self, snapshot_id: str) -> None:
+        """Remove a snapshot, complete or not; nothing happens where there is none."""
+        self._files.remove(self._at(snapshot_id, MANIFEST))
+        self._files.remove(self._at(snapshot_id, "")[:-1])
+
+    def check_writable(self) -> None:
+        """Prove that files can be written, read and deleted: by one of a few bytes.
+
+        Raises:
+            StoreError: one of them is refused.
+        """
+        name, data = f".safepoint-probe-{secrets.token_hex(6)}", secrets.token_bytes(64)
+        try:
+            self._files.write(name, data)
+            if (found := self._files.read(name)) != data:
+                raise StoreError(
+                    f"The store {self.where} gave back something else than was put in.",
+                    subject=f"{self.where}/{name}",
+                    expected=f"{len(data)} bytes",
+                    found=f"{len(found)} bytes, or others",
+                    remedy="Choose another store: this one does not keep what it is given.",
+                )
+        except BaseException:
+            with suppress(StoreError):
+                self._files.remove(name)
+            raise
+        self._files.remove(name)
+        if self._files.exists(name):
+            raise StoreError(
+                f"The store {self.where} does not delete: a probe is still there.",
+                subject=f"{self.where}/{name}",
+                remedy="Allow these credentials to delete, or old snapshots can never be pruned.",
+            )
+
+    def free_bytes(self) -> int | None:
+        """How much room there is, in bytes; None where the store cannot tell."""
+        if self._local is None:
+            return None
+        there = next(path for path in (self._local, *self._local.parents) if path.exists())
+        return shutil.disk_usage(there).free
+
+    def _is_there(self, snapshot_id: str, manifest: bytes) -> bool:
+        name = self._at(snapshot_id, MANIFEST)
+        if not self._files.exists(name):
+            return False
+        if self._files.read(name) == manifest:
+            return True
+        raise StoreError(
+            f"The store {self.where} has another snapshot of the id {snapshot_id}.",
+            subject=snapshot_id,
+            expected="no snapshot of that id, or this very one",
+            found="a manifest that differs",
+            remedy="Nothing was changed. Give the new snapshot another id.",
+        )
+
+    def _must_be_complete(self, snapshot_id: str) -> None:
+        if not self._files.exists(self._at(snapshot_id, MANIFEST)):
+            raise StoreError(
+                f"The store {self.where} has no complete snapshot {snapshot_id}.",
+                subject=snapshot_id,
+                expected=f"a folder {snapshot_id} with a {MANIFEST}",
+                found=", ".join(self.ids()[-5:]) or "no snapshot at all",
+                remedy="See `safepoint backups`; an upload that was cut short is completed by repeating it.",
+            )
+
+    def _at(self, snapshot_id: str, name: str) -> str:
+        if not _ID.fullmatch(snapshot_id):
+            raise StoreError(
+                f"{snapshot_id!r} is no id of a snapshot.",
+                subject=snapshot_id,
+                expected="letters, digits, '.', '_' and '-', beginning with a letter or digit",
+                remedy="See `safepoint backups`.",
+            )
+        return f"{snapshot_id}/{_inside(name)}"
+
+
+def _manifest(folder: Path) -> bytes:
+    try:
+        return (folder / MANIFEST).read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"The folder {folder} is no complete snapshot: its {MANIFEST} cannot be read.",
+            subject=str(folder),
+            found=str(error),
+            remedy="Take the snapshot again: one without a manifest was cut short.",
+        ) from error
+
+
+def _inside(name: str) -> str:
+    """Refuse names that lead out of their folder: a store is not trusted to name paths on this machine."""
+    if name.startswith("/") or ".." in name.split("/"):
+        raise StoreError(
+            f"The name {name!r} leads out of its snapshot.",
+            subject=name,
+            remedy="Somebody tampered with the store or the manifest: do not use this snapshot.",
+        )
+    return name
+
+
+def _step(what: str, before: int, total: int | None, report: Report, cancelled: Callable[[], bool]) -> Step:
+    def step(done: int) -> None:
+        report(Progress(what, before + done, total, "bytes"))
+        if cancelled():
+            raise Interrupted(
+                f"The {what} was ended because an order to stop came.",
+                remedy="Nothing is lost: repeating it begins with the files again.",
+            )
+
+    return step
