@@ -110,10 +110,9 @@ def _carry_out(durable: Durable, run: int, step: Mapping[str, Any], *, again: bo
             return ON
         if verdict == "interrupted":
             return _interrupted(durable, run, step)
-        if verdict == "fail" and step["on_failure"] == "stop":
-            return Turn("stop", outcome["summary"])
-        if verdict == "fail" and step["on_failure"] == "undo":
-            return Turn("back", outcome["summary"])
+        on_failure = "ask" if outcome.get("ask") and step["on_failure"] == "undo" else step["on_failure"]
+        if verdict == "fail" and on_failure != "ask":
+            return Turn("stop" if on_failure == "stop" else "back", outcome["summary"])
         turn = _asked(durable, run, step, attempt, outcome)
         if turn is not None:
             return turn

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID
 from dbos._serialization import Serializer
@@ -47,8 +47,8 @@ class JsonSerializer(Serializer):
 class _Running:
     """The engine of this process. DBOS keeps its functions in a registry of the process, so there is one."""
 
-    works: Works = {}
-    courses: Courses = {}
+    works: ClassVar[Works] = {}
+    courses: ClassVar[Courses] = {}
 
 
 @DBOS.step(name="perform")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +14,25 @@ from safepoint.config import PlanFile, Release
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import Interrupted, SafepointError
 from safepoint.hosts import Host, open_host
-from safepoint.launch.ledger import Ledger
+from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Progress
 from safepoint.routers import Router, open_router
+from safepoint.wayback.names import kept_name, twin_name
 
 Which = Literal["old", "new"]
+
+
+def aborts(entries: Sequence[Entry]) -> int:
+    """How often this launch was aborted: each abort takes everything back, and the next try begins anew."""
+    return sum(entry.kind == "end" and entry.data["status"] == "aborted" for entry in entries)
+
+
+def since_abort(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The entries of the current try."""
+    ends = [i for i, entry in enumerate(entries) if entry.kind == "end" and entry.data["status"] == "aborted"]
+    return entries[ends[-1] + 1 :] if ends else entries
 
 
 class Ground:
@@ -60,19 +73,14 @@ class Ground:
         return self.plan.state / "scratch"
 
     @property
-    def short(self) -> str:
-        """The launch's id as a word that fits into PostgreSQL names (63 bytes with a prefix and a suffix)."""
-        return "".join(c if c.isalnum() else "_" for c in self.launch_id)[-40:]
-
-    @property
     def twin(self) -> str:
         """The name of the twin database."""
-        return f"safepoint_twin_{self.short}"[:63]
+        return twin_name(self.plan.database.name, self.launch_id)
 
     @property
     def kept(self) -> str:
         """The name under which a rollback keeps the migrated database."""
-        return f"safepoint_kept_{self.short}"[:63]
+        return kept_name(self.plan.database.name, self.launch_id)
 
     @cached_property
     def target(self) -> Target:
@@ -113,12 +121,21 @@ class Ground:
 
     def record(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Write down a fact or an intention before acting on it. The first one recorded stays."""
-        return self.ledger.append("fact", f"fact:{name}", data, step=self.step.id).data
+        return self.ledger.append("fact", self._fact_key(name), data, step=self.step.id).data
 
     def fact(self, name: str) -> Mapping[str, Any] | None:
         """A fact recorded before, if there is one."""
-        entry = self.ledger.find(f"fact:{name}")
+        entry = self.ledger.find(self._fact_key(name))
         return None if entry is None else entry.data
+
+    def recorded_at(self, name: str) -> datetime | None:
+        """When a fact was recorded."""
+        entry = self.ledger.find(self._fact_key(name))
+        return None if entry is None else entry.when
+
+    def _fact_key(self, name: str) -> str:
+        # What was true before an abort is not taken for true by the next try of the same launch.
+        return f"fact:{aborts(self.ledger.entries)}:{name}"
 
     def need(self, name: str) -> Mapping[str, Any]:
         """A fact that an earlier step must have recorded.
@@ -136,11 +153,18 @@ class Ground:
         return next(
             (
                 entry.data["evidence"]
-                for entry in reversed(self.ledger.entries)
+                for entry in reversed(since_abort(self.ledger.entries))
                 if entry.kind == "step.done" and entry.step == step_id
             ),
             None,
         )
+
+    @property
+    def begun_before(self) -> bool:
+        """Whether this step was begun before in this try: a conductor died in it, or it is tried again."""
+        begun = [e for e in since_abort(self.ledger.entries) if e.kind == "step.begun" and e.step == self.step.id]
+        resumed = any(e.kind == "resumed" for e in since_abort(self.ledger.entries))
+        return len(begun) > 1 or (resumed and bool(begun))
 
     def report(self, progress: Progress) -> None:
         """Tell how far the step is (for people; not recorded)."""

@@ -1,0 +1,140 @@
+"""`safepoint launch`: carry out the plan, or go on where a dead conductor stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safepoint.errors import ExitCode, Refused
+
+if TYPE_CHECKING:
+    from safepoint.config import PlanFile
+    from safepoint.launch.conductor import Conductor
+    from safepoint.launch.plan import Plan
+
+PlanOption = Annotated[Path, typer.Option("--plan", help="The plan file.")]
+
+EXIT_OF_STATUS = {
+    "launched": ExitCode.DONE,
+    "failed": ExitCode.FAILED,
+    "aborted": ExitCode.ROLLED_BACK,
+    "rolled back": ExitCode.ROLLED_BACK,
+}
+
+
+def launch(
+    plan: PlanOption = Path("launch.toml"),
+    now: Annotated[bool, typer.Option("--now", help="Wait for no moment of the timetable.")] = False,
+    at: Annotated[str | None, typer.Option("--at", help="When traffic stops: 'YYYY-MM-DD HH:MM', plan's zone.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="End with code 4 where a person must decide.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="One line an event instead of a live view.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Answer the end as JSON.")] = False,
+) -> None:
+    """Carry out the launch, or go on where it was."""
+    from safepoint.launch.begin import prepare_launch
+
+    plan_file, the_plan = prepare_launch(plan, hurry=now, at=at)
+    status = conduct(plan_file, the_plan, lambda c: c.launch(), plain=plain or json_, no_wait=no_wait, quiet=json_)
+    _end(plan_file, the_plan, status, json_=json_)
+
+
+def conduct(
+    plan_file: PlanFile,
+    the_plan: Plan,
+    work: Callable[[Conductor], str],
+    *,
+    plain: bool = False,
+    no_wait: bool = False,
+    quiet: bool = False,
+) -> str:
+    """Be the conductor for one piece of work, with the live timeline; Ctrl-C leaves, and the launch can go on later.
+
+    Raises:
+        Refused: another conductor is at work.
+    """
+    from safepoint.cli.timeline import Timeline
+    from safepoint.launch.conductor import Conductor
+    from safepoint.launch.ledger import Entry
+
+    timeline = Timeline(the_plan, plain=plain, quiet=quiet)
+    asked = threading.Event()
+
+    def listen(entry: Entry) -> None:
+        timeline.on_entry(entry)
+        if entry.kind == "ask":
+            asked.set()
+
+    conductor = Conductor(plan_file, the_plan, tell=timeline.on_progress, listeners=(listen,))
+    answer: list[str] = []
+    failure: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with conductor:
+                answer.append(work(conductor))
+        except BaseException as error:  # handed over to the main thread, which raises it
+            failure.append(error)
+
+    with timeline:
+        thread = threading.Thread(target=run, name="conductor", daemon=True)
+        thread.start()
+        code = _attend(thread, conductor, asked if no_wait else None)
+    if code is not None:
+        sys.stdout.flush()
+        # The engine's threads hold a step that must not be recorded: leave at once, as after a kill.
+        os._exit(int(code))
+    if failure:
+        raise failure[0]
+    return answer[0]
+
+
+def _attend(thread: threading.Thread, conductor: Conductor, asked: threading.Event | None) -> ExitCode | None:
+    """Wait for the work's end; the code to leave with where it is left before."""
+    leave: list[ExitCode] = []
+    signal.signal(signal.SIGTERM, lambda *_: leave.append(ExitCode.INTERRUPTED))
+    signal.signal(signal.SIGINT, lambda *_: leave.append(ExitCode.INTERRUPTED))
+    while thread.is_alive():
+        thread.join(0.1)
+        if asked is not None and asked.is_set():
+            leave.append(ExitCode.NEEDS_PERSON)
+        if leave:
+            conductor.leave()
+            thread.join(3)  # time for a running command to be ended
+            return leave[0]
+    return None
+
+
+def _end(plan_file: PlanFile, the_plan: Plan, status: str, *, json_: bool) -> None:
+    from safepoint.launch.begin import last_reason, no_go
+
+    reason = last_reason(plan_file)
+    if json_:
+        import json
+
+        answer: dict[str, Any] = {"launch": the_plan.launch_id, "status": status, "reason": reason}
+        typer.echo(json.dumps(answer))
+    code = EXIT_OF_STATUS.get(status, ExitCode.FAILED)
+    if status == "failed" and no_go(plan_file):
+        code = ExitCode.NO_GO
+    raise typer.Exit(int(code))
+
+
+def refuse_without_launch(plan_file: PlanFile) -> None:
+    """Orders need a launch that was begun.
+
+    Raises:
+        Refused: it was not.
+    """
+    if not (plan_file.state / "launches" / plan_file.launch_id / "ledger.jsonl").exists():
+        raise Refused(
+            f"The launch {plan_file.launch_id} has not begun.",
+            subject=plan_file.launch_id,
+            remedy="Begin it with `safepoint launch`.",
+        )

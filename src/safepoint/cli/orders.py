@@ -1,0 +1,195 @@
+"""Orders to a launch: go, hold, retry, abort, rollback, retire. They work from any terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safepoint.cli.launch import EXIT_OF_STATUS, PlanOption, conduct, refuse_without_launch
+from safepoint.errors import ExitCode, Refused
+
+if TYPE_CHECKING:
+    from safepoint.config import PlanFile
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
+PlainOption = Annotated[bool, typer.Option("--plain", help="One line an event instead of a live view.")]
+
+
+def go(
+    gate: Annotated[str | None, typer.Argument(help="The gate, when you want to name it.")] = None,
+    plan: PlanOption = Path("launch.toml"),
+    json_: JsonOption = False,
+) -> None:
+    """Say go at the open gate, or let a held launch go on."""
+    plan_file = _load(plan)
+    question = _open_question(plan_file)
+    if question is None or "go" not in question["choices"]:
+        raise Refused(
+            "No gate is open: there is nothing to say go to.",
+            subject=plan_file.launch_id,
+            remedy="See `safepoint status`." if question is None else _choices(question),
+        )
+    if gate is not None and gate != question["step"]:
+        raise Refused(
+            f"The open question is at {question['step']!r}, not at {gate!r}.",
+            subject=gate,
+            remedy=f"Read it with `safepoint status`, then `safepoint go {question['step']}`.",
+        )
+    _send(plan_file, "go", json_=json_, gate=question["step"])
+
+
+def hold(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
+    """Stop before the next step and wait for a person. The step that runs is finished."""
+    _send(_load(plan), "hold", json_=json_)
+
+
+def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
+    """Run the step that failed again."""
+    from safepoint.launch.begin import begun_plan, entries_of, status_of
+
+    plan_file = _load(plan)
+    status = status_of(entries_of(plan_file))
+    if status is None:
+        question = _open_question(plan_file)
+        if question is None or "retry" not in question["choices"]:
+            raise Refused(
+                "No step waits to be tried again.",
+                subject=plan_file.launch_id,
+                remedy="See `safepoint status`." if question is None else _choices(question),
+            )
+        _send(plan_file, "retry", json_=json_)
+        return
+    the_plan = begun_plan(plan_file)
+    if status not in ("failed", "aborted") or the_plan is None:
+        raise Refused(
+            f"The launch {plan_file.launch_id} is over: it was {status}.",
+            subject=plan_file.launch_id,
+            remedy="There is nothing to try again; see `safepoint report`.",
+        )
+    ended = conduct(plan_file, the_plan, lambda c: c.launch(), plain=plain or json_, quiet=json_)
+    raise typer.Exit(int(EXIT_OF_STATUS.get(ended, ExitCode.FAILED)))
+
+
+def abort(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
+    """End the launch and open the site again: on the old release, with the data of the safe point or newer."""
+    _take_back(_load(plan), "abort", plain=plain, json_=json_)
+
+
+def rollback(
+    plan: PlanOption = Path("launch.toml"),
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Do not carry back what was written since; it is listed.")
+    ] = False,
+    plain: PlainOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Bring the old release and its database back, during the launch or after it."""
+    _take_back(_load(plan), "rollback", plain=plain, json_=json_, discard=discard)
+
+
+def retire(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
+    """After T+3: remove the twin and the capture. There is no way back after this."""
+    from safepoint.launch.retire import retire as carry_out
+
+    answer = carry_out(_load(plan))
+    if json_:
+        import json
+
+        typer.echo(json.dumps(answer))
+    else:
+        for line in answer["done"]:
+            typer.echo(line)
+
+
+def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **details: Any) -> None:
+    from safepoint.launch.begin import begun_plan, entries_of, status_of
+    from safepoint.launch.conductor import interrupt, make_order
+    from safepoint.launch.lock import held
+
+    refuse_without_launch(plan_file)
+    entries = entries_of(plan_file)
+    status = status_of(entries)
+    if status == "rolled back" or (status == "aborted" and word == "abort"):
+        raise Refused(
+            f"The launch {plan_file.launch_id} is over already: it was {status}.",
+            subject=plan_file.launch_id,
+            remedy="There is nothing to take back; see `safepoint report`.",
+        )
+    if status == "launched" and word == "abort":
+        raise Refused(
+            f"The launch {plan_file.launch_id} is done: it was launched.",
+            subject=plan_file.launch_id,
+            remedy="To bring the old release back now: `safepoint rollback`.",
+        )
+    if held(plan_file.state):
+        _send(plan_file, word, json_=json_, **details)
+        interrupt(plan_file.state / "launches" / plan_file.launch_id)
+        return
+    the_plan = begun_plan(plan_file)
+    if the_plan is None:
+        raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
+    order = make_order(word, **details)
+    ended = conduct(plan_file, the_plan, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    if json_:
+        import json
+
+        typer.echo(json.dumps({"launch": plan_file.launch_id, "status": ended}))
+    raise typer.Exit(int(ExitCode.DONE if ended in ("rolled back", "aborted") else ExitCode.FAILED))
+
+
+def _load(plan: Path) -> PlanFile:
+    from safepoint.config import load
+
+    plan_file = load(plan)
+    refuse_without_launch(plan_file)
+    return plan_file
+
+
+def _open_question(plan_file: PlanFile) -> dict[str, Any] | None:
+    """What the launch waits for a person to say, or None."""
+    from safepoint.launch.begin import entries_of
+
+    question: dict[str, Any] | None = None
+    for entry in entries_of(plan_file):
+        if entry.kind == "ask":
+            question = {**entry.data, "step": entry.step}
+        elif entry.kind in ("step.begun", "decided", "end", "wayback") or (
+            entry.kind == "order" and entry.data["fate"] == "taken" and entry.data["order"] != "hold"
+        ):
+            question = None
+    return question
+
+
+def _choices(question: dict[str, Any]) -> str:
+    words = " or ".join(f"`safepoint {word}`" for word in question["choices"])
+    return f"The question is: {question['question']} Answer with {words}."
+
+
+def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> None:
+    from safepoint.launch.begin import entries_of, launch_folder, status_of
+    from safepoint.launch.conductor import make_order
+    from safepoint.launch.engine import send
+    from safepoint.launch.lock import holder
+
+    entries = entries_of(plan_file)
+    status = status_of(entries)
+    if status is not None:
+        raise Refused(
+            f"The launch {plan_file.launch_id} is over: it was {status}.",
+            subject=plan_file.launch_id,
+            remedy="Begin or retry it, or see `safepoint report`.",
+        )
+    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
+    order = make_order(word, **details)
+    send(launch_folder(plan_file), f"{plan_file.launch_id}:{runs[-1]}", order)
+    alive = holder(plan_file.state)
+    if json_:
+        import json
+
+        typer.echo(json.dumps({"order": order["order"], "id": order["id"], "conductor": str(alive) if alive else None}))
+    elif alive:
+        typer.echo(f"{word}: given to the conductor ({alive}).")
+    else:
+        typer.echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and goes on.")

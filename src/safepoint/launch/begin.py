@@ -1,0 +1,123 @@
+"""How a launch begins or goes on: which plan is carried out, and what a finished launch answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from safepoint.config import Moment, PlanFile, load
+from safepoint.errors import PlanFileError, Refused
+from safepoint.launch.ledger import Entry, read
+from safepoint.launch.plan import Plan, make_plan, phase_starts, refuse_past
+
+_AT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)")
+
+
+def launch_folder(plan_file: PlanFile) -> Path:
+    """Where a launch keeps its ledger and its engine's state."""
+    return plan_file.state / "launches" / plan_file.launch_id
+
+
+def entries_of(plan_file: PlanFile) -> list[Entry]:
+    """The ledger of the plan file's launch; empty when it has not begun."""
+    return list(read(launch_folder(plan_file) / "ledger.jsonl"))
+
+
+def prepare_launch(path: Path, *, hurry: bool, at: str | None) -> tuple[PlanFile, Plan]:
+    """Load the plan file and decide which plan is carried out.
+
+    A launch that was begun goes on with the plan it began with; the plan file may not say something else now.
+
+    Raises:
+        PlanFileError: the plan file or `at` is wrong, or the plan file changed since the launch began.
+        Refused: the launch is over, or its time is.
+    """
+    plan_file = load(path)
+    if at is not None:
+        plan_file = move(plan_file, at)
+    plan = make_plan(plan_file, hurry=hurry)
+    known = begun_plan(plan_file)
+    if known is None:
+        refuse_past(plan, datetime.now(UTC))
+        return plan_file, plan
+    refuse_over(plan_file)
+    plan = Plan.from_json({**known.as_json(), "hurry": known.hurry or hurry})
+    return plan_file, plan
+
+
+def begun_plan(plan_file: PlanFile) -> Plan | None:
+    """The plan that the launch began with, from its ledger."""
+    entry = next((entry for entry in entries_of(plan_file) if entry.kind == "launch"), None)
+    return None if entry is None else Plan.from_json(entry.data["plan"])
+
+
+def status_of(entries: list[Entry]) -> str | None:
+    """How the newest run ended: `launched`, `failed`, `aborted`, `rolled back`; None while it runs or before it."""
+    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
+    end = next((e for e in reversed(entries) if e.kind == "end" and runs and e.data["run"] == runs[-1]), None)
+    return None if end is None else str(end.data["status"])
+
+
+def refuse_over(plan_file: PlanFile) -> None:
+    """A launch that was launched or rolled back is not begun again under the same id.
+
+    Raises:
+        Refused: it is over.
+    """
+    status = status_of(entries_of(plan_file))
+    if status in ("launched", "rolled back"):
+        raise Refused(
+            f"The launch {plan_file.launch_id} is over: it was {status}.",
+            subject=plan_file.launch_id,
+            remedy="See `safepoint report`. A new launch needs another launch.date, version or launch.id.",
+        )
+
+
+def last_reason(plan_file: PlanFile) -> str:
+    """Why the newest run ended as it did; empty when all went well."""
+    ends = [entry for entry in entries_of(plan_file) if entry.kind == "end"]
+    return str(ends[-1].data["reason"]) if ends else ""
+
+
+def no_go(plan_file: PlanFile) -> bool:
+    """Whether the newest run ended because a gate or a check said no."""
+    failed = [entry for entry in entries_of(plan_file) if entry.kind == "step.failed"]
+    if not failed:
+        return False
+    last = failed[-1].data
+    return "evidence" in last or last.get("error", {}).get("error") == "Refused"
+
+
+def move(plan_file: PlanFile, at: str) -> PlanFile:
+    """The same plan with traffic stopping at another moment; all other moments keep their distance from it.
+
+    Raises:
+        PlanFileError: `at` is no such moment.
+    """
+    match = _AT.fullmatch(at.strip())
+    if match is None:
+        raise PlanFileError(
+            f"--at {at!r} is not a moment.", expected="YYYY-MM-DD HH:MM, in the plan's time zone", found=at
+        )
+    try:
+        stop = datetime.fromisoformat(f"{match[1]} {match[2]}")
+    except ValueError as error:
+        raise PlanFileError(f"--at {at!r} is not a moment: {error}.", found=at) from None
+    shift = stop - phase_starts(plan_file)["stop"].replace(tzinfo=None)
+    moved = {name: _shift(getattr(plan_file.timetable, name), shift) for name in type(plan_file.timetable).model_fields}
+    # Days are counted from the launch day, which is the day of the stop.
+    day_shift = moved["stop"].days
+    moments = {name: str(Moment(moment.days - day_shift, moment.at)) for name, moment in moved.items()}
+    data = json.loads(plan_file.model_dump_json())
+    data["timetable"] = moments
+    data["launch"]["date"] = stop.date().isoformat()
+    data["launch"]["id"] = plan_file.launch.id
+    return PlanFile.model_validate({**data, "folder": plan_file.folder})
+
+
+def _shift(moment: Moment, shift: timedelta) -> Moment:
+    base = datetime(2000, 6, 15)  # any day: only distances count
+    moved = datetime.combine(base.date() + timedelta(days=moment.days), moment.at) + shift
+    return Moment((moved.date() - base.date()).days, moved.time())

@@ -1,0 +1,334 @@
+"""The conductor: the one process that carries out a launch. It holds the lock, writes the ledger, runs the engine."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safepoint import __version__
+from safepoint.config import PlanFile
+from safepoint.errors import Interrupted, LockNotAvailable, Refused, SafepointError
+from safepoint.launch import course, undo
+from safepoint.launch.faults import boundary
+from safepoint.launch.ground import Ground
+from safepoint.launch.ledger import Entry, Ledger
+from safepoint.launch.lock import ConductorLock
+from safepoint.launch.plan import Plan
+from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.verbs import verb
+from safepoint.progress import Progress
+
+Tell = Callable[[PlannedStep, Progress], None]
+
+INTERRUPT = "interrupt"
+"""The file in a launch's folder by which an order ends the running step; the order itself is in the engine."""
+
+
+def person() -> str:
+    """Who gives an order: `name@machine`."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def make_order(word: str, **details: Any) -> dict[str, Any]:
+    """An order as it is sent to a course."""
+    return {"id": str(uuid.uuid4()), "order": word, "by": person(), "at": datetime.now(UTC).isoformat(), **details}
+
+
+class Conductor:
+    """Carries out one launch. A context: within it this process is the one conductor of the state folder."""
+
+    def __init__(self, plan_file: PlanFile, plan: Plan, *, tell: Tell, listeners: tuple[Callable[[Entry], None], ...]):
+        self.plan_file = plan_file
+        self.plan = plan
+        self.folder = plan_file.state / "launches" / plan.launch_id
+        self._lock = ConductorLock(plan_file.state, plan.launch_id, "safepoint launch")
+        self._tell = tell
+        self._listeners = listeners
+        self._interrupted = threading.Event()
+        self._leaving = threading.Event()
+
+    def __enter__(self) -> Conductor:
+        self._lock.__enter__()
+        try:
+            self._open()
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        return self
+
+    def _open(self) -> None:
+        from safepoint.launch.engine import Engine  # costs a second; whoever only reads does without
+
+        (self.folder / INTERRUPT).unlink(missing_ok=True)
+        self.ledger = Ledger(self.folder / "ledger.jsonl")
+        self.ledger.listeners.extend(self._listeners)
+        works = {
+            "plan": self._plan,
+            "remaining": self._remaining,
+            "step": self._step,
+            "ask": self._ask,
+            "decided": self._decided,
+            "order": self._order,
+            "way back": self._way_back,
+            "status after": self._status_after,
+            "end": self._end,
+        }
+        self._engine = Engine(self.folder, works, {"launch": course.launch, "rollback": self._rollback_course})
+
+    def __exit__(self, *_exc: object) -> None:
+        self.ledger.close()
+        self._lock.__exit__(None, None, None)
+
+    # -- what a person may ask for -------------------------------------------------------------------------------
+
+    def launch(self) -> str:
+        """Begin the launch, or go on where a former conductor stopped; answers the status at the end."""
+        self.ledger.append(
+            "launch",
+            "launch",
+            {
+                "plan": self.plan.as_json(),
+                "by": person(),
+                "machine": socket.gethostname(),
+                "safepoint": __version__,
+                "plan_file": str(self.plan_file.folder / "launch.toml"),
+            },
+        )
+        return self._conduct("launch")
+
+    def rollback(self, order: Mapping[str, Any]) -> str:
+        """Take the way back: of a launch that is under way (also of a dead conductor's), or of one that is done."""
+        return self._conduct("rollback", order=order)
+
+    def leave(self) -> None:
+        """Stop conducting without an order: the running command is ended, and the step is run again on resuming."""
+        self._leaving.set()
+        self._interrupted.set()
+
+    # -- the engine's work ---------------------------------------------------------------------------------------
+
+    def _conduct(self, name: str, *, order: Mapping[str, Any] | None = None) -> str:
+        run = self._open_run()
+        if order is not None and run is not None:
+            self._interrupted.set()
+        if run is not None and order is not None:
+            self._send_before_start(run, order)
+        with self._engine:
+            if run is None:
+                run = self._begin_run(name, order)
+                self._engine.start(self._workflow(run), name, run)
+            else:
+                self._note_resumed(run)
+                self._engine.start(self._workflow(run), self._course_of(run), run)
+            while (ended := self._engine.ended(self._workflow(run))) is None:
+                self._watch_for_interrupt()
+                time.sleep(0.05)
+        end = self.ledger.find(f"end:{run}")
+        if end is None:
+            raise SafepointError(
+                f"The launch {self.plan.launch_id} ended without a status (engine: {ended}).",
+                subject=self.plan.launch_id,
+                remedy="Run the command again: it goes on where it was.",
+            )
+        return str(end.data["status"])
+
+    def _send_before_start(self, run: int, order: Mapping[str, Any]) -> None:
+        from safepoint.launch.engine import send
+
+        send(self.folder, self._workflow(run), order)
+
+    def _workflow(self, run: int) -> str:
+        return f"{self.plan.launch_id}:{run}"
+
+    def _open_run(self) -> int | None:
+        """The run that was begun and has no end: a former conductor died in it."""
+        runs = [entry.data["run"] for entry in self.ledger.entries if entry.kind == "run"]
+        return runs[-1] if runs and self.ledger.find(f"end:{runs[-1]}") is None else None
+
+    def _course_of(self, run: int) -> str:
+        entry = self.ledger.find(f"run:{run}")
+        return "launch" if entry is None else str(entry.data["course"])
+
+    def _begin_run(self, name: str, order: Mapping[str, Any] | None) -> int:
+        run = 1 + sum(entry.kind == "run" for entry in self.ledger.entries)
+        facts = {"run": run, "course": name, "by": person(), "machine": socket.gethostname(), "pid": os.getpid()}
+        self.ledger.append("run", f"run:{run}", {**facts, "order": dict(order) if order else None})
+        return run
+
+    def _note_resumed(self, run: int) -> None:
+        times = 1 + sum(entry.kind == "resumed" for entry in self.ledger.entries)
+        former = self._lock.taken_over
+        self.ledger.append(
+            "resumed",
+            f"resumed:{run}:{times}",
+            {
+                "run": run,
+                "by": person(),
+                "machine": socket.gethostname(),
+                "pid": os.getpid(),
+                "after": f"the former conductor ended without a word ({former})" if former else "an interruption",
+            },
+        )
+
+    def _watch_for_interrupt(self) -> None:
+        marker = self.folder / INTERRUPT
+        if marker.exists():
+            self._interrupted.set()
+            marker.unlink(missing_ok=True)
+
+    def _rollback_course(self, durable: course.Durable, run: int) -> str:
+        entry = self.ledger.find(f"run:{run}")
+        order = (entry.data["order"] if entry else None) or {"by": person(), "order": "rollback"}
+        return course.back(durable, run, f"{order['order']} ordered by {order['by']}", order["by"])
+
+    def _plan(self, _run: int) -> list[dict[str, Any]]:
+        return [step.as_json() for step in self.plan.steps]
+
+    def _remaining(self, _run: int, step_id: str, _look: int) -> float:
+        step = self.plan.step(step_id)
+        if self.plan.hurry or step.at is None:
+            return 0.0
+        return max(0.0, (datetime.fromisoformat(step.at) - datetime.now(UTC)).total_seconds())
+
+    def _way_back(self, run: int, reason: str, by: str | None) -> list[dict[str, Any]]:
+        self._interrupted.clear()
+        known = self.ledger.find(f"wayback:{run}")
+        if known is not None:
+            return list(known.data["steps"])
+        steps = [step.as_json() for step in undo.way_back(self.plan, undo.begun(self.ledger.entries, self.plan))]
+        self.ledger.append("wayback", f"wayback:{run}", {"run": run, "reason": reason, "by": by, "steps": steps})
+        return steps
+
+    def _status_after(self, _run: int) -> str:
+        place = undo.where(undo.begun(self.ledger.entries, self.plan))
+        return "rolled back" if place in ("migrated", "open") else "aborted"
+
+    def _ask(self, run: int, step_id: str, attempt: int, question: str, choices: list[str]) -> None:
+        count = sum(entry.kind == "ask" for entry in self.ledger.entries)
+        data = {"run": run, "question": question, "choices": choices, "attempt": attempt}
+        self.ledger.append("ask", f"{run}:{step_id}:{attempt}:ask:{count}", data, step=step_id)
+
+    def _decided(self, run: int, step_id: str, attempt: int, by: str) -> None:
+        self.ledger.append("decided", f"{run}:{step_id}:{attempt}:decided", {"run": run, "by": by}, step=step_id)
+
+    def _order(self, run: int, step_id: str, order: Mapping[str, Any], fate: str) -> None:
+        self.ledger.append("order", f"order:{order['id']}", {**order, "run": run, "fate": fate}, step=step_id)
+
+    def _end(self, run: int, status: str, reason: str) -> str:
+        self.ledger.append("end", f"end:{run}", {"run": run, "status": status, "reason": reason})
+        return status
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def _find_step(self, run: int, step_id: str) -> PlannedStep:
+        entry = self.ledger.find(f"wayback:{run}")
+        if entry is not None:
+            for data in entry.data["steps"]:
+                if data["id"] == step_id:
+                    return PlannedStep.from_json(data)
+        return self.plan.step(step_id)
+
+    def _step(self, run: int, step_id: str, attempt: int) -> dict[str, Any]:
+        """Check, apply, verify; the answer is what the course decides by. Runs again after a kill anywhere."""
+        key = f"{run}:{step_id}:{attempt}"
+        if (done := self.ledger.find(f"{key}:done")) is not None:
+            return {"verdict": done.data["evidence"]["verdict"], "summary": done.data["evidence"]["summary"]}
+        step = self._find_step(run, step_id)
+        if self._interrupted.is_set():
+            return self._interruption(step)
+        common = {"run": run, "attempt": attempt}
+        self.ledger.append(
+            "step.begun", f"{key}:begun", {**common, "title": step.title, "phase": step.phase}, step=step_id
+        )
+        boundary(f"{step_id}:begun")
+        clock = time.monotonic()
+        try:
+            evidence, already = self._act(step)
+        except Interrupted:
+            return self._interruption(step)
+        except Exception as error:  # whatever a step raises must reach the ledger and a person
+            return self._failed(key, step, common, error, time.monotonic() - clock)
+        seconds = round(time.monotonic() - clock, 3)
+        boundary(f"{step_id}:applied")
+        kind = "step.done" if evidence.verdict == "pass" else "step.failed"
+        data = {**common, "seconds": seconds, "already": already, "evidence": evidence.as_json()}
+        if evidence.verdict == "pass":
+            self.ledger.append(kind, f"{key}:done", data, step=step_id)
+        else:
+            told = {**data, "verdict": evidence.verdict, "summary": evidence.summary}
+            self.ledger.append(kind, f"{key}:failed", told, step=step_id)
+        boundary(f"{step_id}:recorded")
+        return {"verdict": evidence.verdict, "summary": evidence.summary}
+
+    def _act(self, step: PlannedStep) -> tuple[Evidence, bool]:
+        ground = Ground(
+            self.plan_file,
+            self.plan.launch_id,
+            self.ledger,
+            step,
+            interrupted=self._interrupted,
+            tell=self._tell,
+            hurry=self.plan.hurry,
+        )
+        action = verb(step.verb)
+        evidence = action.check(ground)
+        already = evidence is not None
+        if evidence is None:
+            evidence = action.apply(ground)
+        if evidence.verdict == "pass":
+            action.verify(ground, evidence)
+        return evidence, already
+
+    def _interruption(self, step: PlannedStep) -> dict[str, Any]:
+        if self._leaving.is_set():
+            # This process is about to end, and nothing of the step may be recorded: it is run again on resuming.
+            threading.Event().wait()
+        return {"verdict": "interrupted", "summary": f"{step.title}: ended by an order"}
+
+    def _failed(
+        self, key: str, step: PlannedStep, common: Mapping[str, Any], error: Exception, seconds: float
+    ) -> dict[str, Any]:
+        told = (
+            error
+            if isinstance(error, SafepointError)
+            else SafepointError(
+                f"An unexpected {type(error).__name__}: {error}",
+                subject=step.id,
+                remedy="This is a fault of Safepoint: please report it with the ledger. `retry` runs the step again.",
+            )
+        )
+        data = {
+            **common,
+            "seconds": round(seconds, 3),
+            "verdict": "fail",
+            "summary": told.message,
+            "error": told.as_json(),
+        }
+        self.ledger.append("step.failed", f"{key}:failed", data, step=step.id)
+        # Waiting may help with a lock; whether to wait is for a person to say, not for the way back to take.
+        return {"verdict": "fail", "summary": told.message, "ask": isinstance(error, LockNotAvailable)}
+
+
+def interrupt(folder: Path) -> None:
+    """Tell the conductor of this launch that an order is waiting which ends the running step."""
+    (folder / INTERRUPT).touch()
+
+
+def refuse_unknown_launch(folder: Path, launch_id: str) -> None:
+    """Orders go to a launch that was begun.
+
+    Raises:
+        Refused: there is no ledger of it.
+    """
+    if not (folder / "ledger.jsonl").exists():
+        raise Refused(
+            f"The launch {launch_id} has not begun.", subject=str(folder), remedy="Begin it with `safepoint launch`."
+        )

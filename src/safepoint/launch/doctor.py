@@ -1,0 +1,126 @@
+"""The preflight checks: everything that a launch needs, looked at before it begins, each with its remedy.
+
+A check that could not look is a failure, never silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from safepoint.config import PlanFile
+from safepoint.errors import SafepointError
+
+Verdict = Literal["ok", "warning", "failure"]
+
+_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found. `check` is a stable word for machines; a failure stops a launch, a warning does not."""
+
+    check: str
+    verdict: Verdict
+    message: str
+    remedy: str | None = None
+
+    def as_json(self) -> dict[str, str | None]:
+        """JSON-safe."""
+        return asdict(self)
+
+
+Look = Callable[[PlanFile, datetime], Iterable[Finding]]
+
+
+def ok(check: str, message: str) -> Finding:
+    """All is as it must be."""
+    return Finding(check, "ok", message)
+
+
+def warning(check: str, message: str, remedy: str) -> Finding:
+    """The launch can go on, but a person should know."""
+    return Finding(check, "warning", message, remedy)
+
+
+def failure(check: str, message: str, remedy: str | None) -> Finding:
+    """The launch must not begin."""
+    return Finding(check, "failure", message, remedy)
+
+
+def examine(
+    plan: PlanFile, *, now: datetime | None = None, tell: Callable[[str], None] | None = None
+) -> tuple[Finding, ...]:
+    """Carry out all checks, several at once, and give their findings in a fixed order. Nothing is changed.
+
+    (The stores get a probe of a few bytes that is removed again; the test user logs in once.)
+
+    Args:
+        now: the instant that times are judged against; None is the clock's.
+        tell: is told the name of each group of checks when it is done.
+    """
+    from safepoint.launch.doctor_database import LOOKS as DATABASE
+    from safepoint.launch.doctor_world import LOOKS as WORLD
+
+    instant = now or datetime.now(UTC)
+    looks: dict[str, Look] = {"timetable": timetable, **DATABASE, **WORLD}
+
+    def carry_out(item: tuple[str, Look]) -> tuple[Finding, ...]:
+        findings = guarded(item[0], lambda: item[1](plan, instant))
+        if tell is not None:
+            tell(item[0])
+        return findings
+
+    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="doctor") as pool:
+        return tuple(finding for findings in pool.map(carry_out, looks.items()) for finding in findings)
+
+
+def guarded(check: str, look: Callable[[], Iterable[Finding]]) -> tuple[Finding, ...]:
+    """The findings of one look; where it could not look, or looked at nothing, that is a failure."""
+    found: list[Finding] = []
+    try:
+        found.extend(look())
+    except SafepointError as error:
+        message = error.message if error.found is None else f"{error.message} Found: {error.found}"
+        found.append(failure(check, message, error.remedy))
+    except Exception as error:  # a fault of ours must not hide behind a green list
+        said = f"{type(error).__name__}: {error}"
+        found.append(failure(check, f"The check itself failed: {said}", "Report this as a fault of Safepoint."))
+    return tuple(found) or (failure(check, "The check found nothing to look at.", "Report this as a fault."),)
+
+
+def failures(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Those that stop a launch."""
+    return tuple(finding for finding in findings if finding.verdict == "failure")
+
+
+def timetable(plan: PlanFile, now: datetime) -> Iterator[Finding]:
+    """Every moment exists exactly once in local time, lies ahead, and the clock is sane."""
+    from safepoint.launch.plan import phase_starts
+
+    if now.year < 2025:
+        yield failure("clock", f"This machine's clock says {now:%Y-%m-%d %H:%M} UTC.", "Set the clock (NTP).")
+    starts = phase_starts(plan)
+    zone = plan.launch.timezone.key
+    first, stop = next(iter(starts.values())), starts["stop"]
+    if first < now:
+        yield warning(
+            "timetable",
+            f"The first phase should have begun at {first:%Y-%m-%d %H:%M} ({zone}).",
+            "Set a later launch.date; or carry the launch out without waiting: `safepoint launch --now`.",
+        )
+    else:
+        yield ok("timetable", f"Begins {first:%a %Y-%m-%d %H:%M}, traffic stops {stop:%a %Y-%m-%d %H:%M} ({zone})")
+    # Subtracting two local times of one zone ignores a change of the clocks between them; UTC does not.
+    window = (starts["green"].astimezone(UTC) - stop.astimezone(UTC)).total_seconds() / 60
+    if window <= 0:
+        yield failure("timetable", f"The window has {window:.0f} minutes.", "Let `green` be later than `stop`.")
+    elif starts["prepare"].utcoffset() != starts["retire"].utcoffset():
+        yield warning(
+            "timetable",
+            f"The clocks change in {zone} between the first and the last phase.",
+            "Tell the team which offset each time has: `safepoint plan` shows it.",
+        )

@@ -1,0 +1,368 @@
+"""The preflight checks that ask PostgreSQL: versions, rights, room, and what would stand in the way of a launch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from safepoint.config import PlanFile, format_bytes, format_duration
+from safepoint.errors import DatabaseError
+from safepoint.hosts import command, open_host
+from safepoint.launch.doctor import Finding, Look, failure, ok, warning
+from safepoint.postgres.binaries import for_server, installations, parse_version
+from safepoint.postgres.catalog import Survey, survey
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import target
+
+OLDEST = 14
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_IDLE_SECONDS = 10.0
+
+# Who the application logs in as: what holds a role off, and where else it works.
+ROLES = """
+    select r.rolname, r.rolsuper, r.rolcanlogin,
+           array(select datname from pg_database d where d.datdba = r.oid and d.datname <> current_database()
+                 union
+                 select distinct datname from pg_stat_activity a
+                 where a.usesysid = r.oid and datname <> current_database() order by 1)
+    from pg_roles r where r.rolname = any(%s)
+"""
+# Roles outside the plan that are writing here now: jobs and workers that are not the web application.
+STRANGERS = """
+    select distinct usename from pg_stat_activity
+    where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
+      and usename <> all(%s) and usename <> current_user and usename is not null
+    order by 1
+"""
+# Copying a database (TEMPLATE) and renaming it need that nobody else is connected: these cannot be ended.
+WALSENDERS = "select count(*) from pg_stat_replication r join pg_stat_activity a using (pid) where a.datname = current_database()"
+SUBSCRIPTIONS = "select subname from pg_subscription s join pg_database d on d.oid = s.subdbid where d.datname = current_database() and subenabled"
+# pg_dump stops with an error at the first table that it may not read.
+UNREADABLE = """
+    select format('%%s.%%s', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p', 'S', 'm') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
+      and not (has_schema_privilege(n.oid, 'usage') and case c.relkind when 'S' then has_sequence_privilege(c.oid, 'select')
+               else has_table_privilege(c.oid, 'select') end)
+    order by 1
+"""
+
+
+def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
+    """All that is asked over one connection."""
+    login = target(plan.database)
+    with connect(login, application_name="safepoint doctor") as connection:
+        facts = survey(connection)
+        yield from server(plan, facts)
+        yield from clock(connection, now)
+        yield from rights(connection, plan, facts)
+        yield from roles(connection, plan)
+        yield from capacity(plan, facts)
+        yield from room(plan, facts)
+        yield from contents(facts)
+        yield from in_the_way(connection, facts)
+    with connect(login.on(plan.database.maintenance), application_name="safepoint doctor"):
+        yield ok("maintenance", f"The maintenance database {plan.database.maintenance} can be connected to")
+
+
+def server(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
+    """The server's version, and `pg_dump` and a scratch server that fit it."""
+    major = facts.server_version_num // 10000
+    if major < OLDEST:
+        yield failure(
+            "server", f"PostgreSQL {facts.server_version} is too old.", f"Upgrade to {OLDEST} or newer first."
+        )
+    else:
+        size = format_bytes(facts.database_bytes)
+        yield ok(
+            "server", f"PostgreSQL {facts.server_version}, database {facts.database}: {size}, {facts.tables} tables"
+        )
+    yield from _pg_dump(plan, facts, major)
+    try:
+        scratch = for_server(facts.server_version_num, plan.database.tools)
+    except DatabaseError as error:
+        yield failure("scratch", f"No scratch server for the proofs: {error.message}", error.remedy)
+        return
+    if scratch.major == major:
+        yield ok("scratch", f"Proofs run on {scratch}")
+    else:
+        yield warning(
+            "scratch",
+            f"Proofs will run on {scratch}, the server is PostgreSQL {major}.",
+            f"Install PostgreSQL {major} here, so that a snapshot is proven on what it will be restored to.",
+        )
+
+
+def _pg_dump(plan: PlanFile, facts: Survey, major: int) -> Iterator[Finding]:
+    name = plan.database.tools_host
+    if name == "here":
+        found = for_server(facts.server_version_num, plan.database.tools)
+        version, where = found.major, str(found)
+    else:
+        host = open_host(name, plan.host(name), plan.folder)
+        program = str(plan.database.tools / "pg_dump") if plan.database.tools else "pg_dump"
+        read = parse_version(host.run(command((program, "--version")), timeout=30).stdout)
+        if read is None:
+            yield failure("pg_dump", f"{program} on {name} does not say its version.", "Check database.tools.")
+            return
+        version, where = read[0], f"{read[1]} on {name}"
+    if version < major:
+        yield failure(
+            "pg_dump",
+            f"pg_dump {where} is older than the server ({facts.server_version}), which it refuses.",
+            f"Install the client tools of PostgreSQL {major} on {name}, or set database.tools.",
+        )
+    else:
+        yield ok("pg_dump", f"pg_dump: {where}")
+
+
+def clock(connection: Connection, now: datetime) -> Iterator[Finding]:
+    """The server's clock and this machine's agree (checked only against the clock, not against a given instant)."""
+    del now
+    row = connection.execute("select clock_timestamp()").fetchone()
+    apart = abs((row[0] - datetime.now(UTC)).total_seconds()) if row else float("inf")
+    if apart > 5:
+        yield warning("clock", f"The server's clock is {apart:.0f} s away from this machine's.", "Set both by NTP.")
+    else:
+        yield ok("clock", f"This machine's clock and the server's are {apart:.2f} s apart")
+
+
+def rights(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Finding]:
+    """What the conductor's login may do."""
+    login = facts.login
+    if login.superuser:
+        yield ok("rights", f"{login.user} is a superuser")
+    else:
+        needed = {
+            "make databases": (login.createdb, f"ALTER ROLE {login.user} CREATEDB"),
+            "own the database, to rename it": (login.owns_database, f"GRANT its owner TO {login.user}"),
+            "close roles off": (login.createrole, f"ALTER ROLE {login.user} CREATEROLE"),
+            "end sessions": (login.signals_backends, f"GRANT pg_signal_backend TO {login.user}"),
+        }
+        missing = {what: remedy for what, (has, remedy) in needed.items() if not has}
+        for what, remedy in missing.items():
+            yield failure("rights", f"{login.user} cannot {what}.", f"As a superuser: {remedy};")
+        if not missing:
+            yield ok("rights", f"{login.user} can copy and rename the database, close roles off and end sessions")
+        if not login.replication:
+            yield warning(
+                "rights",
+                f"{login.user} has no REPLICATION: no exact proof of quiet.",
+                f"ALTER ROLE {login.user} REPLICATION;",
+            )
+    unreadable = [str(row[0]) for row in connection.execute(UNREADABLE).fetchall()]
+    if unreadable:
+        yield failure(
+            "rights",
+            f"{login.user} cannot read {_some(unreadable)}: a dump would stop there.",
+            f"As a superuser: GRANT pg_read_all_data TO {login.user};",
+        )
+    if login.user in plan.database.application_roles:
+        yield warning(
+            "rights",
+            f"{login.user} is the application's role too: it cannot be closed off while Safepoint uses it.",
+            "Give Safepoint a login of its own (database.user).",
+        )
+
+
+def roles(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
+    """The application's roles: there, no superusers, at home in this database only; and who else is here."""
+    wanted = list(plan.database.application_roles)
+    known = {row[0]: row[1:] for row in connection.execute(ROLES, [wanted]).fetchall()}
+    for name in wanted:
+        if name not in known:
+            yield failure("roles", f"There is no role {name}.", "Correct database.application_roles.")
+            continue
+        superuser, _can_login, elsewhere = known[name]
+        if superuser:
+            yield warning(
+                "roles",
+                f"The application's role {name} is a superuser, whom no grant holds off.",
+                "Safepoint proves that nobody wrote; better: give the application an ordinary role.",
+            )
+        else:
+            yield ok("roles", f"The application's role {name} is an ordinary one")
+        if elsewhere:
+            yield warning(
+                "roles",
+                f"{name} also works in {_some(elsewhere)}: it cannot log in there either during the window.",
+                "Give each application a role of its own, or tell who is affected.",
+            )
+    strangers = [str(row[0]) for row in connection.execute(STRANGERS, [wanted]).fetchall()]
+    if strangers:
+        yield warning(
+            "roles",
+            f"Other roles are connected to this database: {_some(strangers)}.",
+            "Are they jobs or workers that write? Then name them in database.application_roles.",
+        )
+
+
+def capacity(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
+    """wal_level, replication slots, connections."""
+    if facts.wal_level == "logical":
+        yield ok("wal_level", "wal_level is logical")
+    else:
+        yield warning(
+            "wal_level",
+            f"wal_level is {facts.wal_level}: changes after the launch cannot be captured, and quiet is only inferred.",
+            "ALTER SYSTEM SET wal_level = logical; and restart PostgreSQL before the launch day.",
+        )
+    slots, senders = facts.free_replication_slots, facts.free_wal_senders
+    if min(slots, senders) >= 2:
+        yield ok("slots", f"{slots} replication slots and {senders} WAL senders are free")
+    else:
+        tell = warning if facts.wal_level != "logical" else failure
+        yield tell(
+            "slots",
+            f"{slots} replication slots and {senders} WAL senders are free; the launch needs 2 of each.",
+            "Raise max_replication_slots and max_wal_senders (a restart), or drop slots that nobody reads.",
+        )
+    needed = plan.snapshot.jobs + 5
+    if facts.free_connections < needed:
+        yield failure(
+            "connections",
+            f"{facts.free_connections} of {facts.max_connections} connections are free; the launch needs {needed}.",
+            "End idle sessions, lower snapshot.jobs, or raise max_connections.",
+        )
+    else:
+        yield ok("connections", f"{facts.free_connections} of {facts.max_connections} connections are free")
+
+
+def room(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
+    """Disk space for the dump and its proof here, and for the copy of the database on the server."""
+    size = facts.database_bytes
+    # A restored copy is about as big as its source; a compressed dump is rarely above half of it.
+    need = int(size * 1.8) + 64 * 1024**2
+    yield _space("disk", _existing(plan.state), need, f"snapshots and their proofs ({plan.state})")
+    copy = size + 64 * 1024**2
+    folder = Path(facts.data_directory) if facts.data_directory else None
+    if folder is not None and plan.database.host in (*_LOOPBACK, "") and _visible(folder):
+        yield _space("disk-server", folder, copy, f"the copy of the database ({folder})")
+        return
+    free = None if folder is None else _free_there(plan, folder)
+    if free is None:
+        yield warning(
+            "disk-server",
+            f"The server's disk cannot be seen from here; the copy needs {format_bytes(copy)} there.",
+            "Look yourself (`df -h` of its data directory), or set database.tools_host to the server's host.",
+        )
+    elif free < copy:
+        yield failure(
+            "disk-server",
+            f"The server's disk has {format_bytes(free)}, the copy needs {format_bytes(copy)}.",
+            "Make room there.",
+        )
+    else:
+        yield ok("disk-server", f"The server's disk has {format_bytes(free)}, the copy needs {format_bytes(copy)}")
+
+
+def _space(check: str, folder: Path, need: int, what: str) -> Finding:
+    if not os.access(folder, os.W_OK) and check == "disk":
+        return failure(check, f"{folder} cannot be written.", "Correct launch.state, or the folder's permissions.")
+    free = shutil.disk_usage(folder).free
+    message = f"{format_bytes(free)} are free, {format_bytes(need)} are needed for {what}"
+    if free < need:
+        return failure(check, message, "Make room, or put it on another disk (launch.state).")
+    return ok(check, message)
+
+
+def _free_there(plan: PlanFile, folder: Path) -> int | None:
+    """Free bytes of the data directory on the tools' host, where that is the server's; None when it is not."""
+    name = plan.database.tools_host
+    if name == "here":
+        return None
+    host = open_host(name, plan.host(name), plan.folder)
+    result = host.run(command(("df", "-Pk", str(folder))), check=False, timeout=30)
+    words = result.stdout.strip().splitlines()[-1].split() if result.code == 0 and result.stdout.strip() else []
+    return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
+
+
+def _existing(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def _visible(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError:  # a folder above it is not open to us
+        return False
+
+
+def contents(facts: Survey) -> Iterator[Finding]:
+    """What the way back treats specially."""
+    if facts.tables_without_key:
+        yield warning(
+            "keys",
+            f"Tables without a primary key: {_some(facts.tables_without_key)}.",
+            "The quick way back is not affected; to carry later changes back, give each a primary key.",
+        )
+    else:
+        yield ok("keys", f"All {facts.tables} tables have a primary key")
+    if facts.unlogged_tables:
+        yield warning(
+            "unlogged",
+            f"Unlogged tables: {_some(facts.unlogged_tables)}: their changes are in no capture.",
+            "ALTER TABLE ... SET LOGGED, if what they hold matters.",
+        )
+    else:
+        yield ok("unlogged", "No unlogged tables")
+    if facts.large_objects:
+        yield warning(
+            "large-objects",
+            f"{facts.large_objects} large objects: they are in snapshots, but their changes are in no capture.",
+            "The quick way back carries them; keep files outside the database in the long run.",
+        )
+    else:
+        yield ok("large-objects", "No large objects")
+
+
+def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
+    """What would hold up the fence, the copy or the rename."""
+    if facts.prepared_transactions:
+        first = facts.prepared_transactions[0]
+        yield failure(
+            "prepared",
+            f"{len(facts.prepared_transactions)} prepared transactions hold locks, whoever is gone; the first: {first}.",
+            f"Ask whose it is, then COMMIT PREPARED '{first}'; or ROLLBACK PREPARED '{first}';",
+        )
+    else:
+        yield ok("prepared", "No prepared transactions")
+    long = [one for one in facts.idle_in_transaction if (one.seconds or 0) >= _IDLE_SECONDS]
+    for one in long[:5]:
+        age = format_duration(one.seconds or 0)
+        yield warning(
+            "idle",
+            f"Session {one.pid} ({one.user}, {one.application or 'no name'}) is idle in a transaction for {age}.",
+            f"It holds up migrations: SELECT pg_terminate_backend({one.pid}); and correct what leaves it open.",
+        )
+    if not long:
+        yield ok("idle", "No session is idle in a transaction")
+    busy = int((connection.execute(WALSENDERS).fetchone() or (0,))[0])
+    if busy:
+        yield warning(
+            "replication",
+            f"{busy} logical replication connections read this database: it cannot be renamed meanwhile.",
+            "Pause their readers for the window.",
+        )
+    enabled = [str(row[0]) for row in connection.execute(SUBSCRIPTIONS).fetchall()]
+    if enabled:
+        yield failure(
+            "replication",
+            f"Enabled subscriptions write into this database: {_some(enabled)}.",
+            f"ALTER SUBSCRIPTION {enabled[0]} DISABLE; for the window.",
+        )
+
+
+def _some(names: object) -> str:
+    words = [str(name) for name in names]  # type: ignore[attr-defined]  # any sequence of names
+    return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+
+
+def known_installations(plan: PlanFile) -> str:
+    """The PostgreSQL programs of this machine, for the message of a check that found none that fits."""
+    return ", ".join(str(one) for one in installations(plan.database.tools)) or "none"
+
+
+LOOKS: dict[str, Look] = {"database": database}

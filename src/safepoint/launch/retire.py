@@ -1,0 +1,67 @@
+"""Retiring a launch at T+3: the twin and the capture are removed, and with them the way back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from safepoint.config import PlanFile
+from safepoint.errors import Refused
+from safepoint.launch.begin import entries_of, launch_folder, status_of
+from safepoint.launch.ledger import Entry, Ledger
+from safepoint.launch.lock import ConductorLock
+from safepoint.launch.plan import phase_starts
+from safepoint.postgres.target import target
+from safepoint.wayback import capture, twin
+from safepoint.wayback.names import twin_name
+
+
+def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any]:
+    """Remove what stood by for the way back. May be run again.
+
+    Raises:
+        Refused: the launch is not over, or its T+3 has not come.
+    """
+    _refuse_early(plan_file, now or datetime.now(UTC))
+    database = target(plan_file.database)
+    done: list[str] = []
+    with (
+        ConductorLock(plan_file.state, plan_file.launch_id, "safepoint retire"),
+        Ledger(launch_folder(plan_file) / "ledger.jsonl") as ledger,
+    ):
+        recorded = _newest_fact(ledger.entries, "capture")
+        rolled_back = status_of(ledger.entries) == "rolled back"
+        if recorded is not None and not rolled_back:
+            capture.disarm(database, capture.CaptureFacts.from_json(dict(recorded)))
+            done.append("The capture is removed: slot, publication, raised replica identities.")
+        name = twin_name(plan_file.database.name, plan_file.launch_id)
+        gone = not rolled_back and twin.drop_twin(
+            database, name, plan_file.launch_id, maintenance=plan_file.database.maintenance
+        )
+        done.append(f"The twin {name} is removed." if gone else "There is no twin any more.")
+        ledger.append("retired", "retired", {"done": done})
+    return {"launch": plan_file.launch_id, "done": done}
+
+
+def _refuse_early(plan_file: PlanFile, now: datetime) -> None:
+    status = status_of(entries_of(plan_file))
+    if status not in ("launched", "rolled back"):
+        raise Refused(
+            f"The launch {plan_file.launch_id} is not over ({status or 'under way'}): its way back is still needed.",
+            subject=plan_file.launch_id,
+            remedy="Finish it, or `safepoint abort` it.",
+        )
+    due = phase_starts(plan_file)["retire"]
+    if now < due:
+        raise Refused(
+            f"The way back is kept until {due:%Y-%m-%d %H:%M %Z}.",
+            subject="timetable.retire",
+            expected=f"{due.isoformat()} or later",
+            found=now.isoformat(timespec="minutes"),
+            remedy="Wait, or set an earlier timetable.retire in the plan file.",
+        )
+
+
+def _newest_fact(entries: list[Entry], name: str) -> dict[str, Any] | None:
+    found = [entry for entry in entries if entry.kind == "fact" and entry.key.endswith(f":{name}")]
+    return dict(found[-1].data) if found else None

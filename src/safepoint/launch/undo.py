@@ -1,0 +1,80 @@
+"""The way back as a plan: which steps bring the site back, computed from what the ledger says was begun.
+
+Before the migration began nothing of the data has changed: each begun step is taken back, newest first, and the
+old release opens on the database that it had. Once the migration began there is one way back for everything: the
+twin is swapped in. What was written to the migrated database is listed before, and that database is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from safepoint.launch.ground import since_abort
+from safepoint.launch.ledger import Entry
+from safepoint.launch.plan import Plan
+from safepoint.launch.step import PlannedStep
+from safepoint.launch.verbs import verb
+
+Where = Literal["untouched", "stopped", "migrated", "open"]
+
+
+def begun(entries: Sequence[Entry], plan: Plan) -> list[str]:
+    """The ids of the plan's steps begun in the current try, in the plan's order. Begun is enough: a kill may
+    have come right after."""
+    seen = {entry.step for entry in since_abort(entries) if entry.kind == "step.begun"}
+    return [step.id for step in plan.steps if step.id in seen]
+
+
+def where(steps_begun: Sequence[str]) -> Where:
+    """How far the launch is, as the way back sees it."""
+    if "canary" in steps_begun or "green" in steps_begun:
+        return "open"
+    if "migrate" in steps_begun:
+        return "migrated"
+    return "stopped" if "stop-traffic" in steps_begun or "stage-new" in steps_begun else "untouched"
+
+
+def way_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...]:
+    """The steps of the way back. Pure; empty where nothing of the live system was touched."""
+    place = where(steps_begun)
+    if place == "untouched":
+        return ()
+    if place == "stopped":
+        return _take_back(plan, steps_begun)
+    return _swap_back(plan, opened=place == "open")
+
+
+def _take_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...]:
+    steps = []
+    for step in reversed([step for step in plan.steps if step.id in steps_begun]):
+        taken_back = verb(step.verb).revert(step)
+        if taken_back is not None:
+            steps.append(taken_back)
+    # The site opens last: everything that serves it must stand by then.
+    steps.sort(key=lambda step: step.verb == "open-traffic")
+    return tuple(steps)
+
+
+def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
+    old, new = plan.old, plan.new
+    rows: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("back-stop-traffic", "stop-traffic", "Close the site: 503 with Retry-After", {}),
+        ("back-stop-new", "stop-release", f"Stop {new}", {"release": "new"}),
+        ("back-fence", "fence", "Stop writes at the database", {}),
+    ]
+    if opened:
+        rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]
+    rows += [
+        ("back-swap", "swap", "Swap the twin in", {}),
+        ("back-unfence", "unfence", "Let the application write again", {}),
+        ("back-start-old", "start-release", f"Start {old}", {"release": "old"}),
+        ("back-cache", "clear-cache", "Clear the cache", {"release": "old"}),
+        ("back-check", "check-old", f"Check that {old} has its schema and its data back", {}),
+        ("back-open", "open-traffic", f"Open the site on {old}", {"release": "old"}),
+        ("back-disarm", "disarm", "Remove the capture from the kept database", {}),
+    ]
+    return tuple(
+        PlannedStep(step_id, name, title, "rollback", params=params, on_failure="ask")
+        for step_id, name, title, params in rows
+    )

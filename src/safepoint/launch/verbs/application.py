@@ -1,0 +1,195 @@
+"""Verbs that act on the application: start and stop a release, its cache, its pages."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from safepoint.config import PlanFile, Release
+from safepoint.django.cache import clear_caches
+from safepoint.errors import CommandFailed
+from safepoint.hosts import command
+from safepoint.launch.ground import Ground, Which
+from safepoint.launch.step import Evidence, PlannedStep, Verb
+
+
+def which(params: Mapping[str, Any]) -> Which:
+    """Which release a step is about."""
+    return "new" if params["release"] == "new" else "old"
+
+
+def _release(plan: PlanFile, params: Mapping[str, Any]) -> Release:
+    return plan.releases.new if which(params) == "new" else plan.releases.old
+
+
+def answers(upstream: str, path: str, *, timeout: float = 5.0) -> int | None:
+    """The status that a release's own address answers with, or None when nothing answers there.
+
+    The release is asked directly, not through the router.
+    """
+    address = urlsplit(f"//{upstream}")
+    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=timeout)
+    try:
+        connection.request("GET", path, headers={"User-Agent": "safepoint"})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+class StopRelease(Verb):
+    """Run the release's stop command and see that nothing answers on its address any more."""
+
+    name = "stop-release"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The release's own stop command."""
+        return (command(_release(plan, params).stop).shown(),)
+
+    def revert(self, step: PlannedStep) -> PlannedStep:
+        """Start it again."""
+        return PlannedStep(
+            f"undo-{step.id}", "start-release", "Start the release again", "rollback", params=step.params
+        )
+
+    def apply(self, ground: Ground) -> Evidence:
+        """The stop command is run even when nothing answers: a process may hang without answering."""
+        release = ground.release(which(ground.step.params))
+        result = ground.application_host.run(
+            command(release.stop, env=release.env, directory=release.directory), cancelled=None, timeout=120
+        )
+        gone = ground.until(15, 0.05, lambda: None if answers(release.upstream, release.health) else Evidence("gone"))
+        if gone is None:
+            raise CommandFailed(
+                f"{release.version} was told to stop, and {release.upstream} still answers.",
+                subject=release.upstream,
+                remedy=f"Stop it by hand, then `safepoint retry`. The command was: {command(release.stop).shown()}",
+            )
+        return Evidence(f"{release.version} is stopped", {"upstream": release.upstream, "exit_code": result.code})
+
+
+class StartRelease(Verb):
+    """Run the release's start command and wait until its health page answers 200."""
+
+    name = "start-release"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The start command and the page that is asked."""
+        release = _release(plan, params)
+        return (command(release.start).shown(), f"GET http://{release.upstream}{release.health}")
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Starting twice must be harmless: the plan file's start command promises that."""
+        release = ground.release(which(ground.step.params))
+        ground.application_host.run(
+            command(release.start, env=release.env, directory=release.directory),
+            cancelled=ground.cancelled,
+            timeout=release.start_timeout.total_seconds(),
+        )
+        begun = time.monotonic()
+        seen: list[int | None] = []
+
+        def healthy() -> Evidence | None:
+            seen.append(answers(release.upstream, release.health))
+            return Evidence("healthy") if seen[-1] == 200 else None
+
+        if ground.until(release.start_timeout.total_seconds(), 0.05, healthy) is None:
+            raise CommandFailed(
+                f"{release.version} was started, and its health page does not answer 200.",
+                subject=f"http://{release.upstream}{release.health}",
+                expected="200",
+                found="no answer" if seen[-1] is None else str(seen[-1]),
+                remedy="Look at the application's error log.",
+            )
+        waited = round(time.monotonic() - begun, 3)
+        return Evidence(
+            f"{release.version} answers on {release.upstream}", {"upstream": release.upstream, "waited": waited}
+        )
+
+
+class Stage(Verb):
+    """Start the new release without traffic before the window, so that its start costs the window nothing."""
+
+    name = "stage"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The new release's start command."""
+        return (command(plan.releases.new.start).shown(),)
+
+    def revert(self, step: PlannedStep) -> PlannedStep:
+        """Stop it."""
+        return PlannedStep(
+            f"undo-{step.id}", "stop-release", "Stop the new release", "rollback", params={"release": "new"}
+        )
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Any answer will do: the health page may well say 500 until the migration has run."""
+        release = ground.release("new")
+        ground.application_host.run(
+            command(release.start, env=release.env, directory=release.directory),
+            cancelled=ground.cancelled,
+            timeout=release.start_timeout.total_seconds(),
+        )
+        up = ground.until(
+            release.start_timeout.total_seconds(),
+            0.05,
+            lambda: Evidence("up") if answers(release.upstream, release.health) else None,
+        )
+        if up is None:
+            raise CommandFailed(
+                f"{release.version} was started, and nothing answers on {release.upstream}.",
+                subject=release.upstream,
+                remedy="Look at the application's error log. The live release is not touched.",
+            )
+        return Evidence(f"{release.version} waits on {release.upstream}, without traffic")
+
+
+class ClearCache(Verb):
+    """Clear every cache of the application, and see that a key set before is gone after."""
+
+    name = "clear-cache"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The configured management commands, and the cache's own clear."""
+        manage = _release(plan, params).manage
+        return tuple(command((*manage, *words)).shown() for words in plan.cache.clear)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """One start of Django for everything: each costs most of a second of the window."""
+        cleared = clear_caches(
+            ground.manage(which(ground.step.params)), ground.plan.cache.clear, cancelled=ground.cancelled
+        )
+        return Evidence(cleared.summary(), cleared.as_json())
+
+
+class WarmCache(Verb):
+    """Fetch the pages that should be fast for the first user."""
+
+    name = "warm-cache"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """Each page."""
+        upstream = _release(plan, params).upstream
+        return tuple(f"GET http://{upstream}{path}" for path in plan.cache.warm)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A page that answers with a server error is a failure; a redirect (to a login page) is warm enough."""
+        release = ground.release(which(ground.step.params))
+        pages: dict[str, Any] = {}
+        for path in ground.plan.cache.warm:
+            begun = time.monotonic()
+            status = answers(release.upstream, path, timeout=30)
+            pages[path] = {"status": status, "seconds": round(time.monotonic() - begun, 3)}
+            if status is None or status >= 500:
+                raise CommandFailed(
+                    f"The page {path} of {release.version} cannot be warmed.",
+                    subject=f"http://{release.upstream}{path}",
+                    expected="an answer below 500",
+                    found="no answer" if status is None else str(status),
+                    remedy="Look at the application's error log.",
+                )
+        return Evidence(f"{len(pages)} pages fetched", {"pages": pages})

@@ -1,0 +1,107 @@
+"""The gates: go / no-go decisions by rule over what the ledger proves. No data is never a go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from safepoint.config import format_duration
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.prepare import code_digest
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+Reason = tuple[Verdict, str]
+
+
+def judge(reasons: Sequence[Reason], *, by_person: bool) -> Evidence:
+    """Combine the reasons of a gate: one no is a no, one doubt is a question, nothing looked at is a question."""
+    verdicts = [verdict for verdict, _ in reasons]
+    facts = {"reasons": [{"verdict": verdict, "why": why} for verdict, why in reasons]}
+    if "fail" in verdicts:
+        return Evidence("no-go: " + "; ".join(why for v, why in reasons if v == "fail"), facts, "fail")
+    if "inconclusive" in verdicts or not reasons:
+        doubts = "; ".join(why for v, why in reasons if v == "inconclusive") or "nothing was looked at"
+        return Evidence(f"in doubt: {doubts}", facts, "inconclusive")
+    if by_person:
+        return Evidence("all evidence says go; this gate is a person's", facts, "inconclusive")
+    return Evidence("go: " + "; ".join(why for _, why in reasons), facts)
+
+
+def snapshot_reasons(
+    proof: Mapping[str, Any] | None, stored: Mapping[str, Any] | None, age: timedelta | None, limit: timedelta
+) -> list[Reason]:
+    """What the final snapshot says: proven, stored, young enough."""
+    reasons: list[Reason] = [
+        ("fail", "the final snapshot is not proven") if proof is None else ("pass", "the final snapshot is proven"),
+        ("fail", "it is in no store") if stored is None else ("pass", "it is stored and read back"),
+    ]
+    if age is None:
+        reasons.append(("inconclusive", "its age is not known"))
+    elif age > limit or age < timedelta(0):
+        shown = format_duration(abs(age.total_seconds()))
+        reasons.append(("fail", f"it is {shown} old, and {format_duration(limit.total_seconds())} is allowed"))
+    else:
+        reasons.append(("pass", f"it is {format_duration(age.total_seconds())} old"))
+    return reasons
+
+
+class GateStop(Verb):
+    """May the window begin? Backups proven and young, code unchanged since the freeze."""
+
+    name = "gate-stop"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Looks at the world again where it may have changed: the code, the clock."""
+        taken = ground.recorded_at("snapshot:final")
+        age = None if taken is None else datetime.now(UTC) - taken
+        reasons = snapshot_reasons(
+            ground.evidence("final-proof"), ground.evidence("final-store"), age, ground.plan.snapshot.max_age
+        )
+        frozen = ground.need("freeze")
+        changed = [which for which in ("old", "new") if code_digest(ground, which) != frozen[which]]
+        reasons.append(
+            ("fail", f"the code of the {' and '.join(changed)} release changed since the freeze")
+            if changed
+            else ("pass", "the code is as it was frozen")
+        )
+        return judge(reasons, by_person=ground.plan.gates.stop == "person")
+
+
+def checkpoint_reasons(evidence: Mapping[str, Any] | None) -> list[Reason]:
+    """The checkpoints of a step, each a reason."""
+    if evidence is None:
+        return [("inconclusive", "no checkpoint has been run")]
+    return [(point["verdict"], f"{point['title']}: {point['detail']}") for point in evidence["checkpoints"]]
+
+
+class GateCanary(Verb):
+    """May the first clients come in? By the checkpoints that were run without traffic."""
+
+    name = "gate-canary"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """By the evidence of the step before."""
+        reasons = checkpoint_reasons(ground.evidence("checkpoints"))
+        verdict = judge(reasons, by_person=ground.plan.gates.canary == "person")
+        return _counted(verdict, reasons)
+
+
+class GateGreen(Verb):
+    """May everyone come in? By what the canary showed."""
+
+    name = "gate-green"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """By the evidence of the canary."""
+        reasons = checkpoint_reasons(ground.evidence("canary"))
+        verdict = judge(reasons, by_person=ground.plan.gates.green == "person")
+        return _counted(verdict, reasons)
+
+
+def _counted(evidence: Evidence, reasons: Sequence[Reason]) -> Evidence:
+    """A go over many checkpoints is said in a few words."""
+    if evidence.verdict != "pass":
+        return evidence
+    return Evidence(f"go: {len(reasons)} of {len(reasons)} checkpoints pass", evidence.facts)

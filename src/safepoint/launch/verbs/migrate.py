@@ -1,0 +1,137 @@
+"""Verbs of the window's second half: migrate, verify, arm the capture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from safepoint.config import PlanFile, format_duration
+from safepoint.django.managepy import Manage, redirect
+from safepoint.django.migrations import is_clean, migrate
+from safepoint.errors import LockNotAvailable, ProofFailed
+from safepoint.hosts import command
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.postgres.target import Target
+from safepoint.progress import Progress
+from safepoint.wayback import capture, fence
+from safepoint.wayback.login import drop_migration_login, migration_login
+
+
+def migrating(ground: Ground) -> Manage:
+    """The new release's `manage.py` as it may write while the fence stands.
+
+    Where the application can be pointed at a login by a variable, that is a temporary one, a member of the owner's
+    role: the application's own roles are locked out. Elsewhere it is the application's own login.
+    """
+    database = ground.plan.database
+    login: Target = ground.target
+    if ground.plan.application.url_env is not None:
+        login = migration_login(
+            ground.target,
+            ground.launch_id,
+            database.application_roles[0],
+            maintenance=database.maintenance,
+            lock_timeout=database.lock_timeout.total_seconds(),
+        )
+    env, secrets = redirect(ground.plan.application, login, lock_timeout=database.lock_timeout.total_seconds())
+    return Manage(ground.application_host, ground.release("new"), env=env, secrets=secrets)
+
+
+def drop_login(ground: Ground) -> None:
+    """Remove the temporary login, if there is one."""
+    database = ground.plan.database
+    drop_migration_login(
+        ground.target, ground.launch_id, database.application_roles[0], maintenance=database.maintenance
+    )
+
+
+class Migrate(Verb):
+    """`manage.py migrate --noinput`, with a lock timeout and a bounded number of tries."""
+
+    name = "migrate"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The runbook's command, with what it lacked."""
+        return (
+            command((*plan.releases.new.manage, "migrate", "--noinput")).shown(),
+            f"lock_timeout {plan.database.lock_timeout.total_seconds():g} s, {plan.database.lock_retries} retries",
+        )
+
+    def apply(self, ground: Ground) -> Evidence:
+        """After a kill the migration of before may still run in the server: the fence ends its session first."""
+        if ground.begun_before:
+            prior = fence.FencePrior.from_json(dict(ground.need("fence")))
+            fence.close(ground.target, prior, maintenance=ground.plan.database.maintenance)
+        manage = migrating(ground)
+        tries = ground.plan.database.lock_retries
+        for attempt in range(tries + 1):
+            try:
+                done = migrate(manage, cancelled=ground.cancelled)
+            except LockNotAvailable as error:
+                if attempt == tries:
+                    raise
+                ground.report(Progress(f"waiting for a lock: {error.message}", attempt + 1, tries + 1, "tries"))
+                ground.pause(min(2.0 * (attempt + 1), 10.0))
+            else:
+                break
+        planned = list((ground.fact("pending") or {}).get("migrations", []))
+        _compare(planned, list(done.applied), resumed=ground.begun_before)
+        return Evidence(
+            f"{len(done.applied)} migrations in {format_duration(done.seconds)}",
+            {**done.as_json(), "tries": attempt + 1},
+        )
+
+
+def _compare(planned: list[str], applied: list[str], *, resumed: bool) -> None:
+    """What ran must be what was listed before the window; after a kill, part of it had run already."""
+    unexpected = [name for name in applied if name not in planned]
+    missing = [] if resumed else [name for name in planned if name not in applied]
+    if unexpected or missing:
+        raise ProofFailed(
+            "The migrations that ran are not the ones that were listed before the window.",
+            subject="migrate",
+            expected=", ".join(planned) or "none",
+            found=", ".join(applied) or "none",
+            remedy="The code changed after the freeze. Roll back, freeze again, and launch again.",
+        )
+
+
+class MigrateCheck(Verb):
+    """`manage.py migrate --check`: no migration is left."""
+
+    name = "migrate-check"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The runbook's command."""
+        return (command((*plan.releases.new.manage, "migrate", "--check")).shown(),)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Asked by the new release's own code, after the fact."""
+        if not is_clean(migrating(ground)):
+            raise ProofFailed(
+                "After the migration there are still migrations to run.",
+                subject="migrate --check",
+                remedy="Roll back; look at the migrations' own output in the report.",
+            )
+        return Evidence("no migration is left")
+
+
+class Arm(Verb):
+    """From here on, every change is captured: publication, then slot, then traffic."""
+
+    name = "arm"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What is created in the migrated database."""
+        return ("CREATE PUBLICATION ...", "pg_create_logical_replication_slot(..., 'pgoutput')")
+
+    def revert(self, step: PlannedStep) -> PlannedStep:
+        """Remove it from the database."""
+        return PlannedStep(f"undo-{step.id}", "disarm", "Remove the capture", "rollback", on_failure="ask")
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Where the server cannot decode, the evidence says what can no longer be promised."""
+        facts = capture.arm(ground.target, ground.launch_id)
+        ground.record("capture", facts.as_json())
+        return Evidence(facts.summary(), facts.as_json())

@@ -1,0 +1,179 @@
+"""Verbs that let people in again: checkpoints, canary, green, watch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from safepoint.backup.manifest import read_manifest
+from safepoint.backup.proof import read_proof
+from safepoint.checkpoints import backup as backup_checkpoint
+from safepoint.checkpoints import database, logs
+from safepoint.checkpoints.checkpoint import Checkpoint, worst
+from safepoint.checkpoints.health import health
+from safepoint.checkpoints.login import login
+from safepoint.config import PlanFile, format_duration
+from safepoint.errors import RouterError
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.application import which
+from safepoint.launch.verbs.prepare import snapshot_folder
+from safepoint.postgres.connections import connect
+from safepoint.progress import Progress
+
+
+def checkpoints(ground: Ground, *, with_login: bool) -> list[Checkpoint]:
+    """All checkpoints now. A check that looked at nothing is not there, and a gate without it is in doubt."""
+    limits = ground.plan.checkpoints
+    release = ground.release("new")
+    found = [health(f"http://{release.upstream}", release.health)]
+    with connect(ground.target) as connection:
+        baseline = (ground.fact("baseline") or {}).get("size")
+        found.append(database.size(connection, baseline=baseline, growth=limits.size_growth))
+        found.append(database.connections(connection, share=limits.connections_share))
+    if ground.plan.application.error_log is not None:
+        since = logs.LogMark.from_json(dict(ground.need("log-mark")))
+        found.append(
+            logs.errors_since(ground.application_host, since, pattern=limits.error_pattern, limit=limits.error_lines)
+        )
+    found.append(_backup(ground))
+    if with_login and limits.login is not None:
+        found.append(
+            login(
+                f"http://{release.upstream}",
+                limits.login,
+                public_url=ground.router.url,
+                screenshots=ground.folder / "screenshots",
+            )
+        )
+    return found
+
+
+def _backup(ground: Ground) -> Checkpoint:
+    folder = snapshot_folder(ground, "final")
+    manifest = read_manifest(folder)
+    return backup_checkpoint.backup(
+        taken_at=manifest.taken_at,
+        size_bytes=manifest.total_bytes,
+        proven=read_proof(folder) is not None,
+        now=datetime.now(UTC),
+        max_age=ground.plan.snapshot.max_age,
+    )
+
+
+def _evidence(found: list[Checkpoint], **facts: Any) -> Evidence:
+    verdict = worst(found)
+    not_passed = [point for point in found if point.verdict != "pass"]
+    summary = (
+        f"{len(found)} checkpoints pass"
+        if not not_passed
+        else "; ".join(f"{point.title}: {point.verdict}, {point.detail}" for point in not_passed)
+    )
+    return Evidence(summary, {"checkpoints": [point.as_json() for point in found], **facts}, verdict)
+
+
+class Checkpoints(Verb):
+    """Every checkpoint against the new release, without traffic. The gate after it decides."""
+
+    name = "checkpoints"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The list."""
+        return ("health, size, connections, error log, backup, login + form",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A failed checkpoint is evidence and no failed step: the gate says what follows from it."""
+        found = _evidence(checkpoints(ground, with_login=True))
+        return Evidence(found.summary, {**found.facts, "worst": found.verdict})
+
+
+class Canary(Verb):
+    """A share of the clients is let in and watched; the others see the maintenance page."""
+
+    name = "canary"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The split."""
+        return (f"{plan.router.kind}: {plan.canary.percent} % of clients to {plan.releases.new.upstream}, sticky",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Watched for the plan's time; an error ends the canary early."""
+        upstream, percent = ground.release("new").upstream, ground.plan.canary.percent
+        ground.router.split(upstream, percent)
+        state = ground.router.state()
+        if state.mode != "split" or state.upstream != upstream:
+            raise RouterError(
+                "The router did not take the canary.",
+                expected=f"{percent} % to {upstream}",
+                found=str(state.as_json()),
+                remedy="Look at the router, then `safepoint retry`.",
+            )
+        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0)
+        evidence = _evidence(found, percent=percent)
+        return Evidence(
+            f"{percent} % let in for {format_duration(ground.plan.canary.hold.total_seconds())}: {evidence.summary}",
+            {**evidence.facts, "worst": evidence.verdict},
+        )
+
+
+class OpenTraffic(Verb):
+    """Everyone is let in to one release."""
+
+    name = "open-traffic"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The router's order."""
+        release = plan.releases.new if which(params) == "new" else plan.releases.old
+        return (f"{plan.router.kind}: everyone to {release.upstream}",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Idempotent: opening again is harmless."""
+        release = ground.release(which(ground.step.params))
+        ground.router.open(release.upstream)
+        return Evidence(f"everyone is on {release.version}", ground.router.state().as_json())
+
+    def verify(self, ground: Ground, evidence: Evidence) -> None:
+        """Read the state back from the router."""
+        release = ground.release(which(ground.step.params))
+        state = ground.router.state()
+        if state.mode != "open" or state.upstream not in (None, release.upstream):
+            raise RouterError(
+                f"The router was told to let everyone in to {release.version}, and it does not.",
+                expected=f"open to {release.upstream}",
+                found=str(state.as_json()),
+                remedy="Look at the router, then `safepoint retry`.",
+            )
+
+
+class Watch(Verb):
+    """The checkpoints, again and again, while everyone is in."""
+
+    name = "watch"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """How long and how often."""
+        every, duration = plan.watch.every.total_seconds(), plan.watch.duration.total_seconds()
+        return (f"all checkpoints every {format_duration(every)} for {format_duration(duration)}",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A failed checkpoint makes a question to a person: roll back, or go on."""
+        watch = ground.plan.watch
+        found = _watched(ground, watch.duration.total_seconds(), every=watch.every.total_seconds())
+        evidence = _evidence(found)
+        if evidence.verdict == "pass":
+            return evidence
+        return Evidence(evidence.summary, evidence.facts, "inconclusive")
+
+
+def _watched(ground: Ground, seconds: float, *, every: float) -> list[Checkpoint]:
+    """The newest checkpoints after watching; ends early when one fails."""
+    begun = time.monotonic()
+    while True:
+        found = checkpoints(ground, with_login=False)
+        passed = time.monotonic() - begun
+        ground.report(Progress("watching", min(passed, seconds), seconds, "s"))
+        if passed >= seconds or worst(found) == "fail":
+            return found
+        ground.pause(min(every, seconds - passed))

@@ -1,0 +1,231 @@
+"""Verbs before the window: look at everything, snapshot, prove, store, freeze the code, list the migrations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safepoint.backup.manifest import Manifest, read_manifest
+from safepoint.backup.proof import prove, read_proof
+from safepoint.backup.shelf import store_snapshot
+from safepoint.backup.snapshot import take_snapshot
+from safepoint.config import PlanFile, format_bytes
+from safepoint.django.inspector import inspect
+from safepoint.errors import Refused
+from safepoint.hosts import command
+from safepoint.launch.doctor import examine
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, Verb
+from safepoint.postgres.binaries import for_server
+from safepoint.postgres.catalog import survey
+from safepoint.postgres.connections import connect
+from safepoint.stores import open_store
+
+# The content of every file below the release's folder, and its name; what Python caches is no code.
+_CODE_DIGEST = (
+    "find . -type f ! -path '*/__pycache__/*' ! -path '*/.git/*' ! -name '*.pyc' ! -name '*.log' -print0 "
+    "| LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
+)
+_MIGRATION_LINE = re.compile(r"^(?P<name>[a-z_0-9]+\.[0-9A-Za-z_]+)$", re.MULTILINE)
+
+
+class Survey(Verb):
+    """Everything that a launch needs, examined; the baselines of the checkpoints are written down."""
+
+    name = "survey"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The same as the command `doctor`."""
+        return ("safepoint doctor",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A failed check ends the launch before it begins; warnings are in the evidence."""
+        findings = examine(ground.plan)
+        with connect(ground.target) as connection:
+            facts = survey(connection)
+        ground.record("baseline", {"size": facts.database_bytes, "at": datetime.now(UTC).isoformat()})
+        failed = [finding for finding in findings if finding.verdict == "failure"]
+        if failed:
+            first = failed[0]
+            raise Refused(
+                f"{len(failed)} of {len(findings)} checks failed; the first: {first.message}",
+                subject=first.check,
+                remedy=first.remedy,
+            )
+        warnings = sum(finding.verdict == "warning" for finding in findings)
+        return Evidence(
+            f"{len(findings)} checks, {warnings} warnings; {format_bytes(facts.database_bytes)} of data, "
+            f"PostgreSQL {facts.server_version}",
+            {
+                "findings": [finding.as_json() for finding in findings],
+                "size": facts.database_bytes,
+                "server_version": facts.server_version,
+            },
+        )
+
+
+class Snapshot(Verb):
+    """A logical backup, fingerprinted in the dump's own snapshot."""
+
+    name = "snapshot"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The dump, as it will be run."""
+        return (
+            f"pg_dump -Fd -j{plan.snapshot.jobs} -Z {plan.snapshot.compress} {plan.database.name}",
+            "pg_dumpall --globals-only",
+        )
+
+    def check(self, ground: Ground) -> Evidence | None:
+        """A whole snapshot of this launch and label may be there from before a crash."""
+        known = ground.fact(f"snapshot:{ground.step.params['label']}")
+        folder = ground.snapshots / known["id"] if known else None
+        if folder is None or not (folder / "manifest.json").exists():
+            return None
+        return _snapshot_evidence(read_manifest(folder))
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A folder left by a killed dump is not continued; the name is recorded before the dump begins."""
+        label = ground.step.params["label"]
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        snapshot_id = ground.record(f"snapshot:{label}", {"id": f"{ground.launch_id}-{label}-{stamp}"})["id"]
+        with connect(ground.target) as connection:
+            version = survey(connection).server_version_num
+        manifest = take_snapshot(
+            ground.target,
+            ground.host(ground.plan.database.tools_host),
+            installation=for_server(version, ground.plan.database.tools),
+            folder=ground.snapshots,
+            snapshot_id=snapshot_id,
+            launch_id=ground.launch_id,
+            jobs=ground.plan.snapshot.jobs,
+            compress=ground.plan.snapshot.compress,
+            report=ground.report,
+            cancelled=ground.cancelled,
+        )
+        return _snapshot_evidence(manifest)
+
+
+def _snapshot_evidence(manifest: Manifest) -> Evidence:
+    tables = manifest.fingerprint.tables
+    rows = sum(table.rows for table in tables.values())
+    return Evidence(
+        f"{rows:,} rows in {len(tables)} tables, {format_bytes(manifest.total_bytes)} compressed, LSN {manifest.lsn}",
+        {
+            "id": manifest.id,
+            "bytes": manifest.total_bytes,
+            "rows": rows,
+            "tables": len(tables),
+            "lsn": manifest.lsn,
+            "digest": manifest.fingerprint.digest,
+        },
+    )
+
+
+def snapshot_folder(ground: Ground, label: str) -> Path:
+    """The folder of this launch's snapshot with that label."""
+    return ground.snapshots / str(ground.need(f"snapshot:{label}")["id"])
+
+
+class Proof(Verb):
+    """The snapshot, restored into a scratch server, equals its source in every row."""
+
+    name = "proof"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What the proof runs."""
+        return (f"pg_restore -j{plan.snapshot.jobs} into a scratch server", "compare every row's fingerprint")
+
+    def check(self, ground: Ground) -> Evidence | None:
+        """A proof is written beside the snapshot when it is whole."""
+        folder = snapshot_folder(ground, ground.step.params["label"])
+        known = read_proof(folder)
+        return None if known is None else Evidence("already proven", known.as_json())
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Differences are a `ProofFailed`, which names them."""
+        proof = prove(
+            snapshot_folder(ground, ground.step.params["label"]),
+            scratch_parent=ground.scratch,
+            jobs=ground.plan.snapshot.jobs,
+            report=ground.report,
+            cancelled=ground.cancelled,
+        )
+        return Evidence(
+            f"restored and equal: {proof.rows:,} rows in {proof.tables} tables, fingerprint {proof.digest[:12]}",
+            proof.as_json(),
+        )
+
+
+class Store(Verb):
+    """The snapshot, copied to every store, read back and compared."""
+
+    name = "store"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """One line a store."""
+        return tuple(f"upload to {store.name} ({store.url.split('?')[0]}), read back, compare" for store in plan.stores)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Uploading again what is there already is harmless; what is read back decides."""
+        folder = snapshot_folder(ground, ground.step.params["label"])
+        stored = [
+            store_snapshot(
+                folder, open_store(store, ground.plan.folder), report=ground.report, cancelled=ground.cancelled
+            )
+            for store in ground.plan.stores
+        ]
+        names = ", ".join(store.name for store in ground.plan.stores)
+        return Evidence(f"in {names}: read back and equal", {"stores": [s.as_json() for s in stored]})
+
+
+class Freeze(Verb):
+    """The code of both releases, by content; a change after this is seen before the window."""
+
+    name = "freeze"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The command that names the code's content."""
+        return ("sha256 of every file of both releases",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Also asks the new release what it is: its user model is needed by the way back."""
+        digests = {which: code_digest(ground, which) for which in ("old", "new")}
+        ground.record("freeze", digests)
+        project = inspect(ground.manage("new"), cancelled=ground.cancelled)
+        ground.record("project", project.as_json())
+        return Evidence(
+            f"old {digests['old'][:12]}, new {digests['new'][:12]}; Django {project.django}",
+            {**digests, "django": project.django},
+        )
+
+
+def code_digest(ground: Ground, which: str) -> str:
+    """SHA-256 over the content of all files of a release."""
+    release = ground.release("new" if which == "new" else "old")
+    result = ground.application_host.run(
+        command(("sh", "-c", _CODE_DIGEST), directory=release.directory), cancelled=ground.cancelled
+    )
+    return result.stdout.split()[0]
+
+
+class MigratePlan(Verb):
+    """`manage.py migrate --plan` of the new release, run against the live database: it only reads."""
+
+    name = "migrate-plan"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The runbook's command."""
+        return (command((*plan.releases.new.manage, "migrate", "--plan")).shown(),)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """The list is written down: the window's migration is compared with it."""
+        result = ground.manage("new").run("migrate", "--plan", cancelled=ground.cancelled)
+        pending = _MIGRATION_LINE.findall(result.stdout)
+        ground.record("pending", {"migrations": pending})
+        if not pending:
+            return Evidence("no migration is pending: the schema stays as it is", {"migrations": []})
+        return Evidence(f"{len(pending)} migrations: {', '.join(pending)}", {"migrations": pending})

@@ -1,0 +1,222 @@
+"""Verbs of the window's first half: close the site, fence the database, make the twin, prove that it was quiet."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from safepoint.checkpoints.logs import mark
+from safepoint.config import PlanFile, format_bytes, format_duration
+from safepoint.errors import DatabaseError, RouterError
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.verbs.migrate import drop_login
+from safepoint.wayback import fence, quiet, twin
+
+
+class StopTraffic(Verb):
+    """The router answers 503 with Retry-After; a look from outside proves it."""
+
+    name = "stop-traffic"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The router's order and the look."""
+        return (f"{plan.router.kind}: answer 503, Retry-After", f"GET {plan.router.url} -> 503")
+
+    def revert(self, step: PlannedStep) -> PlannedStep:
+        """Open the site on the old release."""
+        return PlannedStep(
+            f"undo-{step.id}",
+            "open-traffic",
+            "Open the site again on the old release",
+            "rollback",
+            params={"release": "old"},
+            on_failure="ask",
+        )
+
+    def apply(self, ground: Ground) -> Evidence:
+        """What the error log holds from here on is the launch's."""
+        log = ground.plan.application.error_log
+        if log is not None and ground.fact("log-mark") is None:
+            ground.record("log-mark", mark(ground.application_host, log).as_json())
+        ground.router.close(f"{ground.plan.launch.application} is being updated")
+        return Evidence("the site answers 503 with Retry-After", ground.router.state().as_json())
+
+    def verify(self, ground: Ground, evidence: Evidence) -> None:
+        """Ask as a user would."""
+        status, retry_after = _ask(ground.router.url)
+        if status != 503 or not retry_after:
+            raise RouterError(
+                "The site was closed, and it still lets people in.",
+                subject=ground.router.url,
+                expected="503 with Retry-After",
+                found=f"{status}, Retry-After {retry_after!r}",
+                remedy="Look at the router; `safepoint abort` opens the site again as it was.",
+            )
+
+
+def _ask(url: str) -> tuple[int | None, str | None]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # the router's own URL, from the plan
+            return answer.status, answer.headers.get("Retry-After")
+    except urllib.error.HTTPError as answer:
+        return answer.code, answer.headers.get("Retry-After")
+    except OSError:
+        return None, None
+
+
+def fence_name(ground: Ground) -> str:
+    """Under which name the standing fence's prior state is recorded.
+
+    A rollback during the window finds the launch's own fence standing: what it recorded is what was before. After
+    the launch opened the database again, the rollback has a fence of its own.
+    """
+    return "back-fence" if ground.fact("unfenced") is not None else "fence"
+
+
+class Fence(Verb):
+    """Everyone but the conductor is kept from writing: a read-only default, no login, ended sessions."""
+
+    name = "fence"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The three holds."""
+        roles = tuple(f"ALTER ROLE {role} NOLOGIN" for role in fenced_roles(plan))
+        return (
+            f"ALTER DATABASE {plan.database.name} SET default_transaction_read_only = on",
+            *roles,
+            "pg_terminate_backend(every other session)",
+        )
+
+    def revert(self, step: PlannedStep) -> PlannedStep:
+        """Let the application write again."""
+        return PlannedStep(
+            f"undo-{step.id}", "unfence", "Let the application write again", "rollback", on_failure="ask"
+        )
+
+    def apply(self, ground: Ground) -> Evidence:
+        """What was before is in the ledger before anything is changed."""
+        maintenance = ground.plan.database.maintenance
+        name = fence_name(ground)
+        if ground.fact(name) is None:
+            found = fence.survey_fence(ground.target, fenced_roles(ground.plan), maintenance=maintenance)
+            ground.record(name, found.as_json())
+        prior = fence.FencePrior.from_json(dict(ground.need(name)))
+        facts = fence.close(ground.target, prior, maintenance=maintenance)
+        # In the window, nobody may have written from here on; prove-quiet holds this against the mark.
+        if name == "fence" and ground.step.phase != "rollback" and ground.fact("quiet-mark") is None:
+            ground.record(
+                "quiet-mark", quiet.mark_quiet(ground.target, ground.launch_id, maintenance=maintenance).as_json()
+            )
+        roles = ", ".join(facts.closed_logins) or "no role"
+        return Evidence(
+            f"read-only, {roles} locked out, {facts.ended_sessions} sessions ended in {format_duration(facts.seconds)}",
+            facts.as_json(),
+        )
+
+    def verify(self, ground: Ground, evidence: Evidence) -> None:
+        """Look once more that it stands."""
+        maintenance = ground.plan.database.maintenance
+        prior = fence.FencePrior.from_json(dict(ground.need(fence_name(ground))))
+        state = fence.standing(ground.target, prior, maintenance=maintenance)
+        if not state.holds:
+            raise DatabaseError(
+                "The fence was put up, and it does not hold.",
+                subject=ground.plan.database.name,
+                expected="read-only, no login of the application, no session",
+                found=json.dumps(state.as_json()),
+                remedy="`safepoint retry` puts it up again; `safepoint abort` opens the site as it was.",
+            )
+
+
+def fenced_roles(plan: PlanFile) -> tuple[str, ...]:
+    """The roles that lose their login. Where the migration must log in as the application, they keep it."""
+    return plan.database.application_roles if plan.application.url_env is not None else ()
+
+
+class Unfence(Verb):
+    """The fence's holds are taken back to exactly what was before."""
+
+    name = "unfence"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The inverse of the fence."""
+        return ("the fence's three holds, back to what was recorded before",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Where no fence was ever recorded there is nothing to take back."""
+        name = fence_name(ground)
+        recorded = ground.fact(name)
+        if recorded is None:
+            return Evidence("no fence stands")
+        prior = fence.FencePrior.from_json(dict(recorded))
+        fence.reopen(ground.target, prior, maintenance=ground.plan.database.maintenance)
+        drop_login(ground)  # the migration's own, which nothing needs once the application may log in again
+        quiet.drop_quiet_slot(ground.target, ground.launch_id, maintenance=ground.plan.database.maintenance)
+        if ground.step.phase != "rollback":
+            ground.record("unfenced", {"fence": name})
+        roles = ", ".join(prior.logins) or "the application"
+        return Evidence(f"{roles} may log in and write again", {"logins": list(prior.logins)})
+
+
+class Twin(Verb):
+    """The copy of the database at the safe point, which the way back swaps in."""
+
+    name = "twin"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The copy."""
+        return (f"CREATE DATABASE ... TEMPLATE {plan.database.name}", "settings, grants and owner copied")
+
+    def revert(self, step: PlannedStep) -> PlannedStep:
+        """The twin is of no use when the launch does not take place."""
+        return PlannedStep(f"undo-{step.id}", "drop-twin", "Remove the twin", "rollback", on_failure="ask")
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A twin that a kill left half made is made again: its name is recorded before."""
+        maintenance = ground.plan.database.maintenance
+        # Writes have stopped: this is the instant that the way back leads to, and the first one recorded stays.
+        if ground.fact("safe-point") is None:
+            ground.record("safe-point", {"lsn": quiet.safe_point(ground.target, maintenance=maintenance)})
+        facts = twin.make_twin(
+            ground.target,
+            ground.twin,
+            ground.launch_id,
+            at=ground.need("safe-point")["lsn"],
+            prior=fence.FencePrior.from_json(dict(ground.need("fence"))),
+            maintenance=maintenance,
+            cancelled=ground.cancelled,
+        )
+        ground.record("twin", facts.as_json())
+        return Evidence(
+            f"safe point {facts.at}; twin of {format_bytes(facts.size_bytes)} in {format_duration(facts.copy_seconds)}",
+            facts.as_json(),
+        )
+
+
+class DropTwin(Verb):
+    """Remove the twin of a launch that does not take place."""
+
+    name = "drop-twin"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Only a database that says it is this launch's twin is dropped."""
+        gone = twin.drop_twin(
+            ground.target, ground.twin, ground.launch_id, maintenance=ground.plan.database.maintenance
+        )
+        return Evidence("the twin is removed" if gone else "there was no twin")
+
+
+class ProveQuiet(Verb):
+    """No transaction other than the conductor's committed between the fence and the safe point."""
+
+    name = "prove-quiet"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """By logical decoding where the server can, else by transaction ids and counters."""
+        mark_ = quiet.QuietMark.from_json(dict(ground.need("quiet-mark")))
+        found = quiet.prove_quiet(ground.target, mark_, maintenance=ground.plan.database.maintenance)
+        return Evidence(found.summary, found.as_json(), found.verdict)

@@ -1,0 +1,110 @@
+"""Verbs of the way back: list what was written, swap the twin in, check the old release, remove the capture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from safepoint.config import PlanFile, format_duration
+from safepoint.django.migrations import is_clean
+from safepoint.errors import ProofFailed
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, Verb
+from safepoint.wayback import capture, written
+from safepoint.wayback.swap import swap
+from safepoint.wayback.twin import TwinFacts
+
+
+class ListWritten(Verb):
+    """Every transaction since the safe point, entry by entry, with its user."""
+
+    name = "list-written"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The drain and the listing."""
+        return ("drain the capture to a recorded LSN", "list each transaction with its user -> affected.csv")
+
+    def apply(self, ground: Ground) -> Evidence:
+        """The capture is drained up to an LSN that is recorded first: a kill in between loses and repeats nothing."""
+        recorded = ground.need("capture")
+        facts = capture.CaptureFacts.from_json(dict(recorded))
+        spool = ground.folder / "spool"
+        drained = capture.drain(ground.target, facts, spool, cancelled=ground.cancelled)
+        project = ground.fact("project") or {}
+        listing = written.list_written(
+            ground.target,
+            facts,
+            spool,
+            user_table=project.get("user_table", "auth_user"),
+            user_label=project.get("user_label", "username"),
+            folder=ground.folder,
+        )
+        ground.record("written", listing.as_json())
+        return Evidence(
+            f"{listing.transactions} transactions by {listing.users} users listed, {listing.rows} rows",
+            {
+                "transactions": listing.transactions,
+                "rows": listing.rows,
+                "users": listing.users,
+                "carried": 0,
+                "listed": listing.transactions,
+                "drained_to": drained.lsn,
+                **listing.as_json(),
+            },
+        )
+
+
+class Swap(Verb):
+    """The twin takes the live database's name; the migrated database is kept under another."""
+
+    name = "swap"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """Both renames in one transaction."""
+        name = plan.database.name
+        return (f"ALTER DATABASE {name} RENAME TO ...; ALTER DATABASE <twin> RENAME TO {name}",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Looks by oid which of the two carries the name: swapping twice is impossible."""
+        facts = swap(
+            ground.target,
+            TwinFacts.from_json(dict(ground.need("twin"))),
+            ground.kept,
+            maintenance=ground.plan.database.maintenance,
+        )
+        return Evidence(
+            f"swapped in {format_duration(facts.seconds)}; the migrated database is kept as {facts.kept_as}",
+            facts.as_json(),
+        )
+
+
+class CheckOld(Verb):
+    """The old release finds its own schema: no migration of it is missing, and none is there that it does not know."""
+
+    name = "check-old"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """`migrate --check` by the old release's own code and login."""
+        if not is_clean(ground.manage("old")):
+            raise ProofFailed(
+                f"{ground.release('old').version} does not find its schema in the database that was swapped in.",
+                subject="migrate --check",
+                remedy="Do not open the site. Compare `manage.py showmigrations` with the report.",
+            )
+        return Evidence(f"{ground.release('old').version} has its schema back")
+
+
+class Disarm(Verb):
+    """Publication, slot and raised replica identities are removed from the database that was captured."""
+
+    name = "disarm"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """After a swap the captured database is the kept one."""
+        recorded = ground.fact("capture")
+        if recorded is None:
+            return Evidence("no capture was armed")
+        facts = capture.CaptureFacts.from_json(dict(recorded))
+        swapped = any(e.kind == "step.done" and e.step == "back-swap" for e in ground.ledger.entries)
+        capture.disarm(ground.target.on(ground.kept) if swapped else ground.target, facts)
+        return Evidence("the capture is removed")
