@@ -14,6 +14,7 @@ ACCOUNTING_PASSWORD_ITERATIONS  PBKDF2 rounds; Django's own default unless a dem
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -35,6 +36,11 @@ def _words(name: str, default: str = "") -> list[str]:
 
 def _path(name: str, default: Path) -> Path:
     return Path(os.environ.get(name) or default).resolve()
+
+
+def unexpected(record: logging.LogRecord) -> bool:
+    """Leave out the 503 answers that the site gives on purpose (maintenance, health); Django logs each as an error."""
+    return getattr(record, "status_code", None) != 503 or record.exc_info is not None
 
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -148,13 +154,17 @@ LOGGING = {
     "formatters": {
         "line": {"format": f"%(asctime)s %(levelname)s release-{RELEASE} %(name)s: %(message)s"},
     },
+    "filters": {
+        "unexpected": {"()": "django.utils.log.CallbackFilter", "callback": unexpected},
+    },
     "handlers": {
         "error_log": {
             "class": "logging.handlers.WatchedFileHandler",
             "filename": ERROR_LOG,
+            "filters": ["unexpected"],
             "formatter": "line",
         },
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "level": "WARNING"},
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["unexpected"]},
     },
     "loggers": {
         "accounting": {"handlers": ["error_log", "console"], "level": "INFO", "propagate": False},

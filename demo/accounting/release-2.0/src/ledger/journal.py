@@ -95,7 +95,9 @@ def post(
     accounts = {a.code: a for a in Account.objects.filter(code__in={line.account for line in lines})}
     try:
         with transaction.atomic():
-            entry = JournalEntry.objects.create(user=user, reference=reference, booked_on=day, memo=memo, currency=currency)
+            entry = JournalEntry.objects.create(
+                user=user, reference=reference, booked_on=day, memo=memo, currency=currency
+            )
             entry.tags.set(tags)
             Posting.objects.bulk_create(
                 Posting(entry=entry, account=accounts[line.account], amount_cents=line.cents, note=line.note)

@@ -54,6 +54,10 @@ ACCOUNTS = [
 ]
 
 # (kind, position, memo, account, part of the amount, side). Every fifth entry is one with VAT and three lines.
+OPENING = [
+    (9, 1, "Capital paid in by", "1000", "net", "debit"),
+    (9, 2, "Capital paid in by", "3000", "net", "credit"),
+]
 WITH_VAT = [
     (0, 1, "Invoice", "1200", "gross", "debit"),
     (0, 2, "Invoice", "4000", "net", "credit"),
@@ -68,13 +72,13 @@ PLAIN = [
     (3, 1, "Paid to", "2000", "net", "debit"),
     (3, 2, "Paid to", "1000", "net", "credit"),
     (4, 1, "Wages,", "6000", "net", "debit"),
-    (4, 2, "Wages,", "2200", "net", "credit"),
+    (4, 2, "Wages,", "1000", "net", "credit"),
     (5, 1, "Consulting for", "1000", "net", "debit"),
     (5, 2, "Consulting for", "4100", "net", "credit"),
     (6, 1, "Hosting,", "6600", "net", "debit"),
     (6, 2, "Hosting,", "1000", "net", "credit"),
     (7, 1, "Travel to", "6400", "net", "debit"),
-    (7, 2, "Travel to", "1020", "net", "credit"),
+    (7, 2, "Travel to", "1000", "net", "credit"),
     (8, 1, "Export to", "1200", "net", "debit"),
     (8, 2, "Export to", "4010", "net", "credit"),
 ]
@@ -87,20 +91,31 @@ LAST = ["Adler", "Berg", "Castro", "Dubois", "Egede", "Fontana", "Green", "Horva
 DEPARTMENTS = ["Accounts payable", "Accounts receivable", "Controlling", "Purchasing", "Sales", "Payroll"]
 FIRST_DAY, DAYS = date(2024, 3, 1), 729
 
-# The amount of an entry is 5.00 to 2,505.00 before tax, in whole cents, so that the three parts always add up.
+# The amount of an entry is 5.00 to 2,505.00 before tax (a fifth of that for running costs), in whole cents, so that
+# the three parts always add up. The first entry is the capital that the company starts with.
 PLAN_ENTRIES = """
 CREATE TEMPORARY TABLE seed_entry ON COMMIT DROP AS
 SELECT
-    id, hash, net, net * 19 / 100 AS tax, first_day + ((id - 1)::bigint * %(days)s / %(entries)s)::int AS day,
-    CASE WHEN id %% 5 = 1 THEN h2 %% 2 ELSE 2 + h2 %% 7 END AS kind, h1, h2
+    id, hash, h1, h2, kind, first_day + ((id - 1)::bigint * %(days)s / %(entries)s)::int AS day,
+    net, net * 19 / 100 AS tax
 FROM (
     SELECT
-        id, hash, %(first_day)s::date AS first_day,
-        ('x' || substr(hash, 1, 7))::bit(28)::int AS h1,
-        ('x' || substr(hash, 8, 7))::bit(28)::int AS h2,
-        500 + ('x' || substr(hash, 15, 7))::bit(28)::int %% 250000 AS net
-    FROM (SELECT id, md5(%(seed)s::text || ':' || id) AS hash FROM generate_series(1, %(entries)s) AS id) AS made
-) AS drawn
+        id, hash, h1, h2, kind, first_day,
+        CASE WHEN kind = 9 THEN 25000000 WHEN kind IN (4, 6, 7) THEN net / 5 ELSE net END AS net
+    FROM (
+        SELECT
+            id, hash, h1, h2, net, first_day,
+            CASE WHEN id = 1 THEN 9 WHEN id %% 5 = 2 THEN h2 %% 2 ELSE 2 + h2 %% 7 END AS kind
+        FROM (
+            SELECT
+                id, hash, %(first_day)s::date AS first_day,
+                ('x' || substr(hash, 1, 7))::bit(28)::int AS h1,
+                ('x' || substr(hash, 8, 7))::bit(28)::int AS h2,
+                500 + ('x' || substr(hash, 15, 7))::bit(28)::int %% 250000 AS net
+            FROM (SELECT id, md5(%(seed)s::text || ':' || id) AS hash FROM generate_series(1, %(entries)s) AS id) AS made
+        ) AS drawn
+    ) AS sorted
+) AS priced
 """
 PLAN_LINES = """
 CREATE TEMPORARY TABLE seed_line (kind int, position int, memo text, account text, part text, side text)
@@ -195,7 +210,10 @@ def _make_users(count: int, password: str) -> list[int]:
 
 
 def _make_journal(lines: int, users: list[int], seed: int) -> None:
-    entries = -(-lines * 5 // 11)
+    if not lines:
+        return
+    # Five entries in a row have eleven lines; the last ones may be a line short of that.
+    entries = -(-(lines + 1) * 5 // 11)
     values = {
         "entries": entries,
         "seed": seed,
@@ -208,7 +226,7 @@ def _make_journal(lines: int, users: list[int], seed: int) -> None:
         cursor.execute("ALTER TABLE ledger_posting DISABLE TRIGGER ledger_balance")
         cursor.execute(PLAN_ENTRIES, values)
         cursor.execute(PLAN_LINES)
-        cursor.executemany("INSERT INTO seed_line VALUES (%s, %s, %s, %s, %s, %s)", WITH_VAT + PLAIN)
+        cursor.executemany("INSERT INTO seed_line VALUES (%s, %s, %s, %s, %s, %s)", OPENING + WITH_VAT + PLAIN)
         cursor.execute(INSERT_ENTRIES, values)
         cursor.execute(INSERT_LINES, values)
         cursor.execute(UNBALANCED)
@@ -218,4 +236,4 @@ def _make_journal(lines: int, users: list[int], seed: int) -> None:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute("ALTER TABLE ledger_posting ENABLE TRIGGER ledger_balance")
         # The entries were numbered by us; the next one is numbered by the sequence.
-        cursor.execute("SELECT setval(pg_get_serial_sequence('ledger_journalentry', 'id'), %s)", [max(entries, 1)])
+        cursor.execute("SELECT setval(pg_get_serial_sequence('ledger_journalentry', 'id'), %s)", [entries])
