@@ -10,6 +10,12 @@ from safepoint.django.managepy import Manage
 from safepoint.django.piped import ask
 from safepoint.errors import CommandFailed
 
+# Two connections that lead to one database give the same text, whatever names and addresses they use.
+IDENTITY = """
+    select oid::text || '@' || extract(epoch from pg_postmaster_start_time())::text
+    from pg_database where datname = current_database()
+"""
+
 
 @dataclass(frozen=True)
 class Migration:
@@ -60,6 +66,7 @@ class Project:
         environment: names of the environment variables that the settings' source reads.
         unmade: apps whose models have changes that no migration has made.
         without_key: tables of models that have no primary key in the database.
+        identity: which database the project is connected to: `IDENTITY` of this module gives the same text.
     """
 
     django: str
@@ -82,6 +89,7 @@ class Project:
     unmade: tuple[str, ...] | None
     without_key: tuple[str, ...] | None
     conflicts: tuple[str, ...] = ()
+    identity: str | None = None
     database_error: str | None = None
 
     def database(self, alias: str = "default") -> ProjectDatabase | None:

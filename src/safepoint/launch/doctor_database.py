@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError
 from safepoint.hosts import command, open_host
-from safepoint.launch.doctor import Finding, Look, failure, ok, warning
-from safepoint.postgres.binaries import for_server, installations, parse_version
+from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
+from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import target
@@ -23,7 +23,7 @@ _IDLE_SECONDS = 10.0
 
 # Who the application logs in as: what holds a role off, and where else it works.
 ROLES = """
-    select r.rolname, r.rolsuper, r.rolcanlogin,
+    select r.rolname, r.rolsuper, pg_has_role(current_user, r.oid, 'member with admin option'),
            array(select datname from pg_database d where d.datdba = r.oid and d.datname <> current_database()
                  union
                  select distinct datname from pg_stat_activity a
@@ -38,14 +38,21 @@ STRANGERS = """
     order by 1
 """
 # Copying a database (TEMPLATE) and renaming it need that nobody else is connected: these cannot be ended.
-WALSENDERS = "select count(*) from pg_stat_replication r join pg_stat_activity a using (pid) where a.datname = current_database()"
-SUBSCRIPTIONS = "select subname from pg_subscription s join pg_database d on d.oid = s.subdbid where d.datname = current_database() and subenabled"
+WALSENDERS = """
+    select count(*) from pg_stat_replication r join pg_stat_activity a using (pid)
+    where a.datname = current_database()
+"""
+SUBSCRIPTIONS = """
+    select subname from pg_subscription s join pg_database d on d.oid = s.subdbid
+    where d.datname = current_database() and subenabled
+"""
 # pg_dump stops with an error at the first table that it may not read.
 UNREADABLE = """
-    select format('%%s.%%s', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    select format('%s.%s', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind in ('r', 'p', 'S', 'm') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-      and not (has_schema_privilege(n.oid, 'usage') and case c.relkind when 'S' then has_sequence_privilege(c.oid, 'select')
-               else has_table_privilege(c.oid, 'select') end)
+      and not (has_schema_privilege(n.oid, 'usage')
+               and case c.relkind when 'S' then has_sequence_privilege(c.oid, 'select')
+                                  else has_table_privilege(c.oid, 'select') end)
     order by 1
 """
 
@@ -55,14 +62,19 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     login = target(plan.database)
     with connect(login, application_name="safepoint doctor") as connection:
         facts = survey(connection)
-        yield from server(plan, facts)
-        yield from clock(connection, now)
-        yield from rights(connection, plan, facts)
-        yield from roles(connection, plan)
-        yield from capacity(plan, facts)
-        yield from room(plan, facts)
-        yield from contents(facts)
-        yield from in_the_way(connection, facts)
+        parts: dict[str, Callable[[], Iterator[Finding]]] = {
+            "server": lambda: server(plan, facts),
+            "pg_dump": lambda: pg_dump(plan, facts),
+            "clock": lambda: clock(connection, now),
+            "rights": lambda: rights(connection, plan, facts),
+            "roles": lambda: roles(connection, plan, facts),
+            "capacity": lambda: capacity(plan, facts),
+            "disk": lambda: room(plan, facts),
+            "contents": lambda: contents(facts),
+            "in-the-way": lambda: in_the_way(connection, facts),
+        }
+        for name, look in parts.items():  # one that cannot look must not hide the others
+            yield from guarded(name, look)
     with connect(login.on(plan.database.maintenance), application_name="safepoint doctor"):
         yield ok("maintenance", f"The maintenance database {plan.database.maintenance} can be connected to")
 
@@ -79,7 +91,6 @@ def server(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
         yield ok(
             "server", f"PostgreSQL {facts.server_version}, database {facts.database}: {size}, {facts.tables} tables"
         )
-    yield from _pg_dump(plan, facts, major)
     try:
         scratch = for_server(facts.server_version_num, plan.database.tools)
     except DatabaseError as error:
@@ -95,7 +106,9 @@ def server(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
         )
 
 
-def _pg_dump(plan: PlanFile, facts: Survey, major: int) -> Iterator[Finding]:
+def pg_dump(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
+    """The dump's program on the host where it runs: not older than the server."""
+    major = facts.server_version_num // 10000
     name = plan.database.tools_host
     if name == "here":
         found = for_server(facts.server_version_num, plan.database.tools)
@@ -167,7 +180,7 @@ def rights(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fi
         )
 
 
-def roles(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
+def roles(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Finding]:
     """The application's roles: there, no superusers, at home in this database only; and who else is here."""
     wanted = list(plan.database.application_roles)
     known = {row[0]: row[1:] for row in connection.execute(ROLES, [wanted]).fetchall()}
@@ -175,7 +188,14 @@ def roles(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
         if name not in known:
             yield failure("roles", f"There is no role {name}.", "Correct database.application_roles.")
             continue
-        superuser, _can_login, elsewhere = known[name]
+        superuser, administers, elsewhere = known[name]
+        # Since PostgreSQL 16 CREATEROLE alone changes no role that one did not make or has no ADMIN OPTION on.
+        if not facts.login.superuser and (superuser or (facts.server_version_num >= 160000 and not administers)):
+            yield failure(
+                "roles",
+                f"{facts.login.user} may not close the role {name} off.",
+                f"As a superuser: GRANT {name} TO {facts.login.user} WITH ADMIN OPTION; (not for superuser roles)",
+            )
         if superuser:
             yield warning(
                 "roles",
@@ -324,7 +344,7 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
         first = facts.prepared_transactions[0]
         yield failure(
             "prepared",
-            f"{len(facts.prepared_transactions)} prepared transactions hold locks, whoever is gone; the first: {first}.",
+            f"{len(facts.prepared_transactions)} prepared transactions hold locks; the first: {first}.",
             f"Ask whose it is, then COMMIT PREPARED '{first}'; or ROLLBACK PREPARED '{first}';",
         )
     else:
@@ -355,14 +375,9 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
         )
 
 
-def _some(names: object) -> str:
-    words = [str(name) for name in names]  # type: ignore[attr-defined]  # any sequence of names
+def _some(names: Iterable[str]) -> str:
+    words = list(names)
     return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
-
-
-def known_installations(plan: PlanFile) -> str:
-    """The PostgreSQL programs of this machine, for the message of a check that found none that fits."""
-    return ", ".join(str(one) for one in installations(plan.database.tools)) or "none"
 
 
 LOOKS: dict[str, Look] = {"database": database}

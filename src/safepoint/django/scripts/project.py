@@ -11,6 +11,10 @@ from django.conf import settings
 _READS = re.compile(
     r"""(?:environ(?:\.get)?|getenv|env(?:\.\w+)?|config)\s*[\[(]\s*(?:var\s*=\s*)?["']([A-Za-z_][A-Za-z0-9_]*)["']"""
 )
+_IDENTITY = """
+    select oid::text || '@' || extract(epoch from pg_postmaster_start_time())::text
+    from pg_database where datname = current_database()
+"""
 # Django asks for the primary key by model; the table may differ (managed = False): ask PostgreSQL.
 _WITHOUT_KEY = """
     select c.relname from pg_class c
@@ -40,6 +44,7 @@ def answer(parameters):
         "applied": None,
         "unmade": None,
         "without_key": None,
+        "identity": None,
         "database_error": None,
     }
     facts.update(user_model())
@@ -145,6 +150,7 @@ def migrations(alias):
         "conflicts": sorted(conflicts),
         "unmade": unmade,
         "without_key": without_key(connection),
+        "identity": identity(connection),
     }
 
 
@@ -176,6 +182,15 @@ def flat(operations):
 def isinstance_by_name(operation, name):
     """Whether the operation is of this class or of one made from it."""
     return any(kind.__name__ == name for kind in type(operation).__mro__)
+
+
+def identity(connection):
+    """Which database it is, whatever name or address leads to it."""
+    if connection.vendor != "postgresql":
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(_IDENTITY)
+        return cursor.fetchone()[0]
 
 
 def without_key(connection):
