@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from html import escape
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from safepoint.config.durations import format_duration
 from safepoint.launch.report.standing import clock, span
@@ -26,7 +27,7 @@ ROW = 21
 TOP = 84  # the lanes above the steps: marks, who is let in, the clock
 BREAK = 34  # the width of a break in the axis
 IDLE = 30.0  # seconds without any step after which the axis breaks, at the least
-STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 PHASES = {
     "prepare": "Prepare",
     "freeze": "Freeze",
@@ -148,6 +149,8 @@ def _band(kind: str, text: str, start: float, end: str | None, axis: Axis, heigh
     left, right = axis.x(start), axis.x(posix(end) if end else latest)
     middle, wide = (left + right) / 2, right - left > 7 * len(text)
     x, anchor = (middle, "middle") if wide else (left + 3, "start")
+    if x + 7 * len(text) > WIDTH and not wide:
+        x, anchor = right - 2, "end"
     return (
         f'<rect class="{kind}" x="{left:.1f}" y="16" width="{max(2.0, right - left):.1f}" height="{height - 18}"/>'
         f'<text class="{kind}-label" x="{x:.1f}" y="28" text-anchor="{anchor}">{escape(text)}</text>'
@@ -155,23 +158,35 @@ def _band(kind: str, text: str, start: float, end: str | None, axis: Axis, heigh
 
 
 def _ticks(report: Report, axis: Axis, height: float) -> Iterator[str]:
+    """Round times of the wall clock; the first time of a stretch in any case, with its day where a new one begins."""
+    day = ""
     for stretch in axis.stretches:
-        length, room = stretch.end - stretch.start, stretch.right - stretch.left
-        step = next((s for s in STEPS if length / s * 66 <= room), max(STEPS[-1], length))
-        first = stretch.start
-        ticks = [first]
-        at = math.ceil(first / step) * step
-        while at <= stretch.end:
-            if stretch.x(at) - stretch.left > 62 and stretch.right - stretch.x(at) > -1:
-                ticks.append(at)
-            at += step
-        for tick in ticks:
-            x = stretch.x(tick)
-            text = clock(report, datetime.fromtimestamp(tick, UTC).isoformat())
-            yield (
-                f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{height - 4}"/>'
-                f'<text class="tick" x="{x:.1f}" y="{TOP - 13}">{text}</text>'
-            )
+        first = datetime.fromtimestamp(stretch.start, ZoneInfo(report["launch"]["timezone"]))
+        text = f"{first:%H:%M:%S}"
+        if f"{first:%d %b}" != day:
+            day = f"{first:%d %b}"
+            text = f"{day} {text}"
+        yield _tick(stretch.left, text, height)
+        for at in _round_times(stretch, clear=8.0 + 6.4 * len(text)):
+            yield _tick(stretch.x(at), clock(report, datetime.fromtimestamp(at, UTC).isoformat()), height)
+
+
+def _round_times(stretch: Stretch, *, clear: float) -> Iterator[float]:
+    """Multiples of the smallest step whose labels have room, from `clear` units after the stretch's beginning."""
+    length, room = stretch.end - stretch.start, stretch.right - stretch.left
+    step = next((s for s in STEPS if length / s * 66 <= room), None)
+    at = math.ceil(stretch.start / step) * step if step else math.inf
+    while step and at <= stretch.end:
+        if stretch.x(at) - stretch.left > clear:
+            yield at
+        at += step
+
+
+def _tick(x: float, text: str, height: float) -> str:
+    return (
+        f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 8}" y2="{height - 4}"/>'
+        f'<text class="tick" x="{x:.1f}" y="{TOP - 13}">{text}</text>'
+    )
 
 
 def _breaks(axis: Axis, height: float) -> Iterator[str]:
@@ -230,7 +245,11 @@ def _row(report: Report, row: Mapping[str, Any], axis: Axis, latest: float, y: f
         end = axis.x(posix(attempt["ended"]) if attempt["ended"] else latest)
         kind = "waiting" if verdict == "waiting" and attempt is row["attempts"][-1] else attempt["verdict"]
         yield _diamond(kind, left, y) if row["gate"] else _bar(kind, left, end, y)
-        end = max(end, left + (12 if row["gate"] else 3))
+        end = max(end, left + (7 if row["gate"] else 3))
+    if row["decided"]:
+        waited = axis.x(posix(row["decided"]["at"]))
+        yield f'<line class="waited" x1="{end:.1f}" x2="{waited:.1f}" y1="{y + 10.5:.1f}" y2="{y + 10.5:.1f}"/>'
+        end = max(end, waited)
     text = _verdict_word(row) if row["gate"] else span(row["seconds"])
     yield f'<text class="took" x="{end + 5:.1f}" y="{y + 14.5:.1f}">{escape(text)}</text></g>'
 

@@ -110,8 +110,8 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
         yield f"{rows:,}" if rows is not None else str(len(proofs)), "rows proven equal by restoring the snapshot"
     snapshots = [row for row in report["steps"] if row["verb"] == "snapshot" and _fact(row, "bytes") is not None]
     if snapshots:
-        sizes = " + ".join(format_bytes(_fact(row, "bytes") or 0) for row in snapshots)
-        yield sizes, f"{len(snapshots)} snapshots, compressed" if len(snapshots) > 1 else "snapshot, compressed"
+        several = f" (the last of {len(snapshots)})" if len(snapshots) > 1 else ""
+        yield format_bytes(_fact(snapshots[-1], "bytes") or 0), f"snapshot, compressed{several}"
 
 
 def _fact(row: Mapping[str, Any], name: str) -> int | None:
@@ -131,7 +131,8 @@ def _rollback(report: Report) -> str:
     rollback = report["rollback"]
     if rollback is None:
         return ""
-    by = f" (by {escape(rollback['by'])})" if rollback["by"] else ""
+    by = rollback["by"] or ""
+    by = f" (by {escape(by)})" if by not in rollback["reason"] else ""
     facts = [
         ("Result", escape(rollback["status"])),
         ("Reason", escape(rollback["reason"]) + by),
@@ -142,7 +143,7 @@ def _rollback(report: Report) -> str:
     if isinstance(rollback["users"], int):
         facts.append(("Users affected", f"{rollback['users']:,}"))
     rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts)
-    parts = [f'<h2>The way back</h2>\n<div class="frame proof-facts"><table>{rows}</table></div>']
+    parts = [f'<h2>The way back</h2>\n<div class="frame pairs"><table>{rows}</table></div>']
     for name in ("transactions", "rows", "users"):
         if isinstance(rollback[name], list) and rollback[name]:
             parts.append(_listing(name, rollback[name]))
@@ -180,12 +181,12 @@ def _writers(report: Report) -> str:
     if not writers:
         return ""
     rows = "".join(
-        f'<tr><td>{escape(str(name).replace("_", " "))}</td><td class="num">{_shown(name, value)}</td></tr>'
+        f"<tr><td>{escape(str(name).replace('_', ' '))}</td><td>{_shown(name, value)}</td></tr>"
         for name, value in writers.items()
     )
     return (
         '<h2>Writers during the launch</h2>\n<p class="quiet">Entries that the application acknowledged while the '
-        f"launch ran, counted by those who wrote them.</p>\n<div class='frame'><table>{rows}</table></div>"
+        f"launch ran, counted by those who wrote them.</p>\n<div class='frame pairs'><table>{rows}</table></div>"
     )
 
 
@@ -238,7 +239,7 @@ def _gates(report: Report) -> str:
         f'<td class="long">{escape(gate["summary"])}</td></tr>'
         for gate in report["gates"]
     )
-    head = "<tr><th>Verdict</th><th>Gate</th><th>Decided by</th><th>When</th><th>On what evidence</th></tr>"
+    head = "<tr><th>Verdict</th><th>Gate</th><th>Decided by</th><th class='num'>When</th><th>On what evidence</th></tr>"
     return f'<h2>Gates</h2>\n<div class="frame"><table>{head}{rows}</table></div>'
 
 
@@ -337,7 +338,7 @@ def _people(report: Report) -> str:
         f'<td>{escape(step)}</td><td class="long">{escape(told)}</td></tr>'
         for at, what, by, told, step in sorted(happened)
     )
-    head = "<tr><th>When</th><th>What</th><th>Who</th><th>At step</th><th>What became of it</th></tr>"
+    head = "<tr><th class='num'>When</th><th>What</th><th>Who</th><th>At step</th><th>What became of it</th></tr>"
     return f'<h2>Orders and conductors</h2>\n<div class="frame"><table>{head}{rows}</table></div>'
 
 

@@ -140,7 +140,8 @@ def _next(report: Report) -> str:
         return f"{_remedy(report)} Then `{_command(report, 'launch')}` goes on."
     if status in ("aborted", "rolled back"):
         told = "Tell the users whose entries are listed. " if (report["rollback"] or {}).get("listed") else ""
-        return f"{told}Find out why ({launch['reason'] or 'no reason was given'}), then launch again with a new date."
+        again = f"`{_command(report, 'launch')}`" if status == "aborted" else "launch again with a new date or version"
+        return f"{told}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     text = f"Now: {running[-1]['title']}. " if running else ""
     return text + _upcoming(report)
@@ -182,7 +183,9 @@ def _choices(report: Report) -> list[str]:
         return list(question["choices"])
     if status in ("not begun", "failed"):
         return ["launch"]
-    if status in ("aborted", "rolled back"):
+    if status == "aborted":
+        return ["launch", "report"]
+    if status == "rolled back":
         return ["report"]
     if status == "launched":
         return ["rollback", "report"]

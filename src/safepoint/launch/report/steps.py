@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from safepoint.launch.ledger import Entry
+from safepoint.launch.report.times import seconds_between
 
 Row = dict[str, Any]
 
@@ -98,7 +99,7 @@ def _close(attempts: Iterable[Row], end: Entry) -> None:
     """An attempt that an order ended writes no outcome: the way back, or the end of the run, ends it."""
     for attempt in attempts:
         if attempt["verdict"] == "running" and attempt["run"] == end.data["run"]:
-            attempt.update(verdict="interrupted", ended=end.at)
+            attempt.update(verdict="interrupted", ended=end.at, seconds=seconds_between(attempt["started"], end.at))
 
 
 def _row(step_id: str, plan: Mapping[str, Any], attempts: Sequence[Row]) -> Row:

@@ -1,0 +1,145 @@
+"""`safepoint status`: where a launch is, who conducts it, what waits for a person, what one can do now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from safepoint.config import PlanFile
+    from safepoint.launch.lock import Holder
+
+
+def status(
+    plan: Annotated[Path, typer.Option("--plan", help="The plan file.")] = Path("launch.toml"),
+    json_: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Say where the launch is and what can be done now."""
+    import json
+    from datetime import UTC, datetime
+
+    from safepoint.config import load
+    from safepoint.launch.lock import holder
+
+    plan_file = load(plan)
+    answer = standing_of(plan_file, plan, holder(plan_file.state), datetime.now(UTC))
+    if json_:
+        typer.echo(json.dumps(answer))
+    else:
+        _show(answer)
+
+
+def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: datetime) -> dict[str, Any]:
+    """The answer of `status`; `conductor` is whoever holds the lock. Before the launch begins, the plan answers."""
+    from dataclasses import asdict
+
+    from safepoint.launch.begin import entries_of
+    from safepoint.launch.plan import make_plan
+    from safepoint.launch.report.model import build
+    from safepoint.launch.report.standing import standing, upcoming
+
+    entries = entries_of(plan_file)
+    report = build(entries)
+    if not entries:
+        made = make_plan(plan_file).as_json()
+        report["launch"].update({"id": made["launch_id"], **{k: made[k] for k in ("application", "old", "new")}})
+        report["launch"]["timezone"] = made["timezone"]
+        report["steps"] = [_not_reached(step) for step in made["steps"]]
+    report["launch"]["plan_file"] = str(path)
+    told = standing(report)
+    mine = conductor if conductor is not None and conductor.launch == report["launch"]["id"] else None
+    under_way = report["launch"]["status"] in ("running", "waiting", "rolling back")
+    if under_way and mine is None:
+        told = _orphaned(told, report)
+    step = upcoming(report)
+    return {
+        "launch": report["launch"],
+        "standing": told,
+        "conductor": asdict(mine) if mine else None,
+        "question": report["question"],
+        "running": [_short(row, now) for row in report["steps"] if row["verdict"] == "running" and mine],
+        "next": None if step is None else {**_short(step, now), "at": step["at"], "in_seconds": _until(step, now)},
+        "done": sum(row["verdict"] == "pass" for row in report["steps"]),
+        "steps": len(report["steps"]),
+        "ledger": report["ledger"],
+    }
+
+
+def _not_reached(step: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **step,
+        "verdict": "not reached",
+        "started": None,
+        "seconds": None,
+        "evidence": None,
+        "attempts": [],
+        "error": None,
+    }
+
+
+def _orphaned(told: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """A launch that is under way, and nobody carries it out."""
+    where = f" --plan {report['launch']['plan_file']}" if report["launch"]["plan_file"] != "launch.toml" else ""
+    launch = f"safepoint launch{where}"
+    return {
+        **told,
+        "tone": "bad",
+        "headline": f"Nobody conducts the launch of {report['launch']['application']} {report['launch']['new']}: "
+        "its conductor has ended.",
+        "next": f"`{launch}` goes on where it was. {told['next']}",
+        "commands": [{"command": launch, "means": "go on where it was"}, *told["commands"]],
+    }
+
+
+def _short(row: dict[str, Any] | Any, now: datetime) -> dict[str, Any]:
+    from datetime import datetime
+
+    started = row["started"]
+    seconds = (now - datetime.fromisoformat(started)).total_seconds() if started else None
+    return {"id": row["id"], "title": row["title"], "phase": row["phase"], "seconds": seconds}
+
+
+def _until(step: Any, now: datetime) -> float | None:
+    from datetime import datetime
+
+    return None if not step["at"] else (datetime.fromisoformat(step["at"]) - now).total_seconds()
+
+
+def _show(answer: dict[str, Any]) -> None:
+    import textwrap
+
+    from rich.console import Console
+    from rich.text import Text
+
+    from safepoint.config import format_duration
+
+    console = Console(highlight=False)
+    width = min(console.size.width, 110)
+    told, launch = answer["standing"], answer["launch"]
+    style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow", "ask": "bold magenta"}
+    console.print(Text(told["headline"], style=style.get(told["tone"], "bold cyan")))
+    facts = [("launch", f"{launch['id']}, {launch['status']}, {answer['done']} of {answer['steps']} steps passed")]
+    conductor = answer["conductor"]
+    if conductor is not None:
+        who = f"{conductor['user']} on {conductor['machine']} (process {conductor['pid']}), {conductor['command']}"
+        facts.append(("conductor", who))
+    facts += [
+        ("now", f"{row['title']}, for {format_duration(max(0.0, row['seconds'] or 0.0))}") for row in answer["running"]
+    ]
+    facts += [("let in", told["open"]), ("safe", told["safe"]), ("next", told["next"])]
+    if (step := answer["next"]) is not None and (step["in_seconds"] or 0) > 0:
+        facts.append(("", f"that is in {format_duration(step['in_seconds'])}"))
+    for name, text in facts:
+        first, *rest = textwrap.wrap(text, max(20, width - 13)) or [""]
+        console.print(Text(f"  {name:<10} {first}"))
+        for line in rest:
+            console.print(Text(f"{'':13}{line}"))
+    if told["commands"]:
+        console.print(Text("\n  what you can do now"))
+        longest = max(len(choice["command"]) for choice in told["commands"])
+        for choice in told["commands"]:
+            console.print(Text(f"    {choice['command']:<{longest}}  {choice['means']}"), soft_wrap=True)

@@ -1,0 +1,97 @@
+"""The plan as a timetable for people: rows for a terminal, Markdown for a wiki, a page for a browser. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from html import escape
+
+from safepoint.launch.plan import Plan
+from safepoint.launch.report.chart import PHASES
+from safepoint.launch.report.html import page
+from safepoint.launch.step import PlannedStep
+
+FAILURES = {
+    "stop": "stops; nothing live is touched",
+    "ask": "asks a person: retry or back",
+    "undo": "takes the way back at once",
+}
+
+
+@dataclass(frozen=True)
+class TimetableRow:
+    """One step. `moment` and `local` stand only at the first step of a phase."""
+
+    moment: str
+    local: str
+    phase: str
+    step: PlannedStep
+
+    @property
+    def on_failure(self) -> str:
+        """What a failure leads to, in words."""
+        return "no-go: " + FAILURES[self.step.on_failure] if self.step.gate else FAILURES[self.step.on_failure]
+
+
+def timetable(plan: Plan, day: date) -> list[TimetableRow]:
+    """The steps with their moments relative to the launch day `day`."""
+    rows = []
+    for step in plan.steps:
+        moment = local = ""
+        if step.at is not None:
+            at = datetime.fromisoformat(step.at)
+            days = (at.date() - day).days
+            moment = f"T{days:+d} {at:%H:%M}" if days else f"T {at:%H:%M}"
+            local = f"{at:%a %Y-%m-%d %H:%M}"
+        rows.append(TimetableRow(moment, local, PHASES.get(step.phase, step.phase), step))
+    return rows
+
+
+def title(plan: Plan) -> str:
+    """What the timetable is about, in a line."""
+    return f"{plan.application} {plan.old} -> {plan.new}, launch {plan.launch_id}"
+
+
+def markdown(plan: Plan, day: date) -> str:
+    """The timetable as a Markdown table."""
+    lines = [
+        f"# {_cell(title(plan))}",
+        "",
+        f"Times are {plan.timezone}. Plan `{plan.digest[:16]}`.",
+        "",
+        "| T | when | step | runs | on failure |",
+        "|---|---|---|---|---|",
+    ]
+    for row in timetable(plan, day):
+        name = f"**Gate: {_cell(row.step.title)}**" if row.step.gate else _cell(row.step.title)
+        runs = "<br>".join(f"`{_cell(command)}`" for command in row.step.commands)
+        lines.append(f"| {row.moment} | {row.local} | {name} | {runs} | {row.on_failure} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: str) -> str:
+    """Text that cannot end a table's cell."""
+    return value.replace("\\", "\\\\").replace("|", "\\|").replace("`", "'").replace("\n", " ")
+
+
+def timetable_page(plan: Plan, day: date) -> str:
+    """The timetable as a self-contained page."""
+    head = (
+        f'<div class="over"><span>Plan <code>{plan.digest[:16]}</code> of launch <code>{escape(plan.launch_id)}'
+        f"</code></span><span>times are {escape(plan.timezone)}</span></div>"
+        f"<h1>{escape(plan.application)} {escape(plan.old)} → {escape(plan.new)}</h1>"
+    )
+    rows = "".join(_page_row(row) for row in timetable(plan, day))
+    columns = "<tr><th>T</th><th>When</th><th>Step</th><th>Runs</th><th>On failure</th></tr>"
+    return page(
+        f"{plan.application} {plan.new}: timetable", f'{head}<div class="frame"><table>{columns}{rows}</table></div>'
+    )
+
+
+def _page_row(row: TimetableRow) -> str:
+    runs = "<br>".join(f"<code>{escape(command)}</code>" for command in row.step.commands)
+    gate = '<span class="chip waiting">gate</span> ' if row.step.gate else ""
+    return (
+        f"<tr><td><b>{row.moment.replace(' ', '&nbsp;')}</b></td><td>{row.local.replace(' ', '&nbsp;')}</td>"
+        f'<td>{gate}{escape(row.step.title)}</td><td class="long">{runs}</td><td>{row.on_failure}</td></tr>'
+    )
