@@ -208,7 +208,7 @@ def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:
         )
         return
     host = open_host(plan.application.host, plan.host(plan.application.host), plan.folder)
-    if mark(host, path, directory=plan.releases.old.directory).inode == 0:
+    if mark(host, path).inode == 0:
         yield warning("error-log", f"There is no file {path} yet.", "Fine, if it is only created by the first error.")
     else:
         yield ok("error-log", f"{path} can be read")

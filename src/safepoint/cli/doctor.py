@@ -1,0 +1,59 @@
+"""`safepoint doctor`: everything that a launch needs, looked at, each with its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safepoint.errors import ExitCode
+
+if TYPE_CHECKING:
+    from safepoint.launch.doctor import Finding
+
+_MARKS = {"ok": ("green", "ok"), "warning": ("yellow", "warning"), "failure": ("red", "FAILURE")}
+
+
+def doctor(
+    plan: Annotated[Path, typer.Option("--plan", help="The plan file.")] = Path("launch.toml"),
+    json_: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Check everything that the launch needs; each finding has its remedy. Code 3 when something would stop it."""
+    from safepoint.config import load
+    from safepoint.launch.doctor import examine, failures
+
+    findings = examine(load(plan))
+    if json_:
+        import json
+
+        counts = {verdict: sum(one.verdict == verdict for one in findings) for verdict in _MARKS}
+        typer.echo(json.dumps({"findings": [one.as_json() for one in findings], "counts": counts}))
+    else:
+        render(findings)
+    if failures(findings):
+        raise typer.Exit(int(ExitCode.NO_GO))
+
+
+def render(findings: tuple[Finding, ...]) -> None:
+    """One line a check, its remedy below; the verdict last."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in findings:
+        colour, word = _MARKS[one.verdict]
+        message = Text(one.message)
+        if one.remedy is not None and one.verdict != "ok":
+            message.append(f"\n→ {one.remedy}", style="bold")
+        table.add_row(Text(word, style=colour), one.check, message)
+    console.print(table)
+    failed = sum(one.verdict == "failure" for one in findings)
+    warned = sum(one.verdict == "warning" for one in findings)
+    end = "The launch can begin." if not failed else "The launch must not begin before the failures are gone."
+    console.print(f"\n{len(findings)} checks: {failed} failures, {warned} warnings. {end}")

@@ -1,0 +1,45 @@
+"""`safepoint init`: write a plan file from a Django project, by asking the project itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from safepoint.launch.draft import Draft
+
+
+def init(
+    directory: Annotated[Path, typer.Argument(help="The Django project: where manage.py is, or above src/.")] = Path(),
+    file: Annotated[Path | None, typer.Option("--file", help="The plan file to write (DIRECTORY/launch.toml).")] = None,
+    python: Annotated[str | None, typer.Option("--python", help="The project's own Python (its venv's).")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Write launch.toml for a Django project. Nothing that is there is overwritten."""
+    from safepoint.launch.draft import draft_plan, write_plan
+
+    path = file if file is not None else directory / "launch.toml"
+    draft = draft_plan(directory, path, python=python)
+    write_plan(draft, path)
+    if json_:
+        import json
+
+        typer.echo(json.dumps({"file": str(path), "look_at": list(draft.look_at), "known": draft.known}))
+        return
+    render(draft, path)
+
+
+def render(draft: Draft, path: Path) -> None:
+    """What was found, and what a person has to look at."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(f"Wrote {path}")
+    for name, value in draft.known.items():
+        console.print(f"  {name}: {value}", markup=False)
+    console.print("\nLook at these keys (marked LOOK in the file):", style="bold")
+    for key in draft.look_at:
+        console.print(f"  {key}", markup=False)
+    console.print(f"\nThen: safepoint doctor --plan {path}", markup=False)

@@ -1,0 +1,360 @@
+"""A plan file drafted from a Django project: what the project says about itself, and comments that teach the rest."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+
+from safepoint.config import Release
+from safepoint.config.load import parse
+from safepoint.django.inspector import Project, inspect, redirects, url_variables
+from safepoint.django.managepy import Manage
+from safepoint.errors import CommandFailed, Refused
+from safepoint.hosts.here import Here
+
+_PLACES = ("manage.py", "src/manage.py")
+_VENVS = (".venv", "venv", "env")
+
+
+@dataclass(frozen=True)
+class Draft:
+    """The text of a plan file, what it was drafted from, and the keys that a person must look at."""
+
+    text: str
+    known: dict[str, str]
+    look_at: tuple[str, ...] = field(default=())
+
+
+def draft_plan(directory: Path, path: Path, *, python: str | None = None, today: date | None = None) -> Draft:
+    """Ask a project and draft its plan file. Writes nothing.
+
+    Args:
+        directory: where `manage.py` is, or the folder above `src`.
+        path: where the plan file will lie; refused when something is there.
+        python: the project's own interpreter; None looks for a virtual environment beside it.
+
+    Raises:
+        Refused: there is no manage.py, or a plan file already.
+        CommandFailed: the project cannot be started.
+    """
+    _refuse_existing(path)
+    manage = find_manage(directory)
+    release = Release(
+        version="current",
+        directory=str(directory.resolve()),
+        manage=(python or _python(directory), manage),
+        start=("true",),
+        stop=("true",),
+        upstream="127.0.0.1:8000",
+    )
+    runner = Manage(Here("here", directory.resolve()), release)
+    project = _ask(runner)
+    variable = next((name for name in url_variables(project.environment) if _redirects(runner, name)), None)
+    version = _version(directory)
+    names = Names(
+        application=application_name(directory.resolve().name),
+        directory=_relative(directory, path.parent),
+        python=release.manage[0],
+        manage=manage,
+        old=version,
+        url_env=variable,
+        day=(today or date.today()) + timedelta(days=7),
+    )
+    text, look_at = compose(project, names)
+    parse(text, path)  # what is written must load
+    default = project.database()
+    known = {
+        "Django": f"{project.django}, settings {project.settings}",
+        "database": f"{default.name} on {default.host or 'a socket'}, as {default.user}" if default else "none",
+        "release today": version,
+        "database address": f"{variable} (tried)" if variable else "no variable found that carries it",
+    }
+    if project.database_error is not None:
+        known["database said"] = project.database_error
+    return Draft(text, known, tuple(look_at))
+
+
+def write_plan(draft: Draft, path: Path) -> None:
+    """Write the file, whole, unless one is there.
+
+    Raises:
+        Refused: a file is there.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(draft.text)
+    except FileExistsError:
+        _refuse_existing(path)
+    except OSError as error:
+        raise Refused(
+            f"{path} cannot be written: {error.strerror}.", subject=str(path), remedy="Name another file with --file."
+        ) from None
+
+
+def find_manage(directory: Path) -> str:
+    """The path of `manage.py` below the directory.
+
+    Raises:
+        Refused: there is none.
+    """
+    found = next((place for place in _PLACES if (directory / place).is_file()), None)
+    if found is None:
+        raise Refused(
+            f"There is no manage.py in {directory} or in its src.",
+            subject=str(directory),
+            expected=" or ".join(_PLACES),
+            remedy="Name the Django project's folder: `safepoint init DIRECTORY`.",
+        )
+    return found
+
+
+def application_name(folder: str) -> str:
+    """A name that the plan file allows, made from a folder's name. Pure."""
+    words = re.sub(r"[^a-z0-9_-]+", "-", folder.lower()).strip("-_")
+    return (words if words[:1].isalpha() else f"app-{words}".rstrip("-"))[:31]
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise Refused(
+            f"{path} is there already, and is not overwritten.",
+            subject=str(path),
+            remedy="Edit it, move it away, or write another one with --file.",
+        )
+
+
+def _ask(manage: Manage) -> Project:
+    try:
+        return inspect(manage, timeout=60)
+    except CommandFailed as error:
+        remedy = (
+            f"{error.remedy} `safepoint init` asks the project's own settings: set the environment variables that "
+            "they read, or name its Python with --python."
+        )
+        raise CommandFailed(
+            error.message, subject=error.subject, expected=error.expected, found=error.found, remedy=remedy
+        ) from None
+
+
+def _redirects(manage: Manage, name: str) -> bool:
+    try:
+        return redirects(manage, name)
+    except CommandFailed:
+        return False  # a variable of that name which is no database address
+
+
+def _python(directory: Path) -> str:
+    for folder in (directory, directory.parent):
+        for venv in _VENVS:
+            if (program := folder / venv / "bin" / "python").exists():
+                return str(program.absolute())
+    return sys.executable if shutil.which("python") is None else "python"
+
+
+def _version(directory: Path) -> str:
+    """What git calls the state of the project; "current" where there is no git or no tag."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--tags", "--abbrev=0"], cwd=directory, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "current"
+    tag = re.sub(r"[^A-Za-z0-9._-]", "-", answer.stdout.strip().removeprefix("v"))
+    return tag if answer.returncode == 0 and tag else "current"
+
+
+def _relative(directory: Path, folder: Path) -> str:
+    import os.path
+
+    return os.path.relpath(directory.resolve(), folder.resolve())
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the draft was told or found out besides the project's own answers."""
+
+    application: str
+    directory: str
+    python: str
+    manage: str
+    old: str
+    url_env: str | None
+    day: date
+
+
+def compose(project: Project, names: Names) -> tuple[str, list[str]]:
+    """The text of the plan file, and the keys marked LOOK in it. Pure."""
+    default = project.database()
+    user = default.user if default and default.user else "REPLACE"
+    clear = '["clear_cache"]' if "clear_cache" in project.commands else ""
+    url_env = f"url_env = {_text(names.url_env)}" if names.url_env else '# url_env = "DATABASE_URL"'
+    log = next(iter(project.error_logs), None)
+    values = {
+        "application": _text(names.application),
+        "day": names.day.isoformat(),
+        "dbname": _text(default.name if default and default.name else "REPLACE"),
+        "host": _text((default.host if default else "") or "localhost"),
+        "port": (default.port if default else "") or "5432",
+        "role": _text(user),
+        "url_env": url_env,
+        "url_env_comment": "tried: it decides which database the project uses"
+        if names.url_env
+        else "the variable that carries the database's address, if the settings read one; the session's settings "
+        "go by PGOPTIONS otherwise",
+        "error_log": f"error_log = {_text(log)}" if log else '# error_log = "/var/log/app/error.log"',
+        "directory": _text(names.directory),
+        "python": _text(names.python),
+        "manage": _text(names.manage),
+        "old": _text(names.old),
+        "clear": f"clear = [{clear}]",
+        "clear_comment": "commands of this project's manage.py"
+        if clear
+        else "the project has no clear_cache; Django's own cache.clear() is called",
+        "login": _text(project.login_url if project.login_url.startswith("/") else "/accounts/login/"),
+    }
+    text = _TEMPLATE
+    for name, value in values.items():
+        text = text.replace(f"@{name}@", value)
+    look_at = [
+        match[1] for line in text.splitlines() if "LOOK" in line and (match := re.match(r"#? ?([a-z_]+) =", line))
+    ]
+    return text, list(dict.fromkeys(look_at))
+
+
+def _text(value: str) -> str:
+    """A TOML basic string: JSON's escapes are TOML's, but for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+_TEMPLATE = """\
+# The plan of a launch, drafted by `safepoint init` from the project's own settings.
+# LOOK marks what Safepoint could not know. Then run `safepoint doctor`: it checks every line and says what to do.
+# Durations are written 90s, 10m, 2h, 30d; passwords never stand here, only the names of variables that have them.
+
+[launch]
+application = @application@
+date = @day@            # LOOK: T, the launch day; the timetable below counts from it
+timezone = "UTC"             # LOOK: an IANA name such as "Europe/Berlin"; all times below are local there
+state = ".safepoint"         # ledger, snapshots, scratch servers: needs room for twice the database
+
+# Where commands run is named here; "here" needs no entry. Nothing is installed on the other side.
+# [hosts.app]
+# kind = "compose"           # docker compose exec -T SERVICE
+# service = "app"
+# project = "."
+# [hosts.db]
+# kind = "ssh"
+# address = "prod-db"
+
+[database]
+name = @dbname@
+host = @host@
+port = @port@
+user = "postgres"            # LOOK: the login that Safepoint uses, not the application's: it copies and renames
+# password_env = "SAFEPOINT_DB_PASSWORD"  # LOOK: the variable that has its password
+application_roles = [@role@] # LOOK: everyone who writes (jobs and workers too); held off during the window
+tools_host = "here"          # where pg_dump runs; name a host above for a database that is only reachable there
+lock_timeout = "5s"          # a migration gives up waiting for a lock after this, and is tried again
+
+[application]
+host = "here"                # where manage.py, start and stop run
+@url_env@  # @url_env_comment@
+@error_log@  # LOOK: new error lines here fail a checkpoint
+
+# A release: how its manage.py is called, how it is started, stopped and reached. Starting or stopping twice must be
+# harmless. Two folders, two units or two images, so that the old release is there when you need it back.
+[releases.old]
+version = @old@              # what runs today
+directory = @directory@
+manage = [@python@, @manage@]
+start = ["systemctl", "start", "app-old"]   # LOOK
+stop = ["systemctl", "stop", "app-old"]     # LOOK
+upstream = "127.0.0.1:8001"  # LOOK: where this release answers, as the router reaches it
+health = "/"                 # LOOK: a page that answers 200 when all is well
+
+[releases.new]
+version = "next"             # LOOK
+directory = @directory@      # LOOK: the new release's own folder
+manage = [@python@, @manage@]
+start = ["systemctl", "start", "app-new"]   # LOOK
+stop = ["systemctl", "stop", "app-new"]     # LOOK
+upstream = "127.0.0.1:8002"  # LOOK
+health = "/"
+# stage = true               # start it before the window, without traffic
+
+# What lets traffic through. Caddy by its admin API: give the reverse_proxy handler the "@id" named here.
+[router]
+kind = "caddy"
+admin = "http://127.0.0.1:2019"
+route = "safepoint"
+url = "http://127.0.0.1"     # LOOK: the address that people use
+retry_after = "60s"
+# Any other router by commands of your own:
+# kind = "command"
+# url = "https://shop.example.com"
+# close = ["./router", "close"]
+# open_old = ["./router", "open", "old"]
+# open_new = ["./router", "open", "new"]
+# split = ["./router", "split", "10"]
+
+[snapshot]
+compress = "zstd:1"
+max_age = "2h"               # an older snapshot is not good enough for the window
+
+# Where snapshots are kept, as many stores as you like: file:, s3://, sftp://, gs://, az:// ... Have one offsite.
+[[stores]]
+name = "local"
+url = "file:backups"         # LOOK: another disk at least
+keep = "30d"
+
+[cache]
+@clear@  # @clear_comment@
+warm = ["/"]                 # LOOK: pages that should be fast for the first visitor
+
+# The new release gets this share of clients first, who stay on it; everyone else sees the maintenance page.
+[canary]
+percent = 10
+hold = "10m"
+
+[watch]
+duration = "2h"
+every = "30s"
+
+# Limits of the monitored checks.
+[checkpoints]
+size_growth = 0.25           # share of the size at T; a migration that rewrites a big table needs more
+connections_share = 0.8      # share of max_connections
+error_lines = 0
+
+# A test user who logs in and fills in a form, in Chromium where there is one. It leaves its entry in the database;
+# {stamp} becomes the time, so that each visit looks for its own entry.
+# [checkpoints.login]        # LOOK: without it nobody tries the application after the migration
+# path = @login@
+# username = "test"
+# password_env = "LAUNCH_TEST_PASSWORD"
+# form_path = "/entries/new/"
+# fields = { memo = "Safepoint {stamp}" }
+# expect = "Safepoint {stamp}"
+
+# Who decides: "rule" (by evidence, a person only where it is inconclusive) or "person" (always).
+[gates]
+stop = "rule"
+canary = "rule"
+green = "rule"
+
+# When each phase begins: T is the launch day.
+[timetable]
+prepare = "T-1 18:00"        # survey, snapshot, proof, store
+freeze = "T 08:00"           # code frozen, final snapshot
+stop = "T 09:00"             # traffic and writes stop
+migrate = "T 09:15"
+green = "T 09:30"            # canary, then everyone
+watch = "T 10:00"
+retire = "T+3 12:00"         # until then the way back stands by
+"""
