@@ -191,7 +191,11 @@ class EntryForm:
 
 @dataclass(frozen=True)
 class Tally:
-    """What the writers have done so far."""
+    """What the writers have done so far.
+
+    `tokens` are the references of the acknowledged entries, `unsettled` those that were sent and not acknowledged.
+    `longest_gap_seconds` is the longest time between two acknowledgements, to whichever writer.
+    """
 
     acknowledged: int
     by_release: dict[str, int]
@@ -200,10 +204,12 @@ class Tally:
     first_failure: str | None
     last_failure: str | None
     longest_gap_seconds: float
+    tokens: list[str] = field(default_factory=list)
     unsettled: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """All but the tokens, which are in the journal file."""
+        return {name: value for name, value in asdict(self).items() if name != "tokens"}
 
 
 class Record:
@@ -216,6 +222,7 @@ class Record:
         self._releases: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         self._failed_at: list[str] = []
+        self._tokens: list[str] = []
         self._last_answer = time.monotonic()
         self._gap = 0.0
         self._open: set[str] = set()
@@ -230,6 +237,7 @@ class Record:
             self._gap, self._last_answer = max(self._gap, now - self._last_answer), now
             self._releases[release or "?"] += 1
             self._open.discard(token)
+            self._tokens.append(token)
             self._write(state="acknowledged", token=token, user=user, release=release, cents=cents)
 
     def failed(self, user: str, error: Unserved, token: str | None) -> None:
@@ -250,6 +258,7 @@ class Record:
                 first_failure=self._failed_at[0] if self._failed_at else None,
                 last_failure=self._failed_at[-1] if self._failed_at else None,
                 longest_gap_seconds=round(self._gap, 3),
+                tokens=list(self._tokens),
                 unsettled=sorted(self._open),
             )
 
@@ -344,10 +353,11 @@ class Writer(threading.Thread):
 
 
 class Writers:
-    """Some writers at once: `Writers(url, 4, Path("entries.jsonl"), 5.0, password=...).start()`, later `.stop()`.
+    """Some writers at once: `Writers(url, 4, Path("entries.jsonl"), 5.0).start()`, later `.stop()`.
 
     Args:
         rate: entries per second of each writer, at most.
+        password: of all of them; by default what ACCOUNTING_DEMO_PASSWORD says.
         users: who they are; user0001, user0002, ... as the seed makes them.
         max_seconds: they stop by themselves after that.
     """
@@ -359,11 +369,12 @@ class Writers:
         journal: Path,
         rate: float = 5.0,
         *,
-        password: str,
+        password: str | None = None,
         users: Sequence[str] | None = None,
         max_seconds: float = 600,
     ) -> None:
-        self._base_url, self._rate, self._password = base_url, rate, password
+        self._base_url, self._rate = base_url, rate
+        self._password = password or os.environ["ACCOUNTING_DEMO_PASSWORD"]
         self._users = users or [f"user{number:04d}" for number in range(1, count + 1)]
         self._max_seconds = max_seconds
         self._stop = threading.Event()
@@ -425,17 +436,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="stop after that (60)")
     parser.add_argument("--stop-file", type=Path, help="stop when this file exists")
     arguments = parser.parse_args()
-    password = os.environ.get("ACCOUNTING_DEMO_PASSWORD")
-    if not password:
+    if not os.environ.get("ACCOUNTING_DEMO_PASSWORD"):
         print("Set ACCOUNTING_DEMO_PASSWORD to the password of the seeded users.", file=sys.stderr)
         return 2
     writers = Writers(
-        arguments.base_url,
-        arguments.count,
-        arguments.journal,
-        arguments.rate,
-        password=password,
-        max_seconds=arguments.seconds,
+        arguments.base_url, arguments.count, arguments.journal, arguments.rate, max_seconds=arguments.seconds
     )
     ordered = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

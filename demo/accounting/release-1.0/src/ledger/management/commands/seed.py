@@ -112,7 +112,9 @@ FROM (
                 ('x' || substr(hash, 1, 7))::bit(28)::int AS h1,
                 ('x' || substr(hash, 8, 7))::bit(28)::int AS h2,
                 500 + ('x' || substr(hash, 15, 7))::bit(28)::int %% 250000 AS net
-            FROM (SELECT id, md5(%(seed)s::text || ':' || id) AS hash FROM generate_series(1, %(entries)s) AS id) AS made
+            FROM (
+                SELECT id, md5(%(seed)s::text || ':' || id) AS hash FROM generate_series(1, %(entries)s) AS id
+            ) AS made
         ) AS drawn
     ) AS sorted
 ) AS priced
