@@ -176,9 +176,25 @@ def _chunks(source: Any, step: Step) -> Iterator[bytes]:
 def _opened(fs: Any, path: str) -> Iterator[Any]:
     """A file of the store to read from beginning to end."""
     with fs.open(path, "rb", block_size=CHUNK) as file:
-        if hasattr(file, "prefetch"):  # SFTP: many requests on the way, not one
-            file.prefetch(fs.info(path)["size"], max_concurrent_requests=64)
-        yield file
+        yield _Windows(file, fs.info(path)["size"]) if hasattr(file, "readv") else file
+
+
+class _Windows:
+    """An SFTP file read by windows of many requests on the way at once: one by one, each would cost a round trip."""
+
+    _REQUEST = 32 * 1024  # what every server takes (draft-ietf-secsh-filexfer-02, section 3)
+
+    def __init__(self, file: Any, size: int) -> None:
+        self._file, self._size, self._at = file, size, 0
+
+    def read(self, size: int) -> bytes:
+        end = min(self._at + size, self._size)
+        requests = [(start, min(self._REQUEST, end - start)) for start in range(self._at, end, self._REQUEST)]
+        data = b"".join(self._file.readv(requests))
+        if len(data) != end - self._at:
+            raise ConnectionError(f"the server sent {len(data)} bytes instead of {end - self._at}")
+        self._at = end
+        return data
 
 
 @contextmanager
@@ -203,12 +219,16 @@ def _give_up(fs: Any, file: Any, path: str) -> None:
     Best effort: the failure that led here is the one to tell, and without its manifest a snapshot is not seen.
     """
     with suppress(Exception):
-        if _has_folders(fs):
-            file.close()
-            fs.rm(path)
-        else:
+        if not _has_folders(fs):
             file.closed = True
             file.discard()
+            return
+    with suppress(Exception):
+        file.close()
+    with suppress(Exception):
+        fs.rm(path)
+    if hasattr(file, "set_pipelined"):
+        file._closed = True  # else paramiko tries to close it again when it is collected, and complains to stderr
 
 
 def _has_folders(fs: Any) -> bool:

@@ -1,0 +1,80 @@
+"""A link that breaks: a TCP proxy that resets its connections after so many bytes, as often as it is told."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+RESET = struct.pack("ii", 1, 0)
+
+
+class BrokenLink:
+    """Passes bytes on to a port. `breaks` connections are reset, each after `after` bytes from the client."""
+
+    def __init__(self, target_port: int, *, after: int, breaks: int) -> None:
+        self.after, self.breaks = after, breaks
+        self.broken = 0
+        self._target = target_port
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        """Reset every connection that is open now."""
+        for end in list(self._open):
+            self._reset(end)
+
+    def close(self) -> None:
+        self._listener.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _address = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:
+                return
+            self._open += [client, server]
+            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+
+    def _pass(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
+        seen = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                seen += len(data)
+                if counted and seen > self.after and self._take_a_break():
+                    self._reset(source)
+                    self._reset(sink)
+                    return
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def _take_a_break(self) -> bool:
+        with self._lock:
+            if self.broken >= self.breaks:
+                return False
+            self.broken += 1
+            return True
+
+    @staticmethod
+    def _reset(end: socket.socket) -> None:
+        with suppress(OSError):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
+
+
+@contextmanager
+def broken_link(target_port: int, *, after: int = 1 << 62, breaks: int = 0) -> Iterator[BrokenLink]:
+    link = BrokenLink(target_port, after=after, breaks=breaks)
+    try:
+        yield link
+    finally:
+        link.close()

@@ -1,0 +1,338 @@
+"""One suite for all stores, against real ones: a folder, an S3 server, an SFTP server; then what one of them does."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from broken_link import broken_link
+from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address, s3_server
+from ssh_server import SSHD, SshServer, ssh_server
+
+from safepoint.config import Store
+from safepoint.errors import Interrupted, SafepointError, StoreError
+from safepoint.progress import Progress
+from safepoint.stores import SnapshotStore, open_store
+
+SNAPSHOT = "accounting-20260228-180000"
+BIG = 20 * 1024 * 1024  # several parts of a multipart upload
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store under test, and the folder in which its server keeps the files."""
+
+    settings: Store
+    folder: Path
+
+    def open(self) -> SnapshotStore:
+        return open_store(self.settings, self.folder)
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    if SSHD is None:
+        pytest.skip("there is no sshd on this machine (Debian: apt-get install openssh-server)")
+    with ssh_server(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+def s3_store(address: Address, prefix: str, *, port: int | None = None) -> Place:
+    endpoint = f"http://127.0.0.1:{port or address.port}"
+    settings = Store(name="offsite", url=f"s3://{BUCKET}/{prefix}", options={"endpoint_url": endpoint})
+    return Place(settings, address.folder / BUCKET / prefix)
+
+
+def sftp_store(server: SshServer, folder: Path, *, port: int | None = None) -> Place:
+    options = {"key_filename": str(server.key), "known_hosts": str(server.known_hosts), "allow_agent": False}
+    if port:
+        known = server.folder / f"known_hosts_{port}"
+        known.write_text(server.known_hosts.read_text().replace(f":{server.port}", f":{port}"))
+        options["known_hosts"] = str(known)
+    url = f"sftp://{server.user}@127.0.0.1:{port or server.port}{folder}"
+    return Place(Store(name="appliance", url=url, options=options), folder)
+
+
+@pytest.fixture(params=["file", "s3", "sftp"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "file":
+        return Place(Store(name="local", url="file:backups/production"), tmp_path / "plan")
+    if request.param == "s3":
+        return s3_store(request.getfixturevalue("s3"), tmp_path.name)
+    return sftp_store(request.getfixturevalue("sshd"), tmp_path / "appliance")
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    return make_snapshot(tmp_path / "snapshot")
+
+
+def make_snapshot(folder: Path, *, big: int = BIG) -> Path:
+    (folder / "archive").mkdir(parents=True)
+    (folder / "archive" / "3012.dat.zst").write_bytes(os.urandom(big))
+    (folder / "archive" / "toc.dat").write_bytes(b"PGDMP\x00\xff")
+    (folder / "globals.sql").write_bytes("CREATE ROLE bücher;\n".encode())
+    (folder / "empty").write_bytes(b"")
+    (folder / "manifest.json").write_text(json.dumps({"files": sums(folder)}))
+    return folder
+
+
+def sums(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def where_it_lies(place: Place) -> Path:
+    return next(path for path in place.folder.rglob("3012.dat.zst") if SNAPSHOT in path.parts)
+
+
+def test_what_was_put_in_comes_back_bit_by_bit(place: Place, snapshot: Path, tmp_path: Path) -> None:
+    store = place.open()
+    seen: list[Progress] = []
+    sent = store.upload(snapshot, SNAPSHOT, seen.append)
+    assert store.ids() == [SNAPSHOT]
+    assert (seen[-1].done, seen[-1].total) == (sent.bytes, sent.bytes)
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    proof = place.open().read_back(SNAPSHOT, sums(snapshot))
+    assert proof.files == 4 and proof.bytes == sent.bytes - (snapshot / "manifest.json").stat().st_size
+    store.fetch(SNAPSHOT, tmp_path / "fetched")
+    assert sums(tmp_path / "fetched") == sums(snapshot)
+    assert store.manifest(SNAPSHOT) == (snapshot / "manifest.json").read_bytes()
+    json.dumps(sent.as_json())
+
+
+def test_an_upload_that_is_repeated_sends_nothing(place: Place, snapshot: Path) -> None:
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    seen: list[Progress] = []
+    store.upload(snapshot, SNAPSHOT, seen.append)
+    assert not seen
+
+
+def test_another_snapshot_of_the_same_id_is_refused_and_the_first_one_stays(
+    place: Place, snapshot: Path, tmp_path: Path
+) -> None:
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    with pytest.raises(StoreError, match="another snapshot"):
+        store.upload(make_snapshot(tmp_path / "other", big=1000), SNAPSHOT)
+    store.read_back(SNAPSHOT, sums(snapshot))
+
+
+def test_a_stopped_upload_shows_no_snapshot_and_can_be_repeated(place: Place, snapshot: Path) -> None:
+    store = place.open()
+    seen: list[Progress] = []
+    with pytest.raises(Interrupted):
+        store.upload(snapshot, SNAPSHOT, seen.append, lambda: len(seen) > 2)
+    assert place.open().ids() == []
+    assert not list(place.folder.rglob("3012.dat.zst"))  # what was half sent is given up, not completed
+    store.upload(snapshot, SNAPSHOT)
+    store.read_back(SNAPSHOT, sums(snapshot))
+
+
+def test_a_changed_byte_is_found_and_its_file_named(place: Place, snapshot: Path) -> None:
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    path = where_it_lies(place)
+    with path.open("r+b") as file:
+        file.seek(12_345_678)
+        byte = file.read(1)
+        file.seek(12_345_678)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(StoreError, match=r"archive/3012\.dat\.zst") as caught:
+        place.open().read_back(SNAPSHOT, sums(snapshot))
+    assert "SHA-256" in str(caught.value.expected)
+
+
+def test_a_missing_file_is_found_and_named(place: Place, snapshot: Path) -> None:
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    store._files.remove(f"{SNAPSHOT}/archive/3012.dat.zst")
+    with pytest.raises(StoreError, match=r"archive/3012\.dat\.zst"):
+        place.open().read_back(SNAPSHOT, sums(snapshot))
+
+
+def test_a_removed_snapshot_is_gone_and_its_neighbour_is_not(place: Place, snapshot: Path) -> None:
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    store.upload(snapshot, SNAPSHOT + "-b")
+    store.remove(SNAPSHOT)
+    store.remove(SNAPSHOT)
+    assert store.ids() == [SNAPSHOT + "-b"]
+    assert not list(place.folder.glob(f"**/{SNAPSHOT}/**/*.zst"))
+    with pytest.raises(StoreError, match="no complete snapshot"):
+        store.fetch(SNAPSHOT, snapshot.parent / "nothing")
+
+
+def test_the_probe_leaves_nothing_behind(place: Place) -> None:
+    place.open().check_writable()
+    assert not list(place.folder.rglob(".safepoint-probe*"))
+    assert place.open().ids() == []
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has used since the peak was last set back."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def test_memory_does_not_grow_with_a_snapshot(place: Place, tmp_path: Path) -> None:
+    snapshot = make_snapshot(tmp_path / "large", big=5 * BIG)
+    place.open().check_writable()  # the libraries are loaded before the measurement
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is used now, see proc_pid_clear_refs(5)
+    before = peak_megabytes()
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    store.fetch(SNAPSHOT, tmp_path / "fetched")
+    assert peak_megabytes() - before < 60  # of 100 MB that passed twice
+
+
+def test_a_folder_that_is_not_a_snapshot_is_not_uploaded(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.dump").write_bytes(b"truncated")
+    with pytest.raises(StoreError, match=r"manifest\.json"):
+        place.open().upload(tmp_path / "x", SNAPSHOT)
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once; how long the waits are is a unit test."""
+    monkeypatch.setattr("safepoint.stores.retry.FIRST_WAIT", 0.01)
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_a_link_that_breaks_twice_in_an_upload_costs_nothing_but_time(
+    kind: str, request: pytest.FixtureRequest, snapshot: Path, tmp_path: Path
+) -> None:
+    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
+    with broken_link(server.port, after=6_000_000, breaks=2) as link:
+        if kind == "s3":
+            place = s3_store(server, tmp_path.name, port=link.port)
+        else:
+            place = sftp_store(server, tmp_path / "appliance", port=link.port)
+        place.open().upload(snapshot, SNAPSHOT)
+        assert link.broken == 2
+        place.open().read_back(SNAPSHOT, sums(snapshot))
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_link_that_stays_broken_is_told_with_what_to_check(s3: Address, snapshot: Path, tmp_path: Path) -> None:
+    with broken_link(s3.port, after=3_000_000, breaks=1000) as link:
+        store = s3_store(s3, tmp_path.name, port=link.port).open()
+        with pytest.raises(StoreError, match="network") as caught:
+            store.upload(snapshot, SNAPSHOT)
+    assert caught.value.subject and "3012.dat.zst" in caught.value.subject
+    assert s3_store(s3, tmp_path.name).open().ids() == []
+
+
+def told(error: SafepointError) -> str:
+    return json.dumps(error.as_json()) + str(error) + repr(error)
+
+
+def test_wrong_s3_credentials_are_told_and_not_shown(
+    s3: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WRONG", "wrong-secret-key")
+    place = s3_store(s3, tmp_path.name)
+    options = {**place.settings.options, "key": ACCESS_KEY, "secret_env": "WRONG"}
+    store = open_store(place.settings.model_copy(update={"options": options}), tmp_path)
+    with pytest.raises(StoreError, match="credentials") as caught:
+        store.check_writable()
+    assert "wrong-secret-key" not in told(caught.value)
+
+
+def test_missing_s3_credentials_are_told(s3: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(StoreError, match="AWS_ACCESS_KEY_ID"):
+        s3_store(s3, tmp_path.name).open().check_writable()
+
+
+def test_a_bucket_that_is_not_there_is_told_and_not_made(s3: Address, tmp_path: Path) -> None:
+    place = s3_store(s3, tmp_path.name)
+    settings = place.settings.model_copy(update={"url": "s3://no-such-bucket/x"})
+    with pytest.raises(StoreError, match="url"):
+        open_store(settings, tmp_path).check_writable()
+    assert not (s3.folder / "no-such-bucket").exists()
+
+
+def test_an_sftp_server_with_an_unknown_key_is_refused(sshd: SshServer, tmp_path: Path) -> None:
+    place = sftp_store(sshd, tmp_path)
+    (tmp_path / "known_hosts").touch()
+    options = {**place.settings.options, "known_hosts": str(tmp_path / "known_hosts")}
+    with pytest.raises(StoreError, match="known_hosts"):
+        open_store(place.settings.model_copy(update={"options": options}), tmp_path).check_writable()
+
+
+def test_a_wrong_sftp_password_is_told_and_not_shown(
+    sshd: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APPLIANCE_PASSWORD", "wr0ng-passw0rd")
+    options = {
+        "known_hosts": str(sshd.known_hosts),
+        "password_env": "APPLIANCE_PASSWORD",
+        "allow_agent": False,
+        "look_for_keys": False,
+    }
+    url = f"sftp://{sshd.user}:in-the-url@127.0.0.1:{sshd.port}{tmp_path}"
+    store = open_store(Store(name="x", url=url, options=options), tmp_path)
+    with pytest.raises(StoreError, match="credentials") as caught:
+        store.check_writable()
+    assert "wr0ng-passw0rd" not in told(caught.value)
+    assert "in-the-url" not in told(caught.value) + store.where
+
+
+def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="failed to write"):
+        open_store(Store(name="x", url="file:file/backups"), tmp_path).check_writable()
+
+
+def test_a_full_disk_is_told(tmp_path: Path, snapshot: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", small], check=False)
+    if mounted.returncode:
+        pytest.skip("this machine does not let us mount a small file system")
+    try:
+        store = open_store(Store(name="x", url=f"file:{small}"), tmp_path)
+        assert (store.free_bytes() or 0) <= 4 * 1024 * 1024
+        with pytest.raises(StoreError, match="full"):
+            store.upload(snapshot, SNAPSHOT)
+        assert store.ids() == []
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_store_in_memory_works_as_any_other(tmp_path: Path, snapshot: Path) -> None:
+    store = open_store(Store(name="x", url="memory://stores/test"), tmp_path)
+    store.check_writable()
+    store.upload(snapshot, SNAPSHOT)
+    store.read_back(SNAPSHOT, sums(snapshot))
+    assert store.ids() == [SNAPSHOT]
+    assert store.free_bytes() is None
