@@ -70,7 +70,7 @@ class Conductor:
         (self.folder / INTERRUPT).unlink(missing_ok=True)
         self.ledger = Ledger(self.folder / "ledger.jsonl")
         self.ledger.listeners.extend(self._listeners)
-        works = {
+        works: dict[str, Callable[..., Any]] = {
             "plan": self._plan,
             "remaining": self._remaining,
             "step": self._step,

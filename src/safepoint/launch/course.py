@@ -48,17 +48,62 @@ def launch(durable: Durable, run: int) -> str:
             return back(durable, run, turn.reason, turn.by)
         if turn.to == "stop":
             return str(durable.perform("end", run, "failed", turn.reason))
+    turn = _too_late(durable, run)
+    if turn is not None:
+        return back(durable, run, turn.reason, turn.by)
     return str(durable.perform("end", run, "launched", ""))
+
+
+def _too_late(durable: Durable, run: int) -> Turn | None:
+    """The orders that came while the last step ended: an abort or a rollback still wins."""
+    while (order := durable.receive(0.0)) is not None:
+        if (turn := _turn(durable, run, None, order)) is not None:
+            return turn
+    return None
 
 
 def back(durable: Durable, run: int, reason: str, by: str | None) -> str:
     """Take the way back from wherever the launch is. A failure on it is asked about, never walked past."""
     steps: Sequence[Mapping[str, Any]] = durable.perform("way back", run, reason, by)
     for step in steps:
-        turn = _carry_out(durable, run, step)
-        while turn.to == "back":  # abort or rollback during a rollback: it is what we do already
-            turn = _carry_out(durable, run, step, again=True)
+        _take_back(durable, run, step, reason, by)
     return str(durable.perform("end", run, durable.perform("status after", run), reason))
+
+
+def _take_back(durable: Durable, run: int, step: Mapping[str, Any], reason: str, by: str | None) -> None:
+    """One step of the way back, until it is done, whatever its `on_failure` says: nothing lies behind it."""
+    attempt = 1
+    while True:
+        outcome = durable.perform("step", run, step["id"], attempt)
+        if outcome["verdict"] == "pass":
+            return
+        if outcome["verdict"] == "interrupted":
+            # An order to take the way back reached its own step. The work "way back" lets steps run again; the
+            # order may be here, or may be the one that brought us here, so nobody waits for it.
+            durable.perform("way back", run, reason, by)
+            while (order := durable.receive(0.0)) is not None:
+                durable.perform("order", run, step["id"], order, "ignored: the way back is being taken already")
+        elif _asked_back(durable, run, step, attempt, outcome):
+            return
+        attempt += 1
+
+
+def _asked_back(durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]) -> bool:
+    """Ask a person about a failure on the way back; True means go on without it, which only a doubt allows."""
+    choices = ["go", "retry"] if outcome["verdict"] == "inconclusive" else ["retry"]
+    durable.perform("ask", run, step["id"], attempt, outcome["summary"], choices)
+    while True:
+        order = durable.receive(FOREVER)
+        if order is None:
+            continue
+        if order["order"] == "go" and "go" in choices and order.get("gate") in (None, step["id"]):
+            durable.perform("order", run, step["id"], order, "taken")
+            durable.perform("decided", run, step["id"], attempt, order["by"])
+            return True
+        if order["order"] in ("retry", "abort", "rollback"):  # all of them want the way back to go on
+            durable.perform("order", run, step["id"], order, "taken")
+            return False
+        durable.perform("order", run, step["id"], order, f"ignored: this step takes {' or '.join(choices)}")
 
 
 def _before(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:
@@ -77,12 +122,13 @@ def _before(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:
             return turn
 
 
-def _turn(durable: Durable, run: int, step: Mapping[str, Any], order: Mapping[str, Any]) -> Turn | None:
+def _turn(durable: Durable, run: int, step: Mapping[str, Any] | None, order: Mapping[str, Any]) -> Turn | None:
     """What an order means at a boundary; None where it means nothing (which is told)."""
+    step_id = None if step is None else step["id"]
     if order["order"] in ("abort", "rollback"):
-        durable.perform("order", run, step["id"], order, "taken")
+        durable.perform("order", run, step_id, order, "taken")
         return Turn("back", f"{order['order']} ordered by {order['by']}", order["by"])
-    durable.perform("order", run, step["id"], order, "ignored: no gate is open and nothing waits for it")
+    durable.perform("order", run, step_id, order, "ignored: no gate is open and nothing waits for it")
     return None
 
 
@@ -91,7 +137,10 @@ def _held(durable: Durable, run: int, step: Mapping[str, Any], order: Mapping[st
     durable.perform("ask", run, step["id"], 0, f"held by {order['by']} before this step", ["go", "abort"])
     while True:
         answer = durable.receive(FOREVER)
-        if answer is None or answer["order"] == "hold":
+        if answer is None:
+            continue
+        if answer["order"] == "hold":
+            durable.perform("order", run, step["id"], answer, "ignored: it is held already")
             continue
         if answer["order"] == "go":
             durable.perform("order", run, step["id"], answer, "taken")
@@ -100,9 +149,9 @@ def _held(durable: Durable, run: int, step: Mapping[str, Any], order: Mapping[st
             return turn
 
 
-def _carry_out(durable: Durable, run: int, step: Mapping[str, Any], *, again: bool = False) -> Turn:
+def _carry_out(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:
     """One step with its attempts: a person's answers stand between them."""
-    attempt = 1000 if again else 1
+    attempt = 1
     while True:
         outcome = durable.perform("step", run, step["id"], attempt)
         verdict = outcome["verdict"]

@@ -105,6 +105,8 @@ class Engine:
 
     def start(self, workflow_id: str, course: str, *arguments: Any) -> None:
         """Begin a course, or do nothing where this id has begun already: recovery continues it by itself."""
+        if DBOS.get_workflow_status(workflow_id) is not None:
+            return
         with SetWorkflowID(workflow_id):
             DBOS.start_workflow(_course, course, list(arguments))
 

@@ -147,10 +147,7 @@ def _window(report: Report, axis: Axis, height: float, latest: float) -> Iterato
 
 def _band(kind: str, text: str, start: float, end: str | None, axis: Axis, height: float, latest: float) -> str:
     left, right = axis.x(start), axis.x(posix(end) if end else latest)
-    middle, wide = (left + right) / 2, right - left > 7 * len(text)
-    x, anchor = (middle, "middle") if wide else (left + 3, "start")
-    if x + 7 * len(text) > WIDTH and not wide:
-        x, anchor = right - 2, "end"
+    x, anchor = (left + 4, "start") if left + 7 * len(text) < WIDTH else (right - 2, "end")
     return (
         f'<rect class="{kind}" x="{left:.1f}" y="16" width="{max(2.0, right - left):.1f}" height="{height - 18}"/>'
         f'<text class="{kind}-label" x="{x:.1f}" y="28" text-anchor="{anchor}">{escape(text)}</text>'

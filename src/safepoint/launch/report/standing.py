@@ -24,7 +24,7 @@ MEANINGS = {
     "abort": "stop the launch and take the way back to {old}",
     "rollback": "take the way back to {old}; what was written on {new} is listed",
     "hold": "stop before the next step and wait for a person",
-    "launch": "carry out the launch (again), from where it has to begin",
+    "launch": "carry it out",
     "report": "write the report",
 }
 
@@ -143,7 +143,7 @@ def _next(report: Report) -> str:
         again = f"`{_command(report, 'launch')}`" if status == "aborted" else "launch again with a new date or version"
         return f"{told}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
-    text = f"Now: {running[-1]['title']}. " if running else ""
+    text = f"Now: {running[-1]['title']}. Then: " if running else ""
     return text + _upcoming(report)
 
 
@@ -172,9 +172,9 @@ def upcoming(report: Report) -> Mapping[str, Any] | None:
 def _upcoming(report: Report) -> str:
     step = upcoming(report)
     if step is None:
-        return "Nothing is left to do."
+        return "nothing more." if any(row["verdict"] == "running" for row in report["steps"]) else "Nothing is left."
     at = f" at {clock(report, step['at'], date=True)[:16]}" if step["at"] else ""
-    return f"Then: {step['title']}{at}."
+    return f"{step['title']}{at}."
 
 
 def _choices(report: Report) -> list[str]:

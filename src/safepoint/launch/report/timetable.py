@@ -11,11 +11,12 @@ from safepoint.launch.report.chart import PHASES
 from safepoint.launch.report.html import page
 from safepoint.launch.step import PlannedStep
 
-FAILURES = {
-    "stop": "stops; nothing live is touched",
-    "ask": "asks a person: retry or back",
-    "undo": "takes the way back at once",
-}
+FAILURES = {"stop": "stop", "ask": "ask", "undo": "way back"}
+LEGEND = (
+    ("stop", "the launch ends; nothing of the live system was touched"),
+    ("ask", "a person decides: retry, or the way back"),
+    ("way back", "the way back is taken at once, without asking"),
+)
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class TimetableRow:
     @property
     def on_failure(self) -> str:
         """What a failure leads to, in words."""
-        return "no-go: " + FAILURES[self.step.on_failure] if self.step.gate else FAILURES[self.step.on_failure]
+        return FAILURES[self.step.on_failure]
 
 
 def timetable(plan: Plan, day: date) -> list[TimetableRow]:
@@ -66,6 +67,7 @@ def markdown(plan: Plan, day: date) -> str:
         name = f"**Gate: {_cell(row.step.title)}**" if row.step.gate else _cell(row.step.title)
         runs = "<br>".join(f"`{_cell(command)}`" for command in row.step.commands)
         lines.append(f"| {row.moment} | {row.local} | {name} | {runs} | {row.on_failure} |")
+    lines += ["", *(f"- **{word}**: {meaning}" for word, meaning in LEGEND)]
     return "\n".join(lines) + "\n"
 
 
@@ -82,9 +84,11 @@ def timetable_page(plan: Plan, day: date) -> str:
         f"<h1>{escape(plan.application)} {escape(plan.old)} → {escape(plan.new)}</h1>"
     )
     rows = "".join(_page_row(row) for row in timetable(plan, day))
+    legend = "".join(f"<span><b>{word}</b>: {meaning}</span>" for word, meaning in LEGEND)
     columns = "<tr><th>T</th><th>When</th><th>Step</th><th>Runs</th><th>On failure</th></tr>"
     return page(
-        f"{plan.application} {plan.new}: timetable", f'{head}<div class="frame"><table>{columns}{rows}</table></div>'
+        f"{plan.application} {plan.new}: timetable",
+        f'{head}<div class="frame"><table>{columns}{rows}</table></div><div class="legend">{legend}</div>',
     )
 
 

@@ -134,4 +134,5 @@ class Arm(Verb):
         """Where the server cannot decode, the evidence says what can no longer be promised."""
         facts = capture.arm(ground.target, ground.launch_id)
         ground.record("capture", facts.as_json())
-        return Evidence(facts.summary(), facts.as_json())
+        summary = "every change from here on is captured" if facts.mode == "logical" else f"no capture: {facts.reason}"
+        return Evidence(summary, facts.as_json())

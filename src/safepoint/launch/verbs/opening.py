@@ -12,43 +12,59 @@ from safepoint.backup.proof import read_proof
 from safepoint.checkpoints import backup as backup_checkpoint
 from safepoint.checkpoints import database, logs
 from safepoint.checkpoints.checkpoint import Checkpoint, worst
-from safepoint.checkpoints.health import health
 from safepoint.checkpoints.login import login
 from safepoint.config import PlanFile, format_duration
 from safepoint.errors import RouterError
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.application import which
+from safepoint.launch.verbs.application import answers, which
 from safepoint.launch.verbs.prepare import snapshot_folder
 from safepoint.postgres.connections import connect
 from safepoint.progress import Progress
 
 
-def checkpoints(ground: Ground, *, with_login: bool) -> list[Checkpoint]:
-    """All checkpoints now. A check that looked at nothing is not there, and a gate without it is in doubt."""
-    limits = ground.plan.checkpoints
-    release = ground.release("new")
-    found = [health(f"http://{release.upstream}", release.health)]
-    with connect(ground.target) as connection:
-        baseline = (ground.fact("baseline") or {}).get("size")
-        found.append(database.size(connection, baseline=baseline, growth=limits.size_growth))
-        found.append(database.connections(connection, share=limits.connections_share))
-    if ground.plan.application.error_log is not None:
-        since = logs.LogMark.from_json(dict(ground.need("log-mark")))
-        found.append(
-            logs.errors_since(ground.application_host, since, pattern=limits.error_pattern, limit=limits.error_lines)
-        )
-    found.append(_backup(ground))
-    if with_login and limits.login is not None:
-        found.append(
-            login(
-                f"http://{release.upstream}",
-                limits.login,
-                public_url=ground.router.url,
-                screenshots=ground.folder / "screenshots",
+class Look:
+    """One look at all checkpoints after another; each goes on in the error log where the one before it ended."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.ground = ground
+        recorded = ground.fact("log-mark")
+        self._since = None if recorded is None else logs.LogMark.from_json(dict(recorded))
+
+    def now(self, *, with_login: bool) -> list[Checkpoint]:
+        """All checkpoints. One that could not look is inconclusive, never left out."""
+        ground, limits = self.ground, self.ground.plan.checkpoints
+        found = [_health(ground)]
+        with connect(ground.target) as connection:
+            baseline = (ground.fact("baseline") or {}).get("size")
+            found.append(database.size(connection, baseline=baseline, growth=limits.size_growth))
+            found.append(database.connections(connection, share=limits.connections_share))
+        if self._since is not None:
+            errors, self._since = logs.errors_since(
+                ground.application_host, self._since, pattern=limits.error_pattern, limit=limits.error_lines
             )
-        )
-    return found
+            found.append(errors)
+        found.append(_backup(ground))
+        if with_login and limits.login is not None:
+            screenshots = ground.folder / "screenshots"
+            upstream = f"http://{ground.release('new').upstream}"
+            found.append(login(upstream, limits.login, public_url=ground.router.url, screenshots=screenshots))
+        return found
+
+
+def _health(ground: Ground) -> Checkpoint:
+    """The release's own health page, asked directly."""
+    release = ground.release("new")
+    status = answers(release.upstream, release.health)
+    return Checkpoint(
+        "health",
+        "Health page",
+        "pass" if status == 200 else "fail",
+        baseline=200,
+        value=status,
+        limit=200,
+        detail=f"{release.health} answers {status}" if status else f"{release.health} does not answer",
+    )
 
 
 def _backup(ground: Ground) -> Checkpoint:
@@ -85,7 +101,7 @@ class Checkpoints(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """A failed checkpoint is evidence and no failed step: the gate says what follows from it."""
-        found = _evidence(checkpoints(ground, with_login=True))
+        found = _evidence(Look(ground).now(with_login=True))
         return Evidence(found.summary, {**found.facts, "worst": found.verdict})
 
 
@@ -170,8 +186,9 @@ class Watch(Verb):
 def _watched(ground: Ground, seconds: float, *, every: float) -> list[Checkpoint]:
     """The newest checkpoints after watching; ends early when one fails."""
     begun = time.monotonic()
+    look = Look(ground)
     while True:
-        found = checkpoints(ground, with_login=False)
+        found = look.now(with_login=False)
         passed = time.monotonic() - begun
         ground.report(Progress("watching", min(passed, seconds), seconds, "s"))
         if passed >= seconds or worst(found) == "fail":

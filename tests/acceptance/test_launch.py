@@ -1,0 +1,172 @@
+"""Whole launches of the accounting site, as a user carries them out: by the commands, on real parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+from stage import Stage
+
+from safepoint.launch.begin import entries_of, status_of
+from safepoint.launch.faults import VARIABLE
+from safepoint.launch.plan import make_plan
+
+BOUNDARIES = ("begun", "applied", "recorded")
+
+
+def release_that_answers(stage: Stage) -> str | None:
+    """The release that people see; None where the site is closed."""
+    try:
+        with urllib.request.urlopen(stage.plan.router.url + "/healthz", timeout=10) as answer:
+            return str(answer.headers["X-Release"])
+    except urllib.error.HTTPError:
+        return None
+
+
+def application_may_write(stage: Stage) -> bool:
+    """Whether the application's own role can log in and is not read-only by default."""
+    return stage.query("SHOW default_transaction_read_only") == [("off",)]
+
+
+def slots_and_roles_left(stage: Stage) -> tuple[list[object], list[object]]:
+    """What Safepoint may have left in the server: replication slots, roles."""
+    with psycopg.connect(**stage.server.target.conninfo()) as connection:  # type: ignore[arg-type]
+        slots = connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
+        roles = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'safepoint%'").fetchall()
+    return [row[0] for row in slots], [row[0] for row in roles]
+
+
+def test_a_launch_and_a_rollback_under_traffic_account_for_every_acknowledged_entry(stage: Stage) -> None:
+    writers = stage.writers()
+    launched = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert release_that_answers(stage) == "2.0"
+    assert application_may_write(stage)
+    time.sleep(1.5)
+    rolled_back = stage.safepoint("rollback", "--plain", capture=True)
+    assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
+    assert release_that_answers(stage) == "1.0"
+    time.sleep(0.5)
+    tally = writers.stop()
+    assert tally.by_release["2.0"] > 0
+    missing = stage.acknowledged() - stage.present()
+    assert len(missing) >= tally.by_release["2.0"]
+    assert missing <= stage.listed()
+    assert slots_and_roles_left(stage) == ([], [])
+    secrets = [stage.environment[name] for name in ("SAFEPOINT_DB_PASSWORD", "ACCOUNTING_DEMO_PASSWORD", "SECRET_KEY")]
+    told = launched.stdout + launched.stderr + rolled_back.stdout + (stage.launch_folder / "ledger.jsonl").read_text()
+    assert not [secret for secret in secrets if secret in told]
+
+
+def test_a_conductor_killed_at_every_step_boundary_goes_on_and_every_step_stands_once(stage: Stage) -> None:
+    steps = [step.id for step in make_plan(stage.plan).steps]
+    for step in steps:
+        for boundary in BOUNDARIES:
+            killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: f"{step}:{boundary}"})
+            assert killed.returncode == -signal.SIGKILL, (step, boundary, killed.stdout[-2000:], killed.stderr[-2000:])
+    ended = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    entries = entries_of(stage.plan)
+    done = Counter(entry.step for entry in entries if entry.kind == "step.done")
+    assert done == Counter(steps)
+    assert status_of(entries) == "launched"
+    assert release_that_answers(stage) == "2.0"
+    migrations = stage.query("SELECT app, name, count(*) FROM django_migrations GROUP BY 1, 2 HAVING count(*) > 1")
+    assert migrations == []
+
+
+def test_a_rollback_killed_at_every_step_boundary_goes_on(stage: Stage) -> None:
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    for step in ("back-stop-traffic", "back-fence", "back-list", "back-swap", "back-unfence", "back-open"):
+        for boundary in BOUNDARIES:
+            killed = stage.safepoint("rollback", "--plain", capture=True, env={VARIABLE: f"{step}:{boundary}"})
+            assert killed.returncode == -signal.SIGKILL, (step, boundary, killed.stdout[-2000:], killed.stderr[-2000:])
+    ended = stage.safepoint("rollback", "--plain", capture=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert release_that_answers(stage) == "1.0"
+    assert slots_and_roles_left(stage) == ([], [])
+
+
+def test_a_migration_that_raises_rolls_back_by_itself_and_says_why(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=1_000)
+    # An entry that release 2.0 cannot take: its memo is longer than the narrowed column.
+    stage.query(
+        "UPDATE ledger_journalentry SET memo = repeat('x', 200) "
+        "WHERE id = (SELECT min(id) FROM ledger_journalentry) RETURNING id"
+    )
+    ended = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert ended.returncode == 5, ended.stdout + ended.stderr
+    assert release_that_answers(stage) == "1.0"
+    assert application_may_write(stage)
+    assert slots_and_roles_left(stage) == ([], [])
+    end = [entry for entry in entries_of(stage.plan) if entry.kind == "end"][-1]
+    assert end.data["status"] == "rolled back"
+    assert "ledger." in end.data["reason"]
+
+
+def test_abort_of_a_launch_whose_conductor_died_in_the_window_opens_the_old_release(stage: Stage) -> None:
+    killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "twin:applied"})
+    assert killed.returncode == -signal.SIGKILL
+    assert release_that_answers(stage) is None
+    aborted = stage.safepoint("abort", "--plain", capture=True)
+    assert aborted.returncode == 0, aborted.stdout + aborted.stderr
+    assert release_that_answers(stage) == "1.0"
+    assert application_may_write(stage)
+    assert slots_and_roles_left(stage) == ([], [])
+    again = stage.safepoint("abort", "--json", capture=True)
+    assert again.returncode == 3
+    assert "over already" in json.loads(again.stdout)["message"]
+
+
+def test_a_lock_held_by_an_idle_transaction_becomes_a_question_and_retry_goes_on(
+    make_stage: Callable[..., Stage],
+) -> None:
+    def impatient(text: str) -> str:
+        return text.replace('lock_timeout = "5s"', 'lock_timeout = "300ms"\nlock_retries = 0')
+
+    stage = make_stage(change=impatient)
+    killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "prove-quiet:recorded"})
+    assert killed.returncode == -signal.SIGKILL
+    with psycopg.connect(**stage.server.target.on("accounting").conninfo()) as idle:  # type: ignore[arg-type]
+        idle.execute("LOCK TABLE ledger_journalentry IN ACCESS SHARE MODE")
+        asked = stage.safepoint("launch", "--now", "--plain", "--no-wait", capture=True)
+        assert asked.returncode == 4, asked.stdout + asked.stderr
+    retried = stage.safepoint("retry", capture=True)
+    assert retried.returncode == 0, retried.stdout + retried.stderr
+    ended = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert release_that_answers(stage) == "2.0"
+
+
+def test_two_conductors_never_work_at_once(stage: Stage) -> None:
+    argv = [
+        str(Path(sys.executable).parent / "safepoint"),
+        "launch",
+        "--now",
+        "--plain",
+        "--plan",
+        str(stage.plan_path),
+    ]
+    first = subprocess.Popen(argv, env={**os.environ, **stage.environment}, stdout=subprocess.PIPE)
+    try:
+        assert first.stdout is not None
+        first.stdout.readline()
+        deadline = time.monotonic() + 20
+        while not (stage.launch_folder / "ledger.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        second = stage.safepoint("launch", "--now", "--json", capture=True)
+        assert second.returncode == 3
+        assert "Another conductor is at work" in json.loads(second.stdout)["message"]
+    finally:
+        first.communicate(timeout=120)
+    assert first.returncode == 0
