@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from psycopg import sql
 
 from safepoint.config import Release
 from safepoint.django.managepy import Manage
 from safepoint.hosts.here import Here
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 
 SETTINGS = """
@@ -27,6 +30,8 @@ from urllib.parse import urlsplit
 print("settings say hello on standard output")
 BASE_DIR = Path(__file__).resolve().parent.parent
 url = urlsplit(os.environ["DATABASE_URL"])
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = bool(os.environ.get("SHOP_SECURE"))
 SECRET_KEY = "only-for-tests"
 DEBUG = False
 ALLOWED_HOSTS = os.environ.get("SHOP_HOSTS", "127.0.0.1").split(",")
@@ -121,6 +126,17 @@ APP = {
                 migrations.RunSQL("create index concurrently if not exists item_name on shop_item (name)"),
             ])]
     """,
+    "shop/management/__init__.py": "",
+    "shop/management/commands/__init__.py": "",
+    "shop/management/commands/empty_files.py": """
+        from django.core.cache import caches
+        from django.core.management.base import BaseCommand
+
+        class Command(BaseCommand):
+            def handle(self, **options):
+                caches["files"].clear()
+                self.stdout.write("emptied")
+    """,
     "shop/urls.py": """
         from django.contrib.auth.views import LoginView
         from django.urls import path
@@ -194,6 +210,18 @@ def manage_of(folder: Path, target: Target, *, database_url: bool = True, **env:
     )
     secrets = {"DATABASE_URL": target.url()} if database_url else {}
     return Manage(Here("here", folder), release, {}, secrets, str(folder))
+
+
+@contextmanager
+def site_database(server: Server) -> Iterator[Target]:
+    """An empty database for a whole module of tests, dropped afterwards."""
+    name = f"shop_{os.getpid()}_{time.monotonic_ns()}"
+    with connect(server.target) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        try:
+            yield server.target.on(name)
+        finally:
+            connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
 @contextmanager
