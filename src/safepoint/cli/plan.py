@@ -57,25 +57,26 @@ def _show(made: Plan, day: date) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from safepoint.launch.report.timetable import timetable, title
+    from safepoint.launch.report.timetable import LEGEND, timetable, title
 
     console = Console(highlight=False)
-    wide = console.size.width >= 110
+    wide = console.size.width >= 100
     console.print(Text(title(made), style="bold"))
     console.print(Text(f"times are {made.timezone}; plan {made.digest[:16]}\n", style="dim"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
     table.add_column("T", no_wrap=True, style="bold")
-    table.add_column("when", no_wrap=True)
-    table.add_column("step", ratio=2)
-    table.add_column("runs", ratio=3, style="dim", overflow="fold")
     if wide:
-        table.add_column("on failure", no_wrap=True)
+        table.add_column("when", no_wrap=True)
+    table.add_column("step", width=39 if wide else 28)
+    table.add_column("runs", style="dim", overflow="fold", ratio=1)
+    table.add_column("on failure", no_wrap=True)
     for number, row in enumerate(timetable(made, day)):
         if row.moment and number:
             table.add_section()
         name = Text(f"◆ {row.step.title}", style="bold magenta") if row.step.gate else Text(row.step.title)
-        if not wide:
-            name.append(f"\n{row.step.on_failure}", style="dim")
-        cells: list[str | Text] = [row.moment, row.local if wide else row.local[4:], name, Text("\n".join(row.step.commands))]
-        table.add_row(*cells, *([row.on_failure] if wide else []))
+        cells: list[str | Text] = [row.moment, *([row.local] if wide else []), name]
+        table.add_row(*cells, Text("\n".join(row.step.commands)), row.on_failure)
     console.print(table)
+    console.print()
+    for word, meaning in LEGEND:
+        console.print(Text(f"  {word:<9} {meaning}", style="dim"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -37,7 +37,8 @@ class Timeline:
     """Shows a launch while it is carried out. A context; give `on_entry` and `on_progress` to the conductor.
 
     On a terminal it draws in place; off a terminal, with `NO_COLOR`, or with `plain`, it prints a line an event;
-    with `quiet` it shows nothing (the output belongs to JSON).
+    with `quiet` it shows nothing (the output belongs to JSON). `history` is what the ledger holds already, where a
+    launch goes on that another conductor began.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Timeline:
         *,
         plain: bool = False,
         quiet: bool = False,
+        history: Sequence[Entry] = (),
         console: Console | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -60,6 +62,8 @@ class Timeline:
         self._marks: Marks = marks_for(self._console.encoding)
         self._told: dict[str, float] = {}
         self._live: Live | None = None
+        for entry in history:
+            self._state.take(entry, monotonic() - (datetime.now(UTC) - entry.when).total_seconds())
 
     def __enter__(self) -> Timeline:
         if not self.plain:

@@ -114,12 +114,14 @@ def progress_text(moving: Moving, now: float, *, bar: int, ascii_only: bool) -> 
         full, rest = ("#", "-") if ascii_only else ("━", "─")
         filled = round(share * bar)
         parts.append(f"{full * filled}{rest * (bar - filled)} {share:4.0%}".strip())
-        parts.append(f"{amount(done, progress.unit)} of {amount(progress.total, progress.unit)}")
+        if (left := moving.left(now)) is not None:
+            parts.append(f"{format_duration(left)} left")
+        counted = progress.unit not in ("bytes", "s")
+        shown = f"{done:,.0f}" if counted else amount(done, progress.unit)
+        parts.append(f"{shown} of {amount(progress.total, progress.unit)}")
     elif done:
         parts.append(amount(done, progress.unit))
-    rate, left = moving.rate(now), moving.left(now)
+    rate = moving.rate(now)
     if rate is not None and progress.unit not in ("s", ""):
         parts.append(f"{amount(rate, progress.unit)}/s")
-    if left is not None and progress.unit != "s":
-        parts.append(f"{format_duration(left)} left")
     return "  ".join([*parts, progress.what])

@@ -84,7 +84,8 @@ class State:
         if entry.kind == "launch":
             self.plan_file = str(data.get("plan_file", ""))
         elif entry.kind == "resumed":
-            self.since, self.begun = self.since or entry.when, self.begun or now
+            self.since = self.since or entry.when
+            self.begun = now if self.begun is None else self.begun
             self.notes.append(f"resumed after {data['after']}")
         elif entry.kind == "ask":
             self.question = {"step": entry.step, **data}
@@ -100,6 +101,8 @@ class State:
     def _order(self, entry: Entry) -> None:
         if entry.kind == "decided" or entry.data["fate"] == "taken":
             self.question = None
+        if entry.kind == "decided" and (line := self.lines.get(str(entry.step))) is not None:
+            line.verdict, line.summary = "pass", f"go by {entry.data['by']}: {line.summary}"
         if entry.kind == "order":
             self.notes.append(f"{entry.data['order']} by {entry.data['by']}: {entry.data['fate']}")
 

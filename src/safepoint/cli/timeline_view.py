@@ -159,24 +159,32 @@ def _step(state: State, line: Line, folded: int, width: int, now: float, marks: 
         text = progress_text(line.moving, now, bar=bar, ascii_only=marks.ascii_only)
         shown.append(Text(f"      {_cut(text, width - 6, marks)}", style="cyan"))
     elif line.verdict in ("fail", "inconclusive") and not asked:
-        shown += _told(line, folded, width)
+        shown += _told(line, folded, width, cut=len(line.summary) > width - _column(width) - 14)
     return shown
 
 
-def _told(line: Line, folded: int, width: int) -> list[Text]:
-    """What went wrong, in full, and what to do."""
+def _told(line: Line, folded: int, width: int, *, cut: bool) -> list[Text]:
+    """What went wrong, in full where the line above had to cut it, and what to do."""
     most = 3 if folded == 0 else 1
-    wrapped = textwrap.wrap(line.summary, width - 7, max_lines=most, placeholder=" ...")
+    wrapped = textwrap.wrap(line.summary, width - 7, max_lines=most, placeholder=" ...") if cut else []
     if line.remedy:
         wrapped += textwrap.wrap(f"next: {line.remedy}", width - 7, max_lines=2, placeholder=" ...")
     return [Text(f"      {text}", style="red" if line.verdict == "fail" else "magenta") for text in wrapped]
 
 
+def _column(width: int) -> int:
+    """How wide the titles' column is."""
+    return 46 if width >= 100 else max(20, min(40, width - 40))
+
+
 def _two(text: str, elapsed: str, summary: str, style: str, width: int, marks: Marks) -> Text:
     """Title, time, and what it proved, in columns."""
-    column = 44 if width >= 100 else max(20, min(40, width - 40))
-    line = Text(f"{_cut(text, column, marks):<{column}}", style=style)
-    line.append(f" {elapsed:>11}", style="" if elapsed else "dim")
+    column = _column(width)
+    line = Text(
+        f"{_cut(text, column, marks):<{column}}" if elapsed or summary else _cut(text, column, marks), style=style
+    )
+    if elapsed or summary:
+        line.append(f" {elapsed:>11}", style="")
     room = width - column - 12 - 2
     if summary and room > 4:
         line.append(f"  {_cut(summary, room, marks)}", style="dim")

@@ -48,9 +48,8 @@ def launch(durable: Durable, run: int) -> str:
             return back(durable, run, turn.reason, turn.by)
         if turn.to == "stop":
             return str(durable.perform("end", run, "failed", turn.reason))
-    turn = _too_late(durable, run)
-    if turn is not None:
-        return back(durable, run, turn.reason, turn.by)
+    if (last := _too_late(durable, run)) is not None:
+        return back(durable, run, last.reason, last.by)
     return str(durable.perform("end", run, "launched", ""))
 
 
