@@ -127,7 +127,7 @@ def flush_wal(connection: Connection, *, timeout: float = 10.0) -> str:
     asked = FLUSH_WAL_17 if connection.info.server_version >= 170000 else FLUSH_WAL
     lsn = str(_one(connection, asked))
     deadline = time.monotonic() + timeout
-    while not connection.execute(FLUSHED, (lsn,)).fetchone() == (True,):
+    while connection.execute(FLUSHED, (lsn,)).fetchone() != (True,):
         if time.monotonic() > deadline:
             raise DatabaseError(
                 "PostgreSQL does not write its log to the disk.",

@@ -233,6 +233,8 @@ def _copy(
 
     began = time.monotonic()
     try:
+        if cancelled():
+            raise psycopg.errors.QueryCanceled
         with keeping_out(target, maintenance, [live.oid], each_poll=stop_if_cancelled):
             connection.execute(statement)
     except psycopg.errors.QueryCanceled:

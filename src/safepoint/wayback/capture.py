@@ -1,0 +1,525 @@
+"""The capture: what was committed after the launch, decoded from the write-ahead log and spooled durably.
+
+Order matters: `arm` comes after `migrate` (a slot made earlier would carry the migration's own backfill) and before
+traffic. Within it the publication comes before the slot: PostgreSQL 15 fails and 18 silently drops changes where the
+publication was missing at the change's LSN. `drain` peeks, writes durably, then advances; never the other way round,
+for a consuming read is not undone by a rollback.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import psycopg
+from psycopg import sql
+
+from safepoint.errors import CaptureLost, DatabaseError, Refused
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.pgoutput import format_lsn
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, never
+from safepoint.wayback.identity import Identity, Uncovered, decide, restore, survey
+from safepoint.wayback.names import capture_name, made_by
+from safepoint.wayback.quiet import flush_wal
+from safepoint.wayback.sessions import POLL_SECONDS, asking
+from safepoint.wayback.spool import Spool
+
+_PURPOSE: Final = "capture"
+# Text in the stream is in the client's encoding and formats: `connect` pins the formats, this the encoding.
+_UTF8: Final = "-c client_encoding=UTF8"
+_BATCH: Final = 20_000
+_FETCH: Final = 2_000
+
+# The server keeps what it decoded in a spill file of its own, we take it from there piece by piece: memory stays
+# small on both sides even for one giant transaction (which always comes whole, whatever upto_nchanges says).
+PEEK = """
+SELECT (lsn - '0/0'::pg_lsn)::int8, xid::text::int8, data
+FROM pg_logical_slot_peek_binary_changes(%s, %s::pg_lsn, %s,
+     'proto_version', '1', 'publication_names', %s, 'messages', 'true')
+"""
+ADVANCE = """
+SELECT pg_replication_slot_advance(slot_name, %s::pg_lsn)
+FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_lsn
+"""
+
+SLOT = """
+SELECT database, plugin, coalesce(wal_status, 'lost'), safe_wal_size, active, active_pid, confirmed_flush_lsn::text,
+       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8
+FROM pg_replication_slots WHERE slot_name = %s
+"""
+PUBLICATION = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
+RIGHTS = "SELECT rolsuper, rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"
+WRITING = """
+SELECT 'pid ' || pid || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ' (' ||
+       coalesce(state, '?') || ')'
+FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() LIMIT 5
+"""
+HAS_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
+
+
+@dataclass(frozen=True)
+class CaptureFacts:
+    """How changes are captured, and what cannot be. `mode` "none" says in `reason` why the log cannot be read.
+
+    `start_xid` is the first transaction id (64 bits) after arming: what the listing without a log goes by.
+    `identities` are the tables whose replica identity was set, with what to put back.
+    """
+
+    launch_id: str
+    database: str
+    mode: Literal["logical", "none"]
+    reason: str | None
+    slot: str
+    publication: str
+    start_lsn: str
+    start_xid: int
+    all_tables: bool
+    identities: tuple[Identity, ...] = ()
+    uncovered: tuple[Uncovered, ...] = ()
+    large_objects: bool = False
+    armed_at: str = ""
+
+    @property
+    def promises(self) -> tuple[str, ...]:
+        """What cannot be promised for this capture, one sentence each; empty is everything but sequences and DDL."""
+        lost = [f"{one.table} is not captured: {one.reason}." for one in self.uncovered]
+        if self.large_objects:
+            lost.append("Large objects are not captured: the write-ahead log's decoding leaves them out.")
+        if self.mode == "none":
+            lost.append(
+                f"Changes cannot be decoded ({self.reason}): new and changed rows can be listed from the tables, but "
+                "deleted rows, earlier versions of a row and (without track_commit_timestamp) times cannot."
+            )
+        return tuple(lost)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger."""
+        return {**asdict(self), "promises": list(self.promises)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> CaptureFacts:
+        """Back from the ledger."""
+        fields = {name: value for name, value in data.items() if name != "promises"}
+        fields["identities"] = tuple(Identity(**one) for one in data["identities"])
+        fields["uncovered"] = tuple(Uncovered(**one) for one in data["uncovered"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class Drained:
+    """What one drain did. `complete` says that everything up to `up_to` is in the spool now.
+
+    `changed_tables` are tables whose columns changed since they were last seen: someone ran DDL meanwhile.
+    """
+
+    spool: str
+    up_to: str
+    complete: bool
+    transactions: int
+    changes: int
+    bytes: int
+    total_transactions: int
+    seconds: float
+    changed_tables: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far the capture is behind: bytes of WAL that the server keeps for it, and how much it may still keep.
+
+    `safe_bytes` is None where nothing limits it (`max_slot_wal_keep_size` is -1): then the disk is the limit.
+    """
+
+    retained_bytes: int
+    wal_status: str
+    safe_bytes: int | None
+    confirmed_lsn: str
+    active: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger."""
+        return asdict(self)
+
+
+def arm(target: Target, launch_id: str, *, lock_timeout: float = 5.0, timeout: float = 15.0) -> CaptureFacts:
+    """Start capturing, after the migration and before traffic. May be run again until traffic is let in.
+
+    What was changed for it stands in the publication's comment, in the same transaction: `disarm` finds it there
+    even if these facts were never recorded.
+
+    Args:
+        lock_timeout: seconds to wait for a table whose replica identity must be set.
+        timeout: seconds to wait for transactions that are open anywhere in the cluster, which a slot's making has to.
+
+    Raises:
+        LockNotAvailable: a table is locked by someone; nothing was changed.
+        Refused: a slot or publication of this name is there that is not ours.
+    """
+    name = capture_name(launch_id)
+    with _connected(target, lock_timeout=lock_timeout) as connection, asking("Arming the capture", target.dbname):
+        superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
+        start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
+        reason = _cannot(connection, may_replicate)
+        identities, uncovered, all_tables = _publish(connection, launch_id, superuser=superuser, dry=reason is not None)
+        if reason is None:
+            reason = _make_slot(connection, target.dbname, name, timeout)
+            if reason is not None:
+                _unpublish(connection, launch_id)
+                identities = ()
+        found = connection.execute(SLOT, (name,)).fetchone()
+        return CaptureFacts(
+            launch_id=launch_id,
+            database=target.dbname,
+            mode="logical" if reason is None else "none",
+            reason=reason,
+            slot=name,
+            publication=name,
+            start_lsn=str(found[6])
+            if found and reason is None
+            else str(_one(connection, "SELECT pg_current_wal_lsn()::text")),
+            start_xid=start_xid,
+            all_tables=all_tables,
+            identities=tuple(identities),
+            uncovered=tuple(uncovered),
+            large_objects=bool(_one(connection, HAS_LARGE_OBJECTS)),
+            armed_at=str(_one(connection, "SELECT clock_timestamp()::text")),
+        )
+
+
+def drain(
+    target: Target,
+    facts: CaptureFacts,
+    spool: Path,
+    *,
+    up_to: str | None = None,
+    cancelled: Cancelled = never,
+    batch: int = _BATCH,
+) -> Drained:
+    """Read what was committed since the last drain into the spool, make it durable, let the server forget it.
+
+    Killed anywhere and run again, nothing is lost and nothing stands twice: a torn end is cut off, and a transaction
+    that is in the spool already is known by the LSN of its commit.
+
+    Args:
+        target: the database that has the slot, under its present name (a slot moves with a renamed database).
+        up_to: an LSN to stop at; by default everything that is committed now (the log is flushed first).
+        batch: changes per read; only a single transaction can be more.
+
+    Raises:
+        CaptureLost: the slot or the publication is gone, or the server threw away what was not read yet.
+    """
+    if facts.mode == "none":
+        raise Refused("There is no capture to read.", subject=facts.database, found=facts.reason)
+    began = time.monotonic()
+    with (
+        Spool(spool, {"launch": facts.launch_id, "slot": facts.slot, "start_lsn": facts.start_lsn}) as file,
+        _connected(target) as connection,
+        asking("Reading the capture", facts.slot),
+    ):
+        work = _Drain(connection, facts, file, cancelled)
+        flushed = flush_wal(connection)
+        end = up_to or flushed
+        complete = work.run(end, batch)
+        if complete:
+            _advance(connection, facts.slot, end)
+        return Drained(
+            spool=str(spool),
+            up_to=end,
+            complete=complete,
+            transactions=work.transactions,
+            changes=work.changes,
+            bytes=work.bytes,
+            total_transactions=file.position.transactions,
+            seconds=round(time.monotonic() - began, 3),
+            changed_tables=tuple(sorted(work.changed_tables)),
+        )
+
+
+def lag(target: Target, facts: CaptureFacts) -> Lag:
+    """How far the capture is behind. Any database of the server will do as target.
+
+    Raises:
+        CaptureLost: the slot is gone, or the server threw away what was not read yet.
+    """
+    with _connected(target) as connection, asking("Looking at the capture", facts.slot):
+        row = _slot(connection, facts)
+        return Lag(int(row[7]), str(row[2]), None if row[3] is None else int(row[3]), str(row[6]), bool(row[4]))
+
+
+def disarm(target: Target, facts: CaptureFacts) -> None:
+    """End the capture: remove slot and publication, put the replica identities back. May be run again at any time."""
+    with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", facts.slot):
+        _drop_slot(connection, facts)
+        _unpublish(connection, facts.launch_id)
+
+
+class _Drain:
+    """One drain's way through the stream."""
+
+    def __init__(self, connection: Connection, facts: CaptureFacts, spool: Spool, cancelled: Cancelled) -> None:
+        self.connection = connection
+        self.facts = facts
+        self.spool = spool
+        self.cancelled = cancelled
+        self.transactions = self.changes = self.bytes = 0
+        self.changed_tables: set[str] = set()
+        self._relations = dict(spool.position.relations)
+        self._skipping = False
+        # Tables are described once per read: what a skipped transaction described, a later one may rely on.
+        self._described: dict[bytes, tuple[int, int, bytes]] = {}
+
+    def run(self, end: str, batch: int) -> bool:
+        """Read batch by batch up to an LSN; gives whether it got there (False: cancelled)."""
+        while not self.cancelled():
+            _check(self.connection, self.facts)
+            before = self.spool.position.commit_lsn
+            seen, commit = self._read(end, batch)
+            if seen < 0:
+                return False
+            if commit is None:
+                return True
+            commit_lsn, end_lsn, transactions = commit
+            if commit_lsn > before:
+                self.spool.sync(commit_lsn, transactions, self._relations)
+                self.transactions += transactions
+            _advance(self.connection, self.facts.slot, format_lsn(end_lsn))
+        return False
+
+    def _read(self, end: str, batch: int) -> tuple[int, tuple[int, int, int] | None]:
+        """One peek: the number of messages (-1: cancelled), and the last commit: its LSN, its end, how many."""
+        seen, new = 0, 0
+        last: tuple[int, int] | None = None
+        self._described.clear()
+        with self.connection.transaction(), self.connection.cursor("safepoint_peek", binary=True) as cursor:
+            cursor.itersize = _FETCH
+            cursor.execute(PEEK, (self.facts.slot, end, batch, self.facts.publication))
+            for lsn, xid, data in cursor:
+                seen += 1
+                if seen % _FETCH == 0 and self.cancelled():
+                    return -1, None
+                self._take(lsn, xid, data)
+                if data[:1] == b"C":
+                    last = (int.from_bytes(data[2:10], "big"), int.from_bytes(data[10:18], "big"))
+                    new += not self._skipping
+        return seen, None if last is None else (*last, new)
+
+    def _take(self, lsn: int, xid: int, data: bytes) -> None:
+        kind = data[:1]
+        if kind == b"B":
+            self._skipping = int.from_bytes(data[1:9], "big") <= self.spool.position.commit_lsn
+        elif kind == b"M" and not data[1] & 1:
+            return  # not a part of any transaction
+        if kind == b"R":
+            self._note_shape(data)
+        if self._skipping:
+            if kind == b"R":
+                self._described[data[1:5]] = (lsn, xid, data)
+            return
+        self._append(lsn, xid, data)
+        if kind == b"B":
+            for held in self._described.values():
+                self._append(*held)
+            self._described.clear()
+        elif kind in b"IUDT":
+            self.changes += 1
+
+    def _append(self, lsn: int, xid: int, data: bytes) -> None:
+        self.spool.append(lsn, xid, data)
+        self.bytes += len(data)
+
+    def _note_shape(self, data: bytes) -> None:
+        oid = str(int.from_bytes(data[1:5], "big"))
+        shape = hashlib.blake2b(data, digest_size=8).hexdigest()
+        if self._relations.setdefault(oid, shape) != shape:
+            schema, name = data[5:].split(b"\0", 2)[:2]
+            self.changed_tables.add(f"{schema.decode()}.{name.decode()}")
+            self._relations[oid] = shape
+
+
+def _cannot(connection: Connection, may_replicate: bool) -> str | None:
+    level = str(_one(connection, "SHOW wal_level"))
+    if level != "logical":
+        return f"wal_level is {level}; it must be logical, which takes a restart of the server"
+    if not may_replicate:
+        return "the conductor's role has not the REPLICATION attribute"
+    return None
+
+
+def _publish(
+    connection: Connection, launch_id: str, *, superuser: bool, dry: bool
+) -> tuple[tuple[Identity, ...], tuple[Uncovered, ...], bool]:
+    """Replica identities, publication and its comment, in one transaction; or what is there of an earlier try."""
+    name = capture_name(launch_id)
+    found = _publication(connection, launch_id)
+    if found is not None:
+        return (
+            tuple(Identity(**one) for one in found["identities"]),
+            tuple(Uncovered(**one) for one in found["uncovered"]),
+            bool(found["all_tables"]),
+        )
+    with connection.transaction():
+        tables = survey(connection)
+        identities, uncovered = decide(tables)
+        if dry:
+            return (), tuple(uncovered), False
+        for identity in identities:
+            connection.execute(identity.statement())
+        # What cannot be covered must not be published at all, or the application's own UPDATE fails there.
+        all_tables = superuser and not any(one.published_fails for one in uncovered)
+        left_out = {one.table for one in uncovered}
+        listed = [table for table in tables if table.name not in left_out]
+        scope = sql.SQL(" FOR ALL TABLES")
+        if not all_tables:
+            names = sql.SQL(", ").join(sql.Identifier(table.schema, table.relation) for table in listed)
+            scope = sql.SQL(" FOR TABLE {}").format(names) if listed else sql.SQL("")  # type: ignore[assignment]
+        connection.execute(sql.SQL("CREATE PUBLICATION {}{}").format(sql.Identifier(name), scope))
+        state = {
+            "identities": [asdict(one) for one in identities],
+            "uncovered": [asdict(one) for one in uncovered],
+            "all_tables": all_tables,
+        }
+        comment = made_by(launch_id, _PURPOSE) + "\n" + json.dumps(state)
+        connection.execute(
+            sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
+        )
+    return tuple(identities), tuple(uncovered), all_tables
+
+
+def _publication(connection: Connection, launch_id: str) -> dict[str, Any] | None:
+    """What our publication's comment says; None when there is no publication of this name."""
+    name = capture_name(launch_id)
+    row = connection.execute(PUBLICATION, (name,)).fetchone()
+    if row is None:
+        return None
+    first, _, rest = (row[0] or "").partition("\n")
+    if first != made_by(launch_id, _PURPOSE):
+        raise Refused(
+            f"There is a publication {name} that Safepoint did not make for this launch.",
+            subject=name,
+            expected=f"the comment '{made_by(launch_id, _PURPOSE)}'",
+            found=repr(row[0]),
+            remedy="Look whose it is; rename it, then `safepoint retry`.",
+        )
+    state: dict[str, Any] = json.loads(rest)
+    return state
+
+
+def _unpublish(connection: Connection, launch_id: str) -> None:
+    state = _publication(connection, launch_id)
+    if state is None:
+        return
+    with connection.transaction():
+        for one in state["identities"]:
+            restore(connection, Identity(**one))
+        connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(capture_name(launch_id))))
+
+
+def _make_slot(connection: Connection, database: str, name: str, timeout: float) -> str | None:
+    """Make the slot; gives None, or why it cannot be had."""
+    found = connection.execute(SLOT, (name,)).fetchone()
+    if found is not None:
+        if (found[0], found[1]) == (database, "pgoutput") and found[2] != "lost":
+            return None
+        raise Refused(
+            f"There is a replication slot {name} that is not this capture's.",
+            subject=name,
+            expected=f"a slot of database {database} with pgoutput, not lost",
+            found=f"database {found[0]}, plugin {found[1]}, {found[2]}",
+            remedy=f"If nothing reads it any more: SELECT pg_drop_replication_slot('{name}'), then `safepoint retry`.",
+        )
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+            connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
+    except psycopg.errors.QueryCanceled:
+        raise DatabaseError(
+            "The capture's slot could not be made: transactions are open in the cluster.",
+            subject=name,
+            expected=f"all transactions that were open to end within {timeout:g} s",
+            found=_open_transactions(connection),
+            remedy="End these sessions (they may be in another database), then `safepoint retry`.",
+        ) from None
+    except psycopg.errors.ConfigurationLimitExceeded as error:
+        return f"all replication slots are in use ({error.diag.message_hint or 'raise max_replication_slots'})"
+    return None
+
+
+def _open_transactions(connection: Connection) -> str:
+    rows = connection.execute(WRITING).fetchall()
+    return "; ".join(str(row[0]) for row in rows) or "none that pg_stat_activity shows: prepared transactions, perhaps"
+
+
+def _drop_slot(connection: Connection, facts: CaptureFacts) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        found = connection.execute(SLOT, (facts.slot,)).fetchone()
+        if found is None:
+            return
+        if not found[4]:
+            connection.execute("SELECT pg_drop_replication_slot(%s)", (facts.slot,))
+            return
+        if time.monotonic() > deadline:
+            raise DatabaseError(
+                f"The slot {facts.slot} stays in use.",
+                subject=facts.slot,
+                found=f"pid {found[5]}",
+                remedy="End that session, then try again.",
+            )
+        connection.execute("SELECT pg_terminate_backend(%s)", (found[5],))  # a reader of ours that was left behind
+        time.sleep(POLL_SECONDS)
+
+
+def _check(connection: Connection, facts: CaptureFacts) -> None:
+    """The slot is whole, free, and the publication is there (PostgreSQL 18 would only warn and drop changes)."""
+    deadline = time.monotonic() + 10
+    while _slot(connection, facts)[4]:
+        if time.monotonic() > deadline:
+            raise DatabaseError(
+                f"The slot {facts.slot} is read by someone else.",
+                subject=facts.slot,
+                remedy="Is another conductor running? See `safepoint status`.",
+            )
+        time.sleep(POLL_SECONDS)
+    if connection.execute(PUBLICATION, (facts.publication,)).fetchone() is None:
+        raise _lost(facts, f"the publication {facts.publication} was dropped")
+
+
+def _slot(connection: Connection, facts: CaptureFacts) -> Any:
+    row = connection.execute(SLOT, (facts.slot,)).fetchone()
+    if row is None:
+        raise _lost(facts, "the slot was dropped")
+    if row[2] == "lost":
+        raise _lost(facts, "the server removed WAL that was not read yet (max_slot_wal_keep_size or an idle timeout)")
+    return row
+
+
+def _lost(facts: CaptureFacts, why: str) -> CaptureLost:
+    return CaptureLost(
+        f"The capture of {facts.database} is not complete any more: {why}.",
+        subject=facts.slot,
+        expected="every change since the launch",
+        found="what is in the spool up to now",
+        remedy="A rollback can still swap to the twin; rows that are not in the spool must be found by hand.",
+    )
+
+
+def _advance(connection: Connection, slot: str, lsn: str) -> None:
+    connection.execute(ADVANCE, (lsn, slot, lsn))
+
+
+def _connected(target: Target, lock_timeout: float | None = None) -> Connection:
+    return connect(target, application_name="safepoint capture", lock_timeout=lock_timeout, options=_UTF8)
+
+
+def _one(connection: Connection, query: Any) -> Any:
+    row = connection.execute(query).fetchone()
+    return row[0] if row else None

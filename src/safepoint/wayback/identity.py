@@ -1,0 +1,143 @@
+"""Replica identities: by what the log names a changed row. A published table needs one for UPDATE and DELETE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection
+
+# A primary key that is DEFERRABLE does not serve; a unique index serves when it is whole and its columns are NOT NULL
+# (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). attgenerated 'v' exists from PostgreSQL 18 on.
+TABLES = """
+SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.relkind = 'p',
+       pg_has_role(c.relowner, 'USAGE'),
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid),
+       (SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+        WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid),
+       (SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+        WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
+          AND i.indpred IS NULL AND i.indexprs IS NULL
+          AND NOT EXISTS (SELECT FROM unnest(i.indkey[0:i.indnkeyatts - 1]) k
+                          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k WHERE NOT a.attnotnull)
+        ORDER BY i.indnkeyatts, x.relname LIMIT 1),
+       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
+ORDER BY 1, 2
+"""
+
+PRESENT = """
+SELECT c.relreplident::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and what could name its rows. `own_index` is the one that REPLICA IDENTITY USING INDEX chose."""
+
+    schema: str
+    relation: str
+    identity: str
+    unlogged: bool
+    partitioned: bool
+    owned: bool
+    primary_key: bool
+    own_index: str | None
+    unique_index: str | None
+    virtual_columns: bool
+
+    @property
+    def name(self) -> str:
+        """`schema.table`."""
+        return f"{self.schema}.{self.relation}"
+
+    @property
+    def covered(self) -> bool:
+        """Can its rows be named as it is, without harm to the application's own statements?"""
+        by_key = (self.identity == "d" and self.primary_key) or (self.identity == "i" and self.own_index is not None)
+        return by_key or (self.identity == "f" and not self.virtual_columns)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A replica identity that was set for the capture, and what stood there before.
+
+    Letters as in `pg_class.relreplident`: d default, i index, f full, n nothing.
+    """
+
+    schema: str
+    relation: str
+    prior: str
+    prior_index: str | None
+    now: Literal["d", "i", "f"]
+    now_index: str | None = None
+
+    def statement(self) -> sql.Composed:
+        """Set it."""
+        return _alter(self.schema, self.relation, self.now, self.now_index)
+
+
+@dataclass(frozen=True)
+class Uncovered:
+    """A table that the capture does not see, and why. `published_fails`: publishing it would harm the application."""
+
+    table: str
+    reason: str
+    published_fails: bool = False
+
+
+def survey(connection: Connection) -> list[Table]:
+    """All tables that a capture could mean."""
+    return [Table(*row) for row in connection.execute(TABLES).fetchall()]
+
+
+def decide(tables: Sequence[Table]) -> tuple[list[Identity], list[Uncovered]]:
+    """Which replica identities must be set, and which tables cannot be covered. Pure."""
+    identities: list[Identity] = []
+    uncovered: list[Uncovered] = []
+    for table in tables:
+        if table.unlogged:
+            uncovered.append(Uncovered(table.name, "it is unlogged, so the write-ahead log knows nothing of its rows"))
+        elif not table.owned:
+            uncovered.append(Uncovered(table.name, "the conductor's role does not own it", published_fails=True))
+        elif table.partitioned or table.covered:
+            continue  # a partitioned table has no rows of its own
+        elif (chosen := _choice(table)) is not None:
+            now, index = chosen
+            prior = Identity(table.schema, table.relation, table.identity, table.own_index, now, index)
+            identities.append(prior)
+        else:
+            reason = "it has no key, and REPLICA IDENTITY FULL with virtual generated columns makes UPDATE fail"
+            uncovered.append(Uncovered(table.name, reason, published_fails=True))
+    return identities, uncovered
+
+
+def restore(connection: Connection, identity: Identity) -> bool:
+    """Put back what stood there before, unless someone changed it since or the table is gone; gives whether it did."""
+    row = connection.execute(PRESENT, (identity.schema, identity.relation)).fetchone()
+    if row is None or row[0] != identity.now:
+        return False
+    # An index that had been dropped cannot be named again; without it the identity was nothing in effect.
+    prior = "n" if identity.prior == "i" and identity.prior_index is None else identity.prior
+    connection.execute(_alter(identity.schema, identity.relation, prior, identity.prior_index))
+    return True
+
+
+def _choice(table: Table) -> tuple[Literal["d", "i", "f"], str | None] | None:
+    if table.primary_key:
+        return "d", None
+    if table.unique_index is not None:
+        return "i", table.unique_index
+    return None if table.virtual_columns else ("f", None)
+
+
+def _alter(schema: str, relation: str, identity: str, index: str | None) -> sql.Composed:
+    words = {"d": sql.SQL("DEFAULT"), "f": sql.SQL("FULL"), "n": sql.SQL("NOTHING")}
+    kind = words[identity] if identity != "i" else sql.SQL("USING INDEX {}").format(sql.Identifier(index or ""))
+    return sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(sql.Identifier(schema, relation), kind)

@@ -1,0 +1,242 @@
+"""Whose row is it? The way from a table to the user table, along foreign keys, and its values looked up set-wise."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from psycopg import sql
+
+from safepoint.errors import DatabaseError
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.spool import Change
+
+MAX_PATHS: Final = 4
+MAX_STEPS: Final = 5
+
+# Per foreign key: its columns and what they point at, whether all of them are NOT NULL, its first column's place.
+FOREIGN_KEYS = """
+SELECT n.nspname || '.' || c.relname, rn.nspname || '.' || r.relname,
+       array_agg(a.attname::text ORDER BY k.ord), array_agg(ra.attname::text ORDER BY k.ord),
+       bool_and(a.attnotnull), min(a.attnum)
+FROM pg_constraint f
+JOIN pg_class c ON c.oid = f.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class r ON r.oid = f.confrelid JOIN pg_namespace rn ON rn.oid = r.relnamespace
+CROSS JOIN LATERAL unnest(f.conkey, f.confkey) WITH ORDINALITY k(own, other, ord)
+JOIN pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = k.own
+JOIN pg_attribute ra ON ra.attrelid = f.confrelid AND ra.attnum = k.other
+WHERE f.contype = 'f'
+GROUP BY f.oid, 1, 2
+"""
+COLUMNS = """
+SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
+       coalesce(array_position(i.indkey::int2[], a.attnum), 0)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
+WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+ORDER BY 1, a.attnum
+"""
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key from `table` to `parent`, both as `schema.table`."""
+
+    table: str
+    parent: str
+    columns: tuple[str, ...]
+    parent_columns: tuple[str, ...]
+    not_null: bool = True
+    place: int = 0
+
+
+Path = tuple[ForeignKey, ...]
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the listing must know of the migrated database: types and primary keys by table, foreign keys."""
+
+    types: Mapping[str, Mapping[str, str]]
+    primary_keys: Mapping[str, tuple[str, ...]]
+    foreign_keys: tuple[ForeignKey, ...]
+
+
+def read_schema(connection: Connection) -> Schema:
+    """Read it from the catalogue."""
+    types: dict[str, dict[str, str]] = defaultdict(dict)
+    keys: dict[str, dict[int, str]] = defaultdict(dict)
+    for table, column, kind, place in connection.execute(COLUMNS).fetchall():
+        types[table][column] = kind
+        if place:
+            keys[table][place] = column
+    foreign = [
+        ForeignKey(table, parent, tuple(own), tuple(other), not_null, place)
+        for table, parent, own, other, not_null, place in connection.execute(FOREIGN_KEYS).fetchall()
+    ]
+    primary = {table: tuple(columns[place] for place in sorted(columns)) for table, columns in keys.items()}
+    return Schema(types, primary, tuple(foreign))
+
+
+def find_table(schema: Schema, name: str) -> str | None:
+    """A table by its name with or without its schema; `public` first where several have it."""
+    if name in schema.types:
+        return name
+    found = sorted(table for table in schema.types if table.partition(".")[2] == name)
+    return next((table for table in found if table.startswith("public.")), found[0] if found else None)
+
+
+def paths_to(user_table: str, foreign_keys: Iterable[ForeignKey]) -> dict[str, list[Path]]:
+    """The shortest ways from each table to the user table, best first. Pure.
+
+    Among ways of the same length one over NOT NULL columns comes first, then the one whose column was made first:
+    an entry's author before its approver.
+    """
+    into: dict[str, list[ForeignKey]] = defaultdict(list)
+    for key in sorted(foreign_keys, key=lambda key: (not key.not_null, key.place, key.columns)):
+        if key.table not in (key.parent, user_table):
+            into[key.parent].append(key)
+    paths: dict[str, list[Path]] = {user_table: [()]}
+    layer: list[tuple[str, Path]] = [(user_table, ())]
+    for _ in range(MAX_STEPS):
+        following: list[tuple[str, Path]] = []
+        for parent, path in layer:
+            for key in into[parent]:
+                found = paths.setdefault(key.table, [])
+                if len(found) < MAX_PATHS and key.table not in {step.table for step in path}:
+                    found.append((key, *path))
+                    following.append((key.table, (key, *path)))
+        layer = following
+    return paths
+
+
+class Owners:
+    """Finds the users of many rows at once: one query per step of a way, however many rows there are."""
+
+    def __init__(self, connection: Connection, user_table: str, user_label: str) -> None:
+        self.connection = connection
+        self.schema = read_schema(connection)
+        table = find_table(self.schema, user_table)
+        if table is None or user_label not in self.schema.types[table]:
+            raise DatabaseError(
+                f"The user table {user_table} with the column {user_label} is not in the database.",
+                subject=user_table,
+                remedy="Name the application's user table and the column that names a user.",
+            )
+        self.user_table = table
+        self.user_label = user_label
+        self.paths = paths_to(table, self.schema.foreign_keys)
+
+    def of(self, changes: Sequence[Change]) -> list[str | None]:
+        """The user of each change, in order; None where no way leads to one.
+
+        What the changes themselves say about a parent row comes before the database: it may be deleted there.
+        """
+        known = _Known(changes)
+        users: list[str | None] = [None] * len(changes)
+        for rank in range(MAX_PATHS):
+            groups: dict[Path, list[int]] = defaultdict(list)
+            for place, change in enumerate(changes):
+                paths = self.paths.get(change.table, [])
+                if users[place] is None and rank < len(paths):
+                    groups[paths[rank]].append(place)
+            for path, places in groups.items():
+                found = self._along(path, [changes[place] for place in places], known)
+                for place, user in zip(places, found, strict=True):
+                    users[place] = user
+        return users
+
+    def _along(self, path: Path, changes: Sequence[Change], known: _Known) -> list[str | None]:
+        if not path:
+            return self._own_label(changes, known)
+        at: list[Key | None] = [_values(_row(change), path[0].columns) for change in changes]
+        for step, following in pairwise(path):
+            at = self._look_up(step.parent, step.parent_columns, following.columns, at, known)
+        last = path[-1]
+        found = self._look_up(last.parent, last.parent_columns, (self.user_label,), at, known)
+        return [None if label is None else label[0] for label in found]
+
+    def _own_label(self, changes: Sequence[Change], known: _Known) -> list[str | None]:
+        key = self.schema.primary_keys.get(self.user_table, ())
+        at = [_values(_row(change), key) if key else None for change in changes]
+        found = self._look_up(self.user_table, key, (self.user_label,), at, known)
+        return [None if label is None else label[0] for label in found]
+
+    def _look_up(
+        self, table: str, by: tuple[str, ...], wanted: tuple[str, ...], keys: Sequence[Key | None], known: _Known
+    ) -> list[Key | None]:
+        """The wanted columns of the rows with these keys."""
+        found: dict[Key, Key | None] = {}
+        for key in {key for key in keys if key is not None}:
+            values = known.row(table, by, key)
+            if all(column in values for column in wanted):
+                found[key] = _values(values, wanted)
+        missing = sorted({key for key in keys if key is not None and key not in found})
+        if missing:
+            found |= self._ask(table, by, wanted, missing)
+        return [None if key is None else found.get(key) for key in keys]
+
+    def _ask(
+        self, table: str, by: tuple[str, ...], wanted: tuple[str, ...], keys: Sequence[Key]
+    ) -> dict[Key, Key | None]:
+        types = self.schema.types[table]
+        aliases = [f"k{number}" for number in range(len(by))]
+        query = sql.SQL("SELECT {}, {} FROM unnest({}) AS k({}) JOIN {} t ON {}").format(
+            sql.SQL(", ").join(sql.Identifier("k", alias) for alias in aliases),
+            sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(column)) for column in wanted),
+            sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in by),
+            sql.SQL(", ").join(sql.Identifier(alias) for alias in aliases),
+            sql.Identifier(*table.split(".", 1)),
+            sql.SQL(" AND ").join(
+                # The type's name comes from format_type, which quotes what must be quoted.
+                sql.SQL("t.{} = k.{}::{}").format(
+                    sql.Identifier(column),
+                    sql.Identifier(alias),
+                    sql.SQL(types[column]),  # type: ignore[arg-type]
+                )
+                for column, alias in zip(by, aliases, strict=True)
+            ),
+        )
+        columns = [list(values) for values in zip(*keys, strict=True)]
+        answer: dict[Key, Key | None] = {}
+        for row in self.connection.execute(query, columns).fetchall():
+            values = row[len(by) :]
+            answer[tuple(row[: len(by)])] = None if None in values else tuple(values)
+        return answer
+
+
+class _Known:
+    """What a batch of changes says about rows, found by any of their columns."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        self._by_table: dict[str, list[Change]] = defaultdict(list)
+        for change in changes:
+            self._by_table[change.table].append(change)
+        self._indexes: dict[tuple[str, tuple[str, ...]], dict[Key, dict[str, Any]]] = {}
+
+    def row(self, table: str, by: tuple[str, ...], key: Key) -> Mapping[str, Any]:
+        index = self._indexes.get((table, by))
+        if index is None:
+            index = self._indexes[table, by] = {}
+            for change in self._by_table.get(table, ()):
+                values = _row(change)
+                named = _values(values, by)
+                if named is not None:
+                    index.setdefault(named, {}).update(values)
+        return index.get(key, {})
+
+
+def _row(change: Change) -> dict[str, Any]:
+    """What is known of a row: the old values, over them the new ones that were sent."""
+    both = {**change.old, **change.new}
+    return {name: value for name, value in both.items() if value is None or isinstance(value, str)}
+
+
+def _values(row: Mapping[str, Any], columns: tuple[str, ...]) -> Key | None:
+    values = tuple(row.get(column) for column in columns)
+    return None if None in values else values  # type: ignore[return-value]  # no None is left in it

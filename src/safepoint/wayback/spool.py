@@ -1,0 +1,305 @@
+"""The spool: captured transactions on disk, in commit order, durable before the server may forget them.
+
+The file is a magic word, then records: length and CRC-32 (4 bytes each, big-endian), then LSN (8), transaction id
+(4) and one pgoutput message. The first record holds a JSON header that ties the spool to its slot. A file beside it
+(`.pos`) names the end of the last durable transaction: what lies behind it is torn by a crash, and cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+from safepoint.errors import CaptureLost, Refused
+from safepoint.postgres import pgoutput
+from safepoint.postgres.pgoutput import Value
+
+MAGIC: Final = b"SPOOL-1\n"
+_FRAME = struct.Struct("!II")
+_HEAD = struct.Struct("!QI")
+_COMMIT_LSN = struct.Struct("!Q")
+_BUFFER = 1 << 20
+
+# "insert or update" is what a row itself tells, where the log could not be read.
+Action = Literal["insert", "update", "delete", "truncate", "insert or update"]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One message as it stands in the spool, and the offset just behind it."""
+
+    lsn: int
+    xid: int
+    data: bytes
+    end: int
+
+
+@dataclass(frozen=True)
+class Position:
+    """The end of what is durable: offset in the file, LSN of the last commit, how many transactions lie before.
+
+    `relations` has a digest of each table's last known shape, by oid: a change of it means that DDL ran.
+    """
+
+    offset: int
+    commit_lsn: int = 0
+    transactions: int = 0
+    relations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A transaction that committed after the launch."""
+
+    xid: int
+    commit_lsn: int
+    committed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One changed row (or emptied table). `new` is the row as it is then; `old` what the server told of it before.
+
+    Values are PostgreSQL's text; a value that is `UNCHANGED` is large and was not touched. `identity` is the
+    replica identity's columns (empty under REPLICA IDENTITY FULL, where every column belongs to it).
+    """
+
+    transaction: Transaction
+    relation: pgoutput.Relation
+    action: Action
+    new: Mapping[str, Value]
+    old: Mapping[str, Value]
+    identity: Mapping[str, Value]
+
+    @property
+    def table(self) -> str:
+        """`schema.table`."""
+        return self.relation.qualified
+
+
+class Spool:
+    """A spool that is being written. Use as a context manager; `sync` makes what was appended durable."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self._header = dict(header)
+        self.position = Position(0)
+
+    def __enter__(self) -> Spool:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists() or self.path.stat().st_size < len(MAGIC):
+            self._start()
+        header, first = read_header(self.path)
+        if header != self._header:
+            raise Refused(
+                f"The spool {self.path} belongs to another capture.",
+                subject=str(self.path),
+                expected=str(self._header),
+                found=str(header),
+                remedy="Keep that file and give this capture a folder of its own.",
+            )
+        self.position = durable_position(self.path, first)
+        self._file: BinaryIO = self.path.open("r+b", buffering=_BUFFER)
+        self._file.truncate(self.position.offset)
+        self._file.seek(self.position.offset)
+        self._offset = self.position.offset
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()
+
+    def _start(self) -> None:
+        partial = self.path.with_name(self.path.name + ".new")
+        with partial.open("wb") as file:
+            file.write(MAGIC + _framed(0, 0, json.dumps(self._header, sort_keys=True).encode()))
+            file.flush()
+            os.fsync(file.fileno())
+        _position_file(self.path).unlink(missing_ok=True)
+        partial.replace(self.path)
+        _sync_folder(self.path.parent)
+
+    def append(self, lsn: int, xid: int, data: bytes) -> None:
+        """Add a message; it counts only once a `sync` after its transaction's Commit has returned."""
+        self._offset += self._file.write(_framed(lsn, xid, data))
+
+    def sync(self, commit_lsn: int, transactions: int, relations: Mapping[str, str]) -> None:
+        """Make everything appended so far durable; the last message must be a Commit."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        before = self.position
+        self.position = Position(self._offset, commit_lsn, before.transactions + transactions, dict(relations))
+        _write_position(self.path, self.position)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a spool, and the offset behind it.
+
+    Raises:
+        CaptureLost: the file is no spool, or its beginning is damaged.
+    """
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:
+            for record in _records(file, len(MAGIC)):
+                return json.loads(record.data), record.end
+    raise CaptureLost(
+        f"{path} is not a spool, or its beginning is damaged.",
+        subject=str(path),
+        expected=repr(MAGIC) + " and a whole first record",
+        remedy="Look at the disk. What the server still holds can be captured again into a new file.",
+    )
+
+
+def durable_position(path: Path, first: int) -> Position:
+    """Where the last whole transaction ends; `first` is where the first one would begin.
+
+    The position file is written after the spool is on disk, so it is never ahead of it; transactions that lie
+    behind it are whole too if they end in a Commit.
+    """
+    known = _read_position(path) or Position(first)
+    if not first <= known.offset <= path.stat().st_size:
+        known = Position(first)
+    offset, commit_lsn, transactions = known.offset, known.commit_lsn, known.transactions
+    with path.open("rb", buffering=_BUFFER) as file:
+        for record in _records(file, known.offset):
+            if record.data[:1] == b"C":
+                offset, transactions = record.end, transactions + 1
+                (commit_lsn,) = _COMMIT_LSN.unpack_from(record.data, 2)
+    return Position(offset, commit_lsn, transactions, known.relations)
+
+
+def read_changes(path: Path) -> Iterator[Change]:
+    """All changes of all whole transactions, in commit order, one at a time.
+
+    Raises:
+        CaptureLost: the file is damaged before its durable end.
+    """
+    _, first = read_header(path)
+    end = durable_position(path, first).offset
+    relations: dict[int, pgoutput.Relation] = {}
+    transaction = Transaction(0, 0, None)
+    with path.open("rb", buffering=_BUFFER) as file:
+        at = first
+        for record in _records(file, first):
+            if record.end > end:
+                break
+            at = record.end
+            message = pgoutput.decode(record.data)
+            if isinstance(message, pgoutput.Begin):
+                transaction = Transaction(message.xid, message.final_lsn, message.committed_at)
+            elif isinstance(message, pgoutput.Relation):
+                relations[message.oid] = message
+            else:
+                yield from _changes(transaction, message, relations)
+    if at != end:
+        raise CaptureLost(
+            f"The spool {path} is damaged at byte {at}.",
+            subject=str(path),
+            expected=f"whole records up to byte {end}",
+            remedy="Restore the file from a copy; look at the disk. The migrated database still has these rows.",
+        )
+
+
+def read_transactions(path: Path) -> Iterator[tuple[Transaction, Iterator[Change]]]:
+    """The transactions that changed rows, each with its changes; go through them before asking for the next one."""
+    return groupby(read_changes(path), key=lambda change: change.transaction)
+
+
+def _changes(
+    transaction: Transaction, message: pgoutput.AnyMessage, relations: Mapping[int, pgoutput.Relation]
+) -> Iterable[Change]:
+    match message:
+        case pgoutput.Insert(oid, new):
+            relation = relations[oid]
+            row = _named(relation, new)
+            return [Change(transaction, relation, "insert", row, {}, _identity(relation, row))]
+        case pgoutput.Update(oid, new, old, old_is_key):
+            relation = relations[oid]
+            row, before = _named(relation, new), _named(relation, old, key_only=old_is_key)
+            identity = _identity(relation, before or row)
+            return [Change(transaction, relation, "update", row, before, identity)]
+        case pgoutput.Delete(oid, old, old_is_key):
+            relation = relations[oid]
+            before = _named(relation, old, key_only=old_is_key)
+            return [Change(transaction, relation, "delete", {}, before, _identity(relation, before))]
+        case pgoutput.Truncate(oids):
+            return [Change(transaction, relations[oid], "truncate", {}, {}, {}) for oid in oids if oid in relations]
+        case _:
+            return []
+
+
+def _named(relation: pgoutput.Relation, values: pgoutput.Tuple | None, *, key_only: bool = False) -> dict[str, Value]:
+    if values is None:
+        return {}
+    pairs = zip(relation.columns, values, strict=True)
+    return {column.name: value for column, value in pairs if column.key or not key_only}
+
+
+def _identity(relation: pgoutput.Relation, row: Mapping[str, Value]) -> dict[str, Value]:
+    if relation.replica_identity == "f":
+        return {}
+    return {column.name: row[column.name] for column in relation.columns if column.key and column.name in row}
+
+
+def _framed(lsn: int, xid: int, data: bytes) -> bytes:
+    payload = _HEAD.pack(lsn, xid) + data
+    return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+
+
+def _records(file: BinaryIO, start: int) -> Iterator[Record]:
+    """Whole records from an offset on; ends at the first one that is cut short or damaged."""
+    file.seek(start)
+    at = start
+    while len(frame := file.read(_FRAME.size)) == _FRAME.size:
+        size, checksum = _FRAME.unpack(frame)
+        if size < _HEAD.size:
+            return
+        payload = file.read(size)
+        if len(payload) < size or zlib.crc32(payload) != checksum:
+            return
+        at += _FRAME.size + size
+        lsn, xid = _HEAD.unpack_from(payload)
+        yield Record(lsn, xid, payload[_HEAD.size :], at)
+
+
+def _position_file(path: Path) -> Path:
+    return path.with_name(path.name + ".pos")
+
+
+def _read_position(path: Path) -> Position | None:
+    try:
+        data = json.loads(_position_file(path).read_text(encoding="utf-8"))
+        return Position(data["offset"], data["commit_lsn"], data["transactions"], data["relations"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it only saves reading the whole file again
+
+
+def _write_position(path: Path, position: Position) -> None:
+    partial = path.with_name(path.name + ".pos.new")
+    text = {
+        "offset": position.offset,
+        "commit_lsn": position.commit_lsn,
+        "transactions": position.transactions,
+        "relations": dict(position.relations),
+    }
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(text, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(_position_file(path))
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

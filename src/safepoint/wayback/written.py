@@ -1,0 +1,320 @@
+"""What was written since the launch, row by row and with its user: for a rollback that does not carry it back.
+
+A rollback never loses an acknowledged transaction silently (law 3): this list is what people are told from.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from psycopg import sql
+
+from safepoint.errors import Interrupted
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.pgoutput import Column, Relation, format_lsn
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, never
+from safepoint.wayback.capture import CaptureFacts
+from safepoint.wayback.owners import Owners, Schema
+from safepoint.wayback.spool import Change, Transaction, read_changes
+
+# Django's own book-keeping: listed too, but nobody has to be told of a session.
+HOUSEKEEPING: Final = frozenset({"django_session", "django_admin_log", "django_migrations"})
+SECRET = re.compile(r"passw(or)?d|secret|token|session_key|session_data|api_?key|private_key|credential", re.IGNORECASE)
+HEADINGS: Final = (
+    "committed_at",
+    "xid",
+    "commit_lsn",
+    "table",
+    "action",
+    "key",
+    "user",
+    "user_from",
+    "housekeeping",
+    "values",
+)
+_CHUNK: Final = 4_000
+_GIANT: Final = 20_000
+_PREVIEW: Final = 200
+_LONG: Final = 60
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list. `user_from` says how the user is known: by the row, by its transaction, or unknown."""
+
+    committed_at: str
+    xid: int
+    commit_lsn: str
+    table: str
+    action: str
+    key: str
+    user: str
+    user_from: str
+    housekeeping: bool
+    values: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For the report."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Written:
+    """The list in numbers. `tables` counts actions by table; `users` counts rows by user (without housekeeping).
+
+    `complete` False means that the list was made from the tables themselves and cannot know of deleted rows.
+    """
+
+    file: str
+    transactions: int
+    rows: int
+    users: dict[str, int]
+    unknown_rows: int
+    housekeeping_rows: int
+    tables: dict[str, dict[str, int]]
+    first: str | None
+    last: str | None
+    complete: bool
+    notes: tuple[str, ...]
+    preview: tuple[Row, ...]
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger and the report."""
+        return asdict(self)
+
+
+def list_written(
+    target: Target,
+    spool: Path,
+    out: Path,
+    *,
+    user_table: str = "auth_user",
+    user_label: str = "username",
+    cancelled: Cancelled = never,
+) -> Written:
+    """List what the spool holds. Memory does not grow with it, but for one counter per user.
+
+    Args:
+        target: the migrated database, under its present name.
+        out: the CSV file to write: one line per row, see `HEADINGS`; values of secret columns are masked.
+
+    Raises:
+        CaptureLost: the spool is damaged.
+        DatabaseError: the user table is not there.
+    """
+    return _listed(target, lambda _: read_changes(spool), out, user_table, user_label, cancelled, notes=())
+
+
+def list_rows_since(
+    target: Target,
+    facts: CaptureFacts,
+    out: Path,
+    *,
+    user_table: str = "auth_user",
+    user_label: str = "username",
+    cancelled: Cancelled = never,
+) -> Written:
+    """The list where changes could not be decoded: every row whose newest version was written since the capture
+    was armed. Reads all tables once. What it cannot know is said in `notes`."""
+    notes = facts.promises
+
+    def rows(connection: Connection) -> Iterator[Change]:
+        return _rows_since(connection, facts.start_xid)
+
+    return _listed(target, rows, out, user_table, user_label, cancelled, notes=notes)
+
+
+def _listed(
+    target: Target,
+    source: Any,
+    out: Path,
+    user_table: str,
+    user_label: str,
+    cancelled: Cancelled,
+    *,
+    notes: tuple[str, ...],
+) -> Written:
+    began = time.monotonic()
+    tally = _Tally()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    with (
+        connect(target, application_name="safepoint listing", options=_READER) as connection,
+        # A second one, as the first may be in the middle of reading a table.
+        connect(target, application_name="safepoint listing", options=_READER) as asking,
+        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        owners = Owners(asking, user_table, user_label)
+        writer = csv.writer(file)
+        writer.writerow(HEADINGS)
+        for chunk in _chunks(source(connection)):
+            if cancelled():
+                raise Interrupted("The listing was stopped.", subject=str(out), remedy="Run it again.")
+            for row in describe(chunk, owners.of(chunk), owners.schema):
+                writer.writerow([_harmless(cell) for cell in asdict(row).values()])
+                tally.add(row)
+    partial.replace(out)
+    return tally.written(out, notes, time.monotonic() - began)
+
+
+def describe(changes: Sequence[Change], users: Sequence[str | None], schema: Schema) -> Iterator[Row]:
+    """The lines for these changes. Pure.
+
+    A row that leads to no user (a deleted one, of which the log tells only the key) gets the user of its
+    transaction, if the transaction has just one.
+    """
+    by_transaction: dict[Transaction, set[str]] = {}
+    for change, user in zip(changes, users, strict=True):
+        found = by_transaction.setdefault(change.transaction, set())
+        if user is not None:
+            found.add(user)
+    for change, user in zip(changes, users, strict=True):
+        others = by_transaction[change.transaction]
+        source = "row" if user is not None else "transaction" if len(others) == 1 else "unknown"
+        name = user if user is not None else next(iter(others)) if len(others) == 1 else ""
+        at = change.transaction.committed_at
+        yield Row(
+            committed_at=at.isoformat(timespec="milliseconds") if at else "unknown",
+            xid=change.transaction.xid,
+            commit_lsn=format_lsn(change.transaction.commit_lsn),
+            table=_short(change.table),
+            action=change.action,
+            key=_summary(_key(change, schema)),
+            user=name,
+            user_from=source,
+            housekeeping=change.relation.name in HOUSEKEEPING,
+            values=_summary(change.new or change.old),
+        )
+
+
+def _key(change: Change, schema: Schema) -> Mapping[str, Any]:
+    columns = schema.primary_keys.get(change.table, ())
+    row = {**change.old, **change.new}
+    return {column: row[column] for column in columns if column in row} or change.identity
+
+
+def _summary(values: Mapping[str, Any]) -> str:
+    """`name=value` pairs, long values cut, secret ones masked."""
+    return "; ".join(f"{name}={_shown(name, value)}" for name, value in values.items())
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if SECRET.search(name):
+        return "***"
+    if not isinstance(value, str):
+        return "(unchanged)"
+    text = " ".join(value.split())
+    return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
+
+
+def _short(table: str) -> str:
+    return table.removeprefix("public.")
+
+
+def _harmless(cell: Any) -> Any:
+    """A cell that begins like a formula is run by spreadsheets; an apostrophe stops that."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+def _chunks(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    """Some thousand changes at a time, cut between transactions unless one is a giant."""
+    chunk: list[Change] = []
+    for change in changes:
+        if chunk and (len(chunk) >= _GIANT or (len(chunk) >= _CHUNK and change.transaction != chunk[-1].transaction)):
+            yield chunk
+            chunk = []
+        chunk.append(change)
+    if chunk:
+        yield chunk
+
+
+class _Tally:
+    """Counts while the list goes by."""
+
+    def __init__(self) -> None:
+        self.rows = self.transactions = self.unknown = self.housekeeping = 0
+        self.users: Counter[str] = Counter()
+        self.tables: dict[str, Counter[str]] = {}
+        self.preview: list[Row] = []
+        self.first: str | None = None
+        self.last: str | None = None
+        self._at: tuple[int, str] | None = None
+
+    def add(self, row: Row) -> None:
+        self.rows += 1
+        if self._at != (row.xid, row.commit_lsn):
+            self._at = (row.xid, row.commit_lsn)
+            self.transactions += 1
+        self.first = self.first or row.committed_at
+        self.last = row.committed_at
+        self.tables.setdefault(row.table, Counter())[row.action] += 1
+        if row.housekeeping:
+            self.housekeeping += 1
+        elif row.user_from == "unknown":
+            self.unknown += 1
+        else:
+            self.users[row.user] += 1
+        if len(self.preview) < _PREVIEW and not row.housekeeping:
+            self.preview.append(row)
+
+    def written(self, out: Path, notes: tuple[str, ...], seconds: float) -> Written:
+        return Written(
+            file=str(out),
+            transactions=self.transactions,
+            rows=self.rows,
+            users=dict(self.users.most_common()),
+            unknown_rows=self.unknown,
+            housekeeping_rows=self.housekeeping,
+            tables={table: dict(counts) for table, counts in sorted(self.tables.items())},
+            first=self.first,
+            last=self.last,
+            complete=not notes,
+            notes=notes,
+            preview=tuple(self.preview),
+            seconds=round(seconds, 3),
+        )
+
+
+_READER: Final = "-c client_encoding=UTF8 -c default_transaction_read_only=on"
+
+TABLES = """
+SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+def _rows_since(connection: Connection, start_xid: int) -> Iterator[Change]:
+    """Rows whose newest version is of a transaction since `start_xid`, table by table.
+
+    Both ages count from the same next transaction id, so the comparison holds across a wrap-around.
+    """
+    tracked = connection.execute("SHOW track_commit_timestamp").fetchone() == ("on",)
+    at = sql.SQL("pg_xact_commit_timestamp(t.xmin)" if tracked else "NULL::timestamptz")
+    start = str(start_xid % 2**32)
+    for schema, name, columns in connection.execute(TABLES).fetchall():
+        relation = Relation(0, schema, name, "d", tuple(Column(column, 0, -1, False) for column in columns))
+        query = sql.SQL("SELECT t.xmin::text::int8, {}, {} FROM ONLY {} t WHERE age(t.xmin) <= age({}::xid)").format(
+            at,
+            sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(column)) for column in columns),
+            sql.Identifier(schema, name),
+            sql.Literal(start),
+        )
+        with connection.transaction(), connection.cursor("safepoint_rows") as cursor:
+            for xid, committed_at, *values in cursor.execute(query):
+                row = dict(zip(columns, values, strict=True))
+                transaction = Transaction(xid, 0, committed_at)
+                yield Change(transaction, relation, "insert or update", row, {}, {})
