@@ -307,7 +307,12 @@ class Server:
 
 @contextmanager
 def scratch_server(
-    parent: Path, major: int, *, megabytes_hint: int | None = None, programs: Installation | None = None
+    parent: Path,
+    major: int,
+    *,
+    megabytes_hint: int | None = None,
+    programs: Installation | None = None,
+    superuser: str = "postgres",
 ) -> Iterator[Server]:
     """A running throw-away server, tuned for loading a copy fast and for nothing else; gone on leaving.
 
@@ -316,6 +321,7 @@ def scratch_server(
     Args:
         parent: the folder that gets its folder; scratch servers that a killed run left there are removed first.
         megabytes_hint: the size of what will be loaded; bounds the memory taken.
+        programs: whose PostgreSQL it is; None takes the preferred installation of `major`.
 
     Raises:
         DatabaseError: no such PostgreSQL here, or it does not start.
@@ -328,6 +334,7 @@ def scratch_server(
         server = Server.create(
             folder,
             programs or installation(major),
+            superuser=superuser,
             password=secrets.token_urlsafe(24),
             settings=scratch_settings(
                 _memory_megabytes(),

@@ -88,28 +88,9 @@ def restore(
     )
 
 
-def restore_properties(target: Target, archive: Path, *, list_file: Path, program: str = "pg_restore") -> Command:
-    """`pg_restore` of the database's own settings, grants and comment, which stand only under `--create`.
-
-    `list_file` names these entries and not the one that would create the database (see `property_entries`).
-    """
-    return _client(
-        target,
-        program,
-        f"--dbname={target.dbname}",
-        "--create",
-        "--exit-on-error",
-        "--no-tablespaces",
-        "--no-password",
-        f"--use-list={list_file}",
-        str(archive),
-        options=_RESTORE_OPTIONS,
-    )
-
-
 def list_archive(archive: Path, *, program: str = "pg_restore") -> Command:
     """The table of contents of an archive; it needs no server."""
-    return Command((program, "--list", "--create", str(archive)), {"LC_ALL": "C"})
+    return Command((program, "--list", str(archive)), {"LC_ALL": "C"})
 
 
 def run_sql(target: Target, script: Path, *, program: str = "psql") -> Command:
@@ -117,13 +98,6 @@ def run_sql(target: Target, script: Path, *, program: str = "psql") -> Command:
     return _client(
         target, program, "--no-psqlrc", "--quiet", "--no-password", f"--file={script}", options=_RESTORE_OPTIONS
     )
-
-
-def property_entries(listing: str) -> str:
-    """The lines of `pg_restore --list` that are the database's properties, grants and comment. Pure."""
-    signs = (" DATABASE PROPERTIES ", " ACL - DATABASE ", " COMMENT - DATABASE ", " SECURITY LABEL - DATABASE ")
-    lines = [line for line in listing.splitlines() if not line.startswith(";")]
-    return "".join(f"{line}\n" for line in lines if any(sign in line for sign in signs))
 
 
 def compression_candidates(wanted: str) -> tuple[str, ...]:

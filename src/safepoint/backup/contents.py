@@ -1,0 +1,273 @@
+"""The content of tables, sequences and large objects, hashed inside PostgreSQL so that no row travels.
+
+How a table is hashed. Each row is cast to text, for which PostgreSQL calls the same output functions that COPY
+calls: what COPY would write differently is different here (1.0 and 1.00, -0.0, NULL and an empty text, array bounds).
+Two 64-bit hashes of that text with different seeds are summed, each modulo 2**64. A sum does not depend on the order
+of rows, and unlike XOR it does not lose a row that stands twice.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+
+import psycopg
+from psycopg import sql
+
+from safepoint.backup.prints import SequencePrint, TablePrint
+from safepoint.errors import DatabaseError, Interrupted
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, Progress, Report
+
+SEEDS = (0, 0x53414645)
+_MODULUS = 2**64
+# A table bigger than this is hashed in parts of this many pages, so that all jobs have work to the end.
+_PART_PAGES = 8192
+
+# Text of values must not depend on who reads them (see `connections` for the rest); reg* types print a schema.
+# Compilation and parallel workers would take processors from the dump that runs at the same time.
+OPTIONS = (
+    "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off -c max_parallel_workers_per_gather=0"
+)
+
+# Everything whose rows a dump carries: tables, partitions' leaves, configuration tables of extensions (with the
+# condition that the extension gives). Materialised views are computed anew by a restore, foreign tables are elsewhere,
+# temporary tables are somebody's own.
+_TABLES = """
+    select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) / 8192,
+           coalesce(x.condition, '')
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    left join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
+    left join lateral (
+        select e.extcondition[array_position(e.extconfig, c.oid)] as condition
+        from pg_extension e where e.oid = d.refobjid and c.oid = any (e.extconfig)
+    ) x on true
+    where c.relkind = 'r' and c.relpersistence <> 't'
+      and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
+      and (d.objid is null or x.condition is not null)
+"""
+
+# The alias must not be the name of a column: `alias::text` would then be that column. OFFSET 0 keeps the planner
+# from casting the row to text twice. hashtextextended wants a deterministic collation.
+_HASH_ROWS = """
+    select count(*), coalesce(sum(hashtextextended(line, {seed_1})), 0),
+           coalesce(sum(hashtextextended(line, {seed_2})), 0)
+    from (select safepoint_whole_row::text collate "C" as line
+          from only {table} as safepoint_whole_row {condition} offset 0) as lines
+"""
+
+_SEQUENCES = """
+    select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname)
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind = 'S' and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'information_schema')
+      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                      and d.deptype = 'e')
+    order by 3
+"""
+
+# A large object's pages may have holes, and ends of zeros that a dump writes out: pages are compared without them,
+# together with the object's length, owner and grants. pg_largeobject is for superusers (and pg_read_all_data) only.
+_LARGE_OBJECTS = """
+    with lines as (
+        select format('%s %s %s', loid, pageno, encode(rtrim(data, '\\x00'::bytea), 'hex')) as line, false as object
+        from pg_largeobject where rtrim(data, '\\x00'::bytea) <> ''::bytea
+        union all
+        select format('%s %s %s %s', m.oid, pg_get_userbyid(m.lomowner),
+                      (select max(pageno::bigint * 2048 + length(data)) from pg_largeobject where loid = m.oid),
+                      (select string_agg(format('%s=%s', a.grantee::regrole, a.privilege_type), ','
+                                         order by a.grantee::regrole::text, a.privilege_type)
+                       from aclexplode(m.lomacl) a where a.grantee <> m.lomowner)), true
+        from pg_largeobject_metadata m
+    )
+    select count(*) filter (where object), coalesce(sum(hashtextextended(line collate "C", %s)), 0),
+           coalesce(sum(hashtextextended(line collate "C", %s)), 0)
+    from lines
+"""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of a table's pages to hash: from `first` up to, not including, `end` (None: to the table's end)."""
+
+    schema: str
+    table: str
+    name: str
+    pages: int
+    first: int | None = None
+    end: int | None = None
+    condition: str = ""
+
+
+def parts(schema: str, table: str, name: str, pages: int, condition: str = "") -> list[Part]:
+    """Cut a table into parts. A condition (of an extension's table) forbids cutting. Pure."""
+    if pages <= _PART_PAGES or condition:
+        return [Part(schema, table, name, max(1, pages), condition=condition)]
+    starts = list(range(0, pages, _PART_PAGES))
+    return [
+        Part(schema, table, name, _PART_PAGES, start, None if start == starts[-1] else start + _PART_PAGES)
+        for start in starts
+    ]
+
+
+def hash_query(part: Part) -> sql.Composed:
+    """The query that hashes one part. Pure."""
+    condition: sql.Composable = sql.SQL("")
+    if part.condition:
+        condition = sql.SQL(part.condition)  # the extension's own "WHERE ..."
+    elif part.first is not None:
+        bounds = [sql.SQL("ctid >= {}").format(_tid(part.first))]
+        if part.end is not None:
+            bounds.append(sql.SQL("ctid < {}").format(_tid(part.end)))
+        condition = sql.SQL("where ") + sql.SQL(" and ").join(bounds)
+    return sql.SQL(_HASH_ROWS).format(
+        seed_1=sql.Literal(SEEDS[0]),
+        seed_2=sql.Literal(SEEDS[1]),
+        table=sql.Identifier(part.schema, part.table),
+        condition=condition,
+    )
+
+
+def combine(sums: Sequence[tuple[int, int, int]]) -> TablePrint:
+    """Add up the counts and hash sums of a table's parts. Pure."""
+    rows = sum(count for count, _, _ in sums)
+    first = sum(int(one) for _, one, _ in sums) % _MODULUS
+    second = sum(int(two) for _, _, two in sums) % _MODULUS
+    return TablePrint(rows, f"{first:016x}{second:016x}")
+
+
+@contextmanager
+def reading(target: Target, snapshot: str | None = None) -> Iterator[Connection]:
+    """A connection inside a read-only transaction at an exported snapshot (None: at one of its own)."""
+    connection = connect(target, autocommit=True, application_name="safepoint fingerprint", options=OPTIONS)
+    with connection:
+        connection.execute("begin isolation level repeatable read read only")
+        if snapshot is not None:
+            connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
+        yield connection
+
+
+def hash_tables(
+    target: Target, connection: Connection, snapshot: str, *, jobs: int, report: Report, cancelled: Cancelled
+) -> dict[str, TablePrint]:
+    """Hash all tables over `jobs` connections that share a snapshot. `connection` is inside it already.
+
+    Raises:
+        DatabaseError: a table cannot be read, or was dropped meanwhile.
+        Interrupted: `cancelled` became true.
+    """
+    pieces = [piece for row in connection.execute(_TABLES) for piece in parts(*row)]
+    pieces.sort(key=lambda piece: piece.pages, reverse=True)
+    queue: SimpleQueue[Part] = SimpleQueue()
+    for piece in pieces:
+        queue.put(piece)
+    work = _Work(queue, sum(piece.pages for piece in pieces), report, cancelled)
+    with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="fingerprint") as pool:
+        futures = [pool.submit(work.drain, target, snapshot) for _ in range(min(jobs, len(pieces)))]
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_EXCEPTION)
+            if cancelled() or any(future.exception() for future in done):
+                work.stop()
+        for future in futures:
+            future.result()
+    if cancelled():
+        raise Interrupted("The fingerprint was ended by an order.", subject=str(target))
+    return {name: combine(sums) for name, sums in sorted(work.sums.items())}
+
+
+def read_sequences(connection: Connection) -> dict[str, SequencePrint]:
+    """The state of all sequences. It obeys no snapshot: what is read is the state of this moment."""
+    found = connection.execute(_SEQUENCES).fetchall()
+    result: dict[str, SequencePrint] = {}
+    for start in range(0, len(found), 200):
+        queries = [
+            sql.SQL("select {}, last_value, is_called from {}").format(sql.Literal(name), sql.Identifier(schema, table))
+            for schema, table, name in found[start : start + 200]
+        ]
+        for name, last, called in connection.execute(sql.SQL(" union all ").join(queries)):
+            result[name] = SequencePrint(last, called)
+    return result
+
+
+def hash_large_objects(connection: Connection) -> TablePrint:
+    """All large objects as one: how many, and a hash over their content, owners and grants."""
+    row = connection.execute("select exists (select from pg_largeobject_metadata)").fetchone()
+    if row == (False,):
+        return TablePrint(0, "0" * 32)
+    try:
+        sums = connection.execute(_LARGE_OBJECTS, SEEDS).fetchall()
+    except psycopg.errors.InsufficientPrivilege:
+        raise DatabaseError(
+            "The login may not read large objects, so they cannot be fingerprinted.",
+            subject="pg_largeobject",
+            remedy="Let database.user be a superuser, or grant it SELECT on pg_largeobject.",
+        ) from None
+    return combine(sums)
+
+
+class _Work:
+    """What the connections share: the parts to do, the sums so far, and how to stop the ones that are busy."""
+
+    def __init__(self, queue: SimpleQueue[Part], total: int, report: Report, cancelled: Cancelled) -> None:
+        self.sums: dict[str, list[tuple[int, int, int]]] = {}
+        self._queue = queue
+        self._total = total
+        self._done = 0
+        self._report = report
+        self._cancelled = cancelled
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._busy: set[Connection] = set()
+
+    def drain(self, target: Target, snapshot: str) -> None:
+        """Hash parts until none is left."""
+        with reading(target, snapshot) as connection:
+            with self._lock:
+                self._busy.add(connection)
+            try:
+                while not self._stopped.is_set() and not self._cancelled():
+                    self._one(connection, self._queue.get_nowait())
+            except Empty:
+                return
+            finally:
+                with self._lock:
+                    self._busy.discard(connection)
+
+    def stop(self) -> None:
+        """Cancel what the other connections are doing."""
+        self._stopped.set()
+        with self._lock:
+            for connection in self._busy:
+                connection.cancel_safe(timeout=5)
+
+    def _one(self, connection: Connection, part: Part) -> None:
+        try:
+            row = connection.execute(hash_query(part)).fetchone()
+        except psycopg.errors.QueryCanceled:
+            if self._stopped.is_set():
+                return
+            raise _unreadable(part, "the query was cancelled by somebody") from None
+        except psycopg.Error as error:
+            raise _unreadable(part, str(error)) from None
+        with self._lock:
+            self.sums.setdefault(part.name, []).append(row or (0, 0, 0))
+            self._done += part.pages
+            self._report(Progress("fingerprint", self._done * 8192, self._total * 8192, "bytes"))
+
+
+def _tid(page: int) -> sql.Composed:
+    return sql.SQL("{}::tid").format(sql.Literal(f"({page},0)"))
+
+
+def _unreadable(part: Part, said: str) -> DatabaseError:
+    return DatabaseError(
+        f"Table {part.name} cannot be fingerprinted: {' '.join(said.split())}",
+        subject=part.name,
+        remedy="Was it dropped meanwhile, or may the login not read it? Take the snapshot again.",
+    )

@@ -1,0 +1,70 @@
+"""Taking a database's fingerprint, at one snapshot, over several connections."""
+
+from __future__ import annotations
+
+import psycopg
+
+from safepoint.backup.contents import hash_large_objects, hash_tables, read_sequences, reading
+from safepoint.backup.prints import Difference, Fingerprint, SequencePrint, TablePrint, compare
+from safepoint.backup.structure import (
+    read_extensions,
+    read_ownership,
+    read_roles,
+    read_settings,
+    read_structure,
+)
+from safepoint.errors import DatabaseError
+from safepoint.postgres.connections import Connection
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, Report, never, silent
+
+__all__ = ["Difference", "Fingerprint", "SequencePrint", "TablePrint", "compare", "take"]
+
+
+def take(
+    target: Target,
+    *,
+    snapshot: str | None = None,
+    jobs: int = 2,
+    report: Report = silent,
+    cancelled: Cancelled = never,
+) -> Fingerprint:
+    """Fingerprint a database.
+
+    Args:
+        snapshot: an exported snapshot (`pg_export_snapshot`) to look through; None takes one of its own.
+        jobs: how many connections hash tables at the same time; one more reads the catalogue.
+
+    Raises:
+        DatabaseError: something cannot be read by this login, or was dropped meanwhile.
+        Interrupted: `cancelled` became true.
+    """
+    try:
+        with reading(target, snapshot) as connection:
+            shared = snapshot or export(connection)
+            sequences = read_sequences(connection)
+            tables = hash_tables(target, connection, shared, jobs=jobs, report=report, cancelled=cancelled)
+            return Fingerprint(
+                server_version_num=connection.info.server_version,
+                encoding=connection.info.parameter_status("server_encoding") or "",
+                tables=tables,
+                sequences=sequences,
+                large_objects=hash_large_objects(connection),
+                structure=read_structure(connection),
+                ownership=read_ownership(connection),
+                extensions=read_extensions(connection),
+                settings=read_settings(connection),
+                roles=read_roles(connection),
+            )
+    except psycopg.Error as error:
+        raise DatabaseError(
+            f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
+            subject=str(target),
+            remedy="May the login read all tables, and does the server still run? Then try again.",
+        ) from error
+
+
+def export(connection: Connection) -> str:
+    """Export the snapshot of the connection's transaction; others may use it until that transaction ends."""
+    row = connection.execute("select pg_export_snapshot()").fetchone()
+    return str(row[0]) if row else ""

@@ -1,0 +1,278 @@
+"""What a database contains, as a value that can be compared: rows by content, structure, owners, grants, settings.
+
+Two databases with equal fingerprints give the same `COPY` output for each table (in some order of rows), and were
+made by the same definitions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from safepoint.errors import ProofFailed
+
+FORMAT = 1
+_SHOWN = 200
+
+_LITERAL = re.compile(r"('(?:[^']|'')*')")
+_CAST = re.compile(
+    r"::(?:\"[^\"]+\"|[a-z_]\w*)(?:\.(?:\"[^\"]+\"|\w+))?(?: varying| precision)?(?:\(\d+(?:, ?\d+)?\))?"
+    r"(?: with(?:out)? time zone)?(?:\[\])*"
+)
+
+
+@dataclass(frozen=True)
+class TablePrint:
+    """One relation that stores rows. `content` is 128 bits, as 32 hexadecimal digits; it ignores the rows' order."""
+
+    rows: int
+    content: str
+
+    def __str__(self) -> str:
+        return f"{self.rows:,} rows, content {self.content}"
+
+
+@dataclass(frozen=True)
+class SequencePrint:
+    """A sequence's state; `until` is its later state where others drew numbers while the dump ran."""
+
+    last: int
+    called: bool
+    until: tuple[int, bool] | None = None
+
+    def holds(self, found: SequencePrint) -> bool:
+        """Whether a restored state is one that this sequence had between the two looks at it."""
+        if self.until is None:
+            return (found.last, found.called) == (self.last, self.called)
+        low, high = sorted((self.last, self.until[0]))
+        return low <= found.last <= high
+
+    def __str__(self) -> str:
+        shown = f"{self.last}{'' if self.called else ' (not used yet)'}"
+        return shown if self.until is None else f"{shown} to {self.until[0]}"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that two databases do not have in common. None: it is not there at all."""
+
+    kind: str
+    name: str
+    expected: str | None
+    found: str | None
+
+    def as_json(self) -> dict[str, str | None]:
+        """For the ledger and `--json`."""
+        return {"kind": self.kind, "name": self.name, "expected": self.expected, "found": self.found}
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"{self.kind} {self.name} is missing"
+        if self.expected is None:
+            return f"{self.kind} {self.name} is there and should not be"
+        return f"{self.kind} {self.name}: expected {_cut(self.expected)}, found {_cut(self.found)}"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a database contains. Names are `schema.name`, quoted where SQL needs it.
+
+    `structure` has definitions by kind ("table", "index", "function", ...) and name; `ownership` owners and grants
+    by object; `settings` what ALTER DATABASE / ALTER ROLE IN DATABASE SET says; `roles` those that the database
+    refers to, with attributes and memberships; `extensions` name to version.
+    """
+
+    server_version_num: int
+    encoding: str
+    tables: Mapping[str, TablePrint]
+    sequences: Mapping[str, SequencePrint]
+    large_objects: TablePrint
+    structure: Mapping[str, Mapping[str, str]]
+    ownership: Mapping[str, str]
+    extensions: Mapping[str, str]
+    settings: Mapping[str, str]
+    roles: Mapping[str, str]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables."""
+        return sum(table.rows for table in self.tables.values())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything in it that must be equal in a faithful copy, as 64 hexadecimal digits."""
+        facts = {
+            "format": FORMAT,
+            "encoding": self.encoding,
+            "tables": {name: [table.rows, table.content] for name, table in self.tables.items()},
+            "sequences": {name: [s.last, s.called] for name, s in self.sequences.items()},
+            "large_objects": [self.large_objects.rows, self.large_objects.content],
+            "structure": {
+                kind: {name: normalised(text) for name, text in found.items()} for kind, found in self.structure.items()
+            },
+            "ownership": dict(self.ownership),
+            "extensions": sorted(self.extensions),
+            "settings": dict(self.settings),
+            "roles": dict(self.roles),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def with_later(self, later: Mapping[str, SequencePrint]) -> Fingerprint:
+        """The same, with where its sequences had got to when the dump was done: they obey no snapshot."""
+        moved = {
+            name: replace(state, until=(later[name].last, later[name].called))
+            if name in later and (later[name].last, later[name].called) != (state.last, state.called)
+            else state
+            for name, state in self.sequences.items()
+        }
+        return replace(self, sequences=moved)
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in a manifest."""
+        return {
+            "format": FORMAT,
+            "digest": self.digest,
+            "server_version_num": self.server_version_num,
+            "encoding": self.encoding,
+            "tables": {name: [table.rows, table.content] for name, table in self.tables.items()},
+            "sequences": {
+                name: [s.last, s.called] if s.until is None else [s.last, s.called, *s.until]
+                for name, s in self.sequences.items()
+            },
+            "large_objects": [self.large_objects.rows, self.large_objects.content],
+            "structure": {kind: dict(found) for kind, found in self.structure.items()},
+            "ownership": dict(self.ownership),
+            "extensions": dict(self.extensions),
+            "settings": dict(self.settings),
+            "roles": dict(self.roles),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Fingerprint:
+        """Read it back.
+
+        Raises:
+            ProofFailed: it was written by a newer version, or is damaged.
+        """
+        if data.get("format") != FORMAT:
+            raise ProofFailed(
+                "This fingerprint was written by another version of Safepoint.",
+                expected=f"format {FORMAT}",
+                found=f"format {data.get('format')}",
+                remedy="Use the version of Safepoint that took the snapshot, or a newer one.",
+            )
+        try:
+            read = cls(
+                server_version_num=data["server_version_num"],
+                encoding=data["encoding"],
+                tables={name: TablePrint(*parts) for name, parts in data["tables"].items()},
+                sequences={name: _sequence(parts) for name, parts in data["sequences"].items()},
+                large_objects=TablePrint(*data["large_objects"]),
+                structure=data["structure"],
+                ownership=data["ownership"],
+                extensions=data["extensions"],
+                settings=data["settings"],
+                roles=data["roles"],
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ProofFailed(f"The fingerprint is damaged: {error!r}.", remedy="Take a new snapshot.") from None
+        if read.digest != data.get("digest"):
+            raise ProofFailed(
+                "The fingerprint was changed after it was written.",
+                expected=str(data.get("digest")),
+                found=read.digest,
+                remedy="Do not trust this snapshot; take a new one.",
+            )
+        return read
+
+
+def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]:
+    """Everything in which a copy differs from its source; empty means that it is faithful.
+
+    Not compared, because a faithful copy elsewhere may differ in it: extensions' versions, locales and the versions
+    of collations. Definitions are written anew by each major version: between two, only names are compared.
+    """
+    texts = expected.server_version_num // 10000 == found.server_version_num // 10000
+    differences = [
+        *_texts("encoding", {"of the database": expected.encoding}, {"of the database": found.encoding}),
+        *_missing("extension", expected.extensions, found.extensions),
+        *_tables(expected, found),
+        *_sequences(expected, found),
+    ]
+    for kind in sorted({*expected.structure, *found.structure}):
+        ours, theirs = expected.structure.get(kind, {}), found.structure.get(kind, {})
+        differences += _texts(kind, ours, theirs) if texts else _missing(kind, ours, theirs)
+    grants = (expected.ownership, found.ownership) if texts else (_older(expected.ownership), _older(found.ownership))
+    differences += _texts("owner and grants of", *grants)
+    differences += _texts("setting", expected.settings, found.settings)
+    differences += _texts("role", expected.roles, {name: found.roles.get(name, "(none)") for name in expected.roles})
+    return tuple(differences)
+
+
+def normalised(definition: str) -> str:
+    """A definition without what PostgreSQL itself writes differently after a dump and restore.
+
+    `status in ('a', 'b')` on a varchar column comes back with its casts and parentheses elsewhere. Text in quotes is
+    left as it is.
+    """
+    parts = _LITERAL.split(definition)
+    for place in range(0, len(parts), 2):
+        parts[place] = re.sub(r"[\s()]+", " ", _CAST.sub("", parts[place]))
+    return re.sub(r" +", " ", "".join(parts)).strip()
+
+
+def _tables(expected: Fingerprint, found: Fingerprint) -> list[Difference]:
+    ours, theirs = dict(expected.tables), dict(found.tables)
+    ours["(all)"], theirs["(all)"] = expected.large_objects, found.large_objects
+    result = []
+    for name in sorted({*ours, *theirs}):
+        kind = "large objects" if name == "(all)" else "table"
+        mine, other = ours.get(name), theirs.get(name)
+        if mine != other:
+            result.append(
+                Difference(kind, name, None if mine is None else str(mine), None if other is None else str(other))
+            )
+    return result
+
+
+def _sequences(expected: Fingerprint, found: Fingerprint) -> list[Difference]:
+    result = []
+    for name in sorted({*expected.sequences, *found.sequences}):
+        mine, other = expected.sequences.get(name), found.sequences.get(name)
+        if mine is None or other is None or not mine.holds(other):
+            result.append(
+                Difference("sequence", name, None if mine is None else str(mine), None if other is None else str(other))
+            )
+    return result
+
+
+def _texts(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[Difference]:
+    result = []
+    for name in sorted({*ours, *theirs}):
+        mine, other = ours.get(name), theirs.get(name)
+        if mine != other and (mine is None or other is None or normalised(mine) != normalised(other)):
+            result.append(Difference(kind, name, mine, other))
+    return result
+
+
+def _missing(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[Difference]:
+    gone = [Difference(kind, name, ours[name], None) for name in sorted({*ours} - {*theirs})]
+    return gone + [Difference(kind, name, None, theirs[name]) for name in sorted({*theirs} - {*ours})]
+
+
+def _older(ownership: Mapping[str, str]) -> dict[str, str]:
+    """Grants without MAINTAIN, which PostgreSQL 17 added to what ALL means."""
+    return {name: re.sub(r", [^,]+=maintain\\*?(?=,|;|$)", "", text) for name, text in ownership.items()}
+
+
+def _sequence(parts: list[Any]) -> SequencePrint:
+    return SequencePrint(parts[0], parts[1], (parts[2], parts[3]) if len(parts) == 4 else None)
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"

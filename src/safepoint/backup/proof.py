@@ -1,0 +1,115 @@
+"""Proving a snapshot: it is restored into a scratch server, and what is there equals what was at its source."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safepoint.backup.fingerprint import take
+from safepoint.backup.manifest import read_manifest, sync_folder
+from safepoint.backup.prints import Difference, compare
+from safepoint.backup.restoring import Restored, restored
+from safepoint.errors import ProofFailed
+from safepoint.progress import Cancelled, Report, never, silent
+
+__all__ = ["NAME", "Proof", "Restored", "prove", "read_proof", "restored"]
+
+NAME = "proof.json"
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Proof:
+    """That a snapshot was restored and equal. `seal` is its manifest's: a proof of another manifest proves nothing."""
+
+    snapshot_id: str
+    seal: str
+    proven_at: str
+    seconds: float
+    rows: int
+    tables: int
+    digest: str
+    server_version: str
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in `proof.json` and in the ledger."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+
+def prove(
+    folder: Path,
+    *,
+    scratch_parent: Path,
+    jobs: int = 2,
+    report: Report = silent,
+    cancelled: Cancelled = never,
+    extra: Path | None = None,
+) -> Proof:
+    """Restore a snapshot into a scratch server, compare fingerprints, and write the proof beside the manifest.
+
+    Raises:
+        ProofFailed: files are damaged, it cannot be restored, or the copy differs; an older proof is removed then.
+        DatabaseError: there is no PostgreSQL here that could prove it.
+        Interrupted: `cancelled` became true.
+    """
+    began = time.monotonic()
+    try:
+        with restored(
+            folder, scratch_parent=scratch_parent, jobs=jobs, report=report, cancelled=cancelled, extra=extra
+        ) as copy:
+            found = take(copy.target, jobs=jobs, report=report, cancelled=cancelled)
+            differences = compare(copy.manifest.fingerprint, found)
+            if differences:
+                raise _differs(folder, differences, copy.notes)
+    except ProofFailed:
+        (folder / NAME).unlink(missing_ok=True)
+        raise
+    proof = Proof(
+        snapshot_id=copy.manifest.id,
+        seal=copy.manifest.seal,
+        proven_at=datetime.now(UTC).isoformat(),
+        seconds=round(time.monotonic() - began, 3),
+        rows=found.rows,
+        tables=len(found.tables),
+        digest=copy.manifest.fingerprint.digest,
+        server_version=copy.server_version,
+        notes=copy.notes,
+    )
+    _write(folder, proof)
+    return proof
+
+
+def read_proof(folder: Path) -> Proof | None:
+    """The proof of the snapshot in a folder; None when there is none, or it is of another manifest."""
+    try:
+        data = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        proof = Proof(**{**data, "notes": tuple(data["notes"])})
+        return proof if proof.seal == read_manifest(folder).seal else None
+    except (OSError, ValueError, TypeError, KeyError, ProofFailed):
+        return None
+
+
+def _write(folder: Path, proof: Proof) -> None:
+    partial = folder / f"{NAME}.partial"
+    partial.write_text(json.dumps(proof.as_json(), indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / NAME)
+    sync_folder(folder)
+
+
+def _differs(folder: Path, differences: tuple[Difference, ...], notes: tuple[str, ...]) -> ProofFailed:
+    lines = [f"- {difference}" for difference in differences[:_SHOWN]]
+    if len(differences) > _SHOWN:
+        lines.append(f"- and {len(differences) - _SHOWN} more")
+    lines += [f"(note: {note})" for note in notes]
+    return ProofFailed(
+        f"The snapshot {folder.name} was restored, but the copy differs from its source:\n" + "\n".join(lines),
+        subject=str(folder),
+        expected="no difference",
+        found=f"{len(differences)} differences",
+        remedy="Do not rely on this snapshot; take a new one. If it differs again, report these lines.",
+    )

@@ -1,0 +1,183 @@
+"""The snapshots that there are: here and in the stores; storing them, listing them, fetching and pruning them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safepoint.backup.manifest import NAME, Manifest, hash_file, parse_manifest, read_manifest, verify_files
+from safepoint.backup.proof import NAME as PROOF
+from safepoint.backup.proof import read_proof
+from safepoint.backup.retention import Kept, Retention, decide
+from safepoint.errors import ProofFailed, Refused
+from safepoint.progress import Cancelled, Report, never, silent
+from safepoint.stores import SnapshotStore
+
+HERE = "here"
+_STAMP = re.compile(r"(\d{8}T\d{6})Z$")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A snapshot that was copied to a store and read back equal. `seconds` is upload and reading back."""
+
+    snapshot_id: str
+    store: str
+    where: str
+    files: int
+    bytes: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One snapshot, wherever it is. `fault` says why it is not whole; such a one counts for nothing."""
+
+    id: str
+    taken: datetime
+    bytes: int
+    proven: bool
+    where: tuple[str, ...]
+    launch_id: str | None
+    fault: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For `backups --json`."""
+        return {**asdict(self), "taken": self.taken.isoformat(), "where": list(self.where)}
+
+
+def store_snapshot(
+    folder: Path, store: SnapshotStore, *, report: Report = silent, cancelled: Cancelled = never
+) -> Stored:
+    """Copy a snapshot to a store, read every file back and compare. Doing it again is harmless.
+
+    Raises:
+        Refused: the snapshot is not proven.
+        ProofFailed: a file is no longer as it was written.
+        StoreError: the store refuses, or gives back something else.
+        Interrupted: `cancelled` became true.
+    """
+    manifest = verify_files(folder, report=report, cancelled=cancelled)
+    if read_proof(folder) is None:
+        raise Refused(
+            f"The snapshot {manifest.id} is not proven, so it is not stored as a good one.",
+            subject=str(folder),
+            remedy=f"Prove it first: `safepoint verify {manifest.id}`.",
+        )
+    sent = store.upload(folder, manifest.id, report, cancelled)
+    expected = manifest.sha256()
+    for name in (NAME, PROOF):
+        expected[name] = hash_file(folder / name).sha256
+    back = store.read_back(manifest.id, expected, report, cancelled, total=manifest.total_bytes)
+    return Stored(manifest.id, store.name, store.where, sent.files, sent.bytes, round(sent.seconds + back.seconds, 3))
+
+
+def fetch_snapshot(
+    snapshot_id: str, store: SnapshotStore, folder: Path, *, report: Report = silent, cancelled: Cancelled = never
+) -> Manifest:
+    """Bring a snapshot back from a store into `folder/snapshot_id`, and check all its files.
+
+    Raises:
+        Refused: it is here already.
+        StoreError, ProofFailed, Interrupted: it could not be fetched whole; nothing of it is left here.
+    """
+    final, partial = folder / snapshot_id, folder / f"{snapshot_id}.partial"
+    if final.exists():
+        raise Refused(f"The snapshot {snapshot_id} is here already.", subject=str(final))
+    shutil.rmtree(partial, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        store.fetch(snapshot_id, partial, report, cancelled)
+        manifest = verify_files(partial, report=report, cancelled=cancelled)
+        partial.rename(final)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return manifest
+
+
+def list_snapshots(folder: Path, stores: Mapping[str, SnapshotStore] | None = None) -> tuple[Listed, ...]:
+    """All snapshots here and in the stores, the newest first. Damaged ones are listed with their fault.
+
+    Raises:
+        StoreError: a store cannot be listed.
+    """
+    found: dict[str, Listed] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and not path.name.endswith(".partial"):
+            found[path.name] = _listed_here(path)
+    for name, store in (stores or {}).items():
+        for snapshot_id in store.ids():
+            known = found.get(snapshot_id)
+            if known is None or known.fault is not None:
+                there = _listed_there(store, snapshot_id)
+                where = () if known is None else known.where
+                found[snapshot_id] = replace(there, where=(*where, name))
+            else:
+                found[snapshot_id] = replace(known, where=(*known.where, name))
+    return tuple(sorted(found.values(), key=lambda one: (one.taken, one.id), reverse=True))
+
+
+def retention(listed: Iterable[Listed], now: datetime, keep: Any, needed: Iterable[str] = ()) -> Retention:
+    """What `decide` says about listed snapshots; `needed` are launches that may still want theirs. Pure."""
+    launches = frozenset(needed)
+    return decide(
+        [
+            Kept(one.id, one.taken, proven=one.proven and one.fault is None, needed=one.launch_id in launches)
+            for one in listed
+        ],
+        now,
+        keep,
+    )
+
+
+def remove_here(folder: Path, snapshot_id: str) -> None:
+    """Remove a snapshot's folder. It is renamed first, so that half of one is never taken for a whole.
+
+    Raises:
+        Refused: the folder is no snapshot of Safepoint.
+    """
+    path = folder / snapshot_id
+    if not path.exists():
+        return
+    if not (path / NAME).exists():
+        raise Refused(f"{path} is no snapshot: it has no {NAME}. It is left as it is.", subject=str(path))
+    gone = folder / f"{snapshot_id}.partial"
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone)
+
+
+def _listed_here(path: Path) -> Listed:
+    try:
+        manifest = read_manifest(path)
+    except ProofFailed as error:
+        return _damaged(path.name, HERE, error)
+    proven = read_proof(path) is not None
+    return Listed(manifest.id, manifest.taken_at, manifest.total_bytes, proven, (HERE,), manifest.launch_id)
+
+
+def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
+    """Only proven snapshots are uploaded (see `store_snapshot`), so one in a store is proven."""
+    try:
+        manifest = parse_manifest(store.manifest(snapshot_id), Path(snapshot_id) / NAME)
+    except ProofFailed as error:
+        return replace(_damaged(snapshot_id, store.name, error), where=())
+    return Listed(manifest.id, manifest.taken_at, manifest.total_bytes, True, (), manifest.launch_id)
+
+
+def _damaged(snapshot_id: str, where: str, error: ProofFailed) -> Listed:
+    stamp = _STAMP.search(snapshot_id)
+    taken = (
+        datetime.strptime(stamp[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if stamp else datetime.min.replace(tzinfo=UTC)
+    )
+    return Listed(snapshot_id, taken, 0, False, (where,), None, fault=error.message)

@@ -1,0 +1,349 @@
+"""How a database is made: definitions, owners, grants, settings and roles, as text that survives dump and restore.
+
+Left out, because a faithful copy may differ in it: what belongs to extensions, the owner of the schema `public`
+(it depends on how old the cluster is), tablespaces, collation versions, invalid indexes (no dump has them),
+constraints and triggers that PostgreSQL clones onto partitions by itself, subscriptions (a copy must not call).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from safepoint.postgres.connections import Connection
+
+# Roles of this name are Safepoint's own in a scratch server; they own nothing there.
+SCRATCH_ROLE = "safepoint_scratch"
+
+_FOREIGN_SCHEMAS = "('pg_catalog', 'information_schema', 'pg_toast')"
+
+
+def _own(catalog: str, alias: str) -> str:
+    """The condition that an object is neither PostgreSQL's nor an extension's."""
+    return (
+        f"{alias}.oid >= 16384 and not exists (select from pg_depend own where own.classid = '{catalog}'::regclass "
+        f"and own.objid = {alias}.oid and own.deptype = 'e')"
+    )
+
+
+_OWN_CLASS = (
+    f"{_own('pg_class', 'c')} and c.relpersistence <> 't' and n.nspname not in {_FOREIGN_SCHEMAS} "
+    "and n.nspname not like 'pg\\_temp%' and n.nspname not like 'pg\\_toast%'"
+)
+_CLASS = "pg_class c join pg_namespace n on n.oid = c.relnamespace"
+_NAME = "format('%I.%I', n.nspname, c.relname)"
+
+_RELATIONS = f"""
+    select {_NAME}, concat_ws(E'\\n',
+        case c.relkind when 'r' then 'table' when 'p' then 'partitioned table' when 'f' then 'foreign table'
+            when 'c' then 'composite type' when 'v' then 'view' when 'm' then 'materialised view' end
+        || case c.relpersistence when 'u' then ' unlogged' else '' end
+        || case when c.relkind = 'm' and not c.relispopulated then ' without data' else '' end,
+        'options ' || array_to_string((select array_agg(o order by o) from unnest(c.reloptions) o), ', '),
+        case when c.relkind in ('r', 'p') and c.relreplident <> 'd'
+            then 'replica identity ' || c.relreplident::text end,
+        case when c.relrowsecurity then 'row security' end,
+        case when c.relforcerowsecurity then 'forced row security' end,
+        case when c.relkind = 'p' then 'partition by ' || pg_get_partkeydef(c.oid) end,
+        'inherits ' || (select string_agg(i.inhparent::regclass::text, ', ' order by i.inhseqno)
+                        from pg_inherits i where i.inhrelid = c.oid),
+        'partition ' || pg_get_expr(c.relpartbound, c.oid),
+        'server ' || (select s.srvname || ' ' || coalesce(f.ftoptions::text, '') from pg_foreign_table f
+                      join pg_foreign_server s on s.oid = f.ftserver where f.ftrelid = c.oid),
+        (select string_agg(concat_ws(' ', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+                case when a.attnotnull then 'not null' end,
+                case when a.attcollation <> t.typcollation then
+                    'collate ' || (select collname from pg_collation where oid = a.attcollation) end,
+                case a.attidentity when 'a' then 'always as identity' when 'd' then 'by default as identity' end,
+                case a.attgenerated when 's' then 'stored' when 'v' then 'virtual' end,
+                'default ' || pg_get_expr(d.adbin, d.adrelid),
+                'options ' || a.attoptions::text), E'\\n' order by a.attnum)
+         from pg_attribute a join pg_type t on t.oid = a.atttypid
+         left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and c.relkind <> 'v' and c.relkind <> 'm'),
+        case when c.relkind in ('v', 'm') then pg_get_viewdef(c.oid) end)
+    from {_CLASS} where {_OWN_CLASS} and c.relkind in ('r', 'p', 'f', 'c', 'v', 'm')
+"""
+
+_SEQUENCES = f"""
+    select {_NAME}, concat_ws(' ', format_type(s.seqtypid, null), 'start', s.seqstart, 'increment', s.seqincrement,
+           'minimum', s.seqmin, 'maximum', s.seqmax, 'cache', s.seqcache, case when s.seqcycle then 'cycle' end,
+           'owned by ' || (select format('%s.%I', d.refobjid::regclass, a.attname) from pg_depend d
+                join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
+                where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i')
+                  and d.refclassid = 'pg_class'::regclass))
+    from {_CLASS} join pg_sequence s on s.seqrelid = c.oid where {_OWN_CLASS}
+"""
+
+# NOT NULL stands with the columns (PostgreSQL 18 has it as constraints too); 't' are constraint triggers.
+_CONSTRAINTS = f"""
+    select format('%s on %s', quote_ident(k.conname), {_NAME}), pg_get_constraintdef(k.oid)
+    from pg_constraint k join {_CLASS} on c.oid = k.conrelid
+    where {_OWN_CLASS} and k.contype not in ('n', 't')
+      and not (k.contype = 'f' and k.conparentid <> 0)
+"""
+
+_INDEXES = f"""
+    select format('%I.%I', n.nspname, x.relname), pg_get_indexdef(i.indexrelid)
+           || case when i.indisclustered then ' clustered' else '' end
+           || case when i.indisreplident then ' replica identity' else '' end
+    from pg_index i join pg_class x on x.oid = i.indexrelid join {_CLASS} on c.oid = i.indrelid
+    where {_OWN_CLASS} and (i.indisvalid or c.relkind = 'p')
+"""
+
+_TRIGGERS = f"""
+    select format('%s on %s', quote_ident(t.tgname), {_NAME}),
+           pg_get_triggerdef(t.oid) || ' enabled ' || t.tgenabled::text
+    from pg_trigger t join {_CLASS} on c.oid = t.tgrelid
+    where {_OWN_CLASS} and not t.tgisinternal and t.tgparentid = 0
+"""
+
+_RULES = f"""
+    select format('%s on %s', quote_ident(r.rulename), {_NAME}),
+           pg_get_ruledef(r.oid) || ' enabled ' || r.ev_enabled::text
+    from pg_rewrite r join {_CLASS} on c.oid = r.ev_class where {_OWN_CLASS} and r.rulename <> '_RETURN'
+"""
+
+_POLICIES = f"""
+    select format('%s on %s', quote_ident(p.polname), {_NAME}), concat_ws(' ', p.polcmd::text,
+           case when p.polpermissive then 'permissive' else 'restrictive' end,
+           'to ' || (select string_agg(case when r = 0 then 'public' else pg_get_userbyid(r)::text end, ', ' order by
+                     pg_get_userbyid(r)) from unnest(p.polroles) r),
+           'using ' || pg_get_expr(p.polqual, p.polrelid), 'check ' || pg_get_expr(p.polwithcheck, p.polrelid))
+    from pg_policy p join {_CLASS} on c.oid = p.polrelid where {_OWN_CLASS}
+"""
+
+_FUNCTIONS = f"""
+    select p.oid::regprocedure::text, case when p.prokind = 'a' then (
+        select concat_ws(' ', 'aggregate', a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.agginitval,
+                         format_type(a.aggtranstype, null), a.aggsortop::regoperator)
+        from pg_aggregate a where a.aggfnoid = p.oid) else pg_get_functiondef(p.oid) end
+    from pg_proc p where {_own("pg_proc", "p")} and p.pronamespace::regnamespace::text not in {_FOREIGN_SCHEMAS}
+      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
+                      and d.deptype = 'i')
+"""
+
+_TYPES = f"""
+    select t.oid::regtype::text, case t.typtype
+        when 'e' then 'enum ' || (select string_agg(quote_literal(e.enumlabel), ', ' order by e.enumsortorder)
+                                  from pg_enum e where e.enumtypid = t.oid)
+        when 'd' then concat_ws(' ', 'domain', format_type(t.typbasetype, t.typtypmod),
+             case when t.typnotnull then 'not null' end, 'default ' || t.typdefault,
+             (select string_agg(k.conname || ' ' || pg_get_constraintdef(k.oid), ' ' order by k.conname)
+              from pg_constraint k where k.contypid = t.oid and k.contype = 'c'))
+        when 'r' then 'range ' || (select concat_ws(' ', format_type(r.rngsubtype, null),
+             r.rngcanonical::regproc, r.rngsubdiff::regproc) from pg_range r where r.rngtypid = t.oid)
+        else concat_ws(' ', 'base', t.typinput, t.typoutput, t.typlen) end
+    from pg_type t where {_own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
+      and t.typnamespace::regnamespace::text not in {_FOREIGN_SCHEMAS}
+"""
+
+_STATISTICS = f"""
+    select s.stxname::text, pg_get_statisticsobjdef(s.oid) from pg_statistic_ext s
+    where {_own("pg_statistic_ext", "s")}
+"""
+
+_PUBLICATIONS = """
+    select p.pubname::text, concat_ws(' ', case when p.puballtables then 'all tables' end,
+           case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end,
+           case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end,
+           case when p.pubviaroot then 'via root' end,
+           (select string_agg(concat_ws(' ', r.prrelid::regclass, pg_get_expr(r.prqual, r.prrelid), r.prattrs::text),
+                              ', ' order by r.prrelid::regclass::text)
+            from pg_publication_rel r where r.prpubid = p.oid),
+           (select string_agg('all in ' || s.pnnspid::regnamespace, ', ' order by s.pnnspid::regnamespace::text)
+            from pg_publication_namespace s where s.pnpubid = p.oid))
+    from pg_publication p
+"""
+
+_EVENT_TRIGGERS = f"""
+    select e.evtname::text, concat_ws(' ', e.evtevent, e.evtfoid::regprocedure, e.evtenabled, e.evttags::text)
+    from pg_event_trigger e where {_own("pg_event_trigger", "e")}
+"""
+
+_COMMENTS = f"""
+    select concat_ws(' ', o.type, o.identity), d.description
+    from pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) o
+    where d.objoid >= 16384 and d.classoid not in ('pg_extension'::regclass, 'pg_subscription'::regclass)
+      and not exists (select from pg_depend own where own.classid = d.classoid and own.objid = d.objoid
+                      and own.deptype = 'e')
+      and not (d.classoid = 'pg_constraint'::regclass
+               and exists (select from pg_constraint k where k.oid = d.objoid and k.contype = 'n'))
+      and coalesce(o.schema, '') not in {_FOREIGN_SCHEMAS}
+"""
+
+# Things that are rare in an application: that they are there is what is compared.
+_OTHERS = "\n union all \n".join(
+    f"select concat_ws(' ', o.type, o.identity), 'is there' "
+    f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o where {_own(catalog, 'x')}"
+    for catalog in (
+        "pg_namespace",
+        "pg_cast",
+        "pg_operator",
+        "pg_opclass",
+        "pg_collation",
+        "pg_conversion",
+        "pg_language",
+        "pg_ts_config",
+        "pg_ts_dict",
+        "pg_foreign_data_wrapper",
+        "pg_foreign_server",
+        "pg_transform",
+    )
+)
+
+QUERIES = {
+    "relation": _RELATIONS,
+    "sequence definition": _SEQUENCES,
+    "constraint": _CONSTRAINTS,
+    "index": _INDEXES,
+    "trigger": _TRIGGERS,
+    "rule": _RULES,
+    "policy": _POLICIES,
+    "function": _FUNCTIONS,
+    "type": _TYPES,
+    "statistics": _STATISTICS,
+    "publication": _PUBLICATIONS,
+    "event trigger": _EVENT_TRIGGERS,
+    "comment": _COMMENTS,
+    "object": f"select * from ({_OTHERS}) others (name, text) where name not like 'schema pg\\_%'",
+}
+
+# An owner's own rights follow from owning; only what others were given (or PUBLIC lost) is listed. A NULL ACL means
+# the built-in default, which is spelled out so that it equals the same rights granted by name.
+_GRANTS = """
+    (select string_agg(format('%s=%s%s',
+                              case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,
+                              lower(a.privilege_type), case when a.is_grantable then '*' else '' end), ', '
+                       order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
+     from aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) a where a.grantee <> {owner})
+"""
+
+
+def _grants(acl: str, kind: str, owner: str) -> str:
+    return _GRANTS.format(acl=acl, kind=kind, owner=owner)
+
+
+def _owned(kind: str, owner: str, acl: str) -> str:
+    return f"concat_ws('; ', 'owner ' || quote_ident(pg_get_userbyid({owner})), {_grants(acl, kind, owner)})"
+
+
+OWNERSHIP = (
+    f"""
+    select 'relation ' || {_NAME}, {_owned("r", "c.relowner", "c.relacl")}
+    from {_CLASS} where {_OWN_CLASS} and c.relkind in ('r', 'p', 'v', 'm', 'f')
+    """,
+    f"""
+    select 'sequence ' || {_NAME}, {_owned("s", "c.relowner", "c.relacl")}
+    from {_CLASS} where {_OWN_CLASS} and c.relkind = 'S'
+    """,
+    f"""
+    select format('column %s.%I', {_NAME}, a.attname), {_grants("a.attacl", "c", "c.relowner")}
+    from {_CLASS} join pg_attribute a on a.attrelid = c.oid where {_OWN_CLASS} and a.attacl is not null
+      and not a.attisdropped
+    """,
+    f"""
+    select 'schema ' || quote_ident(s.nspname), concat_ws('; ',
+        case when s.nspname <> 'public' then 'owner ' || quote_ident(pg_get_userbyid(s.nspowner)) end,
+        {_grants("s.nspacl", "n", "s.nspowner")})
+    from pg_namespace s where (s.nspname = 'public' or {_own("pg_namespace", "s")}) and s.nspname not like 'pg\\_%'
+    """,
+    f"""
+    select 'function ' || p.oid::regprocedure, {_owned("f", "p.proowner", "p.proacl")}
+    from pg_proc p where {_own("pg_proc", "p")}
+    """,
+    f"""
+    select 'type ' || t.oid::regtype, {_owned("T", "t.typowner", "t.typacl")}
+    from pg_type t where {_own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
+    """,
+    """
+    select 'publication ' || quote_ident(p.pubname), 'owner ' || quote_ident(pg_get_userbyid(p.pubowner))
+    from pg_publication p
+    """,
+    f"""
+    select 'database', {_owned("d", "d.datdba", "d.datacl")}
+    from pg_database d where d.datname = current_database()
+    """,
+    """
+    select format('default privileges of %I%s on %s', pg_get_userbyid(p.defaclrole),
+                  coalesce(' in ' || nullif(p.defaclnamespace, 0)::regnamespace, ''), p.defaclobjtype),
+           (select string_agg(format('%s=%s', case a.grantee when 0 then 'public' else pg_get_userbyid(a.grantee) end,
+                   lower(a.privilege_type)), ', ' order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
+            from aclexplode(p.defaclacl) a)
+    from pg_default_acl p
+    """,
+)
+
+_EXTENSIONS = "select extname::text, extversion from pg_extension"
+
+# ALTER DATABASE SET and ALTER ROLE IN DATABASE SET: in no dump but under `pg_restore --create`.
+_SETTINGS = """
+    select concat_ws(' ', case when s.setrole <> 0 then 'of role ' || quote_ident(pg_get_userbyid(s.setrole)) end,
+                     split_part(item, '=', 1)),
+           substr(item, strpos(item, '=') + 1)
+    from pg_db_role_setting s, unnest(s.setconfig) item
+    where s.setdatabase = (select oid from pg_database where datname = current_database())
+"""
+
+# The roles that this database refers to, and those that they are members of. pg_shdepend knows owners, grantees and
+# policies; roles of PostgreSQL itself (pg_*) are everywhere.
+_ROLES = f"""
+    with recursive used as (
+        select refobjid as oid from pg_shdepend
+        where refclassid = 'pg_authid'::regclass
+          and dbid = (select oid from pg_database where datname = current_database())
+        union
+        select datdba from pg_database where datname = current_database()
+        union
+        select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database()
+        union
+        select setrole from pg_db_role_setting
+        where setdatabase = (select oid from pg_database where datname = current_database())
+        union
+        select m.roleid from used join pg_auth_members m on m.member = used.oid
+    )
+    select r.rolname::text, concat_ws(' ',
+        case when r.rolsuper then 'superuser' end, case when r.rolinherit then 'inherit' end,
+        case when r.rolcreaterole then 'createrole' end, case when r.rolcreatedb then 'createdb' end,
+        case when r.rolcanlogin then 'login' end, case when r.rolreplication then 'replication' end,
+        case when r.rolbypassrls then 'bypassrls' end, 'connections ' || nullif(r.rolconnlimit, -1),
+        'valid until ' || r.rolvaliduntil,
+        'member of ' || (select string_agg(distinct quote_ident(pg_get_userbyid(m.roleid)), ', ')
+                         from pg_auth_members m where m.member = r.oid),
+        'set ' || (select array_to_string(s.setconfig, ', ') from pg_db_role_setting s
+                   where s.setrole = r.oid and s.setdatabase = 0))
+    from pg_roles r
+    where r.oid in (select oid from used) and r.rolname not like 'pg\\_%' and r.rolname <> '{SCRATCH_ROLE}'
+"""
+
+
+def read_structure(connection: Connection) -> dict[str, dict[str, str]]:
+    """Definitions by kind and name. The connection's search_path must be pg_catalog: names come out qualified."""
+    return {kind: found for kind, query in QUERIES.items() if (found := _pairs(connection, query))}
+
+
+def read_ownership(connection: Connection) -> dict[str, str]:
+    """Owners, and what others than the owner may do, by object."""
+    found: dict[str, str] = {}
+    for query in OWNERSHIP:
+        found |= _pairs(connection, query)
+    return found
+
+
+def read_extensions(connection: Connection) -> dict[str, str]:
+    """Extensions and their versions."""
+    return _pairs(connection, _EXTENSIONS)
+
+
+def read_settings(connection: Connection) -> dict[str, str]:
+    """Settings that are bound to the database, and to roles in it."""
+    return _pairs(connection, _SETTINGS)
+
+
+def read_roles(connection: Connection) -> dict[str, str]:
+    """Roles that the database refers to, with their attributes, memberships and settings."""
+    return _pairs(connection, _ROLES)
+
+
+def _pairs(connection: Connection, query: str) -> dict[str, str]:
+    rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
+    return {str(name): str(text or "") for name, text in sorted(rows, key=lambda row: str(row[0]))}
