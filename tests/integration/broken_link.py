@@ -30,6 +30,8 @@ class BrokenLink:
             self._reset(end)
 
     def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the thread that accepts
         self._listener.close()
         self.cut()
 

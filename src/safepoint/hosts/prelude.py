@@ -31,7 +31,9 @@ exec 3<&0 </dev/null
 "$@" 3<&- & main=$!
 { while read -r line; do :; done
   trap '' TERM
-  kill -0 $main && kill -TERM 0 && sleep 5 && kill -KILL 0
+  kill -0 $main && kill -TERM 0 || exit
+  for second in 1 2 3 4 5; do kill -0 $main && sleep 1 || break; done
+  kill -KILL 0
 } <&3 3<&- >/dev/null 2>&1 & watcher=$!
 exec 3<&-
 wait $main; code=$?
