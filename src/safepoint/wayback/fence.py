@@ -234,11 +234,13 @@ def _end_all(
     seen: set[int] = set()
     clean, began = 0, time.monotonic()
     old_gone_at: float | None = None
+    returning: tuple[Session, ...] = ()
     while True:
         now = time.monotonic()
         present = sessions(connection, oids)
         older = sessions(connection, oids, older_than=held_at)
         seen.update(session.pid for session in present)
+        returning = present if present and not older else returning
         clean = 0 if present else clean + 1
         if clean >= _CLEAN_POLLS:
             return len(seen), ()
@@ -249,7 +251,7 @@ def _end_all(
         else:
             old_gone_at = old_gone_at or now
             if now - old_gone_at > _RETURNING_SECONDS:
-                return len(seen), present
+                return len(seen), returning
         end_sessions(connection, oids)
         time.sleep(POLL_SECONDS)
 

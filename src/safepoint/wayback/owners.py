@@ -197,7 +197,7 @@ class Owners:
                 sql.SQL("t.{} = k.{}::{}").format(
                     sql.Identifier(column),
                     sql.Identifier(alias),
-                    sql.SQL(types[column]),  # type: ignore[arg-type]
+                    sql.SQL(types[column]),
                 )
                 for column, alias in zip(by, aliases, strict=True)
             ),

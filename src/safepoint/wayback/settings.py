@@ -28,9 +28,10 @@ LISTS: Final = frozenset(
 
 OF_DATABASE = """
 SELECT r.rolname, c
-FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c LEFT JOIN pg_roles r ON r.oid = s.setrole
+FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) WITH ORDINALITY u(c, place)
+LEFT JOIN pg_roles r ON r.oid = s.setrole
 WHERE s.setdatabase = %s AND (s.setrole = 0 OR r.rolname IS NOT NULL)
-ORDER BY 1 NULLS FIRST, 2
+ORDER BY 1 NULLS FIRST, place
 """
 
 # The setting for a role in a database beats the one for the role everywhere: it comes last here.

@@ -129,11 +129,13 @@ def make_twin(
     began = time.monotonic()
     with at_maintenance(target, maintenance) as connection, asking("Making the twin", twin):
         live = _live(connection, target.dbname)
+        copied: float | None = None
         found = _clear_the_way(connection, twin, launch_id, at)
-        copied = 0.0
-        if found is None:
+        while found is None and copied is None:
             _refuse_prepared(connection, live)
             copied = _copy(target, maintenance, connection, live, twin, launch_id, cancelled)
+            if copied is None:
+                found = _clear_the_way(connection, twin, launch_id, at)
         made = look_up(connection, twin)
         if made is None:
             raise DatabaseError(f"The twin {twin} vanished while it was made.", subject=twin)
@@ -151,7 +153,7 @@ def make_twin(
         size_bytes=size,
         tables=tables,
         sequences=sequences,
-        copy_seconds=round(copied, 3),
+        copy_seconds=round(copied or 0.0, 3),
         seconds=round(time.monotonic() - began, 3),
         notes=tuple(notes),
     )
@@ -215,8 +217,12 @@ def _copy(
     twin: str,
     launch_id: str,
     cancelled: Cancelled,
-) -> float:
-    """CREATE DATABASE, with everyone kept out of the live one meanwhile; gives its seconds."""
+) -> float | None:
+    """CREATE DATABASE, with everyone kept out of the live one meanwhile; gives its seconds.
+
+    None if the name was taken meanwhile: by a copy that a conductor had ordered before it was killed, and that its
+    server session finished only now.
+    """
     # Before PostgreSQL 15 file_copy was the only way and there was no word for it.
     strategy = sql.SQL(" STRATEGY file_copy" if connection.info.server_version >= 150000 else "")
     statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} ALLOW_CONNECTIONS false CONNECTION LIMIT {}{}").format(
@@ -237,6 +243,8 @@ def _copy(
             raise psycopg.errors.QueryCanceled
         with keeping_out(target, maintenance, [live.oid], each_poll=stop_if_cancelled):
             connection.execute(statement)
+    except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+        return None
     except psycopg.errors.QueryCanceled:
         raise Interrupted(
             f"The copy {twin} was stopped.", subject=twin, remedy="Nothing is left of it; run the step again."
