@@ -26,31 +26,22 @@ class ListWritten(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """The capture is drained up to an LSN that is recorded first: a kill in between loses and repeats nothing."""
-        recorded = ground.need("capture")
-        facts = capture.CaptureFacts.from_json(dict(recorded))
-        spool = ground.folder / "spool"
-        drained = capture.drain(ground.target, facts, spool, cancelled=ground.cancelled)
+        facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
         project = ground.fact("project") or {}
-        listing = written.list_written(
-            ground.target,
-            facts,
-            spool,
-            user_table=project.get("user_table", "auth_user"),
-            user_label=project.get("user_label", "username"),
-            folder=ground.folder,
-        )
-        ground.record("written", listing.as_json())
+        user_table = str(project.get("user_table") or "auth_user")
+        out = ground.folder / "affected.csv"
+        drained: dict[str, Any] = {}
+        if facts.mode == "logical":
+            spool = ground.folder / "spool"
+            drained = capture.drain(ground.target, facts, spool, cancelled=ground.cancelled).as_json()
+            listing = written.list_written(ground.target, spool, out, user_table=user_table, cancelled=ground.cancelled)
+        else:
+            listing = written.list_rows_since(
+                ground.target, facts, out, user_table=user_table, cancelled=ground.cancelled
+            )
         return Evidence(
-            f"{listing.transactions} transactions by {listing.users} users listed, {listing.rows} rows",
-            {
-                "transactions": listing.transactions,
-                "rows": listing.rows,
-                "users": listing.users,
-                "carried": 0,
-                "listed": listing.transactions,
-                "drained_to": drained.lsn,
-                **listing.as_json(),
-            },
+            f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {out.name}",
+            {**listing.as_json(), "carried": 0, "listed": listing.transactions, "drained": drained},
         )
 
 
