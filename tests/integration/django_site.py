@@ -25,7 +25,7 @@ from safepoint.postgres.target import Target
 SETTINGS = """
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 print("settings say hello on standard output")
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ TEMPLATES = [{
 }]
 DATABASES = {"default": {
     "ENGINE": "django.db.backends.postgresql", "NAME": url.path[1:], "USER": url.username,
-    "PASSWORD": url.password, "HOST": url.hostname, "PORT": url.port,
+    "PASSWORD": unquote(url.password or ""), "HOST": url.hostname, "PORT": url.port,
 }}
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},

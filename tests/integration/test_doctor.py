@@ -1,0 +1,292 @@
+"""The doctor on a real server, a real site and a real store: all well first, then one fault after the other."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from django_site import manage_of, running, site_database, write_site
+from psycopg import sql
+from typer.testing import CliRunner
+
+from safepoint.cli import app
+from safepoint.config import PlanFile
+from safepoint.config.load import parse
+from safepoint.launch import doctor_database, doctor_world
+from safepoint.launch.doctor import Finding, examine, failures
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+
+NOW = datetime(2026, 2, 20, 12, 0, tzinfo=UTC)
+
+PLAN = """
+[launch]
+application = "shop"
+date = 2026-03-01
+timezone = "Europe/Berlin"
+[database]
+name = "{name}"
+host = "127.0.0.1"
+port = {port}
+user = "{user}"
+password_env = "SHOP_DB_PASSWORD"
+application_roles = ["{role}"]
+[application]
+url_env = "DATABASE_URL"
+error_log = "{folder}/src/error.log"
+[releases.old]
+version = "1"
+directory = "{folder}"
+manage = ["{python}", "src/manage.py"]
+env = {{ SHOP = "old" }}
+start = ["sh", "-c", "true"]
+stop = ["sh", "-c", "true"]
+upstream = "{upstream}"
+health = "/health/"
+[releases.new]
+version = "2"
+directory = "{folder}"
+manage = ["{python}", "src/manage.py"]
+start = ["sh", "-c", "true"]
+stop = ["sh", "-c", "true"]
+upstream = "127.0.0.1:1"
+health = "/health/"
+[router]
+kind = "command"
+url = "http://{upstream}"
+close = ["false"]
+open_old = ["false"]
+open_new = ["false"]
+state = ["echo", "open", "{upstream}"]
+[[stores]]
+name = "local"
+url = "file:backups"
+[snapshot]
+jobs = 2
+[checkpoints.login]
+username = "tess"
+password_env = "SHOP_TEST_PASSWORD"
+form_path = "/items/new/"
+browser = "http"
+"""
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A running site with its database, and plan files for it."""
+
+    folder: Path
+    target: Target
+    role: str
+    upstream: str
+
+    def text(self, **changes: object) -> str:
+        import sys
+
+        values = {
+            "name": self.target.dbname,
+            "port": self.target.port,
+            "user": self.target.user,
+            "role": self.role,
+            "folder": self.folder,
+            "python": sys.executable,
+            "upstream": self.upstream,
+        }
+        return PLAN.format(**{**values, **changes})
+
+    def plan(self, path: Path, edit: Callable[[str], str] = str, **changes: object) -> PlanFile:
+        return parse(edit(self.text(**changes)), path / "launch.toml")
+
+
+@pytest.fixture(scope="module")
+def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """The site at release 1, as an ordinary role, with two migrations pending."""
+    folder = write_site(tmp_path_factory.mktemp("shop"))
+    (folder / "src/error.log").touch()
+    role = f"shop_{time.monotonic_ns()}"
+    with site_database(server) as target, connect(target) as admin:
+        words = {"role": sql.Identifier(role), "name": sql.Identifier(target.dbname)}
+        admin.execute(sql.SQL("create role {role} login password 'for tests'").format(**words))
+        try:
+            admin.execute(sql.SQL("alter database {name} owner to {role}").format(**words))
+            login = target.login(role, "for tests")
+            for app_name in ("auth", "sessions"):
+                manage_of(folder, login).run("migrate", app_name, "-v", "0")
+            manage_of(folder, login).run("migrate", "shop", "0001", "-v", "0")
+            code = "from django.contrib.auth.models import User; User.objects.create_user('tess', password='secret')"
+            manage_of(folder, login).run("shell", "-c", code)
+            with running(folder, login) as address:
+                yield Shop(folder, target, role, address.removeprefix("http://"))
+        finally:
+            admin.execute(sql.SQL("alter database {name} owner to current_user").format(**words))
+            admin.execute(sql.SQL("drop owned by {role} cascade; drop role {role}").format(**words))
+
+
+@pytest.fixture(autouse=True)
+def environment(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOP_DB_PASSWORD", shop.target.password or "")
+    monkeypatch.setenv("SHOP_TEST_PASSWORD", "secret")
+    monkeypatch.setenv("DATABASE_URL", shop.target.login(shop.role, "for tests").url())
+
+
+def found(findings: tuple[Finding, ...] | Iterator[Finding], check: str, words: str) -> Finding:
+    """The finding of a check whose message or remedy has these words."""
+    known = list(findings)
+    for one in known:
+        if one.check == check and words in f"{one.message} {one.remedy}":
+            return one
+    raise AssertionError(f"no finding {check!r} with {words!r} in {known}")
+
+
+def database(plan: PlanFile) -> Iterator[Finding]:
+    return iter(tuple(doctor_database.database(plan, NOW)))
+
+
+def test_a_launch_that_is_ready_has_no_failure_and_each_warning_its_remedy(shop: Shop, tmp_path: Path) -> None:
+    findings = examine(shop.plan(tmp_path), now=NOW)
+    assert failures(findings) == ()
+    assert all(one.remedy for one in findings if one.verdict == "warning")
+    assert found(findings, "migrations", "2 pending (1 run Python, 1 run SQL)").verdict == "ok"
+    assert found(findings, "migrations", "Not atomic: shop.0003_index").verdict == "warning"
+    assert found(findings, "cache", "no command clear_cache").verdict == "warning"
+    assert found(findings, "release-old", "DATABASE_URL decides which database").verdict == "ok"
+    assert found(findings, "login", "tess can log in today").verdict == "ok"
+    checks = {one.check for one in findings}
+    wanted = "timetable server pg_dump scratch clock rights roles wal_level slots connections disk disk-server keys"
+    assert {*wanted.split(), "unlogged", "large-objects", "prepared", "idle", "hosts", "router", "stores"} <= checks
+    assert not (tmp_path / "backups").exists() or list((tmp_path / "backups").iterdir()) == []
+
+
+def test_no_finding_holds_a_password(shop: Shop, tmp_path: Path) -> None:
+    text = json.dumps([one.as_json() for one in examine(shop.plan(tmp_path), now=NOW)])
+    assert "for tests" not in text and str(shop.target.password) not in text and "secret" not in text
+
+
+def test_what_the_way_back_treats_specially_is_named(shop: Shop, tmp_path: Path) -> None:
+    with connect(shop.target) as connection:
+        connection.execute("create table keyless (a int); create unlogged table quick (a int primary key)")
+        row = connection.execute("select lo_create(0)").fetchone()
+        try:
+            findings = tuple(database(shop.plan(tmp_path)))
+        finally:
+            connection.execute("drop table keyless, quick")
+            connection.execute("select lo_unlink(%s)", row)
+    assert "public.keyless" in found(findings, "keys", "").message
+    assert "public.quick" in found(findings, "unlogged", "").message
+    assert "1 large objects" in found(findings, "large-objects", "").message
+
+
+def test_prepared_and_idle_transactions_are_seen_with_the_words_that_end_them(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_database, "_IDLE_SECONDS", 0.0)
+    with connect(shop.target) as connection, connect(shop.target, autocommit=False) as idle:
+        idle.execute("select 1")
+        connection.execute("begin; create table half (a int); prepare transaction 'forgotten'")
+        try:
+            findings = tuple(database(shop.plan(tmp_path)))
+        finally:
+            connection.execute("rollback prepared 'forgotten'")
+        session = found(findings, "idle", f"Session {idle.info.backend_pid}")
+        idle.rollback()
+    prepared = found(findings, "prepared", "forgotten")
+    assert prepared.verdict == "failure" and prepared.remedy and "ROLLBACK PREPARED 'forgotten'" in prepared.remedy
+    assert session.verdict == "warning" and session.remedy and "pg_terminate_backend" in session.remedy
+
+
+def test_a_login_without_rights_is_told_each_missing_one(shop: Shop, tmp_path: Path) -> None:
+    name = f"poor_{time.monotonic_ns()}"
+    with connect(shop.target) as admin:
+        admin.execute(sql.SQL("create role {} login password 'x'").format(sql.Identifier(name)))
+        try:
+            login = shop.target.login(name, "x")
+            plan = shop.plan(tmp_path, user=name)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("SHOP_DB_PASSWORD", str(login.password))
+                findings = tuple(database(plan))
+        finally:
+            admin.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+    for words in ("CREATEDB", "CREATEROLE", "pg_signal_backend", "GRANT its owner", "pg_read_all_data"):
+        assert found(findings, "rights", words).verdict == "failure", words
+    assert found(findings, "rights", "REPLICATION").verdict == "warning"
+    assert found(findings, "roles", "WITH ADMIN OPTION").verdict == "failure"
+
+
+def test_roles_that_are_not_there_or_not_named_are_failures(shop: Shop, tmp_path: Path) -> None:
+    plan = shop.plan(tmp_path, role="nobody_of_this_name")
+    assert found(database(plan), "roles", "no role nobody_of_this_name").verdict == "failure"
+    old = tuple(doctor_world.old_release(plan, NOW))
+    assert found(old, "release-old", f"logs in as {shop.role}").verdict == "failure"
+
+
+def test_a_superuser_as_the_applications_role_is_a_warning(shop: Shop, tmp_path: Path) -> None:
+    findings = tuple(database(shop.plan(tmp_path, role=shop.target.user)))
+    assert found(findings, "roles", "is a superuser").verdict == "warning"
+    assert found(findings, "rights", "application's role too").verdict == "warning"
+
+
+def test_another_database_behind_the_same_settings_is_seen(
+    shop: Shop, tmp_path: Path, new_database: Callable[[Server], Target], server: Server
+) -> None:
+    plan = shop.plan(tmp_path, name=new_database(server).dbname)
+    old = tuple(doctor_world.old_release(plan, NOW))
+    assert found(old, "release-old", "connected to another database").verdict == "failure"
+
+
+def test_faults_outside_the_database_are_told_together(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SHOP_TEST_PASSWORD")
+    (tmp_path / "backups").write_text("a file where the store should be")
+
+    def edit(text: str) -> str:
+        text = text.replace('url_env = "DATABASE_URL"', 'url_env = "OTHER_URL"')
+        text = text.replace('manage = ["', 'manage = ["/nowhere', 1).replace('start = ["sh"', 'start = ["no-such"', 1)
+        return text.replace("europe", "Europe").replace('state = ["echo"', 'state = ["false"')
+
+    findings = examine(shop.plan(tmp_path, edit), now=NOW)
+    assert found(findings, "release-old", "no-such, which is not on host here").verdict == "failure"
+    assert found(findings, "release-old", "could not be started").verdict == "failure"
+    assert found(findings, "release-new", "OTHER_URL does not change the database").verdict == "failure"
+    assert found(findings, "router", "The router's command failed").verdict == "failure"
+    assert found(findings, "login", "SHOP_TEST_PASSWORD is not set").verdict == "failure"
+    assert any(one.check == "stores" and one.verdict == "failure" for one in findings)
+    assert all(one.remedy for one in findings if one.verdict != "ok")
+
+
+def test_a_database_that_does_not_answer_is_a_failure_and_the_other_checks_go_on(shop: Shop, tmp_path: Path) -> None:
+    findings = examine(shop.plan(tmp_path, port=1), now=NOW)
+    assert found(findings, "database", "Cannot connect").verdict == "failure"
+    assert found(findings, "stores", "takes, gives back and deletes").verdict == "ok"
+
+
+def test_a_pg_dump_older_than_the_server_is_a_failure(shop: Shop, tmp_path: Path) -> None:
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "pg_dump").write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 13.4'\n")
+    (tools / "pg_dump").chmod(0o755)
+
+    def edit(text: str) -> str:
+        text = text.replace("[application]", f'tools_host = "there"\ntools = "{tools}"\n[application]')
+        return text + '\n[hosts.there]\nkind = "here"\n'
+
+    dump = found(database(shop.plan(tmp_path, edit)), "pg_dump", "older than the server")
+    assert dump.verdict == "failure" and dump.remedy and "PostgreSQL 17" in dump.remedy
+
+
+def test_the_command_ends_with_code_3_where_something_would_stop_the_launch(shop: Shop, tmp_path: Path) -> None:
+    path = tmp_path / "launch.toml"
+    path.write_text(shop.text())
+    good = CliRunner().invoke(app, ["doctor", "--plan", str(path), "--json"])
+    assert good.exit_code == 0, good.output
+    assert json.loads(good.output)["counts"]["failure"] == 0
+    path.write_text(shop.text(role="nobody_of_this_name"))
+    bad = CliRunner().invoke(app, ["doctor", "--plan", str(path)])
+    assert bad.exit_code == 3
+    assert "FAILURE" in bad.output and "→ Correct database.application_roles." in bad.output

@@ -1,0 +1,83 @@
+"""`safepoint init` on real projects: the file loads, says what it knows, and overwrites nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+from django_site import write_site
+from typer.testing import CliRunner
+
+from safepoint.cli import app
+from safepoint.config import load
+from safepoint.errors import CommandFailed, Refused
+from safepoint.launch.draft import draft_plan, write_plan
+from safepoint.postgres.target import Target
+
+
+@pytest.fixture
+def site(tmp_path: Path, database: Target, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DATABASE_URL", database.url())
+    return write_site(tmp_path / "my shop")
+
+
+def test_the_file_loads_and_holds_what_the_project_says(site: Path, database: Target) -> None:
+    path = site / "launch.toml"
+    draft = draft_plan(site, path, python=sys.executable, today=date(2026, 2, 1))
+    write_plan(draft, path)
+    plan = load(path)
+    assert plan.launch.application == "my-shop" and plan.launch.date == date(2026, 2, 8)
+    assert (plan.database.name, plan.database.host, plan.database.port) == (database.dbname, "127.0.0.1", database.port)
+    assert plan.database.application_roles == (database.user,)
+    assert plan.application.url_env == "DATABASE_URL"
+    assert plan.application.error_log == str(site / "src/error.log")
+    assert plan.releases.old.manage == (sys.executable, "src/manage.py")
+    assert plan.cache.clear == ()
+    assert {"date", "user", "start", "upstream", "error_log"} <= set(draft.look_at)
+    assert str(database.password) not in draft.text
+
+
+def test_the_release_is_named_by_the_newest_tag(site: Path) -> None:
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"], ["tag", "v1.4.2"]):
+        subprocess.run([*git, *words], cwd=site, check=True)
+    draft = draft_plan(site, site / "launch.toml", python=sys.executable)
+    assert 'version = "1.4.2"' in draft.text
+
+
+def test_the_command_writes_once_and_refuses_the_second_time(site: Path) -> None:
+    words = ["init", str(site), "--python", sys.executable, "--json"]
+    first = CliRunner().invoke(app, words)
+    assert first.exit_code == 0, first.output
+    assert json.loads(first.output)["file"] == str(site / "launch.toml")
+    (site / "launch.toml").write_text("mine")
+    second = CliRunner().invoke(app, words)
+    assert isinstance(second.exception, Refused) and "not overwritten" in second.exception.message
+    assert (site / "launch.toml").read_text() == "mine"
+
+
+def test_a_database_that_is_away_does_not_keep_the_file_from_being_written(
+    site: Path, database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database.on("nowhere").url())
+    draft = draft_plan(site, site / "launch.toml", python=sys.executable)
+    assert "nowhere" in draft.known["database said"]
+    assert draft.known["database address"] == "DATABASE_URL (tried)"
+
+
+def test_a_folder_without_manage_py_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"no manage\.py"):
+        draft_plan(tmp_path, tmp_path / "launch.toml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_cannot_be_read_say_what_they_miss(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    with pytest.raises(CommandFailed) as caught:
+        draft_plan(site, site / "launch.toml", python=sys.executable)
+    assert "DATABASE_URL" in caught.value.message and "--python" in str(caught.value.remedy)
+    assert not (site / "launch.toml").exists()
