@@ -17,6 +17,7 @@ from safepoint import __version__
 from safepoint.config import PlanFile
 from safepoint.errors import Interrupted, LockNotAvailable, Refused, SafepointError
 from safepoint.launch import course, undo
+from safepoint.launch.background import Background
 from safepoint.launch.faults import boundary
 from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry, Ledger
@@ -54,6 +55,7 @@ class Conductor:
         self._listeners = listeners
         self._interrupted = threading.Event()
         self._leaving = threading.Event()
+        self._background = Background()
 
     def __enter__(self) -> Conductor:
         self._lock.__enter__()
@@ -84,6 +86,7 @@ class Conductor:
         self._engine = Engine(self.folder, works, {"launch": course.launch, "rollback": self._rollback_course})
 
     def __exit__(self, *_exc: object) -> None:
+        self._background.close()
         self.ledger.close()
         self._lock.__exit__(None, None, None)
 
@@ -274,6 +277,7 @@ class Conductor:
             self.plan.launch_id,
             self.ledger,
             step,
+            background=self._background,
             interrupted=self._interrupted,
             tell=self._tell,
             hurry=self.plan.hurry,

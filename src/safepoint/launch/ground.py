@@ -14,6 +14,7 @@ from safepoint.config import PlanFile, Release
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import Interrupted, SafepointError
 from safepoint.hosts import Host, open_host
+from safepoint.launch.background import Background
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.postgres.target import Target, target
@@ -45,6 +46,7 @@ class Ground:
         ledger: Ledger,
         step: PlannedStep,
         *,
+        background: Background,
         interrupted: threading.Event,
         tell: Callable[[PlannedStep, Progress], None],
         hurry: bool,
@@ -53,6 +55,7 @@ class Ground:
         self.launch_id = launch_id
         self.ledger = ledger
         self.step = step
+        self.background = background
         self.hurry = hurry
         self._interrupted = interrupted
         self._tell = tell

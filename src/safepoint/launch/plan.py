@@ -20,7 +20,10 @@ _Row = tuple[str, str, str, Phase, OnFailure, bool, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """A launch's timetable. `digest` names exactly this plan; `hurry` means that no step waits for its time."""
+    """A launch's timetable. `digest` names exactly this plan; `hurry` means that no step waits for its time.
+
+    `fenced` says that the application's roles are locked out while writes are stopped.
+    """
 
     launch_id: str
     application: str
@@ -29,6 +32,7 @@ class Plan:
     timezone: str
     steps: tuple[PlannedStep, ...]
     hurry: bool = False
+    fenced: bool = True
 
     @property
     def digest(self) -> str:
@@ -52,6 +56,7 @@ class Plan:
             "new": self.new,
             "timezone": self.timezone,
             "hurry": self.hurry,
+            "fenced": self.fenced,
             "steps": [step.as_json() for step in self.steps],
         }
 
@@ -94,6 +99,7 @@ def make_plan(plan_file: PlanFile, *, hurry: bool = False) -> Plan:
         timezone=plan_file.launch.timezone.key,
         steps=tuple(steps),
         hurry=hurry,
+        fenced=plan_file.application.url_env is not None,
     )
 
 
@@ -138,6 +144,8 @@ def refuse_past(plan: Plan, now: datetime, *, grace: timedelta = timedelta(minut
 def _rows(plan: PlanFile) -> list[_Row]:
     old, new = plan.releases.old.version, plan.releases.new.version
     none: Mapping[str, Any] = {}
+    # Where the fence locks the application's roles out, its processes can end while the window goes on.
+    fenced = plan.application.url_env is not None
     rows: list[_Row] = [
         ("survey", "survey", "Look at everything the launch needs", "prepare", "stop", False, none),
         *_snapshot_rows("prelaunch", "prepare", "Pre-launch snapshot"),
@@ -150,13 +158,14 @@ def _rows(plan: PlanFile) -> list[_Row]:
     rows += [
         ("gate-stop", "gate-stop", "Go for the window?", "stop", "stop", True, none),
         ("stop-traffic", "stop-traffic", "Close the site: 503 with Retry-After", "stop", "undo", False, none),
-        ("stop-old", "stop-release", f"Stop {old}", "stop", "undo", False, {"release": "old"}),
+        ("stop-old", "stop-release", f"Stop {old}", "stop", "undo", False, {"release": "old", "wait": not fenced}),
         ("fence", "fence", "Stop writes at the database", "stop", "undo", False, none),
         ("twin", "twin", "Safe point: make the twin", "stop", "undo", False, none),
         ("prove-quiet", "prove-quiet", "Prove that nobody wrote since", "stop", "undo", False, none),
         ("migrate", "migrate", "Migrate", "migrate", "undo", False, none),
         ("migrate-check", "migrate-check", "Verify that no migration is left", "migrate", "undo", False, none),
         ("arm", "arm", "Arm the capture of what comes after", "migrate", "undo", False, none),
+        ("old-gone", "release-gone", f"See that {old} is gone", "migrate", "undo", False, {"release": "old"}),
         ("unfence", "unfence", "Let the application write again", "migrate", "undo", False, none),
         ("start-new", "start-release", f"Start {new}", "migrate", "undo", False, {"release": "new"}),
         ("cache", "clear-cache", "Clear the cache", "migrate", "ask", False, {"release": "new"}),

@@ -60,13 +60,14 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
     old, new = plan.old, plan.new
     rows: list[tuple[str, str, str, dict[str, Any]]] = [
         ("back-stop-traffic", "stop-traffic", "Close the site: 503 with Retry-After", {}),
-        ("back-stop-new", "stop-release", f"Stop {new}", {"release": "new"}),
+        ("back-stop-new", "stop-release", f"Stop {new}", {"release": "new", "wait": not plan.fenced}),
         ("back-fence", "fence", "Stop writes at the database", {}),
     ]
     if opened:
         rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]
     rows += [
         ("back-swap", "swap", "Swap the twin in", {}),
+        ("back-new-gone", "release-gone", f"See that {new} is gone", {"release": "new"}),
         ("back-unfence", "unfence", "Let the application write again", {}),
         ("back-start-old", "start-release", f"Start {old}", {"release": "old"}),
         ("back-cache", "clear-cache", "Clear the cache", {"release": "old"}),

@@ -15,6 +15,8 @@ from safepoint.hosts import command
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 
+_STOP_SECONDS = 120.0
+
 
 def which(params: Mapping[str, Any]) -> Which:
     """Which release a step is about."""
@@ -57,19 +59,43 @@ class StopRelease(Verb):
         )
 
     def apply(self, ground: Ground) -> Evidence:
-        """The stop command is run even when nothing answers: a process may hang without answering."""
+        """Where the fence keeps the release from writing, the window does not wait for its processes to end."""
         release = ground.release(which(ground.step.params))
-        result = ground.application_host.run(
-            command(release.stop, env=release.env, directory=release.directory), cancelled=None, timeout=120
+        if ground.step.params.get("wait", True):
+            return _stopped(ground, release)
+        ground.background.begin(f"stop {release.version}", lambda: _order_stop(ground, release))
+        return Evidence(f"{release.version} is told to stop; the window goes on meanwhile")
+
+
+class ReleaseGone(Verb):
+    """See that a release that was told to stop is gone, before the database lets its role in again."""
+
+    name = "release-gone"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """After a crash nobody knows of the order to stop any more: it is given again."""
+        return _stopped(ground, ground.release(which(ground.step.params)))
+
+
+def _order_stop(ground: Ground, release: Release) -> None:
+    # Not to be cancelled: a release that is half stopped is worse than an order that waits a moment.
+    ground.application_host.run(
+        command(release.stop, env=release.env, directory=release.directory), timeout=_STOP_SECONDS
+    )
+
+
+def _stopped(ground: Ground, release: Release) -> Evidence:
+    """The stop command is run even when nothing answers: a process may hang without answering."""
+    if not ground.background.join(f"stop {release.version}"):
+        _order_stop(ground, release)
+    gone = ground.until(15, 0.05, lambda: None if answers(release.upstream, release.health) else Evidence("gone"))
+    if gone is None:
+        raise CommandFailed(
+            f"{release.version} was told to stop, and {release.upstream} still answers.",
+            subject=release.upstream,
+            remedy=f"Stop it by hand, then `safepoint retry`. The command was: {command(release.stop).shown()}",
         )
-        gone = ground.until(15, 0.05, lambda: None if answers(release.upstream, release.health) else Evidence("gone"))
-        if gone is None:
-            raise CommandFailed(
-                f"{release.version} was told to stop, and {release.upstream} still answers.",
-                subject=release.upstream,
-                remedy=f"Stop it by hand, then `safepoint retry`. The command was: {command(release.stop).shown()}",
-            )
-        return Evidence(f"{release.version} is stopped", {"upstream": release.upstream, "exit_code": result.code})
+    return Evidence(f"{release.version} is stopped", {"upstream": release.upstream})
 
 
 class StartRelease(Verb):
