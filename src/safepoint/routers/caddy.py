@@ -39,6 +39,7 @@ class Caddy:
         self._place = f"{settings.admin.rstrip('/')}/id/{settings.route}"
         self._admin = settings.admin
         self._route = settings.route
+        self._remedy = f"Is Caddy running, with its admin API at {self._admin} (`router.admin` in the plan file)?"
         self._retry_after = max(1, round(settings.retry_after.total_seconds()))
 
     def close(self, reason: str) -> None:
@@ -56,6 +57,14 @@ class Caddy:
     def state(self) -> RouterState:
         """See `Router.state`."""
         return read_state(self._handler(), self._route)
+
+    def in_flight(self) -> int | None:
+        """See `Router.in_flight`; a closed route still has its proxy, and so its count."""
+        ours = {entry.get("dial") for entry in proxy_of(self._handler()).get("upstreams", [])}
+        answer = exchange("GET", f"{self._admin.rstrip('/')}/reverse_proxy/upstreams", remedy=self._remedy)
+        if answer.status != 200:
+            return None
+        return sum(int(entry["num_requests"]) for entry in json.loads(answer.body) if entry["address"] in ours)
 
     def check(self) -> RouterState:
         """See `Router.check`."""
@@ -112,9 +121,8 @@ class Caddy:
         return handler
 
     def _ask(self, method: str, body: bytes | None = None) -> Answer:
-        remedy = f"Is Caddy running, with its admin API at {self._admin} (`router.admin` in the plan file)?"
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        return exchange(method, self._place, body=body, headers=headers, timeout=30, remedy=remedy)
+        return exchange(method, self._place, body=body, headers=headers, timeout=30, remedy=self._remedy)
 
 
 def opened(route: str, proxy: Mapping[str, Any], upstream: str) -> Handler:

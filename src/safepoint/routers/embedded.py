@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sysconfig
 import time
@@ -72,6 +73,8 @@ class EmbeddedCaddy:
         Raises:
             RouterError: there is no Caddy, or it does not start (its log is told).
         """
+        for port in self._ports:
+            _must_be_free(port)
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "caddy.json"
         config.write_text(json.dumps(initial_config(*self._ports, upstream), indent=2))
@@ -128,8 +131,23 @@ class EmbeddedCaddy:
             "Caddy did not start.",
             subject=self.url,
             found=log[-1] if log else "no word in its log",
-            remedy=f"Read {self.folder / 'caddy.log'}; are the ports {self._ports[0]} and {self._ports[1]} free?",
+            remedy=f"Read {self.folder / 'caddy.log'}.",
         )
+
+
+def _must_be_free(port: int) -> None:
+    """Caddy listens with SO_REUSEPORT: a second one on a port would start well, and take half of the traffic."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RouterError(
+                f"Caddy cannot listen on port {port} of 127.0.0.1.",
+                subject=f"127.0.0.1:{port}",
+                found=str(error),
+                remedy="End what listens there, or choose another port.",
+            ) from None
 
 
 def find_caddy() -> Path:

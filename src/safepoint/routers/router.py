@@ -28,10 +28,10 @@ class RouterState:
 class Router(Protocol):
     """The switch for traffic.
 
-    Promises: every order is idempotent, is carried out when the method returns, and drops no request: one that was
-    let in before an order is answered by the release that took it (so `close` does not mean that the last request
-    has ended: only the database knows when writes have). A router that cannot carry an order out raises
-    `RouterError` and goes on as before.
+    Promises: every order is idempotent and is in force for new requests when the method returns; a request that was
+    let in before is still answered by the release that took it (so after `close` some may go on: see `in_flight`,
+    and only the database knows when writes have ended). A router that cannot carry an order out raises `RouterError`
+    and goes on as before.
     """
 
     url: str
@@ -53,6 +53,10 @@ class Router(Protocol):
 
     def state(self) -> RouterState:
         """Ask the router what it does now."""
+        ...
+
+    def in_flight(self) -> int | None:
+        """How many requests that were let in are not answered yet; None where the router cannot tell."""
         ...
 
     def check(self) -> RouterState:
