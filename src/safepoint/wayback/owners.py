@@ -31,9 +31,10 @@ JOIN pg_attribute ra ON ra.attrelid = f.confrelid AND ra.attnum = k.other
 WHERE f.contype = 'f'
 GROUP BY f.oid, 1, 2
 """
+# `indkey` counts from 0: a column's place in the primary key is one more, and 0 means that it is not in it.
 COLUMNS = """
 SELECT n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod),
-       coalesce(array_position(i.indkey::int2[], a.attnum), 0)
+       coalesce(array_position(i.indkey::int2[], a.attnum) + 1, 0)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
@@ -154,12 +155,22 @@ class Owners:
     def _along(self, path: Path, changes: Sequence[Change], known: _Known) -> list[str | None]:
         if not path:
             return self._own_label(changes, known)
-        at: list[Key | None] = [_values(_row(change), path[0].columns) for change in changes]
+        at = [self._start(change, path[0].columns, known) for change in changes]
         for step, following in pairwise(path):
             at = self._look_up(step.parent, step.parent_columns, following.columns, at, known)
         last = path[-1]
         found = self._look_up(last.parent, last.parent_columns, (self.user_label,), at, known)
         return [None if label is None else label[0] for label in found]
+
+    def _start(self, change: Change, columns: tuple[str, ...], known: _Known) -> Key | None:
+        """The row's own foreign key; of a deleted row the log tells the key alone, but an earlier change may tell."""
+        row = _row(change)
+        found = _values(row, columns)
+        if found is None and change.action == "delete":
+            key = self.schema.primary_keys.get(change.table, ())
+            named = _values(row, key) if key else None
+            found = None if named is None else _values(known.row(change.table, key, named), columns)
+        return found
 
     def _own_label(self, changes: Sequence[Change], known: _Known) -> list[str | None]:
         key = self.schema.primary_keys.get(self.user_table, ())

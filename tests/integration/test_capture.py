@@ -1,0 +1,418 @@
+"""The capture: every change after the launch, once, in order, whatever is killed when."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from books import Books, books
+from conftest import Servers, drop_database, fresh_database, has_postgres
+from psycopg import sql
+
+from safepoint.errors import CaptureLost, DatabaseError, LockNotAvailable, Refused
+from safepoint.postgres.connections import connect
+from safepoint.postgres.pgoutput import UNCHANGED
+from safepoint.postgres.target import Target
+from safepoint.wayback import capture
+from safepoint.wayback.capture import CaptureFacts, arm, disarm, drain, lag
+from safepoint.wayback.names import capture_name, kept_name, twin_name
+from safepoint.wayback.quiet import safe_point
+from safepoint.wayback.spool import Change, Spool, read_changes, read_transactions
+from safepoint.wayback.swap import swap
+from safepoint.wayback.twin import make_twin
+
+LAUNCH = "books-2.0"
+ENTRY = "insert into ledger_entry (memo, author_id) values (%s, 1)"
+
+
+@pytest.fixture
+def site(any_database: Target) -> Iterator[Books]:
+    with books(any_database) as made:
+        yield made
+
+
+@pytest.fixture
+def one_site(database: Target) -> Iterator[Books]:
+    with books(database) as made:
+        yield made
+
+
+def write(site: Books, *memos: str) -> None:
+    with connect(site.application) as connection:
+        for memo in memos:
+            connection.execute(ENTRY, [memo])
+
+
+def memos(spool: Path) -> list[object]:
+    return [change.new.get("memo") for change in read_changes(spool)]
+
+
+def identities(target: Target) -> list[tuple[object, ...]]:
+    with connect(target) as connection:
+        return connection.execute(
+            "select relname, relreplident::text from pg_class "
+            "where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1"
+        ).fetchall()
+
+
+def test_rows_values_and_order_are_those_of_postgresqls_own_decoder(site: Books, tmp_path: Path) -> None:
+    facts = CaptureFacts.from_json(arm(site.target, LAUNCH).as_json())
+    with connect(site.target) as connection:
+        connection.execute("select pg_create_logical_replication_slot('reference', 'test_decoding')")
+    with connect(site.application, autocommit=False) as connection:
+        connection.execute("set synchronous_commit = off")
+        connection.execute("insert into rate values ('2026-03-01', 0.30000000000000004), (null, 'NaN')")
+        connection.execute("update rate set rate = rate + 1 where day is not null")
+        connection.commit()
+        connection.execute(ENTRY, ["two\nlines, 'quoted' – ünïcode"])
+        connection.execute("update ledger_line set amount = amount * 2, id = id + 100")
+        connection.execute("delete from ledger_line where amount < 0")
+        connection.commit()
+        connection.execute("truncate ledger_line, rate")
+        connection.commit()
+        connection.execute(ENTRY, ["never"])
+        connection.rollback()
+    done = drain(site.target, facts, tmp_path / "spool")
+    assert done.complete and (done.transactions, done.changes) == (3, 8)
+
+    with connect(site.target) as connection:
+        rows = connection.execute(
+            "select data from pg_logical_slot_get_changes('reference', null, null, "
+            "'include-xids', '0', 'skip-empty-xacts', '1')"
+        ).fetchall()
+        connection.execute("select pg_drop_replication_slot('reference')")
+    theirs = [row[0] for row in rows if row[0].startswith("table ")]
+    ours = list(read_changes(tmp_path / "spool"))
+    actions = [re.findall(r": (INSERT|UPDATE|DELETE|TRUNCATE):", line)[0].lower() for line in theirs]
+    # One TRUNCATE of two tables is one line of the reference and a change per table here.
+    assert Counter(change.action for change in ours) == Counter(actions) + Counter({"truncate": 1})
+    assert ours[0].new == {"day": "2026-03-01", "rate": "0.30000000000000004"}
+    assert ours[1].new == {"day": None, "rate": "NaN"}
+    assert ours[2].old == ours[0].new and ours[2].new["rate"] == "1.3" and ours[2].identity == {}
+    assert ours[3].new["memo"] == "two\nlines, 'quoted' – ünïcode"
+    moved = [change for change in ours if change.table == "public.ledger_line" and change.action == "update"]
+    assert [(change.old["id"], change.new["id"], change.new["amount"]) for change in moved] == [
+        ("1", "101", "20.00"),
+        ("2", "102", "-20.00"),
+    ]
+    assert [change.identity for change in ours if change.action == "delete"] == [{"id": "102"}]
+    disarm(site.target, facts)
+
+
+def test_identities_are_set_where_needed_and_put_back(site: Books) -> None:
+    with connect(site.application) as connection:
+        connection.execute("create table coded (code text not null unique, what text)")
+        connection.execute("create table late_key (id int primary key deferrable)")
+        connection.execute("create table mute (id int primary key); alter table mute replica identity nothing")
+        connection.execute("create unlogged table scrap (id int)")
+    before = identities(site.target)
+    facts = arm(site.target, LAUNCH)
+    again = arm(site.target, LAUNCH)
+    assert again.identities == facts.identities and again.start_lsn == facts.start_lsn
+    assert {one.relation: one.now for one in facts.identities} == {
+        "coded": "i",
+        "late_key": "f",
+        "mute": "d",
+        "rate": "f",
+    }
+    assert [one.table for one in facts.uncovered] == ["public.scrap"] and "unlogged" in facts.promises[0]
+    with connect(site.application) as connection:  # none of the application's own statements fails
+        for table in ("coded", "late_key", "mute", "rate", "scrap"):
+            connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table)))
+    disarm(site.target, facts)
+    disarm(site.target, facts)
+    assert identities(site.target) == before
+    with connect(site.target) as connection:
+        assert connection.execute("select count(*) from pg_publication").fetchone() == (0,)
+        slots = connection.execute("select count(*) from pg_replication_slots where slot_name = %s", [facts.slot])
+        assert slots.fetchone() == (0,)
+
+
+def test_a_virtual_column_without_a_key_is_left_out_rather_than_breaking_the_application(servers: Servers) -> None:
+    database = fresh_database(servers(18))
+    try:
+        with books(database) as site:
+            with connect(site.application) as connection:
+                connection.execute("create table doubled (x int, y int generated always as (x * 2) virtual)")
+                connection.execute("insert into doubled values (1)")
+            facts = arm(database, LAUNCH)
+            assert not facts.all_tables and [one.table for one in facts.uncovered] == ["public.doubled"]
+            with connect(site.application) as connection:
+                connection.execute("update doubled set x = 2")
+            disarm(database, facts)
+    finally:
+        drop_database(database)
+
+
+def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
+    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    facts = arm(site.target, LAUNCH)
+    write(site, "a", "b", "c")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(capture, "_advance", killed)
+        with pytest.raises(Killed):
+            drain(site.target, facts, spool)
+    write(site, "d")
+    assert drain(site.target, facts, spool).transactions == 1
+    assert memos(spool) == ["a", "b", "c", "d"]
+    disarm(site.target, facts)
+
+
+def test_a_kill_while_writing_leaves_a_torn_end_that_is_cut_off(
+    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    facts = arm(site.target, LAUNCH)
+    write(site, "a", "b")
+    drain(site.target, facts, spool)
+    write(site, "c", "d")
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Spool, "sync", killed)
+        with pytest.raises(Killed):
+            drain(site.target, facts, spool)
+    spool.write_bytes(spool.read_bytes()[:-7])
+    assert memos(spool) == ["a", "b", "c"]  # what is whole is whole
+    drain(site.target, facts, spool)
+    assert memos(spool) == ["a", "b", "c", "d"]
+    disarm(site.target, facts)
+
+
+def test_small_batches_and_a_giant_transaction_give_the_same_as_one_read(one_site: Books, tmp_path: Path) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    facts = arm(site.target, LAUNCH)
+    write(site, *"abcdefgh")
+    with connect(site.application) as connection:
+        connection.execute(
+            "insert into ledger_entry (memo, author_id) select 'giant', 1 from generate_series(1, 30000)"
+        )
+    write(site, "after")
+    done = drain(site.target, facts, spool, batch=3)
+    assert (done.transactions, done.changes, done.complete) == (10, 30009, True)
+    counts = [(transaction.xid, sum(1 for _ in changes)) for transaction, changes in read_transactions(spool)]
+    assert [number for _, number in counts] == [1] * 8 + [30000, 1]
+    assert drain(site.target, facts, spool).transactions == 0
+    disarm(site.target, facts)
+
+
+def test_a_drain_stops_at_the_given_lsn_and_when_cancelled(one_site: Books, tmp_path: Path) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    facts = arm(site.target, LAUNCH)
+    write(site, "before")
+    until = safe_point(site.target)
+    write(site, "after")
+    assert not drain(site.target, facts, spool, cancelled=lambda: True).complete
+    drain(site.target, facts, spool, up_to=until)
+    assert memos(spool) == ["before"]
+    drain(site.target, facts, spool)
+    assert memos(spool) == ["before", "after"]
+    disarm(site.target, facts)
+
+
+def test_a_large_value_that_was_not_touched_is_marked_so(one_site: Books, tmp_path: Path) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    with connect(site.application) as connection:
+        connection.execute("alter table ledger_entry alter memo set storage external")
+        connection.execute("update ledger_entry set memo = repeat('long', 2000)")
+    facts = arm(site.target, LAUNCH)
+    with connect(site.application) as connection:
+        connection.execute("update ledger_entry set approver_id = 2")
+    drain(site.target, facts, spool)
+    (change,) = read_changes(spool)
+    assert change.new["memo"] is UNCHANGED and change.new["approver_id"] == "2"
+    disarm(site.target, facts)
+
+
+def test_ddl_meanwhile_is_noticed_by_its_table(one_site: Books, tmp_path: Path) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    facts = arm(site.target, LAUNCH)
+    write(site, "a")
+    assert drain(site.target, facts, spool).changed_tables == ()
+    with connect(site.application) as connection:
+        connection.execute("alter table ledger_entry add column source text")
+    write(site, "b")
+    assert drain(site.target, facts, spool).changed_tables == ("public.ledger_entry",)
+    assert memos(spool) == ["a", "b"]
+    disarm(site.target, facts)
+
+
+def test_the_capture_moves_with_the_swapped_out_database(one_site: Books, tmp_path: Path) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    twin = make_twin(site.target, twin_name(site.target.dbname, LAUNCH), LAUNCH, at=safe_point(site.target))
+    facts = arm(site.target, LAUNCH)
+    write(site, "on two")
+    swap(site.target, twin)
+    kept = site.target.on(kept_name(site.target.dbname, LAUNCH))
+    try:
+        drain(kept, facts, spool)
+        assert memos(spool) == ["on two"]
+        disarm(kept, facts)
+    finally:
+        drop_database(kept)
+
+
+def test_lag_tells_what_the_server_keeps(one_site: Books, tmp_path: Path) -> None:
+    site = one_site
+    facts = arm(site.target, LAUNCH)
+    with connect(site.application) as connection:
+        connection.execute("insert into ledger_entry (memo, author_id) select 'x', 1 from generate_series(1, 5000)")
+    behind = lag(site.target, facts)
+    drain(site.target, facts, tmp_path / "spool")
+    level = lag(site.target, facts)
+    assert behind.wal_status == "reserved" and behind.retained_bytes > 500_000
+    assert level.confirmed_lsn > behind.confirmed_lsn and not level.active
+    disarm(site.target, facts)
+
+
+@pytest.mark.parametrize("loss", ["select pg_drop_replication_slot('{0}')", "drop publication {0}"])
+def test_a_capture_that_is_not_whole_any_more_says_so(site: Books, tmp_path: Path, loss: str) -> None:
+    facts = arm(site.target, LAUNCH)
+    write(site, "a")
+    with connect(site.target) as connection:
+        connection.execute(loss.format(facts.slot))  # type: ignore[call-overload]
+    with pytest.raises(CaptureLost) as lost:
+        drain(site.target, facts, tmp_path / "spool")
+    assert "dropped" in str(lost.value) and lost.value.remedy
+    with connect(site.target) as connection:
+        connection.execute(
+            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = %s", [facts.slot]
+        )
+
+
+def test_a_slot_whose_wal_was_thrown_away_is_lost_and_says_so(one_site: Books, tmp_path: Path) -> None:
+    site = one_site
+    facts = arm(site.target, LAUNCH)
+    with connect(site.target) as connection:
+        connection.execute("alter system set max_slot_wal_keep_size = '1MB'")
+        connection.execute("select pg_reload_conf()")
+        try:
+            for _ in range(4):
+                connection.execute("select pg_logical_emit_message(true, 'test', 'x'), pg_switch_wal()")
+            connection.execute("checkpoint")
+            for ask in (lambda: lag(site.target, facts), lambda: drain(site.target, facts, tmp_path / "spool")):
+                with pytest.raises(CaptureLost, match="not complete"):
+                    ask()
+        finally:
+            connection.execute("alter system reset max_slot_wal_keep_size")
+            connection.execute("select pg_reload_conf()")
+    with pytest.raises(Refused, match="not this capture's"):
+        arm(site.target, LAUNCH)
+    disarm(site.target, facts)
+
+
+def test_an_owner_without_superuser_rights_captures_its_own_tables(database: Target, tmp_path: Path) -> None:
+    with books(database, attributes="replication") as site:
+        with connect(database) as connection:
+            connection.execute("create table of_someone_else (id int primary key)")
+        facts = arm(site.application, LAUNCH)
+        assert facts.mode == "logical" and not facts.all_tables
+        assert [one.table for one in facts.uncovered] == ["public.of_someone_else"]
+        write(site, "listed")
+        drain(site.application, facts, tmp_path / "spool")
+        assert memos(tmp_path / "spool") == ["listed"]
+        disarm(site.application, facts)
+
+
+def test_without_the_right_to_replicate_nothing_is_changed_and_the_loss_is_said(
+    one_site: Books, tmp_path: Path
+) -> None:
+    before = identities(one_site.target)
+    facts = arm(one_site.application, LAUNCH)
+    assert facts.mode == "none" and "REPLICATION" in (facts.reason or "")
+    assert any("deleted rows" in promise for promise in facts.promises)
+    assert identities(one_site.target) == before
+    with pytest.raises(Refused):
+        drain(one_site.application, facts, tmp_path / "spool")
+    disarm(one_site.application, facts)
+
+
+def test_when_all_slots_are_used_up_arming_undoes_itself(one_site: Books) -> None:
+    before = identities(one_site.target)
+    with connect(one_site.target) as connection:
+        used: list[str] = []
+        try:
+            with pytest.raises(psycopg.errors.ConfigurationLimitExceeded):  # noqa: PT012 - one of these fails
+                while True:
+                    name = f"used_{len(used)}"
+                    connection.execute("select pg_create_physical_replication_slot(%s)", [name])
+                    used.append(name)
+            facts = arm(one_site.target, LAUNCH)
+        finally:
+            for name in used:
+                connection.execute("select pg_drop_replication_slot(%s)", [name])
+    assert facts.mode == "none" and "slots are in use" in (facts.reason or "")
+    assert identities(one_site.target) == before
+
+
+def test_a_locked_table_ends_arming_in_time_with_nothing_changed(one_site: Books) -> None:
+    before = identities(one_site.target)
+    with connect(one_site.application, autocommit=False) as connection:
+        connection.execute("lock table rate")
+        began = time.monotonic()
+        with pytest.raises(LockNotAvailable):
+            arm(one_site.target, LAUNCH, lock_timeout=0.3)
+        assert time.monotonic() - began < 5
+    assert identities(one_site.target) == before
+
+
+def test_an_open_transaction_elsewhere_ends_arming_with_its_name(one_site: Books) -> None:
+    with connect(one_site.target.on("postgres"), autocommit=False) as other:
+        other.execute("select pg_current_xact_id()")
+        with pytest.raises(DatabaseError, match="open in the cluster") as refusal:
+            arm(one_site.target, LAUNCH, timeout=0.5)
+        assert f"pid {other.info.backend_pid}" in str(refusal.value)
+    facts = arm(one_site.target, LAUNCH)  # goes on where it was
+    assert facts.mode == "logical"
+    disarm(one_site.target, facts)
+
+
+def test_a_publication_of_someone_else_is_left_alone(one_site: Books) -> None:
+    with connect(one_site.target) as connection:
+        connection.execute(f"create publication {capture_name(LAUNCH)}")
+    with pytest.raises(Refused, match="did not make"):
+        arm(one_site.target, LAUNCH)
+
+
+def test_a_spool_of_another_capture_is_not_written_to(one_site: Books, tmp_path: Path) -> None:
+    facts = arm(one_site.target, LAUNCH)
+    drain(one_site.target, facts, tmp_path / "spool")
+    with pytest.raises(Refused, match="belongs to another capture"):
+        drain(one_site.target, dataclasses.replace(facts, launch_id="other"), tmp_path / "spool")
+    disarm(one_site.target, facts)
+
+
+def test_it_works_on_postgresql_15(servers: Servers, tmp_path: Path) -> None:
+    if not has_postgres(15):
+        pytest.skip("PostgreSQL 15 is not on this machine")
+    database = fresh_database(servers(15))
+    try:
+        with books(database) as site:
+            facts = arm(database, LAUNCH)
+            write(site, "a", "b")
+            drain(database, facts, tmp_path / "spool")
+            changes: list[Change] = list(read_changes(tmp_path / "spool"))
+            assert [change.new["memo"] for change in changes] == ["a", "b"]
+            disarm(database, facts)
+    finally:
+        drop_database(database)
