@@ -37,7 +37,15 @@ def test_the_file_loads_and_holds_what_the_project_says(site: Path, database: Ta
     assert plan.application.error_log == str(site / "src/error.log")
     assert plan.releases.old.manage == (sys.executable, "src/manage.py")
     assert plan.cache.clear == ()
-    assert {"date", "user", "start", "upstream", "error_log"} <= set(draft.look_at)
+    assert {
+        "launch.date",
+        "database.user",
+        "application.error_log",
+        "releases.old.start",
+        "releases.new.start",
+        "router.url",
+        "checkpoints.login",
+    } <= set(draft.look_at)
     assert str(database.password) not in draft.text
 
 

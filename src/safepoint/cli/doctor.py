@@ -56,4 +56,8 @@ def render(findings: tuple[Finding, ...]) -> None:
     failed = sum(one.verdict == "failure" for one in findings)
     warned = sum(one.verdict == "warning" for one in findings)
     end = "The launch can begin." if not failed else "The launch must not begin before the failures are gone."
-    console.print(f"\n{len(findings)} checks: {failed} failures, {warned} warnings. {end}")
+    console.print(f"\n{len(findings)} checks: {_count(failed, 'failure')}, {_count(warned, 'warning')}. {end}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

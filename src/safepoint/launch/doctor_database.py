@@ -204,7 +204,7 @@ def roles(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fin
             )
         else:
             yield ok("roles", f"The application's role {name} is an ordinary one")
-        if elsewhere:
+        if elsewhere and not superuser:
             yield warning(
                 "roles",
                 f"{name} also works in {_some(elsewhere)}: it cannot log in there either during the window.",

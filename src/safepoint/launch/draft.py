@@ -221,10 +221,19 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
     text = _TEMPLATE
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
-    look_at = [
-        match[1] for line in text.splitlines() if "LOOK" in line and (match := re.match(r"#? ?([a-z_]+) =", line))
-    ]
-    return text, list(dict.fromkeys(look_at))
+    return text, marked(text)
+
+
+def marked(text: str) -> list[str]:
+    """The keys on lines marked LOOK, with their tables: `database.user`. Pure."""
+    table, found = "", []
+    for line in text.splitlines():
+        if header := re.match(r"(?:# )?\[+([a-z.]+)\]+", line):
+            table = header[1]
+        if "# LOOK" in line:
+            key = re.match(r"(?:# )?([a-z_]+) =", line)
+            found.append(f"{table}.{key[1]}" if key else table)
+    return found
 
 
 def _text(value: str) -> str:
