@@ -265,6 +265,8 @@ def test_the_capture_moves_with_the_swapped_out_database(one_site: Books, tmp_pa
     swap(site.target, twin)
     kept = site.target.on(kept_name(site.target.dbname, LAUNCH))
     try:
+        with pytest.raises(Refused, match="capture is that of database"):
+            drain(site.target, facts, spool)
         drain(kept, facts, spool)
         assert memos(spool) == ["on two"]
         disarm(kept, facts)

@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import psycopg
 from psycopg import sql
 
-from safepoint.errors import CaptureLost, DatabaseError, Refused
+from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.postgres.target import Target
@@ -26,7 +25,8 @@ from safepoint.progress import Cancelled, never
 from safepoint.wayback.identity import Identity, Uncovered, decide, restore, survey
 from safepoint.wayback.names import capture_name, made_by
 from safepoint.wayback.quiet import flush_wal
-from safepoint.wayback.sessions import POLL_SECONDS, asking
+from safepoint.wayback.sessions import asking
+from safepoint.wayback.slot import drop_slot, free_slot, look_up_slot, lost, make_slot, whole_slot
 from safepoint.wayback.spool import Spool
 
 _PURPOSE: Final = "capture"
@@ -47,18 +47,8 @@ SELECT pg_replication_slot_advance(slot_name, %s::pg_lsn)
 FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_lsn
 """
 
-SLOT = """
-SELECT database, plugin, coalesce(wal_status, 'lost'), safe_wal_size, active, active_pid, confirmed_flush_lsn::text,
-       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8
-FROM pg_replication_slots WHERE slot_name = %s
-"""
 PUBLICATION = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
 RIGHTS = "SELECT rolsuper, rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"
-WRITING = """
-SELECT 'pid ' || pid || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ' (' ||
-       coalesce(state, '?') || ')'
-FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() LIMIT 5
-"""
 HAS_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
 
 
@@ -171,11 +161,11 @@ def arm(target: Target, launch_id: str, *, lock_timeout: float = 5.0, timeout: f
         reason = _cannot(connection, may_replicate)
         identities, uncovered, all_tables = _publish(connection, launch_id, superuser=superuser, dry=reason is not None)
         if reason is None:
-            reason = _make_slot(connection, target.dbname, name, timeout)
+            reason = make_slot(connection, target.dbname, name, timeout)
             if reason is not None:
                 _unpublish(connection, launch_id)
                 identities = ()
-        found = connection.execute(SLOT, (name,)).fetchone()
+        found = look_up_slot(connection, name)
         return CaptureFacts(
             launch_id=launch_id,
             database=target.dbname,
@@ -183,7 +173,7 @@ def arm(target: Target, launch_id: str, *, lock_timeout: float = 5.0, timeout: f
             reason=reason,
             slot=name,
             publication=name,
-            start_lsn=str(found[6])
+            start_lsn=found.confirmed_lsn
             if found and reason is None
             else str(_one(connection, "SELECT pg_current_wal_lsn()::text")),
             start_xid=start_xid,
@@ -251,14 +241,14 @@ def lag(target: Target, facts: CaptureFacts) -> Lag:
         CaptureLost: the slot is gone, or the server threw away what was not read yet.
     """
     with _connected(target) as connection, asking("Looking at the capture", facts.slot):
-        row = _slot(connection, facts)
-        return Lag(int(row[7]), str(row[2]), None if row[3] is None else int(row[3]), str(row[6]), bool(row[4]))
+        found = whole_slot(connection, facts.slot)
+        return Lag(found.retained_bytes, found.wal_status, found.safe_bytes, found.confirmed_lsn, found.active)
 
 
 def disarm(target: Target, facts: CaptureFacts) -> None:
     """End the capture: remove slot and publication, put the replica identities back. May be run again at any time."""
     with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", facts.slot):
-        _drop_slot(connection, facts)
+        drop_slot(connection, facts.slot)
         _unpublish(connection, facts.launch_id)
 
 
@@ -423,93 +413,11 @@ def _unpublish(connection: Connection, launch_id: str) -> None:
         connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(capture_name(launch_id))))
 
 
-def _make_slot(connection: Connection, database: str, name: str, timeout: float) -> str | None:
-    """Make the slot; gives None, or why it cannot be had."""
-    found = connection.execute(SLOT, (name,)).fetchone()
-    if found is not None:
-        if (found[0], found[1]) == (database, "pgoutput") and found[2] != "lost":
-            return None
-        raise Refused(
-            f"There is a replication slot {name} that is not this capture's.",
-            subject=name,
-            expected=f"a slot of database {database} with pgoutput, not lost",
-            found=f"database {found[0]}, plugin {found[1]}, {found[2]}",
-            remedy=f"If nothing reads it any more: SELECT pg_drop_replication_slot('{name}'), then `safepoint retry`.",
-        )
-    try:
-        with connection.transaction():
-            connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
-            connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
-    except psycopg.errors.QueryCanceled:
-        raise DatabaseError(
-            "The capture's slot could not be made: transactions are open in the cluster.",
-            subject=name,
-            expected=f"all transactions that were open to end within {timeout:g} s",
-            found=_open_transactions(connection),
-            remedy="End these sessions (they may be in another database), then `safepoint retry`.",
-        ) from None
-    except psycopg.errors.ConfigurationLimitExceeded as error:
-        return f"all replication slots are in use ({error.diag.message_hint or 'raise max_replication_slots'})"
-    return None
-
-
-def _open_transactions(connection: Connection) -> str:
-    rows = connection.execute(WRITING).fetchall()
-    return "; ".join(str(row[0]) for row in rows) or "none that pg_stat_activity shows: prepared transactions, perhaps"
-
-
-def _drop_slot(connection: Connection, facts: CaptureFacts) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        found = connection.execute(SLOT, (facts.slot,)).fetchone()
-        if found is None:
-            return
-        if not found[4]:
-            connection.execute("SELECT pg_drop_replication_slot(%s)", (facts.slot,))
-            return
-        if time.monotonic() > deadline:
-            raise DatabaseError(
-                f"The slot {facts.slot} stays in use.",
-                subject=facts.slot,
-                found=f"pid {found[5]}",
-                remedy="End that session, then try again.",
-            )
-        connection.execute("SELECT pg_terminate_backend(%s)", (found[5],))  # a reader of ours that was left behind
-        time.sleep(POLL_SECONDS)
-
-
 def _check(connection: Connection, facts: CaptureFacts) -> None:
-    """The slot is whole, free, and the publication is there (PostgreSQL 18 would only warn and drop changes)."""
-    deadline = time.monotonic() + 10
-    while _slot(connection, facts)[4]:
-        if time.monotonic() > deadline:
-            raise DatabaseError(
-                f"The slot {facts.slot} is read by someone else.",
-                subject=facts.slot,
-                remedy="Is another conductor running? See `safepoint status`.",
-            )
-        time.sleep(POLL_SECONDS)
+    """The slot is whole and free, and the publication is there (PostgreSQL 18 would only warn and drop changes)."""
+    free_slot(connection, facts.slot, connection.info.dbname)
     if connection.execute(PUBLICATION, (facts.publication,)).fetchone() is None:
-        raise _lost(facts, f"the publication {facts.publication} was dropped")
-
-
-def _slot(connection: Connection, facts: CaptureFacts) -> Any:
-    row = connection.execute(SLOT, (facts.slot,)).fetchone()
-    if row is None:
-        raise _lost(facts, "the slot was dropped")
-    if row[2] == "lost":
-        raise _lost(facts, "the server removed WAL that was not read yet (max_slot_wal_keep_size or an idle timeout)")
-    return row
-
-
-def _lost(facts: CaptureFacts, why: str) -> CaptureLost:
-    return CaptureLost(
-        f"The capture of {facts.database} is not complete any more: {why}.",
-        subject=facts.slot,
-        expected="every change since the launch",
-        found="what is in the spool up to now",
-        remedy="A rollback can still swap to the twin; rows that are not in the spool must be found by hand.",
-    )
+        raise lost(facts.slot, f"the publication {facts.publication} was dropped")
 
 
 def _advance(connection: Connection, slot: str, lsn: str) -> None:

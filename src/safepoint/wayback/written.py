@@ -156,14 +156,19 @@ def _listed(
         owners = Owners(asking, user_table, user_label)
         writer = csv.writer(file)
         writer.writerow(HEADINGS)
+        _go_on(cancelled, out)
         for chunk in _chunks(source(connection)):
-            if cancelled():
-                raise Interrupted("The listing was stopped.", subject=str(out), remedy="Run it again.")
+            _go_on(cancelled, out)
             for row in describe(chunk, owners.of(chunk), owners.schema):
                 writer.writerow([_harmless(cell) for cell in asdict(row).values()])
                 tally.add(row)
     partial.replace(out)
     return tally.written(out, notes, time.monotonic() - began)
+
+
+def _go_on(cancelled: Cancelled, out: Path) -> None:
+    if cancelled():
+        raise Interrupted("The listing was stopped.", subject=str(out), remedy="Run it again.")
 
 
 def describe(changes: Sequence[Change], users: Sequence[str | None], schema: Schema) -> Iterator[Row]:

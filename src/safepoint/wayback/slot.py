@@ -1,0 +1,157 @@
+"""The capture's replication slot: made, looked at, removed; with a plain word when it is lost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+
+from safepoint.errors import CaptureLost, DatabaseError, Refused
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.sessions import POLL_SECONDS
+
+_FREE_SECONDS: Final = 10
+
+SLOT = """
+SELECT database, plugin, coalesce(wal_status, 'lost'), safe_wal_size, active, active_pid, confirmed_flush_lsn::text,
+       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8
+FROM pg_replication_slots WHERE slot_name = %s
+"""
+WRITING = """
+SELECT 'pid ' || pid || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ' (' ||
+       coalesce(state, '?') || ')'
+FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() LIMIT 5
+"""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A slot as `pg_replication_slots` has it; `retained_bytes` is the WAL that the server keeps for it."""
+
+    database: str
+    plugin: str
+    wal_status: str
+    safe_bytes: int | None
+    active: bool
+    active_pid: int | None
+    confirmed_lsn: str
+    retained_bytes: int
+
+
+def look_up_slot(connection: Connection, name: str) -> Slot | None:
+    """A slot by its name; None when there is none."""
+    row = connection.execute(SLOT, (name,)).fetchone()
+    return None if row is None else Slot(*row)
+
+
+def make_slot(connection: Connection, database: str, name: str, timeout: float) -> str | None:
+    """Make the slot, or find it there; gives None, or why it cannot be had.
+
+    Raises:
+        Refused: the slot is there, and is not this capture's or is lost.
+        DatabaseError: transactions that were open did not end within `timeout` seconds.
+    """
+    found = look_up_slot(connection, name)
+    if found is not None:
+        if (found.database, found.plugin) == (database, "pgoutput") and found.wal_status != "lost":
+            return None
+        raise Refused(
+            f"There is a replication slot {name} that is not this capture's.",
+            subject=name,
+            expected=f"a slot of database {database} with pgoutput, not lost",
+            found=f"database {found.database}, plugin {found.plugin}, {found.wal_status}",
+            remedy=f"If nothing reads it any more: SELECT pg_drop_replication_slot('{name}'), then `safepoint retry`.",
+        )
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+            connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
+    except psycopg.errors.QueryCanceled:
+        raise DatabaseError(
+            "The capture's slot could not be made: transactions are open in the cluster.",
+            subject=name,
+            expected=f"all transactions that were open to end within {timeout:g} s",
+            found=_open_transactions(connection),
+            remedy="End these sessions (they may be in another database), then `safepoint retry`.",
+        ) from None
+    except psycopg.errors.ConfigurationLimitExceeded as error:
+        return f"all replication slots are in use ({error.diag.message_hint or 'raise max_replication_slots'})"
+    return None
+
+
+def whole_slot(connection: Connection, name: str) -> Slot:
+    """The slot, with everything that was not read yet.
+
+    Raises:
+        CaptureLost: it was dropped, or the server removed WAL that it had not been read from.
+    """
+    found = look_up_slot(connection, name)
+    if found is None:
+        raise lost(name, "the slot was dropped")
+    if found.wal_status == "lost":
+        raise lost(name, "the server removed WAL that was not read yet (max_slot_wal_keep_size or an idle timeout)")
+    return found
+
+
+def free_slot(connection: Connection, name: str, database: str) -> None:
+    """Wait until the slot is whole and read by nobody else.
+
+    Raises:
+        CaptureLost: as `whole_slot`.
+        Refused: it belongs to a database of another name now.
+        DatabaseError: someone else keeps reading it.
+    """
+    deadline = time.monotonic() + _FREE_SECONDS
+    while (found := whole_slot(connection, name)).active:
+        if time.monotonic() > deadline:
+            raise DatabaseError(
+                f"The slot {name} is read by someone else.",
+                subject=name,
+                found=f"pid {found.active_pid}",
+                remedy="Is another conductor running? See `safepoint status`.",
+            )
+        time.sleep(POLL_SECONDS)
+    if found.database != database:
+        raise Refused(
+            f"The capture is that of database {found.database}, not of {database}.",
+            subject=name,
+            expected=database,
+            found=found.database,
+            remedy=f"A slot moves with a renamed database: read it by way of {found.database}.",
+        )
+
+
+def drop_slot(connection: Connection, name: str) -> None:
+    """Remove the slot; a reader of ours that a kill left behind is ended. May be run again at any time."""
+    deadline = time.monotonic() + _FREE_SECONDS
+    while (found := look_up_slot(connection, name)) is not None:
+        if not found.active:
+            connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
+        elif time.monotonic() > deadline:
+            raise DatabaseError(
+                f"The slot {name} stays in use.",
+                subject=name,
+                found=f"pid {found.active_pid}",
+                remedy="End that session, then try again.",
+            )
+        else:
+            connection.execute("SELECT pg_terminate_backend(%s)", (found.active_pid,))
+            time.sleep(POLL_SECONDS)
+
+
+def lost(name: str, why: str) -> CaptureLost:
+    """The error that says that the capture is not whole any more."""
+    return CaptureLost(
+        f"The capture is not complete any more: {why}.",
+        subject=name,
+        expected="every change since the launch",
+        found="what is in the spool up to now",
+        remedy="A rollback can still swap to the twin; rows that are not in the spool must be found by hand.",
+    )
+
+
+def _open_transactions(connection: Connection) -> str:
+    rows = connection.execute(WRITING).fetchall()
+    return "; ".join(str(row[0]) for row in rows) or "none that pg_stat_activity shows: prepared transactions, perhaps"
