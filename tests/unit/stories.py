@@ -66,6 +66,41 @@ PLAN: dict[str, Any] = {
     "steps": [planned_step(row) for row in STEPS],
 }
 
+PLAN_FILE = """
+[launch]
+application = "accounting"
+date = {date}
+timezone = "{zone}"
+
+[database]
+name = "accounting"
+user = "postgres"
+password_env = "SAFEPOINT_DB_PASSWORD"
+application_roles = ["accountingdb"]
+
+[releases.old]
+version = "1.0"
+start = ["start-old"]
+stop = ["stop-old"]
+upstream = "127.0.0.1:8101"
+
+[releases.new]
+version = "2.0"
+start = ["start-new"]
+stop = ["stop-new"]
+upstream = "127.0.0.1:8102"
+{more}
+
+[router]
+kind = "caddy"
+url = "http://127.0.0.1:8100"
+
+[[stores]]
+name = "offsite"
+url = "file:offsite"
+"""
+"""A plan file with what a launch cannot do without; to be filled with `date`, `zone` and `more`."""
+
 CHECKPOINTS = [
     {"name": "size", "title": "Database size", "verdict": "pass", "baseline": 51_200_000, "value": 58_400_000,
      "limit": 64_000_000, "unit": "bytes", "detail": "14 % more than before the migration"},

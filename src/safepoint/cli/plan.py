@@ -67,15 +67,16 @@ def _show(made: Plan, day: date) -> None:
     table.add_column("T", no_wrap=True, style="bold")
     if wide:
         table.add_column("when", no_wrap=True)
-    table.add_column("step", width=39 if wide else 28)
-    table.add_column("runs", style="dim", overflow="fold", ratio=1)
+    table.add_column("step and what it runs", overflow="fold", ratio=1)
     table.add_column("on failure", no_wrap=True)
     for number, row in enumerate(timetable(made, day)):
         if row.moment and number:
             table.add_section()
         name = Text(f"◆ {row.step.title}", style="bold magenta") if row.step.gate else Text(row.step.title)
         cells: list[str | Text] = [row.moment, *([row.local] if wide else []), name]
-        table.add_row(*cells, Text("\n".join(row.step.commands)), row.on_failure)
+        for command in row.step.commands:
+            name.append(f"\n  {command}", style="not bold dim")
+        table.add_row(*cells, row.on_failure)
     console.print(table)
     console.print()
     for word, meaning in LEGEND:

@@ -45,7 +45,7 @@ def write(target: Path, text: str) -> None:
     beside = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", newline="")
         beside.replace(target)
     except OSError as error:
         raise SafepointError(

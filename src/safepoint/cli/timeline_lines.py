@@ -103,7 +103,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def progress_text(moving: Moving, now: float, *, bar: int, ascii_only: bool) -> str:
-    """How far, how fast, how long still: `━━━━━──── 52 %  1.2 of 2.3 GB  80 MB/s  14 s left`."""
+    """How far, how long still, what, how fast: `━━━━━──── 52%  14 s left  dump  1200 MB of 2300 MB  80 MB/s`."""
     progress = moving.progress
     parts = []
     done = progress.done
@@ -116,12 +116,14 @@ def progress_text(moving: Moving, now: float, *, bar: int, ascii_only: bool) -> 
         parts.append(f"{full * filled}{rest * (bar - filled)} {share:4.0%}".strip())
         if (left := moving.left(now)) is not None:
             parts.append(f"{format_duration(left)} left")
+        parts.append(progress.what)
         counted = progress.unit not in ("bytes", "s")
         shown = f"{done:,.0f}" if counted else amount(done, progress.unit)
         parts.append(f"{shown} of {amount(progress.total, progress.unit)}")
-    elif done:
-        parts.append(amount(done, progress.unit))
+    else:
+        parts.append(progress.what)
+        parts += [amount(done, progress.unit)] if done else []
     rate = moving.rate(now)
     if rate is not None and progress.unit not in ("s", ""):
         parts.append(f"{amount(rate, progress.unit)}/s")
-    return "  ".join([*parts, progress.what])
+    return "  ".join(parts)

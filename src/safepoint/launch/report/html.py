@@ -24,6 +24,7 @@ LEGEND = (
     ("interrupted", "interrupted"),
     ("running", "running"),
     ("pass diamond", "gate"),
+    ("canary", "let in: only the canary's clients"),
 )
 
 
@@ -140,13 +141,15 @@ def _rollback(report: Report) -> str:
         ("Carried back", f"{_shown('carried', rollback['carried'])} transactions"),
         ("Listed", _listed(rollback)),
     ]
-    if isinstance(rollback["users"], int):
-        facts.append(("Users affected", f"{rollback['users']:,}"))
+    users = rollback["users"]
+    if users is not None:
+        facts.append(("Users affected", f"{users if isinstance(users, int) else len(users):,}"))
     rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts)
     parts = [f'<h2>The way back</h2>\n<div class="frame pairs"><table>{rows}</table></div>']
-    for name in ("transactions", "rows", "users"):
-        if isinstance(rollback[name], list) and rollback[name]:
-            parts.append(_listing(name, rollback[name]))
+    if isinstance(users, Mapping) and users:
+        parts.append(_listing("Changed rows by user", [{"user": user, "rows": rows} for user, rows in users.items()]))
+    if isinstance(rollback["transactions"], list) and rollback["transactions"]:
+        parts.append(_listing("Transactions", rollback["transactions"]))
     return "\n".join(parts)
 
 

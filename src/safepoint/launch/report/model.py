@@ -112,7 +112,8 @@ def _count(value: Any) -> Any:
 
 
 def _csv(evidence: Mapping[str, Any]) -> str | None:
-    return next((v for v in evidence.values() if isinstance(v, str) and v.endswith(".csv")), None)
+    paths = (value for name, value in evidence.items() if name not in ("summary", "verdict"))
+    return next((value for value in paths if isinstance(value, str) and value.endswith(".csv")), None)
 
 
 def _gate(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -114,7 +115,7 @@ def _safe_after_rollback(report: Report, rollback: Mapping[str, Any]) -> str:
     listed, carried = rollback["listed"], rollback["carried"]
     text = f"The database is as it was at the safe point; the migrated one is kept under another name. {carried} "
     text += f"transactions written on {report['launch']['new']} were carried back, {listed} are listed"
-    return text + (f" in {rollback['file']}." if rollback["file"] else ".")
+    return text + (f" in {PurePath(rollback['file']).name}." if rollback["file"] else ".")
 
 
 def _snapshots(report: Report) -> str:

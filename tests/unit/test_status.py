@@ -1,0 +1,143 @@
+"""`safepoint status` and `safepoint report`, from what lies in the state folder."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from stories import PLAN_FILE, Story, migrated, prepared, rolled_back
+from typer.testing import CliRunner
+
+from safepoint.cli.plan import plan
+from safepoint.cli.report import report
+from safepoint.cli.status import standing_of, status
+from safepoint.config import load
+from safepoint.errors import Refused, SafepointError
+from safepoint.launch.lock import ConductorLock, Holder
+
+app = typer.Typer()
+for command in (plan, report, status):
+    app.command()(command)
+
+NOW = datetime(2026, 3, 1, 7, 48, tzinfo=UTC)
+ADA = Holder("ada", "ops", 4242, "2026-02-28T17:00:00+00:00", "accounting-2.0-20260301", "safepoint launch")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "launch.toml").write_text(PLAN_FILE.format(date="2026-03-01", zone="Europe/Berlin", more=""))
+    return tmp_path
+
+
+def ledger_of(folder: Path) -> Path:
+    return folder / ".safepoint" / "launches" / "accounting-2.0-20260301" / "ledger.jsonl"
+
+
+def look(folder: Path, conductor: Holder | None = ADA) -> dict[str, Any]:
+    answer = standing_of(load(folder / "launch.toml"), Path("launch.toml"), conductor, NOW)
+    assert json.loads(json.dumps(answer)) == answer
+    return answer
+
+
+def run(folder: Path, *words: str) -> Any:
+    return CliRunner().invoke(app, [words[0], "--plan", str(folder / "launch.toml"), *words[1:]])
+
+
+def test_before_the_launch_it_says_when_it_begins_and_how(folder: Path) -> None:
+    answer = look(folder, None)
+    assert answer["standing"]["headline"] == "The launch of accounting 2.0 has not begun."
+    assert answer["next"]["id"] == "survey"
+    assert [choice["command"] for choice in answer["standing"]["commands"]] == ["safepoint launch"]
+
+
+def test_a_launch_under_way_says_who_conducts_what_runs_and_what_is_next(folder: Path) -> None:
+    prepared(ledger_of(folder))
+    answer = look(folder)
+    assert answer["conductor"]["pid"] == 4242
+    assert answer["running"] == []
+    assert (answer["next"]["id"], answer["next"]["in_seconds"]) == ("gate-stop", 720.0)
+    migrated(ledger_of(folder)).begun("checkpoints")
+    answer = look(folder)
+    assert [row["id"] for row in answer["running"]] == ["checkpoints"]
+
+
+def test_a_launch_whose_conductor_died_says_so_and_how_to_go_on(folder: Path) -> None:
+    migrated(ledger_of(folder)).begun("checkpoints")
+    for conductor in (None, Holder(**{**ADA.__dict__, "launch": "another-launch"})):
+        answer = look(folder, conductor)
+        assert answer["standing"]["headline"].startswith("Nobody conducts the launch")
+        assert answer["standing"]["commands"][0]["command"] == "safepoint launch"
+        assert answer["conductor"] is None and answer["running"] == []
+
+
+def test_a_launch_that_is_over_needs_no_conductor(folder: Path) -> None:
+    rolled_back(ledger_of(folder))
+    answer = look(folder, None)
+    assert answer["standing"]["headline"] == "accounting was rolled back to 1.0."
+    assert answer["next"] is None
+
+
+def test_status_on_the_command_line_names_the_question_and_its_answers(folder: Path) -> None:
+    story: Story = migrated(ledger_of(folder))
+    story.ask("gate-canary", "in doubt: no login is configured", "go", "abort")
+    with ConductorLock(folder / ".safepoint", "accounting-2.0-20260301", "safepoint launch"):
+        result = run(folder, "status")
+        answer = json.loads(run(folder, "status", "--json").output)
+    assert result.exit_code == 0
+    assert "in doubt: no login is configured" in " ".join(result.output.split())
+    assert f"safepoint go --plan {folder}/launch.toml" in result.output
+    assert answer["question"]["choices"] == ["go", "abort"]
+    assert answer["conductor"]["command"] == "safepoint launch"
+
+
+def test_report_writes_the_page_where_it_is_told_or_beside_the_ledger(folder: Path) -> None:
+    rolled_back(ledger_of(folder))
+    assert run(folder, "report").exit_code == 0
+    page = ledger_of(folder).with_name("report.html").read_text()
+    result = run(folder, "report", "--html", str(folder / "new" / "page.html"))
+    assert result.exit_code == 0 and str(folder / "new" / "page.html") in result.output
+    assert (folder / "new" / "page.html").read_text() == page
+    assert [path.name for path in (folder / "new").iterdir()] == ["page.html"]
+
+
+def test_report_as_json_is_the_whole_report(folder: Path) -> None:
+    rolled_back(ledger_of(folder))
+    answer = json.loads(run(folder, "report", "--json").output)
+    assert answer["rollback"]["listed"] == 31
+    assert not ledger_of(folder).with_name("report.html").exists()
+
+
+def test_there_is_no_report_of_a_launch_that_has_not_begun(folder: Path) -> None:
+    assert isinstance(run(folder, "report").exception, Refused)
+
+
+def test_a_place_that_cannot_be_written_is_an_error_with_a_remedy(folder: Path) -> None:
+    rolled_back(ledger_of(folder))
+    (folder / "file").write_text("")
+    error = run(folder, "report", "--html", str(folder / "file" / "page.html")).exception
+    assert isinstance(error, SafepointError)
+    assert error.remedy and error.subject == str(folder / "file" / "page.html")
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_plan_shows_every_step_with_its_moment_and_commands(
+    folder: Path, columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    output = run(folder, "plan").output
+    assert max(len(line) for line in output.splitlines()) <= int(columns)
+    for expected in ("T-1 18:00", "T 09:15", "◆ Go for the window?", "python src/manage.py migrate --noinput"):
+        assert expected in output
+
+
+def test_plan_writes_a_page_and_a_calendar_and_answers_json(folder: Path) -> None:
+    files = ("--html", str(folder / "plan.html"), "--ics", str(folder / "plan.ics"))
+    assert run(folder, "plan", *files).exit_code == 0
+    assert "T-1&nbsp;18:00" in (folder / "plan.html").read_text()
+    assert (folder / "plan.ics").read_bytes().count(b"BEGIN:VEVENT\r\n") == 7
+    answer = json.loads(run(folder, "plan", "--json").output)
+    assert answer["launch_id"] == "accounting-2.0-20260301" and len(answer["digest"]) == 64
