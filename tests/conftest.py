@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,6 +30,7 @@ SETTINGS = {
     "max_wal_size": "2GB",
     "autovacuum": "off",
 }
+FOLDER = "safepoint-tests-"
 _numbers = itertools.count(1)
 
 # Ends what holds on to a database: sessions, then its replication slots (an active one cannot be dropped).
@@ -64,18 +67,24 @@ def has_postgres(major: int) -> bool:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """`servers(17)` is a running PostgreSQL 17 with wal_level=logical, shared by all tests."""
-    parent = tmp_path_factory.mktemp("servers")
-    for path in (parent, *parent.parents):  # pytest makes 0700 folders; the server's user must pass through
-        if path.stat().st_uid == os.geteuid() and not path.stat().st_mode & 0o001:
-            path.chmod(path.stat().st_mode | 0o011)
+def servers() -> Iterator[Servers]:
+    """`servers(17)` is a running PostgreSQL 17 with wal_level=logical, shared by all tests.
+
+    Not in pytest's own temporary folder: each pytest that starts on this machine closes that one to other users
+    again, and the server's user is another one when we are root.
+    """
+    for left in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
+        sweep(left)
+        if not any(left.iterdir()):
+            left.rmdir()
+    parent = Path(tempfile.mkdtemp(prefix=FOLDER))
+    parent.chmod(0o711)
     running = Servers(parent)
     try:
         yield running
     finally:
         running.remove()
-        sweep(parent)
+        shutil.rmtree(parent, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
