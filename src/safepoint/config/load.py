@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from safepoint.config.models import PlanFile
 from safepoint.errors import PlanFileError
@@ -48,12 +49,19 @@ def parse(text: str, path: Path) -> PlanFile:
         return PlanFile.model_validate({**data, "folder": path.resolve().parent})
     except ValidationError as error:
         lines = key_lines(text)
-        faults = [_fault(path, lines, dict(e)) for e in error.errors(include_url=False)]
+        faults = [_fault(path, lines, dict(e)) for e in _root_causes(error)]
         raise PlanFileError(
             "\n".join(faults),
             subject=str(path),
             remedy=f"Correct {'this key' if len(faults) == 1 else f'these {len(faults)} keys'} in {path.name}.",
         ) from None
+
+
+def _root_causes(error: ValidationError) -> list[ErrorDetails]:
+    """The faults without those that only follow: a list whose item is wrong is also told to be too short."""
+    found = error.errors(include_url=False)
+    deeper = {tuple(e["loc"][:end]) for e in found for end in range(1, len(e["loc"]))}
+    return [e for e in found if not (e["type"] == "too_short" and tuple(e["loc"]) in deeper)]
 
 
 def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
@@ -81,6 +89,8 @@ def key_lines(text: str) -> dict[tuple[str | int, ...], int]:
 def _fault(path: Path, lines: dict[tuple[str | int, ...], int], error: dict[str, Any]) -> str:
     location = tuple(part for part in error["loc"] if part not in _TAGS)
     line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), 1)
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        line = lines.get((*location, "kind"), line)
     key = ".".join(str(part) for part in location) or "(the file as a whole)"
     kind, found = error["type"], error.get("input")
     if kind == "extra_forbidden":

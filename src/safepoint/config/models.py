@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -249,7 +250,7 @@ class Timetable(Section):
     @model_validator(mode="after")
     def _in_order(self) -> Timetable:
         moments = [(name, getattr(self, name)) for name in type(self).model_fields]
-        for (name, earlier), (next_name, later) in zip(moments, moments[1:], strict=False):
+        for (name, earlier), (next_name, later) in pairwise(moments):
             if (earlier.days, earlier.at) > (later.days, later.at):
                 raise ValueError(f"'{name}' ({earlier}) is later than '{next_name}' ({later})")
         return self

@@ -98,7 +98,7 @@ class Ground:
     @cached_property
     def router(self) -> Router:
         """What lets traffic through."""
-        return open_router(self.plan.router, self.host)
+        return open_router(self.plan.router, self.host, old=self.plan.releases.old.upstream)
 
     def host(self, name: str) -> Host:
         """A host of the plan by its name."""
@@ -165,9 +165,10 @@ class Ground:
     @property
     def begun_before(self) -> bool:
         """Whether this step was begun before in this try: a conductor died in it, or it is tried again."""
-        begun = [e for e in since_abort(self.ledger.entries) if e.kind == "step.begun" and e.step == self.step.id]
-        resumed = any(e.kind == "resumed" for e in since_abort(self.ledger.entries))
-        return len(begun) > 1 or (resumed and bool(begun))
+        entries = since_abort(self.ledger.entries)
+        begun = [e.seq for e in entries if e.kind == "step.begun" and e.step == self.step.id]
+        resumed = [e.seq for e in entries if e.kind == "resumed"]
+        return len(begun) > 1 or bool(begun and resumed and begun[0] < resumed[-1])
 
     def report(self, progress: Progress) -> None:
         """Tell how far the step is (for people; not recorded)."""

@@ -29,7 +29,8 @@ def initial_config(port: int, admin_port: int, upstream: str | None) -> dict[str
 
     Nothing is written elsewhere: no certificates, no saved configuration, no access log.
     """
-    bare = {"handler": "reverse_proxy"}
+    # No idle connections to a release: one that is told to stop would wait for them before it ends.
+    bare = {"handler": "reverse_proxy", "transport": {"protocol": "http", "keep_alive": {"enabled": False}}}
     if upstream is None:
         handler = caddy.closed(ROUTE, bare, "The application has not been started yet.", 5)
     else:

@@ -27,15 +27,18 @@ def _release(plan: PlanFile, params: Mapping[str, Any]) -> Release:
     return plan.releases.new if which(params) == "new" else plan.releases.old
 
 
-def answers(upstream: str, path: str, *, timeout: float = 5.0) -> int | None:
+def answers(ground: Ground, release: Release, path: str, *, timeout: float = 5.0) -> int | None:
     """The status that a release's own address answers with, or None when nothing answers there.
 
-    The release is asked directly, not through the router.
+    The release is asked directly, not through the router, but by the name that people use: an application that
+    checks the Host header would refuse its own address.
     """
+    upstream, public = release.upstream, urlsplit(ground.router.url)
+    forwarded = {"Host": public.netloc, "X-Forwarded-Proto": public.scheme}
     address = urlsplit(f"//{upstream}")
     connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=timeout)
     try:
-        connection.request("GET", path, headers={"User-Agent": "safepoint"})
+        connection.request("GET", path, headers={"User-Agent": "safepoint", **forwarded})
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return None
@@ -88,7 +91,7 @@ def _stopped(ground: Ground, release: Release) -> Evidence:
     """The stop command is run even when nothing answers: a process may hang without answering."""
     if not ground.background.join(f"stop {release.version}"):
         _order_stop(ground, release)
-    gone = ground.until(15, 0.05, lambda: None if answers(release.upstream, release.health) else Evidence("gone"))
+    gone = ground.until(15, 0.05, lambda: None if answers(ground, release, release.health) else Evidence("gone"))
     if gone is None:
         raise CommandFailed(
             f"{release.version} was told to stop, and {release.upstream} still answers.",
@@ -120,7 +123,7 @@ class StartRelease(Verb):
         seen: list[int | None] = []
 
         def healthy() -> Evidence | None:
-            seen.append(answers(release.upstream, release.health))
+            seen.append(answers(ground, release, release.health))
             return Evidence("healthy") if seen[-1] == 200 else None
 
         if ground.until(release.start_timeout.total_seconds(), 0.05, healthy) is None:
@@ -163,7 +166,7 @@ class Stage(Verb):
         up = ground.until(
             release.start_timeout.total_seconds(),
             0.05,
-            lambda: Evidence("up") if answers(release.upstream, release.health) else None,
+            lambda: Evidence("up") if answers(ground, release, release.health) else None,
         )
         if up is None:
             raise CommandFailed(
@@ -208,7 +211,7 @@ class WarmCache(Verb):
         pages: dict[str, Any] = {}
         for path in ground.plan.cache.warm:
             begun = time.monotonic()
-            status = answers(release.upstream, path, timeout=30)
+            status = answers(ground, release, path, timeout=30)
             pages[path] = {"status": status, "seconds": round(time.monotonic() - begun, 3)}
             if status is None or status >= 500:
                 raise CommandFailed(

@@ -61,8 +61,7 @@ class Migrate(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """After a kill the migration of before may still run in the server: the fence ends its session first."""
         if ground.begun_before:
-            prior = fence.FencePrior.from_json(dict(ground.need("fence")))
-            fence.close(ground.target, prior, maintenance=ground.plan.database.maintenance)
+            _end_other_sessions(ground)
         manage = migrating(ground)
         tries = ground.plan.database.lock_retries
         for attempt in range(tries + 1):
@@ -72,7 +71,8 @@ class Migrate(Verb):
                 if attempt == tries:
                     raise
                 ground.report(Progress(f"waiting for a lock: {error.message}", attempt + 1, tries + 1, "tries"))
-                ground.pause(min(2.0 * (attempt + 1), 10.0))
+                _end_other_sessions(ground)
+                ground.pause(min(0.5 * (attempt + 1), 10.0))
             else:
                 break
         planned = list((ground.fact("pending") or {}).get("migrations", []))
@@ -81,6 +81,12 @@ class Migrate(Verb):
             f"{len(done.applied)} migrations in {format_duration(done.seconds)}",
             {**done.as_json(), "tries": attempt + 1},
         )
+
+
+def _end_other_sessions(ground: Ground) -> None:
+    """Nobody has any business in the database now: whoever came back and holds a lock is shown out again."""
+    prior = fence.FencePrior.from_json(dict(ground.need("fence")))
+    fence.close(ground.target, prior, maintenance=ground.plan.database.maintenance)
 
 
 def _compare(planned: list[str], applied: list[str], *, resumed: bool) -> None:

@@ -11,16 +11,18 @@ from safepoint.backup.manifest import read_manifest
 from safepoint.backup.proof import read_proof
 from safepoint.checkpoints import backup as backup_checkpoint
 from safepoint.checkpoints import database, logs
-from safepoint.checkpoints.checkpoint import Checkpoint, worst
+from safepoint.checkpoints.checkpoint import Checkpoint, timed, worst
 from safepoint.checkpoints.login import login
-from safepoint.config import PlanFile, format_duration
-from safepoint.errors import RouterError
+from safepoint.checkpoints.pages import health
+from safepoint.config import PlanFile, format_bytes, format_duration
+from safepoint.errors import RouterError, SafepointError
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.application import answers, which
+from safepoint.launch.verbs.application import which
 from safepoint.launch.verbs.prepare import snapshot_folder
 from safepoint.postgres.connections import connect
 from safepoint.progress import Progress
+from safepoint.wayback import capture
 
 
 class Look:
@@ -32,38 +34,58 @@ class Look:
         self._since = None if recorded is None else logs.LogMark.from_json(dict(recorded))
 
     def now(self, *, with_login: bool) -> list[Checkpoint]:
-        """All checkpoints. One that could not look is inconclusive, never left out."""
+        """All checkpoints. One that could not look has failed, it is never left out."""
         ground, limits = self.ground, self.ground.plan.checkpoints
-        found = [_health(ground)]
-        with connect(ground.target) as connection:
-            baseline = (ground.fact("baseline") or {}).get("size")
-            found.append(database.size(connection, baseline=baseline, growth=limits.size_growth))
-            found.append(database.connections(connection, share=limits.connections_share))
+        release = ground.release("new")
+        upstream = f"http://{release.upstream}"
+        found = [health(upstream, release.health, public_url=ground.router.url)]
+        found.append(timed("size", "Database size", lambda: _size(ground)))
+        found.append(timed("connections", "Connections", lambda: _connections(ground)))
         if self._since is not None:
-            errors, self._since = logs.errors_since(
-                ground.application_host, self._since, pattern=limits.error_pattern, limit=limits.error_lines
-            )
-            found.append(errors)
-        found.append(_backup(ground))
+            found.append(timed("errors", "Error log", self._errors))
+        found.append(timed("backup", "Backup", lambda: _backup(ground)))
+        if (captured := ground.fact("capture")) is not None and captured["mode"] == "logical":
+            found.append(timed("capture", "Capture", lambda: _capture(ground)))
         if with_login and limits.login is not None:
             screenshots = ground.folder / "screenshots"
-            upstream = f"http://{ground.release('new').upstream}"
             found.append(login(upstream, limits.login, public_url=ground.router.url, screenshots=screenshots))
         return found
 
+    def _errors(self) -> Checkpoint:
+        limits, since = self.ground.plan.checkpoints, self._since
+        if since is None:
+            raise SafepointError("The error log was not marked when traffic stopped.", subject="log-mark")
+        found, self._since = logs.errors_since(
+            self.ground.application_host, since, pattern=limits.error_pattern, limit=limits.error_lines
+        )
+        return found
 
-def _health(ground: Ground) -> Checkpoint:
-    """The release's own health page, asked directly."""
-    release = ground.release("new")
-    status = answers(release.upstream, release.health)
+
+def _size(ground: Ground) -> Checkpoint:
+    baseline = (ground.fact("baseline") or {}).get("size")
+    with connect(ground.target) as connection:
+        return database.size(connection, baseline=baseline, growth=ground.plan.checkpoints.size_growth)
+
+
+def _connections(ground: Ground) -> Checkpoint:
+    with connect(ground.target) as connection:
+        return database.connections(connection, share=ground.plan.checkpoints.connections_share)
+
+
+def _capture(ground: Ground) -> Checkpoint:
+    """What came since is taken off the server, so that it does not pile up there until a rollback wants it."""
+    facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
+    drained = capture.drain(ground.target, facts, ground.folder / "spool", cancelled=ground.cancelled)
+    lag = capture.lag(ground.target, facts)
     return Checkpoint(
-        "health",
-        "Health page",
-        "pass" if status == 200 else "fail",
-        baseline=200,
-        value=status,
-        limit=200,
-        detail=f"{release.health} answers {status}" if status else f"{release.health} does not answer",
+        "capture",
+        "Capture",
+        "pass" if lag.safe_bytes is None or lag.safe_bytes > 0 else "fail",
+        value=lag.retained_bytes,
+        limit=None if lag.safe_bytes is None else lag.retained_bytes + lag.safe_bytes,
+        unit="bytes",
+        detail=f"{drained.total_transactions} transactions spooled since the launch, "
+        f"{format_bytes(lag.retained_bytes)} of WAL kept for it",
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from safepoint.config import PlanFile, format_duration
 from safepoint.django.migrations import is_clean
-from safepoint.errors import ProofFailed
+from safepoint.errors import Interrupted, ProofFailed
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.wayback import capture, written
@@ -33,7 +33,10 @@ class ListWritten(Verb):
         drained: dict[str, Any] = {}
         if facts.mode == "logical":
             spool = ground.folder / "spool"
-            drained = capture.drain(ground.target, facts, spool, cancelled=ground.cancelled).as_json()
+            found = capture.drain(ground.target, facts, spool, cancelled=ground.cancelled)
+            if not found.complete:
+                raise Interrupted("The capture was not drained to its end.", subject=ground.step.id)
+            drained = found.as_json()
             listing = written.list_written(ground.target, spool, out, user_table=user_table, cancelled=ground.cancelled)
         else:
             listing = written.list_rows_since(
