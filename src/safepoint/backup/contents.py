@@ -35,6 +35,9 @@ OPTIONS = (
     "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off -c max_parallel_workers_per_gather=0"
 )
 
+# Seconds. As with pg_dump: behind somebody's exclusive lock we wait, but not for ever.
+LOCK_TIMEOUT = 60.0
+
 # Everything whose rows a dump carries: tables, partitions' leaves, configuration tables of extensions (with the
 # condition that the extension gives). Materialised views are computed anew by a restore, foreign tables are elsewhere,
 # temporary tables are somebody's own.
@@ -73,7 +76,7 @@ _SEQUENCES = """
 
 # A large object's pages may have holes, and ends of zeros that a dump writes out: pages are compared without them,
 # together with the object's length, owner and grants. pg_largeobject is for superusers (and pg_read_all_data) only.
-_LARGE_OBJECTS = """
+_LARGE_OBJECTS = f"""
     with lines as (
         select format('%s %s %s', loid, pageno, encode(rtrim(data, '\\x00'::bytea), 'hex')) as line, false as object
         from pg_largeobject where rtrim(data, '\\x00'::bytea) <> ''::bytea
@@ -85,8 +88,8 @@ _LARGE_OBJECTS = """
                        from aclexplode(m.lomacl) a where a.grantee <> m.lomowner)), true
         from pg_largeobject_metadata m
     )
-    select count(*) filter (where object), coalesce(sum(hashtextextended(line collate "C", %s)), 0),
-           coalesce(sum(hashtextextended(line collate "C", %s)), 0)
+    select count(*) filter (where object), coalesce(sum(hashtextextended(line collate "C", {SEEDS[0]})), 0),
+           coalesce(sum(hashtextextended(line collate "C", {SEEDS[1]})), 0)
     from lines
 """
 
@@ -144,12 +147,39 @@ def combine(sums: Sequence[tuple[int, int, int]]) -> TablePrint:
 @contextmanager
 def reading(target: Target, snapshot: str | None = None) -> Iterator[Connection]:
     """A connection inside a read-only transaction at an exported snapshot (None: at one of its own)."""
-    connection = connect(target, autocommit=True, application_name="safepoint fingerprint", options=OPTIONS)
+    connection = connect(target, application_name="safepoint fingerprint", lock_timeout=LOCK_TIMEOUT, options=OPTIONS)
     with connection:
         connection.execute("begin isolation level repeatable read read only")
         if snapshot is not None:
             connection.execute(sql.SQL("set transaction snapshot {}").format(sql.Literal(snapshot)))
         yield connection
+
+
+@contextmanager
+def cancellable(connection: Connection, cancelled: Cancelled) -> Iterator[None]:
+    """Cancel whatever query the connection runs as soon as `cancelled` becomes true; it may be waiting for a lock.
+
+    Raises:
+        Interrupted: this happened.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            if cancelled():
+                connection.cancel_safe(timeout=5)
+
+    watcher = threading.Thread(target=watch, name="fingerprint-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    except psycopg.errors.QueryCanceled as error:
+        if not cancelled():
+            raise
+        raise Interrupted("The fingerprint was ended by an order.", subject=connection.info.dbname) from error
+    finally:
+        done.set()
+        watcher.join()
 
 
 def hash_tables(
@@ -201,7 +231,7 @@ def hash_large_objects(connection: Connection) -> TablePrint:
     if row == (False,):
         return TablePrint(0, "0" * 32)
     try:
-        sums = connection.execute(_LARGE_OBJECTS, SEEDS).fetchall()
+        sums = connection.execute(_LARGE_OBJECTS).fetchall()
     except psycopg.errors.InsufficientPrivilege:
         raise DatabaseError(
             "The login may not read large objects, so they cannot be fingerprinted.",
@@ -249,8 +279,10 @@ class _Work:
     def _one(self, connection: Connection, part: Part) -> None:
         try:
             row = connection.execute(hash_query(part)).fetchone()
+        except psycopg.errors.LockNotAvailable:
+            raise _unreadable(part, f"somebody held an exclusive lock on it for {LOCK_TIMEOUT:.0f} s") from None
         except psycopg.errors.QueryCanceled:
-            if self._stopped.is_set():
+            if self._stopped.is_set() or self._cancelled():
                 return
             raise _unreadable(part, "the query was cancelled by somebody") from None
         except psycopg.Error as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from safepoint.backup.contents import hash_large_objects, hash_tables, read_sequences, reading
+from safepoint.backup.contents import cancellable, hash_large_objects, hash_tables, read_sequences, reading
 from safepoint.backup.prints import Difference, Fingerprint, SequencePrint, TablePrint, compare
 from safepoint.backup.structure import (
     read_extensions,
@@ -40,7 +40,7 @@ def take(
         Interrupted: `cancelled` became true.
     """
     try:
-        with reading(target, snapshot) as connection:
+        with reading(target, snapshot) as connection, cancellable(connection, cancelled):
             shared = snapshot or export(connection)
             sequences = read_sequences(connection)
             tables = hash_tables(target, connection, shared, jobs=jobs, report=report, cancelled=cancelled)

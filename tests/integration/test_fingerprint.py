@@ -1,0 +1,204 @@
+"""Fingerprints: exact about content, indifferent to the order of rows, the same for the same data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from safepoint.backup.contents import Part, combine, hash_query, parts, reading
+from safepoint.backup.fingerprint import compare, take
+from safepoint.backup.prints import Fingerprint
+from safepoint.errors import DatabaseError, Interrupted
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+
+AWKWARD = (Path(__file__).parent / "awkward.sql").read_text(encoding="utf-8")
+
+
+def run(target: Target, *statements: str) -> None:
+    with connect(target) as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+def contents(target: Target, table: str = "public.t") -> str:
+    return take(target).tables[table].content
+
+
+# Each pair of VALUES lists for a table t(a text, b text) or as named: COPY writes them differently.
+UNEQUAL = {
+    "numeric scale": ("(a numeric)", "(1.0)", "(1.00)"),
+    "negative zero": ("(a float8)", "('-0')", "('0')"),
+    "last digit of a float": ("(a float8)", "(0.1)", "(0.1 + 1e-17 * 2)"),
+    "null and empty": ("(a text)", "(null)", "('')"),
+    "null in a row of one": ("(a text, b text)", "(null, 'x')", "('x', null)"),
+    "word null": ("(a text)", "(null)", "('null')"),
+    "array bounds": ("(a int[])", "('[0:1]={1,2}')", "('{1,2}')"),
+    "null in an array": ("(a text[])", "('{NULL}')", "('{\"NULL\"}')"),
+    "swapped columns": ("(a text, b text)", "('x', 'y')", "('y', 'x')"),
+    "moved border": ("(a text, b text)", "('x,', 'y')", "('x', ',y')"),
+    "values swapped between rows": ("(a int, b int)", "(1, 10), (2, 20)", "(1, 20), (2, 10)"),
+    "a row twice": ("(a int)", "(1), (1), (2)", "(1), (2), (2)"),
+    "two twins more": ("(a int)", "(3)", "(3), (1), (1)"),
+    "json white space": ("(a json)", "('{\"a\":1}')", "('{\"a\": 1}')"),
+    "json key order": ("(a json)", '(\'{"a":1,"b":2}\')', '(\'{"b":2,"a":1}\')'),
+    "composed accents": ("(a text)", "(U&'\\00e9')", "(U&'e\\0301')"),
+    "case": ("(a text)", "('A')", "('a')"),
+    "char padding in text": ("(a text)", "('a ')", "('a')"),
+    "microsecond": ("(a timestamptz)", "('2026-01-01 00:00:00.000001Z')", "('2026-01-01Z')"),
+    "interval units": ("(a interval)", "('1 mon')", "('30 days')"),
+    "infinity": ("(a timestamptz)", "('infinity')", "('-infinity')"),
+    "bytes": ("(a bytea)", "('\\x00')", "('\\x0000')"),
+    "nan": ("(a numeric)", "('nan')", "(0)"),
+    "no columns": ("()", None, ""),
+}
+
+
+@pytest.mark.parametrize("case", UNEQUAL, ids=lambda case: case.replace(" ", "-"))
+def test_what_copy_writes_differently_is_different(database: Target, case: str) -> None:
+    columns, one, other = UNEQUAL[case]
+    run(database, f"create table t {columns}")
+    found = []
+    for rows in (one, other):
+        run(database, "truncate t", f"insert into t values {rows}" if rows else "select")
+        if rows == "":
+            run(database, "insert into t default values")
+        found.append(take(database).tables["public.t"])
+    assert found[0] != found[1]
+
+
+def test_the_order_of_rows_does_not_matter(any_database: Target) -> None:
+    run(any_database, "create table t as select n, md5(n::text) m from generate_series(1, 1000) n")
+    before = contents(any_database)
+    run(any_database, "create table u as table t order by m desc", "drop table t", "alter table u rename to t")
+    assert contents(any_database) == before
+
+
+def test_a_table_read_in_parts_has_the_same_hash_as_read_whole(database: Target) -> None:
+    run(
+        database,
+        "create table t as select n, repeat('x', 500) x from generate_series(1, 2000) n",
+        "delete from t where n % 7 = 0",
+    )
+    whole = contents(database)
+    with reading(database) as connection:
+        pieces = [Part("public", "t", "t", 50, first, first + 50) for first in range(0, 100, 50)]
+        pieces.append(Part("public", "t", "t", 50, 100, None))
+        sums = [connection.execute(hash_query(piece)).fetchone() for piece in pieces]
+    assert combine([(int(a), int(b), int(c)) for a, b, c in sums if sums]).content == whole  # type: ignore[misc]
+
+
+def test_big_tables_are_cut_into_parts_without_gaps() -> None:
+    pieces = parts("s", "t", "s.t", 20000)
+    assert [(piece.first, piece.end) for piece in pieces] == [(0, 8192), (8192, 16384), (16384, None)]
+    assert [(piece.first, piece.end) for piece in parts("s", "t", "s.t", 8192)] == [(None, None)]
+
+
+def test_the_same_awkward_data_gives_the_same_fingerprint(
+    any_server: Server, new_database: Callable[[Server], Target]
+) -> None:
+    one, other = new_database(any_server), new_database(any_server)
+    for target in (one, other):
+        run(target, AWKWARD)
+        run(target, "update plain set at = '2026-01-01', late = 'l'", "refresh materialized view totals")
+    first, second = take(one), take(other)
+    # Large objects get their numbers from the cluster, so they differ between two databases made alike.
+    assert [d for d in compare(first, second) if d.kind != "large objects"] == []
+    assert len(first.tables) == 8
+    assert first.rows > 700
+
+
+# What is changed, and the kind of difference that must be told.
+CHANGES = {
+    "one value": ("update plain set amount = amount + 1 where id = 7", "table"),
+    "a row less": ("delete from plain where id = 7", "table"),
+    "a row in a partition": ("insert into measured values ('2020-01-01', 1)", "table"),
+    "a sequence": ("select nextval('odd_sequence')", "sequence"),
+    "a sequence used": ("select nextval('unused_sequence')", "sequence"),
+    "an extension": ("drop extension if exists plpgsql cascade", "extension"),
+    "a grant": ("grant select on plain to pg_monitor", "owner and grants of"),
+    "a grant on a column": ("grant update (name) on plain to pg_monitor", "owner and grants of"),
+    "an owner": ("alter table plain owner to pg_monitor", "owner and grants of"),
+    "a large object": ("select lo_put(oid, 0, 'F') from pg_largeobject_metadata limit 1", "large objects"),
+    "a large object less": ("select lo_unlink(oid) from pg_largeobject_metadata limit 1", "large objects"),
+    "an index": ("drop index plain_expression", "index"),
+    "a check": ("alter table plain drop constraint plain_name_check", "constraint"),
+    "a default": ("alter table plain alter late set default 'other'", "relation"),
+    "not null": ("alter table plain alter name drop not null", "relation"),
+    "column type": ("alter table child alter b type bigint", "relation"),
+    "a view": ("create or replace view names as select name, 1::bigint as many from plain", "relation"),
+    "a function": (
+        "create or replace function double_it(x int) returns int language sql immutable as 'select x * 3'",
+        "function",
+    ),
+    "a trigger": ("alter table plain disable trigger stamped", "trigger"),
+    "a policy": ("alter policy only_ok on plain using (true)", "policy"),
+    "an enum label": ("alter type mood add value 'new'", "type"),
+    "a comment": ("comment on table plain is 'other'", "comment"),
+    "an empty schema": ("create schema empty", "object"),
+    "row security": ("alter table plain disable row level security", "relation"),
+    "a database setting": ("alter database {db} set work_mem = '5MB'", "setting"),
+    "a database grant": ("revoke connect on database {db} from public", "owner and grants of"),
+    "publication": ("alter publication everything set (publish = 'insert')", "publication"),
+}
+
+
+@pytest.fixture(scope="module")
+def awkward(servers: Callable[[int], Server]) -> tuple[Server, str, Fingerprint]:
+    server = servers(17)
+    with connect(server.target) as connection:
+        connection.execute("create database awkward_template")
+    target = server.target.on("awkward_template")
+    run(target, AWKWARD)
+    return server, "awkward_template", take(target)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.replace(" ", "-"))
+def test_every_change_is_told_by_its_kind(
+    awkward: tuple[Server, str, Fingerprint], new_database: Callable[..., Target], change: str
+) -> None:
+    server, template, before = awkward
+    name = f"changed_{list(CHANGES).index(change)}"
+    with connect(server.target) as connection:
+        connection.execute(f"create database {name} template {template}")  # type: ignore[call-overload]
+    target = server.target.on(name)
+    try:
+        assert compare(before, take(target)) == ()
+        statement, kind = CHANGES[change]
+        run(target, statement.format(db=name))
+        found = compare(before, take(target))
+        assert kind in {difference.kind for difference in found}, found
+        assert all(len(str(difference)) < 600 for difference in found)
+    finally:
+        with connect(server.target) as connection:
+            connection.execute(f"drop database {name} with (force)")  # type: ignore[call-overload]
+
+
+def test_a_fingerprint_survives_json(awkward: tuple[Server, str, Fingerprint]) -> None:
+    import json
+
+    printed = awkward[2]
+    again = Fingerprint.from_json(json.loads(json.dumps(printed.as_json())))
+    assert again.digest == printed.digest
+    assert compare(printed, again) == ()
+
+
+def test_a_login_that_may_not_read_a_table_is_told_so(database: Target) -> None:
+    run(database, "create table t (a int)", "create role poor_reader login password 'p'")
+    try:
+        with pytest.raises(DatabaseError, match=r"public\.t"):
+            take(database.login("poor_reader", "p"))
+    finally:
+        run(database, "drop role poor_reader")
+
+
+def test_cancelling_ends_a_long_query_soon(database: Target) -> None:
+    run(database, "create table t as select n, repeat(md5(n::text), 30) x from generate_series(1, 400000) n")
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        take(database, jobs=1, cancelled=lambda: time.monotonic() - began > 0.1)
+    assert time.monotonic() - began < 5

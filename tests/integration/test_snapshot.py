@@ -1,0 +1,255 @@
+"""Snapshots: complete or not there at all, and of one instant although others write."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from safepoint.backup.fingerprint import compare
+from safepoint.backup.manifest import read_manifest, verify_files
+from safepoint.backup.proof import prove, read_proof, restored
+from safepoint.backup.snapshot import take_snapshot
+from safepoint.errors import CommandFailed, DatabaseError, Interrupted, ProofFailed, Refused, SafepointError
+from safepoint.hosts.command import Command
+from safepoint.hosts.here import Here
+from safepoint.hosts.process import Local, ProcessHost, environment
+from safepoint.postgres.binaries import installation
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+
+ROWS = "create table t as select n, md5(n::text) as x from generate_series(1, {}) n"
+
+
+class Elsewhere(ProcessHost):
+    """A host that only a stream leaves: this machine with the programs on its PATH, as ssh would find them."""
+
+    def __init__(self, bin_dir: Path) -> None:
+        self.name = "elsewhere"
+        self._bin_dir = bin_dir
+
+    def argv(self, command: Command) -> tuple[str, ...]:
+        return (str(self._bin_dir / command.argv[0]), *command.argv[1:])
+
+    def local(self, command: Command, *, feeds: bool) -> Local:
+        return Local(self.argv(command), environment(command))
+
+
+def run(target: Target, *statements: str) -> None:
+    with connect(target) as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+def snap(target: Target, folder: Path, **more: object) -> Path:
+    """Take a snapshot `s` with the tools of PostgreSQL 17."""
+    settings = {"installation": installation(17), "snapshot_id": "s", "launch_id": "launch-1", "jobs": 2} | more
+    host = settings.pop("host", None) or Here("here", folder)
+    take_snapshot(target, host, folder=folder, **settings)  # type: ignore[arg-type]
+    return folder / str(settings["snapshot_id"])
+
+
+def test_a_snapshot_says_what_it_is(database: Target, tmp_path: Path) -> None:
+    run(database, ROWS.format(100))
+    folder = snap(database, tmp_path)
+    manifest = verify_files(folder)
+    assert manifest.launch_id == "launch-1"
+    assert manifest.fingerprint.tables["public.t"].rows == 100
+    assert manifest.source.database == database.dbname
+    assert (
+        manifest.total_bytes
+        == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) - (folder / "manifest.json").stat().st_size
+    )
+    assert {"globals.sql", "database.sql", "archive/toc.dat"} <= set(manifest.files)
+    assert (folder.stat().st_mode & 0o077) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_no_password_is_in_any_file_of_a_snapshot(database: Target, tmp_path: Path) -> None:
+    assert database.password is not None
+    run(database, "create role secretive login password 'very-secret'")
+    try:
+        folder = snap(database, tmp_path)
+    finally:
+        run(database, "drop role secretive")
+    text = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"CREATE ROLE secretive" in text
+    for secret in (database.password.encode(), b"very-secret", b"SCRAM-SHA-256$"):
+        assert secret not in text
+
+
+def test_writers_during_the_dump_do_not_make_it_look_bad(database: Target, tmp_path: Path) -> None:
+    run(
+        database,
+        "create table t (id bigint generated always as identity, x text)",
+        "insert into t (x) select 'a' from generate_series(1, 200000)",
+    )
+    stop = threading.Event()
+
+    def write() -> None:
+        with connect(database) as connection:
+            while not stop.is_set():
+                connection.execute("insert into t (x) values ('b')")
+                connection.execute("update t set x = 'c' where id = (random() * 1000)::int")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        time.sleep(0.1)
+        folder = snap(database, tmp_path)
+    finally:
+        stop.set()
+        writer.join()
+    sequence = read_manifest(folder).fingerprint.sequences["public.t_id_seq"]
+    assert sequence.until is not None and sequence.until[0] > sequence.last
+    proof = prove(folder, scratch_parent=tmp_path / "scratch")
+    assert proof.rows >= 200000
+
+
+def test_an_empty_database_is_a_good_snapshot(any_database: Target, any_server: Server, tmp_path: Path) -> None:
+    folder = snap(any_database, tmp_path, installation=any_server.installation)
+    assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 0
+
+
+def test_what_a_stream_brings_is_as_good(database: Target, tmp_path: Path) -> None:
+    run(database, ROWS.format(1000), "create index on t (x)")
+    folder = snap(database, tmp_path, host=Elsewhere(installation(17).bin_dir))
+    assert (folder / "archive.dump").is_file()
+    assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 1000
+
+
+def faults() -> dict[str, tuple[type[SafepointError], str]]:
+    return {
+        "wrong password": (DatabaseError, "password"),
+        "no such host": (DatabaseError, "connect"),
+        "no such database": (DatabaseError, "does not exist"),
+        "unreadable table": (SafepointError, "permission denied|public.t"),
+        "older tools": (CommandFailed, "server version"),
+        "a lock": (Interrupted, "order"),
+    }
+
+
+@pytest.mark.parametrize("fault", faults(), ids=lambda fault: fault.replace(" ", "-"))
+def test_a_dump_that_fails_leaves_nothing_and_says_why(
+    database: Target, tmp_path: Path, fault: str, request: pytest.FixtureRequest
+) -> None:
+    kind, words = faults()[fault]
+    run(
+        database,
+        ROWS.format(10),
+        "drop role if exists poor_dumper",
+        "create role poor_dumper login password 'poor-but-honest'",
+    )
+    request.addfinalizer(lambda: run(database, "drop role if exists poor_dumper"))
+    target, more = database, {}
+    blocker = connect(database, autocommit=False)
+    if fault == "wrong password":
+        target = database.login("postgres", "wrong")
+    elif fault == "no such host":
+        target = Target("127.0.0.1", 9, "x", "postgres")
+    elif fault == "no such database":
+        target = database.on("not_there")
+    elif fault == "unreadable table":
+        target = database.login("poor_dumper", "poor-but-honest")
+    elif fault == "older tools":
+        try:
+            more = {"installation": installation(15)}
+        except DatabaseError:
+            pytest.skip("this machine has no PostgreSQL 15")
+    elif fault == "a lock":
+        blocker.execute("lock table t in access exclusive mode")
+        began = time.monotonic()
+        more = {"cancelled": lambda: time.monotonic() - began > 0.5}
+    with blocker, pytest.raises(kind, match=words) as caught:
+        snap(target, tmp_path, **more)
+    assert "only-for-tests" not in str(caught.value.as_json())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_stops_during_the_dump_leaves_nothing(tmp_path: Path) -> None:
+    with Server.create(tmp_path / "pg", installation(17), settings={"fsync": "off"}) as server:
+        run(server.target, ROWS.format(1_000_000))
+
+        def strike() -> bool:
+            if list((tmp_path / "snapshots").glob("*.partial/archive")):
+                server.stop("immediate")
+            return False
+
+        with pytest.raises(SafepointError):
+            snap(server.target, tmp_path / "snapshots", cancelled=strike)
+    assert list((tmp_path / "snapshots").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill", "interrupt"])
+def test_a_killed_conductor_leaves_no_folder_that_looks_like_a_snapshot(
+    database: Target, tmp_path: Path, how: signal.Signals
+) -> None:
+    run(database, ROWS.format(1_500_000))
+    code = f"""
+        from pathlib import Path
+        from safepoint.backup.snapshot import take_snapshot
+        from safepoint.hosts.here import Here
+        from safepoint.postgres.binaries import installation
+        from safepoint.postgres.target import Target
+        import os
+        target = Target({database.host!r}, {database.port}, {database.dbname!r}, "postgres", os.environ["TESTPW"])
+        print("go", flush=True)
+        take_snapshot(target, Here("here", Path(".")), installation=installation(17), folder=Path({str(tmp_path)!r}),
+                      snapshot_id="s", launch_id=None, jobs=1)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TESTPW": database.password or ""},
+    )
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.glob("s.partial/archive/toc.dat")) and time.monotonic() < deadline:
+        if list(tmp_path.glob("s.partial/archive")):
+            break
+        time.sleep(0.01)
+    process.send_signal(how)
+    process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert not (tmp_path / "s").exists()
+    # Taking it again under the same id clears what is left of the first.
+    folder = snap(database, tmp_path)
+    assert verify_files(folder).fingerprint.rows == 1_500_000
+    assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
+
+def test_an_id_is_used_once(database: Target, tmp_path: Path) -> None:
+    snap(database, tmp_path)
+    before = (tmp_path / "s" / "manifest.json").read_bytes()
+    with pytest.raises(Refused, match="already"):
+        snap(database, tmp_path)
+    assert (tmp_path / "s" / "manifest.json").read_bytes() == before
+
+
+def test_progress_is_told(database: Target, tmp_path: Path) -> None:
+    run(database, ROWS.format(1000))
+    told = []
+    folder = snap(database, tmp_path, report=told.append)
+    prove(folder, scratch_parent=tmp_path / "scratch", report=told.append)
+    assert {progress.what for progress in told} >= {"fingerprint", "verify files", "restore"}
+    assert read_proof(folder) is not None
+
+
+def test_a_restored_snapshot_can_be_used_and_is_gone_afterwards(database: Target, tmp_path: Path) -> None:
+    run(database, ROWS.format(10))
+    folder = snap(database, tmp_path)
+    with restored(folder, scratch_parent=tmp_path / "scratch") as copy, connect(copy.target) as connection:
+        assert connection.execute("select count(*) from t").fetchone() == (10,)
+        assert copy.target.dbname == database.dbname
+        assert compare(copy.manifest.fingerprint, copy.manifest.fingerprint) == ()
+    assert list((tmp_path / "scratch").iterdir()) == []
+    with pytest.raises(ProofFailed):
+        verify_files(tmp_path)
