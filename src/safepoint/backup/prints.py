@@ -221,8 +221,9 @@ def normalised(definition: str) -> str:
     """
     parts = _LITERAL.split(definition)
     for place in range(0, len(parts), 2):
-        parts[place] = re.sub(r"[\s()]+", " ", _CAST.sub("", parts[place]))
-    return re.sub(r" +", " ", "".join(parts)).strip()
+        words = re.sub(r"[\s()]+", " ", _CAST.sub("", parts[place]))
+        parts[place] = re.sub(r" ?([^\w ]) ?", r"\1", words).strip()
+    return "".join(parts)
 
 
 def _tables(expected: Fingerprint, found: Fingerprint) -> list[Difference]:

@@ -32,6 +32,8 @@ _OWN_CLASS = (
 _CLASS = "pg_class c join pg_namespace n on n.oid = c.relnamespace"
 _NAME = "format('%I.%I', n.nspname, c.relname)"
 
+# Of a column's options only the documented ones (ALTER TABLE page: n_distinct, n_distinct_inherited) are compared:
+# some builds keep numbers of their own there, which differ from database to database.
 _RELATIONS = f"""
     select {_NAME}, concat_ws(E'\\n',
         case c.relkind when 'r' then 'table' when 'p' then 'partitioned table' when 'f' then 'foreign table'
@@ -56,7 +58,8 @@ _RELATIONS = f"""
                 case a.attidentity when 'a' then 'always as identity' when 'd' then 'by default as identity' end,
                 case a.attgenerated when 's' then 'stored' when 'v' then 'virtual' end,
                 'default ' || pg_get_expr(d.adbin, d.adrelid),
-                'options ' || a.attoptions::text), E'\\n' order by a.attnum)
+                'options ' || (select string_agg(o, ', ' order by o) from unnest(a.attoptions) o
+                               where o like 'n\\_distinct%')), E'\\n' order by a.attnum)
          from pg_attribute a join pg_type t on t.oid = a.atttypid
          left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and c.relkind <> 'v' and c.relkind <> 'm'),

@@ -1,0 +1,100 @@
+"""Retention never gives up what may be needed, whatever the clocks and the order of things."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safepoint.backup.retention import MINIMUM, Kept, decide
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def made(name: str, days_ago: float, *, proven: bool = True, needed: bool = False) -> Kept:
+    return Kept(name, NOW - timedelta(days=days_ago), proven, needed)
+
+
+some = st.lists(
+    st.tuples(st.floats(-50, 400), st.booleans(), st.booleans()).map(
+        lambda parts: made(f"{parts[0]}-{parts[1]}-{parts[2]}", parts[0], proven=parts[1], needed=parts[2])
+    ),
+    unique_by=lambda one: one.id,
+    max_size=12,
+)
+clocks = st.floats(-100, 100_000 / 24).map(lambda days: NOW + timedelta(days=days))
+periods = st.integers(0, 120).map(lambda days: timedelta(days=days))
+
+
+@given(some, clocks, periods)
+def test_each_snapshot_gets_one_verdict_with_a_reason(snapshots: list[Kept], now: datetime, keep: timedelta) -> None:
+    found = decide(snapshots, now, keep)
+    assert {*found.keep} | {*found.drop} == {one.id for one in snapshots}
+    assert not {*found.keep} & {*found.drop}
+    assert all([*found.keep.values(), *found.drop.values()])
+
+
+@given(some, clocks, periods)
+def test_the_newest_proven_one_never_goes(snapshots: list[Kept], now: datetime, keep: timedelta) -> None:
+    proven = [one for one in snapshots if one.proven]
+    if proven:
+        newest = max(proven, key=lambda one: (one.taken, one.id))
+        assert newest.id in decide(snapshots, now, keep).keep
+
+
+@given(some, clocks, periods)
+def test_what_goes_is_old_unneeded_and_has_a_newer_proven_one_that_stays(
+    snapshots: list[Kept], now: datetime, keep: timedelta
+) -> None:
+    found = decide(snapshots, now, keep)
+    for one in snapshots:
+        if one.id in found.drop:
+            assert not one.needed
+            assert now - one.taken >= max(keep, MINIMUM)
+            assert any(
+                other.proven and other.id in found.keep and other.taken - one.taken >= MINIMUM for other in snapshots
+            )
+
+
+@given(some, st.lists(st.floats(-50, 400), max_size=4), clocks, periods)
+def test_unproven_ones_push_nothing_out(
+    snapshots: list[Kept], extra: list[float], now: datetime, keep: timedelta
+) -> None:
+    before = decide(snapshots, now, keep)
+    failed = [made(f"failed-{place}", days, proven=False) for place, days in enumerate(extra)]
+    after = decide([*snapshots, *failed], now, keep)
+    assert {*after.keep} >= {*before.keep}
+
+
+@given(some, clocks, periods, st.floats(0, 100_000 / 24))
+def test_a_clock_set_forward_drops_no_more_than_the_newest_proven_one_allows(
+    snapshots: list[Kept], now: datetime, keep: timedelta, days: float
+) -> None:
+    if all(one.taken <= now for one in snapshots):
+        newest = max((one.taken for one in snapshots if one.proven), default=now)
+        at_newest = decide(snapshots, max(now, newest), keep)
+        assert decide(snapshots, now + timedelta(days=days), keep).drop.keys() == at_newest.drop.keys()
+
+
+@given(some, clocks, periods)
+def test_deciding_again_after_dropping_drops_nothing_more(
+    snapshots: list[Kept], now: datetime, keep: timedelta
+) -> None:
+    found = decide(snapshots, now, keep)
+    left = [one for one in snapshots if one.id in found.keep]
+    assert decide(left, now, keep).drop == {}
+
+
+def test_an_old_proven_one_goes_when_a_new_one_is_proven() -> None:
+    found = decide([made("old", 100), made("new", 1), made("broken", 90, proven=False)], NOW)
+    assert found.drop.keys() == {"old", "broken"}
+    assert found.keep == {"new": "the newest proven one"}
+
+
+def test_a_period_below_thirty_days_is_taken_as_thirty() -> None:
+    assert decide([made("a", 29), made("b", 0)], NOW, timedelta(days=1)).drop == {}
+
+
+def test_what_a_launch_needs_stays() -> None:
+    assert "old" in decide([made("old", 300, needed=True), made("new", 1)], NOW).keep
