@@ -33,7 +33,7 @@ def main() -> int:
     """Run the demo; 0 when the launch and the rollback did what they promise."""
     begun = time.monotonic()
     console.print("[bold]Safepoint[/]: an accounting site goes from 1.0 to 2.0 while people use it, and back again.\n")
-    with Stage(BUILD, lines=LINES, tell=lambda line: console.print(f"  {line}")) as stage:
+    with Stage(BUILD, lines=LINES, own_ports=True, tell=lambda line: console.print(f"  {line}")) as stage:
         writers = stage.writers()
         console.print(f"  site 1.0 is open at {stage.plan.router.url}; 4 people post entries all the time\n")
         time.sleep(1.0)

@@ -52,6 +52,7 @@ class Stage:
         lines: how many journal lines release 1.0 has.
         change: changes the plan file's text, for a test that needs another plan.
         major: PostgreSQL's major version.
+        own_ports: take the plan file's own ports where they are free; two stages at once would fall over them.
         tell: gets a line about each thing that stands.
     """
 
@@ -62,12 +63,14 @@ class Stage:
         lines: int,
         change: Callable[[str], str] = lambda text: text,
         major: int = 17,
+        own_ports: bool = False,
         tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.folder = folder.resolve()
         self.plan_path = self.folder / "launch.toml"
         self.environment: dict[str, str] = {}
         self._lines, self._change, self._major, self._tell = lines, change, major, tell
+        self._own_ports = own_ports
         self._stack = ExitStack()
 
     def __enter__(self) -> Stage:
@@ -87,7 +90,7 @@ class Stage:
 
     def _set_up(self) -> None:
         self.environment = _environment(self.folder / "site")
-        self.plan_path.write_text(self._change(_plan_text(self.folder)))
+        self.plan_path.write_text(self._change(_plan_text(self.folder, own_ports=self._own_ports)))
         self.plan: PlanFile = load(self.plan_path)
         self._stack.enter_context(self._database())
         self._stack.callback(self._stop_releases)
@@ -210,11 +213,11 @@ def _environment(site: Path) -> dict[str, str]:
     }
 
 
-def _plan_text(folder: Path) -> str:
-    """The demo's plan file for this folder, with other ports where one of its own is taken."""
+def _plan_text(folder: Path, *, own_ports: bool) -> str:
+    """The demo's plan file for this folder; with other ports where its own are not wanted, or one is taken."""
     text = (DEMO / "launch.toml").read_text()
     for port in PORTS:
-        if not _free(port):
+        if not own_ports or not _free(port):
             text = text.replace(str(port), str(free_port()))
     site, demo = str(folder / "site"), str(DEMO)
     return (

@@ -14,14 +14,24 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import psycopg
 from stage import Stage
 
+from safepoint.launch import undo
 from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.faults import VARIABLE
 from safepoint.launch.plan import make_plan
 
-BOUNDARIES = ("begun", "applied", "recorded")
+# Between doing and recording, and between recording and telling the engine. The third boundary, before doing, is
+# killed at in the long runs only: nothing has happened then.
+BOUNDARIES = ("applied", "recorded")
+
+
+def brisk(text: str) -> str:
+    """The demo's plan without the waiting: no time in the canary and the watch, the login without a browser."""
+    text = text.replace('hold = "1s"', 'hold = "0s"').replace('duration = "2s"', 'duration = "0s"')
+    return text.replace("[checkpoints.login]", '[checkpoints.login]\nbrowser = "http"')
 
 
 def release_that_answers(stage: Stage) -> str | None:
@@ -68,12 +78,24 @@ def test_a_launch_and_a_rollback_under_traffic_account_for_every_acknowledged_en
     assert not [secret for secret in secrets if secret in told]
 
 
-def test_a_conductor_killed_at_every_step_boundary_goes_on_and_every_step_stands_once(stage: Stage) -> None:
+def killed_at(stage: Stage, boundary: str, *words: str) -> None:
+    """Run a command that dies at a boundary."""
+    killed = forked.safepoint(
+        [*words, "--plain", "--plan", str(stage.plan_path)],
+        {**stage.environment, VARIABLE: boundary},
+        stage.folder / "killed.log",
+    )
+    assert killed.returncode == -signal.SIGKILL, (boundary, killed.returncode, killed.stdout[-3000:])
+
+
+def test_a_conductor_killed_at_every_step_boundary_goes_on_and_every_step_stands_once(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=brisk)
     steps = [step.id for step in make_plan(stage.plan).steps]
     for step in steps:
         for boundary in BOUNDARIES:
-            killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: f"{step}:{boundary}"})
-            assert killed.returncode == -signal.SIGKILL, (step, boundary, killed.stdout[-2000:], killed.stderr[-2000:])
+            killed_at(stage, f"{step}:{boundary}", "launch", "--now")
     ended = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     entries = entries_of(stage.plan)
@@ -85,14 +107,19 @@ def test_a_conductor_killed_at_every_step_boundary_goes_on_and_every_step_stands
     assert migrations == []
 
 
-def test_a_rollback_killed_at_every_step_boundary_goes_on(stage: Stage) -> None:
-    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
-    for step in ("back-stop-traffic", "back-fence", "back-list", "back-swap", "back-unfence", "back-open"):
+def test_a_rollback_killed_at_every_step_boundary_goes_on(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=500, change=brisk)
+    launched = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    plan = make_plan(stage.plan)
+    steps = [step.id for step in undo.way_back(plan, [step.id for step in plan.steps])]
+    for step in steps:
         for boundary in BOUNDARIES:
-            killed = stage.safepoint("rollback", "--plain", capture=True, env={VARIABLE: f"{step}:{boundary}"})
-            assert killed.returncode == -signal.SIGKILL, (step, boundary, killed.stdout[-2000:], killed.stderr[-2000:])
+            killed_at(stage, f"{step}:{boundary}", "rollback")
     ended = stage.safepoint("rollback", "--plain", capture=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+    done = Counter(entry.step for entry in entries_of(stage.plan) if entry.kind == "step.done")
+    assert [step for step in steps if done[step] != 1] == []
     assert release_that_answers(stage) == "1.0"
     assert slots_and_roles_left(stage) == ([], [])
 

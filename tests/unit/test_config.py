@@ -89,7 +89,7 @@ FAULTS = {
         9,
         ("database.port", "less than or equal to 65535", "found 70000"),
     ),
-    "no such choice": ('kind = "caddy"', 'kind = "nginx"', 23, ("router", "'nginx'", "'caddy'", "'command'")),
+    "no such choice": ('kind = "caddy"', 'kind = "nginx"', 24, ("router", "'nginx'", "'caddy'", "'command'")),
     "bad name": ('application = "shop"', 'application = "Shop"', 2, ("launch.application", "pattern", "found 'Shop'")),
     "bad date": ("date = 2026-03-01", 'date = "soon"', 3, ("launch.date", "found 'soon'", "date")),
     "bad zone": ('timezone = "Europe/Berlin"', 'timezone = "Berlin"', 4, ("launch.timezone", "'Berlin'", "IANA")),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safepoint.cli.saying import say
 from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
@@ -60,10 +61,11 @@ def conduct(
         Refused: another conductor is at work.
     """
     from safepoint.cli.timeline import Timeline
+    from safepoint.launch.begin import entries_of
     from safepoint.launch.conductor import Conductor
     from safepoint.launch.ledger import Entry
 
-    timeline = Timeline(the_plan, plain=plain, quiet=quiet)
+    timeline = Timeline(the_plan, plain=plain, quiet=quiet, history=entries_of(plan_file))
     asked = threading.Event()
 
     def listen(entry: Entry) -> None:
@@ -87,6 +89,8 @@ def conduct(
         thread.start()
         code = _attend(thread, conductor, asked if no_wait else None)
     if code is not None:
+        if conductor.refusal is not None:
+            say(conductor.refusal)
         sys.stdout.flush()
         # The engine's threads hold a step that must not be recorded: leave at once, as after a kill.
         os._exit(int(code))
@@ -104,6 +108,8 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: threading.Eve
         thread.join(0.1)
         if asked is not None and asked.is_set():
             leave.append(ExitCode.NEEDS_PERSON)
+        if conductor.refusal is not None:
+            leave.append(ExitCode.NO_GO)
         if leave:
             conductor.leave()
             thread.join(3)  # time for a running command to be ended

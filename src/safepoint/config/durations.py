@@ -24,6 +24,11 @@ def parse_duration(text: str) -> timedelta:
     return timedelta(seconds=sum(float(m["number"]) * _SECONDS[m["unit"]] for m in matches))
 
 
+def write_duration(duration: timedelta) -> str:
+    """Write a duration so that `parse_duration` reads the same one, to the microsecond: `90s`, `0.5s`."""
+    return f"{duration.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
+
+
 @dataclass(frozen=True)
 class Moment:
     """A point of the timetable relative to the launch day: `T-1 18:00`, `T 09:15`, `T+3 12:00`."""

@@ -33,7 +33,13 @@ def load(path: Path) -> PlanFile:
             remedy="Write one with `safepoint init`, or name yours with --plan FILE.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise PlanFileError(f"The plan file {path} cannot be read: {error}.", subject=str(path)) from error
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        raise PlanFileError(
+            f"The plan file {path} cannot be read: {said}.",
+            subject=str(path),
+            expected="a text file in UTF-8 that this user may read",
+            remedy="Name the plan file itself with --plan FILE.",
+        ) from error
     return parse(text, path)
 
 
@@ -46,7 +52,7 @@ def parse(text: str, path: Path) -> PlanFile:
             f"{path}: this is not valid TOML: {error}.", subject=str(path), remedy="Correct that line."
         ) from None
     try:
-        return PlanFile.model_validate({**data, "folder": path.resolve().parent})
+        return PlanFile.model_validate({**data, "path": path})
     except ValidationError as error:
         lines = key_lines(text)
         faults = [_fault(path, lines, dict(e)) for e in _root_causes(error)]
@@ -114,7 +120,7 @@ def _known_keys(location: tuple[str | int, ...]) -> str:
         if field is None:
             return "the table has no such key"
         model = _model_of(field.annotation)
-    known = [name for name in getattr(model, "model_fields", {}) if name != "folder"]
+    known = [name for name in getattr(model, "model_fields", {}) if name != "path"]
     return f"known here: {', '.join(known)}" if known else "the table has no such key"
 
 

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from safepoint.config.durations import Moment, parse_duration
+from safepoint.config.durations import Moment, parse_duration, write_duration
 
 Argv = tuple[str, ...]
 
@@ -39,7 +39,7 @@ def _zone(value: Any) -> Any:
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
-    PlainSerializer(lambda d: f"{d.total_seconds():g}s", return_type=str),
+    PlainSerializer(write_duration, return_type=str),
 ]
 TimetableMoment = Annotated[Moment, BeforeValidator(_moment), PlainSerializer(str, return_type=str)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_zone), PlainSerializer(lambda z: z.key, return_type=str)]
@@ -257,7 +257,7 @@ class Timetable(Section):
 
 
 class PlanFile(Section):
-    """`launch.toml` as a whole. `folder` is where it lies; relative paths in it start there."""
+    """`launch.toml` as a whole. `path` is the file that it was read from; relative paths in it start in its folder."""
 
     launch: Launch
     hosts: dict[str, AnyHost] = {}
@@ -273,7 +273,7 @@ class PlanFile(Section):
     checkpoints: Checkpoints = Checkpoints()
     gates: Gates = Gates()
     timetable: Timetable = Timetable()
-    folder: Path = Field(default=Path(), exclude=True)
+    path: Path = Field(default=Path("launch.toml"), exclude=True)
 
     @model_validator(mode="after")
     def _hosts_exist(self) -> PlanFile:
@@ -287,6 +287,11 @@ class PlanFile(Section):
         if len({store.name for store in self.stores}) != len(self.stores):
             raise ValueError("two stores have the same name")
         return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the plan file, absolute."""
+        return self.path.resolve().parent
 
     @property
     def launch_id(self) -> str:

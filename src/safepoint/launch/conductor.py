@@ -20,11 +20,13 @@ from safepoint.launch import course, undo
 from safepoint.launch.background import Background
 from safepoint.launch.faults import boundary
 from safepoint.launch.ground import Ground
+from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.launch.verbs import verb
+from safepoint.postgres.target import target
 from safepoint.progress import Progress
 
 Tell = Callable[[PlannedStep, Progress], None]
@@ -51,6 +53,8 @@ class Conductor:
         self.plan = plan
         self.folder = plan_file.state / "launches" / plan.launch_id
         self._lock = ConductorLock(plan_file.state, plan.launch_id, "safepoint launch")
+        database = plan_file.database
+        self._guard = Guard(lambda: target(database), database.maintenance, plan.launch_id, person())
         self._tell = tell
         self._listeners = listeners
         self._interrupted = threading.Event()
@@ -60,8 +64,10 @@ class Conductor:
     def __enter__(self) -> Conductor:
         self._lock.__enter__()
         try:
+            self._guard.take()
             self._open()
         except BaseException:
+            self._guard.release()
             self._lock.__exit__(None, None, None)
             raise
         return self
@@ -88,12 +94,19 @@ class Conductor:
     def __exit__(self, *_exc: object) -> None:
         self._background.close()
         self.ledger.close()
+        self._guard.release()
         self._lock.__exit__(None, None, None)
 
     # -- what a person may ask for -------------------------------------------------------------------------------
 
     def launch(self) -> str:
-        """Begin the launch, or go on where a former conductor stopped; answers the status at the end."""
+        """Begin the launch, or go on where a former conductor stopped; answers the status at the end.
+
+        Raises:
+            Refused: the launch was begun before, from another state folder.
+        """
+        if not self.ledger.entries:
+            self._guard.refuse_remains()
         self.ledger.append(
             "launch",
             "launch",
@@ -102,7 +115,7 @@ class Conductor:
                 "by": person(),
                 "machine": socket.gethostname(),
                 "safepoint": __version__,
-                "plan_file": str(self.plan_file.folder / "launch.toml"),
+                "plan_file": str(self.plan_file.path),
             },
         )
         return self._conduct("launch")
@@ -115,6 +128,11 @@ class Conductor:
         """Stop conducting without an order: the running command is ended, and the step is run again on resuming."""
         self._leaving.set()
         self._interrupted.set()
+
+    @property
+    def refusal(self) -> Refused | None:
+        """Set once a conductor of another state folder is at work on the database: leave then."""
+        return self._guard.refusal
 
     # -- the engine's work ---------------------------------------------------------------------------------------
 

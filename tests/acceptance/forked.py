@@ -1,0 +1,50 @@
+"""Running a command of Safepoint in a forked process: a real process with a real end, without the time that a fresh
+interpreter takes to import everything. For the tests that kill a conductor dozens of times."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safepoint import cli
+from safepoint.launch import conductor, engine, verbs
+
+PRELOADED = (conductor, engine)
+
+
+def safepoint(words: Sequence[str], env: Mapping[str, str], output: Path) -> subprocess.CompletedProcess[str]:
+    """Run `safepoint WORDS` with `env` on top of this process' environment; the exit code as `subprocess` gives it."""
+    # What the commands import late is imported here, so that the children find it there.
+    verbs.verb("migrate")
+    pid = os.fork()
+    if pid == 0:
+        _child(words, env, output)
+    _, status = os.waitpid(pid, 0)
+    text = output.read_text(errors="replace")
+    return subprocess.CompletedProcess(list(words), os.waitstatus_to_exitcode(status), text, "")
+
+
+def _child(words: Sequence[str], env: Mapping[str, str], output: Path) -> None:
+    code = 1
+    try:
+        os.setsid()
+        fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        os.environ.update(env)
+        sys.argv = ["safepoint", *words]
+        cli.main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
