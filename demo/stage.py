@@ -52,6 +52,7 @@ class Stage:
         lines: how many journal lines release 1.0 has.
         change: changes the plan file's text, for a test that needs another plan.
         major: PostgreSQL's major version.
+        settings: of PostgreSQL, in place of the stage's own.
         own_ports: take the plan file's own ports where they are free; two stages at once would fall over them.
         tell: gets a line about each thing that stands.
     """
@@ -63,6 +64,7 @@ class Stage:
         lines: int,
         change: Callable[[str], str] = lambda text: text,
         major: int = 17,
+        settings: Mapping[str, str] | None = None,
         own_ports: bool = False,
         tell: Callable[[str], None] = lambda _line: None,
     ) -> None:
@@ -71,6 +73,7 @@ class Stage:
         self.environment: dict[str, str] = {}
         self._lines, self._change, self._major, self._tell = lines, change, major, tell
         self._own_ports = own_ports
+        self._settings = {**SETTINGS, **(settings or {})}
         self._stack = ExitStack()
 
     def __enter__(self) -> Stage:
@@ -111,7 +114,7 @@ class Stage:
             self.folder / "postgres",
             installation(self._major),
             password=self.environment["SAFEPOINT_DB_PASSWORD"],
-            settings=SETTINGS,
+            settings=self._settings,
             purpose="demo",
             port=settings.port,
         )

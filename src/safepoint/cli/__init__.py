@@ -12,6 +12,7 @@ import typer
 
 from safepoint import __version__
 from safepoint.cli import doctor, init, launch, orders, plan, report, snapshots, status
+from safepoint.cli.saying import say
 from safepoint.errors import ExitCode, SafepointError
 
 app = typer.Typer(
@@ -57,19 +58,7 @@ def main() -> None:
     try:
         app()
     except SafepointError as error:
-        _say(error)
+        say(error)
         sys.exit(int(error.exit_code))
     except KeyboardInterrupt:
         sys.exit(int(ExitCode.INTERRUPTED))
-
-
-def _say(error: SafepointError) -> None:
-    if "--json" in sys.argv:
-        import json
-
-        typer.echo(json.dumps(error.as_json()))
-        return
-    lines = [f"safepoint: {error.message}"]
-    labels = (("expected", error.expected), ("found", error.found), ("next", error.remedy))
-    lines += [f"  {label + ':':<10}{value}" for label, value in labels if value is not None]
-    typer.echo("\n".join(lines), err=True)

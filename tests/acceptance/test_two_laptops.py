@@ -1,0 +1,248 @@
+"""Two laptops, two state folders, one database: only one of them conducts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from stage import Stage
+
+from safepoint.errors import Refused
+from safepoint.launch.begin import entries_of
+from safepoint.launch.conductor import person
+from safepoint.launch.faults import VARIABLE
+from safepoint.launch.guard import HOLDERS, Guard, Holder, key_of, session_name
+from safepoint.launch.lock import held
+from safepoint.postgres.target import Target
+
+SAFEPOINT = str(Path(sys.executable).parent / "safepoint")
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'safepoint conductor %'"
+
+
+def asking_first(text: str) -> str:
+    """The demo's plan with a person at the gate before the window: there a conductor waits."""
+    return text + '\n[gates]\nstop = "person"\n'
+
+
+def other_laptop(stage: Stage) -> Path:
+    """The same plan file with a state folder of its own."""
+    plan = stage.folder / "other-laptop.toml"
+    plan.write_text(stage.plan_path.read_text().replace(f'state = "{stage.folder}/state"', 'state = "other-state"'))
+    assert 'state = "other-state"' in plan.read_text()
+    return plan
+
+
+def on(stage: Stage, plan: Path, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SAFEPOINT, *words, "--plan", str(plan)],
+        env={**os.environ, **stage.environment, **(env or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def until(true: Callable[[], object], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@contextmanager
+def waiting_conductor(stage: Stage) -> Iterator[subprocess.Popen[str]]:
+    """A conductor in a process of its own that waits at the gate before the window."""
+    process = subprocess.Popen(
+        [SAFEPOINT, "launch", "--now", "--plain", "--plan", str(stage.plan_path)],
+        env={**os.environ, **stage.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        asked = until(lambda: any(e.kind == "ask" for e in entries_of(stage.plan)) or process.poll() is not None)
+        assert asked and process.poll() is None, process.communicate()[0]
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=20)
+
+
+def conductors(stage: Stage) -> list[int]:
+    with psycopg.connect(**stage.server.target.conninfo()) as connection:  # type: ignore[arg-type]
+        return [row[0] for row in connection.execute(SESSIONS).fetchall()]
+
+
+def test_the_second_laptop_is_refused_by_name_and_goes_on_when_the_first_is_killed(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=asking_first)
+    second = other_laptop(stage)
+    with waiting_conductor(stage) as first:
+        for words in (("launch", "--now", "--json"),):
+            refused = on(stage, second, *words)
+            assert refused.returncode == 3, refused.stdout + refused.stderr
+            said = json.loads(refused.stdout)
+            assert "Another conductor is at work on the database accounting" in said["message"]
+            assert f"accounting-2.0-20260301 {person()}" in said["message"]
+            assert "127.0.0.1" in said["message"] and " UTC " in said["message"]
+
+        # PostgreSQL is restarted: the first takes the guard again, and the second is refused as before.
+        stage.server.stop()
+        stage.server.start()
+        assert until(lambda: conductors(stage), 10)
+        assert on(stage, second, "launch", "--now").returncode == 3
+
+        first.send_signal(signal.SIGKILL)
+        first.wait(10)
+        went_on = on(stage, second, "launch", "--now", "--plain", "--no-wait")
+        assert went_on.returncode == 4, went_on.stdout + went_on.stderr
+        assert "gate-stop" in went_on.stdout or "Go for the window" in went_on.stdout
+
+
+def test_a_conductor_whose_guard_went_to_another_leaves_at_once_and_records_nothing(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=asking_first)
+    with (
+        waiting_conductor(stage) as first,
+        psycopg.connect(
+            **stage.server.target.conninfo(),  # type: ignore[arg-type]
+            autocommit=True,
+            application_name="safepoint conductor accounting-2.0 ann@elsewhere",
+        ) as other,
+    ):
+        before = len(entries_of(stage.plan))
+        (mine,) = conductors_but(stage, other.info.backend_pid)
+        with psycopg.connect(**stage.server.target.conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
+            admin.execute("SELECT pg_terminate_backend(%s, 2000)", (mine,))
+            got = other.execute("SELECT pg_advisory_lock(%s, %s)", key_of("accounting"))
+            assert got.fetchone() is not None
+            # Where the first was quicker, it is asked once more: whoever waits in line gets the lock.
+            for pid in conductors_but(stage, other.info.backend_pid):
+                admin.execute("SELECT pg_terminate_backend(%s, 2000)", (pid,))
+        said = first.communicate(timeout=20)[0]
+        assert first.returncode == 3, said
+        assert "ann@elsewhere" in said
+        assert len(entries_of(stage.plan)) == before
+        assert not held(stage.plan.state)
+
+
+def conductors_but(stage: Stage, pid: int) -> list[int]:
+    return [one for one in conductors(stage) if one != pid]
+
+
+def test_a_launch_begun_on_one_laptop_is_not_begun_again_on_another(stage: Stage) -> None:
+    killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "twin:applied"})
+    assert killed.returncode == -signal.SIGKILL
+    second = on(stage, other_laptop(stage), "launch", "--now", "--json")
+    assert second.returncode == 3, second.stdout + second.stderr
+    said = json.loads(second.stdout)
+    assert "begun before, from another state folder" in said["message"]
+    assert "the database accounting_twin_" in said["found"] and "fence" in said["found"]
+    aborted = stage.safepoint("abort", "--plain", capture=True)
+    assert aborted.returncode == 0, aborted.stdout + aborted.stderr
+
+
+def test_an_abort_opens_the_site_though_the_database_cannot_be_reached(stage: Stage) -> None:
+    killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "stop-traffic:applied"})
+    assert killed.returncode == -signal.SIGKILL
+    stage.server.stop()
+    aborted = stage.safepoint("abort", "--plain", capture=True)
+    assert aborted.returncode == 0, aborted.stdout + aborted.stderr
+    assert stage.router.state().mode == "open"
+    stage.server.start()
+
+
+# The guard itself, without a launch around it.
+
+
+@pytest.fixture
+def guard_of(database: Target) -> Iterator[Callable[..., Guard]]:
+    guards: list[Guard] = []
+
+    def make(who: str, target: Target = database, maintenance: str = "postgres") -> Guard:
+        guards.append(Guard(lambda: target, maintenance, "accounting-2.0", who))
+        return guards[-1]
+
+    yield make
+    for guard in guards:
+        guard.release()
+
+
+def holders(database: Target) -> list[Holder]:
+    with psycopg.connect(**database.conninfo()) as connection:  # type: ignore[arg-type]
+        return [Holder(*row) for row in connection.execute(HOLDERS, key_of(database.dbname)).fetchall()]
+
+
+def test_a_guard_is_held_until_it_is_released(guard_of: Callable[..., Guard], database: Target) -> None:
+    ann, bob = guard_of("ann@one"), guard_of("bob@two")
+    ann.take()
+    with pytest.raises(Refused, match="ann@one"):
+        bob.take()
+    ann.release()
+    assert holders(database) == []
+    bob.take()
+    assert bob.held and not ann.held
+
+
+def test_a_plan_file_with_another_maintenance_database_does_not_walk_past_it(
+    guard_of: Callable[..., Guard],
+) -> None:
+    guard_of("ann@one").take()
+    with pytest.raises(Refused, match="ann@one"):
+        guard_of("bob@two", maintenance="template1").take()
+
+
+def test_guards_of_different_databases_do_not_meet(guard_of: Callable[..., Guard], database: Target) -> None:
+    guard_of("ann@one").take()
+    guard_of("bob@two", target=database.on("another")).take()
+
+
+def test_a_session_that_was_ended_is_taken_again_and_one_that_someone_else_took_is_told(
+    guard_of: Callable[..., Guard], database: Target
+) -> None:
+    ann = guard_of("ann@one")
+    ann.take()
+    with psycopg.connect(**database.conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
+        (former,) = holders(database)
+        admin.execute("SELECT pg_terminate_backend(%s, 2000)", (former.pid,))
+        assert until(lambda: [one.pid for one in holders(database)] not in ([], [former.pid]), 5)
+        assert ann.held and ann.refusal is None
+        with psycopg.connect(  # type: ignore[call-overload]
+            **database.on("postgres").conninfo(), autocommit=True, application_name=session_name("x", "bob@two")
+        ) as bob:
+            (again,) = holders(database)
+            bob.execute("SET deadlock_timeout = '10s'")
+            admin.execute("SELECT pg_terminate_backend(%s, 2000)", (again.pid,))
+            while bob.execute("SELECT pg_try_advisory_lock(%s, %s)", key_of(database.dbname)).fetchone() != (True,):
+                admin.execute("SELECT pg_terminate_backend(%s, 2000)", (holders(database)[0].pid,))
+            assert until(lambda: ann.refusal, 5)
+            assert "bob@two" in str(ann.refusal)
+
+
+def test_a_database_that_cannot_be_reached_refuses_nobody(guard_of: Callable[..., Guard], database: Target) -> None:
+    from dataclasses import replace
+
+    guard = guard_of("ann@one", target=replace(database, port=1))
+    guard.take()
+    assert not guard.held and guard.refusal is None
+
+
+def test_the_name_of_the_session_fits_and_keeps_the_person() -> None:
+    name = session_name("a-very-long-launch-id-that-goes-on-and-on-2.0-20260301", "ann@laptop-7.example.com")
+    assert len(name.encode()) <= 63
+    assert name.startswith("safepoint conductor a-very-long") and name.endswith(" ann@laptop-7.example.com")
+    assert len(session_name("x" * 63, "ü" * 90).encode()) <= 63
