@@ -12,6 +12,7 @@ from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
     from safepoint.config import PlanFile
+    from safepoint.launch.ledger import Entry
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
 PlainOption = Annotated[bool, typer.Option("--plain", help="One line an event instead of a live view.")]
@@ -124,6 +125,7 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
             remedy="To bring the old release back now: `safepoint rollback`.",
         )
     if held(plan_file.state):
+        _refuse_second_way_back(plan_file, entries)
         _send(plan_file, word, json_=json_, **details)
         interrupt(plan_file.state / "launches" / plan_file.launch_id)
         return
@@ -137,6 +139,18 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
 
         typer.echo(json.dumps({"launch": plan_file.launch_id, "status": ended}))
     raise typer.Exit(int(ExitCode.DONE if ended in ("rolled back", "aborted") else ExitCode.FAILED))
+
+
+def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry]) -> None:
+    """One way back is enough: a second order would only end its running step, which then has to begin again."""
+    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
+    taken = next((e for e in entries if e.kind == "wayback" and runs and e.data["run"] == runs[-1]), None)
+    if taken is not None and _open_question(plan_file) is None:
+        raise Refused(
+            f"The way back is being taken already, since {taken.at[11:19]} UTC: {taken.data['reason']}.",
+            subject=plan_file.launch_id,
+            remedy="Watch it with `safepoint status`; it ends with the old release open.",
+        )
 
 
 def _load(plan: Path) -> PlanFile:

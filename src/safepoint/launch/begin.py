@@ -6,11 +6,12 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from safepoint.config import Moment, PlanFile, load
 from safepoint.errors import PlanFileError, Refused
 from safepoint.launch.ledger import Entry, read
-from safepoint.launch.plan import Plan, make_plan, phase_starts, refuse_past
+from safepoint.launch.plan import Plan, make_plan, refuse_past
 
 _AT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)")
 
@@ -31,8 +32,8 @@ def prepare_launch(path: Path, *, hurry: bool, at: str | None) -> tuple[PlanFile
     A launch that was begun goes on with the plan it began with; the plan file may not say something else now.
 
     Raises:
-        PlanFileError: the plan file or `at` is wrong, or the plan file changed since the launch began.
-        Refused: the launch is over, or its time is.
+        PlanFileError: the plan file or `at` is wrong.
+        Refused: the launch is over, or its time is; or it has begun, and `at` says another time.
     """
     plan_file = load(path)
     if at is not None:
@@ -43,6 +44,13 @@ def prepare_launch(path: Path, *, hurry: bool, at: str | None) -> tuple[PlanFile
         refuse_past(plan, datetime.now(UTC))
         return plan_file, plan
     refuse_over(plan_file)
+    if at is not None:
+        raise Refused(
+            f"The launch {plan_file.launch_id} has begun: its timetable stands.",
+            subject=plan_file.launch_id,
+            found=f"--at {at!r}",
+            remedy="Go on by that timetable with `safepoint launch`, or without waiting: `safepoint launch --now`.",
+        )
     plan = Plan.from_json({**known.as_json(), "hurry": known.hurry or hurry})
     return plan_file, plan
 
@@ -93,28 +101,42 @@ def no_go(plan_file: PlanFile) -> bool:
 def move(plan_file: PlanFile, at: str) -> PlanFile:
     """The same plan with traffic stopping at another moment; all other moments keep their distance from it.
 
+    The launch keeps the id that the plan file gives it: orders and `status` find it by the plan file alone.
+
     Raises:
         PlanFileError: `at` is no such moment.
     """
-    match = _AT.fullmatch(at.strip())
-    if match is None:
-        raise PlanFileError(
-            f"--at {at!r} is not a moment.", expected="YYYY-MM-DD HH:MM, in the plan's time zone", found=at
-        )
-    try:
-        stop = datetime.fromisoformat(f"{match[1]} {match[2]}")
-    except ValueError as error:
-        raise PlanFileError(f"--at {at!r} is not a moment: {error}.", found=at) from None
-    shift = stop - phase_starts(plan_file)["stop"].replace(tzinfo=None)
-    moved = {name: _shift(getattr(plan_file.timetable, name), shift) for name in type(plan_file.timetable).model_fields}
+    stop = _stop_at(at, plan_file.launch.timezone)
+    timetable, day = plan_file.timetable, plan_file.launch.date
+    shift = stop - datetime.combine(day + timedelta(days=timetable.stop.days), timetable.stop.at)
+    moved = {name: _shift(getattr(timetable, name), shift) for name in type(timetable).model_fields}
     # Days are counted from the launch day, which is the day of the stop.
     day_shift = moved["stop"].days
     moments = {name: str(Moment(moment.days - day_shift, moment.at)) for name, moment in moved.items()}
     data = json.loads(plan_file.model_dump_json())
     data["timetable"] = moments
     data["launch"]["date"] = stop.date().isoformat()
-    data["launch"]["id"] = plan_file.launch.id
-    return PlanFile.model_validate({**data, "folder": plan_file.folder})
+    data["launch"]["id"] = plan_file.launch_id
+    return PlanFile.model_validate({**data, "path": plan_file.path})
+
+
+def _stop_at(at: str, zone: ZoneInfo) -> datetime:
+    match = _AT.fullmatch(at.strip())
+    remedy = "Write it like `--at '2026-03-01 09:00'`; it is when traffic stops."
+    if match is None:
+        raise PlanFileError(
+            f"--at {at!r} is not a moment.",
+            subject="--at",
+            expected="YYYY-MM-DD HH:MM, in the plan's time zone",
+            found=at,
+            remedy=remedy,
+        )
+    try:
+        stop = datetime.fromisoformat(f"{match[1]} {match[2]}")
+        Moment(0, stop.time()).on(stop.date(), zone)  # for its errors: a time that the clocks skip or repeat
+    except ValueError as error:
+        raise PlanFileError(f"--at {at!r} is not a moment: {error}.", subject="--at", found=at, remedy=remedy) from None
+    return stop
 
 
 def _shift(moment: Moment, shift: timedelta) -> Moment:

@@ -45,9 +45,16 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
 
 def _refuse_early(plan_file: PlanFile, now: datetime) -> None:
     status = status_of(entries_of(plan_file))
+    if status in ("aborted", "failed"):
+        raise Refused(
+            f"The launch {plan_file.launch_id} {'was aborted' if status == 'aborted' else 'failed'}: "
+            "nothing of it stands by that could be retired.",
+            subject=plan_file.launch_id,
+            remedy="There is nothing to do; `safepoint launch` would begin it anew.",
+        )
     if status not in ("launched", "rolled back"):
         raise Refused(
-            f"The launch {plan_file.launch_id} is not over ({status or 'under way'}): its way back is still needed.",
+            f"The launch {plan_file.launch_id} is under way: its way back is still needed.",
             subject=plan_file.launch_id,
             remedy="Finish it, or `safepoint abort` it.",
         )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.target import Target
+
+# What libpq says around the cause; who and where stands in our own message already.
+_PREFIX = re.compile(r'^connection failed: (connection to server at "[^"]*"(?: \([^)]*\))?, port \d+ failed: )?')
+_HINT = " Is the server running on that host and accepting TCP/IP connections?"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -56,9 +61,9 @@ def connect(
 
 def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
     """Turn libpq's message into one with the next action."""
-    said = " ".join(str(error).split())
+    said = _PREFIX.sub("", " ".join(str(error).split())).removesuffix(_HINT)
     remedies = (
-        ("password authentication failed", f"Check the password of role {target.user!r}."),
+        ("password authentication failed", f"Check the password of role {target.user!r}; see database.password_env."),
         ("no password supplied", "Name the environment variable with the password: database.password_env."),
         ("does not exist", "Check database.name and database.user in the plan file."),
         ("Connection refused", f"Is PostgreSQL running on {target.host} port {target.port}?"),
