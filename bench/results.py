@@ -1,0 +1,44 @@
+"""What a benchmark found: one line a number, written to `bench/results/` and shown as a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number with its limit (an upper one). `detail` says how it was measured and what bounds it."""
+
+    name: str
+    value: float
+    unit: str
+    limit: float
+    detail: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether the value is within its limit."""
+        return self.value <= self.limit
+
+
+def write(file: str, results: Iterable[Result]) -> None:
+    """Write `bench/results/FILE`."""
+    RESULTS.mkdir(exist_ok=True)
+    lines = [{**asdict(result), "holds": result.holds} for result in results]
+    (RESULTS / file).write_text(json.dumps(lines, indent=2) + "\n")
+
+
+def show(results: Sequence[Result]) -> None:
+    """Print a table."""
+    table = Table("Name", "Value", "Limit", "Holds", "How")
+    for one in results:
+        table.add_row(one.name, f"{one.value:g} {one.unit}", f"{one.limit:g}", "yes" if one.holds else "NO", one.detail)
+    Console().print(table)
