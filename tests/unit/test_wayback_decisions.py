@@ -28,7 +28,7 @@ from safepoint.wayback.names import (
     twin_name,
 )
 from safepoint.wayback.owners import ForeignKey, Schema, paths_to
-from safepoint.wayback.quiet import Foreign, Quiet, judge
+from safepoint.wayback.quiet import Foreign, Quiet, around_copy, judge
 from safepoint.wayback.settings import Setting, split_list
 from safepoint.wayback.spool import Change, Transaction
 from safepoint.wayback.twin import without_fence
@@ -204,3 +204,22 @@ def test_two_users_in_one_transaction_are_never_guessed_between() -> None:
     assert [(row.user, row.user_from) for row in rows] == [("ann", "row"), ("", "unknown"), ("bob", "row")]
     rows = list(describe(changes, ["ann", None, "ann"], schema))
     assert [row.user_from for row in rows] == ["row", "transaction", "row"]
+
+
+@pytest.mark.parametrize(
+    ("before", "between", "own", "after", "verdict"),
+    [
+        ("pass", 3, 3, "pass", "pass"),
+        ("pass", 4, 3, "pass", "inconclusive"),  # someone wrote while the copy was made
+        ("pass", 3, None, "pass", "inconclusive"),  # a conductor died in the copy
+        ("inconclusive", 3, 3, "pass", "inconclusive"),
+        ("pass", 3, 3, "inconclusive", "inconclusive"),
+        ("inconclusive", 3, 3, "fail", "fail"),
+        ("fail", 3, 3, "pass", "fail"),
+    ],
+)
+def test_without_a_slot_quiet_is_proven_before_during_and_after_the_copy(
+    before: str, between: int, own: int | None, after: str, verdict: str
+) -> None:
+    found = around_copy(Quiet(before, "before", {}), between, own, Quiet(after, "after", {}))  # type: ignore[arg-type]
+    assert found.verdict == verdict

@@ -154,6 +154,15 @@ def mark_quiet(target: Target, launch_id: str, *, maintenance: str = "postgres",
     """
     drop_quiet_slot(target, launch_id, maintenance=maintenance)
     slot, weaker = _make_slot(target, quiet_name(launch_id), timeout)
+    return _mark(target, slot, weaker, maintenance)
+
+
+def mark_again(target: Target, mark: QuietMark, *, maintenance: str = "postgres") -> QuietMark:
+    """A later mark without a slot, from which quiet is proven anew: set it when the conductor itself has written."""
+    return _mark(target, None, mark.weaker_because or "the mark was set without a slot", maintenance)
+
+
+def _mark(target: Target, slot: str | None, weaker: str | None, maintenance: str) -> QuietMark:
     with connect(target, application_name="safepoint quiet") as connection, asking("Marking quiet", target.dbname):
         counters = {name: count for name, count, _ in connection.execute(COUNTERS).fetchall() if count}
         vacuums = int(_one(connection, VACUUMS))
@@ -240,6 +249,31 @@ def judge(
         text = f"Unlogged tables were written to, which cannot be decoded: {', '.join(unlogged[:5])}."
         return Quiet("inconclusive", text, evidence)
     return Quiet("pass", "No transaction of anyone else committed here since the stop (decoded from WAL).", evidence)
+
+
+def around_copy(before: Quiet, between: int, own: int | None, after: Quiet) -> Quiet:
+    """Without a slot: quiet until the copy began, and since it ended, and nobody but the copy wrote meanwhile. Pure.
+
+    The copy itself uses transaction ids, so one proof over all three stretches would see the conductor and take it
+    for someone else.
+
+    Args:
+        before: the proof from the stop until the copy began.
+        between: transaction ids used in the whole cluster from then until the mark behind the copy.
+        own: how many of them the copy used; None where that is not known (a conductor died in it).
+        after: the proof from that mark until now.
+    """
+    evidence = {"before_copy": before.as_json(), "during_copy": {"used": between, "own": own}, **after.evidence}
+    worst = next((one for one in (before, after) if one.verdict == "fail"), None)
+    worst = worst or next((one for one in (before, after) if one.verdict != "pass"), None)
+    if worst is not None:
+        return Quiet(worst.verdict, worst.summary, evidence)
+    if own is None or between != own:
+        others = "an unknown number of" if own is None else str(max(0, between - own))
+        text = f"While the copy was made, {others} transaction(s) of others wrote somewhere in the cluster."
+        return Quiet("inconclusive", text, evidence)
+    text = "No transaction but the copy's own wrote anything in the whole cluster since the stop (by its counter)."
+    return Quiet("pass", text, evidence)
 
 
 def _judge_by_counters(moved: Mapping[str, bool], other_xids: int, evidence: dict[str, Any]) -> Quiet:

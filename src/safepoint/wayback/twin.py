@@ -29,6 +29,9 @@ from safepoint.wayback.settings import Setting, apply_setting, database_settings
 
 READ_ONLY: Final = "default_transaction_read_only"
 
+OWN_TRANSACTIONS: Final = 3
+"""How many transaction ids making a twin uses: CREATE DATABASE, its settings and grants, its mark."""
+
 DATABASE = """
 SELECT d.oid::int8, d.datname, pg_get_userbyid(d.datdba), d.datconnlimit, d.datallowconn,
        shobj_description(d.oid, 'pg_database')

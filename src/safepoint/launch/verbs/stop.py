@@ -181,6 +181,7 @@ class Twin(Verb):
         # Writes have stopped: this is the instant that the way back leads to, and the first one recorded stays.
         if ground.fact("safe-point") is None:
             ground.record("safe-point", {"lsn": quiet.safe_point(ground.target, maintenance=maintenance)})
+        before = _quiet_before_copy(ground)
         facts = twin.make_twin(
             ground.target,
             ground.twin,
@@ -190,11 +191,37 @@ class Twin(Verb):
             maintenance=maintenance,
             cancelled=ground.cancelled,
         )
+        if before is not None and ground.fact("quiet-after-copy") is None:
+            own = twin.OWN_TRANSACTIONS if facts.copy_seconds and before["this_time"] else None
+            mark_ = quiet.mark_again(ground.target, _quiet_mark(ground, "quiet-mark"), maintenance=maintenance)
+            ground.record("quiet-after-copy", {"mark": mark_.as_json(), "own": own})
         ground.record("twin", facts.as_json())
         return Evidence(
             f"safe point {facts.at}; twin of {format_bytes(facts.size_bytes)} in {format_duration(facts.copy_seconds)}",
             facts.as_json(),
         )
+
+
+def _quiet_mark(ground: Ground, fact: str) -> quiet.QuietMark:
+    data = dict(ground.need(fact))
+    return quiet.QuietMark.from_json(data.get("mark", data))
+
+
+def _quiet_before_copy(ground: Ground) -> dict[str, Any] | None:
+    """The proof up to here, where there is no slot that could tell the copy's own transactions from others'.
+
+    None where there is a slot: it proves everything at once, after the copy.
+    """
+    mark_ = _quiet_mark(ground, "quiet-mark")
+    if mark_.slot is not None:
+        return None
+    known = ground.fact("quiet-before-copy")
+    if known is not None:
+        return {**known, "this_time": False}
+    found = quiet.prove_quiet(ground.target, mark_, maintenance=ground.plan.database.maintenance)
+    here = quiet.mark_again(ground.target, mark_, maintenance=ground.plan.database.maintenance)
+    fact = ground.record("quiet-before-copy", {"proof": found.as_json(), "mark": here.as_json()})
+    return {**fact, "this_time": True}
 
 
 class DropTwin(Verb):
@@ -216,7 +243,17 @@ class ProveQuiet(Verb):
     name = "prove-quiet"
 
     def apply(self, ground: Ground) -> Evidence:
-        """By logical decoding where the server can, else by transaction ids and counters."""
-        mark_ = quiet.QuietMark.from_json(dict(ground.need("quiet-mark")))
-        found = quiet.prove_quiet(ground.target, mark_, maintenance=ground.plan.database.maintenance)
+        """By logical decoding where the server can, else by transaction ids and counters, around the copy."""
+        maintenance = ground.plan.database.maintenance
+        before, after = ground.fact("quiet-before-copy"), ground.fact("quiet-after-copy")
+        if before is None or after is None:
+            found = quiet.prove_quiet(ground.target, _quiet_mark(ground, "quiet-mark"), maintenance=maintenance)
+            return Evidence(found.summary, found.as_json(), found.verdict)
+        behind = _quiet_mark(ground, "quiet-after-copy")
+        found = quiet.around_copy(
+            quiet.Quiet(**before["proof"]),
+            behind.next_xid - _quiet_mark(ground, "quiet-before-copy").next_xid,
+            after["own"],
+            quiet.prove_quiet(ground.target, behind, maintenance=maintenance),
+        )
         return Evidence(found.summary, found.as_json(), found.verdict)

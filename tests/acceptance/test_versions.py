@@ -1,0 +1,76 @@
+"""Whole launches and rollbacks on other versions of PostgreSQL, and on one that cannot decode its log."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from stage import Stage
+
+from safepoint.launch.begin import entries_of
+from safepoint.postgres.binaries import installations
+
+
+def brisk(text: str) -> str:
+    """The demo's plan without the waiting: no time in the canary and the watch, the login without a browser."""
+    text = text.replace('hold = "1s"', 'hold = "0s"').replace('duration = "2s"', 'duration = "0s"')
+    return text.replace("[checkpoints.login]", '[checkpoints.login]\nbrowser = "http"')
+
+
+def evidence(stage: Stage, step: str) -> dict[str, Any]:
+    """The newest evidence of a step that was done."""
+    done = [entry for entry in entries_of(stage.plan) if entry.kind == "step.done" and entry.step == step]
+    return dict(done[-1].data["evidence"])
+
+
+def launch_and_roll_back_under_traffic(stage: Stage) -> set[str]:
+    """Launch, let people write, roll back; the tokens of the entries that are not in the database afterwards."""
+    writers = stage.writers()
+    launched = stage.safepoint("launch", "--now", "--plain", "--no-wait", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    time.sleep(1.0)
+    rolled_back = stage.safepoint("rollback", "--plain", capture=True)
+    assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
+    time.sleep(0.3)
+    tally = writers.stop()
+    assert tally.by_release["2.0"] > 0 and tally.by_release["1.0"] > 0
+    assert stage.query("SHOW default_transaction_read_only") == [("off",)]
+    missing = stage.acknowledged() - stage.present()
+    assert len(missing) >= tally.by_release["2.0"]
+    return missing
+
+
+@pytest.mark.parametrize("major", [15, 18])
+def test_a_launch_and_a_rollback_account_for_every_entry(make_stage: Callable[..., Stage], major: int) -> None:
+    if not any(found.major == major for found in installations()):
+        pytest.skip(f"there is no PostgreSQL {major} on this machine (Debian: apt-get install postgresql-{major})")
+    stage = make_stage(lines=1_000, major=major, change=brisk)
+    missing = launch_and_roll_back_under_traffic(stage)
+    assert missing <= stage.listed()
+    assert evidence(stage, "survey")["server_version"].startswith(f"{major}.")
+    assert evidence(stage, "arm")["mode"] == "logical"
+    assert evidence(stage, "proof")["server_version"].startswith(f"{major}.")
+
+
+def test_a_server_that_cannot_decode_its_log_is_launched_and_what_is_lost_by_that_is_said(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=1_000, settings={"wal_level": "replica"}, change=brisk)
+    missing = launch_and_roll_back_under_traffic(stage)
+    survey = json.dumps(evidence(stage, "survey")["findings"])
+    assert "wal_level" in survey
+    # The conductor's own copy moved the transaction ids, and nobody was asked because of it.
+    assert "by its counter" in evidence(stage, "prove-quiet")["summary"]
+    assert not [entry for entry in entries_of(stage.plan) if entry.kind == "ask"]
+    armed = evidence(stage, "arm")
+    assert armed["mode"] == "none" and "wal_level is replica" in armed["summary"]
+    assert any("deleted rows" in promise for promise in armed["promises"])
+    # Without a log the rows themselves are listed: each entry of 2.0 is among them, with its user.
+    assert missing <= stage.listed()
+    with (stage.launch_folder / "affected.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and {row["user"] for row in rows} != {""}
