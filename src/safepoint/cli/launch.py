@@ -6,18 +6,21 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safepoint.cli.ending import last_words, tell_left
 from safepoint.cli.saying import say
 from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
     from safepoint.config import PlanFile
     from safepoint.launch.conductor import Conductor
+    from safepoint.launch.ledger import Entry
     from safepoint.launch.plan import Plan
 
 PlanOption = Annotated[Path, typer.Option("--plan", help="The plan file.")]
@@ -61,17 +64,16 @@ def conduct(
         Refused: another conductor is at work.
     """
     from safepoint.cli.timeline import Timeline
-    from safepoint.launch.begin import entries_of
+    from safepoint.launch.begin import entries_of, open_question
     from safepoint.launch.conductor import Conductor
-    from safepoint.launch.ledger import Entry
 
-    timeline = Timeline(the_plan, plain=plain, quiet=quiet, history=entries_of(plan_file))
-    asked = threading.Event()
+    history = entries_of(plan_file)
+    timeline = Timeline(the_plan, plain=plain, quiet=quiet, history=history)
+    asked = _Asked(stands=open_question(history) is not None)
 
     def listen(entry: Entry) -> None:
         timeline.on_entry(entry)
-        if entry.kind == "ask":
-            asked.set()
+        asked.on_entry(entry)
 
     conductor = Conductor(plan_file, the_plan, tell=timeline.on_progress, listeners=(listen,))
     answer: list[str] = []
@@ -91,6 +93,8 @@ def conduct(
     if code is not None:
         if conductor.refusal is not None:
             say(conductor.refusal)
+        else:
+            tell_left(plan_file, code, json_=quiet)
         sys.stdout.flush()
         # The engine's threads hold a step that must not be recorded: leave at once, as after a kill.
         os._exit(int(code))
@@ -99,14 +103,37 @@ def conduct(
     return answer[0]
 
 
-def _attend(thread: threading.Thread, conductor: Conductor, asked: threading.Event | None) -> ExitCode | None:
+class _Asked:
+    """Whether a person must decide now: asked in this run, or before it and not answered since."""
+
+    PATIENCE = 1.0
+    """Seconds after resuming within which an answer that was given meanwhile is taken up."""
+
+    def __init__(self, *, stands: bool) -> None:
+        self._open = False
+        self._stands, self._since = stands, float("inf")
+
+    def on_entry(self, entry: Entry) -> None:
+        """A line of the ledger."""
+        if entry.kind == "ask":
+            self._open = True
+        elif entry.kind == "resumed":
+            self._since = time.monotonic()
+        else:
+            self._stands = False
+
+    def __bool__(self) -> bool:
+        return self._open or (self._stands and time.monotonic() - self._since > self.PATIENCE)
+
+
+def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None) -> ExitCode | None:
     """Wait for the work's end; the code to leave with where it is left before."""
     leave: list[ExitCode] = []
     signal.signal(signal.SIGTERM, lambda *_: leave.append(ExitCode.INTERRUPTED))
     signal.signal(signal.SIGINT, lambda *_: leave.append(ExitCode.INTERRUPTED))
     while thread.is_alive():
         thread.join(0.1)
-        if asked is not None and asked.is_set():
+        if asked is not None and asked:
             leave.append(ExitCode.NEEDS_PERSON)
         if conductor.refusal is not None:
             leave.append(ExitCode.NO_GO)
@@ -126,6 +153,8 @@ def _end(plan_file: PlanFile, the_plan: Plan, status: str, *, json_: bool) -> No
 
         answer: dict[str, Any] = {"launch": the_plan.launch_id, "status": status, "reason": reason}
         typer.echo(json.dumps(answer))
+    elif status != "launched":
+        last_words(plan_file)
     code = EXIT_OF_STATUS.get(status, ExitCode.FAILED)
     if status == "failed" and no_go(plan_file):
         code = ExitCode.NO_GO

@@ -162,18 +162,9 @@ def _load(plan: Path) -> PlanFile:
 
 
 def _open_question(plan_file: PlanFile) -> dict[str, Any] | None:
-    """What the launch waits for a person to say, or None."""
-    from safepoint.launch.begin import entries_of
+    from safepoint.launch.begin import entries_of, open_question
 
-    question: dict[str, Any] | None = None
-    for entry in entries_of(plan_file):
-        if entry.kind == "ask":
-            question = {**entry.data, "step": entry.step}
-        elif entry.kind in ("step.begun", "decided", "end", "wayback") or (
-            entry.kind == "order" and entry.data["fate"] == "taken" and entry.data["order"] != "hold"
-        ):
-            question = None
-    return question
+    return open_question(entries_of(plan_file))
 
 
 def _choices(question: dict[str, Any]) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from safepoint.config import Moment, PlanFile, load
@@ -66,6 +68,19 @@ def status_of(entries: list[Entry]) -> str | None:
     runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
     end = next((e for e in reversed(entries) if e.kind == "end" and runs and e.data["run"] == runs[-1]), None)
     return None if end is None else str(end.data["status"])
+
+
+def open_question(entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """What the launch waits for a person to say: `question`, `choices`, `step`; None where it waits for nobody."""
+    question: dict[str, Any] | None = None
+    for entry in entries:
+        if entry.kind == "ask":
+            question = {**entry.data, "step": entry.step}
+        elif entry.kind in ("step.begun", "decided", "end", "wayback") or (
+            entry.kind == "order" and entry.data["fate"] == "taken" and entry.data["order"] != "hold"
+        ):
+            question = None
+    return question
 
 
 def refuse_over(plan_file: PlanFile) -> None:
