@@ -33,6 +33,9 @@ class Address:
 
     password: str = "s3cret"
 
+    def at(self, _address: str | None) -> Address:
+        return self
+
     def url(self) -> str:
         return f"postgresql://app:{self.password}@db/shop"
 

@@ -200,14 +200,14 @@ def create_database(source: Source, words: tuple[tuple[str, str], ...], encoding
     )
 
 
-def _unrestorable(folder: Path, why: str) -> ProofFailed:
-    said = " ".join(why.split())
+def remedy_for(said: str) -> str | None:
+    """What to do about what `pg_restore` said; None where that is not known. Pure."""
     remedies: tuple[tuple[Callable[[str], bool], str], ...] = (
         (
             lambda text: "extension" in text and ("not available" in text or "could not open" in text),
-            "Install the extension for the PostgreSQL on this machine, then prove the snapshot again.",
+            "Install the extension for the PostgreSQL that it is restored into, then try again.",
         ),
-        (lambda text: "No space left" in text, "Make room for a whole copy in the scratch folder, then prove again."),
+        (lambda text: "No space left" in text, "Make room for a whole copy of the database, then try again."),
         (
             lambda text: "unsupported version" in text,
             "Install a PostgreSQL as new as the pg_dump that made the snapshot.",
@@ -217,5 +217,13 @@ def _unrestorable(folder: Path, why: str) -> ProofFailed:
             "Install a PostgreSQL whose pg_restore was built with this compression.",
         ),
     )
-    remedy = next((text for fits, text in remedies if fits(said)), "Do not rely on this snapshot; take a new one.")
-    return ProofFailed(f"The snapshot {folder.name} is not proven: {said}", subject=str(folder), remedy=remedy)
+    return next((text for fits, text in remedies if fits(said)), None)
+
+
+def _unrestorable(folder: Path, why: str) -> ProofFailed:
+    said = " ".join(why.split())
+    return ProofFailed(
+        f"The snapshot {folder.name} is not proven: {said}",
+        subject=str(folder),
+        remedy=remedy_for(said) or "Do not rely on this snapshot; take a new one.",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import re
 import shutil
@@ -29,7 +30,7 @@ from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, parse_version
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -37,6 +38,7 @@ GLOBALS = "globals.sql"
 _DIRECTORY, _STREAM = "archive", "archive.dump"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 _REPORT_SECONDS = 0.5
+_ORPHAN_SECONDS = 10.0
 
 _NOTES = (
     "globals.sql has roles with their attributes, memberships and settings, but no passwords: set them again.",
@@ -55,6 +57,13 @@ _SOURCE = """
 """
 
 
+# What a dump that was begun and not ended has open in the server, wherever its program runs.
+_END_ORPHANS = """
+    select count(pg_terminate_backend(pid)) from pg_stat_activity
+    where application_name = %s and pid <> pg_backend_pid()
+"""
+
+
 @dataclass(frozen=True)
 class _Job:
     """What a snapshot is to be, passed down as one value."""
@@ -63,14 +72,18 @@ class _Job:
     remote: Target
     host: Host
     programs: Installation | None
+    tools: Path | None
+    session: str
     jobs: int
     compress: str
     report: Report
     cancelled: Cancelled
 
     def program(self, name: str) -> str:
-        """A program of PostgreSQL on the host: by path here, by name elsewhere."""
-        return self.programs.program(name) if self.programs is not None else name
+        """A program of PostgreSQL on the host: by path here; elsewhere by the named folder, or by PATH."""
+        if self.programs is not None:
+            return self.programs.program(name)
+        return name if self.tools is None else str(self.tools / name)
 
 
 def take_snapshot(
@@ -86,15 +99,17 @@ def take_snapshot(
     report: Report = silent,
     cancelled: Cancelled = never,
     remote: Target | None = None,
+    tools_folder: Path | None = None,
 ) -> Manifest:
     """Take a snapshot into `folder/snapshot_id`, which appears when it is complete and not before.
 
-    Here the directory format is dumped in parallel; over other hosts the custom format is streamed, by the tools
-    that they have on their PATH.
+    Here the directory format is dumped in parallel; over other hosts the custom format is streamed. A dump of the
+    same id that a killed conductor left running is ended first, at the server.
 
     Args:
         installation: whose tools are used here.
         remote: how the tools on another host reach the database, where this differs from `target`.
+        tools_folder: where they are on another host; None: on its PATH.
         jobs: how many connections dump, and how many fingerprint.
         compress: what is wanted, such as "zstd:1"; a build that lacks it gets lz4 or gzip.
 
@@ -104,8 +119,10 @@ def take_snapshot(
         Interrupted: `cancelled` became true; likewise.
     """
     _check_id(folder, snapshot_id)
-    here = isinstance(host, Here)
-    job = _Job(target, remote or target, host, installation if here else None, jobs, compress, report, cancelled)
+    programs = installation if isinstance(host, Here) else None
+    session = session_name(snapshot_id)
+    job = _Job(target, remote or target, host, programs, tools_folder, session, jobs, compress, report, cancelled)
+    _end_orphans(target, session)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{snapshot_id}.partial"
     if partial.exists():
@@ -134,7 +151,7 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
         archive, dump = _dump_command(folder, job, snapshot)
-        globals_ = tools.dump_globals(job.remote, program=job.program("pg_dumpall"))
+        globals_ = tools.dump_globals(job.remote, program=job.program("pg_dumpall"), session=job.session)
         print_, timings = _dump_and_fingerprint(folder, job, snapshot, dump, globals_)
         print_ = replace(print_, sequences=before).with_later(read_sequences(connection))
     hashing = time.monotonic()
@@ -178,8 +195,37 @@ def _dump_command(folder: Path, job: _Job, snapshot: str) -> tuple[str, Command]
             jobs=job.jobs,
             compress=job.compress,
             program=job.program("pg_dump"),
+            session=job.session,
         )
-    return _STREAM, tools.dump_stream(job.remote, snapshot=snapshot, compress=job.compress)
+    return _STREAM, tools.dump_stream(
+        job.remote, snapshot=snapshot, compress=job.compress, program=job.program("pg_dump"), session=job.session
+    )
+
+
+def session_name(snapshot_id: str) -> str:
+    """The name of a dump's sessions in the server, different for different snapshots. At most 63 bytes. Pure."""
+    name = f"safepoint dump {snapshot_id}"
+    if len(name) <= 63:
+        return name
+    return f"{name[:46]}~{hashlib.sha256(snapshot_id.encode()).hexdigest()[:16]}"
+
+
+def _end_orphans(target: Target, session: str) -> None:
+    """End what is left of a dump of the same name, whose conductor was killed: it would write into our folder.
+
+    At the server, because this works wherever the program runs; without its sessions it ends by itself.
+    """
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    with connect(target) as connection:
+        while connection.execute(_END_ORPHANS, (session,)).fetchone() != (0,):
+            if time.monotonic() > deadline:
+                raise DatabaseError(
+                    "A dump of this snapshot that a killed conductor began does not end.",
+                    subject=session,
+                    expected=f"no session named so within {_ORPHAN_SECONDS:g} s",
+                    remedy="End these sessions of pg_dump where they run, then take the snapshot again.",
+                )
+            time.sleep(0.1)
 
 
 def _dump_and_fingerprint(

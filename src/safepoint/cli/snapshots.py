@@ -36,6 +36,8 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
         database,
         open_host(settings.tools_host, plan_file.host(settings.tools_host), plan_file.folder),
         installation=for_server(version, settings.tools),
+        remote=database.at(settings.tools_address),
+        tools_folder=settings.tools,
         folder=plan_file.state / "snapshots",
         snapshot_id=snapshot_id,
         launch_id=None,

@@ -17,6 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from safepoint.config.durations import Moment, parse_duration, write_duration
 
 Argv = tuple[str, ...]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
+"""`host:port`; an IPv6 address stands in brackets."""
 
 
 def _duration(value: Any) -> Any:
@@ -95,7 +97,11 @@ AnyHost = Annotated[HereHost | ComposeHost | SshHost, Field(discriminator="kind"
 
 
 class Database(Section):
-    """The database that is launched, as the conductor (not the application) connects to it."""
+    """The database that is launched, as the conductor (not the application) connects to it.
+
+    `tools` is the folder of `pg_dump` and the like on `tools_host`; `tools_address` is where they find the server,
+    if it has another address there than here.
+    """
 
     name: str
     host: str = "localhost"
@@ -107,15 +113,20 @@ class Database(Section):
     application_roles: tuple[str, ...] = Field(min_length=1)
     tools_host: str = "here"
     tools: Path | None = None
+    tools_address: Address | None = None
     lock_timeout: Duration = timedelta(seconds=5)
     lock_retries: int = Field(default=5, ge=0)
 
 
 class Application(Section):
-    """How the application's `manage.py` is run and pointed at a database."""
+    """How the application's `manage.py` is run and pointed at a database.
+
+    `database_address` is where it finds the server, if it has another address on `host` than here.
+    """
 
     host: str = "here"
     url_env: str | None = None
+    database_address: Address | None = None
     error_log: str | None = None
 
 

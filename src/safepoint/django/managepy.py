@@ -26,6 +26,10 @@ _LOCK_SIGNS = ("canceling statement due to lock timeout", "LockNotAvailable")
 class Login(Protocol):
     """What is needed of a database's address here: `postgres.Target` is one."""
 
+    def at(self, address: str | None) -> Login:
+        """The same login by another address."""
+        ...
+
     def url(self) -> str:
         """A `postgresql://` URL with the password in it."""
         ...
@@ -104,7 +108,8 @@ def redirect(
     options = "-c default_transaction_read_only=off"
     if lock_timeout is not None:
         options += f" -c lock_timeout={int(lock_timeout * 1000)}"
-    secrets = {} if application.url_env is None else {application.url_env: login.url()}
+    there = login.at(application.database_address)
+    secrets = {} if application.url_env is None else {application.url_env: there.url()}
     return {"PGOPTIONS": options}, secrets
 
 

@@ -25,6 +25,13 @@ class Target:
         """The same server and login, another database."""
         return replace(self, dbname=dbname)
 
+    def at(self, address: str | None) -> Target:
+        """The same database and login by the address that it has elsewhere (`host:port`); None: by the same one."""
+        if address is None:
+            return self
+        host, _, port = address.rpartition(":")
+        return replace(self, host=host.strip("[]"), port=int(port))
+
     def login(self, user: str, password: str | None) -> Target:
         """The same database, another login."""
         return replace(self, user=user, password=password)
@@ -65,7 +72,8 @@ class Target:
             return (
                 f"postgresql://{login}@/{quote(self.dbname, safe='')}?host={quote(self.host, safe='')}&port={self.port}"
             )
-        return f"postgresql://{login}@{self.host}:{self.port}/{quote(self.dbname, safe='')}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"postgresql://{login}@{host}:{self.port}/{quote(self.dbname, safe='')}"
 
     def __str__(self) -> str:
         return f"{self.user}@{self.host}:{self.port}/{self.dbname}"

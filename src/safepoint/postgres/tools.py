@@ -15,13 +15,21 @@ _RESTORE_OPTIONS = (
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning "
     "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin"
 )
+_SESSION = "safepoint"
 _FALLBACKS = ("zstd:1", "lz4", "gzip:1")
 
 
 def dump_directory(
-    target: Target, folder: str, *, snapshot: str, jobs: int, compress: str, program: str = "pg_dump"
+    target: Target,
+    folder: str,
+    *,
+    snapshot: str,
+    jobs: int,
+    compress: str,
+    program: str = "pg_dump",
+    session: str = _SESSION,
 ) -> Command:
-    """`pg_dump` in the directory format, in parallel, at an exported snapshot."""
+    """`pg_dump` in the directory format, in parallel, at an exported snapshot; its sessions bear the name `session`."""
     return _client(
         target,
         program,
@@ -32,10 +40,13 @@ def dump_directory(
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
         "--no-password",
+        session=session,
     )
 
 
-def dump_stream(target: Target, *, snapshot: str, compress: str, program: str = "pg_dump") -> Command:
+def dump_stream(
+    target: Target, *, snapshot: str, compress: str, program: str = "pg_dump", session: str = _SESSION
+) -> Command:
     """`pg_dump` in the custom format to its standard output: for hosts that only a stream leaves."""
     return _client(
         target,
@@ -45,10 +56,11 @@ def dump_stream(target: Target, *, snapshot: str, compress: str, program: str = 
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
         "--no-password",
+        session=session,
     )
 
 
-def dump_globals(target: Target, *, program: str = "pg_dumpall") -> Command:
+def dump_globals(target: Target, *, program: str = "pg_dumpall", session: str = _SESSION) -> Command:
     """Roles with their attributes, memberships and settings, as SQL to standard output.
 
     Never password hashes: they would lie in a file in the clear, and need a superuser to be read. Tablespaces are
@@ -62,6 +74,7 @@ def dump_globals(target: Target, *, program: str = "pg_dumpall") -> Command:
         "--no-tablespaces",
         f"--database={target.dbname}",
         "--no-password",
+        session=session,
     )
 
 
@@ -122,8 +135,8 @@ def accepts(stderr: str) -> bool:
     return "connection to server" in stderr or "could not connect" in stderr
 
 
-def _client(target: Target, program: str, *words: str, options: str | None = None) -> Command:
-    env = {**target.env(), "PGAPPNAME": "safepoint", "LC_ALL": "C"}
+def _client(target: Target, program: str, *words: str, options: str | None = None, session: str = _SESSION) -> Command:
+    env = {**target.env(), "PGAPPNAME": session, "LC_ALL": "C"}
     if options is not None:
         env["PGOPTIONS"] = options
     return Command((program, *words), env, target.secrets())

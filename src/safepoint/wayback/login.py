@@ -82,11 +82,8 @@ def drop_migration_login(target: Target, launch_id: str, owner_role: str, *, mai
     """
     role = migration_role(launch_id)
     name, owner = sql.Identifier(role), sql.Identifier(owner_role)
-    with at_maintenance(target, maintenance) as connection, asking("Removing the migration's login", role):
-        if not _is_ours(connection, role, launch_id):
-            return False
-        connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(name))
-        connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (role,))
+    if not close_migration_login(target, launch_id, maintenance=maintenance):
+        return False
     with (
         connect(target, application_name="safepoint fence", lock_timeout=5) as connection,
         asking("Removing the migration's login", role),
@@ -96,6 +93,21 @@ def drop_migration_login(target: Target, launch_id: str, owner_role: str, *, mai
         connection.execute(sql.SQL("DROP OWNED BY {}").format(name))
         connection.execute(sql.SQL("DROP ROLE {}").format(name))
     return True
+
+
+def close_migration_login(target: Target, launch_id: str, *, maintenance: str = "postgres") -> bool:
+    """Keep the login out, and end its sessions; gives whether it was there. May be run again at any time.
+
+    A migration that a killed conductor began may not have connected yet: it must not do so after a rollback has swapped
+    the databases, for it would migrate the old one.
+    """
+    role = migration_role(launch_id)
+    with at_maintenance(target, maintenance) as connection, asking("Closing the migration's login", role):
+        if not _is_ours(connection, role, launch_id):
+            return False
+        connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
+        connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (role,))
+        return True
 
 
 def _is_ours(connection: Connection, role: str, launch_id: str) -> bool:

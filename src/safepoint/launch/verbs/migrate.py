@@ -59,10 +59,13 @@ class Migrate(Verb):
         )
 
     def apply(self, ground: Ground) -> Evidence:
-        """After a kill the migration of before may still run in the server: the fence ends its session first."""
+        """After a kill the migration of before may still run: it is shut out first, then its sessions are ended.
+
+        The login's new password keeps it from coming back, wherever its process runs.
+        """
+        manage = migrating(ground)
         if ground.begun_before:
             _end_other_sessions(ground)
-        manage = migrating(ground)
         tries = ground.plan.database.lock_retries
         for attempt in range(tries + 1):
             try:

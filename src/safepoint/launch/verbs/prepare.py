@@ -98,6 +98,8 @@ class Snapshot(Verb):
             ground.target,
             ground.host(ground.plan.database.tools_host),
             installation=for_server(version, ground.plan.database.tools),
+            remote=ground.target.at(ground.plan.database.tools_address),
+            tools_folder=ground.plan.database.tools,
             folder=ground.snapshots,
             snapshot_id=snapshot_id,
             launch_id=ground.launch_id,

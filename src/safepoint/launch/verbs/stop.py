@@ -15,6 +15,7 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.migrate import drop_login
 from safepoint.wayback import fence, quiet, twin
+from safepoint.wayback.login import close_migration_login
 
 
 class StopTraffic(Verb):
@@ -105,6 +106,8 @@ class Fence(Verb):
             found = fence.survey_fence(ground.target, fenced_roles(ground.plan), maintenance=maintenance)
             ground.record(name, found.as_json())
         prior = fence.FencePrior.from_json(dict(ground.need(name)))
+        if ground.step.phase == "rollback":
+            close_migration_login(ground.target, ground.launch_id, maintenance=maintenance)
         facts = fence.close(ground.target, prior, maintenance=maintenance)
         # In the window, nobody may have written from here on; prove-quiet holds this against the mark.
         if name == "fence" and ground.step.phase != "rollback" and ground.fact("quiet-mark") is None:
