@@ -1,0 +1,207 @@
+"""A stage for several launches, one after the other: each with an id and a plan of its own, by the real commands."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import forked
+import psycopg
+from stage import Stage
+
+from safepoint.config import load
+from safepoint.launch.begin import entries_of
+from safepoint.launch.ledger import Entry
+from safepoint.launch.lock import held
+from safepoint.wayback.names import kept_name
+
+SAFEPOINT = str(Path(sys.executable).parent / "safepoint")
+Change = Callable[[str], str]
+TRACEBACK = "Traceback (most recent call last)"
+
+
+def same(text: str) -> str:
+    """The plan as it is."""
+    return text
+
+
+def brisk(text: str) -> str:
+    """The demo's plan without the waiting: no time in the canary and the watch, the login without a browser."""
+    text = text.replace('hold = "1s"', 'hold = "0s"').replace('duration = "2s"', 'duration = "0s"')
+    return text.replace("[checkpoints.login]", '[checkpoints.login]\nbrowser = "http"')
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended."""
+
+    code: int
+    text: str
+
+    def json(self) -> dict[str, Any]:
+        """The JSON object that it answered: the last line."""
+        answer: dict[str, Any] = json.loads(self.text.strip().splitlines()[-1])
+        return answer
+
+
+class Live:
+    """A conductor in a process of its own, while a test gives orders from another terminal."""
+
+    def __init__(self, scene: Scene, process: subprocess.Popen[str]) -> None:
+        self.scene, self.process = scene, process
+
+    def until(self, kind: str, step: str | None = None, seconds: float = 40.0) -> Entry:
+        """Wait until its ledger has a new entry of that kind (and step)."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for entry in self.scene.entries[self.scene.seen :]:
+                if entry.kind == kind and step in (None, entry.step):
+                    return entry
+            assert self.process.poll() is None, self.process.communicate()[0]
+            time.sleep(0.03)
+        raise AssertionError(f"no {kind} of {step} within {seconds} s: {[e.key for e in self.scene.entries]}")
+
+    def end(self, seconds: float = 60.0) -> Said:
+        """Wait for its end."""
+        text, _ = self.process.communicate(timeout=seconds)
+        assert TRACEBACK not in text, text
+        return Said(self.process.returncode, text)
+
+
+class Scene:
+    """One stage, its present launch, and what may be left of it."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self._text = brisk(stage.plan_path.read_text())
+        self._numbers = itertools.count(1)
+        self._live: list[Live] = []
+        self.seen = 0
+        self.databases = self._databases()
+
+    def new_launch(self, change: Change = same) -> None:
+        """Another launch on the same site."""
+        name = f'[launch]\nid = "launch-{next(self._numbers)}"'
+        self.stage.plan_path.write_text(change(self._text).replace("[launch]", name, 1))
+        self.stage.plan = load(self.stage.plan_path)
+        self.seen = 0
+        self.databases = self._databases()
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The ledger of the present launch."""
+        return entries_of(self.stage.plan)
+
+    def run(self, *words: str, env: Mapping[str, str] | None = None) -> Said:
+        """A command to its end; it never shows a traceback."""
+        done = forked.safepoint(
+            [*words, "--plan", str(self.stage.plan_path)],
+            {**self.stage.environment, **(env or {})},
+            self.stage.folder / "said.log",
+        )
+        assert TRACEBACK not in done.stdout, done.stdout
+        return Said(done.returncode, done.stdout)
+
+    def conduct(self, *words: str, env: Mapping[str, str] | None = None) -> Live:
+        """A command that conducts, in the background."""
+        self.seen = len(self.entries)
+        process = subprocess.Popen(
+            [SAFEPOINT, *words, "--plain", "--plan", str(self.stage.plan_path)],
+            env={**os.environ, **self.stage.environment, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._live.append(Live(self, process))
+        return self._live[-1]
+
+    def close(self) -> None:
+        """End what a failed test left running."""
+        for live in self._live:
+            if live.process.poll() is None:
+                live.process.kill()
+                live.process.communicate(timeout=20)
+
+    def status(self) -> dict[str, Any]:
+        """What `safepoint status` says; `safepoint report` says the same."""
+        said = self.run("status", "--json")
+        assert said.code == 0, said.text
+        if self.entries:
+            report = self.run("report", "--json").json()
+            assert report["launch"]["id"] == self.stage.plan.launch_id
+        return said.json()
+
+    # -- the world ---------------------------------------------------------------------------------------------
+
+    def release(self) -> str | None:
+        """The release that people see; None where the site is closed."""
+        try:
+            with urllib.request.urlopen(self.stage.plan.router.url + "/healthz", timeout=10) as answer:
+                return str(answer.headers["X-Release"])
+        except urllib.error.HTTPError:
+            return None
+
+    def _databases(self) -> set[str]:
+        return {str(row[0]) for row in self.ask("SELECT datname FROM pg_database")}
+
+    def ask(self, query: str) -> list[tuple[Any, ...]]:
+        """Ask the server as its superuser, outside the live database."""
+        with psycopg.connect(**self.stage.server.target.conninfo()) as connection:  # type: ignore[arg-type]
+            return connection.execute(query).fetchall()  # type: ignore[arg-type]
+
+    def left(self) -> list[str]:
+        """What is not as it was before the launch: nothing, where it failed or was taken back.
+
+        The migrated database is kept after a rollback, under its own name.
+        """
+        stage = self.stage
+        kept = kept_name(stage.plan.database.name, stage.plan.launch_id)
+        found = {
+            "databases": sorted(self._databases() - self.databases - {kept}),
+            "slots": self.ask("SELECT slot_name FROM pg_replication_slots"),
+            "roles": self.ask("SELECT rolname FROM pg_roles WHERE rolname LIKE 'safepoint%'"),
+            "locked out": self.ask("SELECT rolname FROM pg_roles WHERE rolname = 'accounting' AND NOT rolcanlogin"),
+            "read-only": [row for row in stage.query("SHOW default_transaction_read_only") if row != ("off",)],
+            "publications": stage.query("SELECT pubname FROM pg_publication"),
+            "not 2.0's": stage.query("SELECT name FROM django_migrations WHERE name = '0006_memo_prefix'"),
+            "half snapshots": sorted(str(p) for p in (stage.plan.state / "snapshots").glob("*.partial")),
+            "scratch": sorted(str(p) for p in (stage.plan.state / "scratch").glob("*")),
+            "processes": self.processes("manage.py", "pg_dump", "pg_restore"),
+            "conductor": ["held"] if held(stage.plan.state) else [],
+        }
+        return [f"{what}: {things}" for what, things in found.items() if things]
+
+    def processes(self, *words: str) -> list[str]:
+        """Running commands of this stage with one of the words in their command line."""
+        marks = (str(self.stage.folder).encode(), f"PGPORT={self.stage.server.target.port}\0".encode())
+        found = []
+        for argv, environ in processes():
+            if any(word in argv for word in words) and any(mark in environ for mark in marks):
+                found.append(argv)
+        return found
+
+    def done(self) -> Counter[str | None]:
+        """How often each step was done."""
+        return Counter(entry.step for entry in self.entries if entry.kind == "step.done")
+
+
+def processes(*, environments: bool = True) -> Iterable[tuple[str, bytes]]:
+    """The command line and the environment of every process that we may look at."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                argv = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                yield argv, (folder / "environ").read_bytes() + b"\0" if environments else b""
+            except OSError:
+                continue  # it has ended, or is not ours to read
