@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from books import Books, books
-from conftest import Servers, drop_database, fresh_database, has_postgres
+from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from psycopg import sql
 
 from safepoint.errors import CaptureLost, DatabaseError, LockNotAvailable, Refused

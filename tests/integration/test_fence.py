@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from books import Books, Hammer, books, count, killed_after
-from conftest import Servers, drop_database, fresh_database, has_postgres
+from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from psycopg import sql
 
 from safepoint.errors import DatabaseError, Refused
