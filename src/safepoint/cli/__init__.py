@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from safepoint import __version__
-from safepoint.cli import doctor, init, launch, orders, plan, report, snapshots, status
+from safepoint.cli import doctor, init, launch, orders, plan, report, restore, snapshots, status
 from safepoint.cli.saying import say
 from safepoint.errors import ExitCode, SafepointError
 
@@ -41,6 +41,7 @@ app.command("retire", rich_help_panel=_LAUNCH)(orders.retire)
 app.command("report", rich_help_panel=_LAUNCH)(report.report)
 app.command("backup", rich_help_panel=_BACKUP)(snapshots.backup)
 app.command("verify", rich_help_panel=_BACKUP)(snapshots.verify)
+app.command("restore", rich_help_panel=_BACKUP)(restore.restore)
 app.command("backups", rich_help_panel=_BACKUP)(snapshots.backups)
 
 

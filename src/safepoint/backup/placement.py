@@ -1,0 +1,374 @@
+"""Putting a snapshot onto a server of the user's: a new database beside the others, compared row by row at the end.
+
+Nothing that is there already is changed: the database is new, roles that exist stay as they are.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from safepoint.backup.fingerprint import take
+from safepoint.backup.manifest import Manifest, verify_files
+from safepoint.backup.prints import Difference, compare
+from safepoint.backup.properties import NAME as PROPERTIES
+from safepoint.backup.restoring import create_database, locales, programs_for, remedy_for
+from safepoint.backup.selection import Selection, select, wanted_lines
+from safepoint.backup.snapshot import GLOBALS
+from safepoint.backup.statements import for_database, for_roles, own_comment
+from safepoint.errors import CommandFailed, DatabaseError, ProofFailed, Refused, SafepointError
+from safepoint.hosts.command import Command
+from safepoint.hosts.here import Here
+from safepoint.postgres import tools
+from safepoint.postgres.binaries import Installation
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, Progress, Report, never, silent
+
+_REPORT_SECONDS = 0.5
+_UNFINISHED = "made by Safepoint: unfinished restore of {}"
+_DONE = "made by Safepoint: restored from {} at {}"
+_DIFFERS = "made by Safepoint: restored from {}, but NOT equal to it"
+
+# Everything with rows or drawn from them, in no order: what something else needs is refused and tried again.
+_RELATIONS = """
+    select format('%I.%I', n.nspname, c.relname),
+           case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'f' then 'foreign table'
+               else 'table' end, n.nspname, c.relname
+    from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
+      and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
+      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                      and d.deptype = 'e')
+"""
+
+
+# Dropping a partitioned table drops its partitions without asking: what wanted tables descend from must stay.
+_ANCESTORS = """
+    with recursive above as (
+        select inhparent from pg_inherits where inhrelid = any (%s::regclass[])
+        union
+        select i.inhparent from above join pg_inherits i on i.inhrelid = above.inhparent
+    )
+    select format('%%I.%%I', n.nspname, c.relname)
+    from above join pg_class c on c.oid = above.inhparent join pg_namespace n on n.oid = c.relnamespace
+"""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A snapshot that stands as a database on a server, compared: `rows` in `tables` tables are equal to its own."""
+
+    snapshot_id: str
+    taken_at: str
+    database: str
+    only: tuple[str, ...]
+    rows: int
+    tables: int
+    seconds: float
+    roles_made: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `restore --json`."""
+        return {**asdict(self), **{name: list(getattr(self, name)) for name in ("only", "roles_made", "notes")}}
+
+
+def place(
+    folder: Path,
+    target: Target,
+    name: str,
+    *,
+    maintenance: str = "postgres",
+    only: tuple[str, ...] = (),
+    jobs: int = 2,
+    report: Report = silent,
+    cancelled: Cancelled = never,
+    extra: Path | None = None,
+) -> Placed:
+    """Restore a snapshot as a new database, and compare it with the snapshot's fingerprint.
+
+    Args:
+        folder: the snapshot's folder; each file is checked before the server is asked for anything.
+        target: a login to the server; its database does not matter.
+        name: of the new database.
+        only: schemas and tables; the others are left out.
+        extra: a folder with PostgreSQL programs to prefer.
+
+    Raises:
+        Refused: there is a database of that name, the server is too old, or `only` means nothing.
+        ProofFailed: a file is damaged (nothing was touched), or the copy differs (it stands, and says so).
+        DatabaseError: PostgreSQL refused; the new database is gone again.
+        Interrupted: `cancelled` became true; likewise.
+    """
+    began = time.monotonic()
+    manifest = verify_files(folder, report=report, cancelled=cancelled)
+    selection = select(manifest, only) if only else None
+    work = _Placement(
+        folder.resolve(),
+        manifest,
+        programs_for(manifest, extra),
+        target.on(name),
+        target.on(maintenance),
+        selection,
+        jobs,
+        report,
+        cancelled,
+    )
+    made, notes = work.run()
+    rows, tables, more = work.compare()
+    return Placed(
+        manifest.id,
+        manifest.taken_at.isoformat(),
+        name,
+        tuple(only),
+        rows,
+        tables,
+        round(time.monotonic() - began, 3),
+        tuple(made),
+        (*notes, *more),
+    )
+
+
+@dataclass(frozen=True)
+class _Placement:
+    folder: Path
+    manifest: Manifest
+    programs: Installation
+    target: Target
+    maintenance: Target
+    selection: Selection | None
+    jobs: int
+    report: Report
+    cancelled: Cancelled
+
+    def run(self) -> tuple[list[str], list[str]]:
+        """Roles, database, archive, the database's settings. What was made is removed when it cannot be finished."""
+        with self._asking(), connect(self.maintenance) as connection:
+            self._refuse(connection)
+            made = self._roles(connection)
+            notes = self._database(connection)
+        try:
+            self._archive()
+            notes += self._properties()
+        except BaseException:
+            with suppress(SafepointError, psycopg.Error), connect(self.maintenance) as connection:
+                self._drop(connection)
+                for role in made:
+                    connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(role)))
+            raise
+        return made, notes
+
+    def compare(self) -> tuple[int, int, list[str]]:
+        """Rows and tables that are equal, and what may differ (roles are the server's own)."""
+        found = take(self.target, jobs=self.jobs, report=self.report, cancelled=self.cancelled)
+        expected = self.manifest.fingerprint
+        if self.selection is not None:
+            wanted = self.selection.tables
+            differences: tuple[Difference, ...] = tuple(
+                Difference("table", name, str(expected.tables[name]), str(found.tables.get(name)))
+                for name in sorted(wanted)
+                if expected.tables[name] != found.tables.get(name)
+            )
+        else:
+            wanted = frozenset(expected.tables)
+            differences = compare(expected, found)
+        faults = [difference for difference in differences if difference.kind != "role"]
+        comment = _DIFFERS if faults else _DONE
+        at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        with self._asking(), connect(self.maintenance) as connection:
+            below = own_comment((self.folder / PROPERTIES).read_text(encoding="utf-8"))
+            _comment(
+                connection, self.target.dbname, "\n".join(filter(None, [comment.format(self.manifest.id, at), below]))
+            )
+        if faults:
+            raise self._differs(faults)
+        notes = [
+            f"role {one.name} is another one here than in the snapshot, and was left as it is" for one in differences
+        ]
+        return sum(expected.tables[name].rows for name in wanted), len(wanted), notes
+
+    def _refuse(self, connection: Connection) -> None:
+        major = self.manifest.source.server_version_num // 10000
+        if connection.info.server_version // 10000 < min(self.programs.major, major):
+            raise Refused(
+                "The server is older than the one that the snapshot was taken from.",
+                subject=str(self.target),
+                expected=f"PostgreSQL {major} or newer",
+                found=f"PostgreSQL {connection.info.server_version // 10000}",
+                remedy="Restore it into a server of that version, or a newer one.",
+            )
+        row = connection.execute(
+            "select shobj_description(oid, 'pg_database') from pg_database where datname = %s", [self.target.dbname]
+        ).fetchone()
+        if row is None:
+            return
+        if row[0] == _UNFINISHED.format(self.manifest.id):
+            self._drop(connection)  # our own, left by a restore that was killed
+            return
+        raise Refused(
+            f"There is a database {self.target.dbname} already; it is not touched.",
+            subject=self.target.dbname,
+            remedy="Choose another name with --into, or take the live database's place with --over.",
+        )
+
+    def _roles(self, connection: Connection) -> list[str]:
+        """Make the roles that are missing; one that is there stays as it is."""
+        needed = set(self.manifest.fingerprint.roles) | {self.manifest.source.owner}
+        there = {row[0] for row in connection.execute("select rolname::text from pg_roles")}
+        missing = sorted(needed - there)
+        script = (self.folder / GLOBALS).read_text(encoding="utf-8")
+        with connection.transaction():
+            for statement in for_roles(script, missing):
+                connection.execute(statement.encode())
+        return missing
+
+    def _database(self, connection: Connection) -> list[str]:
+        notes: list[str] = []
+        source = replace(self.manifest.source, database=self.target.dbname)
+        for words in locales(source):
+            try:
+                connection.execute(create_database(source, words, self.manifest.fingerprint.encoding))
+            except (
+                psycopg.errors.WrongObjectType,
+                psycopg.errors.InvalidParameterValue,
+                psycopg.errors.FeatureNotSupported,
+                psycopg.errors.UndefinedFile,
+            ) as error:
+                notes.append(
+                    f"this server lacks the locale, so texts are sorted otherwise: {error.diag.message_primary}"
+                )
+            else:
+                _comment(connection, self.target.dbname, _UNFINISHED.format(self.manifest.id))
+                return notes
+        raise DatabaseError(
+            f"The database {self.target.dbname} cannot be made like its source: {'; '.join(notes)}",
+            subject=self.target.dbname,
+            remedy="Install the locale on the server's machine.",
+        )
+
+    def _archive(self) -> None:
+        archive = self.folder / self.manifest.archive
+        program = self.programs.program("pg_restore")
+        if self.selection is None:
+            self._run(tools.restore(self.target, archive, jobs=self.jobs, program=program))
+            return
+        listing = self._run(tools.list_archive(archive, program=program))
+        before, after = wanted_lines(listing, self.manifest, self.selection)
+        with tempfile.TemporaryDirectory(prefix="safepoint-restore-") as name:
+            for number, lines in enumerate((before, after)):
+                path = Path(name) / f"{number}.list"
+                path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+                if lines:
+                    self._run(tools.restore(self.target, archive, jobs=self.jobs, program=program, list_file=path))
+                if number == 0:
+                    self._drop_unneeded(self.selection)
+
+    def _drop_unneeded(self, selection: Selection) -> None:
+        """Drop what was not asked for from the new database, as far as nothing that was asked for needs it."""
+        with self._asking(), connect(self.target) as connection:
+            wanted = {row[0] for row in connection.execute(_ANCESTORS, [list(selection.tables)])} | selection.tables
+            left = [row for row in connection.execute(_RELATIONS) if row[0] not in wanted]
+            before = len(left) + 1
+            while left and len(left) < before:
+                before, tried, left = len(left), left, []
+                for row in tried:
+                    statement = sql.SQL("drop {} {}").format(sql.SQL(row[1]), sql.Identifier(row[2], row[3]))
+                    try:
+                        connection.execute(statement)
+                    except psycopg.errors.DependentObjectsStillExist:
+                        left.append(row)
+                    except psycopg.errors.UndefinedTable:
+                        continue  # a partition, which went with its parent
+
+    def _properties(self) -> list[str]:
+        """Settings, grants and limits of the database itself; one that is refused is told."""
+        notes = []
+        script = (self.folder / PROPERTIES).read_text(encoding="utf-8")
+        with self._asking(), connect(self.maintenance) as connection:
+            for statement in for_database(script, self.target.dbname):
+                try:
+                    connection.execute(statement.encode())
+                except psycopg.Error as error:
+                    notes.append(f"{statement}: {error.diag.message_primary}")
+        return notes
+
+    def _run(self, command: Command) -> str:
+        with tempfile.TemporaryDirectory(prefix="safepoint-restore-") as name, self._measured() as asked:
+            try:
+                return Here("here", Path(name)).run(command, cancelled=asked).stdout
+            except CommandFailed as error:
+                said = " ".join((error.found or error.message).split())
+                raise DatabaseError(
+                    f"The snapshot {self.manifest.id} could not be restored as {self.target.dbname}: {said}",
+                    subject=self.target.dbname,
+                    found="the new database was removed again; nothing else was touched",
+                    remedy=remedy_for(said),
+                ) from error
+
+    @contextmanager
+    def _measured(self) -> Iterator[Callable[[], bool]]:
+        """What a running restore asks all the time: whether to stop. It also tells how big the database is by now."""
+        total = self.manifest.source.database_bytes if self.selection is None else None
+        last = 0.0
+        with connect(self.maintenance) as connection:
+
+            def asked() -> bool:
+                nonlocal last
+                if time.monotonic() - last > _REPORT_SECONDS:
+                    last = time.monotonic()
+                    row = connection.execute("select pg_database_size(%s)", [self.target.dbname]).fetchone()
+                    size = row[0] if row else 0
+                    self.report(Progress("restore", min(size, total) if total else size, total, "bytes"))
+                return self.cancelled()
+
+            yield asked
+
+    def _drop(self, connection: Connection) -> None:
+        connection.execute(
+            sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(self.target.dbname))
+        )
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise DatabaseError(
+                f"The role {self.target.user!r} may not restore there: {error.diag.message_primary}",
+                subject=self.target.dbname,
+                remedy="Use a superuser, or a role that may create databases and roles, as database.user.",
+            ) from error
+        except psycopg.Error as error:
+            raise DatabaseError(
+                f"PostgreSQL refused the restore of {self.manifest.id}: {' '.join(str(error).split())}",
+                subject=self.target.dbname,
+                remedy="Nothing that was there before is changed; look at what it said, then try again.",
+            ) from error
+
+    def _differs(self, faults: list[Difference]) -> ProofFailed:
+        lines = [f"- {fault}" for fault in faults[:10]]
+        if len(faults) > 10:
+            lines.append(f"- and {len(faults) - 10} more")
+        return ProofFailed(
+            f"{self.target.dbname} was restored, but differs from the snapshot {self.manifest.id}:\n"
+            + "\n".join(lines),
+            subject=self.target.dbname,
+            expected="no difference",
+            found=f"{len(faults)} differences",
+            remedy="Everything else is as it was. Look at these lines: another version or extension on this server "
+            f"can be the cause. Then drop the database {self.target.dbname}.",
+        )
+
+
+def _comment(connection: Connection, name: str, text: str) -> None:
+    connection.execute(sql.SQL("comment on database {} is {}").format(sql.Identifier(name), sql.Literal(text)))

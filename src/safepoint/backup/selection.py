@@ -1,0 +1,145 @@
+"""A part of a snapshot: which tables are meant, and which lines of the archive's table of contents bring them. Pure.
+
+All definitions are restored (a table may need types, functions and extensions from anywhere), then the rows and the
+keys of the tables that are meant; what is not needed is dropped from the new database afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from safepoint.backup.manifest import Manifest
+from safepoint.backup.statements import names, unquoted
+from safepoint.errors import Refused
+
+_ENTRY = re.compile(r"\d+; \d+ \d+ (?P<kind>[A-Z][A-Z ]*[A-Z]) (?P<rest>\S.*)")
+_REFERENCES = re.compile(r"REFERENCES ((?:\"(?:[^\"]|\"\")+\"|[^\s\".(]+)\.(?:\"(?:[^\"]|\"\")+\"|[^\s\".(]+))\(")
+_OWNER = re.compile(r'owner ("(?:[^"]|"")+"|[^\s;]+)')
+_ROWS = "TABLE DATA"
+# Large objects belong to no table, a materialised view would be computed from tables that are empty here.
+_NEVER = ("BLOB", "MATERIALIZED VIEW DATA", "EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is wanted of a snapshot. `tables` are names as the fingerprint has them; `words` what was asked for."""
+
+    words: tuple[str, ...]
+    tables: frozenset[str]
+
+
+def select(manifest: Manifest, words: Sequence[str]) -> Selection:
+    """Find the tables that are meant by names of schemas, of tables, or `schema.table`.
+
+    A partitioned table, or a parent of an inheritance, means all its descendants too.
+
+    Raises:
+        Refused: a word means nothing in this snapshot, or several tables.
+    """
+    tables: set[str] = set()
+    for word in words:
+        tables |= _meant(manifest, word)
+    return Selection(tuple(words), frozenset(tables))
+
+
+def _meant(manifest: Manifest, word: str) -> set[str]:
+    relations = {*manifest.fingerprint.tables, *manifest.fingerprint.structure.get("relation", {})}
+    parts = {name: names(name) for name in relations}
+    exact = {name for name, (schema, table) in parts.items() if word in (name, f"{schema}.{table}")}
+    alone = {name for name, (_schema, table) in parts.items() if table == word}
+    whole = {name for name, (schema, _table) in parts.items() if schema == word}
+    if not exact and len(alone) > 1:
+        raise Refused(
+            f"{word} is the name of several tables.",
+            subject=word,
+            found=", ".join(sorted(alone)),
+            remedy="Name the one that you mean with its schema: --only SCHEMA.TABLE.",
+        )
+    found = exact or alone or whole
+    stored = {name for name in _with_descendants(manifest, found) if name in manifest.fingerprint.tables}
+    if not stored:
+        raise Refused(
+            f"The snapshot {manifest.id} has no table and no schema {word} with rows in it.",
+            subject=word,
+            found=", ".join(sorted(manifest.fingerprint.tables)[:20]) or "no tables at all",
+            remedy="Name a schema, a table, or SCHEMA.TABLE that is in the snapshot.",
+        )
+    return stored
+
+
+def _with_descendants(manifest: Manifest, found: set[str]) -> set[str]:
+    parents = {
+        name: {line.strip() for line in text.splitlines() if line.startswith("inherits ")}
+        for name, text in manifest.fingerprint.structure.get("relation", {}).items()
+    }
+    reached = set(found)
+    while True:
+        more = {
+            name
+            for name, lines in parents.items()
+            if any(parent in line.removeprefix("inherits ").split(", ") for line in lines for parent in reached)
+        } - reached
+        if not more:
+            return reached
+        reached |= more
+
+
+def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tuple[list[str], list[str]]:
+    """The lines of `pg_restore --list` to restore before unneeded tables are dropped, and those for after it.
+
+    Args:
+        listing: what `pg_restore --list` printed.
+
+    Raises:
+        Refused: the rows of a wanted table are not in the archive under the name that is expected.
+    """
+    rows = {_as_listed(manifest, name): name for name in manifest.fingerprint.tables}
+    keys = {_key_as_listed(manifest, name): name for name in manifest.fingerprint.structure.get("constraint", {})}
+    before: list[str] = []
+    after: list[str] = []
+    seen: set[str] = set()
+    for line in listing.splitlines():
+        match = _ENTRY.match(line)
+        if match is None or match["kind"].startswith(_NEVER):
+            continue
+        if match["kind"] == _ROWS:
+            name = rows.get(match["rest"])
+            if name in selection.tables:
+                seen.add(name)
+                before.append(line)
+        elif match["kind"] == "FK CONSTRAINT":
+            if _inside(manifest, keys.get(match["rest"]), selection):
+                after.append(line)
+        else:
+            before.append(line)
+    if missing := selection.tables - seen:
+        raise Refused(
+            "The archive has no rows for a table that was asked for.",
+            subject=", ".join(sorted(missing)),
+            remedy="Restore the whole snapshot into a new database, and take the table from there.",
+        )
+    return before, after
+
+
+def _as_listed(manifest: Manifest, name: str) -> str:
+    """`schema table owner`, as the table of contents has it: names without quotes, line feeds as spaces."""
+    schema, table = names(name)
+    owner = _OWNER.match(manifest.fingerprint.ownership.get(f"relation {name}", ""))
+    return " ".join((schema, table, unquoted(owner[1]) if owner else "")).replace("\n", " ")
+
+
+def _key_as_listed(manifest: Manifest, name: str) -> str:
+    key, table = name.split(" on ", 1)
+    schema, relation = names(table)
+    owner = _OWNER.match(manifest.fingerprint.ownership.get(f"relation {table}", ""))
+    return " ".join((schema, relation, unquoted(key), unquoted(owner[1]) if owner else "")).replace("\n", " ")
+
+
+def _inside(manifest: Manifest, key: str | None, selection: Selection) -> bool:
+    """Whether a foreign key has both its ends among the wanted tables."""
+    if key is None:
+        return False
+    reference = _REFERENCES.search(manifest.fingerprint.structure["constraint"][key])
+    return key.split(" on ", 1)[1] in selection.tables and reference is not None and reference[1] in selection.tables

@@ -1,0 +1,88 @@
+"""How far a command is: a bar with rate and time left on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safepoint.progress import Progress, Report
+
+_EVERY_SECONDS = 5.0
+
+
+@contextmanager
+def shown(*, quiet: bool) -> Iterator[Report]:
+    """A place to report to. What is shown goes to standard error; `quiet` shows nothing.
+
+    Args:
+        quiet: for `--json`, whose reader wants the answer only.
+    """
+    if quiet:
+        yield lambda _progress: None
+    elif sys.stderr.isatty():
+        with _bars() as report:
+            yield report
+    else:
+        yield Lines(lambda line: print(line, file=sys.stderr, flush=True))
+
+
+class Lines:
+    """Progress as lines: one when something begins, and one every few seconds while it goes on."""
+
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = write
+        self._clock = clock
+        self._began: dict[str, tuple[float, float]] = {}
+        self._last: dict[str, float] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        """Take a report; reports may come from several threads."""
+        now = self._clock()
+        began = self._began.setdefault(progress.what, (now, progress.done))
+        if now - self._last.get(progress.what, -_EVERY_SECONDS) < _EVERY_SECONDS:
+            return
+        self._last[progress.what] = now
+        self._write(line(progress, now - began[0], progress.done - began[1]))
+
+
+def line(progress: Progress, seconds: float, moved: float) -> str:
+    """One line: how much is done, how fast it goes, and how long it takes still. Pure."""
+    from safepoint.config import format_duration
+
+    rate = moved / seconds if seconds > 0 else 0.0
+    parts = [_amount(progress.done, progress.unit)]
+    if progress.total:
+        parts[0] += f" of {_amount(progress.total, progress.unit)} ({progress.done / progress.total:.0%})"
+    if rate > 0:
+        parts.append(f"{_amount(rate, progress.unit)}/s")
+        if progress.total and progress.total > progress.done:
+            parts.append(f"{format_duration((progress.total - progress.done) / rate)} left")
+    return f"{progress.what}: {', '.join(parts)}"
+
+
+def _amount(value: float, unit: str) -> str:
+    from safepoint.config import format_bytes
+
+    return format_bytes(int(value)) if unit == "bytes" else f"{value:,.0f} {unit}".rstrip()
+
+
+@contextmanager
+def _bars() -> Iterator[Report]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True)]
+    with Bars(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(progress: Progress) -> None:
+            if progress.what not in tasks:
+                tasks[progress.what] = bars.add_task(progress.what, total=progress.total)
+            bars.update(tasks[progress.what], completed=progress.done, total=progress.total)
+
+        yield report

@@ -1,0 +1,172 @@
+"""Restoring a snapshot on the database's own server: beside the live database, or in its place by a swap of names.
+
+The live database is never written to. It keeps serving until the restored one is whole and compared; then both are
+renamed in one transaction, and the one that was live stays under another name.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from psycopg import sql
+
+from safepoint.backup.placement import Placed, place
+from safepoint.config import PlanFile
+from safepoint.errors import Refused
+from safepoint.launch.snapshots import UNDER_WAY, UNREADABLE, standing_launches
+from safepoint.postgres.connections import Connection
+from safepoint.postgres.target import Target, target
+from safepoint.progress import Cancelled, Report, never, silent
+from safepoint.wayback.sessions import asking, at_maintenance, database_oid, keeping_out, prepared, walsenders
+
+_LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names without a word (NAMEDATALEN - 1)
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A restored database that is live now. `seconds_out` is how long no session could be had.
+
+    `undo` are the statements that bring the former one back.
+    """
+
+    placed: Placed
+    live: str
+    kept_as: str
+    seconds_out: float
+    undo: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `restore --json`."""
+        return {**asdict(self), "placed": self.placed.as_json(), "undo": list(self.undo)}
+
+
+def restore_into(
+    plan_file: PlanFile,
+    folder: Path,
+    name: str,
+    *,
+    only: tuple[str, ...] = (),
+    report: Report = silent,
+    cancelled: Cancelled = never,
+) -> Placed:
+    """Restore a snapshot's folder as a new database on the live server. Raises as `place`."""
+    refuse_long(name)
+    return place(
+        folder,
+        target(plan_file.database),
+        name,
+        maintenance=plan_file.database.maintenance,
+        only=only,
+        jobs=plan_file.snapshot.jobs,
+        report=report,
+        cancelled=cancelled,
+        extra=plan_file.database.tools,
+    )
+
+
+def restore_over(
+    plan_file: PlanFile, folder: Path, *, report: Report = silent, cancelled: Cancelled = never
+) -> Replaced:
+    """Restore a snapshot beside the live database, compare it there, and swap their names.
+
+    Raises:
+        Refused: a launch is under way or its way back stands; there is no live database; something holds it open.
+        Others as `place`: the live database was not touched then.
+    """
+    live = plan_file.database.name
+    database = target(plan_file.database)
+    maintenance = plan_file.database.maintenance
+    refuse_launch(plan_file)
+    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}".lower()
+    beside, kept = named(live, "restored", stamp), named(live, "before_restore", stamp)
+    with at_maintenance(database, maintenance) as connection:
+        _refuse_held(connection, live)
+    placed = restore_into(plan_file, folder, beside, report=report, cancelled=cancelled)
+    refuse_launch(plan_file)
+    seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
+    undo = (rename(live, beside), rename(kept, live))
+    return Replaced(placed, live, kept, seconds, undo)
+
+
+def exchange(database: Target, maintenance: str, *, live: str, beside: str, kept: str) -> float:
+    """Give `beside` the live name and the live one the name `kept`, in one transaction; the seconds that it took.
+
+    Raises:
+        Refused: something holds the live database open that is not ours to end.
+        DatabaseError: PostgreSQL refused; nothing was changed.
+    """
+    with (
+        at_maintenance(database, maintenance, lock_timeout=30.0) as connection,
+        asking("Swapping the databases", live, f"Nothing was changed: {beside} stands beside. Try again."),
+    ):
+        oids = [_refuse_held(connection, live), database_oid(connection, beside) or 0]
+        began = time.monotonic()
+        with keeping_out(database, maintenance, oids), connection.transaction():
+            connection.execute(rename(live, kept).encode())
+            connection.execute(rename(beside, live).encode())
+        return round(time.monotonic() - began, 3)
+
+
+def rename(old: str, new: str) -> str:
+    """The statement that gives a database another name. Pure."""
+    return sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)).as_string()
+
+
+def named(live: str, what: str, stamp: str) -> str:
+    """A name for a database beside the live one; never longer than PostgreSQL keeps. Pure."""
+    tail = f"_{what}_{stamp}"
+    return live.encode()[: _LONGEST_NAME - len(tail)].decode("utf-8", "ignore") + tail
+
+
+def refuse_long(name: str) -> None:
+    """PostgreSQL would cut the name and then mean another database.
+
+    Raises:
+        Refused: it is longer than a name can be.
+    """
+    if len(name.encode()) > _LONGEST_NAME or not name:
+        raise Refused(
+            f"{name!r} cannot be the name of a database.",
+            subject=name,
+            expected=f"1 to {_LONGEST_NAME} bytes",
+            remedy="Choose another name with --into.",
+        )
+
+
+def refuse_launch(plan_file: PlanFile) -> None:
+    """A launch that is under way, or may still be taken back, needs the live database where it is.
+
+    Raises:
+        Refused: there is one.
+    """
+    for launch_id, status in standing_launches(plan_file.state).items():
+        if status in (UNDER_WAY, UNREADABLE, "launched"):
+            raise Refused(
+                f"The launch {launch_id} is {status}, and its way back starts from the live database.",
+                subject=launch_id,
+                remedy="Bring the old release and its data back with `safepoint rollback`; or end the way back with "
+                "`safepoint retire` first; or restore beside it with --into NAME.",
+            )
+
+
+def _refuse_held(connection: Connection, live: str) -> int:
+    """The live database's oid, when nothing stands in the way of renaming it."""
+    oid = database_oid(connection, live)
+    if oid is None:
+        raise Refused(
+            f"There is no database {live} whose place could be taken.",
+            subject=live,
+            remedy=f"Restore it under its own name: `safepoint restore SNAPSHOT --into {live}`.",
+        )
+    if held := (*prepared(connection, [oid]), *walsenders(connection, [oid])):
+        raise Refused(
+            "Prepared transactions or replication consumers hold the live database open.",
+            subject=live,
+            found="; ".join(held[:5]),
+            remedy="Decide the prepared transactions and pause the consumers, then try again.",
+        )
+    return oid

@@ -1,0 +1,110 @@
+"""The snapshots of a plan file: found here or in its stores, and which of them a launch still needs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from safepoint.backup.shelf import fetch_snapshot
+from safepoint.config import PlanFile
+from safepoint.errors import SafepointError, StoreError
+from safepoint.launch.begin import status_of
+from safepoint.launch.ledger import Entry, read
+from safepoint.progress import Cancelled, Report, never, silent
+from safepoint.stores import SnapshotStore, open_store
+
+UNREADABLE = "unreadable"
+UNDER_WAY = "under way"
+
+
+def snapshots_folder(plan_file: PlanFile) -> Path:
+    """Where the snapshots of this machine are."""
+    return plan_file.state / "snapshots"
+
+
+def stores_of(plan_file: PlanFile) -> dict[str, SnapshotStore]:
+    """All stores of the plan file by name; none is connected yet."""
+    return {store.name: open_store(store, plan_file.folder) for store in plan_file.stores}
+
+
+def standing_launches(state: Path) -> dict[str, str]:
+    """Launches that are under way, or whose way back still stands, with their status; from their ledgers.
+
+    A ledger that cannot be read counts: what it needs is not known.
+    """
+    found: dict[str, str] = {}
+    for path in sorted((state / "launches").glob("*/ledger.jsonl")):
+        try:
+            entries = list(read(path))
+        except (SafepointError, OSError):
+            found[path.parent.name] = UNREADABLE
+            continue
+        if (status := _standing(entries)) is not None:
+            found[path.parent.name] = status
+    return found
+
+
+def _standing(entries: list[Entry]) -> str | None:
+    if not entries or any(entry.kind == "retired" for entry in entries):
+        return None
+    status = status_of(entries) or UNDER_WAY
+    return status if status in (UNDER_WAY, "launched", "rolled back") else None
+
+
+@contextmanager
+def at_hand(
+    plan_file: PlanFile,
+    snapshot_id: str,
+    store_name: str | None = None,
+    *,
+    report: Report = silent,
+    cancelled: Cancelled = never,
+) -> Iterator[Path]:
+    """The folder of a snapshot: the one here, or a copy from a store that is removed again on leaving.
+
+    Args:
+        store_name: take it from this store, although it may be here as well.
+
+    Raises:
+        StoreError: it is neither here nor in a store, or there is no such store.
+    """
+    here = snapshots_folder(plan_file) / snapshot_id
+    if store_name is None and here.is_dir():
+        yield here
+        return
+    store = _holding(stores_of(plan_file), snapshot_id, store_name)
+    parent = plan_file.state / "fetched"
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.rmtree(parent / snapshot_id, ignore_errors=True)
+    try:
+        fetch_snapshot(snapshot_id, store, parent, report=report, cancelled=cancelled)
+        yield parent / snapshot_id
+    finally:
+        shutil.rmtree(parent / snapshot_id, ignore_errors=True)
+
+
+def _holding(stores: Mapping[str, SnapshotStore], snapshot_id: str, store_name: str | None) -> SnapshotStore:
+    if store_name is not None:
+        if store_name in stores:
+            return stores[store_name]
+        raise StoreError(
+            f"The plan file has no store {store_name}.",
+            subject=store_name,
+            found=", ".join(stores),
+            remedy="Name one of these with --from.",
+        )
+    faults = []
+    for store in stores.values():
+        try:
+            if snapshot_id in store.ids():
+                return store
+        except StoreError as error:
+            faults.append(f"{store.name}: {error.message}")
+    raise StoreError(
+        f"There is no snapshot {snapshot_id}, neither here nor in a store.",
+        subject=snapshot_id,
+        found="; ".join(faults) or f"looked in {', '.join(['here', *stores])}",
+        remedy="List them: `safepoint backups`.",
+    )

@@ -1,0 +1,291 @@
+"""Restoring on the user's own server: equal or not at all, and nothing that was there is changed."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from plan_file import PASSWORD_ENV, plan_file
+from psycopg import sql
+
+from safepoint.backup.fingerprint import compare, take
+from safepoint.backup.manifest import read_manifest
+from safepoint.backup.placement import place
+from safepoint.backup.snapshot import take_snapshot
+from safepoint.config import PlanFile
+from safepoint.errors import DatabaseError, Interrupted, ProofFailed, Refused
+from safepoint.hosts.here import Here
+from safepoint.launch.ledger import Ledger
+from safepoint.launch.restoring import restore_into, restore_over
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+
+SHOP = '''
+    create schema sales; create schema "Odd ""one""";
+    create type mood as enum ('good', 'bad');
+    create table account (id int primary key generated always as identity, name text, mood mood);
+    insert into account (name, mood) select 'a' || n, 'good' from generate_series(1, 300) n;
+    create table sales.entry (id int primary key, account int references account, amount numeric default 1);
+    insert into sales.entry select n, n, n * 1.10 from generate_series(1, 300) n;
+    create table sales.line (id int primary key, entry int references sales.entry, d date) ;
+    insert into sales.line select n, n, date '2026-01-01' + n from generate_series(1, 300) n;
+    create table sales.log (id int, at date) partition by range (at);
+    create table sales.log_2026 partition of sales.log for values from ('2026-01-01') to ('2027-01-01');
+    insert into sales.log select n, '2026-02-03' from generate_series(1, 50) n;
+    create table "Odd ""one"""."the table" (x int); insert into "Odd ""one"""."the table" values (1), (2);
+    create view sales.totals as select account, sum(amount) from sales.entry group by account;
+    create materialized view sales.kept as select count(*) from sales.entry;
+    create index on sales.entry (amount);
+    select lo_from_bytea(0, 'a large object');
+    grant select on account to shop_reader;
+    grant usage on schema sales to shop_owner;
+    alter table sales.entry owner to shop_owner;
+    create publication shop_events for table account;
+'''
+PROPERTIES = (
+    "alter database {db} set work_mem to '9MB'",
+    "alter role shop_reader in database {db} set statement_timeout to '7s'",
+    "grant connect on database {db} to shop_reader",
+    "alter database {db} connection limit 50",
+    "comment on database {db} is 'it''s the shop'",
+)
+
+
+def run(target: Target, *statements: str) -> None:
+    with connect(target) as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+def ask(target: Target, query: str) -> list[tuple[object, ...]]:
+    with connect(target) as connection:
+        return connection.execute(query).fetchall()  # type: ignore[call-overload, no-any-return]
+
+
+def names(target: Target) -> set[str]:
+    return {str(row[0]) for row in ask(target.on("postgres"), "select datname from pg_database")}
+
+
+@pytest.fixture(autouse=True)
+def _password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD_ENV, "only-for-tests")
+
+
+@pytest.fixture(scope="module")
+def shop(servers: Callable[[int], Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Target, Path]]:
+    """A shop's database, and a snapshot of it."""
+    server = servers(17)
+    run(server.target, "create role shop_owner", "create role shop_reader login", "create database shop")
+    target = server.target.on("shop")
+    folder = tmp_path_factory.mktemp("shop")
+    try:
+        run(target, SHOP, *(line.format(db="shop") for line in PROPERTIES))
+        take_snapshot(
+            target,
+            Here("here", folder),
+            installation=server.installation,
+            folder=folder,
+            snapshot_id="shop-1",
+            launch_id=None,
+        )
+        yield target, folder / "shop-1"
+    finally:
+        for name in names(target):
+            if name.startswith("shop"):
+                run(target.on("postgres"), f'drop database "{name}" with (force)')
+        run(server.target, "drop role shop_owner", "drop role shop_reader")
+
+
+@pytest.fixture
+def plan(shop: tuple[Target, Path], tmp_path: Path) -> Iterator[PlanFile]:
+    yield plan_file(tmp_path, shop[0])
+    for name in names(shop[0]) - {"shop"}:
+        if name.startswith("shop"):
+            run(shop[0].on("postgres"), f'drop database "{name}" with (force)')
+
+
+def test_a_new_database_equals_the_snapshot_with_its_settings_grants_and_comment(
+    shop: tuple[Target, Path], plan: PlanFile
+) -> None:
+    target, folder = shop
+    told = []
+    placed = restore_into(plan, folder, "shop_copy", report=told.append)
+    assert (placed.database, placed.rows, placed.tables, placed.notes) == ("shop_copy", 952, 5, ())
+    assert compare(read_manifest(folder).fingerprint, take(target.on("shop_copy"))) == ()
+    ((comment, limit),) = ask(
+        target,
+        "select shobj_description(oid, 'pg_database'), datconnlimit from pg_database where datname = 'shop_copy'",
+    )
+    assert str(comment).startswith("made by Safepoint: restored from shop-1") and str(comment).endswith("it's the shop")
+    assert limit == 50
+    assert {progress.what for progress in told} >= {"verify files", "restore", "fingerprint"}
+    json.dumps(placed.as_json())
+
+
+def test_what_is_there_already_is_not_touched(shop: tuple[Target, Path], plan: PlanFile) -> None:
+    target, folder = shop
+    run(target.on("postgres"), "create database shop_other")
+    with pytest.raises(Refused, match="already"):
+        restore_into(plan, folder, "shop_other")
+    with pytest.raises(Refused, match="already"):
+        restore_into(plan, folder, "shop")
+    tables = "select count(*) from pg_class where relnamespace = 'public'::regnamespace"
+    assert ask(target.on("shop_other"), tables) == [(0,)]
+
+
+def test_a_damaged_snapshot_is_refused_before_the_server_is_asked(
+    shop: tuple[Target, Path], plan: PlanFile, tmp_path: Path
+) -> None:
+    import shutil
+
+    copy = Path(shutil.copytree(shop[1], tmp_path / "copy"))
+    (copy / "globals.sql").write_text("CREATE ROLE intruder SUPERUSER;")
+    before = names(shop[0])
+    with pytest.raises(ProofFailed, match=r"globals\.sql"):
+        restore_into(plan, copy, "shop_copy")
+    assert names(shop[0]) == before
+    assert ask(shop[0], "select from pg_roles where rolname = 'intruder'") == []
+
+
+def test_an_order_to_stop_leaves_nothing(shop: tuple[Target, Path], plan: PlanFile) -> None:
+    told: list[str] = []
+    with pytest.raises(Interrupted):
+        restore_into(
+            plan, shop[1], "shop_copy", report=lambda p: told.append(p.what), cancelled=lambda: "restore" in told
+        )
+    assert "shop_copy" not in names(shop[0])
+
+
+def test_one_that_a_killed_restore_left_is_made_anew(shop: tuple[Target, Path], plan: PlanFile) -> None:
+    target, folder = shop
+    run(
+        target.on("postgres"),
+        "create database shop_copy",
+        "comment on database shop_copy is 'made by Safepoint: unfinished restore of shop-1'",
+    )
+    run(target.on("shop_copy"), "create table half (x int)")
+    assert restore_into(plan, folder, "shop_copy").rows == 952
+
+
+def test_roles_that_are_missing_are_made_and_others_stay_as_they_are(
+    servers: Callable[[int], Server], shop: tuple[Target, Path]
+) -> None:
+    other = servers(18).target
+    run(other, "create role shop_reader nologin")
+    try:
+        placed = place(shop[1], other, "shop_copy")
+        assert placed.roles_made == ("shop_owner",)
+        assert any("shop_reader" in note for note in placed.notes)
+        assert ask(other, "select rolcanlogin from pg_roles where rolname = 'shop_reader'") == [(False,)]
+    finally:
+        run(other, "drop database if exists shop_copy with (force)", "drop role shop_reader", "drop role shop_owner")
+
+
+def test_an_older_server_is_refused(servers: Callable[[int], Server], shop: tuple[Target, Path]) -> None:
+    from postgres_servers import has_postgres
+
+    if not has_postgres(15):
+        pytest.skip("this machine has no PostgreSQL 15")
+    with pytest.raises(Refused, match="older"):
+        place(shop[1], servers(15).target, "shop_copy")
+
+
+ONLY = {
+    "account": {"public.account"},
+    "sales.entry": {"sales.entry"},
+    "sales": {"sales.entry", "sales.line", "sales.log_2026"},
+    "sales.log": {"sales.log_2026"},
+    'Odd "one"': {'"Odd ""one"""."the table"'},
+    "the table": {'"Odd ""one"""."the table"'},
+}
+
+
+@pytest.mark.parametrize("word", ONLY)
+def test_a_part_comes_alone_with_its_rows_and_keys(shop: tuple[Target, Path], plan: PlanFile, word: str) -> None:
+    target, folder = shop
+    placed = restore_into(plan, folder, "shop_part", only=(word,))
+    found = take(target.on("shop_part"))
+    expected = read_manifest(folder).fingerprint
+    assert {name for name, table in found.tables.items() if table.rows} == ONLY[word]
+    assert set(found.tables) == ONLY[word]
+    assert all(found.tables[name] == expected.tables[name] for name in ONLY[word])
+    assert placed.tables == len(ONLY[word])
+    keys = [name for name in found.structure.get("constraint", {}) if "fkey" in name]
+    assert keys == (["line_entry_fkey on sales.line"] if word == "sales" else [])
+    if "entry" in word:
+        assert "sales.entry_amount_idx" in found.structure["index"]
+
+
+def test_a_part_that_is_not_there_is_refused(shop: tuple[Target, Path], plan: PlanFile) -> None:
+    with pytest.raises(Refused, match="nothing_of_it"):
+        restore_into(plan, shop[1], "shop_part", only=("nothing_of_it",))
+    assert "shop_part" not in names(shop[0])
+
+
+def test_over_the_live_one_the_names_are_swapped_and_the_former_is_kept(
+    shop: tuple[Target, Path], plan: PlanFile
+) -> None:
+    target, folder = shop
+    stop, failures = threading.Event(), []
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                ask(target, "select count(*) from account")
+            except (DatabaseError, psycopg.Error) as error:
+                failures.append(error)
+
+    run(target, "delete from sales.line", "insert into account (name) values ('written after the snapshot')")
+    client = threading.Thread(target=serve)
+    client.start()
+    try:
+        done = restore_over(plan, folder)
+    finally:
+        stop.set()
+        client.join()
+    try:
+        assert ask(target, "select count(*) from sales.line") == [(300,)]
+        assert ask(target, "select count(*) from account") == [(300,)]
+        assert ask(target.on(done.kept_as), "select count(*) from account") == [(301,)]
+        assert done.seconds_out < 5
+        assert ask(target, "show work_mem") == [("9MB",)]
+    finally:
+        for statement in done.undo:
+            with connect(target.on("postgres")) as connection:
+                connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where datname like 'shop%'")
+                connection.execute(sql.SQL(statement))  # type: ignore[arg-type]
+        run(
+            target,
+            "delete from account where name like 'written%'",
+            "insert into sales.line select n, n, date '2026-01-01' + n from generate_series(1, 300) n",
+        )
+    assert ask(target, "select count(*) from account") == [(300,)]
+
+
+def test_over_the_live_one_is_refused_while_a_launch_may_go_back(shop: tuple[Target, Path], plan: PlanFile) -> None:
+    before = names(shop[0])
+    path = plan.state / "launches" / "shop-2.0-20260301" / "ledger.jsonl"
+    with Ledger(path) as ledger:
+        ledger.append("run", "run:1", {"run": 1})
+    with pytest.raises(Refused, match="under way"):
+        restore_over(plan, shop[1])
+    path.write_text("damaged\n")
+    with pytest.raises(Refused, match="unreadable"):
+        restore_over(plan, shop[1])
+    assert names(shop[0]) == before
+
+
+def test_over_the_live_one_is_refused_while_something_holds_it_open(shop: tuple[Target, Path], plan: PlanFile) -> None:
+    target, folder = shop
+    run(target, "begin; insert into account (name) values ('x'); prepare transaction 'held'")
+    try:
+        with pytest.raises(Refused, match="hold the live database"):
+            restore_over(plan, folder)
+    finally:
+        run(target, "rollback prepared 'held'")
+    assert not [name for name in names(target) if "restored" in name]
