@@ -1,0 +1,145 @@
+"""What migrations do to tables and columns, as data: asked of the project itself, with the state before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from safepoint.django.managepy import Manage
+from safepoint.django.piped import ask
+
+What = Literal[
+    "table-created",
+    "table-deleted",
+    "table-renamed",
+    "model-renamed",
+    "column-added",
+    "column-removed",
+    "column-renamed",
+    "column-altered",
+]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What became of a table or a column. `before` and `after` are the table's names.
+
+    `name` is the column (before it, where `now` is its new name); of a renamed model the new label, `app.model`.
+    """
+
+    what: What
+    model: str
+    before: str
+    after: str
+    name: str | None = None
+    now: str | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation. `opaque`: it may change rows, or what Django's state does not know of (RunPython, RunSQL)."""
+
+    migration: str
+    kind: str
+    text: str
+    opaque: bool
+    effects: tuple[Effect, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.migration}: {self.text}"
+
+
+@dataclass(frozen=True)
+class StateColumn:
+    """A column as the models mean it. `default` is what Django itself writes, as PostgreSQL's text."""
+
+    type: str
+    null: bool
+    primary_key: bool
+    unique: bool
+    references: str | None
+    default: str | None
+
+
+@dataclass(frozen=True)
+class StateTable:
+    """A model's table, or a many-to-many table (`model` is `app.model.field` then)."""
+
+    model: str
+    columns: dict[str, StateColumn]
+
+
+@dataclass(frozen=True)
+class Operations:
+    """All operations of some migrations in their order; the models' tables before the first and after the last."""
+
+    migrations: tuple[str, ...]
+    operations: tuple[Operation, ...]
+    before: dict[str, StateTable]
+    after: dict[str, StateTable]
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger: after `migrate` the project would call none of them pending."""
+        return {
+            **asdict(self),
+            "migrations": list(self.migrations),
+            "operations": [
+                {**asdict(one), "effects": [asdict(effect) for effect in one.effects]} for one in self.operations
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Operations:
+        """Back from the ledger."""
+        return cls(
+            tuple(data["migrations"]),
+            tuple(
+                Operation(**{**one, "effects": tuple(Effect(**effect) for effect in one["effects"])})
+                for one in data["operations"]
+            ),
+            _tables(data["before"]),
+            _tables(data["after"]),
+        )
+
+
+NONE = Operations((), (), {}, {})
+
+
+def read_operations(
+    manage: Manage,
+    migrations: Sequence[str] | None = None,
+    *,
+    database: str = "default",
+    timeout: float | None = 120,
+    cancelled: Callable[[], bool] | None = None,
+) -> Operations:
+    """Ask the new release what its migrations do. Nothing is changed.
+
+    Args:
+        migrations: their labels, `app.0002_name`; None means those that are pending now.
+
+    Raises:
+        CommandFailed: the project cannot be started, or its database does not answer.
+    """
+    parameters = {"database": database, "migrations": None if migrations is None else list(migrations)}
+    return operations(ask(manage, "operations", parameters, timeout=timeout, cancelled=cancelled))
+
+
+def operations(answer: dict[str, Any]) -> Operations:
+    """Read the script's answer. Pure."""
+    return Operations.from_json(
+        {
+            "migrations": [f"{one['app']}.{one['name']}" for one in answer["migrations"]],
+            "operations": [operation for one in answer["migrations"] for operation in one["operations"]],
+            "before": answer["before"],
+            "after": answer["after"],
+        }
+    )
+
+
+def _tables(data: dict[str, Any]) -> dict[str, StateTable]:
+    return {
+        name: StateTable(table["model"], {column: StateColumn(**values) for column, values in table["columns"].items()})
+        for name, table in data.items()
+    }

@@ -1,0 +1,214 @@
+# mypy: ignore-errors
+"""What migrations do to tables and columns, operation by operation. Runs on Django 4.2 to 6, Python 3.8 or newer.
+
+The state of the models before and after each operation is compared, so that an operation of somebody's own that is
+made from Django's is understood as well. Nothing is run on the database.
+"""
+
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.state import ProjectState
+
+# These change no column: rendering the models again would only take time.
+_NO_COLUMNS = (
+    "RunPython",
+    "RunSQL",
+    "AddIndex",
+    "RemoveIndex",
+    "RenameIndex",
+    "AddConstraint",
+    "RemoveConstraint",
+    "AlterConstraint",
+    "AlterModelOptions",
+    "AlterModelManagers",
+    "AlterOrderWithRespectTo",
+    "AlterUniqueTogether",
+    "AlterIndexTogether",
+    "AlterModelTableComment",
+)
+
+
+def answer(parameters):
+    """The migrations named (or those pending), their operations with effects, and the tables before and after."""
+    connection = connections[parameters["database"]]
+    executor = MigrationExecutor(connection)
+    leaves = executor.loader.graph.leaf_nodes()
+    wanted = parameters["migrations"]
+    if wanted is None:
+        wanted = [label(migration) for migration, backwards in executor.migration_plan(leaves) if not backwards]
+    everything = [migration for migration, _ in executor.migration_plan(leaves, clean_start=True)]
+    state = ProjectState(real_apps=executor.loader.unmigrated_apps)
+    for migration in everything:
+        if label(migration) not in wanted:
+            state = migration.mutate_state(state, preserve=False)
+    before = now = tables(state, connection)
+    found = []
+    for migration in everything:
+        if label(migration) in wanted:
+            operations, state, now = walk(migration, state, now, connection)
+            found.append({"app": migration.app_label, "name": migration.name, "operations": operations})
+    return {"migrations": found, "before": public(before), "after": public(now)}
+
+
+def label(migration):
+    """`app.0002_name`."""
+    return migration.app_label + "." + migration.name
+
+
+def walk(migration, state, now, connection):
+    """The operations of one migration with their effects; the state and the tables after it."""
+    operations = []
+    for operation in migration.operations:
+        kinds = {kind.__name__ for kind in type(operation).__mro__}
+        following = state.clone()
+        operation.state_forwards(migration.app_label, following)
+        then = now if kinds.intersection(_NO_COLUMNS) else tables(following, connection)
+        operations.append(
+            {
+                "migration": label(migration),
+                "kind": type(operation).__name__,
+                "text": str(operation.describe()),
+                "opaque": bool(opaque(operation)),
+                "effects": effects(operation, migration.app_label, now, then),
+            }
+        )
+        state, now = following, then
+    return operations, state, now
+
+
+def opaque(operation):
+    """Whether it may change rows, or structure that Django's state does not know of."""
+    inner = getattr(operation, "database_operations", None)
+    if inner is not None:
+        return any(opaque(one) for one in inner)
+    if any(kind.__name__ in ("RunPython", "RunSQL") for kind in type(operation).__mro__):
+        return True
+    return not type(operation).__module__.startswith(("django.db.migrations.", "django.contrib."))
+
+
+def tables(state, connection):
+    """The tables of all models by a name that lasts: `app.model`, or `app.model.field` of a many-to-many table."""
+    found = {}
+    for model in state.apps.get_models(include_auto_created=True):
+        meta = model._meta
+        if meta.proxy or not meta.managed or meta.swapped:
+            continue
+        key = meta.label_lower
+        names = [field.name for field in meta.local_fields]
+        if meta.auto_created:
+            owner = meta.auto_created._meta
+            field = next(f for f in owner.local_many_to_many if f.remote_field.through is model)
+            key = owner.label_lower + "." + field.name
+            sides = {field.m2m_field_name(): "from", field.m2m_reverse_field_name(): "to"}
+            names = [sides.get(name, name) for name in names]
+        columns = {name: column(field, connection) for name, field in zip(names, meta.local_fields)}
+        found[key] = {"table": meta.db_table, "columns": {n: c for n, c in columns.items() if c is not None}}
+    return found
+
+
+def column(field, connection):
+    """A field as the database has it; None where it has no column."""
+    kind = field.db_type(connection)
+    if kind is None or field.column is None:
+        return None
+    remote = field.remote_field.model._meta.label_lower if field.remote_field else None
+    return {
+        "column": field.column,
+        "type": kind,
+        "null": bool(field.null),
+        "primary_key": bool(field.primary_key),
+        "unique": bool(field.unique),
+        "references": remote,
+        "default": default(field, connection),
+    }
+
+
+def default(field, connection):
+    """What Django writes where nobody gives a value, as text; None where there is none or it is made each time."""
+    value = field.default if field.has_default() else None
+    if value is None or callable(value):
+        return "" if value is None and not field.null and field.empty_strings_allowed and field.blank else None
+    try:
+        value = field.get_db_prep_save(value, connection)
+    except Exception:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    plain = isinstance(value, (str, int, float)) or type(value).__name__ in ("Decimal", "UUID", "date", "datetime")
+    return str(value) if plain else None
+
+
+def effects(operation, app, before, after):
+    """What became of each table and column by this operation."""
+    if before is after:
+        return []
+    found = []
+    renamed, fields = renames(operation, app, before, after)
+    for key, table in before.items():
+        successor = after.get(renamed.get(key, key))
+        if successor is None:
+            found.append(effect("table-deleted", key, table["table"], table["table"]))
+            continue
+        if renamed.get(key, key) != key:
+            found.append(effect("model-renamed", key, table["table"], successor["table"], renamed[key]))
+        if successor["table"] != table["table"]:
+            found.append(effect("table-renamed", key, table["table"], successor["table"]))
+        found.extend(column_effects(key, table, successor, fields.get(key, {})))
+    known = {renamed.get(key, key) for key in before}
+    for key, table in after.items():
+        if key not in known:
+            found.append(effect("table-created", key, table["table"], table["table"]))
+    return found
+
+
+def renames(operation, app, before, after):
+    """Names that this operation changes: of models (many-to-many tables with them), and of fields by model."""
+    kinds = {kind.__name__ for kind in type(operation).__mro__}
+    models, fields = {}, {}
+    if "RenameModel" in kinds:
+        old, new = app + "." + operation.old_name_lower, app + "." + operation.new_name_lower
+        for key in before:
+            if key == old or key.startswith(old + "."):
+                models[key] = new + key[len(old) :]
+    if "RenameField" in kinds:
+        model = app + "." + operation.model_name_lower
+        fields[model] = {operation.old_name: operation.new_name}
+        if model + "." + operation.old_name in before:
+            models[model + "." + operation.old_name] = model + "." + operation.new_name
+    return models, fields
+
+
+def column_effects(key, table, successor, renamed):
+    """What became of the columns of one table."""
+    found = []
+    names = {name: renamed.get(name, name) for name in table["columns"]}
+    for name, column in table["columns"].items():
+        then = successor["columns"].get(names[name])
+        if then is None:
+            found.append(effect("column-removed", key, table["table"], successor["table"], column["column"]))
+            continue
+        if then["column"] != column["column"]:
+            words = (column["column"], then["column"])
+            found.append(effect("column-renamed", key, table["table"], successor["table"], *words))
+        if {**then, "column": 0, "references": 0} != {**column, "column": 0, "references": 0}:
+            found.append(effect("column-altered", key, table["table"], successor["table"], then["column"]))
+    for name, column in successor["columns"].items():
+        if name not in names.values():
+            found.append(effect("column-added", key, table["table"], successor["table"], column["column"]))
+    return found
+
+
+def effect(what, model, before, after, column=None, now=None):
+    """One line of a mapping's reasons."""
+    return {"what": what, "model": model, "before": before, "after": after, "name": column, "now": now}
+
+
+def public(found):
+    """Tables by their names, columns by theirs."""
+    return {
+        table["table"]: {
+            "model": key,
+            "columns": {c["column"]: {k: v for k, v in c.items() if k != "column"} for c in table["columns"].values()},
+        }
+        for key, table in found.items()
+    }
