@@ -22,7 +22,8 @@ _Row = tuple[str, str, str, Phase, OnFailure, bool, Mapping[str, Any]]
 class Plan:
     """A launch's timetable. `digest` names exactly this plan; `hurry` means that no step waits for its time.
 
-    `fenced` says that the application's roles are locked out while writes are stopped.
+    `fenced` says that the application's roles are locked out while writes are stopped; `standby` are steps after the
+    launch that a person gives the order for.
     """
 
     launch_id: str
@@ -33,6 +34,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     hurry: bool = False
     fenced: bool = True
+    standby: tuple[PlannedStep, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -58,12 +60,16 @@ class Plan:
             "hurry": self.hurry,
             "fenced": self.fenced,
             "steps": [step.as_json() for step in self.steps],
+            "standby": [step.as_json() for step in self.standby],
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """The inverse of `as_json`."""
-        return cls(**{**data, "steps": tuple(PlannedStep.from_json(step) for step in data["steps"])})
+        steps = {
+            name: tuple(PlannedStep.from_json(step) for step in data.get(name, ())) for name in ("steps", "standby")
+        }
+        return cls(**{**data, **steps})
 
 
 def make_plan(plan_file: PlanFile, *, hurry: bool = False) -> Plan:
@@ -100,6 +106,19 @@ def make_plan(plan_file: PlanFile, *, hurry: bool = False) -> Plan:
         steps=tuple(steps),
         hurry=hurry,
         fenced=plan_file.application.url_env is not None,
+        standby=(_retire(starts["retire"]),),
+    )
+
+
+def _retire(at: datetime) -> PlannedStep:
+    return PlannedStep(
+        "retire",
+        "retire",
+        "Retire: remove the twin and the capture; the way back ends",
+        "retire",
+        at=at.isoformat(),
+        commands=("safepoint retire",),
+        on_failure="ask",
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from html import escape
 
+from safepoint.config import format_duration
 from safepoint.launch.plan import Plan
 from safepoint.launch.report.chart import PHASES
 from safepoint.launch.report.html import page
@@ -21,12 +23,18 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class TimetableRow:
-    """One step. `moment` and `local` stand only at the first step of a phase."""
+    """One step. `moment` and `local` stand only at the first step of a phase; `seconds` is how long it should take."""
 
     moment: str
     local: str
     phase: str
     step: PlannedStep
+    seconds: float | None = None
+
+    @property
+    def takes(self) -> str:
+        """How long it should take, in words; empty where nobody knows."""
+        return "" if self.seconds is None else format_duration(self.seconds)
 
     @property
     def on_failure(self) -> str:
@@ -34,17 +42,17 @@ class TimetableRow:
         return FAILURES[self.step.on_failure]
 
 
-def timetable(plan: Plan, day: date) -> list[TimetableRow]:
-    """The steps with their moments relative to the launch day `day`."""
+def timetable(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) -> list[TimetableRow]:
+    """The steps with their moments relative to the launch day `day`; `seconds` by step id where known."""
     rows = []
-    for step in plan.steps:
+    for step in (*plan.steps, *plan.standby):
         moment = local = ""
         if step.at is not None:
             at = datetime.fromisoformat(step.at)
             days = (at.date() - day).days
             moment = f"T{days:+d} {at:%H:%M}" if days else f"T {at:%H:%M}"
             local = f"{at:%a %Y-%m-%d %H:%M}"
-        rows.append(TimetableRow(moment, local, PHASES.get(step.phase, step.phase), step))
+        rows.append(TimetableRow(moment, local, PHASES.get(step.phase, step.phase), step, (seconds or {}).get(step.id)))
     return rows
 
 
@@ -53,20 +61,20 @@ def title(plan: Plan) -> str:
     return f"{plan.application} {plan.old} -> {plan.new}, launch {plan.launch_id}"
 
 
-def markdown(plan: Plan, day: date) -> str:
+def markdown(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) -> str:
     """The timetable as a Markdown table."""
     lines = [
         f"# {_cell(title(plan))}",
         "",
         f"Times are {plan.timezone}. Plan `{plan.digest[:16]}`.",
         "",
-        "| T | when | step | runs | on failure |",
-        "|---|---|---|---|---|",
+        "| T | when | step | takes | runs | on failure |",
+        "|---|---|---|---|---|---|",
     ]
-    for row in timetable(plan, day):
+    for row in timetable(plan, day, seconds):
         name = f"**Gate: {_cell(row.step.title)}**" if row.step.gate else _cell(row.step.title)
         runs = "<br>".join(f"`{_cell(command)}`" for command in row.step.commands)
-        lines.append(f"| {row.moment} | {row.local} | {name} | {runs} | {row.on_failure} |")
+        lines.append(f"| {row.moment} | {row.local} | {name} | {row.takes} | {runs} | {row.on_failure} |")
     lines += ["", *(f"- **{word}**: {meaning}" for word, meaning in LEGEND)]
     return "\n".join(lines) + "\n"
 
@@ -76,16 +84,16 @@ def _cell(value: str) -> str:
     return value.replace("\\", "\\\\").replace("|", "\\|").replace("`", "'").replace("\n", " ")
 
 
-def timetable_page(plan: Plan, day: date) -> str:
+def timetable_page(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) -> str:
     """The timetable as a self-contained page."""
     head = (
         f'<div class="over"><span>Plan <code>{plan.digest[:16]}</code> of launch <code>{escape(plan.launch_id)}'
         f"</code></span><span>times are {escape(plan.timezone)}</span></div>"
         f"<h1>{escape(plan.application)} {escape(plan.old)} → {escape(plan.new)}</h1>"
     )
-    rows = "".join(_page_row(row) for row in timetable(plan, day))
+    rows = "".join(_page_row(row) for row in timetable(plan, day, seconds))
     legend = "".join(f"<span><b>{word}</b>: {meaning}</span>" for word, meaning in LEGEND)
-    columns = "<tr><th>T</th><th>When</th><th>Step</th><th>Runs</th><th>On failure</th></tr>"
+    columns = "<tr><th>T</th><th>When</th><th>Step</th><th>Takes</th><th>Runs</th><th>On failure</th></tr>"
     return page(
         f"{plan.application} {plan.new}: timetable",
         f'{head}<div class="frame"><table>{columns}{rows}</table></div><div class="legend">{legend}</div>',
@@ -97,5 +105,6 @@ def _page_row(row: TimetableRow) -> str:
     gate = '<span class="chip waiting">gate</span> ' if row.step.gate else ""
     return (
         f"<tr><td><b>{row.moment.replace(' ', '&nbsp;')}</b></td><td>{row.local.replace(' ', '&nbsp;')}</td>"
-        f'<td>{gate}{escape(row.step.title)}</td><td class="long">{runs}</td><td>{row.on_failure}</td></tr>'
+        f'<td>{gate}{escape(row.step.title)}</td><td>{row.takes}</td><td class="long">{runs}</td>'
+        f"<td>{row.on_failure}</td></tr>"
     )
