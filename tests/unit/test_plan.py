@@ -173,7 +173,7 @@ def test_markdown_has_one_line_a_step_and_no_cell_that_ends_the_table(plan: Plan
     hostile = replace(plan, steps=(replace(plan.steps[0], title="a | b\nc", commands=("x `y` | z",)), *plan.steps[1:]))
     lines = [line for line in markdown(hostile, date(2026, 3, 1)).splitlines() if line.startswith("| ")]
     assert len(lines) == len(plan.steps) + len(plan.standby) + 1
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 6 for line in lines)
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in lines)
 
 
 def test_the_page_escapes_what_the_plan_file_says(plan: Plan) -> None:
