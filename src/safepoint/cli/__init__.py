@@ -5,13 +5,14 @@ Nothing heavy is imported here or at the top of a command's file: `safepoint --h
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from safepoint import __version__
-from safepoint.cli import doctor, init, launch, orders, plan, report, restore, snapshots, status
+from safepoint.cli import doctor, init, launch, orders, plan, prune, report, restore, snapshots, status
 from safepoint.cli.saying import say
 from safepoint.errors import ExitCode, SafepointError
 
@@ -43,6 +44,7 @@ app.command("backup", rich_help_panel=_BACKUP)(snapshots.backup)
 app.command("verify", rich_help_panel=_BACKUP)(snapshots.verify)
 app.command("restore", rich_help_panel=_BACKUP)(restore.restore)
 app.command("backups", rich_help_panel=_BACKUP)(snapshots.backups)
+app.command("prune", rich_help_panel=_BACKUP)(prune.prune)
 
 
 @app.callback(invoke_without_command=True)
@@ -61,5 +63,23 @@ def main() -> None:
     except SafepointError as error:
         say(error)
         sys.exit(int(error.exit_code))
+    except OSError as error:
+        from safepoint.launch.storage import storage_error
+
+        _reraise_where_wanted()
+        say(storage_error(error))
+        sys.exit(int(ExitCode.FAILED))
+    except Exception as error:
+        from safepoint.launch.storage import unexpected
+
+        _reraise_where_wanted()
+        say(unexpected(error))
+        sys.exit(int(ExitCode.FAILED))
     except KeyboardInterrupt:
         sys.exit(int(ExitCode.INTERRUPTED))
+
+
+def _reraise_where_wanted() -> None:
+    """For whoever looks for the fault: SAFEPOINT_TRACEBACK=1 shows where it came from."""
+    if os.environ.get("SAFEPOINT_TRACEBACK"):
+        raise

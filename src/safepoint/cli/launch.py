@@ -91,9 +91,9 @@ def conduct(
         thread.start()
         code = _attend(thread, conductor, asked if no_wait else None)
     if code is not None:
-        if conductor.refusal is not None:
-            say(conductor.refusal)
-        else:
+        if (error := conductor.refusal or conductor.broken) is not None:
+            say(error)
+        if conductor.refusal is None and not (error and quiet):  # JSON is one answer
             tell_left(plan_file, code, json_=quiet)
         sys.stdout.flush()
         # The engine's threads hold a step that must not be recorded: leave at once, as after a kill.
@@ -137,6 +137,8 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
             leave.append(ExitCode.NEEDS_PERSON)
         if conductor.refusal is not None:
             leave.append(ExitCode.NO_GO)
+        if conductor.broken is not None:
+            leave.append(ExitCode.FAILED)
         if leave:
             conductor.leave()
             thread.join(3)  # time for a running command to be ended

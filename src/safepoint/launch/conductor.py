@@ -25,6 +25,7 @@ from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan
 from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.storage import storage_error, unexpected
 from safepoint.launch.verbs import verb
 from safepoint.postgres.target import target
 from safepoint.progress import Progress
@@ -59,6 +60,7 @@ class Conductor:
         self._listeners = listeners
         self._interrupted = threading.Event()
         self._leaving = threading.Event()
+        self._broken: SafepointError | None = None
         self._background = Background()
 
     def __enter__(self) -> Conductor:
@@ -89,6 +91,7 @@ class Conductor:
             "status after": self._status_after,
             "end": self._end,
         }
+        works = {name: self._unbroken(work) for name, work in works.items()}
         self._engine = Engine(self.folder, works, {"launch": course.launch, "rollback": self._rollback_course})
 
     def __exit__(self, *_exc: object) -> None:
@@ -133,6 +136,30 @@ class Conductor:
     def refusal(self) -> Refused | None:
         """Set once a conductor of another state folder is at work on the database: leave then."""
         return self._guard.refusal
+
+    @property
+    def broken(self) -> SafepointError | None:
+        """Set once the ledger could not be written (a full disk): leave then, as after a kill."""
+        return self._broken
+
+    def _unbroken(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """The work; where it raises, this conductor is at its end, and not the course.
+
+        The engine would record the error as the course's end, for ever: no later conductor could go on or take the
+        way back. So nothing is recorded, and the course is recovered as after a kill.
+        """
+
+        def carry_out(*arguments: Any) -> Any:
+            try:
+                return work(*arguments)
+            except OSError as error:
+                self._broken = storage_error(error, subject=str(self.folder))
+            except Exception as error:
+                self._broken = error if isinstance(error, SafepointError) else unexpected(error)
+            threading.Event().wait()  # until this process ends
+            return None
+
+        return carry_out
 
     # -- the engine's work ---------------------------------------------------------------------------------------
 

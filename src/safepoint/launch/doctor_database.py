@@ -112,6 +112,13 @@ def pg_dump(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
     name = plan.database.tools_host
     if name == "here":
         found = for_server(facts.server_version_num, plan.database.tools)
+        if plan.database.tools is not None and found.origin != "named":
+            yield failure(
+                "pg_dump",
+                f"database.tools names {plan.database.tools}, where there are not all programs of a PostgreSQL.",
+                f"Correct it, or leave it out: {found} would be used.",
+            )
+            return
         version, where = found.major, str(found)
     else:
         host = open_host(name, plan.host(name), plan.folder)
@@ -279,6 +286,8 @@ def room(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
 
 
 def _space(check: str, folder: Path, need: int, what: str) -> Finding:
+    if check == "disk" and not folder.is_dir():
+        return failure(check, f"{folder} is not a folder.", "Correct launch.state, or move what stands there.")
     if not os.access(folder, os.W_OK) and check == "disk":
         return failure(check, f"{folder} cannot be written.", "Correct launch.state, or the folder's permissions.")
     free = shutil.disk_usage(folder).free

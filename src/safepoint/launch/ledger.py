@@ -144,9 +144,12 @@ class Ledger:
         }
         entry = Entry(**content, hash=digest(content))
         line = json.dumps(entry.as_json(), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-        self._file.write(line)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(line)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:  # a full disk: the system does not say of which file
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         self.entries.append(entry)
         self._by_key[key] = entry
         for listener in self.listeners:

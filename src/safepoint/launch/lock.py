@@ -66,9 +66,12 @@ class ConductorLock:
             self._launch,
             self._command,
         )
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(asdict(me)).encode(), 0)
-        os.fsync(fd)
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, json.dumps(asdict(me)).encode(), 0)
+            os.fsync(fd)
+        except OSError as error:  # a full disk: the system does not say of which file
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         return self
 
     def __exit__(

@@ -89,9 +89,20 @@ def for_server(server_version_num: int, extra: Path | None = None) -> Installati
         server_version_num: as `SHOW server_version_num` gives it, such as 170010.
 
     Raises:
-        DatabaseError: only older installations are here, or none.
+        DatabaseError: only older installations are here, or none; or the named one is older.
     """
     major = server_version_num // 10000
+    named = [candidate for candidate in installations(extra) if candidate.origin == "named"]
+    if named and all(candidate.major < major for candidate in named):
+        # Whoever names the tools means these; others taken in silence would hide the mistake until it matters.
+        raise DatabaseError(
+            f"The named tools are of PostgreSQL {named[0].version}; they refuse the server, which is {major}.",
+            subject="database.tools",
+            expected=f"PostgreSQL {major} or newer",
+            found=str(named[0]),
+            remedy=f"Let database.tools name PostgreSQL {major}'s bin folder, or leave it out: the best ones here are "
+            "found by themselves.",
+        )
     usable = [candidate for candidate in installations(extra) if candidate.major >= major]
     if usable:
         return min(usable, key=lambda candidate: candidate.major)

@@ -69,6 +69,8 @@ def _judged_by_number(error: Exception, names: set[str]) -> tuple[type[StoreErro
         return StoreError, "Check the store's `url`: the bucket or folder must exist, and the snapshot be complete."
     if number in {errno.ENOSPC, errno.EDQUOT}:
         return StoreError, "The store is full: make room there (`safepoint prune`), then retry."
+    if number in {errno.ENOTDIR, errno.EEXIST}:
+        return StoreError, "Something that is no folder stands in its place: correct the store's `url`, or move it."
     if number == errno.EROFS:
         return StoreError, "The store can only be read: choose another place, or mount it for writing."
     if names & _BROKEN or number in _BROKEN_NUMBERS or _BROKEN_WORDS.search(_said(error)):

@@ -53,7 +53,9 @@ class Survey(Verb):
             raise Refused(
                 f"{len(failed)} of {len(findings)} checks failed; the first: {first.message}",
                 subject=first.check,
-                remedy=first.remedy,
+                remedy=first.remedy
+                if len(failed) == 1
+                else f"{first.remedy or 'Remove that cause.'} `safepoint doctor` shows all {len(failed)}.",
             )
         warnings = sum(finding.verdict == "warning" for finding in findings)
         return Evidence(

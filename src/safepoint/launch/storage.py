@@ -1,0 +1,37 @@
+"""What the operating system refused on Safepoint's own disk, told with the next action."""
+
+from __future__ import annotations
+
+import errno
+
+from safepoint.errors import SafepointError
+
+_REMEDIES = {
+    errno.ENOSPC: "Make room there, or name another place (launch.state); then run the command again.",
+    errno.EDQUOT: "Make room there, or name another place (launch.state); then run the command again.",
+    errno.EROFS: "It can only be read: name another place (launch.state), or mount it for writing.",
+    errno.EACCES: "Let this user write there, or name another place (launch.state).",
+    errno.EPERM: "Let this user write there, or name another place (launch.state).",
+    errno.ENOTDIR: "Something that is no folder stands in its place: correct launch.state, or move it.",
+    errno.EEXIST: "Something that is no folder stands in its place: correct launch.state, or move it.",
+}
+
+
+def storage_error(error: OSError, *, subject: str | None = None) -> SafepointError:
+    """The error as a person can act on it. `subject` is the file or folder where `error` names none. Pure."""
+    where = str(error.filename or subject or "Safepoint's state folder")
+    remedy = _REMEDIES.get(error.errno or 0, "Look at that file or folder; then run the command again.")
+    return SafepointError(
+        f"{where}: {error.strerror or error}.",
+        subject=where,
+        remedy=remedy,
+    )
+
+
+def unexpected(error: Exception) -> SafepointError:
+    """A fault of Safepoint's own, with what to do about it. Pure."""
+    return SafepointError(
+        f"An unexpected {type(error).__name__}: {error}",
+        remedy="This is a fault of Safepoint: please report it; SAFEPOINT_TRACEBACK=1 shows where. What the launch "
+        "stands at is in its ledger: `safepoint status`.",
+    )
