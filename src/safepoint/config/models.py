@@ -179,21 +179,41 @@ class CommandRouter(Section):
 AnyRouter = Annotated[CaddyRouter | CommandRouter, Field(discriminator="kind")]
 
 
+class KeepRules(Section):
+    """How many days, weeks and months keep their newest proven snapshot beyond `keep`."""
+
+    daily: int = Field(default=0, ge=0)
+    weekly: int = Field(default=0, ge=0)
+    monthly: int = Field(default=0, ge=0)
+
+
 class SnapshotSettings(Section):
-    """How snapshots are dumped."""
+    """How snapshots are dumped, how long they stay on this machine, and to whom they are encrypted when they leave it.
+
+    `encrypt_to` are age recipients (`age1...`) or SSH public keys; empty leaves them in the clear.
+    """
 
     jobs: int = Field(default_factory=lambda: max(1, min(os.cpu_count() or 1, 8)), ge=1, le=64)
     compress: str = "zstd:1"
     max_age: Duration = timedelta(hours=2)
+    keep: Duration = timedelta(days=30)
+    keep_rules: KeepRules = KeepRules()
+    encrypt_to: tuple[str, ...] = ()
 
 
 class Store(Section):
-    """One place where snapshots are kept: any fsspec URL."""
+    """One place where snapshots are kept: any fsspec URL.
+
+    `lock`: how what is written to S3 is locked for the time of `keep`, where the bucket has Object Lock. `auto` leaves
+    it to the bucket's default retention, and uses `governance` where the bucket has none.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,30}$")
     url: str
     options: dict[str, Any] = {}
     keep: Duration = timedelta(days=30)
+    keep_rules: KeepRules = KeepRules()
+    lock: Literal["auto", "none", "governance", "compliance"] = "auto"
 
 
 class Cache(Section):
@@ -247,6 +267,31 @@ class Gates(Section):
     green: Literal["rule", "person"] = "rule"
 
 
+class WaybackTable(Section):
+    """Values of an old table's columns that cannot be derived: old column -> SQL over the new table's row.
+
+    Bare names are the new row's columns; `old.x` is the value that the row had at the safe point.
+    """
+
+    columns: dict[str, str] = Field(default={}, examples=[{"debit": "greatest(amount_cents, 0) / 100.0"}])
+
+
+class Wayback(Section):
+    """How a rollback carries back what was written since the launch.
+
+    `policy`: where a row cannot be held by the old schema, it alone is put aside (with what depends on it), or the
+    whole transaction that wrote it.
+    """
+
+    policy: Literal["row", "transaction"] = "row"
+    tables: dict[str, WaybackTable] = {}
+
+    @property
+    def mappers(self) -> dict[str, dict[str, str]]:
+        """The expressions by old table and column."""
+        return {name: dict(table.columns) for name, table in self.tables.items()}
+
+
 class Timetable(Section):
     """When each phase begins, relative to the launch day T, in the plan's time zone."""
 
@@ -283,6 +328,7 @@ class PlanFile(Section):
     watch: Watch = Watch()
     checkpoints: Checkpoints = Checkpoints()
     gates: Gates = Gates()
+    wayback: Wayback = Wayback()
     timetable: Timetable = Timetable()
     path: Path = Field(default=Path("launch.toml"), exclude=True)
 

@@ -101,7 +101,8 @@ def tables(state, connection):
             key = owner.label_lower + "." + field.name
             sides = {field.m2m_field_name(): "from", field.m2m_reverse_field_name(): "to"}
             names = [sides.get(name, name) for name in names]
-        columns = {name: column(field, connection) for name, field in zip(names, meta.local_fields)}
+        fields = zip(names, meta.local_fields)  # noqa: B905 - Python 3.8 has no `strict`
+        columns = {name: column(field, connection) for name, field in fields}
         found[key] = {"table": meta.db_table, "columns": {n: c for n, c in columns.items() if c is not None}}
     return found
 
@@ -143,7 +144,7 @@ def effects(operation, app, before, after):
     if before is after:
         return []
     found = []
-    renamed, fields = renames(operation, app, before, after)
+    renamed, fields = renames(operation, app, before)
     for key, table in before.items():
         successor = after.get(renamed.get(key, key))
         if successor is None:
@@ -161,7 +162,7 @@ def effects(operation, app, before, after):
     return found
 
 
-def renames(operation, app, before, after):
+def renames(operation, app, before):
     """Names that this operation changes: of models (many-to-many tables with them), and of fields by model."""
     kinds = {kind.__name__ for kind in type(operation).__mro__}
     models, fields = {}, {}

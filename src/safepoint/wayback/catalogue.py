@@ -1,0 +1,229 @@
+"""What a database's tables are like, as the mapping and the replay must know it: columns, keys, constraints, triggers.
+
+Partitions are not listed: a partitioned table is one table here, and `leaves` says which relations hold its rows.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection
+
+# Tables of extensions are restored by CREATE EXTENSION, and Safepoint's own schema is not the application's.
+_OWN = """
+  n.nspname NOT IN ('pg_catalog', 'information_schema', 'safepoint') AND n.nspname NOT LIKE 'pg\\_%'
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+"""
+TABLES = f"""
+SELECT c.oid::int8, n.nspname, c.relname, c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition AND {_OWN} ORDER BY 2, 3
+"""
+LEAVES = """
+SELECT c.oid::int8, n.nspname || '.' || l.relname
+FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
+JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace
+WHERE c.oid = ANY(%s) AND c.relkind = 'p' AND t.isleaf ORDER BY 1, 2
+"""
+COLUMNS = """
+SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL),
+       a.attnotnull, CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
+       a.attidentity <> '', a.attgenerated <> '', a.attnum,
+       pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname)
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, a.attnum
+"""
+# Only whole keys name a row: an index over an expression, or over a part of the rows, is looked at as text.
+INDEXES = """
+SELECT i.indrelid::int8, x.relname, i.indisprimary, i.indimmediate,
+       ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, false) FROM generate_series(1, i.indnkeyatts) k),
+       ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY k(n, o)
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.n ORDER BY k.o),
+       pg_get_expr(i.indpred, i.indrelid), coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::bool, false)
+FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+WHERE i.indrelid = ANY(%s) AND i.indisunique AND i.indisvalid ORDER BY 1, NOT i.indisprimary, 2
+"""
+CONSTRAINTS = """
+SELECT o.conrelid::int8, o.contype::text, o.conname, pg_get_expr(o.conbin, o.conrelid), o.confrelid::int8,
+       ARRAY(SELECT a.attname::text FROM unnest(o.conkey) WITH ORDINALITY k(n, i)
+             JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.n ORDER BY k.i),
+       ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k(n, i)
+             JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i)
+FROM pg_constraint o WHERE o.conrelid = ANY(%s) AND o.contype IN ('c', 'f') ORDER BY 1, 3
+"""
+TRIGGERS = """
+SELECT t.tgrelid::int8, t.tgname, t.tgenabled::text, t.tgconstraint <> 0
+FROM pg_trigger t WHERE t.tgrelid = ANY(%s) AND NOT t.tgisinternal ORDER BY 1, 2
+"""
+CASTS = """
+SELECT format_type(castsource, NULL), format_type(casttarget, NULL) FROM pg_cast
+"""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column. `type` has its modifier (`numeric(14,2)`), `base` has not; `default` is SQL, not of generated ones."""
+
+    name: str
+    type: str
+    base: str
+    not_null: bool
+    default: str | None = None
+    identity: bool = False
+    generated: bool = False
+    sequence: str | None = None
+
+
+@dataclass(frozen=True)
+class Unique:
+    """A unique index: its key as SQL expressions, and its columns where all of them are plain."""
+
+    name: str
+    expressions: tuple[str, ...]
+    columns: tuple[str, ...]
+    predicate: str | None = None
+    nulls_equal: bool = False
+    immediate: bool = True
+
+    @property
+    def plain(self) -> bool:
+        """Is it over whole columns and all rows?"""
+        return self.predicate is None and len(self.columns) == len(self.expressions)
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A foreign key to another table, `schema.table`."""
+
+    name: str
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trigger:
+    """A trigger of the application's own. `enabled` as in `pg_trigger.tgenabled`: O origin, A always, R replica, D."""
+
+    name: str
+    enabled: str
+    constraint: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table. `leaves` are the partitions that hold its rows; empty for an ordinary table."""
+
+    schema: str
+    relation: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+    uniques: tuple[Unique, ...] = ()
+    checks: tuple[tuple[str, str], ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
+    partitioned: bool = False
+    leaves: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`schema.table`."""
+        return f"{self.schema}.{self.relation}"
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        """For SQL."""
+        return sql.Identifier(self.schema, self.relation)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Column]:
+        """The columns by their names."""
+        return {column.name: column for column in self.columns}
+
+    @property
+    def written(self) -> tuple[Column, ...]:
+        """The columns that may be written: generated ones may not."""
+        return tuple(column for column in self.columns if not column.generated)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns by which the log names a row: as `identity.decide` chooses them; empty where none do."""
+        if self.primary_key:
+            return self.primary_key
+        for unique in sorted(self.uniques, key=lambda one: (len(one.expressions), one.name)):
+            if unique.plain and unique.immediate and all(self.by_name[name].not_null for name in unique.columns):
+                return unique.columns
+        return ()
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The tables of a database by `schema.table`, and between which types PostgreSQL has a cast."""
+
+    tables: Mapping[str, Table]
+    casts: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+
+    def find(self, name: str) -> Table | None:
+        """A table by its name with or without its schema; `public` first where several have it."""
+        if name in self.tables:
+            return self.tables[name]
+        bare = name.replace('"', "")
+        found = sorted(key for key in self.tables if key.partition(".")[2] == bare or key == bare)
+        first = next((key for key in found if key.startswith("public.")), found[0] if found else None)
+        return None if first is None else self.tables[first]
+
+    @cached_property
+    def roots(self) -> Mapping[str, str]:
+        """Which table a relation's rows belong to: partitions lead to their root."""
+        leaves = {leaf: table.name for table in self.tables.values() for leaf in table.leaves}
+        return {**leaves, **{name: name for name in self.tables}}
+
+
+def read_catalogue(connection: Connection) -> Catalogue:
+    """Read it; some milliseconds, whatever the size of the database."""
+    found = {oid: (schema, name, parts) for oid, schema, name, parts in connection.execute(TABLES).fetchall()}
+    rows = {query: _by_table(connection, query, list(found)) for query in (LEAVES, COLUMNS, INDEXES, CONSTRAINTS)}
+    rows[TRIGGERS] = _by_table(connection, TRIGGERS, list(found))
+    names = {oid: f"{schema}.{name}" for oid, (schema, name, _) in found.items()}
+    tables = {}
+    for oid, (schema, name, partitioned) in found.items():
+        indexes = rows[INDEXES][oid]
+        tables[names[oid]] = Table(
+            schema,
+            name,
+            tuple(_column(row) for row in rows[COLUMNS][oid]),
+            next((tuple(columns) for _, primary, _, _, columns, _, _ in indexes if primary), ()),
+            tuple(
+                Unique(index, tuple(keys), tuple(columns), predicate, nulls, immediate)
+                for index, _, immediate, keys, columns, predicate, nulls in indexes
+            ),
+            tuple((row[1], row[2]) for row in rows[CONSTRAINTS][oid] if row[0] == "c"),
+            tuple(
+                ForeignKey(row[1], tuple(row[4]), names[row[3]], tuple(row[5]))
+                for row in rows[CONSTRAINTS][oid]
+                if row[0] == "f" and row[3] in names
+            ),
+            tuple(Trigger(*row) for row in rows[TRIGGERS][oid]),
+            partitioned,
+            tuple(row[0] for row in rows[LEAVES][oid]),
+        )
+    return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()))  # type: ignore[arg-type]
+
+
+def _by_table(connection: Connection, query: str, oids: list[int]) -> dict[int, list[tuple[Any, ...]]]:
+    found: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
+    for oid, *row in connection.execute(query, (oids,)).fetchall():
+        found[oid].append(tuple(row))
+    return found
+
+
+def _column(row: tuple[Any, ...]) -> Column:
+    name, kind, base, not_null, default, identity, generated, _, sequence = row
+    return Column(name, kind, base, not_null, default, identity, generated, sequence)

@@ -1,0 +1,93 @@
+"""An old column's value as SQL over the new row. Pure.
+
+Two rows are in scope: `new`, as it was captured, and `old`, the twin's own row that it came from (all NULL, its `ctid`
+too, where the row did not exist at the safe point). Columns are always named with one of them, so that a mapper of the
+user's own may name the new row's columns bare.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from psycopg import sql
+
+from safepoint.wayback.catalogue import Column
+
+_TEXTS: Final = frozenset({"text", "character varying"})
+# A cast to a narrower type of these cuts or rounds, and PostgreSQL does it without a word when it is asked for.
+CONTENT_TYPES: Final = "django_content_type"
+PERMISSIONS: Final = "auth_permission"
+ID_TABLES: Final = {CONTENT_TYPES: "safepoint_content_types", PERMISSIONS: "safepoint_permissions"}
+"""Temporary tables of the replay: `new` id -> `old` id, by natural key."""
+
+
+def quote(name: str) -> str:
+    """An identifier as it stands in SQL."""
+    return sql.Identifier(name).as_string(None)
+
+
+def literal(text: str) -> str:
+    """A text constant as it stands in SQL."""
+    return sql.Literal(text).as_string(None)
+
+
+def of_new(column: str) -> str:
+    """The new row's column."""
+    return f"new.{quote(column)}"
+
+
+def of_old(column: str) -> str:
+    """The column of the twin's own row."""
+    return f"old.{quote(column)}"
+
+
+def cast(value: str, source: str, target: str, base: str, casts: frozenset[tuple[str, str]]) -> str:
+    """A value of type `source` (without modifier) as `target`, whose type without modifier is `base`.
+
+    Where PostgreSQL has no cast between the two, the value goes by its text.
+    """
+    if source == base or (source, base) in casts or {source, base} <= _TEXTS:
+        return f"{value}::{target}"
+    return f"{value}::text::{target}"
+
+
+def retyped(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
+    """The new value in the old type; the twin's own value where the new one says the same in its narrower type.
+
+    So 1234.5678, which a migration rounded to 1234.57, comes back whole as long as nobody changed it since.
+    """
+    back = cast(of_new(new.name), new.base, old.type, old.base, casts)
+    if {old.base, new.base} <= _TEXTS:
+        return back
+    forth = cast(of_old(old.name), old.base, new.type, new.base, casts)
+    # Compared as text: not every type has an equality, and 1.0 is not 1.00.
+    same = f"{forth}::text = {of_new(new.name)}::text"
+    return f"CASE WHEN {same} THEN {of_old(old.name)} ELSE {back} END"
+
+
+def loss(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
+    """Whether a value of `out`, in the old type, says no longer what the new row says."""
+    there = cast(f"out.{quote(old.name)}", old.base, new.type, new.base, casts)
+    return f"{there}::text IS DISTINCT FROM {of_new(new.name)}::text"
+
+
+def restored(column: str, default: str | None) -> str:
+    """The twin's own value; of a row that is new since, the default."""
+    return f"CASE WHEN old.ctid IS NULL THEN {default or 'NULL'} ELSE {of_old(column)} END"
+
+
+def remapped(column: str, parent: str) -> str:
+    """An id of a content type or permission as the old database has it.
+
+    One that the old release does not know becomes an id that no row has, so that the foreign key's check finds it.
+    """
+    value = of_new(column)
+    return f"(SELECT coalesce(ids.old, -ids.new) FROM pg_temp.{ID_TABLES[parent]} ids WHERE ids.new = {value})"
+
+
+def mentions(expression: str, column: str) -> bool:
+    """Whether a mapper's SQL names this column."""
+    plain = re.sub(r"'(?:[^']|'')*'", "''", expression)
+    word = re.escape(column)
+    return re.search(rf'"{word}"|(?<![\w"]){word}(?![\w"])', plain) is not None

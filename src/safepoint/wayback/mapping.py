@@ -1,0 +1,350 @@
+"""How a row of the new schema becomes a row of the old one, table by table and column by column. Pure.
+
+Derived from the migrations' operations and checked against both catalogues. Every line says where it comes from, so
+that a person can check the table. What cannot be derived is a problem that is named, never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+from safepoint.django.operations import NONE, Operations
+from safepoint.wayback import expressions
+from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS
+
+Kind = Literal["same", "renamed", "retyped", "remapped", "restored", "mapped", "generated", "none"]
+Mappers = Mapping[str, Mapping[str, str]]
+"""The plan's own expressions: old table -> old column -> SQL over the new row."""
+
+SAME: Final = "same in both catalogues"
+# What Django itself keeps: the old release has its own, and a launch must not mix the two.
+NOT_CARRIED: Final = {
+    "django_migrations": "the old database keeps its own record of migrations",
+    CONTENT_TYPES: "content types are matched by their natural key",
+    PERMISSIONS: "permissions are matched by their natural key",
+}
+
+
+@dataclass(frozen=True)
+class ColumnRule:
+    """One old column: its value as SQL over `new` and `old`, and where that comes from.
+
+    `new` is the column it is taken from. `doubt` says why a person has to decide before anything is carried.
+    """
+
+    column: str
+    kind: Kind
+    expression: str | None
+    source: str
+    new: str | None = None
+    doubt: str | None = None
+
+
+@dataclass(frozen=True)
+class TableRule:
+    """One old table: the new table that feeds it, by which columns rows are matched, and a rule for each column.
+
+    `key` has pairs (old column, new column); empty means that whole rows are matched. `stash` are the new table's
+    columns that have no home in the old one.
+    """
+
+    old: str
+    new: str
+    source: str
+    key: tuple[tuple[str, str], ...]
+    columns: tuple[ColumnRule, ...]
+    stash: tuple[str, ...] = ()
+
+    @property
+    def uses_twin(self) -> bool:
+        """Whether any value depends on the twin's own row."""
+        return any("old." in (rule.expression or "") for rule in self.columns)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the printed table."""
+
+    table: str
+    column: str
+    kind: str
+    value: str
+    source: str
+    doubt: str = ""
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """The whole way back. `stash`: new tables without a home; `kept`: old tables that nothing feeds any more, and why.
+
+    `models` are renamed models, new label -> old label, for content types. `problems` must be empty before a rollback
+    may carry rows; `notes` are for a person to read.
+    """
+
+    tables: tuple[TableRule, ...]
+    stash: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def feeds(self) -> Mapping[str, TableRule]:
+        """The rules by the new table that they read."""
+        return {rule.new: rule for rule in self.tables}
+
+    def lines(self, *, everything: bool = True) -> tuple[Line, ...]:
+        """The table that a person checks; without `everything` only what is not the same in both schemas."""
+        found = []
+        for rule in self.tables:
+            for column in rule.columns:
+                if everything or column.kind not in ("same", "generated") or rule.source != SAME:
+                    words = (column.kind, column.expression or "", column.source, column.doubt or "")
+                    found.append(Line(_short(rule.old), column.column, *words))
+            found += [Line(_short(rule.new), name, "stashed", "", "no home in the old table") for name in rule.stash]
+        found += [Line(_short(name), "*", "stashed", "", source) for name, source in self.stash.items()]
+        found += [Line(_short(name), "*", "kept", "", source) for name, source in self.kept.items()]
+        return tuple(found)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger and the report."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> WayBack:
+        """Back from the ledger."""
+        tables = tuple(
+            TableRule(
+                **{
+                    **rule,
+                    "key": tuple((old, new) for old, new in rule["key"]),
+                    "columns": tuple(ColumnRule(**column) for column in rule["columns"]),
+                    "stash": tuple(rule["stash"]),
+                }
+            )
+            for rule in data["tables"]
+        )
+        return cls(**{**data, "tables": tables, "problems": tuple(data["problems"]), "notes": tuple(data["notes"])})
+
+
+def plan_mapping(
+    old: Catalogue, new: Catalogue, operations: Operations = NONE, mappers: Mappers | None = None
+) -> WayBack:
+    """Work out the way back.
+
+    Args:
+        old: the twin's catalogue.
+        new: the migrated database's.
+        operations: what the migrations in between did.
+        mappers: the plan's own expressions, which win over everything that is derived.
+    """
+    return _Planning(old, new, operations, mappers or {}).plan()
+
+
+@dataclass
+class _Course:
+    """Where an old table and its columns are while the operations go by."""
+
+    now: str
+    gone: str | None = None
+    because: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    removed: dict[str, str] = field(default_factory=dict)
+    doubts: dict[str, str] = field(default_factory=dict)
+
+
+class _Planning:
+    def __init__(self, old: Catalogue, new: Catalogue, operations: Operations, mappers: Mappers) -> None:
+        self.old, self.new, self.operations = old, new, operations
+        self.problems: list[str] = []
+        self.notes: list[str] = []
+        self.models: dict[str, str] = {}
+        self.created: dict[str, str] = {}
+        self.added: dict[tuple[str, str], str] = {}
+        self.mappers = self._checked(mappers)
+        self.courses = {name: _Course(table.relation) for name, table in old.tables.items()}
+
+    def plan(self) -> WayBack:
+        self._follow()
+        rules: list[TableRule] = []
+        kept: dict[str, str] = {}
+        for name, table in self.old.tables.items():
+            course = self.courses[name]
+            if table.relation in NOT_CARRIED:
+                kept[name] = NOT_CARRIED[table.relation]
+                continue
+            successor = None if course.gone else self._successor(table, course)
+            if successor is None:
+                kept[name] = course.gone or "the new schema has no such table, and no operation says why"
+                self.notes.append(f"{_short(name)} stays as it was at the safe point: {kept[name]}.")
+            else:
+                rules.append(self._table(table, successor, course))
+        fed = {rule.new for rule in rules}
+        stash = {
+            name: self.created.get(table.relation) or NOT_CARRIED.get(table.relation) or "not in the old schema"
+            for name, table in self.new.tables.items()
+            if name not in fed and table.relation != "django_migrations"
+        }
+        self.notes += [
+            f"{one} may have changed values: only the round trip tells."
+            for one in self.operations.operations
+            if one.opaque
+        ]
+        return WayBack(tuple(rules), stash, kept, self.models, tuple(self.problems), tuple(self.notes))
+
+    def _checked(self, mappers: Mappers) -> dict[str, Mapping[str, str]]:
+        found: dict[str, Mapping[str, str]] = {}
+        for name, columns in mappers.items():
+            table = self.old.find(name)
+            if table is None:
+                self.problems.append(f"wayback.tables.{name}: the old schema has no such table.")
+                continue
+            unknown = [column for column in columns if column not in table.by_name]
+            self.problems += [f"wayback.tables.{name}: the table has no column {column}." for column in unknown]
+            found[table.name] = columns
+        return found
+
+    def _follow(self) -> None:
+        """Walk through the operations and note where each old table and column goes."""
+        opaque: dict[str, str] = {}
+        for operation in self.operations.operations:
+            app = operation.migration.partition(".")[0]
+            by_table = {course.now: course for course in self.courses.values() if course.gone is None}
+            for effect in operation.effects:
+                course = by_table.get(_bare(effect.before))
+                if effect.what == "table-created":
+                    self.created[_bare(effect.after)] = str(operation)
+                elif effect.what == "model-renamed":
+                    self.models[str(effect.name)] = self.models.pop(effect.model, effect.model)
+                elif effect.what == "column-added" and effect.name:
+                    self.added[_bare(effect.after), effect.name] = str(operation)
+                elif course is not None:
+                    _advance(course, effect.what, effect, str(operation), opaque.get(app))
+            if operation.opaque:
+                opaque[app] = str(operation)
+
+    def _successor(self, table: Table, course: _Course) -> Table | None:
+        return self.new.tables.get(f"{table.schema}.{course.now}") or self.new.find(course.now)
+
+    def _table(self, old: Table, new: Table, course: _Course) -> TableRule:
+        columns = tuple(self._column(old, new, column, course) for column in old.columns)
+        homes = {rule.new: rule.column for rule in columns if rule.new is not None}
+        key = tuple((homes[name], name) for name in new.key if name in homes)
+        if len(key) < len(new.key):
+            lost = ", ".join(name for name in new.key if name not in homes)
+            self.problems.append(
+                f"{_short(old.name)}: its rows are named by {lost} in the new schema, which the old one does not have."
+            )
+            key = ()
+        mapped = [rule.expression or "" for rule in columns if rule.kind == "mapped"]
+        stash = tuple(
+            column.name
+            for column in new.columns
+            if column.name not in homes
+            and not column.generated
+            and not any(expressions.mentions(expression, column.name) for expression in mapped)
+        )
+        return TableRule(old.name, new.name, "; ".join(course.because) or SAME, key, columns, stash)
+
+    def _column(self, old: Table, new: Table, column: Column, course: _Course) -> ColumnRule:
+        mapper = self.mappers.get(old.name, {}).get(column.name)
+        if column.generated:
+            return ColumnRule(column.name, "generated", None, "computed by PostgreSQL")
+        if mapper is not None:
+            source = f"launch.toml: wayback.tables.{old.relation}.columns.{column.name}"
+            return ColumnRule(column.name, "mapped", f"({mapper})", source)
+        name = course.columns.get(column.name, column.name)
+        successor = None if column.name in course.removed else new.by_name.get(name)
+        if successor is None or (new.relation, name) in self.added:
+            return self._restored(old, column, course)
+        return self._taken(old, column, successor, course)
+
+    def _taken(self, old: Table, column: Column, new: Column, course: _Course) -> ColumnRule:
+        parent = _identified(self.old, old, column.name)
+        source = course.reasons.get(column.name, SAME)
+        if parent is not None and column.type == new.type:
+            words = f"by natural key of {parent}" + ("" if source == SAME else f"; {source}")
+            return ColumnRule(column.name, "remapped", expressions.remapped(new.name, parent), words, new.name)
+        if column.type == new.type:
+            kind: Kind = "same" if column.name == new.name else "renamed"
+            if kind == "renamed" and source == SAME:
+                source = "column renamed"
+            return ColumnRule(column.name, kind, expressions.of_new(new.name), source, new.name)
+        words = f"{new.type} -> {column.type}"
+        expression = expressions.retyped(column, new, self.old.casts)
+        return ColumnRule(column.name, "retyped", expression, f"{source}; {words}", new.name)
+
+    def _restored(self, old: Table, column: Column, course: _Course) -> ColumnRule:
+        source = course.removed.get(column.name, "not in the new catalogue, and no operation says why")
+        default = self._default(old, column)
+        doubt = course.doubts.get(column.name)
+        if column.name not in course.removed:
+            doubt = "nobody knows where its values went"
+        if default is None and column.not_null:
+            self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {source}; a new row would be NULL.")
+            return ColumnRule(column.name, "none", expressions.restored(column.name, None), source, doubt="no value")
+        if doubt is not None:
+            self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {source}; {doubt}.")
+        expression = expressions.restored(column.name, default)
+        return ColumnRule(column.name, "restored", expression, f"the twin's own value; {source}", doubt=doubt)
+
+    def _default(self, old: Table, column: Column) -> str | None:
+        if column.default is not None:
+            return column.default
+        state = self.operations.before.get(old.relation)
+        known = state.columns.get(column.name) if state else None
+        if known is not None and known.default is not None:
+            return f"{expressions.literal(known.default)}::{column.type}"
+        return None
+
+
+def _advance(course: _Course, what: str, effect: Any, reason: str, opaque: str | None) -> None:
+    """One effect on an old table."""
+    names = {now: name for name, now in course.columns.items()}
+    own = names.get(effect.name, effect.name)
+    if what == "table-deleted":
+        course.gone = reason
+    elif what == "table-renamed":
+        course.now = _bare(effect.after)
+        course.because.append(reason)
+    elif what == "column-renamed" and own not in course.removed:
+        course.columns[own] = effect.now
+        _because(course, own, reason)
+    elif what == "column-altered" and own not in course.removed:
+        _because(course, own, reason)
+    elif what == "column-removed" and own not in course.removed:
+        course.removed[own] = reason
+        if opaque is not None:
+            course.doubts[own] = f"a data migration ran before ({opaque}) and may have moved its values"
+
+
+def _because(course: _Course, column: str, reason: str) -> None:
+    before = course.reasons.get(column)
+    course.reasons[column] = reason if before is None else f"{before}; {reason}"
+
+
+def _identified(catalogue: Catalogue, table: Table, column: str) -> str | None:
+    """The table of content types or permissions that this column refers to."""
+    for key in table.foreign_keys:
+        parent = catalogue.tables[key.parent].relation
+        if key.columns == (column,) and parent in (CONTENT_TYPES, PERMISSIONS):
+            return parent
+    return None
+
+
+def _bare(table: str) -> str:
+    """A model's table without quotes and schema: Django lets `db_table` be 'schema"."table'."""
+    return table.replace('"', "").rpartition(".")[2]
+
+
+def _short(name: str) -> str:
+    return name.removeprefix("public.")
+
+
+def unmapped(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """The lines that a person has to look at."""
+    return tuple(line for line in lines if line.doubt)
