@@ -38,7 +38,7 @@ bench: $(VENV)/.installed ## Measure, and write bench/results/*.json
 	@$(BIN)/python bench/run.py
 
 chaos: $(VENV)/.installed ## The long fault runs
-	@$(BIN)/python -m pytest tests/chaos -m slow --timeout 3600
+	@$(BIN)/python -m pytest tests/chaos -m slow --timeout 3600 -s
 
 format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff check --fix .

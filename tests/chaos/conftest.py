@@ -1,0 +1,10 @@
+"""The long runs play on the acceptance tests' stage."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parents[1]
+for folder in (TESTS / "acceptance", TESTS.parent / "demo"):
+    sys.path.insert(0, str(folder))
