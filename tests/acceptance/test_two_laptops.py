@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -71,92 +72,72 @@ def waiting_conductor(stage: Stage) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+    def waits() -> bool:
+        return bool(conductors(stage)) and any(entry.kind == "ask" for entry in entries_of(stage.plan))
+
     try:
-        asked = until(lambda: any(e.kind == "ask" for e in entries_of(stage.plan)) or process.poll() is not None)
-        assert asked and process.poll() is None, process.communicate()[0]
+        assert until(lambda: waits() or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[0]
         yield process
     finally:
         process.kill()
         process.communicate(timeout=20)
 
 
-def conductors(stage: Stage) -> list[int]:
+def conductors(stage: Stage, but: int = 0) -> list[int]:
+    """The sessions of conductors in the server."""
     with psycopg.connect(**stage.server.target.conninfo()) as connection:  # type: ignore[arg-type]
-        return [row[0] for row in connection.execute(SESSIONS).fetchall()]
+        return [row[0] for row in connection.execute(SESSIONS).fetchall() if row[0] != but]
 
 
-def test_the_second_laptop_is_refused_by_name_and_goes_on_when_the_first_is_killed(
-    make_stage: Callable[..., Stage],
-) -> None:
+def test_the_second_laptop_is_refused_by_name_until_the_first_lets_go(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500, change=asking_first)
     second = other_laptop(stage)
     with waiting_conductor(stage) as first:
-        for words in (("launch", "--now", "--json"),):
-            refused = on(stage, second, *words)
-            assert refused.returncode == 3, refused.stdout + refused.stderr
-            said = json.loads(refused.stdout)
-            assert "Another conductor is at work on the database accounting" in said["message"]
-            assert f"accounting-2.0-20260301 {person()}" in said["message"]
-            assert "127.0.0.1" in said["message"] and " UTC " in said["message"]
+        refused = on(stage, second, "launch", "--now", "--json")
+        assert refused.returncode == 3, refused.stdout + refused.stderr
+        message = json.loads(refused.stdout)["message"]
+        assert "Another conductor is at work on the database accounting" in message
+        assert f"accounting-2.0-20260301 {person()}" in message
+        assert "127.0.0.1" in message and " UTC " in message
 
         # PostgreSQL is restarted: the first takes the guard again, and the second is refused as before.
         stage.server.stop()
         stage.server.start()
         assert until(lambda: conductors(stage), 10)
         assert on(stage, second, "launch", "--now").returncode == 3
+        a_conductor_whose_guard_went_to_another_leaves_and_records_nothing(stage, first)
 
+    with waiting_conductor(stage) as first:
         first.send_signal(signal.SIGKILL)
-        first.wait(10)
-        went_on = on(stage, second, "launch", "--now", "--plain", "--no-wait")
-        assert went_on.returncode == 4, went_on.stdout + went_on.stderr
-        assert "gate-stop" in went_on.stdout or "Go for the window" in went_on.stdout
+    went_on = on(stage, second, "launch", "--now", "--plain", "--no-wait")
+    assert went_on.returncode == 4, went_on.stdout + went_on.stderr
 
 
-def test_a_conductor_whose_guard_went_to_another_leaves_at_once_and_records_nothing(
-    make_stage: Callable[..., Stage],
+def a_conductor_whose_guard_went_to_another_leaves_and_records_nothing(
+    stage: Stage, first: subprocess.Popen[str]
 ) -> None:
-    stage = make_stage(lines=500, change=asking_first)
+    before = len(entries_of(stage.plan))
+    server = stage.server.target.conninfo()
+    name = "safepoint conductor accounting-2.0 ann@elsewhere"
     with (
-        waiting_conductor(stage) as first,
-        psycopg.connect(
-            **stage.server.target.conninfo(),  # type: ignore[arg-type]
-            autocommit=True,
-            application_name="safepoint conductor accounting-2.0 ann@elsewhere",
-        ) as other,
+        psycopg.connect(**server, autocommit=True, application_name=name) as other,  # type: ignore[arg-type]
+        psycopg.connect(**server, autocommit=True) as admin,  # type: ignore[arg-type]
     ):
-        before = len(entries_of(stage.plan))
-        (mine,) = conductors_but(stage, other.info.backend_pid)
-        with psycopg.connect(**stage.server.target.conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
-            admin.execute("SELECT pg_terminate_backend(%s, 2000)", (mine,))
-            got = other.execute("SELECT pg_advisory_lock(%s, %s)", key_of("accounting"))
-            assert got.fetchone() is not None
-            # Where the first was quicker, it is asked once more: whoever waits in line gets the lock.
-            for pid in conductors_but(stage, other.info.backend_pid):
+        take = "SELECT pg_try_advisory_lock(%s, %s)"
+        deadline = time.monotonic() + 20
+        while other.execute(take, key_of("accounting")).fetchone() != (True,) and time.monotonic() < deadline:
+            for pid in conductors(stage, but=other.info.backend_pid):
                 admin.execute("SELECT pg_terminate_backend(%s, 2000)", (pid,))
         said = first.communicate(timeout=20)[0]
-        assert first.returncode == 3, said
-        assert "ann@elsewhere" in said
-        assert len(entries_of(stage.plan)) == before
-        assert not held(stage.plan.state)
+    assert first.returncode == 3, said
+    assert "ann@elsewhere" in said
+    assert len(entries_of(stage.plan)) == before
+    assert not held(stage.plan.state)
 
 
-def conductors_but(stage: Stage, pid: int) -> list[int]:
-    return [one for one in conductors(stage) if one != pid]
-
-
-def test_a_launch_begun_on_one_laptop_is_not_begun_again_on_another(stage: Stage) -> None:
-    killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "twin:applied"})
-    assert killed.returncode == -signal.SIGKILL
-    second = on(stage, other_laptop(stage), "launch", "--now", "--json")
-    assert second.returncode == 3, second.stdout + second.stderr
-    said = json.loads(second.stdout)
-    assert "begun before, from another state folder" in said["message"]
-    assert "the database accounting_twin_" in said["found"] and "fence" in said["found"]
-    aborted = stage.safepoint("abort", "--plain", capture=True)
-    assert aborted.returncode == 0, aborted.stdout + aborted.stderr
-
-
-def test_an_abort_opens_the_site_though_the_database_cannot_be_reached(stage: Stage) -> None:
+def test_an_abort_needs_no_database_and_a_launch_is_not_begun_again_elsewhere(stage: Stage) -> None:
     killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "stop-traffic:applied"})
     assert killed.returncode == -signal.SIGKILL
     stage.server.stop()
@@ -164,6 +145,16 @@ def test_an_abort_opens_the_site_though_the_database_cannot_be_reached(stage: St
     assert aborted.returncode == 0, aborted.stdout + aborted.stderr
     assert stage.router.state().mode == "open"
     stage.server.start()
+
+    killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "twin:applied"})
+    assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
+    second = on(stage, other_laptop(stage), "launch", "--now", "--json")
+    assert second.returncode == 3, second.stdout + second.stderr
+    said = json.loads(second.stdout)
+    assert "begun before, from another state folder" in said["message"]
+    assert "the database accounting_twin_" in said["found"] and "fence" in said["found"]
+    aborted = stage.safepoint("abort", "--plain", capture=True)
+    assert aborted.returncode == 0, aborted.stdout + aborted.stderr
 
 
 # The guard itself, without a launch around it.
@@ -225,7 +216,6 @@ def test_a_session_that_was_ended_is_taken_again_and_one_that_someone_else_took_
             **database.on("postgres").conninfo(), autocommit=True, application_name=session_name("x", "bob@two")
         ) as bob:
             (again,) = holders(database)
-            bob.execute("SET deadlock_timeout = '10s'")
             admin.execute("SELECT pg_terminate_backend(%s, 2000)", (again.pid,))
             while bob.execute("SELECT pg_try_advisory_lock(%s, %s)", key_of(database.dbname)).fetchone() != (True,):
                 admin.execute("SELECT pg_terminate_backend(%s, 2000)", (holders(database)[0].pid,))
@@ -234,8 +224,6 @@ def test_a_session_that_was_ended_is_taken_again_and_one_that_someone_else_took_
 
 
 def test_a_database_that_cannot_be_reached_refuses_nobody(guard_of: Callable[..., Guard], database: Target) -> None:
-    from dataclasses import replace
-
     guard = guard_of("ann@one", target=replace(database, port=1))
     guard.take()
     assert not guard.held and guard.refusal is None

@@ -1,0 +1,42 @@
+"""Names and addresses by which a server is found, and by which a dump is known again in it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from safepoint.backup.snapshot import session_name
+from safepoint.config.models import Application
+from safepoint.postgres.target import Target
+
+HERE = Target("localhost", 6543, "shop", "admin", "a secret")
+
+
+def test_a_server_has_another_address_elsewhere() -> None:
+    assert HERE.at(None) == HERE
+    there = HERE.at("db:5432")
+    assert (there.host, there.port, there.dbname, there.password) == ("db", 5432, "shop", "a secret")
+    assert there.url() == "postgresql://admin:a%20secret@db:5432/shop"
+
+
+def test_an_ipv6_address_stands_in_brackets_where_a_port_follows() -> None:
+    there = HERE.at("[::1]:5432")
+    assert there.host == "::1"
+    assert there.url().endswith("@[::1]:5432/shop")
+
+
+@pytest.mark.parametrize("address", ["db", "db:", ":5432", "::1:5432", "db:port", "http://db:5432", "db:5432 "])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError):
+        Application(database_address=address)
+
+
+IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}", fullmatch=True)
+
+
+@given(IDS, IDS)
+def test_the_sessions_of_different_dumps_have_different_names_that_postgresql_keeps_whole(one: str, other: str) -> None:
+    assert len(session_name(one)) <= 63
+    assert (session_name(one) == session_name(other)) == (one == other)
