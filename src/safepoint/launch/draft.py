@@ -269,10 +269,12 @@ user = "postgres"            # LOOK: the login that Safepoint uses, not the appl
 # password_env = "SAFEPOINT_DB_PASSWORD"  # LOOK: the variable that has its password
 application_roles = [@role@] # LOOK: everyone who writes (jobs and workers too); held off during the window
 tools_host = "here"          # where pg_dump runs; name a host above for a database that is only reachable there
+# tools_address = "localhost:5432"     # the server as seen from there, if it has another address there
 lock_timeout = "5s"          # a migration gives up waiting for a lock after this, and is tried again
 
 [application]
 host = "here"                # where manage.py, start and stop run
+# database_address = "db:5432"         # the server as seen from there, if it has another address there
 @url_env@  # @url_env_comment@
 @error_log@  # LOOK: new error lines here fail a checkpoint
 

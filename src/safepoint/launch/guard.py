@@ -267,8 +267,10 @@ class Guard:
         """Wait until the session has ended (True), or there is reason to look again (False). Asks next to nothing."""
         wake = self._wake[0] if self._wake else -1
         try:
-            ready, _, _ = select.select([connection.fileno(), wake], [], [], _PING)
-            if wake in ready:
+            poll = select.poll()
+            poll.register(connection.fileno(), select.POLLIN)
+            poll.register(wake, select.POLLIN)
+            if any(descriptor == wake for descriptor, _ in poll.poll(_PING * 1000)):
                 return False
             connection.execute("SELECT 1")
         except (psycopg.Error, OSError, ValueError):
