@@ -11,7 +11,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def brisk(text: str) -> str:
     """The demo's plan without the waiting: no time in the canary and the watch, the login without a browser."""
     text = text.replace('hold = "1s"', 'hold = "0s"').replace('duration = "2s"', 'duration = "0s"')
     return text.replace("[checkpoints.login]", '[checkpoints.login]\nbrowser = "http"')
+
+
+def patient(text: str) -> str:
+    """A migration that waits for locks for a long time."""
+    return text.replace('lock_timeout = "5s"', 'lock_timeout = "40s"')
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class Scene:
         self._text = brisk(stage.plan_path.read_text())
         self._numbers = itertools.count(1)
         self._live: list[Live] = []
+        self._kept = ExitStack()
         self.seen = 0
         self.databases = self._databases()
 
@@ -132,6 +139,11 @@ class Scene:
             if live.process.poll() is None:
                 live.process.kill()
                 live.process.communicate(timeout=20)
+        self._kept.close()
+
+    def keep(self, thing: AbstractContextManager[Any]) -> None:
+        """Something that the site needs from now on; it is gone with the scene."""
+        self._kept.enter_context(thing)
 
     def status(self) -> dict[str, Any]:
         """What `safepoint status` says; `safepoint report` says the same."""
@@ -205,3 +217,22 @@ def processes(*, environments: bool = True) -> Iterable[tuple[str, bytes]]:
                 yield argv, (folder / "environ").read_bytes() + b"\0" if environments else b""
             except OSError:
                 continue  # it has ended, or is not ours to read
+
+
+@contextmanager
+def blocked(scene: Scene) -> Iterator[None]:
+    """A session of another superuser holds a lock that the migration needs; the fence may well end it."""
+    holder = psycopg.connect(**scene.stage.server.target.on("accounting").conninfo())  # type: ignore[arg-type]
+    try:
+        holder.execute("LOCK TABLE ledger_journalentry IN ACCESS SHARE MODE")
+        yield
+    finally:
+        holder.close()
+
+
+def waits_for_the_lock(scene: Scene) -> None:
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'accounting'"
+    deadline = time.monotonic() + 20
+    while not scene.ask(waiting):
+        assert time.monotonic() < deadline, "the migration does not wait"
+        time.sleep(0.05)

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-import psycopg
 import pytest
-from scene import Scene, processes
+from scene import Scene, blocked, patient, processes, waits_for_the_lock
 from stage import Stage
 
 from safepoint.launch.faults import VARIABLE
@@ -27,11 +26,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
             yield scene
         finally:
             scene.close()
-
-
-def patient(text: str) -> str:
-    """A migration that waits for locks for a long time."""
-    return text.replace('lock_timeout = "5s"', 'lock_timeout = "40s"')
 
 
 def by_person(text: str) -> str:
@@ -49,25 +43,6 @@ def slow_start(text: str) -> str:
     head, tail = text.split("[releases.new]")
     head = head.replace('start = ["python", ', 'start = ["sh", "-c", "sleep 2; exec python \\"$@\\"", "sh", ')
     return f"{head}[releases.new]{tail}"
-
-
-@contextmanager
-def blocked(scene: Scene) -> Iterator[None]:
-    """A session of another superuser holds a lock that the migration needs; the fence may well end it."""
-    holder = psycopg.connect(**scene.stage.server.target.on("accounting").conninfo())  # type: ignore[arg-type]
-    try:
-        holder.execute("LOCK TABLE ledger_journalentry IN ACCESS SHARE MODE")
-        yield
-    finally:
-        holder.close()
-
-
-def waits_for_the_lock(scene: Scene) -> None:
-    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'accounting'"
-    deadline = time.monotonic() + 20
-    while not scene.ask(waiting):
-        assert time.monotonic() < deadline, "the migration does not wait"
-        time.sleep(0.05)
 
 
 def test_hold_stops_before_the_next_step_and_an_abort_before_the_window_touches_nothing(scene: Scene) -> None:

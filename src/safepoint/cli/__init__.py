@@ -63,23 +63,12 @@ def main() -> None:
     except SafepointError as error:
         say(error)
         sys.exit(int(error.exit_code))
-    except OSError as error:
-        from safepoint.launch.storage import storage_error
-
-        _reraise_where_wanted()
-        say(storage_error(error))
-        sys.exit(int(ExitCode.FAILED))
     except Exception as error:
-        from safepoint.launch.storage import unexpected
+        from safepoint.launch.storage import told
 
-        _reraise_where_wanted()
-        say(unexpected(error))
+        if os.environ.get("SAFEPOINT_TRACEBACK"):  # for whoever looks for the fault
+            raise
+        say(told(error))
         sys.exit(int(ExitCode.FAILED))
     except KeyboardInterrupt:
         sys.exit(int(ExitCode.INTERRUPTED))
-
-
-def _reraise_where_wanted() -> None:
-    """For whoever looks for the fault: SAFEPOINT_TRACEBACK=1 shows where it came from."""
-    if os.environ.get("SAFEPOINT_TRACEBACK"):
-        raise

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from safepoint import __version__
 from safepoint.config import PlanFile
@@ -25,7 +25,7 @@ from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan
 from safepoint.launch.step import Evidence, PlannedStep
-from safepoint.launch.storage import storage_error, unexpected
+from safepoint.launch.storage import told
 from safepoint.launch.verbs import verb
 from safepoint.postgres.target import target
 from safepoint.progress import Progress
@@ -92,7 +92,8 @@ class Conductor:
             "end": self._end,
         }
         works = {name: self._unbroken(work) for name, work in works.items()}
-        self._engine = Engine(self.folder, works, {"launch": course.launch, "rollback": self._rollback_course})
+        courses = {"launch": course.launch, "rollback": self._rollback_course}
+        self._engine = Engine(self.folder, works, courses, broken=self._break)
 
     def __exit__(self, *_exc: object) -> None:
         self._background.close()
@@ -152,14 +153,15 @@ class Conductor:
         def carry_out(*arguments: Any) -> Any:
             try:
                 return work(*arguments)
-            except OSError as error:
-                self._broken = storage_error(error, subject=str(self.folder))
-            except Exception as error:
-                self._broken = error if isinstance(error, SafepointError) else unexpected(error)
-            threading.Event().wait()  # until this process ends
-            return None
+            except Exception as error:  # whatever it is, the engine must not have it
+                self._break(error)
 
         return carry_out
+
+    def _break(self, error: Exception) -> NoReturn:
+        self._broken = told(error, subject=str(self.folder))
+        while True:  # until this process ends
+            threading.Event().wait()
 
     # -- the engine's work ---------------------------------------------------------------------------------------
 
@@ -345,7 +347,7 @@ class Conductor:
     def _failed(
         self, key: str, step: PlannedStep, common: Mapping[str, Any], error: Exception, seconds: float
     ) -> dict[str, Any]:
-        told = (
+        shown = (
             error
             if isinstance(error, SafepointError)
             else SafepointError(
@@ -358,12 +360,13 @@ class Conductor:
             **common,
             "seconds": round(seconds, 3),
             "verdict": "fail",
-            "summary": told.message,
-            "error": told.as_json(),
+            "summary": shown.message,
+            "error": shown.as_json(),
         }
         self.ledger.append("step.failed", f"{key}:failed", data, step=step.id)
         # Waiting may help with a lock; whether to wait is for a person to say, not for the way back to take.
-        return {"verdict": "fail", "summary": told.message, "ask": isinstance(error, LockNotAvailable)}
+        summary = {"summary": shown.message, "remedy": shown.remedy}
+        return {"verdict": "fail", **summary, "ask": isinstance(error, LockNotAvailable)}
 
 
 def interrupt(folder: Path) -> None:

@@ -90,7 +90,7 @@ def _take_back(durable: Durable, run: int, step: Mapping[str, Any], reason: str,
 def _asked_back(durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]) -> bool:
     """Ask a person about a failure on the way back; True means go on without it, which only a doubt allows."""
     choices = ["go", "retry"] if outcome["verdict"] == "inconclusive" else ["retry"]
-    durable.perform("ask", run, step["id"], attempt, outcome["summary"], choices)
+    durable.perform("ask", run, step["id"], attempt, _question(outcome), choices)
     while True:
         order = durable.receive(FOREVER)
         if order is None:
@@ -103,6 +103,11 @@ def _asked_back(durable: Durable, run: int, step: Mapping[str, Any], attempt: in
             durable.perform("order", run, step["id"], order, "taken")
             return False
         durable.perform("order", run, step["id"], order, f"ignored: this step takes {' or '.join(choices)}")
+
+
+def _question(outcome: Mapping[str, Any]) -> str:
+    """What a person is asked: what happened, and what may help before answering."""
+    return f"{outcome['summary']} {outcome['remedy']}" if outcome.get("remedy") else str(outcome["summary"])
 
 
 def _before(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:
@@ -180,7 +185,7 @@ def _asked(
 ) -> Turn | None:
     """Ask a person; None means try again. A gate that failed cannot be waved through, one in doubt can."""
     choices = ["go", "abort"] if outcome["verdict"] == "inconclusive" else ["retry", "abort"]
-    durable.perform("ask", run, step["id"], attempt, outcome["summary"], choices)
+    durable.perform("ask", run, step["id"], attempt, _question(outcome), choices)
     while True:
         order = durable.receive(FOREVER)
         if order is None:

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from dbos import DBOS, DBOSClient, DBOSConfig, SetWorkflowID
 from dbos._serialization import Serializer
@@ -26,6 +26,7 @@ _TOPIC = "orders"
 
 Works = Mapping[str, Callable[..., Any]]
 Courses = Mapping[str, Callable[..., str]]
+Broken = Callable[[Exception], NoReturn]
 
 
 class JsonSerializer(Serializer):
@@ -49,6 +50,7 @@ class _Running:
 
     works: ClassVar[Works] = {}
     courses: ClassVar[Courses] = {}
+    broken: ClassVar[Broken | None] = None
 
 
 @DBOS.step(name="perform")
@@ -63,11 +65,24 @@ def _course(name: str, arguments: list[Any]) -> str:
 
 class _DbosDurable(Durable):
     def perform(self, work: str, *arguments: Any) -> Any:
-        return _perform(work, list(arguments))
+        return _recorded(lambda: _perform(work, list(arguments)))
 
     def receive(self, timeout: float) -> dict[str, Any] | None:
-        order: dict[str, Any] | None = DBOS.recv(topic=_TOPIC, timeout_seconds=timeout)
+        order: dict[str, Any] | None = _recorded(lambda: DBOS.recv(topic=_TOPIC, timeout_seconds=timeout))
         return order
+
+
+def _recorded(call: Callable[[], Any]) -> Any:
+    """A call of the engine, which may not be able to write its own state (a full disk).
+
+    The error must not reach the course: the engine would record it as the course's end, for ever.
+    """
+    try:
+        return call()
+    except Exception as error:
+        if _Running.broken is None:
+            raise
+        _Running.broken(error)
 
 
 def _url(folder: Path) -> str:
@@ -77,20 +92,22 @@ def _url(folder: Path) -> str:
 class Engine:
     """The durable engine of one launch, its state in `folder`. A context: DBOS runs between enter and exit."""
 
-    def __init__(self, folder: Path, works: Works, courses: Courses) -> None:
+    def __init__(self, folder: Path, works: Works, courses: Courses, *, broken: Broken | None = None) -> None:
+        """`broken` is told an error of the engine itself, and never returns: this process is at its end."""
         self._folder = folder
-        _Running.works, _Running.courses = works, courses
+        _Running.works, _Running.courses, _Running.broken = works, courses, broken
 
     def __enter__(self) -> Engine:
         self._folder.mkdir(parents=True, exist_ok=True)
-        logging.getLogger("dbos").setLevel(logging.ERROR)
+        logging.getLogger("dbos").setLevel(logging.CRITICAL)
         config: DBOSConfig = {
             "name": "safepoint",
             "system_database_url": _url(self._folder),
             "application_version": COURSE_VERSION,
             "executor_id": "conductor",
-            "log_level": "ERROR",
-            "console_log_level": "ERROR",
+            # What goes wrong is told by us, once; the engine would print tracebacks between a person's lines.
+            "log_level": "CRITICAL",
+            "console_log_level": "CRITICAL",
             "serializer": JsonSerializer(),
             "notification_listener_polling_interval_sec": 0.05,
             "use_listen_notify": False,

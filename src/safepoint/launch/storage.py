@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from safepoint.errors import SafepointError
 
@@ -16,6 +17,9 @@ _REMEDIES = {
     errno.EEXIST: "Something that is no folder stands in its place: correct launch.state, or move it.",
 }
 
+_SQLITE = {"disk is full": errno.ENOSPC, "readonly database": errno.EROFS, "unable to open database": errno.EACCES}
+"""What SQLite says where the system would have given a number."""
+
 
 def storage_error(error: OSError, *, subject: str | None = None) -> SafepointError:
     """The error as a person can act on it. `subject` is the file or folder where `error` names none. Pure."""
@@ -28,10 +32,20 @@ def storage_error(error: OSError, *, subject: str | None = None) -> SafepointErr
     )
 
 
-def unexpected(error: Exception) -> SafepointError:
-    """A fault of Safepoint's own, with what to do about it. Pure."""
+def told(error: Exception, *, subject: str | None = None) -> SafepointError:
+    """Any error as a person can act on it. `subject` is the folder that is meant where the error names none. Pure."""
+    if isinstance(error, SafepointError):
+        return error
+    if isinstance(error, OSError):
+        return storage_error(error, subject=subject)
+    said = str(getattr(error, "orig", None) or error)
+    for sign, number in _SQLITE.items():
+        if sign in said:
+            return storage_error(
+                OSError(number, f"{os.strerror(number)} (the engine's state: {said})"), subject=subject
+            )
     return SafepointError(
-        f"An unexpected {type(error).__name__}: {error}",
+        f"An unexpected {type(error).__name__}: {said}",
         remedy="This is a fault of Safepoint: please report it; SAFEPOINT_TRACEBACK=1 shows where. What the launch "
         "stands at is in its ledger: `safepoint status`.",
     )

@@ -51,5 +51,7 @@ def exchange(
     except (OSError, http.client.HTTPException, ValueError) as error:
         said = str(error) or type(error).__name__
         place = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-        raise RouterError(f"Nobody answers properly at {place}: {said}.", subject=url, remedy=remedy) from error
+        raise RouterError(
+            f"The router does not answer properly at {place}: {said}.", subject=url, remedy=remedy
+        ) from error
     return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, data)

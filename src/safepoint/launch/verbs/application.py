@@ -82,9 +82,17 @@ class ReleaseGone(Verb):
 
 def _order_stop(ground: Ground, release: Release) -> None:
     # Not to be cancelled: a release that is half stopped is worse than an order that waits a moment.
-    ground.application_host.run(
-        command(release.stop, env=release.env, directory=release.directory), timeout=_STOP_SECONDS
-    )
+    order = command(release.stop, env=release.env, directory=release.directory)
+    try:
+        ground.application_host.run(order, timeout=_STOP_SECONDS)
+    except CommandFailed as error:
+        raise CommandFailed(
+            f"{release.version} could not be stopped: {error.message}",
+            subject=error.subject,
+            expected=error.expected,
+            found=error.found,
+            remedy=f"Find out why its stop command fails (`{order.shown()}`); it must succeed also where nothing runs.",
+        ) from error
 
 
 def _stopped(ground: Ground, release: Release) -> Evidence:

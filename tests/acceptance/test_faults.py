@@ -1,0 +1,254 @@
+"""One fault after the other, each in a whole launch by the real commands: what it says, and that nothing is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from scene import Scene, blocked, patient, waits_for_the_lock
+from stage import DEMO, Stage
+
+from safepoint.errors import RouterError
+from safepoint.launch.faults import VARIABLE
+from safepoint.routers.embedded import EmbeddedCaddy
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    with Stage(tmp_path_factory.mktemp("faults") / "stage", lines=500) as stage:
+        scene = Scene(stage)
+        try:
+            yield scene
+        finally:
+            scene.close()
+
+
+def new_release(text: str, old: str, new: str) -> str:
+    """The plan with something else in the table of the new release."""
+    head, tail = text.split("[releases.new]")
+    assert old in tail
+    return f"{head}[releases.new]{tail.replace(old, new, 1)}"
+
+
+def old_release(text: str, old: str, new: str) -> str:
+    """The plan with something else in the table of the old release."""
+    head, tail = text.split("[releases.new]")
+    assert old in head
+    return f"{head.replace(old, new, 1)}[releases.new]{tail}"
+
+
+# -- before the window ---------------------------------------------------------------------------------------------
+
+MANAGE = 'manage = ["python", "src/manage.py"]'
+BEFORE = {
+    "manage.py missing": (
+        lambda text: new_release(text, MANAGE, 'manage = ["python", "src/no-such.py"]'),
+        "src/no-such.py",
+    ),
+    "manage.py fails": (
+        lambda text: new_release(text, MANAGE, f'{MANAGE}\nenv = {{ DJANGO_SETTINGS_MODULE = "no_such_settings" }}'),
+        "no_such_settings",
+    ),
+    "store cannot be written": (
+        lambda text: text.replace('url = "file:', 'url = "file:/proc/version/'),
+        "/proc/version",
+    ),
+    "the new release does not come up": (
+        lambda text: new_release(text, 'start = ["python", ', 'start_timeout = "1s"\nstart = ["true", '),
+        "2.0 was started, and nothing answers",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", BEFORE)
+def test_a_fault_before_the_window_ends_the_launch_with_the_site_untouched(scene: Scene, fault: str) -> None:
+    change, told = BEFORE[fault]
+    scene.new_launch(change)
+    ended = scene.run("launch", "--now", "--plain")
+    assert ended.code in (1, 3), ended.text
+    assert told in ended.text
+    assert "safepoint: The launch of accounting 2.0 failed; 1.0 was not touched." in ended.text
+    assert "1.0 serves everyone" in ended.text
+    assert "next:" in ended.text
+    assert scene.release() == "1.0"
+    assert "stop-traffic" not in scene.done()
+    assert scene.left() == []
+    standing = scene.status()
+    assert standing["launch"]["status"] == "failed"
+    assert standing["standing"]["next"]
+
+
+# -- in the window -------------------------------------------------------------------------------------------------
+
+
+def failing_half_way(folder: Path) -> Path:
+    """Release 2.0 with one more migration, not atomic, that raises after it has changed something."""
+    release = folder / "release-broken"
+    shutil.copytree(DEMO / "accounting" / "release-2.0", release, ignore=shutil.ignore_patterns("__pycache__"))
+    (release / "src/ledger/migrations/0008_half_way.py").write_text(
+        "from django.db import migrations\n"
+        "def stop(apps, schema_editor):\n"
+        "    raise RuntimeError('the migration stops half-way')\n"
+        "class Migration(migrations.Migration):\n"
+        "    atomic = False\n"
+        "    dependencies = [('ledger', '0007_posting_history')]\n"
+        "    operations = [migrations.RunSQL('CREATE TABLE left_half_way (id int)'), migrations.RunPython(stop)]\n"
+    )
+    return release
+
+
+def half_way(scene: Scene) -> Callable[[str], str]:
+    release = failing_half_way(scene.stage.folder)
+    return lambda text: new_release(text, f'directory = "{DEMO}/accounting/release-2.0"', f'directory = "{release}"')
+
+
+def unhealthy(_scene: Scene) -> Callable[[str], str]:
+    def change(text: str) -> str:
+        text = new_release(text, 'health = "/healthz"', 'health = "/nowhere"')
+        return new_release(text, "[router]", "[router]").replace("stage = true", 'stage = true\nstart_timeout = "1s"')
+
+    return change
+
+
+def unstoppable(_scene: Scene) -> Callable[[str], str]:
+    return lambda text: old_release(text, 'stop = ["python", ', 'stop = ["false", ')
+
+
+WINDOW = {
+    "a migration raises half-way": (half_way, "the migration stops half-way", "migrate"),
+    "the new release is not healthy": (unhealthy, "its health page does not answer 200", "start-new"),
+    "the old release cannot be stopped": (unstoppable, "1.0 could not be stopped", "old-gone"),
+}
+
+
+@pytest.mark.parametrize("fault", WINDOW)
+def test_a_fault_in_the_window_rolls_back_by_itself_and_says_why(scene: Scene, fault: str) -> None:
+    change, told, step = WINDOW[fault]
+    scene.new_launch(change(scene))
+    ended = scene.run("launch", "--now", "--plain")
+    assert ended.code == 5, ended.text
+    assert told in ended.text
+    assert "accounting was rolled back to 1.0" in ended.text
+    failed = [entry for entry in scene.entries if entry.kind == "step.failed"]
+    assert [entry.step for entry in failed] == [step]
+    assert scene.release() == "1.0"
+    assert scene.left() == []
+    assert scene.stage.query("SELECT 1 FROM pg_class WHERE relname = 'left_half_way'") == []
+    standing = scene.status()
+    assert standing["launch"]["status"] == "rolled back"
+    assert told in standing["launch"]["reason"]
+
+
+def test_the_router_gone_in_the_middle_becomes_a_question_and_retry_opens_the_site(scene: Scene) -> None:
+    scene.new_launch(lambda text: text + '\n[gates]\nstop = "person"\n')
+    live = scene.conduct("launch", "--now")
+    live.until("ask", "gate-stop")
+    caddy = next(pid for pid, argv in commands() if "caddy" in argv and str(scene.stage.folder) in argv)
+    os.kill(caddy, signal.SIGKILL)
+    assert scene.run("go").code == 0
+    asked = live.until("ask", "undo-stop-traffic")
+    assert "The router does not answer properly" in asked.data["question"]
+    assert "Is Caddy running" in asked.data["question"]
+    standing = scene.status()
+    assert standing["launch"]["status"] == "waiting"
+    assert "safepoint retry" in standing["standing"]["next"]
+    assert scene.run("go").code == 3
+    router = scene.stage.plan.router
+    ports = (int(router.url.rsplit(":", 1)[1]), int(router.admin.rsplit(":", 1)[1]))  # type: ignore[union-attr]
+    scene.keep(started(EmbeddedCaddy(scene.stage.folder / "caddy-again", *ports)))
+    assert scene.run("retry").code == 0
+    ended = live.end()
+    assert ended.code == 5, ended.text
+    assert scene.release() == "1.0"
+    assert scene.left() == []
+    assert scene.status()["launch"]["status"] == "aborted"
+
+
+def started(caddy: EmbeddedCaddy) -> EmbeddedCaddy:
+    """Once the ports of the one that was killed are free."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return caddy.start()
+        except RouterError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def commands() -> Iterator[tuple[int, str]]:
+    """Process ids and command lines."""
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+
+
+# -- the conductor's own disk --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A small disk of its own for the state folder."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: a small disk is mounted")
+    folder = Path(tempfile.mkdtemp(prefix="safepoint-small-disk-"))
+    folder.chmod(0o711)
+    argv = ["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(folder)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        folder.rmdir()
+        pytest.skip(f"a small disk cannot be mounted here: {done.stderr}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+        folder.rmdir()
+
+
+def fill(file: Path) -> None:
+    """Take all the room there is on a disk of 200 MB."""
+    with file.open("wb", buffering=0) as out:
+        for size in (65_536, 1):
+            with suppress(OSError):  # that is what it is for
+                for _ in range(4_096):
+                    out.write(b"x" * size)
+
+
+def test_a_disk_that_fills_up_in_the_window_stops_the_conductor_and_the_way_back_stays_open(
+    scene: Scene, small_disk: Path
+) -> None:
+    state = f'state = "{scene.stage.folder}/state"'
+    scene.new_launch(lambda text: patient(text).replace(state, f'state = "{small_disk}"'))
+    assert scene.stage.plan.state == small_disk
+    killed = scene.run("launch", "--now", "--plain", env={VARIABLE: "prove-quiet:recorded"})
+    assert killed.code == -signal.SIGKILL, killed.text
+    with blocked(scene):
+        live = scene.conduct("launch")
+        live.until("step.begun", "migrate")
+        waits_for_the_lock(scene)
+        fill(small_disk / "full")
+    stopped = live.end()
+    assert stopped.code == 1, stopped.text
+    assert "No space left on device" in stopped.text
+    assert "Make room there" in stopped.text
+    assert "Nobody: the site has been closed" in stopped.text
+    for words in (("launch", "--plain"), ("abort", "--plain"), ("abort", "--json")):
+        refused = scene.run(*words)
+        assert refused.code == 1, refused.text
+        assert "No space left" in refused.text
+    assert scene.status()["launch"]["status"] == "running"
+    (small_disk / "full").unlink()
+    ended = scene.run("abort", "--plain")
+    assert ended.code == 0, ended.text
+    assert scene.release() == "1.0"
+    assert scene.left() == []
