@@ -223,6 +223,27 @@ def test_a_session_that_was_ended_is_taken_again_and_one_that_someone_else_took_
             assert "bob@two" in str(ann.refusal)
 
 
+def test_a_conductor_that_is_no_superuser_is_guarded_too(guard_of: Callable[..., Guard], database: Target) -> None:
+    with psycopg.connect(**database.conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
+        admin.execute("CREATE ROLE plain_conductor LOGIN PASSWORD 'plain-for-tests'")
+        plain = database.login("plain_conductor", "plain-for-tests")
+        try:
+            first, second = guard_of("ann@one", target=plain), guard_of("bob@two", target=plain)
+            first.take()
+            first.refuse_remains()
+            with pytest.raises(Refused, match="ann@one"):
+                second.take()
+            with pytest.raises(Refused, match="ann@one"):
+                guard_of("superuser@three").take()
+            first.release()
+            guard_of("superuser@three").take()
+            with pytest.raises(Refused, match="superuser@three"):
+                second.take()
+        finally:
+            first.release()
+            admin.execute("DROP ROLE plain_conductor")
+
+
 def test_a_database_that_cannot_be_reached_refuses_nobody(guard_of: Callable[..., Guard], database: Target) -> None:
     guard = guard_of("ann@one", target=replace(database, port=1))
     guard.take()

@@ -17,7 +17,7 @@ from safepoint.errors import DatabaseError, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.fence import FencePrior, close, reopen, standing, survey_fence
-from safepoint.wayback.login import drop_migration_login, migration_login
+from safepoint.wayback.login import close_migration_login, drop_migration_login, migration_login
 from safepoint.wayback.names import migration_role
 from safepoint.wayback.quiet import QuietMark, drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 
@@ -282,6 +282,24 @@ def test_the_migrations_login_acts_as_the_owner_behind_the_closed_fence(
             reopen(database, prior)
     finally:
         drop_database(database)
+
+
+def test_a_migration_that_is_left_running_is_shut_out_until_the_login_is_renewed(site: Books) -> None:
+    assert not close_migration_login(site.target, "launch-2")
+    login = migration_login(site.target, "launch-2", site.role)
+    try:
+        with psycopg.connect(**login.conninfo(), autocommit=True) as running:  # type: ignore[arg-type]
+            assert close_migration_login(site.target, "launch-2")
+            with pytest.raises(psycopg.OperationalError):
+                running.execute("select 1")
+        with pytest.raises(DatabaseError, match="not permitted to log in"):
+            connect(login)
+        assert close_migration_login(site.target, "launch-2")
+        connect(migration_login(site.target, "launch-2", site.role)).close()
+        with pytest.raises(DatabaseError, match="password"):  # whoever has the former password stays outside
+            connect(login)
+    finally:
+        drop_migration_login(site.target, "launch-2", site.role)
 
 
 def test_a_role_of_the_same_name_that_is_not_ours_is_left_alone(site: Books) -> None:
