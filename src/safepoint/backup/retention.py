@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 MINIMUM = timedelta(days=30)
@@ -21,6 +21,26 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Rules:
+    """How many days, weeks and months keep their newest proven snapshot, although it is older than the minimum.
+
+    Only days (weeks, months) that have a proven snapshot count, so that a gap pushes nothing out. All in UTC.
+    """
+
+    daily: int = 0
+    weekly: int = 0
+    monthly: int = 0
+
+
+_NO_RULES = Rules()
+_PERIODS: tuple[tuple[str, Callable[[datetime], object]], ...] = (
+    ("daily", lambda at: at.astimezone(UTC).date()),
+    ("weekly", lambda at: at.astimezone(UTC).isocalendar()[:2]),
+    ("monthly", lambda at: (at.astimezone(UTC).year, at.astimezone(UTC).month)),
+)
+
+
+@dataclass(frozen=True)
 class Retention:
     """Reasons by snapshot id: each snapshot is in exactly one of the two."""
 
@@ -32,7 +52,7 @@ class Retention:
         return {"keep": dict(self.keep), "drop": dict(self.drop)}
 
 
-def decide(snapshots: Iterable[Kept], now: datetime, keep: timedelta = MINIMUM) -> Retention:
+def decide(snapshots: Iterable[Kept], now: datetime, keep: timedelta = MINIMUM, rules: Rules = _NO_RULES) -> Retention:
     """Decide for each snapshot.
 
     Promises: nothing younger than `keep` (30 days at least) goes; the newest proven one never goes; nothing that a
@@ -44,14 +64,16 @@ def decide(snapshots: Iterable[Kept], now: datetime, keep: timedelta = MINIMUM) 
     Args:
         now: with its time zone, as `taken` of all snapshots.
         keep: how long a snapshot stays at least; less than 30 days is taken as 30 days.
+        rules: what stays longer.
     """
     ordered = sorted(snapshots, key=lambda one: (one.taken, one.id))
     newest_proven = max((one for one in ordered if one.proven), key=lambda one: (one.taken, one.id), default=None)
     period = max(keep, MINIMUM)
+    ruled = _by_rules([one for one in ordered if one.proven and one.taken <= now], rules)
     kept: dict[str, str] = {}
     dropped: dict[str, str] = {}
     for one in ordered:
-        reason = _reason_to_keep(one, newest_proven, now, period)
+        reason = _reason_to_keep(one, newest_proven, now, period) or ruled.get(one.id)
         if reason is not None:
             kept[one.id] = reason
         else:
@@ -72,3 +94,14 @@ def _reason_to_keep(one: Kept, newest_proven: Kept | None, now: datetime, period
     if min(now, newest_proven.taken) - one.taken < period:
         return f"less than {period.days} days older than the newest proven one"
     return None
+
+
+def _by_rules(proven: list[Kept], rules: Rules) -> dict[str, str]:
+    """Why the rules keep what they keep: the newest of each of the newest days, weeks and months."""
+    reasons: dict[str, str] = {}
+    for rule, period_of in _PERIODS:
+        newest = {period_of(one.taken): one.id for one in proven}  # in order of time, so the last one wins
+        for number, (_period, snapshot_id) in enumerate(reversed(newest.items()), start=1):
+            if number <= getattr(rules, rule):
+                reasons.setdefault(snapshot_id, f"{rule} {number} of {getattr(rules, rule)}")
+    return reasons

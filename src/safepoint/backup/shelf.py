@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from safepoint.backup.manifest import NAME, Manifest, hash_file, parse_manifest, read_manifest, verify_files
 from safepoint.backup.proof import NAME as PROOF
 from safepoint.backup.proof import read_proof
-from safepoint.backup.retention import Kept, Retention, decide
-from safepoint.errors import ProofFailed, Refused
+from safepoint.backup.retention import Kept, Retention, Rules, decide
+from safepoint.errors import ProofFailed, Refused, SafepointError, StoreError
 from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.stores import SnapshotStore
 
@@ -67,18 +70,59 @@ def store_snapshot(
         Interrupted: `cancelled` became true.
     """
     manifest = verify_files(folder, report=report, cancelled=cancelled)
-    if read_proof(folder) is None:
+    proof = read_proof(folder)
+    if proof is None:
         raise Refused(
             f"The snapshot {manifest.id} is not proven, so it is not stored as a good one.",
             subject=str(folder),
             remedy=f"Prove it first: `safepoint verify {manifest.id}`.",
         )
-    sent = store.upload(folder, manifest.id, report, cancelled)
-    expected = manifest.sha256()
-    for name in (NAME, PROOF):
-        expected[name] = hash_file(folder / name).sha256
+    label = {
+        "taken_at": manifest.taken_at.isoformat(),
+        "launch_id": manifest.launch_id,
+        "bytes": manifest.total_bytes,
+        "proven_at": proof.proven_at,
+    }
+    sent = store.upload(folder, manifest.id, report, cancelled, label=label)
+    expected = dict(sent.sha256)
+    if not expected:
+        expected = manifest.sha256() | {name: hash_file(folder / name).sha256 for name in (NAME, PROOF)}
     back = store.read_back(manifest.id, expected, report, cancelled, total=manifest.total_bytes)
     return Stored(manifest.id, store.name, store.where, sent.files, sent.bytes, round(sent.seconds + back.seconds, 3))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one snapshot in one store: `stored`, or the error that says why not."""
+
+    store: str
+    stored: Stored | None
+    error: SafepointError | None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger and `backup --json`."""
+        verdict = {"stored": self.stored.as_json()} if self.stored is not None else {}
+        fault = {"error": self.error.as_json()} if self.error is not None else {}
+        return {"store": self.store, "holds": self.stored is not None, **verdict, **fault}
+
+
+def store_everywhere(
+    folder: Path, stores: Iterable[SnapshotStore], *, report: Report = silent, cancelled: Cancelled = never
+) -> tuple[Outcome, ...]:
+    """Copy a snapshot to every store; each has a verdict of its own, and one that fails keeps no other from trying.
+
+    Raises:
+        Refused, ProofFailed, Interrupted: as `store_snapshot`, where it is not the store's fault.
+    """
+    outcomes = []
+    for store in stores:
+        try:
+            outcomes.append(
+                Outcome(store.name, store_snapshot(folder, store, report=report, cancelled=cancelled), None)
+            )
+        except StoreError as error:
+            outcomes.append(Outcome(store.name, None, error))
+    return tuple(outcomes)
 
 
 def fetch_snapshot(
@@ -105,29 +149,68 @@ def fetch_snapshot(
     return manifest
 
 
-def list_snapshots(folder: Path, stores: Mapping[str, SnapshotStore] | None = None) -> tuple[Listed, ...]:
+def _told(_store: str, error: StoreError) -> None:
+    raise error
+
+
+def list_snapshots(
+    folder: Path,
+    stores: Mapping[str, SnapshotStore] | None = None,
+    *,
+    unreachable: Callable[[str, StoreError], None] = _told,
+) -> tuple[Listed, ...]:
     """All snapshots here and in the stores, the newest first. Damaged ones are listed with their fault.
 
+    Args:
+        unreachable: is told of a store that cannot be listed; the others are.
+
     Raises:
-        StoreError: a store cannot be listed.
+        StoreError: a store cannot be listed, and `unreachable` is not given.
     """
-    found: dict[str, Listed] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir() and not path.name.endswith(".partial"):
-            found[path.name] = _listed_here(path)
+    found = {one.id: one for one in list_here(folder)}
     for name, store in (stores or {}).items():
-        for snapshot_id in store.ids():
-            known = found.get(snapshot_id)
-            if known is None or known.fault is not None:
-                there = _listed_there(store, snapshot_id)
-                where = () if known is None else known.where
-                found[snapshot_id] = replace(there, where=(*where, name))
-            else:
-                found[snapshot_id] = replace(known, where=(*known.where, name))
-    return tuple(sorted(found.values(), key=lambda one: (one.taken, one.id), reverse=True))
+        try:
+            ids = store.ids()
+            for snapshot_id in ids:
+                known = found.get(snapshot_id)
+                if known is None or known.fault is not None:
+                    there = _listed_there(store, snapshot_id)
+                    where = () if known is None else known.where
+                    found[snapshot_id] = replace(there, where=(*where, name))
+                else:
+                    found[snapshot_id] = replace(known, where=(*known.where, name))
+        except StoreError as error:
+            unreachable(name, error)
+    return newest_first(found.values())
 
 
-def retention(listed: Iterable[Listed], now: datetime, keep: Any, needed: Iterable[str] = ()) -> Retention:
+def list_here(folder: Path) -> tuple[Listed, ...]:
+    """The snapshots in the folder, the newest first."""
+    paths = sorted(folder.iterdir()) if folder.is_dir() else ()
+    return newest_first(_listed_here(path) for path in paths if path.is_dir() and not path.name.endswith(".partial"))
+
+
+def list_there(store: SnapshotStore) -> tuple[Listed, ...]:
+    """The snapshots in one store, each by its own manifest there, the newest first.
+
+    Raises:
+        StoreError: it cannot be listed.
+    """
+    return newest_first(replace(_listed_there(store, snapshot_id), where=(store.name,)) for snapshot_id in store.ids())
+
+
+def newest_first(listed: Iterable[Listed]) -> tuple[Listed, ...]:
+    """The same in the order in which they are shown. Pure."""
+    return tuple(sorted(listed, key=lambda one: (one.taken, one.id), reverse=True))
+
+
+def retention(
+    listed: Iterable[Listed],
+    now: datetime,
+    keep: timedelta,
+    needed: Iterable[str] = (),
+    rules: Rules | None = None,
+) -> Retention:
     """What `decide` says about listed snapshots; `needed` are launches that may still want theirs. Pure."""
     launches = frozenset(needed)
     return decide(
@@ -137,14 +220,43 @@ def retention(listed: Iterable[Listed], now: datetime, keep: Any, needed: Iterab
         ],
         now,
         keep,
+        rules or Rules(),
     )
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep a snapshot's folder from being removed while it is read; several may at once.
+
+    Raises:
+        Refused: it is being removed, or gone.
+    """
+    with _locked(folder, fcntl.LOCK_SH, "it is being removed right now"):
+        yield
+
+
+@contextmanager
+def _locked(folder: Path, kind: int, why: str) -> Iterator[None]:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise Refused(f"The snapshot {folder.name} is gone.", subject=str(folder)) from None
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise Refused(
+            f"The snapshot {folder.name} is in use: {why}.", subject=str(folder), remedy="Try again when that is done."
+        ) from None
+    finally:
+        os.close(descriptor)
 
 
 def remove_here(folder: Path, snapshot_id: str) -> None:
     """Remove a snapshot's folder. It is renamed first, so that half of one is never taken for a whole.
 
     Raises:
-        Refused: the folder is no snapshot of Safepoint.
+        Refused: the folder is no snapshot of Safepoint, or somebody reads it now.
     """
     path = folder / snapshot_id
     if not path.exists():
@@ -152,32 +264,41 @@ def remove_here(folder: Path, snapshot_id: str) -> None:
     if not (path / NAME).exists():
         raise Refused(f"{path} is no snapshot: it has no {NAME}. It is left as it is.", subject=str(path))
     gone = folder / f"{snapshot_id}.partial"
-    shutil.rmtree(gone, ignore_errors=True)
-    path.rename(gone)
-    shutil.rmtree(gone)
+    with _locked(path, fcntl.LOCK_EX, "a proof, a restore or an upload reads it"):
+        shutil.rmtree(gone, ignore_errors=True)
+        path.rename(gone)
+        shutil.rmtree(gone)
 
 
 def _listed_here(path: Path) -> Listed:
     try:
         manifest = read_manifest(path)
     except ProofFailed as error:
-        return _damaged(path.name, HERE, error)
+        return _damaged(path.name, HERE, error.message)
     proven = read_proof(path) is not None
     return Listed(manifest.id, manifest.taken_at, manifest.total_bytes, proven, (HERE,), manifest.launch_id)
 
 
 def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
-    """Only proven snapshots are uploaded (see `store_snapshot`), so one in a store is proven."""
+    """Only proven snapshots are uploaded (see `store_snapshot`), so one in a store is proven.
+
+    An encrypted one is listed by what it says in the clear, as nobody here may be able to open it.
+    """
     try:
+        if (label := store.label(snapshot_id)) is not None:
+            taken = datetime.fromisoformat(label["taken_at"])
+            return Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"))
         manifest = parse_manifest(store.manifest(snapshot_id), Path(snapshot_id) / NAME)
     except ProofFailed as error:
-        return replace(_damaged(snapshot_id, store.name, error), where=())
+        return replace(_damaged(snapshot_id, store.name, error.message), where=())
+    except (KeyError, TypeError, ValueError) as error:
+        return replace(_damaged(snapshot_id, store.name, f"Its label is damaged: {error!r}"), where=())
     return Listed(manifest.id, manifest.taken_at, manifest.total_bytes, True, (), manifest.launch_id)
 
 
-def _damaged(snapshot_id: str, where: str, error: ProofFailed) -> Listed:
+def _damaged(snapshot_id: str, where: str, fault: str) -> Listed:
     stamp = _STAMP.search(snapshot_id)
     taken = (
         datetime.strptime(stamp[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if stamp else datetime.min.replace(tzinfo=UTC)
     )
-    return Listed(snapshot_id, taken, 0, False, (where,), None, fault=error.message)
+    return Listed(snapshot_id, taken, 0, False, (where,), None, fault=fault)

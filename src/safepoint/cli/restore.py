@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 SnapshotArgument = Annotated[str, typer.Argument(help="The snapshot's id, as `safepoint backups` shows it.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="The store to take it from, though it may be here.")]
+IdentityOption = Annotated[
+    Path | None, typer.Option("--identity", help="The age identity file that opens an encrypted snapshot.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
 
 
@@ -30,6 +33,7 @@ def restore(
         list[str] | None, typer.Option("--only", help="Only this table or schema; may be given again.")
     ] = None,
     from_: FromOption = None,
+    identity: IdentityOption = None,
     plan: PlanOption = Path("launch.toml"),
     json_: JsonOption = False,
 ) -> None:
@@ -40,7 +44,10 @@ def restore(
     from safepoint.launch.snapshots import at_hand
 
     plan_file = load(plan)
-    with shown(quiet=json_) as report, at_hand(plan_file, snapshot_id, from_, report=report) as folder:
+    with (
+        shown(quiet=json_) as report,
+        at_hand(plan_file, snapshot_id, from_, identity=identity, report=report) as folder,
+    ):
         done: Placed | Replaced
         if into is not None:
             done = restore_into(plan_file, folder, into, only=tuple(only or ()), report=report)

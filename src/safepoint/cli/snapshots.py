@@ -4,114 +4,176 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from safepoint.cli.launch import PlanOption
+from safepoint.cli.progress import shown
+from safepoint.cli.restore import FromOption, IdentityOption, JsonOption, SnapshotArgument
+from safepoint.errors import ExitCode
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
+if TYPE_CHECKING:
+    from safepoint.backup.manifest import Manifest
+    from safepoint.backup.proof import Proof
+    from safepoint.backup.shelf import Listed, Outcome
+    from safepoint.config import PlanFile
+    from safepoint.errors import StoreError
+    from safepoint.progress import Report
 
 
 def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
-    """Take a snapshot now, prove it, and store it."""
+    """Take a snapshot now, prove it, and store it in every store."""
     from safepoint.backup.proof import prove
-    from safepoint.backup.shelf import store_snapshot
+    from safepoint.backup.shelf import in_use, store_everywhere
+    from safepoint.config import load
+    from safepoint.launch.snapshots import snapshots_folder, stores_of
+
+    plan_file = load(plan)
+    stores = stores_of(plan_file)  # a wrong recipient or a missing password is told before the work
+    with shown(quiet=json_) as report:
+        manifest = _taken(plan_file, report)
+        folder = snapshots_folder(plan_file) / manifest.id
+        with in_use(folder):
+            proof = prove(
+                folder,
+                scratch_parent=plan_file.state / "scratch",
+                jobs=plan_file.snapshot.jobs,
+                report=report,
+                extra=plan_file.database.tools,
+            )
+            outcomes = store_everywhere(folder, stores.values(), report=report)
+    if json_:
+        import json
+
+        answer = {"id": manifest.id, "proof": proof.as_json(), "stores": [one.as_json() for one in outcomes]}
+        typer.echo(json.dumps(answer))
+    else:
+        typer.echo("\n".join(_taken_lines(plan_file, manifest, proof, outcomes)))
+    if any(one.error is not None for one in outcomes):
+        raise typer.Exit(int(ExitCode.FAILED))
+
+
+def _taken(plan_file: PlanFile, report: Report) -> Manifest:
     from safepoint.backup.snapshot import take_snapshot
-    from safepoint.config import format_bytes, format_duration, load
     from safepoint.hosts import open_host
+    from safepoint.launch.snapshots import snapshots_folder
     from safepoint.postgres.binaries import for_server
     from safepoint.postgres.catalog import survey
     from safepoint.postgres.connections import connect
     from safepoint.postgres.target import target
-    from safepoint.stores import open_store
 
-    plan_file = load(plan)
-    database = target(plan_file.database)
+    settings = plan_file.database
+    database = target(settings)
     with connect(database) as connection:
         version = survey(connection).server_version_num
-    settings = plan_file.database
-    snapshot_id = f"{plan_file.launch.application}-manual-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    manifest = take_snapshot(
+    return take_snapshot(
         database,
         open_host(settings.tools_host, plan_file.host(settings.tools_host), plan_file.folder),
         installation=for_server(version, settings.tools),
-        remote=database.at(settings.tools_address),
-        tools_folder=settings.tools,
-        folder=plan_file.state / "snapshots",
-        snapshot_id=snapshot_id,
+        folder=snapshots_folder(plan_file),
+        snapshot_id=f"{plan_file.launch.application}-manual-{datetime.now(UTC):%Y%m%dT%H%M%SZ}",
         launch_id=None,
         jobs=plan_file.snapshot.jobs,
         compress=plan_file.snapshot.compress,
+        report=report,
     )
-    folder = plan_file.state / "snapshots" / snapshot_id
-    proof = prove(folder, scratch_parent=plan_file.state / "scratch", jobs=plan_file.snapshot.jobs)
-    stored = [store_snapshot(folder, open_store(store, plan_file.folder)) for store in plan_file.stores]
-    if json_:
-        import json
 
-        answer = {"id": manifest.id, "proof": proof.as_json(), "stores": [one.as_json() for one in stored]}
-        typer.echo(json.dumps(answer))
-        return
-    typer.echo(f"{manifest.id}: {format_bytes(manifest.total_bytes)}, LSN {manifest.lsn}")
-    typer.echo(f"  proven: {proof.rows:,} rows in {proof.tables} tables equal, {format_duration(proof.seconds)}")
-    for store in plan_file.stores:
-        typer.echo(f"  stored in {store.name}, read back and equal")
+
+def _taken_lines(plan_file: PlanFile, manifest: Manifest, proof: Proof, outcomes: tuple[Outcome, ...]) -> list[str]:
+    from safepoint.config import format_bytes, format_duration
+
+    lines = [
+        f"{manifest.id}: {format_bytes(manifest.total_bytes)}, LSN {manifest.lsn}",
+        f"  proven: {proof.rows:,} rows in {proof.tables} tables equal, {format_duration(proof.seconds)}",
+    ]
+    sealed = {store.name for store in plan_file.stores if store.encrypt_to}
+    for one in outcomes:
+        if one.error is None:
+            how = "encrypted, read back and equal" if one.store in sealed else "read back and equal"
+            lines.append(f"  stored in {one.store}, {how}")
+        else:
+            lines.append(f"  NOT stored in {one.store}: {one.error.message} {one.error.remedy or ''}")
+    return lines
 
 
 def verify(
-    snapshot_id: Annotated[str, typer.Argument(help="The snapshot's id, as `safepoint backups` shows it.")],
+    snapshot_id: SnapshotArgument,
+    from_: FromOption = None,
+    identity: IdentityOption = None,
     plan: PlanOption = Path("launch.toml"),
     json_: JsonOption = False,
 ) -> None:
     """Prove a snapshot: restore it into a scratch server and compare every row."""
     from safepoint.backup.proof import prove
     from safepoint.config import format_duration, load
-    from safepoint.errors import StoreError
+    from safepoint.launch.snapshots import at_hand
 
     plan_file = load(plan)
-    folder = plan_file.state / "snapshots" / snapshot_id
-    if not folder.is_dir():
-        raise StoreError(
-            f"There is no snapshot {snapshot_id} here.", subject=snapshot_id, remedy="List them: `safepoint backups`."
+    with (
+        shown(quiet=json_) as report,
+        at_hand(plan_file, snapshot_id, from_, identity=identity, report=report) as folder,
+    ):
+        proof = prove(
+            folder,
+            scratch_parent=plan_file.state / "scratch",
+            jobs=plan_file.snapshot.jobs,
+            report=report,
+            extra=plan_file.database.tools,
         )
-    proof = prove(folder, scratch_parent=plan_file.state / "scratch", jobs=plan_file.snapshot.jobs)
     if json_:
         import json
 
         typer.echo(json.dumps(proof.as_json()))
         return
+    where = f", as it is in {from_}," if from_ else ""
     typer.echo(
-        f"{snapshot_id} is proven: {proof.rows:,} rows in {proof.tables} tables equal, "
+        f"{snapshot_id}{where} is proven: {proof.rows:,} rows in {proof.tables} tables equal, "
         f"fingerprint {proof.digest[:16]}, {format_duration(proof.seconds)}"
     )
 
 
 def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
-    """List the snapshots: when, how big, proven or not, where, for which launch."""
+    """List the snapshots: when, how big, how old, proven or not, where, for which launch."""
     from safepoint.backup.shelf import list_snapshots
-    from safepoint.config import format_bytes, load
-    from safepoint.stores import open_store
+    from safepoint.config import load
+    from safepoint.launch.snapshots import snapshots_folder, stores_of
 
     plan_file = load(plan)
-    stores = {store.name: open_store(store, plan_file.folder) for store in plan_file.stores}
-    found = list_snapshots(plan_file.state / "snapshots", stores)
+    unreachable: dict[str, StoreError] = {}
+    found = list_snapshots(snapshots_folder(plan_file), stores_of(plan_file), unreachable=unreachable.__setitem__)
     if json_:
         import json
 
+        # A list, as ever; what could not be looked at is told on standard error and by the exit code.
         typer.echo(json.dumps([one.as_json() for one in found]))
-        return
+    else:
+        _show(found, datetime.now(UTC))
+    for name, error in unreachable.items():
+        typer.echo(f"{name} could not be listed: {error.message} {error.remedy or ''}", err=True)
+    if unreachable:
+        raise typer.Exit(int(ExitCode.FAILED))
+
+
+def _show(found: tuple[Listed, ...], now: datetime) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("Snapshot", "Taken", "Size", "Proven", "Where", "Launch")
+    from safepoint.config import format_bytes, format_duration
+
+    console = Console()
+    if not found:
+        console.print("There is no snapshot yet: take one with `safepoint backup`.")
+        return
+    table = Table("Snapshot", "Taken (UTC)", "Age", "Size", "Proven", "Where", "Launch")
     for one in found:
         table.add_row(
             one.id,
             f"{one.taken:%Y-%m-%d %H:%M}",
+            format_duration(max(0.0, (now - one.taken).total_seconds())),
             format_bytes(one.bytes),
-            "yes" if one.proven else "no",
+            f"no: {one.fault}" if one.fault else ("yes" if one.proven else "no"),
             ", ".join(one.where),
             one.launch_id or "",
         )
-    Console().print(table)
+    console.print(table)

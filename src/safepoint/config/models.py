@@ -204,6 +204,7 @@ class SnapshotSettings(Section):
 class Store(Section):
     """One place where snapshots are kept: any fsspec URL.
 
+    `encrypt_to` is `snapshot.encrypt_to` unless the store says something else (an empty list: in the clear).
     `lock`: how what is written to S3 is locked for the time of `keep`, where the bucket has Object Lock. `auto` leaves
     it to the bucket's default retention, and uses `governance` where the bucket has none.
     """
@@ -214,6 +215,7 @@ class Store(Section):
     keep: Duration = timedelta(days=30)
     keep_rules: KeepRules = KeepRules()
     lock: Literal["auto", "none", "governance", "compliance"] = "auto"
+    encrypt_to: tuple[str, ...] | None = None
 
 
 class Cache(Section):
@@ -331,6 +333,16 @@ class PlanFile(Section):
     wayback: Wayback = Wayback()
     timetable: Timetable = Timetable()
     path: Path = Field(default=Path("launch.toml"), exclude=True)
+
+    @model_validator(mode="after")
+    def _stores_encrypt(self) -> PlanFile:
+        """Whoever opens a store need not think of it: each knows to whom it encrypts."""
+        stores = tuple(
+            store.model_copy(update={"encrypt_to": self.snapshot.encrypt_to}) if store.encrypt_to is None else store
+            for store in self.stores
+        )
+        object.__setattr__(self, "stores", stores)
+        return self
 
     @model_validator(mode="after")
     def _hosts_exist(self) -> PlanFile:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from safepoint.backup.shelf import fetch_snapshot
+from safepoint.backup.shelf import fetch_snapshot, in_use
 from safepoint.config import PlanFile
 from safepoint.errors import SafepointError, StoreError
 from safepoint.launch.begin import status_of
@@ -24,9 +24,9 @@ def snapshots_folder(plan_file: PlanFile) -> Path:
     return plan_file.state / "snapshots"
 
 
-def stores_of(plan_file: PlanFile) -> dict[str, SnapshotStore]:
-    """All stores of the plan file by name; none is connected yet."""
-    return {store.name: open_store(store, plan_file.folder) for store in plan_file.stores}
+def stores_of(plan_file: PlanFile, identity: Path | None = None) -> dict[str, SnapshotStore]:
+    """All stores of the plan file by name; none is connected yet. `identity` opens encrypted snapshots."""
+    return {store.name: open_store(store, plan_file.folder, identity=identity) for store in plan_file.stores}
 
 
 def standing_launches(state: Path) -> dict[str, str]:
@@ -59,6 +59,7 @@ def at_hand(
     snapshot_id: str,
     store_name: str | None = None,
     *,
+    identity: Path | None = None,
     report: Report = silent,
     cancelled: Cancelled = never,
 ) -> Iterator[Path]:
@@ -66,15 +67,17 @@ def at_hand(
 
     Args:
         store_name: take it from this store, although it may be here as well.
+        identity: the file that opens it where it is encrypted.
 
     Raises:
         StoreError: it is neither here nor in a store, or there is no such store.
     """
     here = snapshots_folder(plan_file) / snapshot_id
     if store_name is None and here.is_dir():
-        yield here
+        with in_use(here):
+            yield here
         return
-    store = _holding(stores_of(plan_file), snapshot_id, store_name)
+    store = _holding(stores_of(plan_file, identity), snapshot_id, store_name)
     parent = plan_file.state / "fetched"
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     shutil.rmtree(parent / snapshot_id, ignore_errors=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 from safepoint.config import Store
 from safepoint.errors import PlanFileError
+from safepoint.stores import lock
+from safepoint.stores.age import Opening, Seal
 from safepoint.stores.faults import without_login
 from safepoint.stores.files import FsspecFiles
 from safepoint.stores.retry import Retrying
@@ -19,21 +21,31 @@ __all__ = ["MANIFEST", "SnapshotStore", "Transfer", "open_store"]
 _EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
 
 
-def open_store(store: Store, folder: Path) -> SnapshotStore:
+def open_store(store: Store, folder: Path, *, identity: Path | None = None) -> SnapshotStore:
     """The store of a plan file. Nothing is connected before the first use.
 
     `file:` URLs and plain paths that are relative start at `folder`. An option whose name ends in `_env` is taken
     from the environment variable that it names (`password_env = "BACKUP_PASSWORD"`); S3's AWS_* are used as they are.
 
+    Args:
+        identity: the file of the age identity (or SSH key) that opens encrypted snapshots.
+
     Raises:
-        PlanFileError: such a variable is not set.
+        PlanFileError: such a variable is not set, or a recipient or the identity cannot be used.
     """
     options = from_environment(store.options)
     path = local_path(store.url, folder)
+    seal = Seal(store.encrypt_to) if store.encrypt_to else None
+    opening = Opening(identity) if identity is not None else None
     if path is not None:
-        return SnapshotStore(store.name, FsspecFiles(lambda: (_filesystem("file", {}), str(path)), str(path)), path)
-    where = without_login(store.url)
-    return SnapshotStore(store.name, Retrying(FsspecFiles(lambda: _connected(store.url, options), where)))
+        files = FsspecFiles(lambda: (_filesystem("file", {}), str(path)), str(path))
+        return SnapshotStore(store.name, files, path, seal=seal, opening=opening)
+    remote = FsspecFiles(
+        lambda: _connected(store.url, options),
+        without_login(store.url),
+        lambda fs, at: lock.words(fs, at, store.lock, store.keep),
+    )
+    return SnapshotStore(store.name, Retrying(remote), seal=seal, opening=opening)
 
 
 def local_path(url: str, folder: Path) -> Path | None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 from safepoint.errors import SafepointError
+from safepoint.stores import lock
 from safepoint.stores.faults import Unreachable, explained
 
 CHUNK = 4 * 1024 * 1024
@@ -22,6 +25,28 @@ Step: TypeAlias = Callable[[int], None]
 """Is told how many bytes of the file are done; what it raises (an order to stop) ends the transfer."""
 
 
+class Through(Protocol):
+    """What a file goes through on its way to a store or back."""
+
+    def __call__(self, source: BinaryIO, sink: BinaryIO, step: Step) -> None:
+        """Read all of one and write the other; `step` is told how many bytes were read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What was written to a store: its size, and its SHA-256 in hexadecimal."""
+
+    bytes: int
+    sha256: str
+
+
+def copied(source: BinaryIO, sink: BinaryIO, step: Step) -> None:
+    """As it is."""
+    for chunk in _chunks(source, step):
+        sink.write(chunk)
+
+
 class Files(Protocol):
     """What a snapshot store needs from the place below it.
 
@@ -32,12 +57,16 @@ class Files(Protocol):
 
     where: str
 
-    def put(self, local: Path, name: str, step: Step) -> None:
-        """Write a local file to the store."""
+    def put(self, local: Path, name: str, step: Step, through: Through = copied) -> Sent:
+        """Write a local file to the store, to stay: locked where the store locks. Says what was written."""
         ...
 
-    def get(self, name: str, local: Path, step: Step) -> None:
+    def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
         """Write a file of the store to a local path."""
+        ...
+
+    def locked_until(self, name: str) -> datetime | None:
+        """Until when a file cannot be removed; None where nothing locks it."""
         ...
 
     def digest(self, name: str, step: Step) -> str:
@@ -75,25 +104,39 @@ class FsspecFiles:
     Args:
         connect: opens the file system and says the path of the store in it; called again after a connection broke.
         where: the store as it is shown to people (without a login).
+        locking: what an upload to a path says so that it is locked; see `lock.words`.
     """
 
-    def __init__(self, connect: Callable[[], tuple[Any, str]], where: str) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], tuple[Any, str]],
+        where: str,
+        locking: Callable[[Any, str], dict[str, Any]] = lambda _fs, _path: {},
+    ) -> None:
         self.where = where
         self._connect = connect
+        self._locking = locking
         self._opened: tuple[Any, str] | None = None
 
-    def put(self, local: Path, name: str, step: Step) -> None:
+    def put(self, local: Path, name: str, step: Step, through: Through = copied) -> Sent:
         """See `Files.put`."""
         part = max(_PART, local.stat().st_size // _MOST_PARTS)
-        with self._at(name, "write") as (fs, path), local.open("rb") as source, _written(fs, path, part) as sink:
-            for chunk in _chunks(source, step):
-                sink.write(chunk)
+        with self._at(name, "write") as (fs, path), local.open("rb") as source:
+            words = self._locking(fs, path)
+            with _written(fs, path, part, words) as sink:
+                counting = _Counting(sink)
+                through(source, cast(BinaryIO, counting), step)
+        return counting.sent()
 
-    def get(self, name: str, local: Path, step: Step) -> None:
+    def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
         """See `Files.get`."""
         with self._at(name, "read") as (fs, path), _opened(fs, path) as source, local.open("wb") as sink:
-            for chunk in _chunks(source, step):
-                sink.write(chunk)
+            through(source, sink, step)
+
+    def locked_until(self, name: str) -> datetime | None:
+        """See `Files.locked_until`."""
+        with self._at(name, "look for a lock on") as (fs, path):
+            return lock.until(fs, path)
 
     def digest(self, name: str, step: Step) -> str:
         """See `Files.digest`."""
@@ -164,6 +207,24 @@ class FsspecFiles:
             raise fault from error
 
 
+class _Counting:
+    """Writes, and knows what was written."""
+
+    def __init__(self, sink: Any) -> None:
+        self._sink = sink
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+
+    def write(self, data: bytes) -> int:
+        self._sink.write(data)
+        self._digest.update(data)
+        self._bytes += len(data)
+        return len(data)
+
+    def sent(self) -> Sent:
+        return Sent(self._bytes, self._digest.hexdigest())
+
+
 def _chunks(source: Any, step: Step) -> Iterator[bytes]:
     done = 0
     while chunk := source.read(CHUNK):
@@ -198,11 +259,11 @@ class _Windows:
 
 
 @contextmanager
-def _written(fs: Any, path: str, part: int) -> Iterator[Any]:
+def _written(fs: Any, path: str, part: int, words: dict[str, Any] | None = None) -> Iterator[Any]:
     """A file of the store to write; after a failure what was sent is given up, not completed."""
     if _has_folders(fs):
         fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-    file = fs.open(path, "wb", block_size=part)
+    file = fs.open(path, "wb", block_size=part, **(words or {}))
     if hasattr(file, "set_pipelined"):  # SFTP again
         file.set_pipelined(True)
     try:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from safepoint.stores.faults import Unreachable
-from safepoint.stores.files import Files, Step
+from safepoint.stores.files import Files, Sent, Step, Through, copied
 
 T = TypeVar("T")
 
@@ -31,13 +32,17 @@ class Retrying:
         self._pause = pause
         self._attempts = attempts
 
-    def put(self, local: Path, name: str, step: Step) -> None:
+    def put(self, local: Path, name: str, step: Step, through: Through = copied) -> Sent:
         """See `Files.put`."""
-        self._insist(lambda: self._files.put(local, name, step))
+        return self._insist(lambda: self._files.put(local, name, step, through))
 
-    def get(self, name: str, local: Path, step: Step) -> None:
+    def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
         """See `Files.get`."""
-        self._insist(lambda: self._files.get(name, local, step))
+        self._insist(lambda: self._files.get(name, local, step, through))
+
+    def locked_until(self, name: str) -> datetime | None:
+        """See `Files.locked_until`."""
+        return self._insist(lambda: self._files.locked_until(name))
 
     def digest(self, name: str, step: Step) -> str:
         """See `Files.digest`."""

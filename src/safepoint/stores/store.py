@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from safepoint.errors import Interrupted, StoreError
 from safepoint.progress import Cancelled, Progress, Report, never, silent
-from safepoint.stores.files import Files, Step
+from safepoint.stores.age import SUFFIX, Seal
+from safepoint.stores.files import CHUNK, Files, Step, Through, copied
 
 MANIFEST = "manifest.json"
+LABEL = "sealed.json"
+"""What an encrypted snapshot says in the clear, so that it is listed and kept by those who cannot open it. It is
+written last, as the manifest of one in the clear is, and proves nothing: what counts is in the encrypted manifest."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 
@@ -31,10 +40,12 @@ class Transfer:
     files: int
     bytes: int
     seconds: float
+    sha256: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of each file as it lies in the store, where it is encrypted."""
 
     def as_json(self) -> dict[str, Any]:
         """As it stands in the ledger."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "sha256"}
 
 
 class SnapshotStore:
@@ -45,21 +56,47 @@ class SnapshotStore:
         * every method may be repeated after a failure or a kill; nothing half-done is ever taken for whole;
         * a complete snapshot is never overwritten by another one of the same id;
         * memory does not grow with a snapshot; broken links are tried again, file by file;
+        * what is uploaded with a seal leaves this machine encrypted only, each file and the manifest;
         * what goes wrong is a `StoreError` that names the file and the remedy, and no credentials;
         * an order to stop (`cancelled`) is an `Interrupted`.
 
     Args:
         local: the folder behind the store, where it is on this machine.
+        seal: encrypts what is uploaded.
+        opening: decrypts what is fetched.
     """
 
-    def __init__(self, name: str, files: Files, local: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        files: Files,
+        local: Path | None = None,
+        *,
+        seal: Seal | None = None,
+        opening: Through | None = None,
+    ) -> None:
         self.name = name
         self.where = files.where
         self._files = files
         self._local = local
+        self._seal = seal
+        self._opening = opening
 
-    def upload(self, folder: Path, snapshot_id: str, report: Report = silent, cancelled: Cancelled = never) -> Transfer:
+    def upload(
+        self,
+        folder: Path,
+        snapshot_id: str,
+        report: Report = silent,
+        cancelled: Cancelled = never,
+        *,
+        label: Mapping[str, Any] | None = None,
+    ) -> Transfer:
         """Copy a snapshot's folder to the store. Done already (the same manifest is there): nothing is sent.
+
+        Files that an upload which was cut short brought are compared, and not sent again (encrypted ones are).
+
+        Args:
+            label: what an encrypted snapshot says about itself in the clear.
 
         Raises:
             StoreError: the folder holds no manifest, the store refuses, or it has another snapshot of that id.
@@ -73,16 +110,66 @@ class SnapshotStore:
         self._at(snapshot_id, MANIFEST)
         done = Transfer(snapshot_id, self.name, self.where, len(paths) + 1, total, 0.0)
         if self._is_there(snapshot_id, manifest):
-            return done
+            there = self.label(snapshot_id)
+            if there is None:
+                return done
+            sha256 = {str(name): str(fact["sha256"]) for name, fact in there["files"].items()}
+            return replace(done, files=len(sha256) + 1, sha256=sha256)
+        if self._seal is not None:
+            return self._upload_sealed(self._seal, folder, paths, done, report, cancelled, label or {})
+        sent_before = set(self._files.names(snapshot_id))
         before = 0
         for path, size in zip(paths, sizes, strict=True):
-            name = self._at(snapshot_id, path.relative_to(folder).as_posix())
-            self._files.put(path, name, _step(f"upload to {self.name}", before, total, report, cancelled))
+            relative = path.relative_to(folder).as_posix()
+            name = self._at(snapshot_id, relative)
+            step = _step(f"upload to {self.name}", before, total, report, cancelled)
+            if relative not in sent_before or not self._same(path, name, step):
+                self._files.put(path, name, step)
             before += size
         _step(f"upload to {self.name}", before, total, report, cancelled)(0)
-        self._files.write(self._at(snapshot_id, MANIFEST), manifest)
+        self._files.put(folder / MANIFEST, self._at(snapshot_id, MANIFEST), lambda _done: None)
         report(Progress(f"upload to {self.name}", total, total, "bytes"))
-        return Transfer(snapshot_id, self.name, self.where, len(paths) + 1, total, time.monotonic() - began)
+        return replace(done, seconds=time.monotonic() - began)
+
+    def _same(self, path: Path, name: str, step: Step) -> bool:
+        """Whether the store has this very file already, from an upload that was cut short."""
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        return self._files.digest(name, step) == digest.hexdigest()
+
+    def _upload_sealed(
+        self,
+        seal: Seal,
+        folder: Path,
+        paths: list[Path],
+        done: Transfer,
+        report: Report,
+        cancelled: Cancelled,
+        label: Mapping[str, Any],
+    ) -> Transfer:
+        began = time.monotonic()
+        before, facts = 0, {}
+        for path in [*paths, folder / MANIFEST]:
+            name = path.relative_to(folder).as_posix() + SUFFIX
+            step = _step(f"upload to {self.name}", before, done.bytes, report, cancelled)
+            facts[name] = self._files.put(path, self._at(done.snapshot_id, name), step, seal)
+            before += path.stat().st_size
+        written = {
+            **label,
+            "format": 1,
+            "id": done.snapshot_id,
+            "recipients": list(seal.recipients),
+            "manifest_sha256": hashlib.sha256(_manifest(folder)).hexdigest(),
+            "files": {name: asdict(fact) for name, fact in facts.items()},
+        }
+        with tempfile.TemporaryDirectory(prefix="safepoint-label-") as name:
+            path = Path(name) / LABEL
+            path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+            sent = self._files.put(path, self._at(done.snapshot_id, LABEL), lambda _done: None)
+        sha256 = {name: fact.sha256 for name, fact in facts.items()} | {LABEL: sent.sha256}
+        return replace(done, files=len(sha256), seconds=time.monotonic() - began, sha256=sha256)
 
     def read_back(
         self,
@@ -146,32 +233,95 @@ class SnapshotStore:
                 remedy="Name a folder that does not exist yet.",
             )
         self._must_be_complete(snapshot_id)
-        names = [name for name in self._files.names(snapshot_id) if name != MANIFEST]
+        opening = self._opener(snapshot_id)
+        suffix, through = ("", copied) if opening is None else (SUFFIX, opening)
+        ends = (MANIFEST + suffix, LABEL)
+        names = [name for name in self._files.names(snapshot_id) if name not in ends and name.endswith(suffix)]
         seen = 0
-        for name in [*names, MANIFEST]:
-            path = folder / _inside(name)
+        for name in [*names, MANIFEST + suffix]:
+            path = folder / _inside(name.removesuffix(suffix))
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")
-            self._files.get(
-                self._at(snapshot_id, name), part, _step(f"fetch from {self.name}", seen, None, report, cancelled)
-            )
+            step = _step(f"fetch from {self.name}", seen, None, report, cancelled)
+            self._files.get(self._at(snapshot_id, name), part, step, through)
             seen += part.stat().st_size
             part.replace(path)
         return Transfer(snapshot_id, self.name, self.where, len(names) + 1, seen, time.monotonic() - began)
 
+    def _opener(self, snapshot_id: str) -> Through | None:
+        """How its files are decrypted; None where they are in the clear. A wrong key is told by the small manifest.
+
+        Raises:
+            StoreError: there is no identity, or another one is needed.
+        """
+        label = self.label(snapshot_id)
+        if label is None:
+            return None
+        if self._opening is None:
+            raise StoreError(
+                f"The snapshot {snapshot_id} in {self.where} is encrypted.",
+                subject=snapshot_id,
+                expected=f"the identity of one of {', '.join(label.get('recipients', []))}",
+                found="no identity",
+                remedy="Name the file that has it: --identity FILE.",
+            )
+        self._decrypted(snapshot_id, MANIFEST, self._opening)
+        return self._opening
+
+    def _decrypted(self, snapshot_id: str, name: str, opening: Through) -> bytes:
+        source = BytesIO(self._files.read(self._at(snapshot_id, name + SUFFIX)))
+        sink = BytesIO()
+        opening(source, sink, lambda _done: None)
+        return sink.getvalue()
+
     def ids(self) -> list[str]:
         """The complete snapshots in the store, sorted."""
         folders = [name for name in self._files.folders() if _ID.fullmatch(name)]
-        return [name for name in folders if self._files.exists(f"{name}/{MANIFEST}")]
+        return [name for name in folders if any(self._files.exists(f"{name}/{end}") for end in (MANIFEST, LABEL))]
 
     def manifest(self, snapshot_id: str) -> bytes:
-        """The manifest of a complete snapshot, as it was written."""
+        """The manifest of a complete snapshot, as it was written.
+
+        Raises:
+            StoreError: it is encrypted, and there is no identity that opens it.
+        """
+        opening = self._opener(snapshot_id)
+        if opening is not None:
+            return self._decrypted(snapshot_id, MANIFEST, opening)
         return self._files.read(self._at(snapshot_id, MANIFEST))
+
+    def label(self, snapshot_id: str) -> dict[str, Any] | None:
+        """What an encrypted snapshot says in the clear; None for one that is not encrypted.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        name = self._at(snapshot_id, LABEL)
+        if not self._files.exists(name):
+            return None
+        try:
+            found = json.loads(self._files.read(name))
+            if found["id"] == snapshot_id and found["format"] == 1 and isinstance(found["files"], dict):
+                return dict(found)
+        except (ValueError, TypeError, KeyError):
+            pass  # told below, as what fits the form but is not this snapshot's
+        raise StoreError(
+            f"The {LABEL} of {snapshot_id} in {self.where} is damaged.",
+            subject=name,
+            remedy="Its files may still be whole: open them by hand, as docs/restore-without-safepoint.md shows.",
+        )
+
+    def locked_until(self, snapshot_id: str) -> datetime | None:
+        """Until when the store lets nobody remove the snapshot; None where it does."""
+        for name in (MANIFEST, LABEL):
+            if self._files.exists(self._at(snapshot_id, name)):
+                return self._files.locked_until(self._at(snapshot_id, name))
+        return None
 
     def remove(self, snapshot_id: str) -> None:
         """Remove a snapshot, complete or not; nothing happens where there is none."""
-        self._files.remove(self._at(snapshot_id, MANIFEST))
-        self._files.remove(self._at(snapshot_id, "")[:-1])
+        for name in (MANIFEST, LABEL, ""):
+            self._files.remove(self._at(snapshot_id, name).rstrip("/"))
 
     def check_writable(self) -> None:
         """Prove that files can be written, read and deleted: by one of a few bytes.
@@ -210,10 +360,14 @@ class SnapshotStore:
         return shutil.disk_usage(there).free
 
     def _is_there(self, snapshot_id: str, manifest: bytes) -> bool:
+        label = self.label(snapshot_id)
         name = self._at(snapshot_id, MANIFEST)
-        if not self._files.exists(name):
+        if label is not None:
+            if label.get("manifest_sha256") == hashlib.sha256(manifest).hexdigest():
+                return True
+        elif not self._files.exists(name):
             return False
-        if self._files.read(name) == manifest:
+        elif self._files.read(name) == manifest:
             return True
         raise StoreError(
             f"The store {self.where} has another snapshot of the id {snapshot_id}.",
@@ -224,7 +378,7 @@ class SnapshotStore:
         )
 
     def _must_be_complete(self, snapshot_id: str) -> None:
-        if not self._files.exists(self._at(snapshot_id, MANIFEST)):
+        if not any(self._files.exists(self._at(snapshot_id, name)) for name in (MANIFEST, LABEL)):
             raise StoreError(
                 f"The store {self.where} has no complete snapshot {snapshot_id}.",
                 subject=snapshot_id,

@@ -1,0 +1,118 @@
+"""Which snapshots go, here and in each store by its own rules; and letting them go. Decided first, then carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from safepoint.backup.retention import Rules
+from safepoint.backup.shelf import HERE, Listed, list_here, list_there, remove_here, retention
+from safepoint.config import PlanFile
+from safepoint.config.models import KeepRules
+from safepoint.errors import SafepointError, StoreError
+from safepoint.launch.snapshots import snapshots_folder, standing_launches, stores_of
+from safepoint.stores import SnapshotStore
+
+Verdict = Literal["keep", "drop", "dropped", "locked", "failed"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One snapshot in one place (`here`, or a store's name): what is to become, or became, of it, and why."""
+
+    place: str
+    snapshot_id: str
+    taken: datetime
+    bytes: int
+    verdict: Verdict
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For `prune --json`."""
+        return {
+            "place": self.place,
+            "snapshot": self.snapshot_id,
+            "taken": self.taken.isoformat(),
+            "bytes": self.bytes,
+            "verdict": self.verdict,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """All decisions, and the places that could not be looked at (nothing goes there)."""
+
+    decisions: tuple[Decision, ...]
+    unreachable: dict[str, StoreError]
+
+    @property
+    def failed(self) -> bool:
+        """Whether something should have gone and could not; what a store has locked is no failure."""
+        return bool(self.unreachable) or any(one.verdict == "failed" for one in self.decisions)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `prune --json`."""
+        return {
+            "decisions": [one.as_json() for one in self.decisions],
+            "unreachable": {name: error.as_json() for name, error in self.unreachable.items()},
+        }
+
+
+def plan_pruning(plan_file: PlanFile, now: datetime) -> Pruning:
+    """Decide, and change nothing."""
+    needed = standing_launches(plan_file.state)
+    settings = plan_file.snapshot
+    decisions = list(
+        _decided(HERE, list_here(snapshots_folder(plan_file)), now, settings.keep, settings.keep_rules, needed)
+    )
+    unreachable: dict[str, StoreError] = {}
+    for store in plan_file.stores:
+        try:
+            listed = list_there(stores_of(plan_file)[store.name])
+        except StoreError as error:
+            unreachable[store.name] = error
+            continue
+        decisions += _decided(store.name, listed, now, store.keep, store.keep_rules, needed)
+    return Pruning(tuple(decisions), unreachable)
+
+
+def carry_out(plan_file: PlanFile, pruning: Pruning, now: datetime) -> Pruning:
+    """Remove what was decided to go. One that cannot be removed keeps no other from going."""
+    stores = stores_of(plan_file)
+    done = []
+    for one in pruning.decisions:
+        if one.verdict != "drop":
+            done.append(one)
+            continue
+        try:
+            done.append(_remove(plan_file, stores, one, now))
+        except SafepointError as error:
+            done.append(replace(one, verdict="failed", reason=f"{error.message} {error.remedy or ''}".strip()))
+    return replace(pruning, decisions=tuple(done))
+
+
+def _remove(plan_file: PlanFile, stores: dict[str, SnapshotStore], one: Decision, now: datetime) -> Decision:
+    if one.place == HERE:
+        remove_here(snapshots_folder(plan_file), one.snapshot_id)
+        return replace(one, verdict="dropped")
+    store = stores[one.place]
+    until = store.locked_until(one.snapshot_id)
+    if until is not None and until > now:
+        # Deleting it would only hide it (S3 puts a delete marker): it stays visible for as long as it is there.
+        return replace(one, verdict="locked", reason=f"the store locks it until {until:%Y-%m-%d}; {one.reason}")
+    store.remove(one.snapshot_id)
+    return replace(one, verdict="dropped")
+
+
+def _decided(
+    place: str, listed: Iterable[Listed], now: datetime, keep: timedelta, rules: KeepRules, needed: Iterable[str]
+) -> Iterable[Decision]:
+    found = {one.id: one for one in listed}
+    decided = retention(found.values(), now, keep, needed, Rules(rules.daily, rules.weekly, rules.monthly))
+    for one in found.values():
+        kept = decided.keep.get(one.id)
+        verdict: Verdict = "drop" if kept is None else "keep"
+        yield Decision(place, one.id, one.taken, one.bytes, verdict, kept or decided.drop[one.id])

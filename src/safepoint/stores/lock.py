@@ -1,0 +1,79 @@
+"""S3 Object Lock: objects that nobody, not even we, can delete before a date.
+
+Sources: Amazon's "Locking objects with Object Lock" and the API pages of GetObjectLockConfiguration, PutObject and
+GetObjectRetention. A server that knows nothing of it answers one of several errors, each of which means "no lock".
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from safepoint.errors import StoreError
+
+Mode = Literal["auto", "none", "governance", "compliance"]
+
+
+def words(fs: Any, path: str, mode: Mode, keep: timedelta) -> dict[str, Any]:
+    """What an upload says so that its object is locked for the time of `keep`; nothing where there is no lock.
+
+    Raises:
+        StoreError: a mode is asked for by name, and the bucket has no Object Lock.
+    """
+    if mode == "none" or not hasattr(fs, "call_s3"):
+        return {}
+    configuration = _configuration(fs, path)
+    if configuration is None:
+        if mode == "auto":
+            return {}
+        raise StoreError(
+            "The bucket has no Object Lock, so nothing in it can be locked.",
+            subject=path.split("/")[0],
+            expected=f"Object Lock, as the store's `lock = {mode!r}` wants it",
+            remedy="Make a bucket with Object Lock, or set `lock` to 'none'.",
+        )
+    if mode == "auto" and configuration.get("Rule", {}).get("DefaultRetention"):
+        return {}  # the bucket's own rule applies by itself
+    until = datetime.now(UTC) + keep
+    chosen = "COMPLIANCE" if mode == "compliance" else "GOVERNANCE"
+    return {"ObjectLockMode": chosen, "ObjectLockRetainUntilDate": until, "ChecksumAlgorithm": "SHA256"}
+
+
+def until(fs: Any, path: str) -> datetime | None:
+    """Until when an object is locked; None where it is not, or the store knows no locks."""
+    if not hasattr(fs, "call_s3") or _configuration(fs, path) is None:
+        return None
+    bucket, key, _version = fs.split_path(path)
+    try:
+        answer = fs.call_s3("get_object_retention", Bucket=bucket, Key=key)
+    except Exception as error:  # botocore's, or s3fs's translation of them
+        if not _means_no_lock(error):
+            raise
+        return None
+    found = answer.get("Retention", {}).get("RetainUntilDate")
+    return found if isinstance(found, datetime) else None
+
+
+def _configuration(fs: Any, path: str) -> dict[str, Any] | None:
+    bucket = fs.split_path(path)[0]
+    try:
+        answer = fs.call_s3("get_object_lock_configuration", Bucket=bucket)
+    except Exception as error:  # botocore's, or s3fs's translation of them
+        if not _means_no_lock(error):
+            raise
+        return None
+    found = answer.get("ObjectLockConfiguration") or {}
+    return dict(found) if found.get("ObjectLockEnabled") == "Enabled" else None
+
+
+_SIGNS = ("ObjectLock", "Object Lock", "NotImplemented", "not implemented", "MethodNotAllowed", "InvalidRequest")
+
+
+def _means_no_lock(error: Exception) -> bool:
+    """Whether this is how a server says that it has no lock; anything else (a broken link) is not that."""
+    if isinstance(error, ConnectionError | TimeoutError):
+        return False
+    if isinstance(error, FileNotFoundError | NotImplementedError):
+        return True
+    text = f"{type(error).__name__} {error}"
+    return type(error).__name__ in {"ResponseParserError", "ClientError"} or any(sign in text for sign in _SIGNS)
