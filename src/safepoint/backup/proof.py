@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import read_manifest, sync_folder
-from safepoint.backup.prints import Difference, compare
+from safepoint.backup.prints import Difference, Fingerprint, compare
 from safepoint.backup.restoring import Restored, restored
 from safepoint.errors import ProofFailed
 from safepoint.progress import Cancelled, Report, never, silent
@@ -49,8 +50,12 @@ def prove(
     report: Report = silent,
     cancelled: Cancelled = never,
     extra: Path | None = None,
+    look: Callable[[Restored, Fingerprint], None] | None = None,
 ) -> Proof:
     """Restore a snapshot into a scratch server, compare fingerprints, and write the proof beside the manifest.
+
+    Args:
+        look: is shown the restored copy and its fingerprint while it stands, also where it is not equal.
 
     Raises:
         ProofFailed: files are damaged, it cannot be restored, or the copy differs; an older proof is removed then.
@@ -64,6 +69,8 @@ def prove(
         ) as copy:
             found = take(copy.target, jobs=jobs, report=report, cancelled=cancelled)
             differences = compare(copy.manifest.fingerprint, found)
+            if look is not None:
+                look(copy, found)
             if differences:
                 raise _differs(folder, differences, copy.notes)
     except ProofFailed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from safepoint.backup.shelf import Listed, Outcome
     from safepoint.config import PlanFile
     from safepoint.errors import StoreError
+    from safepoint.launch.comparing import Comparison
     from safepoint.progress import Report
 
 
@@ -99,6 +100,12 @@ def _taken_lines(plan_file: PlanFile, manifest: Manifest, proof: Proof, outcomes
 
 def verify(
     snapshot_id: SnapshotArgument,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say in which rows and columns the live database differs from it.")
+    ] = False,
+    against: Annotated[
+        str | None, typer.Option("--against", help="With --explain: another database of that server.")
+    ] = None,
     from_: FromOption = None,
     identity: IdentityOption = None,
     plan: PlanOption = Path("launch.toml"),
@@ -107,30 +114,41 @@ def verify(
     """Prove a snapshot: restore it into a scratch server and compare every row."""
     from safepoint.backup.proof import prove
     from safepoint.config import format_duration, load
+    from safepoint.launch.comparing import comparer
     from safepoint.launch.snapshots import at_hand
+    from safepoint.postgres.target import target
 
     plan_file = load(plan)
+    compared: list[Comparison] = []
     with (
         shown(quiet=json_) as report,
         at_hand(plan_file, snapshot_id, from_, identity=identity, report=report) as folder,
     ):
+        look = None
+        if explain or against:
+            live = target(plan_file.database).on(against or plan_file.database.name)
+            look = comparer(live, compared.append, jobs=plan_file.snapshot.jobs, report=report)
         proof = prove(
             folder,
             scratch_parent=plan_file.state / "scratch",
             jobs=plan_file.snapshot.jobs,
             report=report,
             extra=plan_file.database.tools,
+            look=look,
         )
     if json_:
         import json
 
-        typer.echo(json.dumps(proof.as_json()))
+        answer = proof.as_json() | {"comparison": one.as_json() for one in compared}
+        typer.echo(json.dumps(answer))
         return
     where = f", as it is in {from_}," if from_ else ""
     typer.echo(
         f"{snapshot_id}{where} is proven: {proof.rows:,} rows in {proof.tables} tables equal, "
         f"fingerprint {proof.digest[:16]}, {format_duration(proof.seconds)}"
     )
+    for one in compared:
+        typer.echo("\n".join(one.lines()))
 
 
 def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
