@@ -35,13 +35,13 @@ def by_person(text: str) -> str:
 
 def watched(text: str) -> str:
     """The site is watched for a while after the launch."""
-    return text.replace('duration = "0s"', 'duration = "3s"')
+    return text.replace('duration = "0s"', 'duration = "1500ms"')
 
 
 def slow_start(text: str) -> str:
-    """Release 1.0 takes two seconds to start."""
+    """Release 1.0 takes a second to start."""
     head, tail = text.split("[releases.new]")
-    head = head.replace('start = ["python", ', 'start = ["sh", "-c", "sleep 2; exec python \\"$@\\"", "sh", ')
+    head = head.replace('start = ["python", ', 'start = ["sh", "-c", "sleep 1; exec python \\"$@\\"", "sh", ')
     return f"{head}[releases.new]{tail}"
 
 

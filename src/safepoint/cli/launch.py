@@ -140,8 +140,7 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
         if conductor.broken is not None:
             leave.append(ExitCode.FAILED)
         if leave:
-            conductor.leave()
-            thread.join(3)  # time for a running command to be ended
+            conductor.leave(3)  # seconds for a running command to be ended
             return leave[0]
     return None
 

@@ -60,6 +60,8 @@ class Conductor:
         self._listeners = listeners
         self._interrupted = threading.Event()
         self._leaving = threading.Event()
+        self._idle = threading.Event()  # no step is under way in this process
+        self._idle.set()
         self._broken: SafepointError | None = None
         self._background = Background()
 
@@ -128,10 +130,14 @@ class Conductor:
         """Take the way back: of a launch that is under way (also of a dead conductor's), or of one that is done."""
         return self._conduct("rollback", order=order)
 
-    def leave(self) -> None:
-        """Stop conducting without an order: the running command is ended, and the step is run again on resuming."""
+    def leave(self, patience: float) -> None:
+        """Stop conducting without an order: the running command is ended, and the step is run again on resuming.
+
+        Waits until no step is under way, for `patience` seconds at most; the process must end after this.
+        """
         self._leaving.set()
         self._interrupted.set()
+        self._idle.wait(patience)
 
     @property
     def refusal(self) -> Refused | None:
@@ -287,7 +293,15 @@ class Conductor:
         return self.plan.step(step_id)
 
     def _step(self, run: int, step_id: str, attempt: int) -> dict[str, Any]:
-        """Check, apply, verify; the answer is what the course decides by. Runs again after a kill anywhere."""
+        """One step; the answer is what the course decides by. Runs again after a kill anywhere."""
+        self._idle.clear()
+        try:
+            return self._carried_out(run, step_id, attempt)
+        finally:
+            self._idle.set()
+
+    def _carried_out(self, run: int, step_id: str, attempt: int) -> dict[str, Any]:
+        """Check, apply, verify, record."""
         key = f"{run}:{step_id}:{attempt}"
         if (done := self.ledger.find(f"{key}:done")) is not None:
             return {"verdict": done.data["evidence"]["verdict"], "summary": done.data["evidence"]["summary"]}
@@ -341,6 +355,7 @@ class Conductor:
     def _interruption(self, step: PlannedStep) -> dict[str, Any]:
         if self._leaving.is_set():
             # This process is about to end, and nothing of the step may be recorded: it is run again on resuming.
+            self._idle.set()
             threading.Event().wait()
         return {"verdict": "interrupted", "summary": f"{step.title}: ended by an order"}
 
