@@ -22,7 +22,11 @@ _OWN = """
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """
 TABLES = f"""
-SELECT c.oid::int8, n.nspname, c.relname, c.relkind = 'p' FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT c.oid::int8, n.nspname, c.relname, c.relkind = 'p',
+       ARRAY(SELECT a.attname::text FROM pg_index i CROSS JOIN unnest(i.indkey[0:i.indnkeyatts - 1]) k
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k
+             WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i')
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition AND {_OWN} ORDER BY 2, 3
 """
 LEAVES = """
@@ -119,7 +123,10 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `leaves` are the partitions that hold its rows; empty for an ordinary table."""
+    """A table. `leaves` are the partitions that hold its rows; empty for an ordinary table.
+
+    `replica` are the columns of the index that REPLICA IDENTITY USING INDEX chose.
+    """
 
     schema: str
     relation: str
@@ -131,6 +138,7 @@ class Table:
     triggers: tuple[Trigger, ...] = ()
     partitioned: bool = False
     leaves: tuple[str, ...] = ()
+    replica: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -155,8 +163,8 @@ class Table:
     @property
     def key(self) -> tuple[str, ...]:
         """The columns by which the log names a row: as `identity.decide` chooses them; empty where none do."""
-        if self.primary_key:
-            return self.primary_key
+        if self.replica or self.primary_key:
+            return self.replica or self.primary_key
         for unique in sorted(self.uniques, key=lambda one: (len(one.expressions), one.name)):
             if unique.plain and unique.immediate and all(self.by_name[name].not_null for name in unique.columns):
                 return unique.columns
@@ -188,12 +196,12 @@ class Catalogue:
 
 def read_catalogue(connection: Connection) -> Catalogue:
     """Read it; some milliseconds, whatever the size of the database."""
-    found = {oid: (schema, name, parts) for oid, schema, name, parts in connection.execute(TABLES).fetchall()}
+    found = {oid: tuple(row) for oid, *row in connection.execute(TABLES).fetchall()}
     rows = {query: _by_table(connection, query, list(found)) for query in (LEAVES, COLUMNS, INDEXES, CONSTRAINTS)}
     rows[TRIGGERS] = _by_table(connection, TRIGGERS, list(found))
-    names = {oid: f"{schema}.{name}" for oid, (schema, name, _) in found.items()}
+    names = {oid: f"{schema}.{name}" for oid, (schema, name, *_) in found.items()}
     tables = {}
-    for oid, (schema, name, partitioned) in found.items():
+    for oid, (schema, name, partitioned, replica) in found.items():
         indexes = rows[INDEXES][oid]
         tables[names[oid]] = Table(
             schema,
@@ -213,8 +221,9 @@ def read_catalogue(connection: Connection) -> Catalogue:
             tuple(Trigger(*row) for row in rows[TRIGGERS][oid]),
             partitioned,
             tuple(row[0] for row in rows[LEAVES][oid]),
+            tuple(replica),
         )
-    return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()))  # type: ignore[arg-type]
+    return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()))
 
 
 def _by_table(connection: Connection, query: str, oids: list[int]) -> dict[int, list[tuple[Any, ...]]]:

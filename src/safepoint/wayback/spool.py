@@ -199,12 +199,47 @@ def read_changes(path: Path) -> Iterator[Change]:
             else:
                 yield from _changes(transaction, message, relations)
     if at != end:
-        raise CaptureLost(
-            f"The spool {path} is damaged at byte {at}.",
-            subject=str(path),
-            expected=f"whole records up to byte {end}",
-            remedy="Restore the file from a copy; look at the disk. The migrated database still has these rows.",
-        )
+        raise _damaged(path, at, end)
+
+
+def read_messages(path: Path) -> Iterator[bytes]:
+    """The undecoded messages of all whole transactions, for a reader of many: nothing is made of them here.
+
+    Raises:
+        CaptureLost: the file is damaged before its durable end.
+    """
+    _, first = read_header(path)
+    end = durable_position(path, first).offset
+    at, held, wanted = first, b"", _BUFFER
+    frame, crc32 = _FRAME.unpack_from, zlib.crc32
+    with path.open("rb", buffering=0) as file:
+        file.seek(first)
+        while at < end:
+            piece = file.read(min(max(wanted, _BUFFER), end - at - len(held)))
+            held, place, wanted = held + piece, 0, 0
+            while len(held) - place >= _FRAME.size:
+                size, checksum = frame(held, place)
+                stop = place + _FRAME.size + size
+                if stop > len(held):
+                    wanted = stop - len(held)  # a giant value comes in one piece
+                    break
+                payload = held[place + _FRAME.size : stop]
+                if size < _HEAD.size or crc32(payload) != checksum:
+                    raise _damaged(path, at + place, end)
+                yield payload[_HEAD.size :]
+                place = stop
+            at, held = at + place, held[place:]
+            if not piece and at < end:
+                raise _damaged(path, at, end)
+
+
+def _damaged(path: Path, at: int, end: int) -> CaptureLost:
+    return CaptureLost(
+        f"The spool {path} is damaged at byte {at}.",
+        subject=str(path),
+        expected=f"whole records up to byte {end}",
+        remedy="Restore the file from a copy; look at the disk. The migrated database still has these rows.",
+    )
 
 
 def read_transactions(path: Path) -> Iterator[tuple[Transaction, Iterator[Change]]]:

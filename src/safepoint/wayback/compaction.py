@@ -1,0 +1,375 @@
+"""From many staged changes to what each row has become: its last state by key, in the shape of the old table.
+
+Two temporary tables for each old table: `sp_change_N` has a row for each key that was touched (what happens to it, and
+to which row of the twin), `sp_out_N` the rows as the old schema will have them. Nothing of the twin is changed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.catalogue import Column, Table
+from safepoint.wayback.expressions import quote
+from safepoint.wayback.mapping import TableRule
+from safepoint.wayback.staging import Sink, Truncation
+
+_INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
+_TEXTS: Final = frozenset({"text", "character varying"})
+_PIECE: Final = 200
+_FILL: Final = 50
+
+# What a row has become follows from the first and the last thing that was done to its key.
+CHANGE_COLUMNS: Final = """
+    t.n, t.tx, t.birth, t.existed, t.ends, o.ctid AS row_tid, o.tableoid AS row_rel,
+    CASE WHEN t.birth IS NULL THEN o.ctid END AS origin_tid,
+    CASE WHEN t.birth IS NULL THEN o.tableoid END AS origin_rel,
+    CASE WHEN t.existed AND t.ends THEN 'update' WHEN t.existed THEN 'delete'
+         WHEN t.ends THEN 'insert' ELSE 'none' END AS op,
+    NULL::text AS verdict, NULL::text AS reason, false AS moved
+"""
+CONFLICTS: Final = """
+UPDATE {change} SET verdict = 'conflict', reason = CASE WHEN row_tid IS NULL
+    THEN 'the old database has no such row' ELSE 'the old database has such a row already' END
+WHERE (existed AND row_tid IS NULL) OR (NOT existed AND ends AND row_tid IS NOT NULL)
+"""
+# Row by row, where a whole set failed: which rows cannot be held, and what PostgreSQL said.
+EACH: Final = """
+CREATE OR REPLACE FUNCTION pg_temp.sp_each(listing text, statement text) RETURNS TABLE (n int8, said text)
+LANGUAGE plpgsql AS $$
+DECLARE one int8;
+BEGIN
+    FOR one IN EXECUTE listing LOOP
+        BEGIN
+            EXECUTE statement USING one;
+        EXCEPTION WHEN OTHERS THEN
+            n := one; said := SQLERRM; RETURN NEXT;
+        END;
+    END LOOP;
+END $$
+"""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One old table that has changes: its rule, both tables, where its rows are staged, the temporary tables' names."""
+
+    rule: TableRule
+    old: Table
+    new: Table
+    sink: Sink
+    number: int
+
+    @property
+    def change(self) -> str:
+        """The table of touched keys."""
+        return f"pg_temp.sp_change_{self.number}"
+
+    @property
+    def out(self) -> str:
+        """The table of rows in the old shape."""
+        return f"pg_temp.sp_out_{self.number}"
+
+    @property
+    def stage(self) -> str:
+        """The staged changes."""
+        return f"pg_temp.{self.sink.stage}"
+
+    @property
+    def keys(self) -> tuple[tuple[Column, Column], ...]:
+        """The key's columns: old, new."""
+        return tuple((self.old.by_name[old], self.new.by_name[new]) for old, new in self.rule.key)
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What counts: transactions that are put aside whole do not. `types` are the types that the twin's server knows."""
+
+    truncations: Sequence[Truncation]
+    types: Collection[str]
+    excluding: bool = False
+
+    def of(self, work: Work) -> tuple[Truncation, ...]:
+        """The last truncation of each of the table's leaves."""
+        last = {one.leaf: one for one in self.truncations if one.table == work.new.name}
+        return tuple(last.values())
+
+    def condition(self, work: Work) -> str:
+        """Which staged rows count."""
+        parts = [f"NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})" for one in self.of(work)]
+        if self.excluding:
+            parts.append("NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)")
+        return " AND ".join(parts) or "true"
+
+
+def run(connection: Connection, statement: str) -> int:
+    """Run one statement without parameters; gives how many rows it touched."""
+    return connection.execute(sql.SQL(statement)).rowcount
+
+
+def ask(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
+    """Run one query without parameters."""
+    return connection.execute(sql.SQL(statement)).fetchall()
+
+
+def compact(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
+    """Make both tables of an old table whose rows have a key."""
+    _touch(connection, work, scope)
+    _expand_truncations(connection, work, scope)
+    run(connection, CONFLICTS.format(change=work.change))
+    if work.sink.moves and work.rule.uses_twin:
+        _follow_moves(connection, work, scope)
+    if work.sink.unchanged:
+        _fill(connection, migrated, work)
+    make_out(connection, work)
+    insert_out(connection, work, _out_source(work, scope))
+
+
+def _touch(connection: Connection, work: Work, scope: Scope) -> None:
+    keys = [f"s.{quote(new.name)}::{new.type} AS k{place}" for place, (_, new) in enumerate(work.keys)]
+    names = [f"k{place}" for place in range(len(keys))]
+    match = " AND ".join(key_match(f"t.k{place}", old, new) for place, (old, new) in enumerate(work.keys))
+    run(connection, f"DROP TABLE IF EXISTS {work.change}, {work.out}, pg_temp.sp_touch")
+    run(
+        connection,
+        f"CREATE TEMP TABLE sp_touch ON COMMIT DROP AS "
+        f"SELECT max(n) AS n, max(tx) AS tx, max(n) FILTER (WHERE n & 3 = 0 OR n & 3 = 3) AS birth, "
+        f"min(n) & 3 IN (1, 2) AS existed, max(n) & 3 <> 2 AS ends, {', '.join(names)} "
+        f"FROM (SELECT s._sp_at AS n, s._sp_tx AS tx, {', '.join(keys)} FROM {work.stage} s "
+        f"WHERE {scope.condition(work)}) s GROUP BY {', '.join(names)}",
+    )
+    run(connection, "ANALYZE pg_temp.sp_touch")
+    run(
+        connection,
+        f"CREATE TEMP TABLE sp_change_{work.number} ON COMMIT DROP AS SELECT {CHANGE_COLUMNS}, "
+        f"{', '.join(f't.{name}' for name in names)} "
+        f"FROM pg_temp.sp_touch t LEFT JOIN {quoted(work.old)} o ON {match}",
+    )
+    run(connection, f"CREATE UNIQUE INDEX ON {work.change} (n)")
+    run(connection, f"ANALYZE {work.change}")
+
+
+def key_match(value: str, old: Column, new: Column, row: str = "o") -> str:
+    """How a key in the new type is compared with the old table's column, so that its index serves where it can."""
+    column = f"{row}.{quote(old.name)}"
+    if old.base == new.base or {old.base, new.base} <= _INTEGERS or {old.base, new.base} <= _TEXTS:
+        return f"{column} = {value}"
+    return f"{column}::text = {value}::text"
+
+
+def _expand_truncations(connection: Connection, work: Work, scope: Scope) -> None:
+    """A TRUNCATE is the deletion of every row that the twin has; a row that came after it replaces one of these."""
+    for one in scope.of(work):
+        leaf = "" if one.leaf == work.new.name else f" AND o.tableoid = to_regclass({_literal(one.leaf)})"
+        run(
+            connection,
+            f"UPDATE {work.change} c SET existed = true, op = CASE WHEN ends THEN 'update' ELSE 'delete' END "
+            f"FROM {quoted(work.old)} o WHERE c.row_tid = o.ctid AND c.row_rel = o.tableoid AND NOT existed{leaf}",
+        )
+        names = ", ".join(f"k{place}" for place in range(len(work.keys)))
+        keys = ", ".join(f"o.{quote(old.name)}::{new.type}" for old, new in work.keys)
+        run(
+            connection,
+            f"INSERT INTO {work.change} (n, tx, existed, ends, row_tid, row_rel, op, moved, {names}) "
+            f"SELECT (SELECT coalesce(min(n), 0) FROM {work.change} WHERE n < 0) - row_number() OVER (), "
+            f"{one.transaction}, true, false, o.ctid, o.tableoid, 'delete', false, {keys} "
+            f"FROM {quoted(work.old)} o WHERE NOT EXISTS (SELECT FROM {work.change} c "
+            f"WHERE c.row_tid = o.ctid AND c.row_rel = o.tableoid){leaf}",
+        )
+
+
+def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
+    """A row whose key was changed, perhaps several times: which row of the twin it was at the safe point."""
+    own = ", ".join(f"(s.{quote(new.name)}::{new.type})::text" for _, new in work.keys)
+    run(connection, "DROP TABLE IF EXISTS pg_temp.sp_births")
+    run(
+        connection,
+        f"CREATE TEMP TABLE sp_births ON COMMIT DROP AS SELECT s._sp_at AS at, s._sp_from AS origin, "
+        f"ARRAY[{own}] AS key FROM {work.stage} s WHERE s._sp_at & 3 IN (0, 3) AND {scope.condition(work)}",
+    )
+    run(connection, "CREATE INDEX ON pg_temp.sp_births (key, at)")
+    run(connection, "ANALYZE pg_temp.sp_births")
+    match = " AND ".join(f"o.{quote(old.name)}::text = e.key[{place + 1}]" for place, (old, _) in enumerate(work.keys))
+    run(
+        connection,
+        f"""
+        WITH RECURSIVE chain AS (
+            SELECT c.n, b.origin AS key, b.at FROM {work.change} c JOIN pg_temp.sp_births b ON b.at = c.birth
+            WHERE c.birth & 3 = 3
+            UNION ALL
+            SELECT c.n, b.origin, b.at FROM chain c CROSS JOIN LATERAL (
+                SELECT b.origin, b.at FROM pg_temp.sp_births b WHERE b.key = c.key AND b.at < c.at
+                ORDER BY b.at DESC LIMIT 1) b
+        ), ends AS (SELECT DISTINCT ON (n) n, key FROM chain ORDER BY n, at)
+        UPDATE {work.change} c SET origin_tid = o.ctid, origin_rel = o.tableoid
+        FROM ends e JOIN {quoted(work.old)} o ON {match} WHERE e.n = c.n
+        """,
+    )
+
+
+def _fill(connection: Connection, migrated: Connection, work: Work) -> None:
+    """Large values that an UPDATE did not touch are not in the log: they are looked up in the migrated database."""
+    run(connection, f"CREATE INDEX ON {work.stage} (_sp_at)")
+    rows = ask(
+        connection,
+        f"SELECT s._sp_at FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
+        f"WHERE s._sp_unchanged IS NOT NULL AND c.verdict IS NULL",
+    )
+    names = [name for (name,) in ask(connection, f"SELECT DISTINCT unnest(_sp_unchanged) FROM {work.stage}")]
+    keys = [new.name for _, new in work.keys]
+    for start in range(0, len(rows), _FILL):
+        places = [row[0] for row in rows[start : start + _FILL]]
+        wanted = connection.execute(
+            sql.SQL(f"SELECT _sp_at, {', '.join(map(quote, keys))} FROM {work.stage} WHERE _sp_at = ANY(%s)"), [places]
+        ).fetchall()
+        found = _look_up(migrated, work, keys, names, [row[1:] for row in wanted])
+        for at, *key in wanted:
+            values = found.get(tuple(key))
+            if values is None:
+                _unknown(connection, work, at)
+                continue
+            pairs = ", ".join(
+                f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(_sp_unchanged) THEN %s ELSE {quote(name)} END"
+                for name in names
+            )
+            connection.execute(sql.SQL(f"UPDATE {work.stage} SET {pairs} WHERE _sp_at = %s"), [*values, at])
+
+
+def _look_up(
+    migrated: Connection, work: Work, keys: list[str], names: list[str], wanted: list[tuple[Any, ...]]
+) -> dict[tuple[Any, ...], tuple[Any, ...]]:
+    arrays = ", ".join("%s::text[]" for _ in keys)
+    match = " AND ".join(
+        f"t.{quote(name)} = w.k{place}::{work.new.by_name[name].type}" for place, name in enumerate(keys)
+    )
+    statement = (
+        f"SELECT {', '.join(f'w.k{place}' for place in range(len(keys)))}, "
+        f"{', '.join(f't.{quote(name)}::text' for name in names)} "
+        f"FROM unnest({arrays}) w({', '.join(f'k{place}' for place in range(len(keys)))}) "
+        f"JOIN {quoted(work.new)} t ON {match}"
+    )
+    columns = [list(values) for values in zip(*wanted, strict=True)]
+    rows = migrated.execute(sql.SQL(statement), columns).fetchall()
+    return {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in rows}
+
+
+def _unknown(connection: Connection, work: Work, at: int) -> None:
+    connection.execute(
+        sql.SQL(f"UPDATE {work.change} SET verdict = 'conflict', reason = %s WHERE n = %s"),
+        ["a large value was not in the log, and the migrated database has the row no longer", at],
+    )
+
+
+def make_out(connection: Connection, work: Work) -> None:
+    """The empty table of rows in the old shape: its columns, generated ones too, without its constraints."""
+    run(
+        connection,
+        f"CREATE TEMP TABLE sp_out_{work.number} (LIKE {quoted(work.old)} INCLUDING GENERATED, _sp_n int8) "
+        f"ON COMMIT DROP",
+    )
+    strict = [f"ALTER {quote(column.name)} DROP NOT NULL" for column in work.old.columns if column.not_null]
+    if strict:
+        run(connection, f"ALTER TABLE {work.out} {', '.join(strict)}")
+
+
+def typed(work: Work, scope: Scope) -> str:
+    """The staged rows with their types: as a subquery, a type that the twin does not know staying text."""
+    columns = [
+        f"{quote(name)}::{column.type if column.type in scope.types else 'text'} AS {quote(name)}"
+        for name in work.sink.columns
+        for column in [work.new.by_name[name]]
+    ]
+    return f"(SELECT {', '.join(['_sp_at', '_sp_tx', *columns])} FROM {work.stage})"
+
+
+def projection(work: Work) -> tuple[str, str]:
+    """The old columns as a SELECT list over `new` and `old`, and the join that the plan's own mappers need."""
+    mapped = [rule for rule in work.rule.columns if rule.kind == "mapped"]
+    values = [
+        f"m.{quote(rule.column)}" if rule.kind == "mapped" else rule.expression or "NULL"
+        for rule in work.rule.columns
+        if rule.kind != "generated"
+    ]
+    join = ""
+    if mapped:
+        # Bare names of a mapper are the innermost row's, so it cannot be ambiguous; `old.x` is found further out.
+        inner = ", ".join(f"{rule.expression} AS {quote(rule.column)}" for rule in mapped)
+        join = f" LEFT JOIN LATERAL (SELECT {inner} FROM (SELECT new.*) row_) m ON true"
+    return ", ".join(values), join
+
+
+def targets(work: Work) -> str:
+    """The old columns that are written, as a list."""
+    return ", ".join(quote(rule.column) for rule in work.rule.columns if rule.kind != "generated")
+
+
+def _out_source(work: Work, scope: Scope) -> str:
+    values, join = projection(work)
+    twin = ""
+    if work.rule.uses_twin:
+        twin = f" LEFT JOIN {quoted(work.old)} old ON old.ctid = c.origin_tid"
+        if work.old.partitioned:
+            twin += " AND old.tableoid = c.origin_rel"
+    return (
+        f"SELECT {values}, c.n FROM {work.change} c JOIN {typed(work, scope)} new ON new._sp_at = c.n{twin}{join} "
+        f"WHERE c.ends AND c.verdict IS NULL AND c.n > 0"
+    )
+
+
+def insert_out(connection: Connection, work: Work, source: str) -> None:
+    """Fill the table of rows; a row whose values the old types cannot hold is put aside, the rest goes on."""
+    statement = f"INSERT INTO {work.out} ({targets(work)}, _sp_n) {source}"
+    for n, said in failing(connection, statement, f"SELECT n FROM {work.change} WHERE ends AND verdict IS NULL", "c.n"):
+        connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
+    run(connection, f"CREATE UNIQUE INDEX ON {work.out} (_sp_n)")
+    run(connection, f"ANALYZE {work.out}")
+
+
+def failing(connection: Connection, statement: str, listing: str, name: str) -> list[tuple[int, str]]:
+    """Run a statement that ends in a WHERE for all rows; where that fails, for halves of them, then row by row.
+
+    Gives the rows that failed, with what PostgreSQL said. `name` is the row's number in the statement.
+    """
+    if attempt(connection, statement) is None:
+        return []
+    run(connection, EACH)
+    numbers = sorted(row[0] for row in ask(connection, listing))
+    pending, found = [numbers], []
+    while pending:
+        piece = pending.pop()
+        if not piece:
+            continue
+        if len(piece) > _PIECE:
+            bounds = f"{statement} AND {name} BETWEEN {piece[0]} AND {piece[-1]}"
+            if attempt(connection, bounds) is not None:
+                pending += [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
+            continue
+        each = f"{listing} AND n BETWEEN {piece[0]} AND {piece[-1]}"
+        found += connection.execute(
+            "SELECT n, said FROM pg_temp.sp_each(%s, %s)", [each, f"{statement} AND {name} = $1"]
+        ).fetchall()
+    return found
+
+
+def attempt(connection: Connection, statement: str) -> str | None:
+    """Run it in a savepoint; what PostgreSQL said where a row's values made it fail, None where it went well."""
+    try:
+        with connection.transaction():
+            run(connection, statement)
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException) as error:
+        return error.diag.message_primary or str(error)
+    return None
+
+
+def quoted(table: Table) -> str:
+    """The table as it stands in SQL."""
+    return f"{quote(table.schema)}.{quote(table.relation)}"
+
+
+def _literal(text: str) -> str:
+    return sql.Literal(text).as_string(None)

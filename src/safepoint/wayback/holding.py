@@ -1,0 +1,188 @@
+"""What the old schema can hold: each constraint asked by query, before anything is written.
+
+Under `session_replication_role = replica` PostgreSQL checks no foreign key, and one bad row would fail a whole set for
+the others. So what is to be written is looked at together with what stays of the twin's rows; a row that cannot be
+held is put aside with its reason, and then what depends on it, until nothing more is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection
+from safepoint.wayback import expressions
+from safepoint.wayback.catalogue import Catalogue, ForeignKey, Unique
+from safepoint.wayback.compaction import Scope, Work, quoted, run, typed
+from safepoint.wayback.expressions import literal, quote
+
+
+def hold(connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope) -> None:
+    """Put aside what the old schema cannot hold, with its dependants."""
+    by_name = {work.old.name: work for work in works}
+    for work in works:
+        _losses(connection, work, old, scope)
+        _own_rules(connection, work)
+    settle(connection, by_name, old)
+
+
+def settle(connection: Connection, works: Mapping[str, Work], old: Catalogue) -> None:
+    """Unique and foreign keys, again and again until no row is put aside any more; each round puts one at least."""
+    statements = [
+        statement
+        for work in works.values()
+        for unique in work.old.uniques
+        if set(unique.columns) != {name for name, _ in work.rule.key} or not unique.plain
+        for statement in (_twice(work, unique), _taken(work, unique))
+    ]
+    for table in old.tables.values():
+        for key in table.foreign_keys:
+            child, parent = works.get(table.name), works.get(key.parent)
+            if child is not None:
+                statements.append(_orphans(child, key, old, parent))
+            if parent is not None:
+                statements.append(_still_needed(table.name, key, old, parent, child))
+    while sum(run(connection, statement) for statement in statements):
+        pass
+
+
+def _losses(connection: Connection, work: Work, old: Catalogue, scope: Scope) -> None:
+    """Values that the old type holds only cut or rounded."""
+    retyped = [rule for rule in work.rule.columns if rule.kind == "retyped" and rule.new is not None]
+    if not retyped or not work.rule.key:
+        return
+    cases = []
+    for rule in retyped:
+        before, now = work.old.by_name[rule.column], work.new.by_name[str(rule.new)]
+        words = literal(f"{rule.column} does not fit into {before.type}")
+        cases.append(f"WHEN {expressions.loss(before, now, old.casts)} THEN {words}")
+    run(
+        connection,
+        f"UPDATE {work.change} c SET verdict = 'value', reason = x.why FROM "
+        f"(SELECT out._sp_n AS n, CASE {' '.join(cases)} END AS why FROM {work.out} out "
+        f"JOIN {typed(work, scope)} new ON new._sp_at = out._sp_n) x "
+        f"WHERE x.n = c.n AND x.why IS NOT NULL AND c.verdict IS NULL",
+    )
+
+
+def _own_rules(connection: Connection, work: Work) -> None:
+    """NOT NULL and CHECK, which look at one row alone."""
+    cases = [
+        f"WHEN {quote(column.name)} IS NULL THEN {literal(f'{column.name} would be NULL')}"
+        for column in work.old.columns
+        if column.not_null
+    ]
+    cases += [f"WHEN NOT ({check}) THEN {literal(f'check {name}')}" for name, check in work.old.checks]
+    if cases:
+        run(
+            connection,
+            f"UPDATE {work.change} c SET verdict = 'value', reason = x.why FROM "
+            f"(SELECT _sp_n AS n, CASE {' '.join(cases)} END AS why FROM {work.out}) x "
+            f"WHERE x.n = c.n AND x.why IS NOT NULL AND c.verdict IS NULL",
+        )
+
+
+def applied(row: str = "c") -> str:
+    """Rows that are going to be written or removed."""
+    return f"{row}.verdict IS NULL AND {row}.op <> 'none'"
+
+
+def _rows(unique: Unique, source: str, extra: str) -> str:
+    """A source's rows with the unique key's expressions as e0, e1, ...; only those that the index looks at."""
+    keys = ", ".join(f"({expression}) AS e{place}" for place, expression in enumerate(unique.expressions))
+    where = f" WHERE {unique.predicate}" if unique.predicate else ""
+    return f"(SELECT {extra}, {keys} FROM {source}{where})"
+
+
+def _twice(work: Work, unique: Unique) -> str:
+    """Of rows with the same unique key the first stays."""
+    names = [f"e{place}" for place in range(len(unique.expressions))]
+    whole = "" if unique.nulls_equal else " AND " + " AND ".join(f"{name} IS NOT NULL" for name in names)
+    return f"""
+        UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"another row has the same {unique.name}")}
+        FROM (SELECT o._sp_n, row_number() OVER (PARTITION BY {", ".join(names)} ORDER BY g.op DESC, o._sp_n) AS place
+              FROM {_rows(unique, work.out, "_sp_n")} o JOIN {work.change} g ON g.n = o._sp_n
+              WHERE {applied(work, "g")}{whole}) x
+        WHERE x._sp_n = c.n AND x.place > 1 AND c.verdict IS NULL
+    """
+
+
+def _taken(work: Work, unique: Unique) -> str:
+    """A row of the twin that stays has the key already."""
+    equal = "IS NOT DISTINCT FROM" if unique.nulls_equal else "="
+    match = " AND ".join(f"t.e{place} {equal} o.e{place}" for place in range(len(unique.expressions)))
+    return f"""
+        UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"another row has the same {unique.name}")}
+        FROM {_rows(unique, work.out, "_sp_n")} o
+        JOIN {_rows(unique, quoted(work.old), "ctid AS tid, tableoid AS rel")} t ON {match}
+        LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied(work, "g")}
+        WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
+    """
+
+
+def _pairs(left: str, columns: Sequence[str], right: str, others: Sequence[str]) -> str:
+    return " AND ".join(
+        f"{left}.{quote(one)} = {right}.{quote(other)}" for one, other in zip(columns, others, strict=True)
+    )
+
+
+def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None) -> str:
+    """Rows whose parent will not be there."""
+    table = old.tables[key.parent]
+    own = " AND ".join(f"o.{quote(name)} IS NOT NULL" for name in key.columns)
+    match = _pairs("t", key.parent_columns, "o", key.columns)
+    staying, coming = "", ""
+    if parent is not None:
+        staying = (
+            f" AND NOT EXISTS (SELECT FROM {parent.change} g WHERE g.row_tid = t.ctid AND g.row_rel = t.tableoid "
+            f"AND {applied('g')})"
+        )
+        coming = (
+            f" AND NOT EXISTS (SELECT FROM {parent.out} p JOIN {parent.change} g ON g.n = p._sp_n "
+            f"WHERE {_pairs('p', key.parent_columns, 'o', key.columns)} AND {applied('g')})"
+        )
+    reason = f"the row of {table.relation} that {', '.join(key.columns)} refers to is not there"
+    return f"""
+        UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(reason)} FROM {child.out} o
+        WHERE o._sp_n = c.n AND {applied()} AND {own}
+          AND NOT EXISTS (SELECT FROM {quoted(table)} t WHERE {match}{staying}){coming}
+    """
+
+
+def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, works: Work | None) -> str:
+    """Rows to be removed, or to get another key, that a staying row of the twin refers to."""
+    table = old.tables[child]
+    staying = ""
+    if works is not None:
+        staying = (
+            f" AND NOT EXISTS (SELECT FROM {works.change} g WHERE g.row_tid = t.ctid AND g.row_rel = t.tableoid "
+            f"AND {applied('g')})"
+        )
+    reason = f"rows of {table.relation} refer to it"
+    return f"""
+        UPDATE {parent.change} c SET verdict = 'foreign key', reason = {literal(reason)}
+        FROM {quoted(parent.old)} p JOIN {quoted(table)} t ON {_pairs("t", key.columns, "p", key.parent_columns)}
+        WHERE p.ctid = c.row_tid AND p.tableoid = c.row_rel AND {applied()} AND c.op IN ('delete', 'update')
+          AND NOT EXISTS (SELECT FROM {parent.out} s JOIN {parent.change} g ON g.n = s._sp_n
+                          WHERE {_pairs("s", key.parent_columns, "p", key.parent_columns)}
+                            AND {applied(parent, "g")}){staying}
+    """
+
+
+def violations(connection: Connection, works: Sequence[Work], old: Catalogue) -> tuple[str, ...]:
+    """After the merge: foreign keys of the written rows that do not hold, asked once more of what stands there now."""
+    found = []
+    for work in works:
+        for key in work.old.foreign_keys:
+            own = " AND ".join(f"o.{quote(name)} IS NOT NULL" for name in key.columns)
+            row = connection.execute(
+                sql.SQL(
+                    f"SELECT count(*) FROM {work.out} o JOIN {work.change} c ON c.n = o._sp_n WHERE {own} "
+                    f"AND {applied()} AND NOT EXISTS (SELECT FROM {quoted(old.tables[key.parent])} p "
+                    f"WHERE {_pairs('p', key.parent_columns, 'o', key.columns)})"
+                )
+            ).fetchone()
+            if row is not None and row[0]:
+                found.append(f"{work.old.name}.{key.name}: {row[0]} rows without a parent")
+    return tuple(found)

@@ -1,0 +1,219 @@
+"""What was worked out is written into the old tables: set-wise, triggers silent, sequences behind it.
+
+Deletions of all tables come first, then updates in place, then insertions. A row whose unique values change is deleted
+and inserted instead, so that two rows may exchange theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from safepoint.errors import DatabaseError
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.catalogue import Catalogue, Table
+from safepoint.wayback.compaction import Work, ask, attempt, failing, quoted, run
+from safepoint.wayback.expressions import quote
+from safepoint.wayback.holding import applied
+from safepoint.wayback.mapping import WayBack
+
+
+@dataclass(frozen=True)
+class Merged:
+    """How many rows were written into one old table."""
+
+    inserted: int
+    updated: int
+    deleted: int
+
+
+class _Refuses(Exception):
+    """PostgreSQL refused a set of insertions for something that no query here looks for."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+
+def silence(connection: Connection, works: Sequence[Work]) -> None:
+    """Ordinary triggers are silent under `replica`; those that always fire are switched off for this transaction."""
+    for work in works:
+        for trigger in work.old.triggers:
+            if trigger.enabled in ("A", "R"):
+                run(connection, f"ALTER TABLE {quoted(work.old)} DISABLE TRIGGER {quote(trigger.name)}")
+
+
+def unsilence(connection: Connection, works: Sequence[Work]) -> None:
+    """Put them back as they were."""
+    words = {"A": "ALWAYS", "R": "REPLICA"}
+    for work in works:
+        for trigger in work.old.triggers:
+            if trigger.enabled in words:
+                kind = words[trigger.enabled]
+                run(connection, f"ALTER TABLE {quoted(work.old)} ENABLE {kind} TRIGGER {quote(trigger.name)}")
+
+
+def merge(connection: Connection, works: Sequence[Work]) -> dict[str, Merged] | Work:
+    """Write everything; the table whose rows PostgreSQL refused, where it did (nothing is written then)."""
+    for work in works:
+        _choose_moved(connection, work)
+    try:
+        with connection.transaction():
+            deleted = {work.old.name: _delete(connection, work) for work in works}
+            updated = {work.old.name: _update(connection, work) for work in works}
+            return {
+                work.old.name: Merged(
+                    _insert(connection, work) - deleted[work.old.name][1],
+                    updated[work.old.name] + deleted[work.old.name][1],
+                    deleted[work.old.name][0],
+                )
+                for work in works
+            }
+    except _Refuses as refused:
+        return refused.work
+
+
+def find_refused(connection: Connection, works: Sequence[Work], work: Work) -> int:
+    """Try a table's insertions row by row (exclusion constraints, missing partitions), and put aside what fails."""
+    found: list[tuple[int, str]] = []
+
+    class _Undo(Exception):
+        pass
+
+    try:
+        with connection.transaction():
+            for one in works:
+                _delete(connection, one)
+            found = failing(connection, _insertion(work), f"SELECT n FROM {work.change} c WHERE {_inserts()}", "c.n")
+            raise _Undo
+    except _Undo:
+        pass
+    for n, said in found:
+        connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
+    return len(found)
+
+
+def _choose_moved(connection: Connection, work: Work) -> None:
+    """Which updates must be a deletion and an insertion."""
+    keys = {name for name, _ in work.rule.key}
+    others = [one for one in work.old.uniques if set(one.columns) != keys or not one.plain]
+    identities = [column.name for column in work.old.columns if column.identity and column.name not in keys]
+    if not work.rule.key or (not others and not identities):
+        return
+    names = {name for one in others for name in one.columns} - keys
+    if identities or not all(one.plain for one in others):
+        condition = "true"
+    else:
+        condition = " OR ".join(f"o.{quote(name)} IS DISTINCT FROM t.{quote(name)}" for name in sorted(names))
+    run(
+        connection,
+        f"UPDATE {work.change} c SET moved = true FROM {work.out} o, {quoted(work.old)} t "
+        f"WHERE o._sp_n = c.n AND t.ctid = c.row_tid AND t.tableoid = c.row_rel AND c.op = 'update' AND ({condition})",
+    )
+
+
+def _delete(connection: Connection, work: Work) -> tuple[int, int]:
+    """Gives how many rows were deleted for good, and how many only to be inserted again."""
+    rows = {}
+    for kind, condition in (("gone", "c.op = 'delete'"), ("moved", "c.op = 'update' AND c.moved")):
+        expected = ask(connection, f"SELECT count(*) FROM {work.change} c WHERE {applied()} AND {condition}")[0][0]
+        rows[kind] = 0
+        if expected:
+            rows[kind] = run(
+                connection,
+                f"DELETE FROM {quoted(work.old)} t USING {work.change} c "
+                f"WHERE t.ctid = c.row_tid AND t.tableoid = c.row_rel AND {applied()} AND {condition}",
+            )
+        _whole(work.old, "deleted", expected, rows[kind])
+    return rows["gone"], rows["moved"]
+
+
+def _update(connection: Connection, work: Work) -> int:
+    keys = {name for name, _ in work.rule.key}
+    names = [column.name for column in work.old.written if column.name not in keys and not column.identity]
+    condition = f"{applied()} AND c.op = 'update' AND NOT c.moved"
+    expected = int(ask(connection, f"SELECT count(*) FROM {work.change} c WHERE {condition}")[0][0])
+    if not expected or not names:
+        return expected
+    pairs = ", ".join(f"{quote(name)} = o.{quote(name)}" for name in names)
+    found = run(
+        connection,
+        f"UPDATE {quoted(work.old)} t SET {pairs} FROM {work.change} c JOIN {work.out} o ON o._sp_n = c.n "
+        f"WHERE t.ctid = c.row_tid AND t.tableoid = c.row_rel AND {condition}",
+    )
+    _whole(work.old, "updated", expected, found)
+    return found
+
+
+def _inserts() -> str:
+    return f"{applied()} AND (c.op = 'insert' OR (c.op = 'update' AND c.moved))"
+
+
+def _insertion(work: Work) -> str:
+    names = ", ".join(quote(column.name) for column in work.old.written)
+    values = ", ".join(f"o.{quote(column.name)}" for column in work.old.written)
+    return (
+        f"INSERT INTO {quoted(work.old)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} "
+        f"FROM {work.out} o JOIN {work.change} c ON c.n = o._sp_n WHERE {_inserts()}"
+    )
+
+
+def _insert(connection: Connection, work: Work) -> int:
+    expected = int(ask(connection, f"SELECT count(*) FROM {work.change} c WHERE {_inserts()}")[0][0])
+    if not expected:
+        return 0
+    if attempt(connection, _insertion(work)) is not None:
+        raise _Refuses(work)
+    return expected
+
+
+def _whole(table: Table, what: str, expected: int, found: int) -> None:
+    if expected != found:
+        raise DatabaseError(
+            f"The replay {what} another number of rows of {table.name} than it had to.",
+            subject=table.name,
+            expected=str(expected),
+            found=str(found),
+            remedy="Nothing was changed. Does someone else write to the twin? Run the rollback again.",
+        )
+
+
+SEQUENCES = """
+SELECT CASE WHEN s.seqincrement > 0 THEN greatest(%s, pg_sequence_last_value(c.oid))
+            ELSE least(%s, pg_sequence_last_value(c.oid)) END, pg_sequence_last_value(c.oid), s.seqmin, s.seqmax
+FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid WHERE c.oid = to_regclass(%s)
+"""
+LAST_VALUES = """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), pg_sequence_last_value(c.oid)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname <> 'safepoint' ORDER BY 1
+"""
+
+
+def raise_sequences(
+    connection: Connection, migrated: Connection, mapping: WayBack, old: Catalogue, new: Catalogue
+) -> dict[str, int]:
+    """Set the twin's sequences to where the migrated database's are, where those are further: no id is given twice.
+
+    A sequence belongs to the one of the column that feeds its column; one without a column, to that of its name.
+    """
+    theirs: dict[str, int | None] = dict(migrated.execute(LAST_VALUES).fetchall())
+    partners = {}
+    for rule in mapping.tables:
+        before, now = old.tables[rule.old], new.tables[rule.new]
+        for column in rule.columns:
+            own = before.by_name[column.column].sequence
+            other = now.by_name[column.new].sequence if column.new else None
+            if own is not None and other is not None:
+                partners[own] = other
+    changed = {}
+    for name, ours in connection.execute(LAST_VALUES).fetchall():
+        there = theirs.get(partners.get(name, name))
+        if there is None:
+            continue
+        row = connection.execute(SEQUENCES, [there, there, name]).fetchone()
+        if row is not None and row[0] != ours and row[2] <= row[0] <= row[3]:
+            connection.execute("SELECT setval(%s::regclass, %s)", [name, row[0]])
+            changed[str(name)] = int(row[0])
+    return changed

@@ -1,0 +1,71 @@
+"""Content types and permissions: the same ones have other ids in another database, so they are matched by what they
+name. Both are made by Django after each migrate, so the two databases number new ones as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.catalogue import Catalogue
+from safepoint.wayback.expressions import CONTENT_TYPES, ID_TABLES, PERMISSIONS
+from safepoint.wayback.mapping import WayBack
+
+TYPES = "SELECT id::int8, app_label || '.' || model FROM django_content_type"
+RIGHTS = """
+SELECT p.id::int8, p.codename, c.app_label || '.' || c.model
+FROM auth_permission p JOIN django_content_type c ON c.id = p.content_type_id
+"""
+
+
+def match_types(
+    new: Sequence[tuple[int, str]], old: Sequence[tuple[int, str]], models: Mapping[str, str]
+) -> dict[int, int | None]:
+    """New content type -> old one, by label; `models` has renamed ones, new -> old. Pure."""
+    known = {label: number for number, label in old}
+    return {number: known.get(label, known.get(models.get(label, ""))) for number, label in new}
+
+
+def match_permissions(
+    new: Sequence[tuple[int, str, str]], old: Sequence[tuple[int, str, str]], models: Mapping[str, str]
+) -> dict[int, int | None]:
+    """New permission -> old one, by model and codename; a renamed model's `add_posting` is its `add_line`. Pure."""
+    known = {(codename, label): number for number, codename, label in old}
+    found: dict[int, int | None] = {}
+    for number, codename, label in new:
+        before = models.get(label, label)
+        action, _, model = codename.rpartition("_")
+        renamed = f"{action}_{before.partition('.')[2]}" if model == label.partition(".")[2] else codename
+        candidates = [(codename, label), (codename, before), (renamed, before)]
+        found[number] = next((known[one] for one in candidates if one in known), None)
+    return found
+
+
+def make_tables(connection: Connection, migrated: Connection, mapping: WayBack, old: Catalogue, new: Catalogue) -> None:
+    """The temporary tables that `expressions.remapped` reads; empty where no column refers to one."""
+    wanted = {
+        parent
+        for rule in mapping.tables
+        for column in rule.columns
+        if column.kind == "remapped"
+        for parent in ID_TABLES
+        if ID_TABLES[parent] in (column.expression or "")
+    }
+    for parent, name in ID_TABLES.items():
+        connection.execute(
+            sql.SQL("CREATE TEMP TABLE {} (new int8 PRIMARY KEY, old int8) ON COMMIT DROP").format(sql.Identifier(name))
+        )
+        if parent not in wanted or old.find(parent) is None or new.find(parent) is None:
+            continue
+        if parent == CONTENT_TYPES:
+            pairs = match_types(_rows(migrated, TYPES), _rows(connection, TYPES), mapping.models)
+        elif parent == PERMISSIONS:
+            pairs = match_permissions(_rows(migrated, RIGHTS), _rows(connection, RIGHTS), mapping.models)
+        with connection.cursor() as cursor:
+            statement = sql.SQL("INSERT INTO pg_temp.{} VALUES (%s, %s)").format(sql.Identifier(name))
+            cursor.executemany(statement, list(pairs.items()))
+
+
+def _rows(connection: Connection, query: str) -> list:  # type: ignore[type-arg]  # rows of either query
+    return connection.execute(query).fetchall()

@@ -1,0 +1,98 @@
+"""What a replay leaves in the twin, in a schema of Safepoint's own: how far it came, the stash, what was put aside.
+
+All of it is written in the replay's own transaction, so it is there exactly when the rows are. The files beside the
+ledger are copies of these tables.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from safepoint.errors import Refused
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.names import made_by
+
+SCHEMA: Final = "safepoint"
+COMMENT: Final = "SELECT obj_description(to_regnamespace('safepoint'), 'pg_namespace'), to_regnamespace('safepoint')"
+TABLES: Final = """
+CREATE TABLE safepoint.replays (
+    commit_lsn int8 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), outcome jsonb NOT NULL);
+CREATE TABLE safepoint.stash (
+    relation text NOT NULL, action text NOT NULL, key jsonb NOT NULL, values jsonb NOT NULL,
+    xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
+CREATE TABLE safepoint.put_aside (
+    relation text NOT NULL, action text NOT NULL, kind text NOT NULL, reason text NOT NULL, key jsonb NOT NULL,
+    values jsonb NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
+CREATE TABLE safepoint.transactions (
+    state text NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
+"""
+FILES: Final = {"stash": "stash.jsonl", "put_aside": "put-aside.jsonl", "transactions": "not-whole.jsonl"}
+# JSON has no control characters of its own, so with these for quote and delimiter a line comes out as it is.
+EXPORT: Final = """
+COPY (SELECT to_jsonb(r) FROM safepoint.{} r ORDER BY r.commit_lsn)
+TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
+"""
+
+
+def prepare(connection: Connection, launch_id: str) -> None:
+    """Make the schema; it may be there from an earlier part of the same launch's replay.
+
+    Raises:
+        Refused: a schema of this name is someone else's.
+    """
+    mark = made_by(launch_id, "replay")
+    comment, there = connection.execute(COMMENT).fetchone() or (None, None)
+    if there is not None and comment != mark:
+        raise Refused(
+            "There is a schema named safepoint in the twin that this launch did not make.",
+            subject=SCHEMA,
+            expected=mark,
+            found=repr(comment),
+            remedy="If it is of an earlier launch, drop it; if it is the application's own, rename it.",
+        )
+    if there is None:
+        connection.execute("CREATE SCHEMA safepoint")
+        connection.execute(sql.SQL("COMMENT ON SCHEMA safepoint IS {}").format(sql.Literal(mark)))
+        connection.execute(TABLES)
+
+
+def last_replay(connection: Connection) -> tuple[int, dict[str, Any]] | None:
+    """The commit up to which changes are applied, and the outcome of that replay; None before the first."""
+    row = connection.execute(
+        "SELECT commit_lsn, outcome FROM safepoint.replays ORDER BY commit_lsn DESC LIMIT 1"
+    ).fetchone()
+    return None if row is None else (int(row[0]), row[1])
+
+
+def record(connection: Connection, lsn: int, outcome: Mapping[str, Any]) -> None:
+    """Note how far the twin is. Whoever runs the replay again goes on behind this."""
+    connection.execute(
+        "INSERT INTO safepoint.replays (commit_lsn, outcome) VALUES (%s, %s) "
+        "ON CONFLICT (commit_lsn) DO UPDATE SET outcome = excluded.outcome",
+        [lsn, Jsonb(dict(outcome), dumps=json.dumps)],
+    )
+
+
+def write_files(connection: Connection, folder: Path) -> dict[str, str]:
+    """The tables as files of JSON lines, durable before the replay's commit. Gives their paths by table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for table, name in FILES.items():
+        path = folder / name
+        partial = folder / f"{name}.partial"
+        with partial.open("wb") as file, connection.cursor() as cursor:
+            with cursor.copy(sql.SQL(EXPORT).format(sql.Identifier(table))) as copy:
+                for piece in copy:
+                    file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        found[table] = str(path)
+    return found

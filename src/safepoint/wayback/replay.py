@@ -1,0 +1,341 @@
+"""The replay: transactions committed on the new schema are carried back into the twin on the old one.
+
+All of it is one transaction of the twin, with the place in the log that it came to: killed at any instant and run
+again, nothing stands twice and nothing is lost. The twin's triggers are silent, so its constraints are asked by query.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from psycopg import sql
+
+from safepoint.errors import DatabaseError, Interrupted, Refused
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.pgoutput import format_lsn, parse_lsn
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, never
+from safepoint.wayback import records, whereabouts
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
+from safepoint.wayback.compaction import Scope, Work, ask, compact, quoted, run
+from safepoint.wayback.holding import hold, settle, violations
+from safepoint.wayback.keyless import compact_rows
+from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.merging import Merged, find_refused, merge, raise_sequences, silence, unsilence
+from safepoint.wayback.natural import make_tables
+from safepoint.wayback.outcome import Outcome, TableOutcome
+from safepoint.wayback.sessions import asking
+from safepoint.wayback.staging import Staged, stage
+
+Policy = Literal["row", "transaction"]
+_PREVIEW: Final = 200
+
+# `replica`: triggers and foreign keys' cascades are silent. The rest is for speed, and to see every row.
+SETTINGS: Final = """
+SET LOCAL session_replication_role = replica;
+SET LOCAL row_security = off;
+SET LOCAL work_mem = '64MB';
+SET LOCAL jit = off;
+SET LOCAL synchronous_commit = on;
+"""
+ALLOWS: Final = "SELECT datallowconn FROM pg_database WHERE datname = %s"
+# Two replays of one twin would carry the same rows: the second waits for the first, and finds its work done.
+ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(1935763571, 1)"
+
+
+def replay(
+    twin: Target,
+    migrated: Target,
+    spool: Path,
+    mapping: WayBack,
+    *,
+    launch_id: str,
+    out: Path,
+    up_to: str | None = None,
+    policy: Policy = "row",
+    maintenance: str = "postgres",
+    cancelled: Cancelled = never,
+) -> Outcome:
+    """Carry what the spool holds into the twin. May be run again at any time; it goes on behind what is applied.
+
+    Args:
+        twin: the database at the old schema; it may be closed to connections, and is closed again then.
+        migrated: the database that was captured, under its present name; only read.
+        up_to: the last commit's LSN to carry; by default all that is in the spool.
+        out: a folder for the files of what was stashed or put aside.
+        policy: see `config.Wayback`.
+
+    Raises:
+        Refused: the mapping has problems, or a table was changed after the launch.
+        CaptureLost: the spool is damaged.
+        DatabaseError: PostgreSQL refused; nothing was changed.
+        Interrupted: `cancelled` became true; nothing was changed.
+    """
+    if mapping.problems:
+        raise Refused(
+            "The way back is not known for all columns.",
+            subject=launch_id,
+            found=" ".join(mapping.problems[:5]),
+            remedy="Write mappers into [wayback.tables] of the plan file, or roll back with --discard.",
+        )
+    with (
+        entering(twin, maintenance) as connection,
+        connect(migrated, application_name="safepoint replay", options="-c default_transaction_read_only=on") as source,
+        asking("Carrying transactions back", twin.dbname),
+        connection.transaction(),
+    ):
+        carrying = _Carrying(connection, source, mapping, launch_id, policy, cancelled)
+        return carrying.run(spool, out, None if up_to is None else parse_lsn(up_to))
+
+
+@contextmanager
+def entering(twin: Target, maintenance: str) -> Iterator[Connection]:
+    """A connection to a twin that lets nobody connect: it is opened for the moment that this takes."""
+    name = sql.Identifier(twin.dbname)
+    with connect(twin.on(maintenance), application_name="safepoint replay", lock_timeout=5) as outside:
+        row = outside.execute(ALLOWS, [twin.dbname]).fetchone()
+        if row is None:
+            raise DatabaseError(
+                f"There is no database {twin.dbname}.", subject=twin.dbname, remedy="Roll back from the snapshot."
+            )
+        closed = not row[0]
+        if closed:
+            outside.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+        try:
+            connection = connect(twin, autocommit=True, application_name="safepoint replay", lock_timeout=5)
+        finally:
+            if closed:
+                outside.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+    with connection:
+        connection.execute("SET temp_buffers = '64MB'")
+        yield connection
+
+
+class _Carrying:
+    """One replay, inside its transaction."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        source: Connection,
+        mapping: WayBack,
+        launch_id: str,
+        policy: Policy,
+        cancelled: Cancelled,
+    ) -> None:
+        self.connection, self.source, self.mapping = connection, source, mapping
+        self.launch_id, self.policy, self.cancelled = launch_id, policy, cancelled
+        self.began = self.lap = time.monotonic()
+        self.phases: dict[str, float] = {}
+        self.old = self.new = Catalogue({})
+
+    def run(self, spool: Path, out: Path, up_to: int | None) -> Outcome:
+        self.connection.execute(ONE_AT_A_TIME)
+        self.connection.execute(SETTINGS)
+        records.prepare(self.connection, self.launch_id)
+        before = records.last_replay(self.connection)
+        after = before[0] if before else 0
+        self.old, self.new = read_catalogue(self.connection), read_catalogue(self.source)
+        staged = stage(self.connection, spool, self.new, after=after, up_to=up_to, cancelled=self.cancelled)
+        self._phase("stage")
+        if before is not None and not staged.transactions:
+            done = replace(Outcome.from_json(before[1]), already=True)
+            return replace(done, files=records.write_files(self.connection, out))
+        works = self._works(staged)
+        merged = self._carry(staged, works)
+        outcome = self._account(staged, works, merged, after, up_to)
+        files = records.write_files(self.connection, out)
+        self._phase("record")
+        seconds = round(time.monotonic() - self.began, 3)
+        outcome = replace(outcome, files=files, phases=self.phases, seconds=seconds)
+        records.record(self.connection, max(staged.last_lsn, after), outcome.as_json())
+        return outcome
+
+    def _phase(self, name: str) -> None:
+        now = time.monotonic()
+        self.phases[name] = round(self.phases.get(name, 0) + now - self.lap, 3)
+        self.lap = now
+        if self.cancelled():
+            raise Interrupted("The replay was stopped; nothing was changed.", subject=self.launch_id)
+
+    def _works(self, staged: Staged) -> list[Work]:
+        feeds = self.mapping.feeds
+        found: list[Work] = []
+        for name, sink in staged.sinks.items():
+            rule = feeds.get(name)
+            if rule is not None:
+                old = self.old.tables.get(rule.old)
+                if old is None:
+                    raise DatabaseError(
+                        f"The twin has no table {rule.old}.", subject=rule.old, remedy="Is this the launch's twin?"
+                    )
+                found.append(Work(rule, old, self.new.tables[name], sink, len(found)))
+        for work in found:
+            run(self.connection, f"LOCK TABLE {quoted(work.old)} IN EXCLUSIVE MODE")
+        make_tables(self.connection, self.source, self.mapping, self.old, self.new)
+        run(self.connection, "CREATE TEMP TABLE sp_excluded (tx int4 PRIMARY KEY, reason text) ON COMMIT DROP")
+        return found
+
+    def _carry(self, staged: Staged, works: Sequence[Work]) -> dict[str, Merged]:
+        """Work out what can be held, again and again until nothing more has to be put aside; then write it."""
+        types = self._types(works)
+        self.scope = Scope(staged.truncations, types)
+        silence(self.connection, works)
+        prepared = False
+        while True:
+            if not prepared:
+                self._prepare(works)
+                prepared = True
+            if self._exclude(works):
+                prepared = False
+                excluded = {row[0] for row in ask(self.connection, "SELECT tx FROM pg_temp.sp_excluded")}
+                kept = [one for one in staged.truncations if one.transaction not in excluded]
+                self.scope = Scope(kept, types, excluding=True)
+                continue
+            merged = merge(self.connection, works)
+            self._phase("merge")
+            if not isinstance(merged, Work):
+                break
+            if not find_refused(self.connection, works, merged):
+                raise DatabaseError(
+                    f"The rows of {merged.old.name} cannot be written, and none of them alone is the cause.",
+                    subject=merged.old.name,
+                    remedy="Nothing was changed. Roll back with --discard, or carry this table by hand.",
+                )
+            settle(self.connection, {work.old.name: work for work in works}, self.old)
+        unsilence(self.connection, works)
+        if found := violations(self.connection, works, self.old):
+            raise DatabaseError(
+                "The twin's constraints do not hold after the replay.",
+                subject=self.launch_id,
+                found="; ".join(found),
+                remedy="Nothing was changed. Keep the spool and report this as a fault of Safepoint.",
+            )
+        self._phase("verify")
+        return merged
+
+    def _types(self, works: Sequence[Work]) -> frozenset[str]:
+        """Types of the new columns that the twin's server knows too."""
+        names = sorted({column.type for work in works for column in work.new.columns})
+        rows = self.connection.execute(
+            "SELECT t FROM unnest(%s::text[]) t WHERE to_regtype(t) IS NOT NULL", [names]
+        ).fetchall()
+        return frozenset(str(row[0]) for row in rows)
+
+    def _prepare(self, works: Sequence[Work]) -> None:
+        for work in works:
+            if work.rule.key:
+                compact(self.connection, self.source, work, self.scope)
+            else:
+                compact_rows(self.connection, work, self.scope)
+            self._phase("compact")
+        hold(self.connection, works, self.old, self.scope)
+        self._phase("check")
+
+    def _exclude(self, works: Sequence[Work]) -> bool:
+        """Put whole transactions aside, where the policy or a rule over several rows asks for it; whether any was."""
+        guarded = [work for work in works if whereabouts.has_constraint_trigger(work.old)]
+        if self.policy == "row" and not guarded:
+            return False
+        before = self._excluded()
+        for work in works:
+            condition = "true"
+            if self.policy == "row":
+                touched = " UNION ".join(f"SELECT _sp_tx FROM {one.stage}" for one in guarded)
+                condition = f"s._sp_tx IN ({touched})"
+            run(
+                self.connection,
+                f"INSERT INTO pg_temp.sp_excluded SELECT s._sp_tx, min(c.reason) FROM {work.change} c "
+                f"JOIN {work.stage} s ON {whereabouts.same_key(work)} WHERE c.verdict IS NOT NULL AND {condition} "
+                f"GROUP BY s._sp_tx ON CONFLICT DO NOTHING",
+            )
+        while self.policy == "transaction" and sum(self._follow(work) for work in works if work.rule.key):
+            pass
+        return self._excluded() > before
+
+    def _follow(self, work: Work) -> int:
+        """Later transactions that changed a row which a transaction that is put aside had changed before them."""
+        same = " AND ".join(f"e.{quote_new} = l.{quote_new}" for quote_new in _key_names(work))
+        return run(
+            self.connection,
+            f"INSERT INTO pg_temp.sp_excluded SELECT DISTINCT l._sp_tx, "
+            f"'it changes a row of ' || {_text(work.old.relation)} || ' that a transaction put aside had changed' "
+            f"FROM pg_temp.sp_excluded x JOIN {work.stage} e ON e._sp_tx = x.tx JOIN {work.stage} l ON {same} "
+            f"AND l._sp_tx > e._sp_tx ON CONFLICT DO NOTHING",
+        )
+
+    def _excluded(self) -> int:
+        return int(ask(self.connection, "SELECT count(*) FROM pg_temp.sp_excluded")[0][0])
+
+    def _account(
+        self, staged: Staged, works: Sequence[Work], merged: dict[str, Merged], after: int, up_to: int | None
+    ) -> Outcome:
+        connection = self.connection
+        homeless = [sink for name, sink in staged.sinks.items() if name in self.mapping.stash]
+        stashed = {sink.table.name: whereabouts.stash_table(connection, sink, self.scope) for sink in homeless}
+        for work in works:
+            stashed[work.old.name] = whereabouts.stash_values(connection, work)
+            whereabouts.put_aside(connection, work)
+            if self.scope.excluding:
+                whereabouts.put_aside_transactions(connection, work.sink, work.old.name)
+        if self.scope.excluding:
+            for sink in homeless:
+                whereabouts.put_aside_transactions(connection, sink, sink.table.name)
+        whereabouts.classify(connection, works, homeless)
+        self._phase("account")
+        sequences = raise_sequences(connection, self.source, self.mapping, self.old, self.new)
+        states = self._states(after)
+        last = max(staged.last_lsn, after)
+        return Outcome(
+            launch_id=self.launch_id,
+            up_to=format_lsn(max(last, up_to or 0)),
+            transactions=staged.transactions,
+            changes=staged.changes,
+            carried=staged.transactions - sum(states.values()),
+            partly=states.get("partly", 0),
+            stashed=states.get("stashed", 0),
+            not_carried=states.get("not carried", 0),
+            tables=self._tables(merged, stashed, after),
+            aside=whereabouts.first_aside(connection, _PREVIEW, after),
+            sequences=sequences,
+        )
+
+    def _states(self, after: int) -> dict[str, int]:
+        rows = self.connection.execute(
+            "SELECT state, count(*) FROM safepoint.transactions WHERE commit_lsn > %s::pg_lsn GROUP BY 1",
+            [format_lsn(after)],
+        ).fetchall()
+        return {str(state): int(count) for state, count in rows}
+
+    def _tables(self, merged: dict[str, Merged], stashed: dict[str, int], after: int) -> tuple[TableOutcome, ...]:
+        rows = self.connection.execute(
+            "SELECT relation, count(*) FILTER (WHERE kind <> 'conflict'), count(*) FILTER (WHERE kind = 'conflict') "
+            "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn GROUP BY 1",
+            [format_lsn(after)],
+        ).fetchall()
+        aside: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in rows}
+        none = Merged(0, 0, 0)
+        return tuple(
+            TableOutcome(
+                name,
+                merged.get(name, none).inserted,
+                merged.get(name, none).updated,
+                merged.get(name, none).deleted,
+                stashed.get(name, 0),
+                *aside.get(name, (0, 0)),
+            )
+            for name in sorted({*merged, *stashed, *aside})
+        )
+
+
+def _key_names(work: Work) -> list[str]:
+    return [sql.Identifier(new.name).as_string(None) for _, new in work.keys]
+
+
+def _text(value: str) -> str:
+    return sql.Literal(value).as_string(None)

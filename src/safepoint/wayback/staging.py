@@ -1,0 +1,356 @@
+"""The spool's changes brought to the twin's server: by COPY, into one temporary table per new table, in commit order.
+
+A pgoutput tuple is nearly a row of COPY BINARY already (length and bytes of each value), so values are not decoded
+here: they are staged as text and get their types inside PostgreSQL. Memory does not grow with the spool.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from psycopg import sql
+
+from safepoint.errors import Interrupted, Refused
+from safepoint.postgres import pgoutput
+from safepoint.postgres.connections import Connection
+from safepoint.progress import Cancelled, never
+from safepoint.wayback.catalogue import Catalogue, Table
+from safepoint.wayback.spool import read_messages
+
+INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
+"""What a staged row is. A change of the key is two of them: DELETE of the old key, MOVE to the new one."""
+
+META: Final = ("_sp_at", "_sp_tx", "_sp_leaf", "_sp_from", "_sp_unchanged")
+TRANSACTIONS: Final = "sp_transactions"
+_NULL: Final = b"\xff\xff\xff\xff"
+_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER: Final = b"\xff\xff"
+_FLUSH: Final = 2 << 20
+_LOOK: Final = 4096
+
+# Columns: how many; place in the commit order (times 4, plus what it is); transaction; relation.
+_ROW = struct.Struct("!hiqiiiI")
+_TRANSACTION = struct.Struct("!hiiiIiqiq")
+_INT16 = struct.Struct("!H")
+
+
+@dataclass
+class Sink:
+    """The staged rows of one new table. `stage` is the temporary table's name."""
+
+    table: Table
+    stage: str
+    rows: int = 0
+    moves: int = 0
+    unchanged: int = 0
+    buffer: list[bytes] = field(default_factory=list, repr=False)
+    size: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The captured columns: generated ones are not in the log."""
+        return tuple(column.name for column in self.table.columns if not column.generated)
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """A TRUNCATE, by its place in the order. `leaf` is the partition that was named, or the table itself."""
+
+    table: str
+    leaf: str
+    relation: int
+    at: int
+    transaction: int
+
+
+@dataclass
+class Staged:
+    """What was staged. `last_lsn` is the commit of the last transaction; 0 when there was none."""
+
+    sinks: dict[str, Sink] = field(default_factory=dict)
+    truncations: list[Truncation] = field(default_factory=list)
+    transactions: int = 0
+    changes: int = 0
+    last_lsn: int = 0
+
+
+def stage(
+    connection: Connection,
+    spool: Path,
+    migrated: Catalogue,
+    *,
+    after: int = 0,
+    up_to: int | None = None,
+    cancelled: Cancelled = never,
+) -> Staged:
+    """Stage the transactions that committed after one LSN and up to another.
+
+    Args:
+        connection: to the twin, inside the transaction that will apply them: a kill leaves nothing.
+        migrated: the catalogue of the database that the changes come from.
+
+    Raises:
+        Refused: a table's columns are not those of the catalogue any more.
+        CaptureLost: the spool is damaged.
+        Interrupted: `cancelled` became true.
+    """
+    connection.execute(
+        f"CREATE TEMP TABLE {TRANSACTIONS} (tx int4, xid oid, commit_lsn int8, committed_us int8) ON COMMIT DROP"
+    )
+    with _Writer(connection) as writer:
+        staging = _Staging(connection, migrated, writer)
+        wanted = False
+        for number, message in enumerate(read_messages(spool)):
+            if number % _LOOK == 0 and cancelled():
+                raise Interrupted("The replay was stopped before anything was changed.", subject=str(spool))
+            kind = message[0]
+            if kind == 66:  # B: Begin
+                lsn = int.from_bytes(message[1:9], "big")
+                wanted = after < lsn and (up_to is None or lsn <= up_to)
+                if wanted:
+                    staging.begin(message, lsn)
+            elif kind == 82:  # R: Relation; described once for all transactions that follow
+                staging.describe(message)
+            elif wanted:
+                staging.take(kind, message)
+        staging.flush_all()
+    for sink in staging.staged.sinks.values():
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("pg_temp", sink.stage)))
+    return staging.staged
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How a relation's tuples become rows of its sink. `order` is None where the columns stand alike."""
+
+    sink: Sink
+    relation: int
+    leaf: str
+    order: tuple[int, ...] | None
+    key: tuple[int, ...]
+    width: int
+
+
+class _Staging:
+    def __init__(self, connection: Connection, migrated: Catalogue, writer: _Writer) -> None:
+        self.connection, self.migrated, self.writer = connection, migrated, writer
+        self.staged = Staged()
+        self.at = 0
+        self._shapes: dict[bytes, _Shape | None] = {}
+        self._names: dict[bytes, pgoutput.Relation] = {}
+        self._transactions: list[bytes] = []
+        self._takers: Mapping[int, Callable[[bytes, _Shape], None]] = {
+            73: self._insert,
+            85: self._update,
+            68: self._delete,
+        }
+
+    def begin(self, message: bytes, lsn: int) -> None:
+        staged = self.staged
+        staged.transactions += 1
+        staged.last_lsn = lsn
+        microseconds = int.from_bytes(message[9:17], "big", signed=True)
+        xid = int.from_bytes(message[17:21], "big")
+        self._transactions.append(_TRANSACTION.pack(4, 4, staged.transactions, 4, xid, 8, lsn, 8, microseconds))
+        if len(self._transactions) >= 20_000:
+            self._flush_transactions()
+
+    def describe(self, message: bytes) -> None:
+        relation = pgoutput.decode(message)
+        assert isinstance(relation, pgoutput.Relation)  # noqa: S101 - its first byte says so
+        self._names[message[1:5]] = relation
+        self._shapes.pop(message[1:5], None)
+
+    def take(self, kind: int, message: bytes) -> None:
+        taker = self._takers.get(kind)
+        if taker is not None:
+            shape = self._shape(message[1:5])
+            if shape is not None:
+                self.staged.changes += 1
+                taker(message, shape)
+        elif kind == 84:
+            self._truncate(message)
+
+    def _shape(self, oid: bytes) -> _Shape | None:
+        if oid not in self._shapes:
+            self._shapes[oid] = self._make_shape(self._names[oid])
+        return self._shapes[oid]
+
+    def _make_shape(self, relation: pgoutput.Relation) -> _Shape | None:
+        table = self.migrated.tables.get(self.migrated.roots.get(relation.qualified, ""))
+        if table is None:
+            return None  # an extension's own, or Safepoint's
+        sink = self.staged.sinks.get(table.name) or self._make_sink(table)
+        names = [column.name for column in relation.columns]
+        if set(names) != set(sink.columns):
+            raise Refused(
+                f"The columns of {relation.qualified} are not those that were captured.",
+                subject=relation.qualified,
+                expected=", ".join(names),
+                found=", ".join(sink.columns),
+                remedy="Someone changed the table after the launch. Roll back with --discard, or carry it by hand.",
+            )
+        known = {column.name for column in relation.columns if column.key}
+        if table.key and not set(table.key) <= known:
+            raise Refused(
+                f"The log names rows of {relation.qualified} by other columns than its key.",
+                subject=relation.qualified,
+                expected=", ".join(table.key),
+                found=", ".join(sorted(known)) or "nothing",
+                remedy="Its REPLICA IDENTITY was changed after the launch. Roll back with --discard.",
+            )
+        order = tuple(names.index(name) for name in sink.columns)
+        straight = None if order == tuple(range(len(order))) else order
+        key = tuple(names.index(name) for name in table.key)
+        return _Shape(sink, relation.oid, relation.qualified, straight, key, len(META) + len(names))
+
+    def _make_sink(self, table: Table) -> Sink:
+        sink = Sink(table, f"sp_stage_{len(self.staged.sinks)}")
+        self.writer.wait()
+        columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in sink.columns)
+        self.connection.execute(
+            sql.SQL(
+                "CREATE TEMP TABLE {} (_sp_at int8, _sp_tx int4, _sp_leaf oid, _sp_from text[], "
+                "_sp_unchanged text[]{}{}) ON COMMIT DROP"
+            ).format(sql.Identifier(sink.stage), sql.SQL(", " if sink.columns else ""), columns)
+        )
+        self.staged.sinks[table.name] = sink
+        return sink
+
+    def _insert(self, message: bytes, shape: _Shape) -> None:
+        self._add(shape, INSERT, _tuple(message, 6)[0])
+
+    def _update(self, message: bytes, shape: _Shape) -> None:
+        old: list[bytes | None] | None = None
+        at = 6
+        if message[5] != 78:  # N: only the new row follows
+            old, at = _tuple(message, 6)
+            full = message[5] == 79
+            new, _ = _tuple(message, at + 1)
+            if full:
+                new = [before if value is None else value for before, value in zip(old, new, strict=True)]
+        else:
+            new, _ = _tuple(message, at)
+        if old is None or (shape.key and all(old[place] == new[place] for place in shape.key)):
+            self._add(shape, UPDATE, new)
+            return
+        self._add(shape, DELETE, old)
+        if shape.key:
+            self._add(shape, MOVE, new, [old[place] or _NULL for place in shape.key])
+        else:
+            self._add(shape, INSERT, new)
+
+    def _delete(self, message: bytes, shape: _Shape) -> None:
+        self._add(shape, DELETE, _tuple(message, 6)[0])
+
+    def _truncate(self, message: bytes) -> None:
+        decoded = pgoutput.decode(message)
+        assert isinstance(decoded, pgoutput.Truncate)  # noqa: S101 - its first byte says so
+        self.at += 1
+        for oid in decoded.relation_oids:
+            shape = self._shape(oid.to_bytes(4, "big")) if oid.to_bytes(4, "big") in self._names else None
+            if shape is not None:
+                self.staged.changes += 1
+                self.staged.truncations.append(
+                    Truncation(shape.sink.table.name, shape.leaf, oid, self.at * 4, self.staged.transactions)
+                )
+
+    def _add(self, shape: _Shape, what: int, values: list[bytes | None], moved: list[bytes] | None = None) -> None:
+        self.at += 1
+        sink = shape.sink
+        head = _ROW.pack(shape.width, 8, self.at * 4 + what, 4, self.staged.transactions, 4, shape.relation)
+        origin = unchanged = _NULL
+        if moved is not None:
+            origin = _text_array(moved)
+            sink.moves += 1
+        if shape.order is not None:
+            values = [values[place] for place in shape.order]
+        if None in values:
+            names = [name.encode() for name, value in zip(sink.columns, values, strict=True) if value is None]
+            unchanged = _text_array([len(name).to_bytes(4, "big") + name for name in names])
+            sink.unchanged += 1
+            values = [_NULL if value is None else value for value in values]
+        row = b"".join((head, origin, unchanged, *values))  # type: ignore[arg-type]  # no None is left in it
+        sink.buffer.append(row)
+        sink.rows += 1
+        sink.size += len(row)
+        if sink.size >= _FLUSH:
+            self._flush(sink)
+
+    def _flush(self, sink: Sink) -> None:
+        rows, sink.buffer, sink.size = sink.buffer, [], 0
+        if rows:
+            self.writer.write(sink.stage, rows)
+
+    def _flush_transactions(self) -> None:
+        rows, self._transactions = self._transactions, []
+        self.writer.write(TRANSACTIONS, rows)
+
+    def flush_all(self) -> None:
+        """Bring what is left."""
+        for sink in self.staged.sinks.values():
+            self._flush(sink)
+        self._flush_transactions()
+        self.writer.wait()
+
+
+class _Writer:
+    """Copies one bundle while the next one is being made; never more than that."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="safepoint-staging")
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def write(self, table: str, rows: list[bytes]) -> None:
+        self.wait()
+        self._pending = self._pool.submit(self._copy, table, rows)
+
+    def wait(self) -> None:
+        """Until the connection is free again."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def _copy(self, table: str, rows: list[bytes]) -> None:
+        statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT binary)").format(sql.Identifier(table))
+        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(b"".join((_HEADER, *rows, _TRAILER)))
+
+
+def _tuple(message: bytes, at: int) -> tuple[list[bytes | None], int]:
+    """The values of a tuple as COPY BINARY has them (None: unchanged), and the place behind it.
+
+    This is the innermost loop of the replay: lengths are taken over as they stand.
+    """
+    (count,) = _INT16.unpack_from(message, at)
+    at += 2
+    values: list[bytes | None] = []
+    add = values.append
+    for _ in range(count):
+        kind = message[at]
+        if kind == 116:  # t: length and text follow
+            end = at + 5 + int.from_bytes(message[at + 1 : at + 5], "big")
+            add(message[at + 1 : end])
+            at = end
+        else:
+            add(_NULL if kind == 110 else None)
+            at += 1
+    return values, at
+
+
+def _text_array(fields: list[bytes]) -> bytes:
+    """A one-dimensional text[] as COPY BINARY has it, from values that carry their length."""
+    body = struct.pack("!iiIii", 1, 0, 25, len(fields), 1) + b"".join(fields)
+    return len(body).to_bytes(4, "big") + body

@@ -1,0 +1,155 @@
+"""Where every captured change went: stashed, put aside, carried; row by row and transaction by transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from safepoint.postgres.connections import Connection
+from safepoint.postgres.pgoutput import format_lsn
+from safepoint.wayback.catalogue import Table
+from safepoint.wayback.compaction import Scope, Work, ask, run
+from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.outcome import Aside
+from safepoint.wayback.staging import TRANSACTIONS, Sink
+
+# A commit's time comes as microseconds since 2000-01-01 (protocol-logicalrep-message-formats).
+_WHEN = "(timestamptz '2000-01-01 00:00:00+00' + t.committed_us * interval '1 microsecond')"
+_LSN = "('0/0'::pg_lsn + t.commit_lsn::numeric)"
+_TRANSACTION = f"t.xid::text::int8, {_LSN}, {_WHEN}"
+
+
+def stash_values(connection: Connection, work: Work) -> int:
+    """Values of carried rows that the old table has no column for."""
+    if not work.rule.stash or not work.rule.key:
+        return 0
+    return run(
+        connection,
+        f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {_changed_key(work)}, "
+        f"{_object('s', work.rule.stash)}, {_TRANSACTION} FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
+        f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NULL AND c.ends",
+    )
+
+
+def stash_table(connection: Connection, sink: Sink, scope: Scope) -> int:
+    """The last state of each row of a table that the old schema does not have."""
+    key = sink.table.key
+    condition = "true"
+    if scope.excluding:
+        condition = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)"
+    distinct = f"DISTINCT ON ({', '.join(f's.{quote(name)}' for name in key)})" if key else ""
+    order = f"ORDER BY {', '.join([*(f's.{quote(name)}' for name in key), 's._sp_at DESC'])}" if key else ""
+    last = {one.leaf: one for one in scope.truncations if one.table == sink.table.name}
+    for one in last.values():
+        condition += f" AND NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})"
+        run(
+            connection,
+            f"INSERT INTO safepoint.stash SELECT {literal(one.leaf)}, 'truncate', '{{}}', '{{}}', {_TRANSACTION} "
+            f"FROM pg_temp.{TRANSACTIONS} t WHERE t.tx = {one.transaction}",
+        )
+    action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
+    return run(
+        connection,
+        f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {_object('s', key)}, "
+        f"{_object('s', sink.columns)}, {_TRANSACTION} FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s "
+        f"WHERE {condition} {order}) s JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
+    )
+
+
+def put_aside(connection: Connection, work: Work) -> None:
+    """The rows that were not carried, whole, with the reason and the transaction that last wrote them."""
+    run(
+        connection,
+        f"INSERT INTO safepoint.put_aside SELECT {literal(work.old.name)}, c.op, c.verdict, c.reason, "
+        f"{_changed_key(work)}, coalesce({_object('s', work.sink.columns)}, '{{}}'), {_TRANSACTION} "
+        f"FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {'c.n' if work.rule.key else 'c.source'} "
+        f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NOT NULL",
+    )
+
+
+def put_aside_transactions(connection: Connection, sink: Sink, old: str) -> None:
+    """What transactions did to one table that are put aside as a whole."""
+    key = sink.table.key or sink.columns
+    action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
+    run(
+        connection,
+        f"INSERT INTO safepoint.put_aside SELECT {literal(old)}, {action}, 'transaction', x.reason, "
+        f"{_object('s', key)}, {_object('s', sink.columns)}, {_TRANSACTION} FROM pg_temp.{sink.stage} s "
+        f"JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx "
+        f"ORDER BY s._sp_at",
+    )
+
+
+def same_key(work: Work, stage: str = "s", change: str = "c") -> str:
+    """Which staged rows a change was made of."""
+    if not work.rule.key:
+        return f"{stage}._sp_tx = {change}.tx AND {stage}._sp_at = {change}.source"
+    return " AND ".join(
+        f"{stage}.{quote(new.name)}::{new.type} = {change}.k{place}" for place, (_, new) in enumerate(work.keys)
+    )
+
+
+def classify(connection: Connection, works: Sequence[Work], stashed: Collection[Sink]) -> None:
+    """`sp_flags`: transactions that are not carried whole; `safepoint.transactions` says how each of them fares."""
+    run(connection, "DROP TABLE IF EXISTS pg_temp.sp_flags")
+    parts = ["SELECT tx, true AS lost, false AS stashed FROM pg_temp.sp_excluded"]
+    for work in works:
+        lost = ask(connection, f"SELECT EXISTS (SELECT FROM {work.change} WHERE verdict IS NOT NULL)")[0][0]
+        if lost:
+            parts.append(
+                f"SELECT s._sp_tx, true, false FROM {work.stage} s JOIN {work.change} c ON {same_key(work)} "
+                f"WHERE c.verdict IS NOT NULL UNION ALL SELECT tx, true, false FROM {work.change} "
+                f"WHERE verdict IS NOT NULL"
+            )
+    parts += [f"SELECT _sp_tx, false, true FROM pg_temp.{sink.stage}" for sink in stashed]
+    run(
+        connection,
+        f"CREATE TEMP TABLE sp_flags ON COMMIT DROP AS SELECT tx, bool_or(lost) AS lost, bool_or(stashed) AS stashed, "
+        f"false AS kept FROM ({' UNION ALL '.join(parts)}) f GROUP BY tx",
+    )
+    run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_flags (tx)")
+    for work in works:
+        run(
+            connection,
+            f"UPDATE pg_temp.sp_flags f SET kept = true FROM {work.stage} s JOIN {work.change} c ON {same_key(work)} "
+            f"WHERE s._sp_tx = f.tx AND c.verdict IS NULL AND NOT f.kept "
+            f"AND NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = f.tx)",
+        )
+    run(
+        connection,
+        f"INSERT INTO safepoint.transactions SELECT CASE "
+        f"WHEN f.lost AND (f.kept OR (f.stashed AND x.tx IS NULL)) THEN 'partly' WHEN f.lost THEN 'not carried' ELSE 'stashed' END, {_TRANSACTION} FROM pg_temp.sp_flags f "
+        f"JOIN pg_temp.{TRANSACTIONS} t USING (tx) LEFT JOIN pg_temp.sp_excluded x ON x.tx = f.tx "
+        f"WHERE f.lost OR NOT f.kept",
+    )
+
+
+def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, ...]:
+    """The first rows that this replay put aside, in commit order."""
+    rows = connection.execute(
+        "SELECT relation, action, kind, reason, key, xid, commit_lsn::text, committed_at::text "
+        "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn ORDER BY commit_lsn LIMIT %s",
+        [format_lsn(after), most],
+    ).fetchall()
+    return tuple(Aside(*row) for row in rows)
+
+
+def _changed_key(work: Work) -> str:
+    if not work.rule.key:
+        return "'{}'::jsonb"
+    names = ", ".join(literal(new.name) for _, new in work.keys)
+    values = ", ".join(f"c.k{place}::text" for place in range(len(work.keys)))
+    return f"jsonb_object(ARRAY[{names}], ARRAY[{values}])"
+
+
+def _object(row: str, columns: Sequence[str]) -> str:
+    """Columns of a staged row, which are text, as a JSON object."""
+    if not columns:
+        return "'{}'::jsonb"
+    names = ", ".join(literal(name) for name in columns)
+    values = ", ".join(f"{row}.{quote(name)}" for name in columns)
+    return f"jsonb_object(ARRAY[{names}], ARRAY[{values}])"
+
+
+def has_constraint_trigger(table: Table) -> bool:
+    """Does the table hold rules over several rows that no query here knows of (books that balance)?"""
+    return any(trigger.constraint and trigger.enabled in ("O", "A") for trigger in table.triggers)
