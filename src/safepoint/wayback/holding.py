@@ -103,7 +103,7 @@ def _twice(work: Work, unique: Unique) -> str:
         UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"another row has the same {unique.name}")}
         FROM (SELECT o._sp_n, row_number() OVER (PARTITION BY {", ".join(names)} ORDER BY g.op DESC, o._sp_n) AS place
               FROM {_rows(unique, work.out, "_sp_n")} o JOIN {work.change} g ON g.n = o._sp_n
-              WHERE {applied(work, "g")}{whole}) x
+              WHERE {applied("g")}{whole}) x
         WHERE x._sp_n = c.n AND x.place > 1 AND c.verdict IS NULL
     """
 
@@ -116,7 +116,7 @@ def _taken(work: Work, unique: Unique) -> str:
         UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"another row has the same {unique.name}")}
         FROM {_rows(unique, work.out, "_sp_n")} o
         JOIN {_rows(unique, quoted(work.old), "ctid AS tid, tableoid AS rel")} t ON {match}
-        LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied(work, "g")}
+        LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied("g")}
         WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
     """
 
@@ -166,7 +166,7 @@ def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, wor
         WHERE p.ctid = c.row_tid AND p.tableoid = c.row_rel AND {applied()} AND c.op IN ('delete', 'update')
           AND NOT EXISTS (SELECT FROM {parent.out} s JOIN {parent.change} g ON g.n = s._sp_n
                           WHERE {_pairs("s", key.parent_columns, "p", key.parent_columns)}
-                            AND {applied(parent, "g")}){staying}
+                            AND {applied("g")}){staying}
     """
 
 

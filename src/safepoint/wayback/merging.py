@@ -198,8 +198,8 @@ def raise_sequences(
 
     A sequence belongs to the one of the column that feeds its column; one without a column, to that of its name.
     """
-    theirs: dict[str, int | None] = dict(migrated.execute(LAST_VALUES).fetchall())
-    partners = {}
+    theirs: dict[str, int | None] = {row[0]: row[1] for row in migrated.execute(LAST_VALUES).fetchall()}
+    partners: dict[str, str] = {}
     for rule in mapping.tables:
         before, now = old.tables[rule.old], new.tables[rule.new]
         for column in rule.columns:

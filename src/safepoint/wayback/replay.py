@@ -254,7 +254,8 @@ class _Carrying:
                 f"JOIN {work.stage} s ON {whereabouts.same_key(work)} WHERE c.verdict IS NOT NULL AND {condition} "
                 f"GROUP BY s._sp_tx ON CONFLICT DO NOTHING",
             )
-        while self.policy == "transaction" and sum(self._follow(work) for work in works if work.rule.key):
+        keyed = [work for work in works if work.rule.key]
+        while self.policy == "transaction" and any([self._follow(work) > 0 for work in keyed]):  # noqa: C419 - all of them
             pass
         return self._excluded() > before
 

@@ -116,8 +116,9 @@ def classify(connection: Connection, works: Sequence[Work], stashed: Collection[
         )
     run(
         connection,
-        f"INSERT INTO safepoint.transactions SELECT CASE "
-        f"WHEN f.lost AND (f.kept OR (f.stashed AND x.tx IS NULL)) THEN 'partly' WHEN f.lost THEN 'not carried' ELSE 'stashed' END, {_TRANSACTION} FROM pg_temp.sp_flags f "
+        f"INSERT INTO safepoint.transactions "
+        f"SELECT CASE WHEN f.lost AND (f.kept OR (f.stashed AND x.tx IS NULL)) THEN 'partly' "
+        f"WHEN f.lost THEN 'not carried' ELSE 'stashed' END, {_TRANSACTION} FROM pg_temp.sp_flags f "
         f"JOIN pg_temp.{TRANSACTIONS} t USING (tx) LEFT JOIN pg_temp.sp_excluded x ON x.tx = f.tx "
         f"WHERE f.lost OR NOT f.kept",
     )
