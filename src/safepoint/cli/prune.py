@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safepoint.cli.launch import PlanOption
+from safepoint.cli.tables import show_table
 from safepoint.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -41,15 +42,11 @@ def prune(
 
 
 def _show(found: Pruning, *, dry_run: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from safepoint.config import format_bytes
 
-    table = Table("Where", "Snapshot", "Taken", "Size", "Verdict", "Why")
     words = {"drop": "would go" if dry_run else "goes", "dropped": "gone", "keep": "stays"}
-    for one in found.decisions:
-        table.add_row(
+    rows = [
+        (
             one.place,
             one.snapshot_id,
             f"{one.taken:%Y-%m-%d %H:%M}",
@@ -57,7 +54,11 @@ def _show(found: Pruning, *, dry_run: bool) -> None:
             words.get(one.verdict, one.verdict),
             one.reason,
         )
-    console = Console()
-    console.print(table if found.decisions else "There are no snapshots.")
+        for one in found.decisions
+    ]
+    if rows:
+        show_table(("Where", "Snapshot", "Taken (UTC)", "Size", "Verdict", "Why"), rows, whole=2)
+    else:
+        typer.echo("There are no snapshots.")
     for name, error in found.unreachable.items():
-        console.print(f"{name}: not looked at, so nothing goes there. {error.message} {error.remedy or ''}")
+        typer.echo(f"{name}: not looked at, so nothing goes there. {error.message} {error.remedy or ''}")

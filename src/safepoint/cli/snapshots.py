@@ -11,6 +11,7 @@ import typer
 from safepoint.cli.launch import PlanOption
 from safepoint.cli.progress import shown
 from safepoint.cli.restore import FromOption, IdentityOption, JsonOption, SnapshotArgument
+from safepoint.cli.tables import show_table
 from safepoint.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -139,8 +140,8 @@ def verify(
     if json_:
         import json
 
-        answer = proof.as_json() | {"comparison": one.as_json() for one in compared}
-        typer.echo(json.dumps(answer))
+        comparison = {"comparison": compared[0].as_json()} if compared else {}
+        typer.echo(json.dumps({**proof.as_json(), **comparison}))
         return
     where = f", as it is in {from_}," if from_ else ""
     typer.echo(
@@ -174,18 +175,13 @@ def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -
 
 
 def _show(found: tuple[Listed, ...], now: datetime) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from safepoint.config import format_bytes, format_duration
 
-    console = Console()
     if not found:
-        console.print("There is no snapshot yet: take one with `safepoint backup`.")
+        typer.echo("There is no snapshot yet: take one with `safepoint backup`.")
         return
-    table = Table("Snapshot", "Taken (UTC)", "Age", "Size", "Proven", "Where", "Launch")
-    for one in found:
-        table.add_row(
+    rows = [
+        (
             one.id,
             f"{one.taken:%Y-%m-%d %H:%M}",
             format_duration(max(0.0, (now - one.taken).total_seconds())),
@@ -194,4 +190,6 @@ def _show(found: tuple[Listed, ...], now: datetime) -> None:
             ", ".join(one.where),
             one.launch_id or "",
         )
-    console.print(table)
+        for one in found
+    ]
+    show_table(("Snapshot", "Taken (UTC)", "Age", "Size", "Proven", "Where", "Launch"), rows)
