@@ -4,8 +4,10 @@ interpreter takes to import everything. For the tests that kill a conductor doze
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,14 +18,27 @@ from safepoint.launch import conductor, engine, verbs
 PRELOADED = (conductor, engine)
 
 
-def safepoint(words: Sequence[str], env: Mapping[str, str], output: Path) -> subprocess.CompletedProcess[str]:
-    """Run `safepoint WORDS` with `env` on top of this process' environment; the exit code as `subprocess` gives it."""
+def safepoint(
+    words: Sequence[str], env: Mapping[str, str], output: Path, *, timeout: float = 120.0
+) -> subprocess.CompletedProcess[str]:
+    """Run `safepoint WORDS` with `env` on top of this process' environment; the exit code as `subprocess` gives it.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end within `timeout` seconds, and was killed.
+    """
     # What the commands import late is imported here, so that the children find it there.
     verbs.verb("migrate")
     pid = os.fork()
     if pid == 0:
         _child(words, env, output)
-    _, status = os.waitpid(pid, 0)
+    deadline = time.monotonic() + timeout
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise subprocess.TimeoutExpired(list(words), timeout, output.read_text(errors="replace"))
+        time.sleep(0.01)
+    status = ended[1]
     text = output.read_text(errors="replace")
     return subprocess.CompletedProcess(list(words), os.waitstatus_to_exitcode(status), text, "")
 

@@ -25,12 +25,15 @@ from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan
 from safepoint.launch.step import Evidence, PlannedStep
-from safepoint.launch.storage import told
+from safepoint.launch.storage import probe_room, told
 from safepoint.launch.verbs import verb
 from safepoint.postgres.target import target
 from safepoint.progress import Progress
 
 Tell = Callable[[PlannedStep, Progress], None]
+
+PROBE_SECONDS = 5.0
+"""How often the conductor looks between steps whether its disk still has room."""
 
 INTERRUPT = "interrupt"
 """The file in a launch's folder by which an order ends the running step; the order itself is in the engine."""
@@ -63,6 +66,7 @@ class Conductor:
         self._idle = threading.Event()  # no step is under way in this process
         self._idle.set()
         self._broken: SafepointError | None = None
+        self._next_probe = time.monotonic() + PROBE_SECONDS
         self._background = Background()
 
     def __enter__(self) -> Conductor:
@@ -79,6 +83,8 @@ class Conductor:
     def _open(self) -> None:
         from safepoint.launch.engine import Engine  # costs a second; whoever only reads does without
 
+        self.folder.mkdir(parents=True, exist_ok=True)
+        probe_room(self.folder)
         (self.folder / INTERRUPT).unlink(missing_ok=True)
         self.ledger = Ledger(self.folder / "ledger.jsonl")
         self.ledger.listeners.extend(self._listeners)
@@ -186,6 +192,7 @@ class Conductor:
                 self._engine.start(self._workflow(run), self._course_of(run), run)
             while (ended := self._engine.ended(self._workflow(run))) is None:
                 self._watch_for_interrupt()
+                self._watch_for_room()
                 time.sleep(0.05)
         end = self.ledger.find(f"end:{run}")
         if end is None:
@@ -239,6 +246,16 @@ class Conductor:
         if marker.exists():
             self._interrupted.set()
             marker.unlink(missing_ok=True)
+
+    def _watch_for_room(self) -> None:
+        """Between steps the engine writes alone, and where it cannot it may well say nothing, and wait for ever."""
+        if time.monotonic() < self._next_probe or not self._idle.is_set():
+            return
+        self._next_probe = time.monotonic() + PROBE_SECONDS
+        try:
+            probe_room(self.folder)
+        except OSError as error:
+            self._broken = told(error, subject=str(self.folder))
 
     def _rollback_course(self, durable: course.Durable, run: int) -> str:
         entry = self.ledger.find(f"run:{run}")

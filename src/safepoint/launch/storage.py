@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from safepoint.errors import SafepointError
 
@@ -19,6 +21,30 @@ _REMEDIES = {
 
 _SQLITE = {"disk is full": errno.ENOSPC, "readonly database": errno.EROFS, "unable to open database": errno.EACCES}
 """What SQLite says where the system would have given a number."""
+
+
+ROOM = 1024 * 1024
+"""Bytes that must be free for the ledger and the engine's state before anything is conducted, and meanwhile."""
+
+
+def probe_room(folder: Path) -> None:
+    """Write a megabyte and take it away again: a disk that is nearly full is found before a step needs it.
+
+    Raises:
+        OSError: it could not be written; the file is gone all the same.
+    """
+    probe = folder / ".room"
+    try:
+        with probe.open("wb", buffering=0) as file:
+            left = memoryview(bytes(ROOM))
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
 
 
 def storage_error(error: OSError, *, subject: str | None = None) -> SafepointError:
