@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from safepoint import __version__
-from safepoint.cli import doctor, init, launch, orders, plan, prune, report, restore, snapshots, status
+from safepoint.cli import doctor, init, launch, orders, plan, prune, rehearse, report, restore, snapshots, status
 from safepoint.cli.saying import say
 from safepoint.errors import ExitCode, SafepointError
 
@@ -30,6 +30,7 @@ _BEFORE, _LAUNCH, _BACKUP = "Before the launch", "The launch", "Snapshots"
 
 app.command("init", rich_help_panel=_BEFORE)(init.init)
 app.command("doctor", rich_help_panel=_BEFORE)(doctor.doctor)
+app.command("rehearse", rich_help_panel=_BEFORE)(rehearse.rehearse)
 app.command("plan", rich_help_panel=_BEFORE)(plan.plan)
 app.command("launch", rich_help_panel=_LAUNCH)(launch.launch)
 app.command("status", rich_help_panel=_LAUNCH)(status.status)

@@ -294,6 +294,24 @@ class Wayback(Section):
         return {name: dict(table.columns) for name, table in self.tables.items()}
 
 
+class Invariant(Section):
+    """A query for each schema, where one cannot serve both; their answers must be equal."""
+
+    before: str
+    after: str
+
+
+class Rehearsal(Section):
+    """What a rehearsal looks at beyond what it always does.
+
+    `invariants`: queries whose answer must be the same before and after the migrations, by a name for people.
+    """
+
+    invariants: dict[str, str | Invariant] = Field(
+        default={}, examples=[{"entries": "SELECT count(*) FROM ledger_journalentry"}]
+    )
+
+
 class Timetable(Section):
     """When each phase begins, relative to the launch day T, in the plan's time zone."""
 
@@ -331,6 +349,7 @@ class PlanFile(Section):
     checkpoints: Checkpoints = Checkpoints()
     gates: Gates = Gates()
     wayback: Wayback = Wayback()
+    rehearsal: Rehearsal = Rehearsal()
     timetable: Timetable = Timetable()
     path: Path = Field(default=Path("launch.toml"), exclude=True)
 

@@ -1,0 +1,134 @@
+"""`safepoint rehearse`: the migrations on a restored copy, and what they will do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safepoint.cli.launch import PlanOption
+from safepoint.cli.progress import shown
+from safepoint.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.console import Console
+
+_STYLES = {"pass": "green", "fail": "bold red", "warning": "yellow", "exact": "green", "loses": "yellow"}
+
+
+def rehearse(
+    plan: PlanOption = Path("launch.toml"),
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", help="The snapshot to restore; else the newest proven one.")
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
+) -> None:
+    """Migrate a restored copy with the new release: how long, which locks, what changes, can it be undone."""
+    from safepoint.config import load
+    from safepoint.launch.rehearsing import PAGE
+    from safepoint.launch.rehearsing import rehearse as rehearse_it
+    from safepoint.launch.snapshots import snapshots_folder
+
+    plan_file = load(plan)
+    with shown(quiet=json_) as report:
+        done = rehearse_it(plan_file, snapshot, report=report)
+    data = done.as_json()
+    if json_:
+        import json
+
+        typer.echo(json.dumps(data))
+    else:
+        from rich.console import Console
+
+        _show(Console(highlight=False), data)
+        typer.echo(f"\nreport: {snapshots_folder(plan_file) / done.snapshot_id / PAGE}")
+    if done.verdict != "go":
+        raise typer.Exit(int(ExitCode.NO_GO))
+
+
+def _show(console: Console, data: Mapping[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from safepoint.config import format_duration
+
+    migrate = data["migrate"]
+    console.print(Text(f"Rehearsal of {data['release']} on {data['snapshot']['id']}: {data['verdict']}", style="bold"))
+    for reason in data["reasons"]:
+        console.print(Text(f"  {reason}", style="bold red"))
+    table = Table("Migration", "took", "", "strongest locks", box=box.SIMPLE_HEAD, show_edge=False)
+    longest = max((run["seconds"] for run in migrate["migrations"]), default=0.0) or 1.0
+    for run in migrate["migrations"]:
+        locks = ", ".join(
+            f"{lock['table']} ({lock['blocks']} out {format_duration(lock['seconds'])})"
+            for lock in run["locks"]
+            if lock["blocks"]
+        )
+        bar = Text("█" * max(1, round(20 * run["seconds"] / longest)), style="cyan" if run["ok"] else "red")
+        table.add_row(Text(run["label"]), format_duration(run["seconds"]), bar, Text(locks))
+    console.print(table)
+    for line in _lines(data):
+        console.print(line)
+
+
+def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
+    from rich.text import Text
+
+    from safepoint.config import format_bytes, format_duration
+
+    migrate, foreseen, undo = data["migrate"], data["forecast"], data["undo"]
+    yield Text(
+        f"\nmigrate took {format_duration(migrate['seconds'])}; {format_bytes(migrate['peak_bytes'])} more disk at the "
+        f"peak; rewritten: {', '.join(migrate['rewrites']) or 'no table'}"
+    )
+    if foreseen:
+        for name, title in (("migrate", "live migrate"), ("window", "window so far known")):
+            found = foreseen[name]
+            low, high = format_duration(found["low"]), format_duration(found["high"])
+            yield Text(f"{title}: about {format_duration(found['expected'])} ({low} to {high})", style="bold")
+        for unknown in foreseen["unknown"]:
+            yield Text(f"  not known: {unknown}", style="dim")
+    for check in data["checks"]:
+        yield Text(f"{check['verdict']:<8}{check['name']}: {check['summary']}", style=_STYLES[check["verdict"]])
+    for change in data["changes"]:
+        if change["kind"] != "identical":
+            yield from _change(change)
+    if undo:
+        yield from _undo(undo)
+    for note in data["notes"]:
+        yield Text(f"note: {note}", style="dim")
+
+
+def _change(change: Mapping[str, Any]) -> Iterator[Any]:
+    from rich.text import Text
+
+    name = change["before"] or change["after"]
+    renamed = f" → {change['after']}" if change["kind"] == "renamed" else ""
+    rows = f"+{change['added']:,} −{change['removed']:,} rows" if change["added"] or change["removed"] else ""
+    yield Text(f"{change['kind']:<8}{name}{renamed} {rows}".rstrip())
+    for column in change["columns"]:
+        if column["kind"] != "identical":
+            before, after = column["before"], column["after"]
+            named = f"{before} → {after}" if before and after and before != after else before or after
+            yield Text(
+                f"          {named}: {column['kind']}{', ' if column['detail'] else ''}{column['detail']}", "dim"
+            )
+
+
+def _undo(undo: Mapping[str, Any]) -> Iterator[Any]:
+    from rich.text import Text
+
+    if undo["verdict"] == "fails":
+        yield Text(f"undo    fails at {undo['migration'] or 'its start'}: {undo['error']}", style="bold red")
+        return
+    exact = sum(table["verdict"] == "exact" for table in undo["tables"])
+    yield Text(f"undo    runs; {exact} of {len(undo['tables'])} tables come back exactly", _STYLES[undo["verdict"]])
+    for table in undo["tables"]:
+        for lost in table["lost"]:
+            yield Text(f"          {table['name']}: {lost}", style="dim")
+    for line in undo["structure"]:
+        yield Text(f"          {line}", style="dim")

@@ -1,0 +1,94 @@
+"""The pending migrations by content, and undoing them: both asked of the project itself, one start of Django each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from safepoint.django.managepy import Manage
+from safepoint.django.piped import ask
+
+
+@dataclass(frozen=True)
+class PendingMigration:
+    """One migration that `migrate` would apply. `sha256` is that of its file; None where it has none.
+
+    `opaque` names the kinds of its operations that may change rows (RunPython, RunSQL).
+    """
+
+    label: str
+    sha256: str | None
+    atomic: bool
+    reversible: bool
+    opaque: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {**asdict(self), "opaque": list(self.opaque)}
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What `migrate` would do. `identity` is the database asked (see `inspector.IDENTITY`).
+
+    `others` are the aliases of further databases that the project has.
+    """
+
+    identity: str
+    others: tuple[str, ...]
+    migrations: tuple[PendingMigration, ...]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """`app.0002_name` of each, in the order in which they are applied."""
+        return tuple(migration.label for migration in self.migrations)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over names and contents: another digest means other migrations."""
+        facts = [[migration.label, migration.sha256] for migration in self.migrations]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Reversal:
+    """How undoing ended. `left` are the migrations that stayed applied; `migration` the one at which it failed."""
+
+    error: str | None
+    migration: str | None
+    left: tuple[str, ...]
+    seconds: float
+    said: str
+
+
+def read_pending(manage: Manage, *, database: str = "default", timeout: float | None = 120) -> Pending:
+    """Ask the release which migrations are pending, and what is in their files. Nothing is changed.
+
+    Raises:
+        CommandFailed: the project cannot be started, or its database does not answer.
+    """
+    answer = ask(manage, "pending", {"database": database}, timeout=timeout)
+    migrations = tuple(PendingMigration(**{**one, "opaque": tuple(one["opaque"])}) for one in answer["migrations"])
+    return Pending(answer["identity"], tuple(answer["others"]), migrations)
+
+
+def reverse(
+    manage: Manage,
+    migrations: Sequence[str],
+    *,
+    database: str = "default",
+    timeout: float | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Reversal:
+    """Undo these migrations. That one of them cannot be undone is an answer, not an error.
+
+    Raises:
+        CommandFailed: the project cannot be started, or its database does not answer.
+        Interrupted: it was cancelled.
+    """
+    parameters = {"database": database, "migrations": list(migrations)}
+    answer = ask(manage, "reversal", parameters, timeout=timeout, cancelled=cancelled)
+    return Reversal(**{**answer, "left": tuple(answer["left"])})

@@ -1,0 +1,67 @@
+# mypy: ignore-errors
+"""What `migrate` would do, by content: each pending migration with the SHA-256 of its file. Django 4.2 to 6."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+from django.conf import settings
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+
+_IDENTITY = """
+    select oid::text || '@' || extract(epoch from pg_postmaster_start_time())::text
+    from pg_database where datname = current_database()
+"""
+
+
+def answer(parameters):
+    """Which database this is, the pending migrations in their order, and the aliases of other databases."""
+    alias = parameters["database"]
+    connection = connections[alias]
+    with connection.cursor() as cursor:
+        cursor.execute(_IDENTITY)
+        identity = cursor.fetchone()[0]
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return {
+        "identity": identity,
+        "others": sorted(name for name in settings.DATABASES if name != alias),
+        "migrations": [describe(migration) for migration, backwards in plan if not backwards],
+    }
+
+
+def describe(migration):
+    """One migration; `sha256` is None where it has no file."""
+    operations = list(flat(migration.operations))
+    return {
+        "label": migration.app_label + "." + migration.name,
+        "sha256": content(migration),
+        "atomic": bool(migration.atomic),
+        "reversible": all(bool(operation.reversible) for operation in operations),
+        "opaque": sorted({type(operation).__name__ for operation in operations if is_opaque(operation)}),
+    }
+
+
+def content(migration):
+    """SHA-256 of the file that the migration stands in."""
+    path = getattr(sys.modules.get(type(migration).__module__), "__file__", None)
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
+def flat(operations):
+    """Operations with those inside SeparateDatabaseAndState that touch the database."""
+    for operation in operations:
+        inner = getattr(operation, "database_operations", None)
+        if inner is None:
+            yield operation
+        else:
+            yield from flat(inner)
+
+
+def is_opaque(operation):
+    """Whether it may change rows in a way that the models' states do not say."""
+    return any(kind.__name__ in ("RunPython", "RunSQL") for kind in type(operation).__mro__)

@@ -1,0 +1,60 @@
+# mypy: ignore-errors
+"""Migrations undone by the project's own `migrate`, app by app, the last one applied first. Django 4.2 to 6."""
+
+import io
+import time
+
+from django.core.management import call_command
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+
+
+def answer(parameters):
+    """What was undone until the end, or until the first error."""
+    alias, labels = parameters["database"], parameters["migrations"]
+    said, began = io.StringIO(), time.monotonic()
+    error, migration = None, None
+    try:
+        for app, target in targets(alias, labels):
+            call_command(
+                "migrate", app, target, database=alias, interactive=False, verbosity=1, no_color=True, stdout=said
+            )
+    except Exception as raised:
+        error = type(raised).__name__ + ": " + str(raised)
+        migration = unfinished(said.getvalue())
+    left = [label for label in labels if tuple(label.split(".", 1)) in applied(alias)]
+    seconds = time.monotonic() - began
+    return {"error": error, "migration": migration, "left": left, "seconds": seconds, "said": said.getvalue()[-4000:]}
+
+
+def targets(alias, labels):
+    """For each app of these migrations, the last one that stays applied: `migrate APP TARGET`."""
+    loader = MigrationExecutor(connections[alias]).loader
+    found = []
+    for label in reversed(labels):
+        app = label.split(".", 1)[0]
+        if app in dict(found):
+            continue
+        stays = {key for key in loader.applied_migrations if key[0] == app and ".".join(key) not in labels}
+        stays = {key for key in stays if key in loader.graph.nodes}
+        heads = [key for key in sorted(stays) if not children(loader.graph, key) & stays]
+        found.append((app, heads[-1][1] if heads else "zero"))
+    return found
+
+
+def children(graph, key):
+    """The migrations of the same app that build on this one."""
+    return {node.key for node in graph.node_map[key].children if node.key[0] == key[0]}
+
+
+def applied(alias):
+    """What the database says is applied."""
+    return set(MigrationExecutor(connections[alias]).loader.applied_migrations)
+
+
+def unfinished(said):
+    """The migration that was being undone when the output stopped."""
+    last = said.rsplit("Unapplying ", 1)
+    if len(last) < 2 or " OK" in last[1]:
+        return None
+    return last[1].split("...", 1)[0].strip()

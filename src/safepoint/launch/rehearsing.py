@@ -1,0 +1,427 @@
+"""The rehearsal: the proven snapshot in a scratch server, the new release's own `migrate` on it, and what came of it.
+
+This is where the rooms meet: the snapshot and its fingerprints (backup), the application (django), the looking and
+judging (rehearsal). The live database is only read: its settings, its size, and a scan of about a second.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from safepoint.backup import fingerprint
+from safepoint.backup.manifest import sync_folder
+from safepoint.backup.prints import Fingerprint, compare
+from safepoint.backup.proof import Restored, prove, restored
+from safepoint.backup.shelf import list_snapshots
+from safepoint.backup.snapshot import take_snapshot
+from safepoint.config import PlanFile
+from safepoint.django.inspector import IDENTITY
+from safepoint.django.managepy import Manage
+from safepoint.django.pending import Pending, read_pending, reverse
+from safepoint.errors import PlanFileError, Refused
+from safepoint.hosts import open_host
+from safepoint.launch.estimates import estimates
+from safepoint.launch.plan import make_plan
+from safepoint.launch.snapshots import at_hand, snapshots_folder, stores_of
+from safepoint.postgres.binaries import for_server
+from safepoint.postgres.catalog import survey
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target, target
+from safepoint.progress import Cancelled, Progress, Report, never, silent
+from safepoint.rehearsal import ground
+from safepoint.rehearsal.catalogue import Picture, read_picture
+from safepoint.rehearsal.changes import Side, TableChange, changes, differences
+from safepoint.rehearsal.checks import Check, ask_invariants, judge_invariants, sequences_behind, standing_checks
+from safepoint.rehearsal.forecast import Forecast, forecast, measure_ratio
+from safepoint.rehearsal.observation import Observed, Watched, observed, watch
+from safepoint.rehearsal.undo import Undo, judge_undo
+from safepoint.wayback.login import migration_login
+
+FORMAT = 1
+NAME = "rehearsal.json"
+PAGE = "rehearsal.html"
+_BEFORE = "safepoint_before"
+_MAINTENANCE = "postgres"
+# Definitions in which undoing is compared: rows, sequences and columns are judged table by table.
+_NOT_STRUCTURE = ("table", "sequence", "large objects", "role", "setting", "encoding", "column")
+_WINDOW = ("stop", "migrate", "green")
+
+Verdict = Literal["go", "no-go"]
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsal found. `digest` names the migrations by content: other ones were not rehearsed.
+
+    `reasons` say why the verdict is no-go; `notes` what a reader should know about how it was rehearsed.
+    `seconds` says how long each part of the rehearsal itself took.
+    """
+
+    snapshot_id: str
+    seal: str
+    taken_at: str
+    made_at: str
+    release: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    pending: Pending
+    observed: Observed
+    changes: tuple[TableChange, ...]
+    checks: tuple[Check, ...]
+    undo: Undo | None
+    forecast: Forecast | None
+    notes: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in `rehearsal.json`."""
+        return {
+            "format": FORMAT,
+            "snapshot": {"id": self.snapshot_id, "seal": self.seal, "taken_at": self.taken_at},
+            "made_at": self.made_at,
+            "release": self.release,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "digest": self.pending.digest,
+            "migrations": [migration.as_json() for migration in self.pending.migrations],
+            "migrate": self.observed.as_json(),
+            "changes": [change.as_json() for change in self.changes],
+            "checks": [check.as_json() for check in self.checks],
+            "undo": None if self.undo is None else self.undo.as_json(),
+            "forecast": None if self.forecast is None else self.forecast.as_json(),
+            "notes": list(self.notes),
+            "seconds": dict(self.seconds),
+        }
+
+
+@dataclass
+class _Clock:
+    """How long each part took, and whom to tell when one begins."""
+
+    report: Report
+    seconds: dict[str, float]
+
+    @contextmanager
+    def part(self, name: str, what: str) -> Iterator[None]:
+        """Time a part."""
+        self.report(Progress(what, 0))
+        began = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
+
+
+def rehearse(
+    plan_file: PlanFile,
+    snapshot_id: str | None = None,
+    *,
+    report: Report = silent,
+    cancelled: Cancelled = never,
+) -> Rehearsal:
+    """Carry out the new release's migrations on a restored snapshot, and say what will happen.
+
+    Args:
+        snapshot_id: None takes the newest proven one, or takes and proves one where there is none.
+
+    Raises:
+        PlanFileError: `application.url_env` is not set.
+        Refused: the application does not go where it is pointed; nothing was run then.
+        ProofFailed, DatabaseError, StoreError, CommandFailed, Interrupted: as the parts.
+    """
+    refuse_unpointed(plan_file)
+    clock = _Clock(report, {})
+    if snapshot_id is None:
+        with clock.part("snapshot", "find the newest proven snapshot"):
+            snapshot_id = newest_proven(plan_file) or _take_one(plan_file, report, cancelled)
+    with at_hand(plan_file, snapshot_id, report=report, cancelled=cancelled) as folder, ExitStack() as stack:
+        with clock.part("restore", "restore"):
+            copy = stack.enter_context(
+                restored(
+                    folder,
+                    scratch_parent=plan_file.state / "scratch",
+                    jobs=plan_file.snapshot.jobs,
+                    report=report,
+                    cancelled=cancelled,
+                    extra=plan_file.database.tools,
+                )
+            )
+        done = _Stand(plan_file, copy, clock, cancelled).rehearse()
+    keep = snapshots_folder(plan_file) / snapshot_id
+    if keep.is_dir():
+        write_rehearsal(keep, done)
+    return done
+
+
+def refuse_unpointed(plan_file: PlanFile) -> None:
+    """The rehearsal must lead the application to the scratch server, by a variable and not by editing its files.
+
+    Raises:
+        PlanFileError: the plan file names no such variable.
+    """
+    if plan_file.application.url_env is None:
+        raise PlanFileError(
+            "A rehearsal needs to know how to point the application at another database.",
+            subject="application.url_env",
+            expected='url_env = "DATABASE_URL" (or the like) in [application]: the environment variable from which '
+            "the settings take the database's address",
+            remedy="Let the settings read the database's URL from a variable (dj-database-url, django-environ, or "
+            "os.environ), and name it in [application]. Nothing was run.",
+        )
+
+
+def newest_proven(plan_file: PlanFile) -> str | None:
+    """The newest proven snapshot here, or else in the stores."""
+    for stores in ({}, stores_of(plan_file)):
+        listed = list_snapshots(snapshots_folder(plan_file), stores, unreachable=lambda _name, _error: None)
+        proven = [one.id for one in listed if one.proven and one.fault is None]
+        if proven:
+            return proven[0]
+    return None
+
+
+def _take_one(plan_file: PlanFile, report: Report, cancelled: Cancelled) -> str:
+    database = target(plan_file.database)
+    settings = plan_file.database
+    with connect(database) as connection:
+        version = survey(connection).server_version_num
+    snapshot_id = f"{plan_file.launch.application}-rehearsal-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    take_snapshot(
+        database,
+        open_host(settings.tools_host, plan_file.host(settings.tools_host), plan_file.folder),
+        installation=for_server(version, settings.tools),
+        remote=database.at(settings.tools_address),
+        tools_folder=settings.tools,
+        folder=snapshots_folder(plan_file),
+        snapshot_id=snapshot_id,
+        launch_id=None,
+        jobs=plan_file.snapshot.jobs,
+        compress=plan_file.snapshot.compress,
+        report=report,
+        cancelled=cancelled,
+    )
+    folder = snapshots_folder(plan_file) / snapshot_id
+    prove(
+        folder,
+        scratch_parent=plan_file.state / "scratch",
+        jobs=plan_file.snapshot.jobs,
+        report=report,
+        cancelled=cancelled,
+    )
+    return snapshot_id
+
+
+@dataclass(frozen=True)
+class _Stand:
+    """A restored copy, and what is done with it, in order."""
+
+    plan: PlanFile
+    copy: Restored
+    clock: _Clock
+    cancelled: Callable[[], bool]
+
+    def rehearse(self) -> Rehearsal:
+        """All of it."""
+        scratch, part = self.copy.target, self.clock.part
+        with part("prepare", "prepare the copy"):
+            live = self._live_settings()
+            before = ground.copy_of(scratch, _BEFORE)
+            ground.make_statistics(scratch)
+            manage = self._manage()
+            pending = self._pending(manage)
+            picture = _picture(scratch)
+            still = ground.set_like(scratch, live)
+        with part("migrate", "migrate"):
+            watched = watch(manage, scratch, cancelled=self.cancelled)
+        ground.set_fast(scratch)
+        after = _picture(scratch)
+        seen = observed(watched, picture, after)
+        notes = [*self.copy.notes, *still, *self._notes(pending, watched)]
+        found: tuple[TableChange, ...] = ()
+        checks: tuple[Check, ...] = ()
+        undo, prediction = None, None
+        if watched.error is None:
+            with part("forecast", "measure the live database's speed"):
+                prediction = self._forecast(seen, before, picture)
+            with part("compare", "compare every table and column"):
+                found = self._changes(before, scratch, picture, after)
+            with part("check", "ask the invariants"):
+                checks = self._checks(before, scratch, picture, after)
+            with part("undo", "undo the migrations"):
+                undo = self._undo(manage, pending, before, picture)
+        reasons = _reasons(seen, checks)
+        return Rehearsal(
+            snapshot_id=self.copy.manifest.id,
+            seal=self.copy.manifest.seal,
+            taken_at=self.copy.manifest.taken_at.isoformat(),
+            made_at=datetime.now(UTC).isoformat(),
+            release=self.plan.releases.new.version,
+            verdict="no-go" if reasons else "go",
+            reasons=reasons,
+            pending=pending,
+            observed=seen,
+            changes=found,
+            checks=checks,
+            undo=undo,
+            forecast=prediction,
+            notes=tuple(notes),
+            seconds=dict(self.clock.seconds),
+        )
+
+    def _live_settings(self) -> dict[str, str]:
+        with connect(target(self.plan.database)) as connection:
+            return ground.read_settings(connection)
+
+    def _manage(self) -> Manage:
+        """The new release's `manage.py` at the scratch server, with the kind of login that the launch migrates with.
+
+        `application.database_address` is not used: it leads to the live server.
+        """
+        settings = self.plan.database
+        login = migration_login(
+            self.copy.target,
+            "rehearsal",
+            settings.application_roles[0],
+            maintenance=_MAINTENANCE,
+            lock_timeout=settings.lock_timeout.total_seconds(),
+        )
+        application = self.plan.application
+        host = open_host(application.host, self.plan.host(application.host), self.plan.folder)
+        options = "-c default_transaction_read_only=off"
+        return Manage(
+            host,
+            self.plan.releases.new,
+            env={"PGOPTIONS": options},
+            secrets={str(application.url_env): login.url()},
+        )
+
+    def _pending(self, manage: Manage) -> Pending:
+        """The migrations; and that the application is where it was pointed, before it may write anything."""
+        pending = read_pending(manage)
+        with connect(self.copy.target) as connection:
+            row = connection.execute(IDENTITY.encode()).fetchone()
+        if row is None or pending.identity != row[0]:
+            raise Refused(
+                "The application does not go to the scratch server: it answered from another database.",
+                subject=f"application.url_env = {self.plan.application.url_env!r}",
+                expected=f"database {row[0] if row else '?'} (oid@start of the server)",
+                found=pending.identity,
+                remedy="Do the settings take the address of the default database from this variable, and does the "
+                "release's own `env` not set it? Nothing was migrated.",
+            )
+        return pending
+
+    def _notes(self, pending: Pending, watched: Watched) -> list[str]:
+        notes = [
+            f"the database {alias!r} was not pointed elsewhere: a migration that writes to it writes to the real one"
+            for alias in pending.others
+        ]
+        if watched.sampled.fault:
+            notes.append(f"the looking ended early ({watched.sampled.fault}): locks and rewrites may be missing")
+        return notes
+
+    def _forecast(self, seen: Observed, before: Target, picture: Picture) -> Forecast:
+        live = target(self.plan.database)
+        tables = [table for table in picture.tables.values() if table.kind == "r"]
+        biggest = max(tables, key=lambda table: table.bytes, default=None)
+        # The copy of before: the table may be gone, renamed or twice as large in the migrated one.
+        ratio = None if biggest is None else measure_ratio(live, before, biggest, biggest.bytes // 8192)
+        with connect(live) as connection:
+            size = survey(connection).database_bytes
+        known = estimates(self.plan)
+        steps = [step for step in make_plan(self.plan).steps if step.phase in _WINDOW and step.id != "migrate"]
+        fixed = {step.id: known[step.id] for step in steps if step.id in known}
+        return forecast(
+            inside=sum(run.seconds for run in seen.migrations),
+            outside=seen.outside,
+            ratio=ratio,
+            growth=size / max(1, self.copy.manifest.source.database_bytes),
+            fixed=fixed,
+            unmeasured=[step.id for step in steps if step.id not in known and not step.gate],
+        )
+
+    def _changes(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[TableChange, ...]:
+        now = _rows(fingerprint.take(scratch, jobs=self.plan.snapshot.jobs, cancelled=self.cancelled))
+        with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
+            return changes(Side(one, picture, _rows(self.copy.manifest.fingerprint)), Side(two, after, now))
+
+    def _checks(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[Check, ...]:
+        given = self.plan.rehearsal.invariants
+        old = {name: query if isinstance(query, str) else query.before for name, query in given.items()}
+        new = {name: query if isinstance(query, str) else query.after for name, query in given.items()}
+        with connect(before) as one, connect(scratch) as two:
+            was = sequences_behind(one)
+            behind = tuple(found for found in sequences_behind(two) if found not in was)
+            invariants = judge_invariants(ask_invariants(one, old), ask_invariants(two, new))
+        return (*standing_checks(picture, after, behind), *invariants)
+
+    def _undo(self, manage: Manage, pending: Pending, before: Target, picture: Picture) -> Undo:
+        reversal = reverse(manage, pending.labels, cancelled=self.cancelled)
+        if reversal.error is not None or reversal.left:
+            return judge_undo(reversal, (), ())
+        scratch, was = self.copy.target, self.copy.manifest.fingerprint
+        now = fingerprint.take(scratch, jobs=self.plan.snapshot.jobs, cancelled=self.cancelled)
+        # Written anew by each major version: taken from the source's, only names would be compared.
+        was = replace(was, roles={}, settings={})
+        structure = [str(one) for one in compare(was, replace(now, roles={}, settings={})) if _is_structure(one.kind)]
+        with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
+            found = differences(Side(one, picture, _rows(was)), Side(two, _picture(scratch), _rows(now)))
+        return judge_undo(reversal, found, structure)
+
+
+# As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
+_READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
+
+
+def _picture(database: Target) -> Picture:
+    with connect(database) as connection:
+        return read_picture(connection)
+
+
+def _rows(printed: Fingerprint) -> dict[str, tuple[int, str]]:
+    return {name: (table.rows, table.content) for name, table in printed.tables.items()}
+
+
+def _is_structure(kind: str) -> bool:
+    return kind not in _NOT_STRUCTURE
+
+
+def _reasons(seen: Observed, checks: tuple[Check, ...]) -> tuple[str, ...]:
+    """Why the launch must not be begun. Pure."""
+    failed = [f"{check.name}: {check.summary}" for check in checks if check.verdict == "fail"]
+    if seen.error is not None:
+        failed.insert(0, f"migrate failed at {seen.failed or 'its start'}: {seen.error.message}")
+    return tuple(failed)
+
+
+def write_rehearsal(folder: Path, done: Rehearsal) -> None:
+    """Put it beside the snapshot, as JSON and as a page; a former one of this snapshot is replaced."""
+    from safepoint.launch.report.rehearsal import rehearsal_page
+
+    data = done.as_json()
+    for name, text in ((NAME, json.dumps(data, indent=1) + "\n"), (PAGE, rehearsal_page(data))):
+        partial = folder / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / name)
+    sync_folder(folder)
+
+
+def read_rehearsal(folder: Path) -> dict[str, Any] | None:
+    """The rehearsal that stands beside a snapshot; None when there is none, or another version wrote it."""
+    try:
+        data: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if data.get("format") == FORMAT else None
+
+
+def newest_rehearsal(plan_file: PlanFile) -> dict[str, Any] | None:
+    """The newest rehearsal of this release, whichever snapshot it was made with; `plan` may read its forecast."""
+    found = [read_rehearsal(path.parent) for path in snapshots_folder(plan_file).glob(f"*/{NAME}")]
+    ours = [one for one in found if one is not None and one["release"] == plan_file.releases.new.version]
+    return max(ours, key=lambda one: str(one["made_at"]), default=None)

@@ -1,0 +1,213 @@
+"""The rehearsal as a page: verdict, forecast, when which migration held which table, what changed, the way to undo."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from safepoint.config.durations import format_bytes, format_duration
+from safepoint.launch.report.chart import LABELS, ROW, WIDTH
+from safepoint.launch.report.html import page
+
+Data = Mapping[str, Any]
+
+_RIGHT = WIDTH - 70
+_COLOURS = {"readers and writers": "fail", "writers": "interrupted", "": "running"}
+_LEGEND = (
+    ("pass", "migration"),
+    ("fail", "lock that keeps readers and writers out"),
+    ("interrupted", "lock that keeps writers out"),
+    ("running", "weaker lock"),
+)
+_TONES = {"go": "good", "no-go": "bad"}
+_CHIPS = {"pass": "pass", "fail": "fail", "warning": "interrupted", "exact": "pass", "loses": "interrupted"}
+
+
+def rehearsal_page(data: Data) -> str:
+    """The whole page; everything that was read from a database is escaped. Pure."""
+    parts = [_head(data), _numbers(data), _chart(data), _checks(data), _changes(data), _undo(data), _statements(data)]
+    return page(f"Rehearsal of {data['release']}: {data['verdict']}", "\n".join(part for part in parts if part))
+
+
+def _head(data: Data) -> str:
+    migrate = data["migrate"]
+    said = (
+        f"{len(migrate['migrations'])} migrations ran in {format_duration(migrate['seconds'])}"
+        if not migrate["error"]
+        else "The migration failed"
+    )
+    reasons = "".join(f"<dt>Why</dt><dd>{escape(reason)}</dd>" for reason in data["reasons"])
+    notes = "".join(f"<dt>Note</dt><dd>{escape(note)}</dd>" for note in data["notes"])
+    snapshot = data["snapshot"]
+    return (
+        f'<div class="over"><span>Rehearsal of release {escape(data["release"])} on snapshot <code>'
+        f"{escape(snapshot['id'])}</code>, taken {escape(snapshot['taken_at'][:16])}</span>"
+        f"<span>made {escape(data['made_at'][:16])} UTC · migrations <code>{escape(data['digest'][:16])}</code></span>"
+        f'</div><section class="verdict {_TONES[data["verdict"]]}"><div class="word">{escape(data["verdict"])}</div>'
+        f"<h1>{said} on the restored copy</h1><dl>{reasons}{notes}</dl></section>"
+    )
+
+
+def _numbers(data: Data) -> str:
+    migrate, foreseen = data["migrate"], data["forecast"]
+    tiles = [(format_duration(migrate["seconds"]), "migrate on the scratch server")]
+    if foreseen:
+        tiles.append((_span(foreseen["migrate"]), "expected for migrate on the live database"))
+        window = "the window" if not foreseen["unknown"] else "the window, as far as it is known"
+        tiles.append((_span(foreseen["window"]), window))
+    tiles += [
+        (format_bytes(migrate["wal_bytes"]), "write-ahead log, at the least"),
+        (format_bytes(migrate["peak_bytes"]), "more disk at the peak"),
+        (str(len(migrate["rewrites"])), "tables rewritten"),
+    ]
+    shown = "".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in tiles)
+    unknown = "".join(f"<li>{escape(one)}</li>" for one in foreseen["unknown"]) if foreseen else ""
+    honest = f'<p class="quiet">What the forecast does not know:</p><ul class="quiet">{unknown}</ul>' if unknown else ""
+    return f'<section class="numbers">{shown}</section>{honest}'
+
+
+def _span(found: Data) -> str:
+    return f"{format_duration(found['low'])} to {format_duration(found['high'])}"
+
+
+def _chart(data: Data) -> str:
+    """Bars of the migrations, and below them a line for each table that was locked hard enough to keep people out."""
+    migrate = data["migrate"]
+    locks = [lock for lock in migrate["locks"] if lock["seconds"] > 0 or lock["blocks"]]
+    hard = {lock["table"] for lock in locks if lock["blocks"]}
+    tables = sorted(hard, key=lambda name: -max(lock["seconds"] for lock in locks if lock["table"] == name))
+    rows = len(migrate["migrations"]) + len(tables) + 2
+    height = ROW * rows + 34
+    scale = (_RIGHT - LABELS) / max(migrate["seconds"], 0.001)
+    parts = [_ticks(migrate["seconds"], scale, height)]
+    y = 30
+    for run in migrate["migrations"]:
+        tone = "bar" if run["ok"] else "bar fail"
+        parts.append(_row(y, run["label"], [(run["began"], run["seconds"], tone)], scale, run["seconds"]))
+        y += ROW
+    y += ROW
+    for name in tables:
+        bars = [
+            (one["began"], one["seconds"], f"bar {_COLOURS[one['blocks']]}") for one in locks if one["table"] == name
+        ]
+        held = sum(one["seconds"] for one in locks if one["table"] == name and one["blocks"])
+        parts.append(_row(y, name, bars, scale, held))
+        y += ROW
+    legend = "".join(f'<span><i class="{kind}"></i>{text}</span>' for kind, text in _LEGEND)
+    every = migrate["looks_every_seconds"]
+    return (
+        '<h2>What ran when, and what it kept out</h2><div class="frame">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Migrations and locks over time" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg></div><div class="legend">{legend}'
+        f"<span>Locks were looked at every {every * 1000:.0f} ms: shorter ones may be missing.</span></div>"
+    )
+
+
+def _ticks(seconds: float, scale: float, height: float) -> str:
+    step = next((one for one in (0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600) if seconds / one <= 10), 7200)
+    marks = []
+    for number in range(int(seconds / step) + 1):
+        x = LABELS + number * step * scale
+        marks.append(
+            f'<line class="grid" x1="{x:.1f}" y1="20" x2="{x:.1f}" y2="{height}"/>'
+            f'<text class="tick" x="{x:.1f}" y="14" text-anchor="middle">{number * step:g} s</text>'
+        )
+    return "".join(marks)
+
+
+def _row(y: float, label: str, bars: Sequence[tuple[float, float, str]], scale: float, took: float) -> str:
+    cut = label if len(label) <= 44 else f"{label[:43]}…"
+    parts = [f'<text class="step" x="0" y="{y + 13}"><title>{escape(label)}</title>{escape(cut)}</text>']
+    end = LABELS + 0.0
+    for began, seconds, kind in bars:
+        x, width = LABELS + max(0.0, began) * scale, max(1.5, seconds * scale)
+        end = max(end, x + width)
+        parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{ROW - 7}" rx="1.5"/>')
+    parts.append(f'<text class="took" x="{end + 5:.1f}" y="{y + 13}">{format_duration(took)}</text>')
+    return "".join(parts)
+
+
+def _checks(data: Data) -> str:
+    if not data["checks"]:
+        return ""
+    rows = "".join(
+        f"<tr><td>{_chip(check['verdict'])}</td><td>{escape(check['name'])}</td>"
+        f'<td class="long">{escape(check["summary"])}</td></tr>'
+        for check in data["checks"]
+    )
+    return f'<h2>What must hold</h2><div class="frame"><table>{rows}</table></div>'
+
+
+def _changes(data: Data) -> str:
+    rows = []
+    for change in data["changes"]:
+        columns = [column for column in change["columns"] if column["kind"] != "identical"]
+        if change["kind"] == "identical":
+            continue
+        name = escape(_name(change))
+        count = f"{change['rows_before']:,} → {change['rows_after']:,}"
+        count += f" (+{change['added']:,} −{change['removed']:,})" if change["added"] or change["removed"] else ""
+        told = "<br>".join(
+            f"<b>{escape(_name(column))}</b> {escape(column['kind'])}"
+            + (f" · {escape(column['detail'])}" if column["detail"] else "")
+            for column in columns
+        )
+        rows.append(
+            f'<tr><td>{name}</td><td>{escape(change["kind"])}</td><td>{count}</td><td class="long">{told}</td></tr>'
+        )
+    same = sum(change["kind"] == "identical" for change in data["changes"])
+    head = "<tr><th>Table</th><th>Became</th><th>Rows</th><th>Columns</th></tr>"
+    if not data["changes"]:
+        return ""
+    return (
+        f'<h2>What changed</h2><div class="frame"><table>{head}{"".join(rows)}</table></div>'
+        f'<p class="quiet">{same} more tables have every row as it was, by content.</p>'
+    )
+
+
+def _name(found: Data) -> str:
+    before, after = found["before"], found["after"]
+    return f"{before} → {after}" if before and after and before != after else str(before or after)
+
+
+def _undo(data: Data) -> str:
+    undo = data["undo"]
+    if undo is None:
+        return ""
+    title = "<h2>Can it be undone by migrating backwards?</h2>"
+    if undo["verdict"] == "fails":
+        where = f" at {escape(undo['migration'])}" if undo["migration"] else ""
+        return (
+            f'{title}<div class="frame"><div class="error">It fails{where}: {escape(undo["error"] or "")}</div></div>'
+        )
+    rows = [
+        f"<tr><td>{_chip(table['verdict'])}</td><td>{escape(table['name'])}</td><td>{table['rows']:,}</td>"
+        f'<td class="long">{escape("; ".join(table["lost"]))}</td></tr>'
+        for table in undo["tables"]
+        if table["verdict"] != "exact"
+    ]
+    exact = sum(table["verdict"] == "exact" for table in undo["tables"])
+    structure = "".join(f"<li>{escape(one)}</li>" for one in undo["structure"])
+    head = "<tr><th>Verdict</th><th>Table</th><th>Rows before</th><th>What does not come back</th></tr>"
+    listing = f'<div class="frame"><table>{head}{"".join(rows)}</table></div>' if rows else ""
+    more = f"<p>Definitions that are not as they were:</p><ul>{structure}</ul>" if structure else ""
+    return (
+        f"{title}<p>It ran in {format_duration(undo['seconds'])}; {exact} of {len(undo['tables'])} tables are "
+        f"exactly as they were.</p>{listing}{more}"
+    )
+
+
+def _statements(data: Data) -> str:
+    rows = "".join(
+        f'<tr><td class="num">{format_duration(one["seconds"])}</td><td class="long"><code>{escape(one["text"])}</code>'
+        "</td></tr>"
+        for one in data["migrate"]["statements"]
+    )
+    if not rows:
+        return ""
+    return f'<h2>Slowest statements</h2><div class="frame"><table>{rows}</table></div>'
+
+
+def _chip(verdict: str) -> str:
+    return f'<span class="chip {_CHIPS.get(verdict, "fail")}">{escape(verdict)}</span>'

@@ -1,0 +1,178 @@
+"""What must hold before and after a migration: what always must, and the invariants that the plan file names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import psycopg
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection
+from safepoint.rehearsal.catalogue import Picture
+
+Verdict = Literal["pass", "fail", "warning"]
+_SHOWN = 5
+
+# Sequences that fill a column (serial and identity), with that column.
+_SEQUENCES = """
+    select format('%I.%I', sn.nspname, s.relname), sn.nspname, s.relname, tn.nspname, t.relname, a.attname
+    from pg_class s
+    join pg_namespace sn on sn.oid = s.relnamespace
+    join pg_sequence q on q.seqrelid = s.oid and q.seqincrement > 0
+    join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = s.oid
+     and d.refclassid = 'pg_class'::regclass and d.refobjsubid > 0 and d.deptype in ('a', 'i')
+    join pg_class t on t.oid = d.refobjid and t.relkind in ('r', 'p')
+    join pg_namespace tn on tn.oid = t.relnamespace
+    join pg_attribute a on a.attrelid = t.oid and a.attnum = d.refobjsubid and a.atttypid = any (array[20, 21, 23])
+    where s.relkind = 'S' order by 1
+"""
+_BEHIND = """
+    select (select max({column}) from {table}), (select last_value from {sequence}),
+           (select case when is_called then last_value else last_value - 1 end < (select max({column}) from {table})
+            from {sequence})
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at. `found` says what stands against it."""
+
+    name: str
+    verdict: Verdict
+    summary: str
+    found: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {**asdict(self), "found": list(self.found)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an invariant's query answered: the first rows as text, their number, and a digest over all of them."""
+
+    rows: int
+    shown: str
+    digest: str
+    error: str | None = None
+
+
+def standing_checks(before: Picture, after: Picture, behind: tuple[str, ...]) -> tuple[Check, ...]:
+    """What always must hold. Pure.
+
+    Args:
+        behind: what `sequences_behind` found after the migration and not before.
+    """
+    invalid = [
+        f"{index.name} on {after.tables[index.table].name}"
+        for oid, index in after.indexes.items()
+        if not index.valid and index.table in after.tables and (oid not in before.indexes or before.indexes[oid].valid)
+    ]
+    unchecked = [name for name in after.unchecked if name not in before.unchecked]
+    lost = _lost_grants(before, after)
+    missing = _missing_grants(before, after)
+    return (
+        _check("indexes", "every index is valid", "invalid indexes", invalid),
+        _check("foreign keys and checks", "every constraint is validated", "constraints not validated", unchecked),
+        _check("sequences", "every sequence stands at or above its column", "sequences behind their column", behind),
+        _check("grants", "no grant was lost", "grants lost", lost),
+        _check("grants on new tables", "new tables have what all others have", "grants missing", missing, "warning"),
+    )
+
+
+def _check(name: str, good: str, bad: str, found: list[str] | tuple[str, ...], verdict: Verdict = "fail") -> Check:
+    if not found:
+        return Check(name, "pass", good)
+    return Check(name, verdict, f"{len(found)} {bad}: {'; '.join(found[:_SHOWN])}", tuple(found))
+
+
+def _lost_grants(before: Picture, after: Picture) -> list[str]:
+    return sorted(
+        f"{privilege} on {after.tables[oid].name} of {role}"
+        for oid, grants in before.grants.items()
+        if oid in after.tables
+        for role, privilege in grants - after.grants.get(oid, frozenset())
+    )
+
+
+def _missing_grants(before: Picture, after: Picture) -> list[str]:
+    """What a role may do on every table that was there, and not on a new one."""
+    old = [before.grants.get(oid, frozenset()) for oid, table in before.tables.items() if table.kind == "r"]
+    everywhere = frozenset.intersection(*old) if old else frozenset()
+    return sorted(
+        f"{privilege} on {table.name} for {role}"
+        for oid, table in after.tables.items()
+        if oid not in before.tables
+        for role, privilege in everywhere - after.grants.get(oid, frozenset())
+    )
+
+
+def sequences_behind(connection: Connection) -> tuple[str, ...]:
+    """Sequences that would give out a number that their column has already."""
+    found = []
+    for name, schema, sequence, table_schema, table, column in connection.execute(_SEQUENCES).fetchall():
+        query = sql.SQL(_BEHIND).format(
+            column=sql.Identifier(column),
+            table=sql.Identifier(table_schema, table),
+            sequence=sql.Identifier(schema, sequence),
+        )
+        highest, last, behind = connection.execute(query).fetchone() or (None, None, None)
+        if behind:
+            found.append(f"{name} stands at {last}, {table}.{column} goes to {highest}")
+    return tuple(found)
+
+
+def ask_invariants(connection: Connection, queries: Mapping[str, str], *, timeout: float = 600) -> dict[str, Answer]:
+    """Ask each query, without the right to write anything. One that fails is answered with its error.
+
+    Args:
+        timeout: seconds for each.
+    """
+    answers = {}
+    for name, query in queries.items():
+        try:
+            with connection.transaction():
+                connection.execute("set transaction read only")
+                connection.execute(f"set local statement_timeout = {int(timeout * 1000)}")
+                answers[name] = _answer(connection, query)
+        except psycopg.Error as error:
+            answers[name] = Answer(0, "", "", " ".join(str(error.diag.message_primary or error).split()))
+    return answers
+
+
+def _answer(connection: Connection, query: str) -> Answer:
+    """All rows are read, but not kept; their order counts only where the query orders them."""
+    digest, rows, shown = 0, 0, []
+    with connection.cursor() as cursor:
+        for row in cursor.stream(query.rstrip().rstrip(";").encode()):
+            text = "\t".join("NULL" if value is None else str(value) for value in row)
+            digest = (digest + int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])) % 2**128
+            rows += 1
+            if rows <= _SHOWN:
+                shown.append(text)
+    return Answer(rows, "; ".join(shown) + ("; …" if rows > _SHOWN else ""), f"{digest:032x}")
+
+
+def judge_invariants(before: Mapping[str, Answer], after: Mapping[str, Answer]) -> tuple[Check, ...]:
+    """Compare the answers. One that could not be asked has failed: it proves nothing. Pure."""
+    checks = []
+    for name, ours in before.items():
+        theirs = after[name]
+        faults = [
+            f"{when}: {answer.error}"
+            for when, answer in (("before", ours), ("after", theirs))
+            if answer.error is not None
+        ]
+        if faults:
+            checks.append(Check(name, "fail", f"could not be asked: {'; '.join(faults)}", tuple(faults)))
+        elif ours.rows == 0 and theirs.rows == 0:
+            checks.append(Check(name, "fail", "it looked at nothing: no rows before and none after"))
+        elif (ours.rows, ours.digest) == (theirs.rows, theirs.digest):
+            checks.append(Check(name, "pass", f"the same before and after: {ours.shown}"))
+        else:
+            found = (f"before: {ours.rows:,} rows: {ours.shown}", f"after: {theirs.rows:,} rows: {theirs.shown}")
+            checks.append(Check(name, "fail", "; ".join(found), found))
+    return tuple(checks)

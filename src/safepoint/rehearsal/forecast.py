@@ -1,0 +1,190 @@
+"""How long it will take on the live database: the rehearsal's times, corrected by how fast the live one is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+from safepoint.rehearsal.catalogue import Table
+
+# Seconds that one scan is meant to take, and that it may take at most on the live database.
+_SCAN_SECONDS = 0.3
+_SCAN_LIMIT = 2.0
+_FIRST_PAGES = 256
+_RUNS = 3
+MARGIN = 0.25
+"""The share by which a forecast may be off in either direction; the goal that the demo is measured against."""
+
+# All of a row is read and some work is done with it, as a migration does.
+_SCAN = """
+    select count(*), sum(hashtextextended(t::text, 0)) from only {table} as t
+    where ctid >= {first}::tid and ctid < {end}::tid
+"""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How long scanning the same pages took. `first` may have read from the disk, `best` from memory. Seconds."""
+
+    first: float
+    best: float
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How much slower the live database is than the scratch one (1.0: equal), by scanning one table on both."""
+
+    table: str
+    pages: int
+    live: Speed
+    scratch: Speed
+
+    @property
+    def warm(self) -> float:
+        """With everything in memory."""
+        return self.live.best / max(self.scratch.best, 1e-6)
+
+    @property
+    def cold(self) -> float:
+        """As the live database answered first."""
+        return max(self.warm, self.live.first / max(self.scratch.best, 1e-6))
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {**asdict(self), "warm": round(self.warm, 3), "cold": round(self.cold, 3)}
+
+
+@dataclass(frozen=True)
+class Range:
+    """A time in seconds: the least, the expected, the most."""
+
+    low: float
+    expected: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What to expect on the live database. `fixed` are the window's other steps, as earlier launches measured them.
+
+    `unknown` says what this forecast does not know.
+    """
+
+    migrate: Range
+    window: Range
+    fixed: Mapping[str, float]
+    growth: float
+    ratio: Ratio | None
+    unknown: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {
+            **asdict(self),
+            "fixed": dict(self.fixed),
+            "ratio": None if self.ratio is None else self.ratio.as_json(),
+            "unknown": list(self.unknown),
+        }
+
+
+def forecast(
+    *,
+    inside: float,
+    outside: float,
+    ratio: Ratio | None,
+    growth: float,
+    fixed: Mapping[str, float],
+    unmeasured: Sequence[str] = (),
+) -> Forecast:
+    """Put the times together. Pure.
+
+    Args:
+        inside: seconds within migrations on the scratch server, which grow with the data and the ratio.
+        outside: seconds of the command's own start and end, which do not.
+        growth: the live database's size against what it was at the snapshot.
+        fixed: seconds of the window's other steps, where known.
+        unmeasured: the window's steps of which nothing is known.
+    """
+    warm, cold = (ratio.warm, ratio.cold) if ratio else (1.0, 1.0)
+    larger = max(1.0, growth)
+    migrate = Range(
+        round((outside + inside * warm) * (1 - MARGIN), 3),
+        round(outside + inside * warm * larger, 3),
+        round((outside + inside * cold * larger) * (1 + MARGIN), 3),
+    )
+    rest = sum(fixed.values())
+    window = Range(
+        round(migrate.low + rest * (1 - MARGIN), 3),
+        round(migrate.expected + rest, 3),
+        round(migrate.high + rest * (1 + MARGIN), 3),
+    )
+    unknown = [
+        "how fast the live database writes and syncs: only its reading was measured",
+        "what else the live server does in that hour",
+    ]
+    if ratio is None:
+        unknown.insert(0, "how fast the live database is: there was no table to measure it with; taken as equal")
+    if unmeasured:
+        unknown.append(f"how long these steps take, of which no launch is known yet: {', '.join(unmeasured)}")
+    return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown))
+
+
+def measure_ratio(live: Target, scratch: Target, table: Table, pages: int) -> Ratio | None:
+    """Scan the same number of pages of one table on both servers; about a second on each. Only reads.
+
+    None where the live table is gone, locked, or has no rows.
+
+    Args:
+        table: the biggest table, as the snapshot has it.
+        pages: how many pages it has in the scratch database.
+    """
+    if pages <= 0:
+        return None
+    with connect(scratch, application_name="safepoint rehearsal") as connection:
+        count = _pages_for(connection, table, pages)
+        there = _speed(connection, table, count)
+    try:
+        with connect(
+            live,
+            application_name="safepoint rehearsal",
+            lock_timeout=1,
+            options=f"-c default_transaction_read_only=on -c statement_timeout={int(_SCAN_LIMIT * 1000)}",
+        ) as connection:
+            here = _speed(connection, table, count)
+    except psycopg.Error:
+        return None
+    return Ratio(table.name, count, here, there)
+
+
+def _pages_for(connection: Connection, table: Table, pages: int) -> int:
+    """So many pages that scanning them takes long enough to be measured, and no more."""
+    count = min(pages, _FIRST_PAGES)
+    while count < pages and _scan(connection, table, count) < _SCAN_SECONDS:
+        count = min(pages, count * 2)
+    return count
+
+
+def _speed(connection: Connection, table: Table, count: int) -> Speed:
+    # Compilation and helpers would make the two servers differ in what is not the machine's speed.
+    connection.execute("set jit = off")
+    connection.execute("set max_parallel_workers_per_gather = 0")
+    runs = [_scan(connection, table, count) for _ in range(_RUNS)]
+    return Speed(round(runs[0], 5), round(min(runs), 5))
+
+
+def _scan(connection: Connection, table: Table, count: int) -> float:
+    query = sql.SQL(_SCAN).format(
+        table=sql.Identifier(table.schema, table.relation),
+        first=sql.Literal("(0,0)"),
+        end=sql.Literal(f"({count},0)"),
+    )
+    began = time.perf_counter()
+    connection.execute(query).fetchone()
+    return time.perf_counter() - began

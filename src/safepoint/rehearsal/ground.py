@@ -1,0 +1,107 @@
+"""The scratch database made ready: settings as on the live server, statistics, and a copy of how it was before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+
+# What decides how long a migration takes and can be set without a restart. A scratch server is set up for loading
+# fast (no fsync, no autovacuum): with that, its times would say nothing about the live one.
+LIKE_LIVE = (
+    "fsync",
+    "full_page_writes",
+    "synchronous_commit",
+    "wal_compression",
+    "max_wal_size",
+    "min_wal_size",
+    "checkpoint_timeout",
+    "checkpoint_completion_target",
+    "wal_skip_threshold",
+    "autovacuum",
+    "work_mem",
+    "maintenance_work_mem",
+    "temp_buffers",
+    "hash_mem_multiplier",
+    "effective_cache_size",
+    "effective_io_concurrency",
+    "maintenance_io_concurrency",
+    "random_page_cost",
+    "seq_page_cost",
+    "default_statistics_target",
+    "max_parallel_workers_per_gather",
+    "max_parallel_maintenance_workers",
+    "jit",
+    "lock_timeout",
+)
+# These need a restart, or have none to be set on: where they differ, it is told.
+RESTART = ("wal_level", "shared_buffers")
+
+_READ = """
+    select name, current_setting(name) from pg_settings where name = any (%s::text[])
+"""
+_WAIT_RELOADED = "select pg_reload_conf(), pg_sleep(0.1)"
+
+
+def read_settings(connection: Connection) -> dict[str, str]:
+    """The server's settings that matter for a migration's time; a setting that this version lacks is not in it."""
+    return dict(connection.execute(_READ, [[*LIKE_LIVE, *RESTART]]).fetchall())
+
+
+def set_like(scratch: Target, live: Mapping[str, str]) -> tuple[str, ...]:
+    """Give the scratch server the live one's settings; gives in words what still differs."""
+    with connect(scratch) as connection:
+        own = read_settings(connection)
+        for name in LIKE_LIVE:
+            if name in own and name in live and own[name] != live[name]:
+                connection.execute(
+                    sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(live[name]))
+                )
+        connection.execute(_WAIT_RELOADED)
+        return tuple(
+            f"{name} is {own[name]} on the scratch server and {live[name]} on the live one"
+            for name in RESTART
+            if name in own and name in live and own[name] != live[name]
+        )
+
+
+def set_fast(scratch: Target) -> None:
+    """Back to a server for comparing: nothing of it has to survive."""
+    with connect(scratch) as connection:
+        for name in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
+            connection.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(name)))
+        connection.execute(_WAIT_RELOADED)
+
+
+def copy_of(scratch: Target, name: str) -> Target:
+    """A copy of the scratch database, made by PostgreSQL itself; nobody may be connected to the original.
+
+    The files are copied: going through the write-ahead log would only take longer.
+    """
+    with connect(scratch.on("template1")) as connection:
+        words: dict[str, Any] = {"name": sql.Identifier(name), "source": sql.Identifier(scratch.dbname)}
+        query = "create database {name} template {source}"
+        if connection.info.server_version >= 150000:
+            query += " strategy file_copy"
+        connection.execute(sql.SQL(query).format(**words))
+    return scratch.on(name)
+
+
+def drop_copy(copy: Target) -> None:
+    """Remove a copy of the scratch database."""
+    with connect(copy.on("template1")) as connection:
+        connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(copy.dbname)))
+
+
+def make_statistics(scratch: Target) -> None:
+    """A restored database has none, and without them a data migration may take another plan than on the live one.
+
+    A checkpoint at the end, so that what the restore left to write is not written during the migration.
+    """
+    with connect(scratch) as connection:
+        connection.execute("analyze")
+        connection.execute("checkpoint")

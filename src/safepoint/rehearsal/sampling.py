@@ -1,0 +1,253 @@
+"""Looking at a server from outside, many times a second, while somebody else works in it: locks, statements, sizes."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+
+EVERY = 0.04
+"""Seconds between two looks at the locks."""
+_SIZE_EVERY = 0.5
+_SHOWN = 160
+
+# The strength of a lock as the number of the mode in PostgreSQL (src/include/storage/lockdefs.h).
+MODES = (
+    "AccessShareLock",
+    "RowShareLock",
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
+# What each mode keeps others from (https://www.postgresql.org/docs/current/explicit-locking.html).
+_BLOCKS_WRITERS = MODES.index("ShareLock") + 1
+_BLOCKS_READERS = MODES.index("AccessExclusiveLock") + 1
+
+# The strongest lock on each table (not of the catalogue, whose ids are lower) that others hold in this database.
+_LOCKS = """
+    select relation, max(array_position(%s::text[], mode)) from pg_locks
+    where locktype = 'relation' and granted and pid <> pg_backend_pid() and relation >= 16384
+      and database = (select oid from pg_database where datname = current_database())
+    group by relation
+"""
+
+_STATEMENTS = """
+    select pid, extract(epoch from query_start)::float8, left(query, 2000) from pg_stat_activity
+    where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
+      and backend_type = 'client backend'
+"""
+
+# Neither query takes a lock that the migration could be in the way of.
+_SIZE = "select pg_database_size(current_database()) + (select coalesce(sum(size), 0) from pg_ls_tmpdir())"
+_STORAGE = """
+    select oid, relfilenode::bigint from pg_class where relkind in ('r', 'm') and oid >= 16384 and relfilenode <> 0
+"""
+_COUNTERS = """
+    select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, temp_bytes
+    from pg_stat_database where datname = current_database()
+"""
+
+_LITERALS = re.compile(r"'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$|\b\d+(?:\.\d+)?\b", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class LockSpan:
+    """A lock held on a table without a break. Times are seconds since the observation began.
+
+    It was seen at `began` and still at `ended`; between two looks it may have been shorter by up to `EVERY`.
+    """
+
+    table: int
+    strength: int
+    began: float
+    ended: float
+
+    @property
+    def mode(self) -> str:
+        """PostgreSQL's name for it."""
+        return MODES[self.strength - 1]
+
+    @property
+    def seconds(self) -> float:
+        """For how long, at the least."""
+        return round(self.ended - self.began, 3)
+
+    @property
+    def blocks(self) -> str:
+        """Whom it keeps out: "readers and writers", "writers", or nobody ("")."""
+        if self.strength >= _BLOCKS_READERS:
+            return "readers and writers"
+        return "writers" if self.strength >= _BLOCKS_WRITERS else ""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that ran long enough to be seen. Its values are left out: they may be anybody's data."""
+
+    text: str
+    began: float
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Which file each table is stored in, the write-ahead log's position and temporary bytes, at one moment."""
+
+    at: float
+    files: Mapping[int, int]
+    wal: int
+    temporary: int
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """All that was seen. `fault` says why the looking ended early.
+
+    `peak_bytes` is by how much the database with its temporary files was bigger than at the beginning, at most.
+    """
+
+    locks: tuple[LockSpan, ...]
+    statements: tuple[Statement, ...]
+    storages: tuple[Storage, ...]
+    peak_bytes: int
+    looks: int
+    fault: str | None
+
+
+@dataclass
+class _Seen:
+    """What is gathered while it goes on; one statement is known by its process and its begin."""
+
+    ticks: list[tuple[float, dict[int, int]]] = field(default_factory=list)
+    statements: dict[tuple[int, float], tuple[str, float, float]] = field(default_factory=dict)
+    storages: list[Storage] = field(default_factory=list)
+    base: int = 0
+    peak: int = 0
+    fault: str | None = None
+
+
+class Sampler:
+    """Looks at a database from a thread of its own, from entering the context to leaving it."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._seen = _Seen()
+        self._stop = threading.Event()
+        self._marks = 0
+        self._thread = threading.Thread(target=self._look, name="rehearsal-sampler", daemon=True)
+        self._ready = threading.Event()
+        self.began = 0.0
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        self._ready.wait(15)
+        self.began = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(15)
+
+    def mark(self) -> None:
+        """Something ended: look at the storage as soon as possible. Never waits."""
+        self._marks += 1
+
+    def sampled(self) -> Sampled:
+        """What was seen, after leaving the context."""
+        seen = self._seen
+        statements = [
+            Statement(shown(text), round(first - self.began, 3), round(last - first, 3))
+            for text, first, last in seen.statements.values()
+            if last > first
+        ]
+        return Sampled(
+            spans([(at - self.began, locks) for at, locks in seen.ticks]),
+            tuple(sorted(statements, key=lambda one: one.began)),
+            tuple(seen.storages),
+            max(0, seen.peak - seen.base),
+            len(seen.ticks),
+            seen.fault,
+        )
+
+    def _look(self) -> None:
+        try:
+            with connect(self._target, application_name="safepoint rehearsal", lock_timeout=1) as connection:
+                self._seen.base = self._size(connection)
+                self._seen.storages.append(self._storage(connection))
+                self._ready.set()
+                self._loop(connection)
+                self._seen.storages.append(self._storage(connection))
+                self._seen.peak = max(self._seen.peak, self._size(connection))
+        except Exception as error:  # told in the answer: the migration goes on unobserved
+            self._seen.fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        finally:
+            self._ready.set()
+
+    def _loop(self, connection: Connection) -> None:
+        marks, sized = 0, 0.0
+        while not self._stop.wait(EVERY):
+            now = time.monotonic()
+            locks: dict[int, int] = dict(connection.execute(_LOCKS, [list(MODES)]).fetchall())
+            self._seen.ticks.append((now, locks))
+            for pid, began, text in connection.execute(_STATEMENTS):
+                first = self._seen.statements.get((pid, began), (text, now, now))[1]
+                self._seen.statements[(pid, began)] = (text, first, now)
+            if self._marks > marks:
+                marks = self._marks
+                self._seen.storages.append(self._storage(connection))
+            if now - sized > _SIZE_EVERY:
+                sized = now
+                self._seen.peak = max(self._seen.peak, self._size(connection))
+
+    def _size(self, connection: Connection) -> int:
+        row = connection.execute(_SIZE).fetchone()
+        return int(row[0]) if row else 0
+
+    def _storage(self, connection: Connection) -> Storage:
+        files: dict[int, int] = dict(connection.execute(_STORAGE).fetchall())
+        wal, temporary = connection.execute(_COUNTERS).fetchone() or (0, 0)
+        return Storage(time.monotonic() - self.began if self.began else 0.0, files, wal, temporary)
+
+
+def spans(ticks: Sequence[tuple[float, Mapping[int, int]]]) -> tuple[LockSpan, ...]:
+    """Fold looks into spans: a lock seen in two looks that follow each other was held between them. Pure."""
+    open_: dict[int, LockSpan] = {}
+    done: list[LockSpan] = []
+    for at, locks in ticks:
+        for oid in [oid for oid, span in open_.items() if locks.get(oid) != span.strength]:
+            done.append(open_.pop(oid))
+        for oid, strength in locks.items():
+            span = open_.get(oid)
+            open_[oid] = LockSpan(oid, strength, at if span is None else span.began, at)
+    return tuple(sorted([*done, *open_.values()], key=lambda span: (span.began, span.table)))
+
+
+def strongest(locks: Iterable[LockSpan]) -> tuple[LockSpan, ...]:
+    """The strongest lock of each table, all its spans added up into one. Pure."""
+    found: dict[int, LockSpan] = {}
+    for span in locks:
+        known = found.get(span.table)
+        if known is None or span.strength > known.strength:
+            found[span.table] = span
+        elif span.strength == known.strength:
+            found[span.table] = LockSpan(span.table, span.strength, known.began, known.ended + span.seconds)
+    return tuple(sorted(found.values(), key=lambda span: (-span.strength, -span.seconds)))
+
+
+def shown(text: str) -> str:
+    """A statement without the values in it, cut to a readable length. Pure."""
+    line = " ".join(_LITERALS.sub("…", text).split())
+    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"

@@ -1,0 +1,86 @@
+"""When each migration began and ended, read from what `migrate` printed and when it printed it. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_BEGUN = re.compile(r"Applying (?P<label>\S+?)\.\.\.")
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A piece of output and the second (since the start of the command) at which it came."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Applied:
+    """One migration's time. `ok` is false for the one that failed."""
+
+    label: str
+    began: float
+    ended: float
+    ok: bool
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return round(self.ended - self.began, 3)
+
+
+class Stamps:
+    """A sink for a command's output that notes when each piece came; `mark` is called when a migration ended."""
+
+    def __init__(self, clock: Callable[[], float], mark: Callable[[], None]) -> None:
+        self.pieces: list[Printed] = []
+        self._clock = clock
+        self._mark = mark
+
+    def write(self, chunk: bytes) -> int:
+        """Take a piece; never waits."""
+        text = bytes(chunk).decode("utf-8", errors="replace")
+        self.pieces.append(Printed(self._clock(), text))
+        if " OK" in text:
+            self._mark()
+        return len(chunk)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(piece.text for piece in self.pieces)
+
+
+def timeline(pieces: Sequence[Printed], end: float) -> tuple[Applied, ...]:
+    """The migrations with their times. `end` is when the command was over.
+
+    Django prints `  Applying app.0001_name...` before and ` OK` after each; what a migration prints itself may
+    stand between.
+    """
+    text = "".join(piece.text for piece in pieces)
+    found = list(_BEGUN.finditer(text))
+    result = []
+    for number, match in enumerate(found):
+        last = number + 1 == len(found)
+        part = text[match.end() : len(text) if last else found[number + 1].start()]
+        # Another migration follows only when this one went well; the last one says so by itself.
+        ok = not last or bool(re.search(r"\bOK\s*$", part.rstrip()))
+        place = match.end() + max(part.rfind("OK"), 0)
+        ended = _time_of(pieces, place) if ok else end
+        result.append(Applied(match["label"], _time_of(pieces, match.end() - 1), ended, ok))
+    return tuple(result)
+
+
+def _time_of(pieces: Sequence[Printed], place: int) -> float:
+    """When the character at this place of the whole text came."""
+    for piece in pieces:
+        if place < len(piece.text):
+            return piece.at
+        place -= len(piece.text)
+    return pieces[-1].at if pieces else 0.0

@@ -1,0 +1,78 @@
+"""Whether the migrations can be undone: they are, on the migrated copy, and what is left is compared. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from safepoint.django.pending import Reversal
+from safepoint.rehearsal.changes import ColumnChange, TableChange
+
+UndoVerdict = Literal["exact", "loses", "fails"]
+
+
+@dataclass(frozen=True)
+class TableUndo:
+    """One table after undoing. `lost` says by column what did not come back."""
+
+    name: str
+    verdict: UndoVerdict
+    rows: int
+    lost: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {**asdict(self), "lost": list(self.lost)}
+
+
+@dataclass(frozen=True)
+class Undo:
+    """How undoing went. `structure` names definitions that are not as they were; `error` where it failed."""
+
+    verdict: UndoVerdict
+    seconds: float
+    tables: tuple[TableUndo, ...]
+    structure: tuple[str, ...]
+    error: str | None = None
+    migration: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {
+            **asdict(self),
+            "tables": [table.as_json() for table in self.tables],
+            "structure": list(self.structure),
+        }
+
+
+def judge_undo(reversal: Reversal, found: Sequence[TableChange], structure: Sequence[str]) -> Undo:
+    """Put it together. Where undoing failed half-way, nothing can be said table by table."""
+    if reversal.error is not None or reversal.left:
+        error = reversal.error or f"these migrations stayed applied: {', '.join(reversal.left)}"
+        return Undo("fails", round(reversal.seconds, 3), (), (), error, reversal.migration)
+    tables = tuple(_table(change) for change in found)
+    exact = all(table.verdict == "exact" for table in tables) and not structure
+    return Undo("exact" if exact else "loses", round(reversal.seconds, 3), tables, tuple(structure))
+
+
+def _table(change: TableChange) -> TableUndo:
+    name = change.before or change.after or ""
+    lost = []
+    if change.after is None:
+        lost.append("the table did not come back")
+    if change.before is None:
+        lost.append("the table stayed behind")
+    else:
+        lost += [f"{change.removed:,} rows are gone"] if change.removed else []
+        lost += [f"{change.added:,} rows stayed behind"] if change.added else []
+    lost += [_words(column) for column in change.columns if column.kind not in ("identical",)]
+    return TableUndo(name, "loses" if lost else "exact", change.rows_before, tuple(lost))
+
+
+def _words(column: ColumnChange) -> str:
+    if column.kind == "re-expressed":
+        return f"{column.before}: other values than before"
+    if column.kind == "removed":
+        return f"{column.before}: the column did not come back"
+    return str(column)
