@@ -9,10 +9,10 @@ from typing import Any
 
 from safepoint.config import Store
 from safepoint.errors import PlanFileError
-from safepoint.stores import lock
 from safepoint.stores.age import Opening, Seal
 from safepoint.stores.faults import without_login
 from safepoint.stores.files import FsspecFiles
+from safepoint.stores.lock import Locking
 from safepoint.stores.retry import Retrying
 from safepoint.stores.store import MANIFEST, SnapshotStore, Transfer
 
@@ -43,7 +43,7 @@ def open_store(store: Store, folder: Path, *, identity: Path | None = None) -> S
     remote = FsspecFiles(
         lambda: _connected(store.url, options),
         without_login(store.url),
-        lambda fs, at: lock.words(fs, at, store.lock, store.keep),
+        Locking(store.lock, store.keep),
     )
     return SnapshotStore(store.name, Retrying(remote), seal=seal, opening=opening)
 

@@ -104,7 +104,7 @@ class FsspecFiles:
     Args:
         connect: opens the file system and says the path of the store in it; called again after a connection broke.
         where: the store as it is shown to people (without a login).
-        locking: what an upload to a path says so that it is locked; see `lock.words`.
+        locking: what an upload to a path says so that it is locked; see `lock.Locking`.
     """
 
     def __init__(

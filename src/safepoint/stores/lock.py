@@ -1,7 +1,7 @@
 """S3 Object Lock: objects that nobody, not even we, can delete before a date.
 
 Sources: Amazon's "Locking objects with Object Lock" and the API pages of GetObjectLockConfiguration, PutObject and
-GetObjectRetention. A server that knows nothing of it answers one of several errors, each of which means "no lock".
+HeadObject. A server that knows nothing of it answers one of several errors, each of which means "no lock".
 """
 
 from __future__ import annotations
@@ -14,29 +14,46 @@ from safepoint.errors import StoreError
 Mode = Literal["auto", "none", "governance", "compliance"]
 
 
-def words(fs: Any, path: str, mode: Mode, keep: timedelta) -> dict[str, Any]:
+class Locking:
     """What an upload says so that its object is locked for the time of `keep`; nothing where there is no lock.
 
-    Raises:
-        StoreError: a mode is asked for by name, and the bucket has no Object Lock.
+    The bucket is asked once.
     """
-    if mode == "none" or not hasattr(fs, "call_s3"):
-        return {}
-    configuration = _configuration(fs, path)
-    if configuration is None:
-        if mode == "auto":
+
+    def __init__(self, mode: Mode, keep: timedelta) -> None:
+        self._mode = mode
+        self._keep = keep
+        self._asked: tuple[dict[str, Any] | None] | None = None
+
+    def __call__(self, fs: Any, path: str) -> dict[str, Any]:
+        """The words for one upload.
+
+        Raises:
+            StoreError: a mode is asked for by name, and the bucket has no Object Lock.
+        """
+        if self._mode == "none" or not hasattr(fs, "call_s3"):
             return {}
-        raise StoreError(
-            "The bucket has no Object Lock, so nothing in it can be locked.",
-            subject=path.split("/")[0],
-            expected=f"Object Lock, as the store's `lock = {mode!r}` wants it",
-            remedy="Make a bucket with Object Lock, or set `lock` to 'none'.",
-        )
+        if self._asked is None:
+            self._asked = (_configuration(fs, path),)
+        (configuration,) = self._asked
+        if configuration is None and self._mode != "auto":
+            raise StoreError(
+                "The bucket has no Object Lock, so nothing in it can be locked.",
+                subject=path.split("/")[0],
+                expected=f"Object Lock, as the store's `lock = {self._mode!r}` wants it",
+                remedy="Make a bucket with Object Lock, or set `lock` to 'none'.",
+            )
+        return words(configuration, self._mode, datetime.now(UTC) + self._keep)
+
+
+def words(configuration: dict[str, Any] | None, mode: Mode, until: datetime) -> dict[str, Any]:
+    """The arguments of PutObject and CreateMultipartUpload for a bucket's lock configuration. Pure."""
+    if configuration is None or mode == "none":
+        return {}
     if mode == "auto" and configuration.get("Rule", {}).get("DefaultRetention"):
         return {}  # the bucket's own rule applies by itself
-    until = datetime.now(UTC) + keep
     chosen = "COMPLIANCE" if mode == "compliance" else "GOVERNANCE"
-    return {"ObjectLockMode": chosen, "ObjectLockRetainUntilDate": until, "ChecksumAlgorithm": "SHA256"}
+    return {"ObjectLockMode": chosen, "ObjectLockRetainUntilDate": until}
 
 
 def until(fs: Any, path: str) -> datetime | None:
@@ -45,12 +62,12 @@ def until(fs: Any, path: str) -> datetime | None:
         return None
     bucket, key, _version = fs.split_path(path)
     try:
-        answer = fs.call_s3("get_object_retention", Bucket=bucket, Key=key)
+        answer = fs.call_s3("head_object", Bucket=bucket, Key=key)
     except Exception as error:  # botocore's, or s3fs's translation of them
         if not _means_no_lock(error):
             raise
         return None
-    found = answer.get("Retention", {}).get("RetainUntilDate")
+    found = answer.get("ObjectLockRetainUntilDate")
     return found if isinstance(found, datetime) else None
 
 
