@@ -29,7 +29,7 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
     from safepoint.backup.proof import prove
     from safepoint.backup.shelf import in_use, store_everywhere
     from safepoint.config import load
-    from safepoint.launch.snapshots import snapshots_folder, stores_of
+    from safepoint.launch.snapshots import local_tools, snapshots_folder, stores_of
 
     plan_file = load(plan)
     stores = stores_of(plan_file)  # a wrong recipient or a missing password is told before the work
@@ -42,7 +42,7 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
                 scratch_parent=plan_file.state / "scratch",
                 jobs=plan_file.snapshot.jobs,
                 report=report,
-                extra=plan_file.database.tools,
+                extra=local_tools(plan_file),
             )
             outcomes = store_everywhere(folder, stores.values(), report=report)
     if json_:
@@ -59,7 +59,7 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
 def _taken(plan_file: PlanFile, report: Report) -> Manifest:
     from safepoint.backup.snapshot import take_snapshot
     from safepoint.hosts import open_host
-    from safepoint.launch.snapshots import snapshots_folder
+    from safepoint.launch.snapshots import local_tools, snapshots_folder
     from safepoint.postgres.binaries import for_server
     from safepoint.postgres.catalog import survey
     from safepoint.postgres.connections import connect
@@ -72,7 +72,9 @@ def _taken(plan_file: PlanFile, report: Report) -> Manifest:
     return take_snapshot(
         database,
         open_host(settings.tools_host, plan_file.host(settings.tools_host), plan_file.folder),
-        installation=for_server(version, settings.tools),
+        installation=for_server(version, local_tools(plan_file)),
+        remote=database.at(settings.tools_address),
+        tools_folder=settings.tools,
         folder=snapshots_folder(plan_file),
         snapshot_id=f"{plan_file.launch.application}-manual-{datetime.now(UTC):%Y%m%dT%H%M%SZ}",
         launch_id=None,
@@ -116,7 +118,7 @@ def verify(
     from safepoint.backup.proof import prove
     from safepoint.config import format_duration, load
     from safepoint.launch.comparing import comparer
-    from safepoint.launch.snapshots import at_hand
+    from safepoint.launch.snapshots import at_hand, local_tools
     from safepoint.postgres.target import target
 
     plan_file = load(plan)
@@ -134,7 +136,7 @@ def verify(
             scratch_parent=plan_file.state / "scratch",
             jobs=plan_file.snapshot.jobs,
             report=report,
-            extra=plan_file.database.tools,
+            extra=local_tools(plan_file),
             look=look,
         )
     if json_:

@@ -17,7 +17,7 @@ from psycopg import sql
 from safepoint.backup.placement import Placed, place
 from safepoint.config import PlanFile
 from safepoint.errors import Refused
-from safepoint.launch.snapshots import UNDER_WAY, UNREADABLE, standing_launches
+from safepoint.launch.snapshots import UNDER_WAY, UNREADABLE, local_tools, standing_launches
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Cancelled, Report, never, silent
@@ -64,7 +64,7 @@ def restore_into(
         jobs=plan_file.snapshot.jobs,
         report=report,
         cancelled=cancelled,
-        extra=plan_file.database.tools,
+        extra=local_tools(plan_file),
     )
 
 

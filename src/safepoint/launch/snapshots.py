@@ -24,6 +24,11 @@ def snapshots_folder(plan_file: PlanFile) -> Path:
     return plan_file.state / "snapshots"
 
 
+def local_tools(plan_file: PlanFile) -> Path | None:
+    """The folder of PostgreSQL's programs that the plan file names, where it is one of this machine."""
+    return plan_file.database.tools if plan_file.database.tools_host == "here" else None
+
+
 def stores_of(plan_file: PlanFile, identity: Path | None = None) -> dict[str, SnapshotStore]:
     """All stores of the plan file by name; none is connected yet. `identity` opens encrypted snapshots."""
     return {store.name: open_store(store, plan_file.folder, identity=identity) for store in plan_file.stores}
