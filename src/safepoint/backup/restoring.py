@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +55,7 @@ def restored(
     report: Report = silent,
     cancelled: Cancelled = never,
     extra: Path | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Restored]:
     """A snapshot, checked and restored into a scratch server that is gone on leaving.
 
@@ -62,6 +63,7 @@ def restored(
         folder: the snapshot's folder.
         scratch_parent: the folder that gets the scratch server; it needs room for the whole database.
         extra: a folder with PostgreSQL programs to prefer.
+        settings: of the scratch server, in place of its own.
 
     Raises:
         ProofFailed: a file is not as it was written, or the archive cannot be restored.
@@ -78,6 +80,7 @@ def restored(
         megabytes_hint=megabytes,
         programs=programs,
         superuser="postgres" if superuser.startswith("pg_") else superuser,
+        settings=settings,
     ) as server:
         work = _Restore(folder.resolve(), manifest, programs, server.target, server.folder, jobs, report, cancelled)
         yield work.run()

@@ -7,6 +7,7 @@ judging (rehearsal). The live database is only read: its settings, its size, and
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -41,7 +42,7 @@ from safepoint.rehearsal.changes import Side, TableChange, changes, differences
 from safepoint.rehearsal.checks import Check, ask_invariants, judge_invariants, sequences_behind, standing_checks
 from safepoint.rehearsal.forecast import Forecast, forecast, measure_ratio
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
-from safepoint.rehearsal.undo import Undo, judge_undo
+from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.login import migration_login
 
 FORMAT = 1
@@ -139,6 +140,8 @@ def rehearse(
     if snapshot_id is None:
         with clock.part("snapshot", "find the newest proven snapshot"):
             snapshot_id = newest_proven(plan_file) or _take_one(plan_file, report, cancelled)
+    with connect(target(plan_file.database)) as connection:
+        live = ground.read_settings(connection)
     with at_hand(plan_file, snapshot_id, report=report, cancelled=cancelled) as folder, ExitStack() as stack:
         with clock.part("restore", "restore"):
             copy = stack.enter_context(
@@ -149,9 +152,10 @@ def rehearse(
                     report=report,
                     cancelled=cancelled,
                     extra=plan_file.database.tools,
+                    settings=ground.settings_at_start(live, _memory()),
                 )
             )
-        done = _Stand(plan_file, copy, clock, cancelled).rehearse()
+        done = _Stand(plan_file, copy, live, clock, cancelled).rehearse()
     keep = snapshots_folder(plan_file) / snapshot_id
     if keep.is_dir():
         write_rehearsal(keep, done)
@@ -222,6 +226,7 @@ class _Stand:
 
     plan: PlanFile
     copy: Restored
+    live: Mapping[str, str]
     clock: _Clock
     cancelled: Callable[[], bool]
 
@@ -229,13 +234,12 @@ class _Stand:
         """All of it."""
         scratch, part = self.copy.target, self.clock.part
         with part("prepare", "prepare the copy"):
-            live = self._live_settings()
             before = ground.copy_of(scratch, _BEFORE)
             ground.make_statistics(scratch)
             manage = self._manage()
             pending = self._pending(manage)
             picture = _picture(scratch)
-            still = ground.set_like(scratch, live)
+            still = ground.set_like(scratch, self.live)
         with part("migrate", "migrate"):
             watched = watch(manage, scratch, cancelled=self.cancelled)
         ground.set_fast(scratch)
@@ -272,10 +276,6 @@ class _Stand:
             notes=tuple(notes),
             seconds=dict(self.clock.seconds),
         )
-
-    def _live_settings(self) -> dict[str, str]:
-        with connect(target(self.plan.database)) as connection:
-            return ground.read_settings(connection)
 
     def _manage(self) -> Manage:
         """The new release's `manage.py` at the scratch server, with the kind of login that the launch migrates with.
@@ -366,9 +366,13 @@ class _Stand:
             return judge_undo(reversal, (), ())
         scratch, was = self.copy.target, self.copy.manifest.fingerprint
         now = fingerprint.take(scratch, jobs=self.plan.snapshot.jobs, cancelled=self.cancelled)
-        # Written anew by each major version: taken from the source's, only names would be compared.
-        was = replace(was, roles={}, settings={})
-        structure = [str(one) for one in compare(was, replace(now, roles={}, settings={})) if _is_structure(one.kind)]
+        was, now = (replace(one, roles={}, settings={}) for one in (was, now))
+        structure = [
+            said
+            for one in compare(was, now)
+            if one.kind not in _NOT_STRUCTURE
+            and (said := definition(one.kind, one.name, one.expected, one.found)) is not None
+        ]
         with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
             found = differences(Side(one, picture, _rows(was)), Side(two, _picture(scratch), _rows(now)))
         return judge_undo(reversal, found, structure)
@@ -378,6 +382,10 @@ class _Stand:
 _READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
 
 
+def _memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _picture(database: Target) -> Picture:
     with connect(database) as connection:
         return read_picture(connection)
@@ -385,10 +393,6 @@ def _picture(database: Target) -> Picture:
 
 def _rows(printed: Fingerprint) -> dict[str, tuple[int, str]]:
     return {name: (table.rows, table.content) for name, table in printed.tables.items()}
-
-
-def _is_structure(kind: str) -> bool:
-    return kind not in _NOT_STRUCTURE
 
 
 def _reasons(seen: Observed, checks: tuple[Check, ...]) -> tuple[str, ...]:

@@ -313,6 +313,7 @@ def scratch_server(
     megabytes_hint: int | None = None,
     programs: Installation | None = None,
     superuser: str = "postgres",
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
     """A running throw-away server, tuned for loading a copy fast and for nothing else; gone on leaving.
 
@@ -322,6 +323,7 @@ def scratch_server(
         parent: the folder that gets its folder; scratch servers that a killed run left there are removed first.
         megabytes_hint: the size of what will be loaded; bounds the memory taken.
         programs: whose PostgreSQL it is; None takes the preferred installation of `major`.
+        settings: in place of its own, where it has to be like another server in something.
 
     Raises:
         DatabaseError: no such PostgreSQL here, or it does not start.
@@ -336,12 +338,15 @@ def scratch_server(
             programs or installation(major),
             superuser=superuser,
             password=secrets.token_urlsafe(24),
-            settings=scratch_settings(
-                _memory_megabytes(),
-                os.cpu_count() or 1,
-                megabytes_hint,
-                shared_memory_free=_shared_memory_free(),
-            ),
+            settings={
+                **scratch_settings(
+                    _memory_megabytes(),
+                    os.cpu_count() or 1,
+                    megabytes_hint,
+                    shared_memory_free=_shared_memory_free(),
+                ),
+                **(settings or {}),
+            },
             purpose=SCRATCH,
         )
         with server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import psycopg
@@ -15,10 +16,10 @@ from safepoint.postgres.target import Target
 from safepoint.rehearsal.catalogue import Table
 
 # Seconds that one scan is meant to take, and that it may take at most on the live database.
-_SCAN_SECONDS = 0.3
+_SCAN_SECONDS = 0.15
 _SCAN_LIMIT = 2.0
 _FIRST_PAGES = 256
-_RUNS = 3
+_RUNS = 6
 MARGIN = 0.25
 """The share by which a forecast may be off in either direction; the goal that the demo is measured against."""
 
@@ -30,35 +31,38 @@ _SCAN = """
 
 
 @dataclass(frozen=True)
-class Speed:
-    """How long scanning the same pages took. `first` may have read from the disk, `best` from memory. Seconds."""
-
-    first: float
-    best: float
-
-
-@dataclass(frozen=True)
 class Ratio:
-    """How much slower the live database is than the scratch one (1.0: equal), by scanning one table on both."""
+    """How much slower the live database is than the scratch one (1.0: equal), by scanning one table on both.
+
+    `live` and `scratch` are seconds of the same scan, made in turns: what else the machines do meanwhile falls on
+    both. The first one on the live server may have read from the disk, the later ones from memory.
+    """
 
     table: str
     pages: int
-    live: Speed
-    scratch: Speed
+    live: tuple[float, ...]
+    scratch: tuple[float, ...]
 
     @property
     def warm(self) -> float:
         """With everything in memory."""
-        return self.live.best / max(self.scratch.best, 1e-6)
+        pairs = list(zip(self.live, self.scratch, strict=True))
+        return median(here / max(there, 1e-6) for here, there in pairs[1:] or pairs)
 
     @property
     def cold(self) -> float:
         """As the live database answered first."""
-        return max(self.warm, self.live.first / max(self.scratch.best, 1e-6))
+        return max(self.warm, self.live[0] / max(median(self.scratch), 1e-6))
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
-        return {**asdict(self), "warm": round(self.warm, 3), "cold": round(self.cold, 3)}
+        return {
+            **asdict(self),
+            "live": list(self.live),
+            "scratch": list(self.scratch),
+            "warm": round(self.warm, 3),
+            "cold": round(self.cold, 3),
+        }
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,9 @@ def forecast(
 
 
 def measure_ratio(live: Target, scratch: Target, table: Table, pages: int) -> Ratio | None:
-    """Scan the same number of pages of one table on both servers; about a second on each. Only reads.
+    """Scan the same number of pages of one table on both servers in turns; about a second on each. Only reads.
 
-    None where the live table is gone, locked, or has no rows.
+    None where the live table is gone or locked, or a scan takes too long.
 
     Args:
         table: the biggest table, as the snapshot has it.
@@ -147,20 +151,21 @@ def measure_ratio(live: Target, scratch: Target, table: Table, pages: int) -> Ra
     """
     if pages <= 0:
         return None
-    with connect(scratch, application_name="safepoint rehearsal") as connection:
-        count = _pages_for(connection, table, pages)
-        there = _speed(connection, table, count)
-    try:
-        with connect(
-            live,
-            application_name="safepoint rehearsal",
-            lock_timeout=1,
-            options=f"-c default_transaction_read_only=on -c statement_timeout={int(_SCAN_LIMIT * 1000)}",
-        ) as connection:
-            here = _speed(connection, table, count)
-    except psycopg.Error:
-        return None
-    return Ratio(table.name, count, here, there)
+    limits = f"-c default_transaction_read_only=on -c statement_timeout={int(_SCAN_LIMIT * 1000)}"
+    with (
+        connect(scratch, application_name="safepoint rehearsal") as there,
+        connect(live, application_name="safepoint rehearsal", lock_timeout=1, options=limits) as here,
+    ):
+        for connection in (there, here):
+            # Compilation and helpers would make the two servers differ in what is not the machine's speed.
+            connection.execute("set jit = off")
+            connection.execute("set max_parallel_workers_per_gather = 0")
+        count = _pages_for(there, table, pages)
+        try:
+            runs = [(_scan(here, table, count), _scan(there, table, count)) for _ in range(_RUNS)]
+        except psycopg.Error:
+            return None
+    return Ratio(table.name, count, tuple(one for one, _ in runs), tuple(two for _, two in runs))
 
 
 def _pages_for(connection: Connection, table: Table, pages: int) -> int:
@@ -171,14 +176,6 @@ def _pages_for(connection: Connection, table: Table, pages: int) -> int:
     return count
 
 
-def _speed(connection: Connection, table: Table, count: int) -> Speed:
-    # Compilation and helpers would make the two servers differ in what is not the machine's speed.
-    connection.execute("set jit = off")
-    connection.execute("set max_parallel_workers_per_gather = 0")
-    runs = [_scan(connection, table, count) for _ in range(_RUNS)]
-    return Speed(round(runs[0], 5), round(min(runs), 5))
-
-
 def _scan(connection: Connection, table: Table, count: int) -> float:
     query = sql.SQL(_SCAN).format(
         table=sql.Identifier(table.schema, table.relation),
@@ -187,4 +184,4 @@ def _scan(connection: Connection, table: Table, count: int) -> float:
     )
     began = time.perf_counter()
     connection.execute(query).fetchone()
-    return time.perf_counter() - began
+    return round(time.perf_counter() - began, 5)

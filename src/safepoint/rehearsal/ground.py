@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,8 +39,9 @@ LIKE_LIVE = (
     "jit",
     "lock_timeout",
 )
-# These need a restart, or have none to be set on: where they differ, it is told.
-RESTART = ("wal_level", "shared_buffers")
+# These can only be set before the start; where they still differ, it is told.
+AT_START = ("wal_level", "shared_buffers")
+_UNITS = {"kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 
 _READ = """
     select name, current_setting(name) from pg_settings where name = any (%s::text[])
@@ -49,7 +51,23 @@ _WAIT_RELOADED = "select pg_reload_conf(), pg_sleep(0.1)"
 
 def read_settings(connection: Connection) -> dict[str, str]:
     """The server's settings that matter for a migration's time; a setting that this version lacks is not in it."""
-    return dict(connection.execute(_READ, [[*LIKE_LIVE, *RESTART]]).fetchall())
+    return dict(connection.execute(_READ, [[*LIKE_LIVE, *AT_START]]).fetchall())
+
+
+def settings_at_start(live: Mapping[str, str], memory: int) -> dict[str, str]:
+    """What the scratch server has to be started with to be like the live one, within this machine's memory. Pure.
+
+    With `wal_level = minimal`, which loads fastest, rewriting a table would not be logged, and cost less than it will.
+
+    Args:
+        memory: bytes that this machine has; a quarter of it is taken at most.
+    """
+    settings = {"wal_level": live["wal_level"]} if "wal_level" in live else {}
+    size = re.fullmatch(r"(\d+)(kB|MB|GB|TB)", live.get("shared_buffers", ""))
+    if size is not None:
+        wanted = int(size[1]) * _UNITS[size[2]]
+        settings["shared_buffers"] = f"{min(wanted, memory // 4) // 1024}kB"
+    return settings
 
 
 def set_like(scratch: Target, live: Mapping[str, str]) -> tuple[str, ...]:
@@ -64,7 +82,7 @@ def set_like(scratch: Target, live: Mapping[str, str]) -> tuple[str, ...]:
         connection.execute(_WAIT_RELOADED)
         return tuple(
             f"{name} is {own[name]} on the scratch server and {live[name]} on the live one"
-            for name in RESTART
+            for name in AT_START
             if name in own and name in live and own[name] != live[name]
         )
 

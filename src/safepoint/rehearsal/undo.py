@@ -56,6 +56,18 @@ def judge_undo(reversal: Reversal, found: Sequence[TableChange], structure: Sequ
     return Undo("exact" if exact else "loses", round(reversal.seconds, 3), tables, tuple(structure))
 
 
+def definition(kind: str, name: str, expected: str | None, found: str | None) -> str | None:
+    """One definition that is not as it was, in words; None where only the order of a table's columns is another."""
+    if expected is None or found is None:
+        return f"{kind} {name} {'is gone' if found is None else 'stayed behind'}"
+    ours, theirs = expected.splitlines(), found.splitlines()
+    if kind == "relation" and sorted(ours) == sorted(theirs):
+        return None
+    lost = [line for line in ours if line not in theirs]
+    new = [line for line in theirs if line not in ours]
+    return f"{kind} {name}: was {'; '.join(lost) or 'without'}, is {'; '.join(new) or 'without'}"
+
+
 def _table(change: TableChange) -> TableUndo:
     name = change.before or change.after or ""
     lost = []
