@@ -209,7 +209,7 @@ def raise_sequences(
                 partners[own] = other
     changed = {}
     for name, ours in connection.execute(LAST_VALUES).fetchall():
-        there = theirs.get(partners.get(name, name))
+        there = theirs.get(partners.get(str(name), str(name)))
         if there is None:
             continue
         row = connection.execute(SEQUENCES, [there, there, name]).fetchone()
