@@ -1,11 +1,12 @@
 #!/bin/sh
-# What the tests need beyond Python packages: sshd (commands over SSH), Chromium (the login checkpoint) and
-# PostgreSQL 15 (the oldest version tested). As root on Debian or Ubuntu they are installed; elsewhere the tests
+# What the tests need beyond Python packages: sshd (commands over SSH), Chromium (the login checkpoint), age (restoring
+# by hand) and PostgreSQL 15 (the oldest version tested). As root on Debian or Ubuntu they are installed; elsewhere the tests
 # that need one say so and are skipped by name.
 set -eu
 
 wanted=""
 [ -x /usr/sbin/sshd ] || wanted="$wanted openssh-server"
+command -v age >/dev/null 2>&1 || wanted="$wanted age"
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || wanted="$wanted chromium"
 [ -x /usr/lib/postgresql/15/bin/postgres ] || wanted="$wanted postgresql-15"
 [ -n "$wanted" ] || exit 0

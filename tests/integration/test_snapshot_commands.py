@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -20,9 +21,10 @@ from safepoint.backup.proof import read_proof
 from safepoint.backup.shelf import in_use, store_snapshot
 from safepoint.cli import app
 from safepoint.config import PlanFile, load
-from safepoint.errors import ExitCode, Refused, SafepointError, StoreError
+from safepoint.errors import ExitCode, ProofFailed, Refused, SafepointError, StoreError
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.pruning import carry_out, plan_pruning
+from safepoint.launch.restoring import restore_into
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -165,7 +167,8 @@ def aged(plan: PlanFile, name: str, days: float, *, launch: str | None = None, a
     manifest = replace(read_manifest(copy), id=name, taken_at=taken_at, launch_id=launch)
     write_manifest(copy, manifest)
     proof = json.loads((copy / "proof.json").read_text())
-    (copy / "proof.json").write_text(json.dumps({**proof, "snapshot_id": name, "seal": manifest.seal}))
+    proof.pop("check", None)
+    (copy / "proof.json").write_text(json.dumps({**proof, "snapshot_id": name, "seal": manifest.seal}, indent=1) + "\n")
     assert read_proof(copy) is not None
     if away:
         store_snapshot(copy, open_store(plan.stores[0], plan.folder))
@@ -254,3 +257,25 @@ def test_a_store_that_cannot_be_listed_loses_nothing_and_is_told(
     listed = safepoint(plan, "backups")
     assert listed.exit_code == int(ExitCode.FAILED)
     assert "appliance could not be listed" in listed.stderr and "shop-manual" in listed.stdout
+
+
+def test_1000_random_changes_of_one_byte_are_each_found_before_a_database_is_touched(
+    plan: PlanFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any file of a snapshot; the server is not even asked, which a connection to nowhere shows."""
+    chance = random.Random(20260301)
+    folder = plan.state / "snapshots" / only_id(plan)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    places = [(path, offset) for path in files for offset in range(path.stat().st_size)]
+    asked: list[object] = []
+    monkeypatch.setattr("safepoint.backup.placement.connect", lambda *words, **more: asked.append(words))
+    for path, offset in chance.sample(places, 1000):
+        whole = path.read_bytes()
+        changed = bytearray(whole)
+        changed[offset] = chance.choice([byte for byte in range(256) if byte != whole[offset]])
+        path.write_bytes(changed)
+        with pytest.raises(ProofFailed):
+            restore_into(plan, folder, "commanded_copy")
+        path.write_bytes(whole)
+    assert asked == []
+    assert {path.name for path, _offset in places} >= {"manifest.json", "proof.json", "toc.dat", "globals.sql"}

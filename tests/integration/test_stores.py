@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyrage
 import pytest
 from broken_link import broken_link
 from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address, s3_server
@@ -130,6 +131,22 @@ def test_an_upload_that_is_repeated_sends_nothing(place: Place, snapshot: Path) 
     assert not seen
 
 
+def test_an_upload_that_was_cut_short_goes_on_with_the_files_that_are_missing(
+    place: Place, snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    store._files.remove(f"{SNAPSHOT}/manifest.json")
+    store._files.remove(f"{SNAPSHOT}/globals.sql")
+    store._files.write(f"{SNAPSHOT}/archive/toc.dat", b"PGDMP")  # cut short itself
+    again, sent = place.open(), []
+    put = again._files.put
+    monkeypatch.setattr(again._files, "put", lambda local, *words: (sent.append(local.name), put(local, *words))[1])
+    again.upload(snapshot, SNAPSHOT)
+    assert sent == ["toc.dat", "globals.sql", "manifest.json"]
+    again.read_back(SNAPSHOT, sums(snapshot))
+
+
 def test_another_snapshot_of_the_same_id_is_refused_and_the_first_one_stays(
     place: Place, snapshot: Path, tmp_path: Path
 ) -> None:
@@ -235,6 +252,26 @@ def test_a_link_that_breaks_twice_in_an_upload_costs_nothing_but_time(
         place.open().upload(snapshot, SNAPSHOT)
         assert link.broken == 2
         place.open().read_back(SNAPSHOT, sums(snapshot))
+
+
+@pytest.mark.usefixtures("_soon")
+def test_an_encrypted_upload_over_a_link_that_breaks_opens_again_and_needs_no_more_memory(
+    s3: Address, snapshot: Path, tmp_path: Path
+) -> None:
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "key").write_text(f"{identity}\n")
+    seal = {"encrypt_to": (str(identity.to_public()),)}
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_megabytes()
+    with broken_link(s3.port, after=6_000_000, breaks=2) as link:
+        place = s3_store(s3, tmp_path.name, port=link.port)
+        store = open_store(place.settings.model_copy(update=seal), tmp_path, identity=tmp_path / "key")
+        sent = store.upload(snapshot, SNAPSHOT)
+        assert link.broken == 2
+        store.read_back(SNAPSHOT, sent.sha256)
+        store.fetch(SNAPSHOT, tmp_path / "fetched")
+    assert sums(tmp_path / "fetched") == sums(snapshot)
+    assert peak_megabytes() - before < 60  # of 20 MB that passed several times
 
 
 @pytest.mark.usefixtures("_soon")

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safepoint.backup.retention import MINIMUM, Kept, decide
+from safepoint.backup.retention import MINIMUM, Kept, Rules, decide
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -98,3 +98,37 @@ def test_a_period_below_thirty_days_is_taken_as_thirty() -> None:
 
 def test_what_a_launch_needs_stays() -> None:
     assert "old" in decide([made("old", 300, needed=True), made("new", 1)], NOW).keep
+
+
+rules = st.builds(Rules, st.integers(0, 40), st.integers(0, 20), st.integers(0, 14))
+
+
+@given(some, clocks, periods, rules)
+def test_rules_only_add_to_what_stays(snapshots: list[Kept], now: datetime, keep: timedelta, wanted: Rules) -> None:
+    assert {*decide(snapshots, now, keep, wanted).keep} >= {*decide(snapshots, now, keep).keep}
+
+
+@given(some, clocks, periods, rules)
+def test_what_rules_keep_is_proven_and_no_more_than_they_say(
+    snapshots: list[Kept], now: datetime, keep: timedelta, wanted: Rules
+) -> None:
+    more = {*decide(snapshots, now, keep, wanted).keep} - {*decide(snapshots, now, keep).keep}
+    assert all(one.proven for one in snapshots if one.id in more)
+    assert len(more) <= wanted.daily + wanted.weekly + wanted.monthly
+
+
+def test_each_month_keeps_its_newest_proven_one() -> None:
+    months = [
+        Kept(f"{month}-{day}", datetime(2025, month, day, tzinfo=UTC), proven=day != 25)
+        for month in range(1, 13)
+        for day in (3, 20, 25)
+    ]
+    found = decide(months, NOW, rules=Rules(monthly=6))
+    kept = {name for name, reason in found.keep.items() if reason.startswith("monthly")}
+    assert kept | {"12-20"} == {f"{month}-20" for month in range(7, 13)}
+    assert found.keep["10-20"] == "monthly 3 of 6"
+
+
+def test_days_without_a_snapshot_push_nothing_out() -> None:
+    days = [made(f"{days}", days) for days in (0, 100, 200, 300)]
+    assert {*decide(days, NOW, rules=Rules(daily=3)).keep} == {"0", "100", "200"}

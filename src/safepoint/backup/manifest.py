@@ -116,8 +116,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write it whole or not at all, and wait until it is on the disk."""
     partial = folder / f"{NAME}.partial"
     with partial.open("w", encoding="utf-8") as file:
-        json.dump(manifest.as_json(), file, indent=1, ensure_ascii=False)
-        file.write("\n")
+        file.write(_written(manifest.as_json()))
         file.flush()
         os.fsync(file.fileno())
     partial.replace(folder / NAME)
@@ -160,8 +159,10 @@ def parse_manifest(text: str | bytes, path: Path) -> Manifest:
             found=f"format {version}",
             remedy="Use the version of Safepoint that took the snapshot, or a newer one.",
         )
+    said = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    exact = said == _written(data)  # a space that became a line feed says the same, but somebody changed it
     seal = data.pop("seal", None)
-    if seal != _seal(data):
+    if seal != _seal(data) or not exact:
         raise _damaged(path, "its content does not fit its seal")
     try:
         return Manifest(
@@ -234,6 +235,10 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _written(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
 def _seal(body: Mapping[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,9 +93,12 @@ def prove(
 
 
 def read_proof(folder: Path) -> Proof | None:
-    """The proof of the snapshot in a folder; None when there is none, or it is of another manifest."""
+    """The proof of the snapshot in a folder; None when there is none, it was changed, or is of another manifest."""
     try:
-        data = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        text = (folder / NAME).read_text(encoding="utf-8")
+        data = json.loads(text)
+        if text != _written(data) or data.pop("check", None) not in (None, _check(data)):
+            return None
         proof = Proof(**{**data, "notes": tuple(data["notes"])})
         return proof if proof.seal == read_manifest(folder).seal else None
     except (OSError, ValueError, TypeError, KeyError, ProofFailed):
@@ -103,9 +107,33 @@ def read_proof(folder: Path) -> Proof | None:
 
 def _write(folder: Path, proof: Proof) -> None:
     partial = folder / f"{NAME}.partial"
-    partial.write_text(json.dumps(proof.as_json(), indent=1) + "\n", encoding="utf-8")
+    body = proof.as_json()
+    partial.write_text(_written({**body, "check": _check(body)}), encoding="utf-8")
     partial.replace(folder / NAME)
     sync_folder(folder)
+
+
+def refuse_damaged(folder: Path) -> None:
+    """A snapshot whose proof was changed is not restored: somebody, or a disk, changed something there.
+
+    Raises:
+        ProofFailed: there is a proof, and it is not this manifest's, or not as it was written.
+    """
+    if (folder / NAME).exists() and read_proof(folder) is None:
+        raise ProofFailed(
+            f"The proof of the snapshot {folder.name} is not as it was written.",
+            subject=str(folder / NAME),
+            remedy=f"Take the snapshot from a store (--from), or prove it again: `safepoint verify {folder.name}`.",
+        )
+
+
+def _written(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=1) + "\n"
+
+
+def _check(body: Mapping[str, Any]) -> str:
+    """SHA-256 over everything in the proof."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _differs(folder: Path, differences: tuple[Difference, ...], notes: tuple[str, ...]) -> ProofFailed:

@@ -15,6 +15,7 @@ from typing import Any
 from psycopg import sql
 
 from safepoint.backup.placement import Placed, place
+from safepoint.backup.proof import refuse_damaged
 from safepoint.config import PlanFile
 from safepoint.errors import Refused
 from safepoint.launch.snapshots import UNDER_WAY, UNREADABLE, local_tools, standing_launches
@@ -55,6 +56,7 @@ def restore_into(
 ) -> Placed:
     """Restore a snapshot's folder as a new database on the live server. Raises as `place`."""
     refuse_long(name)
+    refuse_damaged(folder)
     return place(
         folder,
         target(plan_file.database),

@@ -166,7 +166,7 @@ class SnapshotStore:
         }
         with tempfile.TemporaryDirectory(prefix="safepoint-label-") as name:
             path = Path(name) / LABEL
-            path.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+            path.write_text(_sealed(written), encoding="utf-8")
             sent = self._files.put(path, self._at(done.snapshot_id, LABEL), lambda _done: None)
         sha256 = {name: fact.sha256 for name, fact in facts.items()} | {LABEL: sent.sha256}
         return replace(done, files=len(sha256), seconds=time.monotonic() - began, sha256=sha256)
@@ -299,12 +299,10 @@ class SnapshotStore:
         name = self._at(snapshot_id, LABEL)
         if not self._files.exists(name):
             return None
-        try:
-            found = json.loads(self._files.read(name))
-            if found["id"] == snapshot_id and found["format"] == 1 and isinstance(found["files"], dict):
-                return dict(found)
-        except (ValueError, TypeError, KeyError):
-            pass  # told below, as what fits the form but is not this snapshot's
+        text = self._files.read(name)
+        found = _unsealed(text)
+        if found is not None and found.get("id") == snapshot_id and found.get("format") == 1:
+            return found
         raise StoreError(
             f"The {LABEL} of {snapshot_id} in {self.where} is damaged.",
             subject=name,
@@ -396,6 +394,21 @@ class SnapshotStore:
                 remedy="See `safepoint backups`.",
             )
         return f"{snapshot_id}/{_inside(name)}"
+
+
+def _sealed(label: Mapping[str, Any]) -> str:
+    check = hashlib.sha256(json.dumps(label, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**label, "check": check}, indent=1) + "\n"
+
+
+def _unsealed(text: bytes) -> dict[str, Any] | None:
+    """A label that is exactly as `_sealed` wrote it; None where it is not."""
+    try:
+        found = dict(json.loads(text))
+        found.pop("check")
+        return found if _sealed(found).encode() == text else None
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _manifest(folder: Path) -> bytes:
