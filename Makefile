@@ -37,8 +37,8 @@ check: $(VENV)/.installed ## Lint, format, types, and the layers of the design
 bench: $(VENV)/.installed ## Measure, and write bench/results/*.json
 	@$(BIN)/python bench/run.py
 
-chaos: $(VENV)/.installed ## The long fault runs
-	@$(BIN)/python -m pytest tests/chaos -m slow --timeout 3600 -s
+chaos: $(VENV)/.installed system-packages ## The long fault runs: random kills, and what is too slow for `make test`
+	@$(BIN)/python -m pytest tests -m slow --timeout 3600 -s
 
 format: $(VENV)/.installed ## Format the code
 	@$(BIN)/ruff check --fix .

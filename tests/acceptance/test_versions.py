@@ -44,7 +44,7 @@ def launch_and_roll_back_under_traffic(stage: Stage) -> set[str]:
     return missing
 
 
-@pytest.mark.parametrize("major", [15, 18])
+@pytest.mark.parametrize("major", [pytest.param(15, marks=pytest.mark.slow), 18])
 def test_a_launch_and_a_rollback_account_for_every_entry(make_stage: Callable[..., Stage], major: int) -> None:
     if not any(found.major == major for found in installations()):
         pytest.skip(f"there is no PostgreSQL {major} on this machine (Debian: apt-get install postgresql-{major})")
