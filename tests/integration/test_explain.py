@@ -18,7 +18,7 @@ from safepoint.postgres.target import Target
 
 ROWS = 400
 SHAPES = '''
-    
+
     create type mood as enum ('good', 'bad', 'odd');
     create type pair as (a int, b text);
     create domain short as varchar(80);
