@@ -13,6 +13,7 @@ from pathlib import Path
 import pyrage
 import pytest
 from broken_link import broken_link
+from faulty_s3 import ERROR_WITHIN_200, SLOW_DOWN, faulty_s3
 from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address, s3_server
 from ssh_server import SSHD, SshServer, ssh_server
 
@@ -272,6 +273,42 @@ def test_an_encrypted_upload_over_a_link_that_breaks_opens_again_and_needs_no_mo
         store.fetch(SNAPSHOT, tmp_path / "fetched")
     assert sums(tmp_path / "fetched") == sums(snapshot)
     assert peak_megabytes() - before < 60  # of 20 MB that passed several times
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("answer", [SLOW_DOWN, ERROR_WITHIN_200], ids=["503", "error-within-200"])
+def test_a_store_that_answers_badly_for_a_while_loses_nothing(
+    s3: Address, snapshot: Path, tmp_path: Path, answer: tuple[int, bytes]
+) -> None:
+    """An error may stand in a 200 answer to what completes an upload in parts (API page of CompleteMultipartUpload)."""
+    left = [2]
+
+    def fault(method: str, path: str) -> tuple[int, bytes] | None:
+        wanted = method == "POST" and "uploadId=" in path if answer is ERROR_WITHIN_200 else method == "PUT"
+        if wanted and left[0]:
+            left[0] -= 1
+            return answer
+        return None
+
+    with faulty_s3(s3.port, fault) as door:
+        store = s3_store(s3, tmp_path.name, port=door.port).open()
+        store.upload(snapshot, SNAPSHOT)
+        assert door.faults == 2
+        store.read_back(SNAPSHOT, sums(snapshot))
+
+
+@pytest.mark.usefixtures("_soon")
+def test_a_store_that_only_says_that_it_took_a_file_is_found_out(s3: Address, snapshot: Path, tmp_path: Path) -> None:
+    """A 200 for a file that was never kept: the reading back names it."""
+
+    def fault(method: str, path: str) -> tuple[int, bytes] | None:
+        return (200, b"") if method == "PUT" and path.endswith("globals.sql") else None
+
+    with faulty_s3(s3.port, fault) as door:
+        store = s3_store(s3, tmp_path.name, port=door.port).open()
+        store.upload(snapshot, SNAPSHOT)
+        with pytest.raises(StoreError, match=r"globals\.sql"):
+            store.read_back(SNAPSHOT, sums(snapshot))
 
 
 @pytest.mark.usefixtures("_soon")
