@@ -317,12 +317,16 @@ retry_after = "60s"
 [snapshot]
 compress = "zstd:1"
 max_age = "2h"               # an older snapshot is not good enough for the window
+# keep = "30d"               # on this machine; `safepoint prune` lets older ones go
+# encrypt_to = ["age1..."]   # who can open what leaves this machine: recipients that age-keygen prints, or SSH keys
 
 # Where snapshots are kept, as many stores as you like: file:, s3://, sftp://, gs://, az:// ... Have one offsite.
 [[stores]]
 name = "local"
 url = "file:backups"         # LOOK: another disk at least
 keep = "30d"
+# keep_rules = { daily = 60, weekly = 26, monthly = 24 }   # what stays longer
+# lock = "auto"              # S3 Object Lock, where the bucket has it; or "none", "governance", "compliance"
 
 [cache]
 @clear@  # @clear_comment@
