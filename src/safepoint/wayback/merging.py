@@ -163,7 +163,8 @@ def _insert(connection: Connection, work: Work) -> int:
     expected = int(ask(connection, f"SELECT count(*) FROM {work.change} c WHERE {_inserts()}")[0][0])
     if not expected:
         return 0
-    if attempt(connection, _insertion(work)) is not None:
+    # In the order of the log, which is that of most keys: indexes grow at their end.
+    if attempt(connection, f"{_insertion(work)} ORDER BY c.n") is not None:
         raise _Refuses(work)
     return expected
 

@@ -1,0 +1,213 @@
+"""The round trip: the mapping applied to every row of a migrated copy must give the old rows, value by value.
+
+That proves the mapping on the user's own data before the launch, and finds what no operation tells: columns that a
+data migration changed. Values are compared as text, as the fingerprint does: 1.0 is not 1.00. Nothing is changed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from safepoint.errors import DatabaseError, Interrupted
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, never
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
+from safepoint.wayback.compaction import Scope, Work, ask, make_out, projection, quoted, run, targets, typed
+from safepoint.wayback.expressions import quote
+from safepoint.wayback.mapping import TableRule, WayBack
+from safepoint.wayback.natural import make_tables
+from safepoint.wayback.sessions import asking
+from safepoint.wayback.staging import META, Sink
+
+_SAMPLE: Final = 5
+_ROWS: Final = "SELECT (row_number() OVER () * 4 + 1)::int8, 1::int4, 0::oid, NULL::text[], NULL::text[]"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A value that does not come back. `expected` is the old one; None is NULL."""
+
+    key: Mapping[str, str | None]
+    column: str
+    expected: str | None
+    found: str | None
+
+
+@dataclass(frozen=True)
+class TableTrip:
+    """One old table. `missing` rows have no migrated row, `extra` ones no old row; `columns` counts differing values.
+
+    `failed` is what PostgreSQL said where the mapping could not be computed at all.
+    """
+
+    table: str
+    rows: int
+    missing: int
+    extra: int
+    columns: Mapping[str, int]
+    sample: tuple[Difference, ...] = ()
+    failed: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Did every row come back as it was?"""
+        return not (self.missing or self.extra or self.columns or self.failed)
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """All tables. A trip that looked at nothing has failed."""
+
+    tables: tuple[TableTrip, ...]
+    seconds: float
+
+    @property
+    def whole(self) -> bool:
+        """Did every row of every table come back as it was?"""
+        return bool(self.tables) and all(table.whole for table in self.tables)
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger and the report."""
+        return {**asdict(self), "whole": self.whole}
+
+
+def round_trip(old: Target, migrated: Target, mapping: WayBack, *, cancelled: Cancelled = never) -> RoundTrip:
+    """Compare each row of a database at the old schema with what the mapping makes of the migrated copy's row.
+
+    Both must stand still: they are the rehearsal's copies, or the twin and the migrated database before traffic.
+
+    Raises:
+        DatabaseError: PostgreSQL refused.
+        Interrupted: `cancelled` became true.
+    """
+    began = time.monotonic()
+    with (
+        connect(old, application_name="safepoint round trip") as connection,
+        connect(migrated, application_name="safepoint round trip") as source,
+        asking("Making the round trip", old.dbname),
+        connection.transaction(force_rollback=True),
+    ):
+        before, now = read_catalogue(connection), read_catalogue(source)
+        make_tables(connection, source, mapping, before, now)
+        found = []
+        for number, rule in enumerate(mapping.tables):
+            if cancelled():
+                raise Interrupted("The round trip was stopped.", subject=rule.old)
+            found.append(_trip(connection, source, _work(rule, before, now, number)))
+        return RoundTrip(tuple(found), round(time.monotonic() - began, 3))
+
+
+def _work(rule: TableRule, before: Catalogue, now: Catalogue, number: int) -> Work:
+    old, new = before.tables.get(rule.old), now.tables.get(rule.new)
+    if old is None or new is None:
+        raise DatabaseError(
+            f"The mapping is of another database: {rule.old} or {rule.new} is not there.", subject=rule.old
+        )
+    return Work(rule, old, new, Sink(new, f"sp_trip_{number}"), number)
+
+
+def _trip(connection: Connection, source: Connection, work: Work) -> TableTrip:
+    _copy(connection, source, work)
+    rows = int(ask(connection, f"SELECT count(*) FROM {quoted(work.old)}")[0][0])
+    make_out(connection, work)
+    types = connection.execute(
+        "SELECT t FROM unnest(%s::text[]) t WHERE to_regtype(t) IS NOT NULL", [[c.type for c in work.new.columns]]
+    ).fetchall()
+    scope = Scope((), frozenset(str(row[0]) for row in types))
+    values, join = projection(work)
+    match = " AND ".join(f"old.{quote(one.name)}::text = new.{quote(two.name)}::text" for one, two in work.keys)
+    try:
+        with connection.transaction():
+            run(
+                connection,
+                f"INSERT INTO {work.out} ({targets(work)}, _sp_n) SELECT {values}, new._sp_at "
+                f"FROM {typed(work, scope)} new LEFT JOIN {quoted(work.old)} old ON {match or 'false'}{join}",
+            )
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        trip = TableTrip(work.old.name, rows, 0, 0, {}, failed=error.diag.message_primary or str(error))
+    else:
+        trip = _compare(connection, work, rows) if work.rule.key else _count(connection, work, rows)
+    run(connection, f"DROP TABLE {work.stage}, {work.out}")
+    return trip
+
+
+def _copy(connection: Connection, source: Connection, work: Work) -> None:
+    """The migrated rows, as text, without touching a value on the way."""
+    names = work.sink.columns
+    columns = "".join(f", {quote(name)} text" for name in names)
+    run(
+        connection,
+        f"CREATE TEMP TABLE {work.sink.stage} (_sp_at int8, _sp_tx int4, _sp_leaf oid, _sp_from text[], "
+        f"_sp_unchanged text[]{columns}) ON COMMIT DROP",
+    )
+    values = "".join(f", {quote(name)}::text" for name in names)
+    read = f"COPY ({_ROWS}{values} FROM {quoted(work.new)}) TO STDOUT (FORMAT binary)"
+    listed = ", ".join([*META, *map(quote, names)])
+    write = f"COPY {work.stage} ({listed}) FROM STDIN (FORMAT binary)"
+    with (
+        source.cursor() as reader,
+        connection.cursor() as writer,
+        reader.copy(sql.SQL(read)) as out,
+        writer.copy(sql.SQL(write)) as into,
+    ):
+        for piece in out:
+            into.write(piece)
+    run(connection, f"ANALYZE {work.stage}")
+
+
+def _compare(connection: Connection, work: Work, rows: int) -> TableTrip:
+    names = [column.name for column in work.old.columns]
+    keys = [old.name for old, _ in work.keys]
+    match = " AND ".join(f"t.{quote(name)} = o.{quote(name)}" for name in keys)
+    differs = [f"t.{quote(name)}::text IS DISTINCT FROM o.{quote(name)}::text" for name in names]
+    both = f"FROM {quoted(work.old)} t JOIN {work.out} o ON {match}"
+    counts = ask(
+        connection, f"SELECT count(*), {', '.join(f'count(*) FILTER (WHERE {one})' for one in differs)} {both}"
+    )
+    met, *numbers = counts[0]
+    given = ask(connection, f"SELECT count(*) FROM {work.out}")[0][0]
+    columns = {name: number for name, number in zip(names, numbers, strict=True) if number}
+    shown = ", ".join(f"t.{quote(name)}::text, o.{quote(name)}::text" for name in columns)
+    sample: list[Difference] = []
+    if columns:
+        key = ", ".join(f"t.{quote(name)}::text" for name in keys)
+        wrong = " OR ".join(differs)
+        for row in ask(connection, f"SELECT {key}, {shown} {both} WHERE {wrong} LIMIT {_SAMPLE}"):
+            named = dict(zip(keys, row[: len(keys)], strict=True))
+            pairs = zip(columns, row[len(keys) :: 2], row[len(keys) + 1 :: 2], strict=True)
+            sample += [Difference(named, name, was, found) for name, was, found in pairs if was != found]
+    return TableTrip(work.old.name, rows, rows - met, given - met, columns, tuple(sample))
+
+
+def _count(connection: Connection, work: Work, rows: int) -> TableTrip:
+    """Without a key: how many rows stand on one side only."""
+    lost = {rule.column for rule in work.rule.columns if rule.kind in ("restored", "none")}
+    values = ", ".join(f"{quote(column.name)}::text" for column in work.old.columns if column.name not in lost)
+    sides = (f"SELECT {values} FROM {quoted(work.old)}", f"SELECT {values} FROM {work.out}")
+    missing, extra = (
+        int(ask(connection, f"SELECT count(*) FROM ({one} EXCEPT ALL {other}) d")[0][0])
+        for one, other in (sides, sides[::-1])
+    )
+    return TableTrip(work.old.name, rows, missing, extra, {})
+
+
+def doubtful(mapping: WayBack, trip: RoundTrip) -> tuple[str, ...]:
+    """Why a rollback may not carry rows, one sentence each; empty means that it may. Pure."""
+    found = list(mapping.problems)
+    if not trip.tables:
+        found.append("The round trip looked at no table.")
+    for table in trip.tables:
+        name = table.table.removeprefix("public.")
+        if table.failed:
+            found.append(f"{name}: the mapping cannot be computed: {table.failed}")
+        found += [f"{name}.{column}: {count} values do not come back" for column, count in table.columns.items()]
+        if table.missing or table.extra:
+            found.append(f"{name}: {table.missing} rows are missing after the migration, {table.extra} are new.")
+    return tuple(found)
