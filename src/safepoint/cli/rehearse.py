@@ -64,7 +64,7 @@ def _show(console: Console, data: Mapping[str, Any]) -> None:
     longest = max((run["seconds"] for run in migrate["migrations"]), default=0.0) or 1.0
     for run in migrate["migrations"]:
         locks = ", ".join(
-            f"{lock['table']} ({lock['blocks']} out {format_duration(lock['seconds'])})"
+            f"{lock['table']} ({lock['blocks']} out {_held(lock['seconds'])})"
             for lock in run["locks"]
             if lock["blocks"]
         )
@@ -73,6 +73,12 @@ def _show(console: Console, data: Mapping[str, Any]) -> None:
     console.print(table)
     for line in _lines(data):
         console.print(line)
+
+
+def _held(seconds: float) -> str:
+    from safepoint.config import format_duration
+
+    return f"for {format_duration(seconds)}" if seconds else "briefly"
 
 
 def _lines(data: Mapping[str, Any]) -> Iterator[Any]:

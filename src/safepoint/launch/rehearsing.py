@@ -245,7 +245,7 @@ class _Stand:
         ground.set_fast(scratch)
         after = _picture(scratch)
         seen = observed(watched, picture, after)
-        notes = [*self.copy.notes, *still, *self._notes(pending, watched)]
+        notes = [*self.copy.notes, *still, *self._notes(pending, watched, after)]
         found: tuple[TableChange, ...] = ()
         checks: tuple[Check, ...] = ()
         undo, prediction = None, None
@@ -316,11 +316,19 @@ class _Stand:
             )
         return pending
 
-    def _notes(self, pending: Pending, watched: Watched) -> list[str]:
+    def _notes(self, pending: Pending, watched: Watched, after: Picture) -> list[str]:
         notes = [
             f"the database {alias!r} was not pointed elsewhere: a migration that writes to it writes to the real one"
             for alias in pending.others
         ]
+        if not pending.migrations:
+            notes.append("no migration is pending: the schema stays as it is")
+        if watched.error is not None:
+            stays = [run.label for run in watched.runs if run.ok]
+            invalid = [index.name for index in after.indexes.values() if not index.valid]
+            notes.append(f"after the failure these migrations stay applied: {', '.join(stays) or 'none'}")
+            if invalid:
+                notes.append(f"it leaves invalid indexes behind: {', '.join(invalid)}")
         if watched.sampled.fault:
             notes.append(f"the looking ended early ({watched.sampled.fault}): locks and rewrites may be missing")
         return notes

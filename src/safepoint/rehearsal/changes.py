@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -205,14 +206,17 @@ def _contents(
             theirs[two.name] = of(two.name)
         if one is not None and two is not None and one.type != two.type:
             ours[one.name + _CAST] = cast(one.name, two.type)
-    try:
-        with before.connection.transaction():
-            mine = read_content(before.connection, old, [one for one, _ in key], ours, only_keys=only_keys)
-    except psycopg.Error:
-        # A value that cannot be cast plainly: then the cast explains nothing, and the other prints are taken.
-        plain = {name: expression for name, expression in ours.items() if not name.endswith(_CAST)}
-        mine = read_content(before.connection, old, [one for one, _ in key], plain, only_keys=only_keys)
-    other = read_content(after.connection, new, [two for _, two in key], theirs, only_keys=only_keys)
+    mine_key, other_key = [one for one, _ in key], [two for _, two in key]
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal-compare") as pool:
+        future = pool.submit(read_content, after.connection, new, other_key, theirs, only_keys=only_keys)
+        try:
+            with before.connection.transaction():
+                mine = read_content(before.connection, old, mine_key, ours, only_keys=only_keys)
+        except psycopg.Error:
+            # A value that cannot be cast plainly: then the cast explains nothing, and the other prints are taken.
+            plain = {name: expression for name, expression in ours.items() if not name.endswith(_CAST)}
+            mine = read_content(before.connection, old, mine_key, plain, only_keys=only_keys)
+        other = future.result()
     return mine, other
 
 

@@ -119,12 +119,12 @@ def _ticks(seconds: float, scale: float, height: float) -> str:
 def _row(y: float, label: str, bars: Sequence[tuple[float, float, str]], scale: float, took: float) -> str:
     cut = label if len(label) <= 44 else f"{label[:43]}…"
     parts = [f'<text class="step" x="0" y="{y + 13}"><title>{escape(label)}</title>{escape(cut)}</text>']
-    end = LABELS + 0.0
+    end, told = LABELS + 0.0, format_duration(took) if took > 0 else "hardly"
     for began, seconds, kind in bars:
         x, width = LABELS + max(0.0, began) * scale, max(1.5, seconds * scale)
         end = max(end, x + width)
         parts.append(f'<rect class="{kind}" x="{x:.1f}" y="{y + 3}" width="{width:.1f}" height="{ROW - 7}" rx="1.5"/>')
-    parts.append(f'<text class="took" x="{end + 5:.1f}" y="{y + 13}">{format_duration(took)}</text>')
+    parts.append(f'<text class="took" x="{end + 5:.1f}" y="{y + 13}">{told}</text>')
     return "".join(parts)
 
 

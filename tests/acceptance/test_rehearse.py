@@ -1,0 +1,129 @@
+"""`safepoint rehearse` on the accounting site, by the real command: what 2.0 will do is known before it is launched."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stage import Stage
+
+INVARIANTS = """
+[rehearsal.invariants]
+entries = "SELECT count(*) FROM ledger_journalentry"
+
+[rehearsal.invariants."balance of each account"]
+before = "SELECT account_id, sum(debit - credit)::numeric(20, 2) FROM ledger_journalline GROUP BY 1"
+after = "SELECT account_id, (sum(amount_cents) / 100.0)::numeric(20, 2) FROM ledger_posting GROUP BY 1"
+"""
+
+
+def columns(answer: dict[str, Any], table: str) -> dict[str, str]:
+    """What became of each column of a table, by the name that it had (or has)."""
+    change = next(one for one in answer["changes"] if one["before"] == table)
+    return {column["before"] or column["after"]: column["kind"] for column in change["columns"]}
+
+
+@pytest.fixture
+def site(make_stage: Callable[..., Stage]) -> Stage:
+    return make_stage(change=lambda text: text + INVARIANTS)
+
+
+def test_the_launch_is_known_before_the_launch(site: Stage) -> None:
+    before = site.query("SELECT count(*), sum(debit), sum(credit) FROM ledger_journalline")
+    said = site.safepoint("rehearse", "--json", capture=True)
+    assert said.returncode == 0, said.stdout + said.stderr
+    answer = json.loads(said.stdout)
+    assert answer["verdict"] == "go" and answer["reasons"] == []
+    _the_run_is_told(answer)
+    _every_column_is_told(answer)
+    _undoing_is_told(answer)
+    assert all(check["verdict"] == "pass" for check in answer["checks"]), answer["checks"]
+    assert {"entries", "balance of each account"} <= {check["name"] for check in answer["checks"]}
+    # The people on the site noticed nothing, and nothing is left but the snapshot with what was found.
+    assert site.query("SELECT count(*), sum(debit), sum(credit) FROM ledger_journalline") == before
+    assert site.query("SELECT rolname FROM pg_roles WHERE rolname LIKE 'safepoint' || '%%'") == []
+    assert list((site.plan.state / "scratch").iterdir()) == []
+    folder = site.plan.state / "snapshots" / answer["snapshot"]["id"]
+    assert json.loads((folder / "rehearsal.json").read_text()) == answer
+    page = (folder / "rehearsal.html").read_text()
+    assert "ledger.0005_postings" in page and "://" not in page.replace("http://www.w3.org/2000/svg", "")
+    password = site.environment["SAFEPOINT_DB_PASSWORD"]
+    assert password not in said.stdout + said.stderr + page and "postgresql://" not in said.stdout + page
+
+
+def _the_run_is_told(answer: dict[str, Any]) -> None:
+    migrate, foreseen = answer["migrate"], answer["forecast"]
+    assert [run["label"] for run in migrate["migrations"]] == [one["label"] for one in answer["migrations"]]
+    assert len(migrate["migrations"]) == 6 and all(run["ok"] for run in migrate["migrations"])
+    assert all(one["sha256"] for one in answer["migrations"])
+    assert "public.ledger_journalentry" in migrate["rewrites"]
+    assert migrate["written"]["public.ledger_journalline → public.ledger_posting"] >= 2_000
+    assert "ledger_posting_history on public.ledger_posting" in migrate["indexes"]
+    assert migrate["fault"] is None and migrate["looks"] > 3 and migrate["wal_bytes"] > 0
+    assert foreseen["migrate"]["low"] <= foreseen["migrate"]["expected"] <= foreseen["migrate"]["high"]
+    assert foreseen["ratio"]["table"] == "public.ledger_journalline"
+    assert any("fence" in unknown for unknown in foreseen["unknown"])
+
+
+def _every_column_is_told(answer: dict[str, Any]) -> None:
+    assert columns(answer, "public.ledger_journalline") == {
+        "id": "identical",
+        "debit": "removed",
+        "credit": "removed",
+        "note": "identical",
+        "account_id": "identical",
+        "entry_id": "identical",
+        "amount_cents": "re-expressed",
+    }
+    entry = columns(answer, "public.ledger_journalentry")
+    expected = {"date": "renamed", "memo": "retyped", "legacy_number": "removed", "currency": "added"}
+    assert {name: entry[name] for name in expected} == expected
+    assert columns(answer, "public.users_userprofile")["display_name"] == "renamed"
+    kinds = {one["before"] or one["after"]: one["kind"] for one in answer["changes"]}
+    assert kinds["public.ledger_tag"] == "added" and kinds["public.auth_user"] == "identical"
+    assert kinds["public.ledger_journalline"] == "renamed"
+
+
+def _undoing_is_told(answer: dict[str, Any]) -> None:
+    """What the site's README says: the amounts come back exactly, what was removed does not."""
+    undo = answer["undo"]
+    assert undo["verdict"] == "loses" and undo["error"] is None
+    verdicts = {table["name"]: table["verdict"] for table in undo["tables"]}
+    assert verdicts["public.ledger_journalline"] == "exact" and verdicts["public.auth_user"] == "exact"
+    lost = {table["name"]: " ".join(table["lost"]) for table in undo["tables"]}
+    assert "phone" in lost["public.users_userprofile"] and "legacy_number" in lost["public.ledger_journalentry"]
+    assert undo["structure"] == []
+
+
+def test_what_must_hold_and_does_not_is_a_no_go_that_says_why(make_stage: Callable[..., Stage]) -> None:
+    broken = '\n[rehearsal.invariants]\ntags = "SELECT count(*) FROM django_migrations"\n'
+    site = make_stage(change=lambda text: text + broken, lines=400)
+    _plant_a_long_memo(site)
+    said = site.safepoint("rehearse", capture=True)
+    # A memo that is too long for 2.0 stops its migration: better here than in the window.
+    assert said.returncode == 3, said.stdout + said.stderr
+    assert "no-go" in said.stdout and "ledger.0003_entry_fields" in said.stdout
+    assert "value too long" in said.stdout and "Traceback" not in said.stdout + said.stderr
+    site.query("UPDATE ledger_journalentry SET memo = 'short' WHERE length(memo) > 140 RETURNING id")
+    taken = site.safepoint("backup", capture=True)
+    assert taken.returncode == 0, taken.stderr
+    said = site.safepoint("rehearse", capture=True)
+    assert said.returncode == 3 and "tags: before: 1 rows" in said.stdout, said.stdout + said.stderr
+
+
+def _plant_a_long_memo(site: Stage) -> None:
+    query = "UPDATE ledger_journalentry SET memo = repeat('long ', 30) WHERE id = %s RETURNING id"
+    (first,) = site.query("SELECT min(id) FROM ledger_journalentry")
+    assert site.query(query, *first)
+
+
+def test_an_application_that_cannot_be_pointed_elsewhere_is_told_what_to_set(tmp_path: Path, site: Stage) -> None:
+    text = site.plan_path.read_text()
+    site.plan_path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("url_env")))
+    said = site.safepoint("rehearse", capture=True)
+    assert said.returncode == 2
+    assert "url_env" in said.stderr and "[application]" in said.stderr and "Nothing was run" in said.stderr
+    assert not (site.plan.state / "snapshots").exists()

@@ -1,0 +1,316 @@
+"""The rehearsal on real databases: what it sees of a migration, what it finds changed, and whether it can be undone."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import django_site
+import pytest
+from plan_file import PASSWORD_ENV, plan_file
+
+from safepoint.backup import fingerprint
+from safepoint.config import PlanFile, load
+from safepoint.errors import PlanFileError, Refused
+from safepoint.launch.rehearsing import newest_rehearsal, rehearse
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+from safepoint.rehearsal import ground
+from safepoint.rehearsal.catalogue import Picture, read_picture
+from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes
+from safepoint.rehearsal.checks import ask_invariants, judge_invariants, sequences_behind, standing_checks
+from safepoint.rehearsal.sampling import Sampler
+
+
+def run(target: Target, *statements: str) -> None:
+    with connect(target) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def picture(target: Target) -> Picture:
+    with connect(target) as connection:
+        return read_picture(connection)
+
+
+def rows(target: Target) -> dict[str, tuple[int, str]]:
+    return {name: (one.rows, one.content) for name, one in fingerprint.take(target, jobs=1).tables.items()}
+
+
+def changed(target: Target, copy: Target, *statements: str) -> dict[str, TableChange]:
+    """Run statements in a database of which `copy` shows how it was; what the rehearsal says of each table."""
+    run(target, *statements)
+    with connect(copy) as before, connect(target) as after:
+        found = changes(
+            Side(before, read_picture(before), rows(copy)),
+            Side(after, read_picture(after), rows(target)),
+        )
+    return {one.before or one.after or "": one for one in found}
+
+
+def columns(change: TableChange) -> dict[str, ColumnChange]:
+    return {column.before or column.after or "": column for column in change.columns}
+
+
+T = """
+    create table t (id serial primary key, name text not null, amount numeric(12,4), short varchar(20), gone text,
+                    code char(5), swapped int, untouched int);
+    insert into t (name, amount, short, gone, code, swapped, untouched)
+    select 'n' || n, n / 3.0, 'short', 'gone' || n, 'c', n, n from generate_series(1, 60) n;
+    create table u (id int primary key, x int); insert into u select n, n from generate_series(1, 5) n;
+    create table keyless (a int, b int); insert into keyless values (1, 2), (3, 4);
+    create table same (id int primary key, x text); insert into same values (1, 'one')
+"""
+
+
+@pytest.fixture
+def pair(database: Target, new_database: Callable[[Server], Target], server: Server) -> Iterator[tuple[Target, Target]]:
+    """A filled database, and its copy."""
+    run(database, T)
+    copy = ground.copy_of(database, f"{database.dbname}_before")
+    try:
+        yield database, copy
+    finally:
+        ground.drop_copy(copy)
+
+
+def test_every_kind_of_change_is_told_by_content_and_catalogue(pair: tuple[Target, Target]) -> None:
+    found = changed(
+        *pair,
+        "alter table t rename to renamed",
+        "alter table renamed rename name to title",
+        "alter table renamed alter amount type numeric(12,1), alter short type varchar(9), add fresh int default 7",
+        "alter table renamed add made text, alter code type text",
+        "update renamed set made = 'm' || id, untouched = untouched + 1",
+        "alter table renamed drop gone",
+        "create table brand_new (id int); insert into brand_new values (1)",
+        "drop table keyless",
+    )
+    told = columns(found["public.t"])
+    assert {name: column.kind for name, column in told.items()} == {
+        "id": "identical",
+        "name": "renamed",
+        "amount": "narrowed",
+        "short": "retyped",
+        "gone": "removed",
+        "code": "retyped",
+        "swapped": "identical",
+        "untouched": "re-expressed",
+        "fresh": "added",
+        "made": "re-expressed",
+    }
+    assert told["amount"].rows == 40 and told["gone"].rows == 60
+    assert told["fresh"].detail == "7 in every row" and "in the place of gone" in told["made"].detail
+    assert found["public.t"].kind == "renamed" and found["public.t"].after == "public.renamed"
+    kinds = {name: change.kind for name, change in found.items()}
+    assert kinds["public.brand_new"] == "added" and kinds["public.keyless"] == "removed"
+    assert kinds["public.same"] == kinds["public.u"] == "identical"
+
+
+def test_values_that_two_rows_swapped_are_seen_where_there_is_a_key(pair: tuple[Target, Target]) -> None:
+    found = changed(*pair, "update t set swapped = 3 - swapped where id in (1, 2)")
+    assert {name for name, one in columns(found["public.t"]).items() if one.kind != "identical"} == {"swapped"}
+
+
+def test_rows_that_came_and_went_do_not_make_their_columns_changed(pair: tuple[Target, Target]) -> None:
+    found = changed(*pair, "insert into u values (6, 6)", "delete from u where id <= 2", "update same set x = 'two'")
+    change = found["public.u"]
+    assert (change.added, change.removed) == (1, 2)
+    assert {column.kind for column in change.columns} == {"identical"}
+    assert columns(found["public.same"])["x"].kind == "re-expressed"
+
+
+def test_a_column_dropped_and_made_again_with_its_values_is_moved_and_without_a_key_it_is_said(
+    pair: tuple[Target, Target],
+) -> None:
+    found = changed(
+        *pair,
+        "alter table t add elsewhere text",
+        "update t set elsewhere = gone",
+        "alter table t drop gone",
+        "alter table keyless add c int",
+    )
+    told = columns(found["public.t"])
+    assert told["gone"].kind == "moved" and told["gone"].after == "elsewhere"
+    assert not found["public.keyless"].keyed and found["public.t"].keyed
+    assert columns(found["public.keyless"])["a"].kind == "identical"
+
+
+def test_what_always_must_hold_is_looked_at(pair: tuple[Target, Target], database: Target) -> None:
+    target, copy = pair
+    role = f"reader_{target.dbname}"
+    run(target, f"create role {role}")
+    try:
+        for one in pair:
+            run(one, f"grant select on all tables in schema public to {role}")
+        before = picture(copy)
+        run(
+            target,
+            f"revoke select on u from {role}",
+            "insert into t (id, name) values (999, 'beyond the sequence')",
+            "alter table u add constraint positive check (x > 0) not valid",
+            "create index broken on u (x)",
+            "update pg_index set indisvalid = false where indexrelid = 'broken'::regclass",
+            "create table lonely (id int)",
+        )
+        with connect(target) as connection:
+            behind = sequences_behind(connection)
+        checks = {check.name: check for check in standing_checks(before, picture(target), behind)}
+        assert {name: check.verdict for name, check in checks.items()} == {
+            "indexes": "fail",
+            "foreign keys and checks": "fail",
+            "sequences": "fail",
+            "grants": "fail",
+            "grants on new tables": "warning",
+        }
+        assert checks["grants"].found == (f"SELECT on public.u of {role}",)
+        assert "999" in checks["sequences"].summary and "lonely" in checks["grants on new tables"].summary
+    finally:
+        for one in pair:
+            run(one, f"drop owned by {role}")
+        run(target, f"drop role {role}")
+
+
+def test_invariants_are_asked_without_the_right_to_write(pair: tuple[Target, Target]) -> None:
+    target, copy = pair
+    queries = {"rows": "select count(*) from t;", "list": "select id, x from u", "writes": "delete from u returning id"}
+    run(target, "update u set x = 0 where id = 3")
+    with connect(copy) as before, connect(target) as after:
+        checks = judge_invariants(ask_invariants(before, queries), ask_invariants(after, queries))
+    verdicts = {check.name: check.verdict for check in checks}
+    assert verdicts == {"rows": "pass", "list": "fail", "writes": "fail"}
+    assert "read-only" in checks[2].summary
+    with connect(target) as connection:
+        assert connection.execute("select count(*) from u").fetchone() == (5,)
+
+
+def test_locks_and_statements_of_another_session_are_seen_while_they_last(database: Target) -> None:
+    run(database, "create table t (id int)")
+    with connect(database) as connection:
+        oid = (connection.execute("select 't'::regclass::oid::int8").fetchone() or (0,))[0]
+
+    def work() -> None:
+        with connect(database, autocommit=False) as connection:
+            connection.execute("lock table t in access exclusive mode")
+            connection.execute("select pg_sleep(0.4), 'a secret'")
+
+    with Sampler(database) as sampler:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join(10)
+        time.sleep(0.1)
+    seen = sampler.sampled()
+    assert seen.fault is None
+    held = [span for span in seen.locks if span.table == oid]
+    assert held and held[0].mode == "AccessExclusiveLock" and 0.25 < held[0].seconds < 1.0
+    slept = [one for one in seen.statements if "pg_sleep" in one.text]
+    assert slept and slept[0].seconds > 0.2 and "secret" not in slept[0].text
+
+
+# -- whole rehearsals of a small project -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Target]]:
+    """The project of the tests with its first migration applied and some rows; its database's owner is `shop`."""
+    folder = django_site.write_site(tmp_path_factory.mktemp("shop"))
+    with django_site.site_database(server) as target:
+        run(
+            target,
+            "create role shop",
+            f"alter database {target.dbname} owner to shop",
+            "grant create on schema public to shop",
+        )
+        try:
+            django_site.manage_of(folder, target).run("migrate", "shop", "0001", "--verbosity", "0")
+            django_site.manage_of(folder, target).run("migrate", "auth", "--verbosity", "0")
+            run(
+                target,
+                "insert into shop_item (name, kind, urgent) select 'item', 'a', false from generate_series(1, 50)",
+            )
+            run(target, "reassign owned by postgres to shop" if target.user != "postgres" else OWN.format(role="shop"))
+            yield folder, target
+        finally:
+            run(target, "reassign owned by shop to postgres", "drop owned by shop")
+            run(target.on("postgres"), f"alter database {target.dbname} owner to postgres", "drop role shop")
+
+
+OWN = """
+    do $$ declare one record; begin
+        for one in select oid::regclass::text as name from pg_class
+                   where relnamespace = 'public'::regnamespace and relkind = 'r' loop
+            execute 'alter table ' || one.name || ' owner to {role}';
+        end loop;
+    end $$
+"""
+
+
+@pytest.fixture
+def plan(shop: tuple[Path, Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PlanFile]:
+    """Makes plan files for the shop; what it is given goes to the new release's variables."""
+    folder, target = shop
+    monkeypatch.setenv(PASSWORD_ENV, target.password or "")
+
+    def make(more: str = "", *, url_env: str | None = "DATABASE_URL", **env: str) -> PlanFile:
+        made = plan_file(tmp_path, target)
+        text = made.path.read_text().replace('["python", "manage.py"]', f'["{sys.executable}", "src/manage.py"]')
+        text = text.replace('directory = "."', f'directory = "{folder}"')
+        if url_env:
+            text = text.replace("[releases.old]", f'[application]\nurl_env = "{url_env}"\n\n[releases.old]')
+        if env:
+            words = ", ".join(f'{name} = "{value}"' for name, value in env.items())
+            text = text.replace('version = "2.0"', f'version = "2.0"\nenv = {{ {words} }}')
+        made.path.write_text(text + more)
+        return load(made.path)
+
+    return make
+
+
+def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database_stays_as_it_was(
+    plan: Callable[..., PlanFile], shop: tuple[Path, Target]
+) -> None:
+    before = fingerprint.take(shop[1], jobs=1).digest
+    made = plan('\n[rehearsal.invariants]\nitems = "select count(*) from shop_item"\n')
+    done = rehearse(made)
+    assert done.verdict == "go", done.reasons
+    assert [run.label for run in done.observed.migrations][-2:] == ["shop.0002_price", "shop.0003_index"]
+    assert done.pending.labels == tuple(run.label for run in done.observed.migrations)
+    item = next(one for one in done.changes if one.before == "public.shop_item")
+    assert columns(item)["price"].kind == "added" and columns(item)["price"].detail == "1 in every row"
+    assert [one for one in done.observed.indexes if "item_name" in one] == ["item_name on public.shop_item"]
+    assert {check.name: check.verdict for check in done.checks}["items"] == "pass"
+    # The index is made by RunSQL that nobody said how to undo.
+    assert done.undo is not None and done.undo.verdict == "fails" and "cannot reverse" in (done.undo.error or "")
+    assert done.forecast is not None and done.forecast.migrate.expected > 0
+    assert fingerprint.take(shop[1], jobs=1).digest == before
+    kept = newest_rehearsal(made)
+    assert kept is not None and kept["digest"] == done.pending.digest and len(kept["digest"]) == 64
+    page = made.state / "snapshots" / done.snapshot_id / "rehearsal.html"
+    assert "shop.0002_price" in page.read_text()
+    assert list((made.state / "scratch").iterdir()) == []
+    # The same snapshot is taken again for a migration that raises: that is an answer, and no error.
+    broken = rehearse(plan(SHOP_BREAKS="1"))
+    assert broken.snapshot_id == done.snapshot_id and broken.verdict == "no-go"
+    assert "shop.0002_price" in broken.reasons[0] and "item 7" in broken.reasons[0]
+    assert broken.observed.migrations[-1].ok is False and broken.undo is None
+
+
+def test_an_application_that_does_not_go_where_it_is_pointed_is_refused_before_it_may_write(
+    plan: Callable[..., PlanFile], shop: tuple[Path, Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", shop[1].url())
+    before = fingerprint.take(shop[1], jobs=1).digest
+    with pytest.raises(Refused) as caught:
+        rehearse(plan(url_env="SOME_OTHER_URL"))
+    assert "answered from another database" in caught.value.message and caught.value.remedy
+    assert fingerprint.take(shop[1], jobs=1).digest == before
+
+
+def test_without_a_variable_it_says_what_to_set(plan: Callable[..., PlanFile]) -> None:
+    with pytest.raises(PlanFileError) as caught:
+        rehearse(plan(url_env=None))
+    assert caught.value.subject == "application.url_env" and "DATABASE_URL" in (caught.value.expected or "")

@@ -1,0 +1,200 @@
+"""What a rehearsal concludes from what was seen: times, locks, forecasts, verdicts. Nothing runs here."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safepoint.django.pending import Pending, PendingMigration, Reversal
+from safepoint.launch.report.rehearsal import rehearsal_page
+from safepoint.rehearsal.changes import ColumnChange, TableChange
+from safepoint.rehearsal.checks import Answer, judge_invariants
+from safepoint.rehearsal.forecast import MARGIN, Ratio, forecast
+from safepoint.rehearsal.ground import settings_at_start
+from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, shown, spans, strongest
+from safepoint.rehearsal.timeline import Printed, Stamps, timeline
+from safepoint.rehearsal.undo import definition, judge_undo
+
+SHARE, EXCLUSIVE = MODES.index("ShareLock") + 1, MODES.index("AccessExclusiveLock") + 1
+
+
+def printed(*pieces: tuple[float, str]) -> list[Printed]:
+    return [Printed(at, text) for at, text in pieces]
+
+
+def test_each_migration_lasts_from_its_name_to_its_ok() -> None:
+    pieces = printed(
+        (0.5, "Operations to perform:\n  Apply all migrations: shop\nRunning migrations:\n"),
+        (0.6, "  Applying shop.0001_initial..."),
+        (1.6, " OK\n"),
+        (1.7, "  Applying shop.0002_price..."),
+        (1.9, "half of it is done, OK so far\n"),
+        (3.7, " OK\n"),
+    )
+    first, second = timeline(pieces, 4.0)
+    assert (first.label, first.began, first.seconds, first.ok) == ("shop.0001_initial", 0.6, 1.0, True)
+    assert (second.label, second.began, second.seconds, second.ok) == ("shop.0002_price", 1.7, 2.0, True)
+
+
+def test_output_that_comes_in_one_piece_or_byte_by_byte_names_the_same_migrations() -> None:
+    text = "  Applying a.0001_x... OK\n  Applying b.0001_y... OK\n  Applying a.0002_z..."
+    whole = timeline(printed((1.0, text)), 5.0)
+    single = timeline(printed(*((float(place), one) for place, one in enumerate(text))), 99.0)
+    assert [(one.label, one.ok) for one in whole] == [(one.label, one.ok) for one in single]
+    assert [one.ok for one in whole] == [True, True, False]
+    assert whole[-1].ended == 5.0
+
+
+def test_a_sink_notes_when_output_came_and_tells_of_each_end() -> None:
+    marks: list[int] = []
+    times = iter([0.1, 0.4])
+    sink = Stamps(lambda: next(times), lambda: marks.append(1))
+    assert sink.write(b"  Applying a.0001_x...") == 22
+    sink.write(b" OK\n")
+    assert [piece.at for piece in sink.pieces] == [0.1, 0.4] and marks == [1]
+
+
+def test_a_lock_seen_again_and_again_is_one_span_until_it_is_gone_or_stronger() -> None:
+    found = spans([(0.0, {7: 2}), (0.1, {7: 2, 8: 3}), (0.2, {7: 8}), (0.3, {7: 8}), (0.4, {})])
+    assert found == (LockSpan(7, 2, 0.0, 0.1), LockSpan(8, 3, 0.1, 0.1), LockSpan(7, 8, 0.2, 0.3))
+
+
+@given(st.lists(st.dictionaries(st.integers(1, 4), st.integers(1, 8)), max_size=30))
+def test_spans_of_a_table_never_overlap_and_hold_only_what_was_seen(looks: list[dict[int, int]]) -> None:
+    ticks = [(float(at), locks) for at, locks in enumerate(looks)]
+    found = spans(ticks)
+    for at, locks in ticks:
+        for table in range(1, 5):
+            holding = [s.strength for s in found if s.table == table and s.began <= at <= s.ended]
+            assert holding == ([locks[table]] if table in locks else [])
+
+
+def test_the_strongest_lock_of_a_table_counts_all_its_time() -> None:
+    (found,) = strongest([LockSpan(7, 2, 0.0, 5.0), LockSpan(7, 8, 1.0, 2.0), LockSpan(7, 8, 3.0, 3.5)])
+    assert (found.mode, found.seconds, found.blocks) == ("AccessExclusiveLock", 1.5, "readers and writers")
+    assert LockSpan(7, SHARE, 0, 1).blocks == "writers" and LockSpan(7, SHARE - 1, 0, 1).blocks == ""
+
+
+def test_a_statement_is_shown_without_anybodys_data() -> None:
+    text = shown("UPDATE users SET mail = 'anna@example.org', note = 'it''s' WHERE id = 4711 AND n = $x$ secret $x$")
+    assert text == "UPDATE users SET mail = …, note = … WHERE id = … AND n = …"
+
+
+def ratio(live: tuple[float, ...], scratch: tuple[float, ...]) -> Ratio:
+    return Ratio("public.t", 100, live, scratch)
+
+
+def test_a_forecast_grows_with_the_ratio_and_the_data_but_not_the_start_of_django() -> None:
+    twice = ratio((0.6, 0.2, 0.2), (0.1, 0.1, 0.1))
+    found = forecast(inside=10.0, outside=1.0, ratio=twice, growth=1.5, fixed={"fence": 2.0}, unmeasured=["warm"])
+    assert found.migrate.expected == 1.0 + 10.0 * 2.0 * 1.5
+    assert found.migrate.low < found.migrate.expected < found.migrate.high
+    assert found.migrate.high == pytest.approx((1.0 + 10.0 * 6.0 * 1.5) * (1 + MARGIN))
+    assert found.window.expected == found.migrate.expected + 2.0
+    assert any("warm" in line for line in found.unknown)
+
+
+def test_load_that_falls_on_both_servers_does_not_move_the_ratio() -> None:
+    assert ratio((0.1, 0.1, 0.9, 0.1), (0.1, 0.1, 0.9, 0.1)).warm == pytest.approx(1.0)
+
+
+def test_a_forecast_without_a_measurement_says_so() -> None:
+    found = forecast(inside=1.0, outside=0.5, ratio=None, growth=0.9, fixed={})
+    assert found.migrate.expected == 1.5 and "taken as equal" in found.unknown[0]
+
+
+@given(st.floats(0, 1e5), st.floats(0, 100), st.floats(0.01, 100), st.floats(0.01, 100), st.floats(0.1, 10))
+def test_a_range_is_always_in_order(inside: float, outside: float, live: float, scratch: float, growth: float) -> None:
+    found = forecast(inside=inside, outside=outside, ratio=ratio((live,), (scratch,)), growth=growth, fixed={})
+    for one in (found.migrate, found.window):
+        assert 0 <= one.low <= one.expected <= one.high
+
+
+def answer(rows: int, shown: str, error: str | None = None) -> Answer:
+    return Answer(rows, shown, shown.rjust(32, "0"), error)
+
+
+def test_an_invariant_holds_only_where_both_answers_are_there_and_equal() -> None:
+    before = {"same": answer(1, "5"), "moved": answer(1, "5"), "empty": answer(0, ""), "broken": answer(1, "5")}
+    after = {"same": answer(1, "5"), "moved": answer(1, "6"), "empty": answer(0, ""), "broken": answer(0, "", "no x")}
+    verdicts = {check.name: check.verdict for check in judge_invariants(before, after)}
+    assert verdicts == {"same": "pass", "moved": "fail", "empty": "fail", "broken": "fail"}
+
+
+def test_another_order_of_columns_is_the_same_definition_and_another_type_is_not() -> None:
+    assert definition("relation", "t", "table\na int\nb text", "table\nb text\na int") is None
+    assert definition("relation", "t", "table\na int", "table\na bigint") == "relation t: was a int, is a bigint"
+    assert definition("index", "i", "on a", None) == "index i is gone"
+    assert definition("index", "i", None, "on a") == "index i stayed behind"
+
+
+def table(name: str, *columns: ColumnChange, added: int = 0, removed: int = 0) -> TableChange:
+    return TableChange(name, name, 3, 3 + added - removed, added, removed, columns)
+
+
+SAME = ColumnChange("identical", "a", "a", "int", "int")
+OTHER = ColumnChange("re-expressed", "b", "b", "text", "text", 3)
+
+
+def test_undoing_is_exact_only_where_every_table_came_back() -> None:
+    whole = judge_undo(Reversal(None, None, (), 1.0, ""), [table("t", SAME)], [])
+    assert whole.verdict == "exact" and whole.tables[0].lost == ()
+    part = judge_undo(Reversal(None, None, (), 1.0, ""), [table("t", SAME, OTHER), table("u", SAME, added=2)], [])
+    assert part.verdict == "loses"
+    assert [one.lost for one in part.tables] == [("b: other values than before",), ("2 rows stayed behind",)]
+
+
+def test_undoing_that_raised_or_left_migrations_applied_fails() -> None:
+    raised = judge_undo(Reversal("IrreversibleError: no", "a.0002", ("a.0002",), 1.0, ""), [], [])
+    assert (raised.verdict, raised.migration) == ("fails", "a.0002")
+    assert judge_undo(Reversal(None, None, ("a.0002",), 1.0, ""), [], []).verdict == "fails"
+
+
+def test_the_migrations_digest_changes_with_a_file_and_with_the_order() -> None:
+    def pending(*contents: str) -> str:
+        return Pending("x", (), tuple(PendingMigration(f"a.{c}", c, True, True, ()) for c in contents)).digest
+
+    assert pending("1", "2") == pending("1", "2")
+    assert len({pending("1", "2"), pending("2", "1"), pending("1"), pending("1", "3")}) == 4
+
+
+def test_the_scratch_server_is_started_like_the_live_one_within_its_memory() -> None:
+    live = {"wal_level": "logical", "shared_buffers": "64GB"}
+    assert settings_at_start(live, 4 * 1024**3) == {"wal_level": "logical", "shared_buffers": f"{1024**2}kB"}
+    assert settings_at_start({**live, "shared_buffers": "16MB"}, 2**33)["shared_buffers"] == "16384kB"
+    assert settings_at_start({}, 2**33) == {}
+
+
+def test_the_page_shows_names_from_a_database_as_text() -> None:
+    evil = "<script>alert(1)</script>"
+    lock = {"table": evil, "mode": "m", "blocks": "writers", "began": 0.1, "seconds": 0.2}
+    run = {"label": evil, "began": 0.0, "seconds": 1.0, "ok": True, "locks": [lock]}
+    column = {"before": evil, "after": evil, "kind": "narrowed", "detail": evil}
+    change = {"before": evil, "after": evil, "kind": "changed", "rows_before": 1, "rows_after": 1, "added": 0}
+    data = {
+        "release": evil,
+        "verdict": "no-go",
+        "reasons": [evil],
+        "notes": [evil],
+        "digest": "ab",
+        "made_at": "2026-01-01T00:00:00",
+        "snapshot": {"id": evil, "taken_at": "2026-01-01T00:00:00"},
+        "migrate": {
+            "seconds": 1.0,
+            "error": None,
+            "migrations": [run],
+            "locks": [lock],
+            "statements": [{"text": evil, "seconds": 0.5}],
+            "wal_bytes": 1,
+            "peak_bytes": 1,
+            "rewrites": [],
+            "looks_every_seconds": EVERY,
+        },
+        "forecast": None,
+        "checks": [{"name": evil, "verdict": "fail", "summary": evil}],
+        "changes": [{**change, "removed": 0, "columns": [column]}],
+        "undo": {"verdict": "fails", "migration": evil, "error": evil, "tables": [], "structure": [evil]},
+    }
+    page = rehearsal_page(data)
+    assert evil not in page and "&lt;script&gt;" in page
