@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import Manifest, verify_files
 from safepoint.backup.prints import Difference, compare
 from safepoint.backup.properties import NAME as PROPERTIES
-from safepoint.backup.restoring import create_database, locales, programs_for, remedy_for
+from safepoint.backup.restoring import create_database, locales, measured, programs_for, remedy_for
 from safepoint.backup.selection import Selection, select, wanted_lines
 from safepoint.backup.snapshot import GLOBALS
 from safepoint.backup.statements import for_database, for_roles, own_comment
@@ -32,9 +32,8 @@ from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.progress import Cancelled, Progress, Report, never, silent
+from safepoint.progress import Cancelled, Report, never, silent
 
-_REPORT_SECONDS = 0.5
 _UNFINISHED = "made by Safepoint: unfinished restore of {}"
 _DONE = "made by Safepoint: restored from {} at {}"
 _DIFFERS = "made by Safepoint: restored from {}, but NOT equal to it"
@@ -303,7 +302,11 @@ class _Placement:
         return notes
 
     def _run(self, command: Command) -> str:
-        with tempfile.TemporaryDirectory(prefix="safepoint-restore-") as name, self._measured() as asked:
+        total = self.manifest.source.database_bytes if self.selection is None else None
+        with (
+            tempfile.TemporaryDirectory(prefix="safepoint-restore-") as name,
+            measured(self.maintenance, self.target.dbname, total, self.report, self.cancelled) as asked,
+        ):
             try:
                 return Here("here", Path(name)).run(command, cancelled=asked).stdout
             except CommandFailed as error:
@@ -314,24 +317,6 @@ class _Placement:
                     found="the new database was removed again; nothing else was touched",
                     remedy=remedy_for(said),
                 ) from error
-
-    @contextmanager
-    def _measured(self) -> Iterator[Callable[[], bool]]:
-        """What a running restore asks all the time: whether to stop. It also tells how big the database is by now."""
-        total = self.manifest.source.database_bytes if self.selection is None else None
-        last = 0.0
-        with connect(self.maintenance) as connection:
-
-            def asked() -> bool:
-                nonlocal last
-                if time.monotonic() - last > _REPORT_SECONDS:
-                    last = time.monotonic()
-                    row = connection.execute("select pg_database_size(%s)", [self.target.dbname]).fetchone()
-                    size = row[0] if row else 0
-                    self.report(Progress("restore", min(size, total) if total else size, total, "bytes"))
-                return self.cancelled()
-
-            yield asked
 
     def _drop(self, connection: Connection) -> None:
         connection.execute(

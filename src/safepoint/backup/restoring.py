@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _NO_SUCH_LOCALE = (
     psycopg.errors.FeatureNotSupported,
     psycopg.errors.UndefinedFile,
 )
+_REPORT_SECONDS = 0.5
 _FALLBACK_LOCALES = ("C.UTF-8", "C")
 
 
@@ -160,8 +162,9 @@ class _Restore:
             jobs=self.jobs,
             program=self.programs.program("pg_restore"),
         )
-        self.report(Progress("restore", 0, self.manifest.source.database_bytes, "bytes"))
-        self._run(command, "its archive cannot be restored")
+        total = self.manifest.source.database_bytes
+        with measured(target.on("template1"), target.dbname, total, self.report, self.cancelled) as asked:
+            self._run(command, "its archive cannot be restored", asked)
 
     def _script(self, login: Target, name: str) -> list[str]:
         """Run one of the snapshot's SQL files; what failed in it, but for what a new server has already."""
@@ -170,13 +173,39 @@ class _Restore:
         said = [line.split("ERROR:", 1)[1].strip() for line in lines if "ERROR:" in line]
         return [f"{name}: {line}" for line in said if not any(sign in line for sign in _EXPECTED_ERRORS)]
 
-    def _run(self, command: Command, what: str) -> str:
+    def _run(self, command: Command, what: str, cancelled: Cancelled | None = None) -> str:
         try:
-            return Here("here", self.workspace).run(command, cancelled=self.cancelled).stderr
+            return Here("here", self.workspace).run(command, cancelled=cancelled or self.cancelled).stderr
         except CommandFailed as error:
             if self.cancelled():
                 raise Interrupted("The restore was ended by an order.", subject=str(self.folder)) from error
             raise _unrestorable(self.folder, f"{what}: {error.found or error.message}") from error
+
+
+@contextmanager
+def measured(beside: Target, name: str, total: int | None, report: Report, cancelled: Cancelled) -> Iterator[Cancelled]:
+    """What a running restore asks all the time: whether to stop. It also tells how big the database is by now.
+
+    Args:
+        beside: another database of the server, from which the size is asked.
+        total: the size of the source in bytes; a restored one is a little smaller, as it holds nothing dead.
+    """
+    last = 0.0
+    with connect(beside) as connection:
+
+        def asked() -> bool:
+            nonlocal last
+            if time.monotonic() - last > _REPORT_SECONDS:
+                last = time.monotonic()
+                with suppress(psycopg.Error):  # pg_restore itself tells what is wrong with the server
+                    row = connection.execute("select pg_database_size(%s)", [name]).fetchone()
+                    size = row[0] if row else 0
+                    report(Progress("restore", min(size, total) if total else size, total, "bytes"))
+            return cancelled()
+
+        yield asked
+    if total:
+        report(Progress("restore", total, total, "bytes"))
 
 
 def locales(source: Source) -> list[tuple[tuple[str, str], ...]]:

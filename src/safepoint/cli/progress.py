@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from safepoint.progress import Progress, Report
 
 _EVERY_SECONDS = 5.0
@@ -30,23 +33,43 @@ def shown(*, quiet: bool) -> Iterator[Report]:
         yield Lines(lambda line: print(line, file=sys.stderr, flush=True))
 
 
+class Paces:
+    """How long each piece of work has been going on and how far it got; one that begins anew is timed anew."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began: dict[str, tuple[float, float]] = {}
+        self._last: dict[str, float] = {}
+        self._lock = threading.Lock()  # dump and fingerprint report from threads of their own
+
+    def of(self, progress: Progress) -> tuple[float, float]:
+        """Seconds since it began, and how much was done in them."""
+        now = self._clock()
+        with self._lock:
+            if progress.done < self._last.get(progress.what, progress.done) or progress.what not in self._began:
+                self._began[progress.what] = (now, progress.done)
+            self._last[progress.what] = progress.done
+            began, first = self._began[progress.what]
+        return now - began, progress.done - first
+
+
 class Lines:
     """Progress as lines: one when something begins, and one every few seconds while it goes on."""
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
-        self._began: dict[str, tuple[float, float]] = {}
-        self._last: dict[str, float] = {}
+        self._paces = Paces(clock)
+        self._said: dict[str, float] = {}
 
     def __call__(self, progress: Progress) -> None:
         """Take a report; reports may come from several threads."""
+        seconds, moved = self._paces.of(progress)
         now = self._clock()
-        began = self._began.setdefault(progress.what, (now, progress.done))
-        if now - self._last.get(progress.what, -_EVERY_SECONDS) < _EVERY_SECONDS:
+        if now - self._said.get(progress.what, -_EVERY_SECONDS) < _EVERY_SECONDS:
             return
-        self._last[progress.what] = now
-        self._write(line(progress, now - began[0], progress.done - began[1]))
+        self._said[progress.what] = now
+        self._write(line(progress, seconds, moved))
 
 
 def line(progress: Progress, seconds: float, moved: float) -> str:
@@ -73,16 +96,19 @@ def _amount(value: float, unit: str) -> str:
 @contextmanager
 def _bars() -> Iterator[Report]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True)]
-    with Bars(*columns, TransferSpeedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[said]}"))
+    with Bars(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, TaskID] = {}
+        paces, lock = Paces(), threading.Lock()
 
         def report(progress: Progress) -> None:
-            if progress.what not in tasks:
-                tasks[progress.what] = bars.add_task(progress.what, total=progress.total)
-            bars.update(tasks[progress.what], completed=progress.done, total=progress.total)
+            with lock:
+                if progress.what not in tasks:
+                    tasks[progress.what] = bars.add_task(progress.what, total=progress.total, said="")
+            said = line(progress, *paces.of(progress)).removeprefix(f"{progress.what}: ")
+            bars.update(tasks[progress.what], completed=progress.done, total=progress.total, said=said)
 
         yield report
