@@ -31,6 +31,7 @@ _NULL: Final = b"\xff\xff\xff\xff"
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 _FLUSH: Final = 2 << 20
+_HOLD: Final = 16 << 20  # of all tables together, however many there are
 _LOOK: Final = 4096
 
 # Columns: how many; place in the commit order (times 4, plus what it is); transaction; relation.
@@ -141,6 +142,7 @@ class _Staging:
         self.connection, self.migrated, self.writer = connection, migrated, writer
         self.staged = Staged()
         self.at = 0
+        self._held = 0
         self._shapes: dict[bytes, _Shape | None] = {}
         self._names: dict[bytes, pgoutput.Relation] = {}
         self._transactions: list[bytes] = []
@@ -279,10 +281,15 @@ class _Staging:
         sink.buffer.append(row)
         sink.rows += 1
         sink.size += len(row)
+        self._held += len(row)
         if sink.size >= _FLUSH:
             self._flush(sink)
+        elif self._held >= _HOLD:
+            for one in self.staged.sinks.values():
+                self._flush(one)
 
     def _flush(self, sink: Sink) -> None:
+        self._held -= sink.size
         rows, sink.buffer, sink.size = sink.buffer, [], 0
         if rows:
             self.writer.write(sink.stage, rows)

@@ -1,0 +1,236 @@
+"""The mapping from operations and catalogues alone: where an old value comes from, and what is not known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from safepoint.django.operations import Effect, Operation, Operations, StateColumn, StateTable, What
+from safepoint.wayback import expressions
+from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table, Unique
+from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, plan_mapping
+from safepoint.wayback.natural import match_permissions, match_types
+from safepoint.wayback.roundtrip import RoundTrip, TableTrip, doubtful
+
+CASTS = frozenset({("bigint", "integer"), ("integer", "bigint"), ("numeric", "numeric"), ("boolean", "integer")})
+
+
+def column(name: str, kind: str = "integer", **words: object) -> Column:
+    base = kind.partition("(")[0]
+    return Column(name, kind, base, **{"not_null": False, **words})  # type: ignore[arg-type]
+
+
+def table(name: str, *columns: Column, key: tuple[str, ...] = ("id",), keys: tuple[ForeignKey, ...] = ()) -> Table:
+    uniques = (Unique(f"{name}_pkey", key, key),) if key else ()
+    made = tuple(Column(c.name, c.type, c.base, c.not_null or c.name in key, c.default) for c in columns)
+    return Table("public", name, made, key, uniques, foreign_keys=keys)
+
+
+def catalogue(*tables: Table) -> Catalogue:
+    return Catalogue({one.name: one for one in tables}, CASTS)
+
+
+def effect(
+    what: What, before: str, after: str | None = None, name: str | None = None, now: str | None = None
+) -> Operation:
+    one = Effect(what, f"shop.{before}", before, after or before, name, now)
+    return Operation("shop.0002_next", what, f"{what} {name or before}", False, (one,))
+
+
+def operations(*found: Operation, before: dict[str, StateTable] | None = None) -> Operations:
+    return Operations(("shop.0002_next",), found, before or {}, {})
+
+
+DATA = Operation("shop.0002_next", "RunPython", "Raw Python operation", True)
+
+
+def rule_of(mapping: WayBack, name: str) -> ColumnRule:
+    (found,) = [rule for one in mapping.tables for rule in one.columns if rule.column == name]
+    return found
+
+
+def test_what_is_the_same_in_both_is_taken_as_it_is() -> None:
+    one = catalogue(table("item", column("id"), column("Name", "text")))
+    mapping = plan_mapping(one, one)
+    assert mapping.tables == (
+        TableRule(
+            "public.item",
+            "public.item",
+            "same in both catalogues",
+            (("id", "id"),),
+            (
+                ColumnRule("id", "same", 'new."id"', "same in both catalogues", "id"),
+                ColumnRule("Name", "same", 'new."Name"', "same in both catalogues", "Name"),
+            ),
+        ),
+    )
+    assert mapping.problems == mapping.notes == () and mapping.stash == {}
+    assert mapping.lines(everything=False) == ()
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("xyz"), max_size=6))
+def test_chains_of_renames_are_followed_to_their_end(names: list[str], tables: list[str]) -> None:
+    found, name, place = [], "first", "item"
+    for following in names:
+        if following != name:
+            found.append(effect("column-renamed", place, place, name, following))
+            name = following
+    for following in tables:
+        if following != place:
+            found.append(effect("table-renamed", place, following))
+            place = following
+    old = catalogue(table("item", column("id"), column("first", "text")))
+    new = catalogue(table(place, column("id"), column(name, "text")))
+    mapping = plan_mapping(old, new, operations(*found))
+    assert rule_of(mapping, "first").new == name and mapping.tables[0].new == f"public.{place}"
+    assert mapping.problems == () and mapping.stash == {}
+
+
+def test_a_name_that_is_given_to_a_new_column_is_not_the_old_one() -> None:
+    old = catalogue(table("item", column("id"), column("code", "text", not_null=True)))
+    new = catalogue(table("item", column("id"), column("sku", "text"), column("code", "text")))
+    found = operations(
+        effect("column-renamed", "item", "item", "code", "sku"), effect("column-added", "item", "item", "code")
+    )
+    mapping = plan_mapping(old, new, found)
+    assert rule_of(mapping, "code").new == "sku" and mapping.tables[0].stash == ("code",)
+    removed = operations(
+        effect("column-removed", "item", "item", "code"), effect("column-added", "item", "item", "code")
+    )
+    rule = rule_of(plan_mapping(old, new, removed), "code")
+    assert rule.kind == "none" and rule.new is None
+
+
+def test_a_removed_column_keeps_the_twins_value_and_gets_its_default_in_new_rows() -> None:
+    old = catalogue(
+        table("item", column("id"), column("a", not_null=True, default="7"), column("b", "text", not_null=True))
+    )
+    new = catalogue(table("item", column("id")))
+    state = {"item": StateTable("shop.item", {"b": StateColumn("text", False, False, False, None, "it's")})}
+    gone = [effect("column-removed", "item", "item", name) for name in ("a", "b")]
+    mapping = plan_mapping(old, new, operations(*gone, before=state))
+    assert rule_of(mapping, "a").expression == 'CASE WHEN old.ctid IS NULL THEN 7 ELSE old."a" END'
+    assert rule_of(mapping, "b").expression == "CASE WHEN old.ctid IS NULL THEN 'it''s'::text ELSE old.\"b\" END"
+    assert mapping.problems == () and mapping.tables[0].uses_twin
+
+
+@pytest.mark.parametrize("mapper", [None, "greatest(cents, 0) / 100.0"])
+def test_a_column_removed_after_a_data_migration_needs_a_mapper(mapper: str | None) -> None:
+    old = catalogue(table("line", column("id"), column("debit", "numeric(9,2)", not_null=True, default="0")))
+    new = catalogue(table("line", column("id"), column("cents", "bigint")))
+    found = operations(
+        effect("column-added", "line", "line", "cents"), DATA, effect("column-removed", "line", "line", "debit")
+    )
+    mapping = plan_mapping(old, new, found, {"line": {"debit": mapper}} if mapper else {})
+    rule = rule_of(mapping, "debit")
+    if mapper is None:
+        assert "needs a mapper" in mapping.problems[0] and "Raw Python" in (rule.doubt or "")
+        assert mapping.tables[0].stash == ("cents",)
+    else:
+        assert mapping.problems == () and (rule.kind, rule.expression) == ("mapped", f"({mapper})")
+        assert rule.source == "launch.toml: wayback.tables.line.columns.debit"
+        assert mapping.tables[0].stash == ()  # the mapper reads it
+    assert any("only the round trip tells" in note for note in mapping.notes)
+
+
+def test_a_column_that_nothing_explains_is_a_problem_and_so_is_a_mapper_for_nothing() -> None:
+    old = catalogue(table("item", column("id"), column("a")))
+    mapping = plan_mapping(old, catalogue(table("item", column("id"))), mappers={"item": {"z": "1"}, "no": {"a": "1"}})
+    assert len(mapping.problems) == 3 and "item.a needs a mapper" in mapping.problems[2]
+
+
+def test_narrowed_values_keep_what_the_twin_knows_better() -> None:
+    old = catalogue(table("item", column("id"), column("p", "numeric(16,4)"), column("t", "character varying(9)")))
+    new = catalogue(table("item", column("id", "bigint"), column("p", "numeric(14,2)"), column("t", "text")))
+    mapping = plan_mapping(old, new)
+    assert rule_of(mapping, "p").expression == (
+        'CASE WHEN old."p"::numeric(14,2)::text = new."p"::text THEN old."p" ELSE new."p"::numeric(16,4) END'
+    )
+    assert rule_of(mapping, "t").expression == 'new."t"::character varying(9)'
+    assert "bigint -> integer" in rule_of(mapping, "id").source
+
+
+def test_where_postgresql_has_no_cast_a_value_goes_by_its_text() -> None:
+    assert expressions.cast("new.x", "boolean", "integer", "integer", CASTS) == "new.x::integer"
+    assert expressions.cast("new.x", "uuid", "integer", "integer", CASTS) == "new.x::text::integer"
+
+
+def test_rows_named_by_a_column_that_the_old_schema_has_not_cannot_be_found_again() -> None:
+    old = catalogue(table("item", column("code", "text"), key=("code",)))
+    new = catalogue(table("item", column("id"), column("code", "text")))
+    mapping = plan_mapping(old, new, operations(effect("column-added", "item", "item", "id")))
+    assert "named by id in the new schema" in mapping.problems[0] and mapping.tables[0].key == ()
+
+
+def test_new_tables_are_stashed_removed_ones_kept_djangos_own_left_alone() -> None:
+    old = catalogue(table("gone", column("id")), table("django_migrations", column("id")))
+    new = catalogue(table("tag", column("id")), table("django_migrations", column("id")))
+    found = operations(effect("table-created", "tag"), effect("table-deleted", "gone"))
+    mapping = plan_mapping(old, new, found)
+    assert mapping.tables == () and set(mapping.kept) == {"public.gone", "public.django_migrations"}
+    assert mapping.stash == {"public.tag": "shop.0002_next: table-created tag"}
+
+
+def test_references_to_content_types_go_by_natural_key_and_the_mapping_survives_the_ledger() -> None:
+    key = ForeignKey("fk", ("content_type_id",), "public.django_content_type", ("id",))
+    one = catalogue(
+        table("django_content_type", column("id")),
+        table("django_admin_log", column("id"), column("content_type_id"), keys=(key,)),
+    )
+    renamed = Operation(
+        "shop.0002", "RenameModel", "x", False, (Effect("model-renamed", "shop.line", "line", "post", "shop.post"),)
+    )
+    again = Operation(
+        "shop.0003", "RenameModel", "y", False, (Effect("model-renamed", "shop.post", "post", "p", "shop.p"),)
+    )
+    mapping = plan_mapping(one, one, operations(renamed, again))
+    assert rule_of(mapping, "content_type_id").kind == "remapped"
+    assert mapping.models == {"shop.p": "shop.line"}
+    assert WayBack.from_json(json.loads(json.dumps(mapping.as_json()))) == mapping
+
+
+def test_content_types_and_permissions_are_matched_by_what_they_name() -> None:
+    models = {"shop.posting": "shop.line"}
+    assert match_types([(1, "shop.posting"), (2, "shop.tag"), (3, "a.b")], [(9, "shop.line"), (3, "a.b")], models) == {
+        1: 9,
+        2: None,
+        3: 3,
+    }
+    new = [(1, "add_posting", "shop.posting"), (2, "close", "shop.posting"), (3, "add_tag", "shop.tag")]
+    assert match_permissions(new, [(7, "add_line", "shop.line"), (8, "close", "shop.line")], models) == {
+        1: 7,
+        2: 8,
+        3: None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("expression", "column", "found"),
+    [
+        ("greatest(cents, 0)", "cents", True),
+        ("new.cents + 1", "cents", True),
+        ('"cents"::int', "cents", True),
+        ("amount_cents", "cents", False),
+        ("'cents'", "cents", False),
+        ("'it''s cents' || x", "cents", False),
+    ],
+)
+def test_a_mapper_mentions_a_column_only_as_a_name(expression: str, column: str, found: bool) -> None:
+    assert expressions.mentions(expression, column) is found
+
+
+def test_a_round_trip_that_looked_at_nothing_has_failed() -> None:
+    nothing = WayBack(())
+    assert doubtful(nothing, RoundTrip((), 0.0)) == ("The round trip looked at no table.",)
+    good = TableTrip("public.item", 3, 0, 0, {})
+    assert doubtful(nothing, RoundTrip((good,), 0.0)) == () and RoundTrip((good,), 0.0).whole
+    for bad in (
+        TableTrip("t", 3, 1, 0, {}),
+        TableTrip("t", 3, 0, 1, {}),
+        TableTrip("t", 3, 0, 0, {"a": 1}),
+        TableTrip("t", 3, 0, 0, {}, failed="division by zero"),
+    ):
+        assert len(doubtful(nothing, RoundTrip((good, bad), 0.0))) == 1 and not RoundTrip((good, bad), 0.0).whole
