@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -250,12 +251,12 @@ class _Stand:
         checks: tuple[Check, ...] = ()
         undo, prediction = None, None
         if watched.error is None:
-            with part("forecast", "measure the live database's speed"):
-                prediction = self._forecast(seen, before, picture)
-            with part("compare", "compare every table and column"):
+            with part("compare", "compare every table and column"), ThreadPoolExecutor(max_workers=1) as pool:
+                # Scanning both servers in turns, it does not mind what else goes on meanwhile.
+                foreseen = pool.submit(self._forecast, seen, before, picture)
                 found = self._changes(before, scratch, picture, after)
-            with part("check", "ask the invariants"):
                 checks = self._checks(before, scratch, picture, after)
+                prediction = foreseen.result()
             with part("undo", "undo the migrations"):
                 undo = self._undo(manage, pending, before, picture)
         reasons = _reasons(seen, checks)

@@ -16,10 +16,10 @@ from safepoint.postgres.target import Target
 from safepoint.rehearsal.catalogue import Table
 
 # Seconds that one scan is meant to take, and that it may take at most on the live database.
-_SCAN_SECONDS = 0.15
+_SCAN_SECONDS = 0.1
 _SCAN_LIMIT = 2.0
 _FIRST_PAGES = 256
-_RUNS = 6
+_RUNS = 5
 MARGIN = 0.25
 """The share by which a forecast may be off in either direction; the goal that the demo is measured against."""
 
