@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -13,8 +15,9 @@ from plan_file import PASSWORD_ENV, plan_file
 from psycopg import sql
 
 from safepoint.backup.fingerprint import compare, take
-from safepoint.backup.manifest import read_manifest
+from safepoint.backup.manifest import read_manifest, write_manifest
 from safepoint.backup.placement import place
+from safepoint.backup.prints import TablePrint
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile
 from safepoint.errors import DatabaseError, Interrupted, ProofFailed, Refused
@@ -141,8 +144,6 @@ def test_what_is_there_already_is_not_touched(shop: tuple[Target, Path], plan: P
 def test_a_damaged_snapshot_is_refused_before_the_server_is_asked(
     shop: tuple[Target, Path], plan: PlanFile, tmp_path: Path
 ) -> None:
-    import shutil
-
     copy = Path(shutil.copytree(shop[1], tmp_path / "copy"))
     (copy / "globals.sql").write_text("CREATE ROLE intruder SUPERUSER;")
     before = names(shop[0])
@@ -265,6 +266,26 @@ def test_over_the_live_one_the_names_are_swapped_and_the_former_is_kept(
             "insert into sales.line select n, n, date '2026-01-01' + n from generate_series(1, 300) n",
         )
     assert ask(target, "select count(*) from account") == [(300,)]
+
+
+def test_one_that_differs_does_not_take_the_live_one_s_place_and_says_what_it_is(
+    shop: tuple[Target, Path], plan: PlanFile, tmp_path: Path
+) -> None:
+    target, folder = shop
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    manifest = read_manifest(copy)
+    printed = manifest.fingerprint
+    other = replace(printed, tables={**printed.tables, "public.account": TablePrint(300, "0" * 32)})
+    write_manifest(copy, replace(manifest, fingerprint=other))
+    (live,) = ask(target, "select oid from pg_database where datname = 'shop'")
+    with pytest.raises(ProofFailed, match=r"table public\.account: expected 300 rows, content 0000"):
+        restore_over(plan, copy)
+    assert ask(target, "select oid from pg_database where datname = 'shop'") == [live]
+    (beside,) = [name for name in names(target) if "restored" in name]
+    ((comment,),) = ask(
+        target, f"select shobj_description(oid, 'pg_database') from pg_database where datname = '{beside}'"
+    )
+    assert "NOT equal" in str(comment)
 
 
 def test_over_the_live_one_is_refused_while_a_launch_may_go_back(shop: tuple[Target, Path], plan: PlanFile) -> None:

@@ -49,6 +49,7 @@ def test_only_roles_that_are_missing_are_made() -> None:
         'CREATE ROLE "Odd; ""role"""',
         'ALTER ROLE "Odd; ""role""" WITH LOGIN',
     ]
+    assert found[-1] == 'GRANT "Odd; ""role""" TO shop WITH INHERIT TRUE'
     assert for_roles(GLOBALS, []) == []
     assert for_roles(GLOBALS, ["intruder"]) == []
 

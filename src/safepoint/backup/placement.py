@@ -154,8 +154,8 @@ class _Placement:
         """Roles, database, archive, the database's settings. What was made is removed when it cannot be finished."""
         with self._asking(), connect(self.maintenance) as connection:
             self._refuse(connection)
-            made = self._roles(connection)
-            notes = self._database(connection)
+            made, notes = self._roles(connection)
+            notes += self._database(connection)
         try:
             self._archive()
             notes += self._properties()
@@ -220,16 +220,22 @@ class _Placement:
             remedy="Choose another name with --into, or take the live database's place with --over.",
         )
 
-    def _roles(self, connection: Connection) -> list[str]:
-        """Make the roles that are missing; one that is there stays as it is."""
+    def _roles(self, connection: Connection) -> tuple[list[str], list[str]]:
+        """Make the roles that are missing, and say what of them was refused; one that is there stays as it is."""
         needed = set(self.manifest.fingerprint.roles) | {self.manifest.source.owner}
         there = {row[0] for row in connection.execute("select rolname::text from pg_roles")}
-        missing = sorted(needed - there)
+        missing, notes = sorted(needed - there), []
         script = (self.folder / GLOBALS).read_text(encoding="utf-8")
         with connection.transaction():
             for statement in for_roles(script, missing):
-                connection.execute(statement.encode())
-        return missing
+                try:
+                    with connection.transaction():
+                        connection.execute(statement.encode())
+                except psycopg.Error as error:
+                    if statement.startswith("CREATE"):
+                        raise
+                    notes.append(f"{statement}: {error.diag.message_primary}")
+        return missing, notes
 
     def _database(self, connection: Connection) -> list[str]:
         notes: list[str] = []

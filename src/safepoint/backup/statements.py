@@ -13,6 +13,7 @@ _IDENTIFIER: Final = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|;", re.DOTALL)
 _ROLE = re.compile(rf"(?:CREATE|ALTER) ROLE (?P<role>{_IDENTIFIER})")
 _MEMBER = re.compile(rf"GRANT {_IDENTIFIER} TO (?P<role>{_IDENTIFIER})")
+_GRANTOR = re.compile(rf" GRANTED BY {_IDENTIFIER}$")
 _ON_DATABASE = re.compile(
     rf"(?P<head>COMMENT ON DATABASE|ALTER DATABASE|(?:REVOKE|GRANT) [A-Z ]+ ON DATABASE"
     rf"|ALTER ROLE {_IDENTIFIER} IN DATABASE) (?P<name>{_IDENTIFIER}) "
@@ -37,7 +38,8 @@ def statements(script: str) -> list[str]:
 def for_roles(script: str, roles: Collection[str]) -> list[str]:
     """The statements of `globals.sql` that make these roles, give them their settings and their memberships.
 
-    Others are left out: a role that is on the server already belongs to somebody, and stays as it is.
+    Others are left out: a role that is on the server already belongs to somebody, and stays as it is. Who granted a
+    membership is left out as well: that superuser may have another name on another server.
 
     Args:
         roles: their names, not quoted.
@@ -46,7 +48,7 @@ def for_roles(script: str, roles: Collection[str]) -> list[str]:
     for statement in statements(script):
         match = _ROLE.match(statement) or _MEMBER.match(statement)
         if match is not None and unquoted(match["role"]) in roles:
-            kept.append(statement)
+            kept.append(_GRANTOR.sub("", statement))
     return kept
 
 
