@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -310,3 +313,68 @@ def test_over_the_live_one_is_refused_while_something_holds_it_open(shop: tuple[
     finally:
         run(target, "rollback prepared 'held'")
     assert not [name for name in names(target) if "restored" in name]
+
+
+@pytest.fixture
+def large(server: Server, shop: tuple[Target, Path], tmp_path: Path) -> Path:
+    """A snapshot that takes some seconds to restore."""
+    run(shop[0].on("postgres"), "create database shop_large")
+    target = shop[0].on("shop_large")
+    run(target, "create table big as select n as id, md5(n::text) as x from generate_series(1, 400000) n")
+    run(target, *(f"create index on big (x, (id + {number}))" for number in range(5)))
+    take_snapshot(
+        target,
+        Here("here", tmp_path),
+        installation=server.installation,
+        folder=tmp_path,
+        snapshot_id="large",
+        launch_id=None,
+    )
+    return tmp_path / "large"
+
+
+def test_a_killed_restore_leaves_the_live_one_alone_and_is_made_anew(
+    shop: tuple[Target, Path], plan: PlanFile, large: Path
+) -> None:
+    """What the killed one had started (pg_restore) ends with it, or is sent away: it never writes into the new one."""
+    code = (
+        "import sys; from pathlib import Path; from safepoint.config import load; "
+        "from safepoint.launch.restoring import restore_into; "
+        f"restore_into(load(Path({str(plan.path)!r})), Path({str(large)!r}), 'shop_copy')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    loading = "select from pg_stat_activity where datname = 'shop_copy' and query ~ 'COPY|CREATE INDEX'"
+    while not ask(shop[0], loading):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    before = ask(shop[0], "select count(*) from account")
+    assert restore_into(plan, large, "shop_copy").rows == 400_000
+    time.sleep(0.5)  # time for whatever is left of the first one to do harm
+    assert compare(read_manifest(large).fingerprint, take(shop[0].on("shop_copy"))) == ()
+    assert ask(shop[0], "select count(*) from account") == before
+
+
+def test_sessions_that_are_ended_during_a_restore_leave_nothing(
+    shop: tuple[Target, Path], plan: PlanFile, large: Path
+) -> None:
+    strike = "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'shop_copy' and query ~ 'COPY'"
+    struck = threading.Event()
+
+    def attack() -> None:
+        while not struck.wait(0.01):
+            if ask(shop[0], strike):
+                return
+
+    attacker = threading.Thread(target=attack)
+    attacker.start()
+    try:
+        with pytest.raises(DatabaseError, match="could not be restored") as caught:
+            restore_into(plan, large, "shop_copy")
+    finally:
+        struck.set()
+        attacker.join()
+    assert "removed again" in str(caught.value.found)
+    assert "shop_copy" not in names(shop[0])
