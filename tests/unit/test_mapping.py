@@ -234,3 +234,25 @@ def test_a_round_trip_that_looked_at_nothing_has_failed() -> None:
         TableTrip("t", 3, 0, 0, {}, failed="division by zero"),
     ):
         assert len(doubtful(nothing, RoundTrip((good, bad), 0.0))) == 1 and not RoundTrip((good, bad), 0.0).whole
+
+
+def test_a_rename_in_djangos_state_alone_changes_nothing() -> None:
+    one = catalogue(table("item", column("id"), column("code", "text")))
+    found = operations(
+        effect("table-renamed", "item", "product"), effect("column-renamed", "product", "product", "code", "sku")
+    )
+    mapping = plan_mapping(one, one, found)
+    assert mapping.problems == () and mapping.tables[0].new == "public.item"
+    assert rule_of(mapping, "code").new == "code"
+
+
+def test_a_table_that_vanished_without_a_word_is_a_problem_until_the_plan_names_it() -> None:
+    old, new = catalogue(table("item", column("id"))), catalogue(table("thing", column("id")))
+    assert "item stays as it was" in plan_mapping(old, new).problems[0]
+    assert plan_mapping(old, new, mappers={"item": {}}).problems == ()
+
+
+def test_rows_that_only_the_new_schema_can_tell_apart_are_a_problem() -> None:
+    old = catalogue(table("item", column("id", not_null=True), key=()))
+    mapping = plan_mapping(old, catalogue(table("item", column("id"))))
+    assert mapping.problems == ("item: id names a row in the new schema, but not in the old one.",)

@@ -180,7 +180,10 @@ class _Planning:
             successor = None if course.gone else self._successor(table, course)
             if successor is None:
                 kept[name] = course.gone or "the new schema has no such table, and no operation says why"
-                self.notes.append(f"{_short(name)} stays as it was at the safe point: {kept[name]}.")
+                # Who names the table in the plan has seen it; otherwise nobody knows where its rows are written now.
+                known = course.gone is not None or name in self.mappers
+                said = self.notes if known else self.problems
+                said.append(f"{_short(name)} stays as it was at the safe point: {kept[name]}.")
             else:
                 rules.append(self._table(table, successor, course))
         fed = {rule.new for rule in rules}
@@ -228,12 +231,17 @@ class _Planning:
                 opaque[app] = str(operation)
 
     def _successor(self, table: Table, course: _Course) -> Table | None:
-        return self.new.tables.get(f"{table.schema}.{course.now}") or self.new.find(course.now)
+        found = self.new.tables.get(f"{table.schema}.{course.now}") or self.new.find(course.now)
+        if found is None and table.relation not in self.created:
+            # An operation that changes only Django's state (SeparateDatabaseAndState) left the table its name.
+            found = self.new.tables.get(table.name)
+        return found
 
     def _table(self, old: Table, new: Table, course: _Course) -> TableRule:
         columns = tuple(self._column(old, new, column, course) for column in old.columns)
         homes = {rule.new: rule.column for rule in columns if rule.new is not None}
         key = tuple((homes[name], name) for name in new.key if name in homes)
+        self._check_key(old, columns, key)
         if len(key) < len(new.key):
             lost = ", ".join(name for name in new.key if name not in homes)
             self.problems.append(
@@ -250,6 +258,18 @@ class _Planning:
         )
         return TableRule(old.name, new.name, "; ".join(course.because) or SAME, key, columns, stash)
 
+    def _check_key(self, old: Table, columns: tuple[ColumnRule, ...], key: tuple[tuple[str, str], ...]) -> None:
+        names = {name for name, _ in key}
+        if names and not any(one.plain and set(one.columns) <= names for one in old.uniques):
+            self.problems.append(
+                f"{_short(old.name)}: {', '.join(sorted(names))} names a row in the new schema, but not in the old one."
+            )
+        self.problems += [
+            f"{_short(old.name)}.{rule.column} names a row, and its values differ between the databases."
+            for rule in columns
+            if rule.column in names and rule.kind == "remapped"
+        ]
+
     def _column(self, old: Table, new: Table, column: Column, course: _Course) -> ColumnRule:
         mapper = self.mappers.get(old.name, {}).get(column.name)
         if column.generated:
@@ -259,7 +279,9 @@ class _Planning:
             return ColumnRule(column.name, "mapped", f"({mapper})", source)
         name = course.columns.get(column.name, column.name)
         successor = None if column.name in course.removed else new.by_name.get(name)
-        if successor is None or (new.relation, name) in self.added:
+        if successor is None and column.name not in course.removed and (new.relation, column.name) not in self.added:
+            successor = new.by_name.get(column.name)
+        if successor is None or (new.relation, successor.name) in self.added:
             return self._restored(old, column, course)
         return self._taken(old, column, successor, course)
 
