@@ -81,7 +81,10 @@ def abort(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
 def rollback(
     plan: PlanOption = Path("launch.toml"),
     discard: Annotated[
-        bool, typer.Option("--discard", help="Do not carry back what was written since; it is listed.")
+        bool,
+        typer.Option(
+            "--discard/--keep-data", help="List what was written since the launch, or carry it back where proven."
+        ),
     ] = False,
     plain: PlainOption = False,
     json_: JsonOption = False,

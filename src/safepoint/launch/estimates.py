@@ -7,13 +7,14 @@ from pathlib import Path
 
 from safepoint.config import PlanFile
 from safepoint.launch.ledger import Entry, LedgerBroken, read
+from safepoint.launch.rehearsals import newest_rehearsal
 
 
 def estimates(plan_file: PlanFile) -> dict[str, float]:
     """Seconds by step id. A step of which nothing is known is not in it.
 
-    The newest launch in the state folder in which a step ended well says how long it took; what the plan file itself
-    says (the canary's and the watch's time) wins over that.
+    The newest launch in the state folder in which a step ended well says how long it took; what a rehearsal of the new
+    release foresees for its migrations, and the plan file itself (the canary's and the watch's time), win over that.
     """
     known: dict[str, float] = {}
     for ledger in sorted(plan_file.state.glob("launches/*/ledger.jsonl"), key=_written):
@@ -21,6 +22,9 @@ def estimates(plan_file: PlanFile) -> dict[str, float]:
             known.update(measured(read(ledger)))
         except LedgerBroken:
             continue  # a broken ledger is told about by `status` and `report`; it says nothing about times
+    foreseen = (newest_rehearsal(plan_file) or {}).get("forecast")
+    if foreseen is not None:
+        known["migrate"] = float(foreseen["migrate"]["expected"])
     known["canary"] = plan_file.canary.hold.total_seconds()
     known["watch"] = plan_file.watch.duration.total_seconds()
     return known

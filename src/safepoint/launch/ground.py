@@ -163,6 +163,18 @@ class Ground:
         )
 
     @property
+    def discards(self) -> bool:
+        """Whether the way back was ordered with `--discard`: nothing is carried, all is listed."""
+        orders = [e.data.get("order") if e.kind == "run" else e.data for e in self.ledger.entries]
+        kinds = ("run", "order")
+        given = [
+            order
+            for entry, order in zip(self.ledger.entries, orders, strict=True)
+            if entry.kind in kinds and isinstance(order, Mapping) and order.get("order") == "rollback"
+        ]
+        return bool(given and given[-1].get("discard"))
+
+    @property
     def begun_before(self) -> bool:
         """Whether this step was begun before in this try: a conductor died in it, or it is tried again."""
         entries = since_abort(self.ledger.entries)

@@ -168,6 +168,7 @@ def _rows(plan: PlanFile) -> list[_Row]:
     rows: list[_Row] = [
         ("survey", "survey", "Look at everything the launch needs", "prepare", "stop", False, none),
         *_snapshot_rows("prelaunch", "prepare", "Pre-launch snapshot"),
+        ("prove-way-back", "prove-way-back", "Prove the way back on a migrated copy", "prepare", "stop", False, none),
         ("freeze", "freeze", f"Freeze the code of {old} and {new}", "freeze", "stop", False, none),
         ("migrate-plan", "migrate-plan", "List the migrations that will run", "freeze", "stop", False, none),
         *_snapshot_rows("final", "freeze", "Final snapshot"),

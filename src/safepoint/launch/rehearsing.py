@@ -27,10 +27,11 @@ from safepoint.config import PlanFile
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.managepy import Manage
 from safepoint.django.pending import Pending, read_pending, reverse
-from safepoint.errors import PlanFileError, Refused
+from safepoint.errors import CommandFailed, PlanFileError, Refused
 from safepoint.hosts import open_host
 from safepoint.launch.estimates import estimates
 from safepoint.launch.plan import make_plan
+from safepoint.launch.rehearsals import FORMAT, NAME, PAGE, rehearsal_folder
 from safepoint.launch.snapshots import at_hand, snapshots_folder, stores_of
 from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
@@ -46,13 +47,11 @@ from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.login import migration_login
 
-FORMAT = 1
-NAME = "rehearsal.json"
-PAGE = "rehearsal.html"
 _BEFORE = "safepoint_before"
 _MAINTENANCE = "postgres"
 # Definitions in which undoing is compared: rows, sequences and columns are judged table by table.
 _NOT_STRUCTURE = ("table", "sequence", "large objects", "role", "setting", "encoding", "column")
+_PARTS = 6
 _WINDOW = ("stop", "migrate", "green")
 
 Verdict = Literal["go", "no-go"]
@@ -113,7 +112,7 @@ class _Clock:
     @contextmanager
     def part(self, name: str, what: str) -> Iterator[None]:
         """Time a part."""
-        self.report(Progress(what, 0))
+        self.report(Progress(f"rehearsal: {what}", len(self.seconds), _PARTS, "parts"))
         began = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
@@ -157,9 +156,7 @@ def rehearse(
                 )
             )
         done = _Stand(plan_file, copy, live, clock, cancelled).rehearse()
-    keep = snapshots_folder(plan_file) / snapshot_id
-    if keep.is_dir():
-        write_rehearsal(keep, done)
+    write_rehearsal(rehearsal_folder(plan_file, snapshot_id), done)
     return done
 
 
@@ -303,7 +300,10 @@ class _Stand:
 
     def _pending(self, manage: Manage) -> Pending:
         """The migrations; and that the application is where it was pointed, before it may write anything."""
-        pending = read_pending(manage)
+        try:
+            pending = read_pending(manage)
+        except CommandFailed as error:
+            raise _unreachable(self.plan, error) from error
         with connect(self.copy.target) as connection:
             row = connection.execute(IDENTITY.encode()).fetchone()
         if row is None or pending.identity != row[0]:
@@ -322,6 +322,8 @@ class _Stand:
             f"the database {alias!r} was not pointed elsewhere: a migration that writes to it writes to the real one"
             for alias in pending.others
         ]
+        if pending.migrations and not watched.sampled.looks:
+            notes.append("it was over before it was looked at: nothing is known of its locks")
         if not pending.migrations:
             notes.append("no migration is pending: the schema stays as it is")
         if watched.error is not None:
@@ -391,6 +393,20 @@ class _Stand:
 _READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
 
 
+def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:
+    """The scratch server listens on this machine only: an application elsewhere cannot reach it."""
+    host = plan.application.host
+    if plan.host(host).kind == "here":
+        return error
+    return CommandFailed(
+        f"The application on host {host!r} does not answer from the scratch server: {error.message}",
+        subject=f"application.host = {host!r}",
+        expected="an application that reaches 127.0.0.1 of this machine",
+        remedy="Rehearse where the new release's code can run on the machine of the scratch server: a plan file "
+        "with `application.host` left out and the release's own `directory` and `manage`. Nothing was migrated.",
+    )
+
+
 def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -417,24 +433,9 @@ def write_rehearsal(folder: Path, done: Rehearsal) -> None:
     from safepoint.launch.report.rehearsal import rehearsal_page
 
     data = done.as_json()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, text in ((NAME, json.dumps(data, indent=1) + "\n"), (PAGE, rehearsal_page(data))):
         partial = folder / f"{name}.partial"
         partial.write_text(text, encoding="utf-8")
         partial.replace(folder / name)
     sync_folder(folder)
-
-
-def read_rehearsal(folder: Path) -> dict[str, Any] | None:
-    """The rehearsal that stands beside a snapshot; None when there is none, or another version wrote it."""
-    try:
-        data: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return data if data.get("format") == FORMAT else None
-
-
-def newest_rehearsal(plan_file: PlanFile) -> dict[str, Any] | None:
-    """The newest rehearsal of this release, whichever snapshot it was made with; `plan` may read its forecast."""
-    found = [read_rehearsal(path.parent) for path in snapshots_folder(plan_file).glob(f"*/{NAME}")]
-    ours = [one for one in found if one is not None and one["release"] == plan_file.releases.new.version]
-    return max(ours, key=lambda one: str(one["made_at"]), default=None)

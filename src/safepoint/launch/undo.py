@@ -65,6 +65,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
     ]
     if opened:
         rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]
+        rows += [("back-carry", "carry", "Carry it back into the twin, by the proven mapping", {})]
     rows += [
         ("back-swap", "swap", "Swap the twin in", {}),
         ("back-new-gone", "release-gone", f"See that {new} is gone", {"release": "new"}),
@@ -74,6 +75,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
         ("back-check", "check-old", f"Check that {old} has its schema and its data back", {}),
         ("back-open", "open-traffic", f"Open the site on {old}", {"release": "old"}),
         ("back-disarm", "disarm", "Remove the capture from the kept database", {}),
+        ("back-forget", "forget-replay", "Leave nothing of Safepoint in the live database", {}),
     ]
     return tuple(
         PlannedStep(step_id, name, title, "rollback", params=params, on_failure="ask")

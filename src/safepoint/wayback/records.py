@@ -16,7 +16,8 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from safepoint.errors import Refused
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
 from safepoint.wayback.names import made_by
 
 SCHEMA: Final = "safepoint"
@@ -61,6 +62,16 @@ def prepare(connection: Connection, launch_id: str) -> None:
         connection.execute("CREATE SCHEMA safepoint")
         connection.execute(sql.SQL("COMMENT ON SCHEMA safepoint IS {}").format(sql.Literal(mark)))
         connection.execute(TABLES)
+
+
+def remove(target: Target, launch_id: str) -> bool:
+    """Drop the schema of this launch's replay, if it is there; gives whether it was. Its files are kept."""
+    with connect(target, lock_timeout=5) as connection:
+        comment, there = connection.execute(COMMENT).fetchone() or (None, None)
+        if there is None or comment != made_by(launch_id, "replay"):
+            return False
+        connection.execute("DROP SCHEMA safepoint CASCADE")
+        return True
 
 
 def last_replay(connection: Connection) -> tuple[int, dict[str, Any]] | None:

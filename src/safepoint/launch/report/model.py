@@ -89,6 +89,8 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
     spans = downtime(entries, way)
     listing = row_of(rows, "back-list")
     evidence: Mapping[str, Any] = (listing or {}).get("evidence") or {}
+    carrying: Mapping[str, Any] = (row_of(rows, "back-carry") or {}).get("evidence") or {}
+    carried = _count(carrying.get("carried", evidence.get("carried", 0)))
     return {
         "status": end.data["status"] if end else "running",
         "reason": way.data.get("reason", ""),
@@ -97,8 +99,9 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
         "started": spans["started"],
         "ended": spans["ended"],
         "downtime_seconds": spans["seconds"],
-        "carried": _count(evidence.get("carried", 0)),
-        "listed": _count(evidence.get("listed", 0)),
+        "carried": carried,
+        "listed": _count(carrying.get("listed", evidence.get("listed", 0))),
+        "not_carried_because": carrying.get("reason"),
         "transactions": evidence.get("transactions"),
         "rows": evidence.get("rows"),
         "users": evidence.get("users"),

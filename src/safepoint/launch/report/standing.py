@@ -23,7 +23,7 @@ MEANINGS = {
     "go": "say yes: go on with this step",
     "retry": "try this step again",
     "abort": "stop the launch and take the way back to {old}",
-    "rollback": "take the way back to {old}; what was written on {new} is listed",
+    "rollback": "take the way back to {old}; what was written on {new} is carried back or listed",
     "hold": "stop before the next step and wait for a person",
     "launch": "carry it out",
     "report": "write the report",
@@ -113,7 +113,8 @@ def _safe(report: Report) -> str:
 
 def _safe_after_rollback(report: Report, rollback: Mapping[str, Any]) -> str:
     listed, carried = rollback["listed"], rollback["carried"]
-    text = f"The database is as it was at the safe point; the migrated one is kept under another name. {carried} "
+    text = "The database is the twin of the safe point" + (" with what was carried back. " if carried else ". ")
+    text += f"The migrated one is kept under another name. {carried} "
     text += f"transactions written on {report['launch']['new']} were carried back, {listed} are listed"
     return text + (f" in {PurePath(rollback['file']).name}." if rollback["file"] else ".")
 

@@ -7,7 +7,7 @@ from functools import cache
 
 from safepoint.launch.step import Verb
 
-_MODULES = ("prepare", "stop", "migrate", "application", "gates", "opening", "wayback")
+_MODULES = ("prepare", "stop", "migrate", "application", "gates", "opening", "wayback", "carrying")
 
 
 @cache

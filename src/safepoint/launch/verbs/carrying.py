@@ -1,0 +1,172 @@
+"""Verbs that carry transactions back across the schema change: the mapping proven before the window, and the replay.
+
+A rollback carries only by a mapping that was proven on the user's own data before the launch: the proven snapshot is
+restored twice, one copy is migrated, and every migrated row must come back as the row that it was. Where that was not
+proven, for whatever reason, what was written since the safe point is listed and nothing is carried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from safepoint.backup.restoring import restored
+from safepoint.config import PlanFile, format_duration
+from safepoint.django.managepy import Manage, redirect
+from safepoint.django.migrations import migrate
+from safepoint.django.operations import Operations, read_operations
+from safepoint.errors import CommandFailed, DatabaseError, Refused
+from safepoint.hosts import command
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.prepare import snapshot_folder
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.rehearsal.ground import copy_of
+from safepoint.wayback import records, roundtrip
+from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.mapping import WayBack, plan_mapping
+from safepoint.wayback.replay import replay
+
+PROOF = "way-back"
+"""The fact that holds the proven mapping."""
+
+
+class ProveWayBack(Verb):
+    """On copies of the proven snapshot: migrate one, and take every row of it back to what it was."""
+
+    name = "prove-way-back"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The migration of a copy, and the comparison."""
+        return (
+            command((*plan.releases.new.manage, "migrate", "--noinput")).shown() + "  (on a restored copy)",
+            "each migrated row by the mapping against the row that it was",
+        )
+
+    def apply(self, ground: Ground) -> Evidence:
+        """No proof is no failure of the launch: then a rollback lists instead of carrying, and this step says so."""
+        reason = _cannot_try(ground.plan)
+        if reason is not None:
+            return _unproven(ground, [reason])
+        try:
+            operations = read_operations(ground.manage("new"), cancelled=ground.cancelled)
+        except CommandFailed as error:
+            return _unproven(ground, [f"the migrations' operations cannot be read: {error.message}"])
+        folder = snapshot_folder(ground, "prelaunch")
+        with restored(
+            folder, scratch_parent=ground.scratch, jobs=ground.plan.snapshot.jobs, cancelled=ground.cancelled
+        ) as scratch:
+            before = copy_of(scratch.target, "safepoint_before")
+            try:
+                migrate(_pointed_at(ground, scratch.target), cancelled=ground.cancelled)
+            except CommandFailed as error:
+                # The same migration would fail in the window. Better to know a day before.
+                raise CommandFailed(
+                    f"The migration fails on a copy of the data: {error.message}",
+                    subject=error.subject,
+                    remedy="Nothing live was touched. Mend the migration or the data, then `safepoint retry`.",
+                ) from error
+            try:
+                mapping = mapping_between(before, scratch.target, operations, ground.plan)
+                trip = roundtrip.round_trip(before, scratch.target, mapping, cancelled=ground.cancelled)
+            except DatabaseError as error:
+                return _unproven(ground, [error.message])
+        doubts = roundtrip.doubtful(mapping, trip)
+        if doubts:
+            return _unproven(ground, list(doubts))
+        ground.record(PROOF, {"proven": True, "mapping": mapping.as_json(), "operations": operations.as_json()})
+        rows = sum(table.rows for table in trip.tables)
+        return Evidence(
+            f"proven: {rows:,} migrated rows in {len(trip.tables)} tables come back as they were",
+            {"proven": True, "rows": rows, "tables": len(trip.tables), "seconds": trip.seconds},
+        )
+
+
+def _cannot_try(plan: PlanFile) -> str | None:
+    if plan.application.url_env is None:
+        return "the application cannot be pointed at a copy: application.url_env is not set"
+    if plan.application.host != "here":
+        return "the copy is on the conductor's machine, where the application's host does not reach it"
+    return None
+
+
+def _unproven(ground: Ground, reasons: list[str]) -> Evidence:
+    ground.record(PROOF, {"proven": False, "reasons": reasons})
+    return Evidence(
+        f"not proven, a rollback will list instead of carrying: {reasons[0]}", {"proven": False, "reasons": reasons}
+    )
+
+
+def _pointed_at(ground: Ground, target: Target) -> Manage:
+    env, secrets = redirect(ground.plan.application, target)
+    return Manage(ground.application_host, ground.release("new"), env=env, secrets=secrets)
+
+
+def mapping_between(old: Target, migrated: Target, operations: Operations, plan: PlanFile) -> WayBack:
+    """The way back between two databases, by the migrations' operations and the plan file's expressions."""
+    with connect(old) as before, connect(migrated) as after:
+        return plan_mapping(read_catalogue(before), read_catalogue(after), operations, plan.wayback.mappers)
+
+
+class Carry(Verb):
+    """What was committed since the launch, carried into the twin by the proven mapping."""
+
+    name = "carry"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The replay."""
+        return ("replay the capture into the twin: staged by COPY, compacted by key, one transaction",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """One transaction with its LSN in it: a kill repeats nothing. What cannot be carried stays in the list."""
+        proof = ground.fact(PROOF)
+        if ground.discards:
+            return _listed_only("--discard was ordered")
+        if proof is None or not proof["proven"]:
+            return _listed_only("the way back was not proven before the launch")
+        if (ground.fact("capture") or {}).get("mode") != "logical":
+            return _listed_only("the changes could not be captured")
+        try:
+            return _carried(ground, proof)
+        except (DatabaseError, Refused) as error:
+            # Nothing was changed in the twin: the site must come back, and all is listed.
+            return _listed_only(f"{error.message} (nothing was changed in the twin)", error.as_json())
+
+
+def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
+    twin = ground.target.on(ground.twin)
+    mapping = WayBack.from_json(dict(proof["mapping"]))
+    outcome = replay(
+        twin,
+        ground.target,
+        ground.folder / "spool",
+        mapping,
+        launch_id=ground.launch_id,
+        out=ground.folder / "carried",
+        policy=ground.plan.wayback.policy,
+        maintenance=ground.plan.database.maintenance,
+        cancelled=ground.cancelled,
+    )
+    whole = outcome.carried
+    ground.record("carried", outcome.as_json())
+    return Evidence(
+        f"{whole} of {outcome.transactions} transactions carried back in {format_duration(outcome.seconds)}"
+        + ("" if whole == outcome.transactions else f"; {outcome.transactions - whole} listed with their reason"),
+        {**outcome.as_json(), "carried": whole, "listed": outcome.transactions - whole},
+    )
+
+
+def _listed_only(reason: str, error: Mapping[str, Any] | None = None) -> Evidence:
+    return Evidence(f"nothing is carried, all is listed: {reason}", {"carried": 0, "reason": reason, "error": error})
+
+
+class ForgetReplay(Verb):
+    """The replay's own records leave the database that is live again; their copies stand beside the ledger."""
+
+    name = "forget-replay"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Nothing of Safepoint stays in the application's database."""
+        gone = records.remove(ground.target, ground.launch_id)
+        return Evidence("the replay's records are removed" if gone else "there are none")
