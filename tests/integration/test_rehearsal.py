@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -13,9 +14,13 @@ import pytest
 from plan_file import PASSWORD_ENV, plan_file
 
 from safepoint.backup import fingerprint
+from safepoint.backup.shelf import store_snapshot
 from safepoint.config import PlanFile, load
 from safepoint.errors import PlanFileError, Refused
-from safepoint.launch.rehearsing import newest_rehearsal, rehearse
+from safepoint.launch.estimates import estimates
+from safepoint.launch.rehearsals import newest_rehearsal
+from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.snapshots import snapshots_folder
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -24,6 +29,7 @@ from safepoint.rehearsal.catalogue import Picture, read_picture
 from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes
 from safepoint.rehearsal.checks import ask_invariants, judge_invariants, sequences_behind, standing_checks
 from safepoint.rehearsal.sampling import Sampler
+from safepoint.stores import open_store
 
 
 def run(target: Target, *statements: str) -> None:
@@ -289,14 +295,29 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     assert fingerprint.take(shop[1], jobs=1).digest == before
     kept = newest_rehearsal(made)
     assert kept is not None and kept["digest"] == done.pending.digest and len(kept["digest"]) == 64
+    assert estimates(made)["migrate"] == done.forecast.migrate.expected
     page = made.state / "snapshots" / done.snapshot_id / "rehearsal.html"
     assert "shop.0002_price" in page.read_text()
     assert list((made.state / "scratch").iterdir()) == []
+    _rehearsed_from_a_store_alone(made, done.snapshot_id)
     # The same snapshot is taken again for a migration that raises: that is an answer, and no error.
     broken = rehearse(plan(SHOP_BREAKS="1"))
     assert broken.snapshot_id == done.snapshot_id and broken.verdict == "no-go"
     assert "shop.0002_price" in broken.reasons[0] and "item 7" in broken.reasons[0]
     assert broken.observed.migrations[-1].ok is False and broken.undo is None
+
+
+def _rehearsed_from_a_store_alone(made: PlanFile, snapshot_id: str) -> None:
+    """It is fetched, and what was found stands in a place of its own: no half of a snapshot appears."""
+    here = snapshots_folder(made)
+    (here / snapshot_id / "rehearsal.json").unlink()
+    store_snapshot(here / snapshot_id, open_store(made.stores[0], made.folder))
+    shutil.move(here / snapshot_id, made.state / "aside")
+    again = rehearse(made, snapshot_id)
+    assert again.verdict == "go" and not (here / snapshot_id).exists() and not any((made.state / "fetched").iterdir())
+    kept = newest_rehearsal(made)
+    assert kept is not None and kept["made_at"] == again.made_at
+    shutil.move(made.state / "aside", here / snapshot_id)
 
 
 def test_an_application_that_does_not_go_where_it_is_pointed_is_refused_before_it_may_write(

@@ -28,9 +28,8 @@ def rehearse(
 ) -> None:
     """Migrate a restored copy with the new release: how long, which locks, what changes, can it be undone."""
     from safepoint.config import load
-    from safepoint.launch.rehearsing import PAGE
+    from safepoint.launch.rehearsals import PAGE, rehearsal_folder
     from safepoint.launch.rehearsing import rehearse as rehearse_it
-    from safepoint.launch.snapshots import snapshots_folder
 
     plan_file = load(plan)
     with shown(quiet=json_) as report:
@@ -44,7 +43,7 @@ def rehearse(
         from rich.console import Console
 
         _show(Console(highlight=False), data)
-        typer.echo(f"\nreport: {snapshots_folder(plan_file) / done.snapshot_id / PAGE}")
+        typer.echo(f"\nreport: {rehearsal_folder(plan_file, done.snapshot_id) / PAGE}")
     if done.verdict != "go":
         raise typer.Exit(int(ExitCode.NO_GO))
 
