@@ -97,6 +97,8 @@ def tables(state, connection):
         names = [field.name for field in meta.local_fields]
         if meta.auto_created:
             owner = meta.auto_created._meta
+            if (owner.app_label, owner.model_name) not in state.models and owner.app_label not in state.real_apps:
+                continue  # its model was deleted, and Django's registry keeps it
             field = next(f for f in owner.local_many_to_many if f.remote_field.through is model)
             key = owner.label_lower + "." + field.name
             sides = {field.m2m_field_name(): "from", field.m2m_reverse_field_name(): "to"}

@@ -1,0 +1,150 @@
+"""What Django's own operations do to tables and columns, as the piped script tells it: no database is needed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from safepoint.django.piped import source
+
+START = """
+import json, sys
+from django.conf import settings
+settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "nowhere"}},
+    INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+    DEFAULT_AUTO_FIELD="django.db.models.AutoField")
+import django
+django.setup()
+from django.db import connection, migrations, models
+from django.db.migrations.state import ProjectState
+room = {"__name__": "safepoint_script"}
+exec(compile(sys.stdin.read(), "operations.py", "exec"), room)
+
+def many(to, **words):
+    return models.ManyToManyField(to, **words)
+def to(model):
+    return models.ForeignKey(model, models.CASCADE)
+ident = ("id", models.AutoField(primary_key=True))
+class First(migrations.Migration):
+    operations = [
+        migrations.CreateModel("Tag", [ident, ("name", models.CharField(max_length=9))]),
+        migrations.CreateModel("Item", [ident, ("code", models.CharField(max_length=9, default="x")),
+                                        ("tag", to("shop.tag")), ("tags", many("shop.Tag", related_name="+"))]),
+    ]
+class Own(migrations.RunPython):
+    pass
+class Next(migrations.Migration):
+    operations = [OPERATIONS]
+state = First("first", "shop").mutate_state(ProjectState())
+now = room["tables"](state, connection)
+done, state, now = room["walk"](Next("next", "shop"), state, now, connection)
+print(json.dumps({"operations": done, "after": room["public"](now)}))
+"""
+
+
+def walk(operations: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    code = START.replace("OPERATIONS", operations)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=source("operations"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    return answer["operations"], answer["after"]
+
+
+def effects(operations: str) -> list[tuple[Any, ...]]:
+    found, _ = walk(operations)
+    keys = ("what", "before", "after", "name", "now")
+    return sorted({tuple(one[key] for key in keys) for each in found for one in each["effects"]}, key=repr)
+
+
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        (
+            'migrations.RenameModel("Tag", "Label")',
+            [
+                ("column-renamed", "shop_item_tags", "shop_item_tags", "tag_id", "label_id"),
+                ("model-renamed", "shop_tag", "shop_label", "shop.label", None),
+                ("table-renamed", "shop_tag", "shop_label", None, None),
+            ],
+        ),
+        (
+            'migrations.RenameModel("Item", "Product")',
+            [
+                ("column-renamed", "shop_item_tags", "shop_product_tags", "item_id", "product_id"),
+                ("model-renamed", "shop_item", "shop_product", "shop.product", None),
+                ("model-renamed", "shop_item_tags", "shop_product_tags", "shop.product.tags", None),
+                ("table-renamed", "shop_item", "shop_product", None, None),
+                ("table-renamed", "shop_item_tags", "shop_product_tags", None, None),
+            ],
+        ),
+        (
+            'migrations.RenameField("Item", "tags", "labels")',
+            [
+                ("model-renamed", "shop_item_tags", "shop_item_labels", "shop.item.labels", None),
+                ("table-renamed", "shop_item_tags", "shop_item_labels", None, None),
+            ],
+        ),
+        (
+            'migrations.RenameField("item", "tag", "main")',
+            [("column-renamed", "shop_item", "shop_item", "tag_id", "main_id")],
+        ),
+        (
+            'migrations.AlterModelTable("item", "goods")',
+            [
+                ("table-renamed", "shop_item", "goods", None, None),
+                ("table-renamed", "shop_item_tags", "goods_tags", None, None),
+            ],
+        ),
+        (
+            'migrations.AlterField("item", "code", models.CharField(max_length=9, default="x", db_column="sku"))',
+            [("column-renamed", "shop_item", "shop_item", "code", "sku")],
+        ),
+        (
+            'migrations.AlterField("item", "code", models.TextField())',
+            [("column-altered", "shop_item", "shop_item", "code", None)],
+        ),
+        (
+            'migrations.RemoveField("item", "tags")',
+            [("table-deleted", "shop_item_tags", "shop_item_tags", None, None)],
+        ),
+        (
+            'migrations.DeleteModel("item")',
+            [
+                ("table-deleted", "shop_item", "shop_item", None, None),
+                ("table-deleted", "shop_item_tags", "shop_item_tags", None, None),
+            ],
+        ),
+        (
+            "migrations.SeparateDatabaseAndState([], "
+            '[migrations.AddField("item", "n", models.IntegerField(null=True))])',
+            [("column-added", "shop_item", "shop_item", "n", None)],
+        ),
+    ],
+)
+def test_an_operation_says_what_becomes_of_tables_and_columns(operation: str, expected: list[tuple[Any, ...]]) -> None:
+    assert effects(operation) == sorted(expected, key=repr)
+
+
+def test_operations_that_may_change_rows_are_marked_and_defaults_are_known() -> None:
+    found, after = walk(
+        'Own(lambda *_: None), migrations.RunSQL("select 1"), '
+        'migrations.SeparateDatabaseAndState([migrations.RunSQL("x")]),'
+        'migrations.AddField("item", "on", models.BooleanField(default=True)),'
+        'migrations.AddField("item", "at", models.DateField(default=__import__("datetime").date.today)),'
+        'migrations.AddIndex("item", models.Index(fields=["code"], name="i"))'
+    )
+    assert [one["opaque"] for one in found] == [True, True, True, False, False, False]
+    columns = after["shop_item"]["columns"]
+    assert [columns[name]["default"] for name in ("code", "on", "at", "tag_id")] == ["x", "true", None, None]
+    assert columns["tag_id"]["references"] == "shop.tag" and columns["id"]["primary_key"]
