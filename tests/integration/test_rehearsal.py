@@ -26,7 +26,7 @@ from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, read_picture
-from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes
+from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes, differences
 from safepoint.rehearsal.checks import ask_invariants, judge_invariants, sequences_behind, standing_checks
 from safepoint.rehearsal.sampling import Sampler
 from safepoint.stores import open_store
@@ -138,12 +138,34 @@ def test_a_column_dropped_and_made_again_with_its_values_is_moved_and_without_a_
         "alter table t add elsewhere text",
         "update t set elsewhere = gone",
         "alter table t drop gone",
-        "alter table keyless add c int",
+        "update keyless set a = a + 1",
     )
     told = columns(found["public.t"])
     assert told["gone"].kind == "moved" and told["gone"].after == "elsewhere"
     assert not found["public.keyless"].keyed and found["public.t"].keyed
-    assert columns(found["public.keyless"])["a"].kind == "identical"
+    kinds = {name: one.kind for name, one in columns(found["public.keyless"]).items()}
+    assert kinds == {"a": "re-expressed", "b": "identical"}
+
+
+def test_new_columns_beside_untouched_ones_and_another_order_of_columns_change_nothing_else(
+    pair: tuple[Target, Target],
+) -> None:
+    target, copy = pair
+    found = changed(target, copy, "alter table u add made int", "update u set made = id * 2")
+    assert {name: one.kind for name, one in columns(found["public.u"]).items()} == {
+        "id": "identical",
+        "x": "identical",
+        "made": "filled",
+    }
+    run(target, "alter table u drop made, add y int", "update u set y = x", "alter table u drop x")
+    run(target, "alter table u add x int", "update u set x = y", "alter table u drop y")
+    run(target, "alter table same rename x to z", "alter table same add x text", "update same set x = z || '!'")
+    run(target, "alter table same drop z")
+    with connect(copy) as before, connect(target) as after:
+        told = differences(Side(before, picture(copy), rows(copy)), Side(after, picture(target), rows(target)))
+    by_table = {one.before: one for one in told}
+    assert {one.kind for one in by_table["public.u"].columns} == {"identical"}
+    assert {one.before: one.kind for one in by_table["public.same"].columns} == {"id": "identical", "x": "re-expressed"}
 
 
 def test_what_always_must_hold_is_looked_at(pair: tuple[Target, Target], database: Target) -> None:

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.rehearsal.catalogue import Column, Picture, Table
-from safepoint.rehearsal.prints import ColumnPrint, TableContent, cast, give_keys, lost_by, of, read_content
+from safepoint.rehearsal.prints import ColumnPrint, TableContent, cast, give_keys, lost_by, of, read_content, read_rows
 
 Kind = Literal["identical", "renamed", "retyped", "narrowed", "re-expressed", "moved", "filled", "added", "removed"]
 _CAST = " (cast)"
@@ -48,7 +48,7 @@ class ColumnChange:
 
 @dataclass(frozen=True)
 class TableChange:
-    """One table. `keyed` is false where it has no primary key that both sides share: swapped values are not seen then.
+    """One table. `keyed` is false where its rows differ and have no key that both sides share: swaps are not seen then.
 
     `added` and `removed` count rows by their keys (without a key: by their number).
     """
@@ -147,7 +147,21 @@ def _change(before: Side, after: Side, old: Table | None, new: Table | None, pai
     if whole and all(one is not None and two is not None for one, two in pairs):
         columns = tuple(_untouched(one, two) for one, two in pairs if one is not None and two is not None)
         return TableChange(old.name, new.name, same_rows[0], same_rows[0], 0, 0, columns)
+    partners = [two for one, two in pairs if one is not None and two is not None]
+    if partners and len(partners) == len(old.columns) and read_rows(after.connection, new, partners) == same_rows:
+        return _widened(after, old, new, pairs, same_rows[0])
     return _compared(before, after, old, new, pairs)
+
+
+def _widened(after: Side, old: Table, new: Table, pairs: Sequence[Pair], rows: int) -> TableChange:
+    """All columns that were there are as they were, in another order or beside new ones: only these are looked at."""
+    fresh = {two.name: of(two.name) for one, two in pairs if one is None and two is not None}
+    theirs = read_content(after.connection, new, (), fresh) if fresh else TableContent(rows, "", {})
+    judge = _Judge(after.connection, old, TableContent(rows, "", {}), theirs)
+    columns = tuple(
+        _untouched(one, two) if one is not None and two is not None else judge.column(one, two) for one, two in pairs
+    )
+    return TableChange(old.name, new.name, rows, rows, 0, 0, columns)
 
 
 def _untouched(before: Column, after: Column) -> ColumnChange:

@@ -77,6 +77,21 @@ def read_content(
     return TableContent(rows, keys, prints)
 
 
+def read_rows(connection: Connection, table: Table, columns: Sequence[Column]) -> tuple[int, str]:
+    """How many rows there are, and the hash of them written with these columns in this order.
+
+    It equals a snapshot's fingerprint of a table that had the same rows in columns of that order: the text of
+    `ROW(a, b)` is that of the row (see `backup.contents`, which has the same seeds).
+    """
+    text = sql.SQL('row({})::text collate "C"').format(sql.SQL(", ").join(of(column.name) for column in columns))
+    one, two = (sql.SQL("coalesce(sum(hashtextextended(line, {})), 0)").format(sql.Literal(seed)) for seed in SEEDS)
+    query = sql.SQL("select count(*), {}, {} from (select {} as line from only {} as t offset 0) as lines").format(
+        one, two, text, sql.Identifier(table.schema, table.relation)
+    )
+    row = connection.execute(query).fetchone() or (0, 0, 0)
+    return int(row[0]), _digits(row[1:3])
+
+
 def content_query(
     table: Table, key: Sequence[Column], expressions: Sequence[sql.Composable], *, only_keys: bool = False
 ) -> sql.Composed:
