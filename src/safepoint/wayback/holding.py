@@ -160,10 +160,13 @@ def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, wor
             f"AND {applied('g')})"
         )
     reason = f"rows of {table.relation} refer to it"
+    # An update that was matched by these columns has left them as they were.
+    matched = set(key.parent_columns) <= {name for name, _ in parent.rule.key}
+    which = "c.op = 'delete'" if matched else "c.op IN ('delete', 'update')"
     return f"""
         UPDATE {parent.change} c SET verdict = 'foreign key', reason = {literal(reason)}
         FROM {quoted(parent.old)} p JOIN {quoted(table)} t ON {_pairs("t", key.columns, "p", key.parent_columns)}
-        WHERE p.ctid = c.row_tid AND p.tableoid = c.row_rel AND {applied()} AND c.op IN ('delete', 'update')
+        WHERE p.ctid = c.row_tid AND p.tableoid = c.row_rel AND {applied()} AND {which}
           AND NOT EXISTS (SELECT FROM {parent.out} s JOIN {parent.change} g ON g.n = s._sp_n
                           WHERE {_pairs("s", key.parent_columns, "p", key.parent_columns)}
                             AND {applied("g")}){staying}

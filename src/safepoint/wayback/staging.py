@@ -38,6 +38,7 @@ _LOOK: Final = 4096
 _ROW = struct.Struct("!hiqiiiI")
 _TRANSACTION = struct.Struct("!hiiiIiqiq")
 _INT16 = struct.Struct("!H")
+_INT32 = struct.Struct("!I")
 
 
 @dataclass
@@ -344,11 +345,12 @@ def _tuple(message: bytes, at: int) -> tuple[list[bytes | None], int]:
     (count,) = _INT16.unpack_from(message, at)
     at += 2
     values: list[bytes | None] = []
-    add = values.append
+    add, length = values.append, _INT32.unpack_from
     for _ in range(count):
         kind = message[at]
         if kind == 116:  # t: length and text follow
-            end = at + 5 + int.from_bytes(message[at + 1 : at + 5], "big")
+            (size,) = length(message, at + 1)
+            end = at + 5 + size
             add(message[at + 1 : end])
             at = end
         else:
