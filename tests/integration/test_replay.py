@@ -413,3 +413,37 @@ def test_killed_before_or_after_its_commit_nothing_is_lost_and_nothing_stands_tw
             assert sorted(made.old(query)) == sorted(made.new(query))
         assert ask(made.twin, "select count(*) from safepoint.replays") == [(2,)]
         assert threading.active_count() < 5
+
+
+@pytest.mark.slow
+def test_killed_at_random_instants_the_end_is_the_same(database: Target, tmp_path: Path) -> None:
+    """Some forty kills, spread over the whole replay; then one that is left alone."""
+    with ground(database, tmp_path, SHOP + "create table tally (n int);", RELAX, RELAXED) as made:
+        made.write(
+            "insert into customer (name) select 'n' || n from generate_series(1, 20000) n",
+            "insert into tally select n from generate_series(1, 20000) n",
+            "update customer set mail = 'm' || id",
+        )
+        made.drain()
+        mapping = tmp_path / "mapping.json"
+        mapping.write_text(json.dumps(made.mapping().as_json()))
+        words = {
+            "targets": [(one.host, one.port, one.dbname, one.user, one.password) for one in (made.twin, made.live)],
+            "mapping": str(mapping),
+            "spool": str(made.spool),
+            "launch": LAUNCH,
+            "out": str(tmp_path / "out"),
+        }
+        code = KILLED.format(point="after", **words)
+        for number in range(40):
+            process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+            try:
+                process.wait(0.3 + number * 0.04)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(10)
+        outcome = made.replay()
+        assert (outcome.carried, outcome.put_aside) == (1, 0)
+        for query in ("select id, name, mail from customer", "select n from tally"):
+            assert sorted(made.old(query)) == sorted(made.new(query))
+        assert ask(made.twin, "select count(*) from safepoint.replays") == [(1,)]
