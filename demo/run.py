@@ -85,8 +85,8 @@ def summary(report: dict[str, Any], seconds: float) -> None:
         )
     if rollback:
         console.print(
-            f"  rolled back  the site was closed for {rollback['downtime_seconds']:.1f} s; of the transactions since the "
-            f"launch {rollback['carried']} are carried back across the schema change, {rollback['listed']} listed"
+            f"  rolled back  the site was closed for {rollback['downtime_seconds']:.1f} s; of the transactions since "
+            f"the launch {rollback['carried']} are carried back across the schema change, {rollback['listed']} listed"
         )
     console.print(
         f"  entries      {writers['acknowledged']} acknowledged: {writers['present_after']} are in the database, "

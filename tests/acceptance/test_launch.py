@@ -56,7 +56,20 @@ def slots_and_roles_left(stage: Stage) -> tuple[list[object], list[object]]:
     return [row[0] for row in slots], [row[0] for row in roles]
 
 
-def test_a_launch_and_a_rollback_under_traffic_account_for_every_acknowledged_entry(stage: Stage) -> None:
+def test_a_rollback_that_discards_lists_every_entry_with_its_user(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=500, change=brisk)
+    writers = stage.writers()
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    time.sleep(1)
+    assert stage.safepoint("rollback", "--discard", "--plain", capture=True).returncode == 0
+    tally = writers.stop()
+    missing = stage.acknowledged() - stage.present()
+    assert len(missing) >= tally.by_release["2.0"] > 0
+    assert missing <= stage.listed()
+    assert "user0001" in (stage.launch_folder / "affected.csv").read_text()
+
+
+def test_a_rollback_after_a_launch_under_traffic_keeps_every_acknowledged_entry(stage: Stage) -> None:
     writers = stage.writers()
     launched = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert launched.returncode == 0, launched.stdout + launched.stderr
@@ -69,9 +82,13 @@ def test_a_launch_and_a_rollback_under_traffic_account_for_every_acknowledged_en
     time.sleep(0.5)
     tally = writers.stop()
     assert tally.by_release["2.0"] > 0
-    missing = stage.acknowledged() - stage.present()
-    assert len(missing) >= tally.by_release["2.0"]
-    assert missing <= stage.listed()
+    assert stage.acknowledged() - stage.present() == set()
+    rollback = json.loads(stage.safepoint("report", "--json", capture=True).stdout)["rollback"]
+    assert rollback["carried"] >= tally.by_release["2.0"]
+    assert rollback["listed"] == 0
+    balances = stage.query("SELECT sum(debit) - sum(credit), count(*) FROM ledger_journalline")
+    assert balances[0][0] == 0
+    assert stage.query("SELECT to_regnamespace('safepoint')::text") == [(None,)]
     assert slots_and_roles_left(stage) == ([], [])
     secrets = [stage.environment[name] for name in ("SAFEPOINT_DB_PASSWORD", "ACCOUNTING_DEMO_PASSWORD", "SECRET_KEY")]
     told = launched.stdout + launched.stderr + rolled_back.stdout + (stage.launch_folder / "ledger.jsonl").read_text()
@@ -124,13 +141,34 @@ def test_a_rollback_killed_at_every_step_boundary_goes_on(make_stage: Callable[.
     assert slots_and_roles_left(stage) == ([], [])
 
 
-def test_a_migration_that_raises_rolls_back_by_itself_and_says_why(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage(lines=1_000)
-    # An entry that release 2.0 cannot take: its memo is longer than the narrowed column.
+def unproven(text: str) -> str:
+    """The plan without the proof of the way back: a migration that cannot run is found out in the window only."""
+    return brisk(text) + "\n[wayback]\nprove = false\n"
+
+
+def test_a_migration_that_cannot_run_is_found_on_a_copy_before_anything_live_is_touched(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=brisk)
+    make_an_entry_that_2_0_cannot_take(stage)
+    ended = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert "The migration fails on a copy of the data" in ended.stdout
+    assert "stop-traffic" not in {entry.step for entry in entries_of(stage.plan)}
+    assert release_that_answers(stage) == "1.0"
+
+
+def make_an_entry_that_2_0_cannot_take(stage: Stage) -> None:
+    """Its memo is longer than the narrowed column."""
     stage.query(
         "UPDATE ledger_journalentry SET memo = repeat('x', 200) "
         "WHERE id = (SELECT min(id) FROM ledger_journalentry) RETURNING id"
     )
+
+
+def test_a_migration_that_raises_rolls_back_by_itself_and_says_why(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=1_000, change=unproven)
+    make_an_entry_that_2_0_cannot_take(stage)
     ended = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert ended.returncode == 5, ended.stdout + ended.stderr
     assert release_that_answers(stage) == "1.0"

@@ -282,8 +282,11 @@ class Wayback(Section):
     """How a rollback carries back what was written since the launch.
 
     `policy`: where a row cannot be held by the old schema, it alone is put aside (with what depends on it), or the
-    whole transaction that wrote it.
+    whole transaction that wrote it. `prove = false` leaves out the proof on copies before the launch (it restores the
+    snapshot once more, and migrates it); then nothing is carried back, and everything is listed.
     """
+
+    prove: bool = True
 
     policy: Literal["row", "transaction"] = "row"
     tables: dict[str, WaybackTable] = {}

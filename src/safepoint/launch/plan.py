@@ -16,6 +16,15 @@ from safepoint.launch.verbs import verb
 
 # id, verb, title, phase, on_failure, gate, params
 _Row = tuple[str, str, str, Phase, OnFailure, bool, Mapping[str, Any]]
+_PROVE_WAY_BACK: _Row = (
+    "prove-way-back",
+    "prove-way-back",
+    "Prove the way back on a migrated copy",
+    "prepare",
+    "stop",
+    False,
+    {},
+)
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,7 @@ def _rows(plan: PlanFile) -> list[_Row]:
     rows: list[_Row] = [
         ("survey", "survey", "Look at everything the launch needs", "prepare", "stop", False, none),
         *_snapshot_rows("prelaunch", "prepare", "Pre-launch snapshot"),
-        ("prove-way-back", "prove-way-back", "Prove the way back on a migrated copy", "prepare", "stop", False, none),
+        *([_PROVE_WAY_BACK] if plan.wayback.prove else []),
         ("freeze", "freeze", f"Freeze the code of {old} and {new}", "freeze", "stop", False, none),
         ("migrate-plan", "migrate-plan", "List the migrations that will run", "freeze", "stop", False, none),
         *_snapshot_rows("final", "freeze", "Final snapshot"),
