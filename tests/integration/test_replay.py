@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_servers import drop_database
 from psycopg import sql
 from replay_ground import LAUNCH, ask, ground, operations
 
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
+from safepoint.wayback.replay import replay
 
 SHOP = """
 create table customer (
@@ -332,8 +335,6 @@ def test_a_closed_twin_is_entered_and_closed_again(database: Target, tmp_path: P
             made.write("insert into customer (name) values ('x')")
             made.drain()
             try:
-                from safepoint.wayback.replay import replay
-
                 done = replay(made.twin, made.live, made.spool, mapping, launch_id=LAUNCH, out=tmp_path / "out")
                 query = "select datallowconn from pg_database where datname = %s"
                 assert connection.execute(query, [made.twin.dbname]).fetchone() == (False,)
@@ -355,6 +356,28 @@ def test_what_cannot_be_carried_safely_is_refused(database: Target, tmp_path: Pa
         with pytest.raises(Refused, match=r"columns of public\.customer are not those"):
             made.carry()
         assert made.old("select count(*), to_regnamespace('safepoint') is null from customer") == [(5, True)]
+
+
+def test_what_an_earlier_launch_left_in_the_database_is_kept_under_another_name(
+    database: Target, tmp_path: Path
+) -> None:
+    left = """
+    create schema safepoint; comment on schema safepoint is 'made by Safepoint for launch shop-1.5: replay';
+    create table safepoint.stash (n int); insert into safepoint.stash values (1);
+    """
+    with ground(database, tmp_path, SHOP + left, RELAX, RELAXED) as made:
+        made.write("insert into customer (name) values ('x')")
+        assert made.carry().carried == 1
+        names = made.old("select nspname from pg_namespace where nspname like 'safepoint%' order by 1")
+        assert len(names) == 2 and made.old(f"select n from {names[1][0]}.stash") == [(1,)]
+    with connect(database) as connection:
+        connection.execute("drop schema safepoint cascade; create schema safepoint")
+    with connect(database.on("postgres")) as connection:
+        words = {"new": sql.Identifier(made.twin.dbname), "old": sql.Identifier(database.dbname)}
+        connection.execute(sql.SQL("create database {new} template {old}").format(**words))
+    with pytest.raises(Refused, match="schema named safepoint"):
+        replay(made.twin, database, made.spool, WayBack(()), launch_id=LAUNCH, out=tmp_path / "out")
+    drop_database(made.twin)
 
 
 KILLED = """

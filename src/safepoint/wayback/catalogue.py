@@ -18,6 +18,7 @@ from safepoint.postgres.connections import Connection
 # Tables of extensions are restored by CREATE EXTENSION, and Safepoint's own schema is not the application's.
 _OWN = """
   n.nspname NOT IN ('pg_catalog', 'information_schema', 'safepoint') AND n.nspname NOT LIKE 'pg\\_%'
+  AND n.nspname NOT LIKE 'safepoint\\_%'
   AND NOT EXISTS (SELECT FROM pg_depend d
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """

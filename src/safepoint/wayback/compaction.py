@@ -22,7 +22,7 @@ from safepoint.wayback.staging import Sink, Truncation
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
 _TEXTS: Final = frozenset({"text", "character varying"})
 _PIECE: Final = 200
-_FILL: Final = 50
+_FILL: Final = 100
 
 # What a row has become follows from the first and the last thing that was done to its key.
 CHANGE_COLUMNS: Final = """
@@ -228,16 +228,16 @@ def _fill(connection: Connection, migrated: Connection, work: Work) -> None:
             sql.SQL(f"SELECT _sp_at, {', '.join(map(quote, keys))} FROM {work.stage} WHERE _sp_at = ANY(%s)"), [places]
         ).fetchall()
         found = _look_up(migrated, work, keys, names, [row[1:] for row in wanted])
+        pairs = ", ".join(
+            f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(_sp_unchanged) THEN %s ELSE {quote(name)} END"
+            for name in names
+        )
+        known = [[*found[tuple(key)], at] for at, *key in wanted if tuple(key) in found]
+        with connection.cursor() as cursor:
+            cursor.executemany(sql.SQL(f"UPDATE {work.stage} SET {pairs} WHERE _sp_at = %s"), known)
         for at, *key in wanted:
-            values = found.get(tuple(key))
-            if values is None:
+            if tuple(key) not in found:
                 _unknown(connection, work, at)
-                continue
-            pairs = ", ".join(
-                f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(_sp_unchanged) THEN %s ELSE {quote(name)} END"
-                for name in names
-            )
-            connection.execute(sql.SQL(f"UPDATE {work.stage} SET {pairs} WHERE _sp_at = %s"), [*values, at])
 
 
 def _look_up(

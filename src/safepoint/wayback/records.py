@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from psycopg.types.json import Jsonb
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.names import made_by
+from safepoint.wayback.names import made_by, short_id
 
 SCHEMA: Final = "safepoint"
 COMMENT: Final = "SELECT obj_description(to_regnamespace('safepoint'), 'pg_namespace'), to_regnamespace('safepoint')"
@@ -34,6 +35,7 @@ CREATE TABLE safepoint.put_aside (
 CREATE TABLE safepoint.transactions (
     state text NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
 """
+EARLIER: Final = re.compile(r"made by Safepoint for launch (?P<launch>[^\s:]+): replay")
 FILES: Final = {"stash": "stash.jsonl", "put_aside": "put-aside.jsonl", "transactions": "not-whole.jsonl"}
 # JSON has no control characters of its own, so with these for quote and delimiter a line comes out as it is.
 EXPORT: Final = """
@@ -51,12 +53,14 @@ def prepare(connection: Connection, launch_id: str) -> None:
     mark = made_by(launch_id, "replay")
     comment, there = connection.execute(COMMENT).fetchone() or (None, None)
     if there is not None and comment != mark:
+        there = _set_aside(connection, comment)
+    if there is not None and comment != mark:
         raise Refused(
             "There is a schema named safepoint in the twin that this launch did not make.",
             subject=SCHEMA,
             expected=mark,
             found=repr(comment),
-            remedy="If it is of an earlier launch, drop it; if it is the application's own, rename it.",
+            remedy="Rename it, or roll back with --discard.",
         )
     if there is None:
         connection.execute("CREATE SCHEMA safepoint")
@@ -72,6 +76,16 @@ def remove(target: Target, launch_id: str) -> bool:
             return False
         connection.execute("DROP SCHEMA safepoint CASCADE")
         return True
+
+
+def _set_aside(connection: Connection, comment: str | None) -> str | None:
+    """An earlier launch's schema, which came into the twin with the copy, gets another name; its stash is kept."""
+    match = EARLIER.fullmatch(comment or "")
+    if match is None:
+        return SCHEMA
+    name = f"{SCHEMA}_{short_id(match['launch'])}"
+    connection.execute(sql.SQL("ALTER SCHEMA safepoint RENAME TO {}").format(sql.Identifier(name)))
+    return None
 
 
 def last_replay(connection: Connection) -> tuple[int, dict[str, Any]] | None:

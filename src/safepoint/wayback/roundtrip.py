@@ -130,7 +130,7 @@ def _trip(connection: Connection, source: Connection, work: Work) -> TableTrip:
                 f"INSERT INTO {work.out} ({targets(work)}, _sp_n) SELECT {values}, new._sp_at "
                 f"FROM {typed(work, scope)} new LEFT JOIN {quoted(work.old)} old ON {match or 'false'}{join}",
             )
-    except (psycopg.DataError, psycopg.IntegrityError) as error:
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.ProgrammingError) as error:
         trip = TableTrip(work.old.name, rows, 0, 0, {}, failed=error.diag.message_primary or str(error))
     else:
         trip = _compare(connection, work, rows) if work.rule.key else _count(connection, work, rows)
