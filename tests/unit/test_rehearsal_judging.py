@@ -95,8 +95,11 @@ def test_a_forecast_grows_with_the_ratio_and_the_data_but_not_the_start_of_djang
     assert any("warm" in line for line in found.unknown)
 
 
-def test_load_that_falls_on_both_servers_does_not_move_the_ratio() -> None:
-    assert ratio((0.1, 0.1, 0.9, 0.1), (0.1, 0.1, 0.9, 0.1)).warm == pytest.approx(1.0)
+def test_a_machine_that_was_busy_while_it_migrated_is_corrected_for_and_told_of() -> None:
+    steady = forecast(inside=2.0, outside=0.0, ratio=ratio((0.1, 0.1), (0.1, 0.1)), growth=1.0, fixed={})
+    busy = forecast(inside=4.0, outside=0.0, ratio=ratio((0.1, 0.1), (0.2, 0.2, 0.2, 0.1)), growth=1.0, fixed={})
+    assert busy.migrate.expected == pytest.approx(steady.migrate.expected)
+    assert any("was busy" in line for line in busy.unknown) and not any("was busy" in line for line in steady.unknown)
 
 
 def test_a_forecast_without_a_measurement_says_so() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -39,10 +39,10 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.rehearsal import ground
-from safepoint.rehearsal.catalogue import Picture, read_picture
+from safepoint.rehearsal.catalogue import Picture, Table, read_picture
 from safepoint.rehearsal.changes import Side, TableChange, changes, differences
 from safepoint.rehearsal.checks import Check, ask_invariants, judge_invariants, sequences_behind, standing_checks
-from safepoint.rehearsal.forecast import Forecast, forecast, measure_ratio
+from safepoint.rehearsal.forecast import Forecast, Pace, forecast, measure_pace, measure_ratio
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.login import migration_login
@@ -238,8 +238,12 @@ class _Stand:
             pending = self._pending(manage)
             picture = _picture(scratch)
             still = ground.set_like(scratch, self.live)
+            paces = [measure_pace(scratch, table)] if (table := _biggest(picture)) is not None else []
         with part("migrate", "migrate"):
             watched = watch(manage, scratch, cancelled=self.cancelled)
+        with part("prepare", "look at the copy"):
+            # In the copy of before: the table may be gone, renamed or twice as large in the migrated one.
+            paces += [measure_pace(before, pace.table, pace.pages) for pace in paces]
         ground.set_fast(scratch)
         after = _picture(scratch)
         seen = observed(watched, picture, after)
@@ -249,8 +253,8 @@ class _Stand:
         undo, prediction = None, None
         if watched.error is None:
             with part("compare", "compare every table and column"), ThreadPoolExecutor(max_workers=1) as pool:
-                # Scanning both servers in turns, it does not mind what else goes on meanwhile.
-                foreseen = pool.submit(self._forecast, seen, before, picture)
+                # It works on the live server, the rest on the scratch one.
+                foreseen = pool.submit(self._forecast, seen, paces)
                 found = self._changes(before, scratch, picture, after)
                 checks = self._checks(before, scratch, picture, after)
                 prediction = foreseen.result()
@@ -336,12 +340,9 @@ class _Stand:
             notes.append(f"the looking ended early ({watched.sampled.fault}): locks and rewrites may be missing")
         return notes
 
-    def _forecast(self, seen: Observed, before: Target, picture: Picture) -> Forecast:
+    def _forecast(self, seen: Observed, paces: Sequence[Pace]) -> Forecast:
         live = target(self.plan.database)
-        tables = [table for table in picture.tables.values() if table.kind == "r"]
-        biggest = max(tables, key=lambda table: table.bytes, default=None)
-        # The copy of before: the table may be gone, renamed or twice as large in the migrated one.
-        ratio = None if biggest is None else measure_ratio(live, before, biggest, biggest.bytes // 8192)
+        ratio = measure_ratio(live, paces) if paces else None
         with connect(live) as connection:
             size = survey(connection).database_bytes
         known = estimates(self.plan)
@@ -391,6 +392,12 @@ class _Stand:
 
 # As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
 _READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
+
+
+def _biggest(picture: Picture) -> Table | None:
+    """The table to measure speed with."""
+    tables = [table for table in picture.tables.values() if table.kind == "r" and table.bytes > 0]
+    return max(tables, key=lambda table: table.bytes, default=None)
 
 
 def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:

@@ -19,7 +19,9 @@ from safepoint.rehearsal.catalogue import Table
 _SCAN_SECONDS = 0.1
 _SCAN_LIMIT = 2.0
 _FIRST_PAGES = 256
-_RUNS = 5
+_RUNS = 4
+_PAGE = 8192
+_STEADY = 1.4
 MARGIN = 0.25
 """The share by which a forecast may be off in either direction; the goal that the demo is measured against."""
 
@@ -32,10 +34,10 @@ _SCAN = """
 
 @dataclass(frozen=True)
 class Ratio:
-    """How much slower the live database is than the scratch one (1.0: equal), by scanning one table on both.
+    """How much slower the live database is than the scratch one was (1.0: equal), by scanning one table on both.
 
-    `live` and `scratch` are seconds of the same scan, made in turns: what else the machines do meanwhile falls on
-    both. The first one on the live server may have read from the disk, the later ones from memory.
+    `scratch` are seconds of scans just before and just after the migration, so that what else its machine did at
+    that time is in them; `live` those on the live server, the first of which may have read from the disk.
     """
 
     table: str
@@ -46,13 +48,17 @@ class Ratio:
     @property
     def warm(self) -> float:
         """With everything in memory."""
-        pairs = list(zip(self.live, self.scratch, strict=True))
-        return median(here / max(there, 1e-6) for here, there in pairs[1:] or pairs)
+        return median(self.live[1:] or self.live) / max(median(self.scratch), 1e-6)
 
     @property
     def cold(self) -> float:
         """As the live database answered first."""
         return max(self.warm, self.live[0] / max(median(self.scratch), 1e-6))
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether the scratch server's machine was so busy that its times say little."""
+        return max(self.scratch) > _STEADY * min(self.scratch)
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -63,6 +69,15 @@ class Ratio:
             "warm": round(self.warm, 3),
             "cold": round(self.cold, 3),
         }
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast the scratch server scans a part of one table: `seconds` of each scan of its first `pages`."""
+
+    table: Table
+    pages: int
+    seconds: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -135,37 +150,49 @@ def forecast(
     ]
     if ratio is None:
         unknown.insert(0, "how fast the live database is: there was no table to measure it with; taken as equal")
+    if ratio is not None and ratio.unsteady:
+        unknown.append("how long it takes on a quiet machine: the scratch server's was busy; rehearse again")
     if unmeasured:
         unknown.append(f"how long these steps take, of which no launch is known yet: {', '.join(unmeasured)}")
     return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown))
 
 
-def measure_ratio(live: Target, scratch: Target, table: Table, pages: int) -> Ratio | None:
-    """Scan the same number of pages of one table on both servers in turns; about a second on each. Only reads.
+def measure_pace(scratch: Target, table: Table, pages: int | None = None) -> Pace:
+    """Scan a table's first pages several times; some tenths of a second.
+
+    Args:
+        pages: how many; None takes so many that a scan takes long enough to be measured.
+    """
+    with connect(scratch, application_name="safepoint rehearsal") as connection:
+        _plainly(connection)
+        count = pages or _pages_for(connection, table, table.bytes // _PAGE)
+        _scan(connection, table, count)
+        return Pace(table, count, tuple(_scan(connection, table, count) for _ in range(_RUNS)))
+
+
+def measure_ratio(live: Target, paces: Sequence[Pace]) -> Ratio | None:
+    """Scan the same pages on the live server; about a second, and only reading.
 
     None where the live table is gone or locked, or a scan takes too long.
 
     Args:
-        table: the biggest table, as the snapshot has it.
-        pages: how many pages it has in the scratch database.
+        paces: of one table on the scratch server, before and after the migration.
     """
-    if pages <= 0:
-        return None
+    first = paces[0]
     limits = f"-c default_transaction_read_only=on -c statement_timeout={int(_SCAN_LIMIT * 1000)}"
-    with (
-        connect(scratch, application_name="safepoint rehearsal") as there,
-        connect(live, application_name="safepoint rehearsal", lock_timeout=1, options=limits) as here,
-    ):
-        for connection in (there, here):
-            # Compilation and helpers would make the two servers differ in what is not the machine's speed.
-            connection.execute("set jit = off")
-            connection.execute("set max_parallel_workers_per_gather = 0")
-        count = _pages_for(there, table, pages)
+    with connect(live, application_name="safepoint rehearsal", lock_timeout=1, options=limits) as connection:
+        _plainly(connection)
         try:
-            runs = [(_scan(here, table, count), _scan(there, table, count)) for _ in range(_RUNS)]
+            seconds = tuple(_scan(connection, first.table, first.pages) for _ in range(_RUNS + 1))
         except psycopg.Error:
             return None
-    return Ratio(table.name, count, tuple(one for one, _ in runs), tuple(two for _, two in runs))
+    return Ratio(first.table.name, first.pages, seconds, tuple(one for pace in paces for one in pace.seconds))
+
+
+def _plainly(connection: Connection) -> None:
+    """Compilation and helpers would make two servers differ in what is not the machine's speed."""
+    connection.execute("set jit = off")
+    connection.execute("set max_parallel_workers_per_gather = 0")
 
 
 def _pages_for(connection: Connection, table: Table, pages: int) -> int:
