@@ -122,7 +122,7 @@ def test_the_twin_is_the_mapping_of_the_migrated_rows(servers: object, major: in
     server: Server = servers(major)  # type: ignore[operator]
 
     @settings(
-        max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate]
+        max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate]
     )
     @given(WRITES, st.integers(0, 25))
     def carried(writes: list[tuple[int, int, int, bool]], cut: int) -> None:
@@ -177,7 +177,7 @@ def test_each_row_is_carried_or_told_and_the_old_constraints_hold(
     server: Server = servers(17)  # type: ignore[operator]
 
     @settings(
-        max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate]
+        max_examples=4, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate]
     )
     @given(LOOSE_WRITES)
     def carried(writes: list[tuple[int, int, int, bool]]) -> None:
