@@ -10,7 +10,7 @@ from safepoint.django.pending import Pending, PendingMigration, Reversal
 from safepoint.launch.report.rehearsal import rehearsal_page
 from safepoint.rehearsal.changes import ColumnChange, TableChange
 from safepoint.rehearsal.checks import Answer, judge_invariants
-from safepoint.rehearsal.forecast import MARGIN, Ratio, forecast
+from safepoint.rehearsal.forecast import MARGIN, Ratio, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
 from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, shown, spans, strongest
 from safepoint.rehearsal.timeline import Printed, Stamps, timeline
@@ -95,11 +95,17 @@ def test_a_forecast_grows_with_the_ratio_and_the_data_but_not_the_start_of_djang
     assert any("warm" in line for line in found.unknown)
 
 
-def test_a_machine_that_was_busy_while_it_migrated_is_corrected_for_and_told_of() -> None:
-    steady = forecast(inside=2.0, outside=0.0, ratio=ratio((0.1, 0.1), (0.1, 0.1)), growth=1.0, fixed={})
-    busy = forecast(inside=4.0, outside=0.0, ratio=ratio((0.1, 0.1), (0.2, 0.2, 0.2, 0.1)), growth=1.0, fixed={})
-    assert busy.migrate.expected == pytest.approx(steady.migrate.expected)
-    assert any("was busy" in line for line in busy.unknown) and not any("was busy" in line for line in steady.unknown)
+def test_load_that_falls_on_both_servers_does_not_move_the_ratio_but_is_told_of() -> None:
+    busy = ratio((0.1, 0.1, 0.9, 0.1), (0.1, 0.1, 0.9, 0.1))
+    assert busy.warm == pytest.approx(1.0)
+    found = forecast(inside=4.0, outside=0.0, ratio=busy, growth=1.0, fixed={})
+    assert any("was busy" in line for line in found.unknown)
+
+
+def test_a_scratch_server_that_was_slow_only_while_it_migrated_is_corrected_for() -> None:
+    found = together(ratio((0.1, 0.1), (0.2, 0.2)), ratio((0.1, 0.1), (0.2, 0.2)))
+    assert found is not None and found.warm == pytest.approx(0.5) and len(found.live) == 4
+    assert together(None, found) is found and together(found, None) is found
 
 
 def test_a_forecast_without_a_measurement_says_so() -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -42,7 +41,7 @@ from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, Table, read_picture
 from safepoint.rehearsal.changes import Side, TableChange, changes, differences
 from safepoint.rehearsal.checks import Check, ask_invariants, judge_invariants, sequences_behind, standing_checks
-from safepoint.rehearsal.forecast import Forecast, Pace, forecast, measure_pace, measure_ratio
+from safepoint.rehearsal.forecast import Forecast, Ratio, forecast, measure_ratio, together
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.login import migration_login
@@ -238,12 +237,14 @@ class _Stand:
             pending = self._pending(manage)
             picture = _picture(scratch)
             still = ground.set_like(scratch, self.live)
-            paces = [measure_pace(scratch, table)] if (table := _biggest(picture)) is not None else []
+            table = _biggest(picture)
+            ratio = None if table is None else measure_ratio(self._database, scratch, table)
         with part("migrate", "migrate"):
             watched = watch(manage, scratch, cancelled=self.cancelled)
         with part("prepare", "look at the copy"):
             # In the copy of before: the table may be gone, renamed or twice as large in the migrated one.
-            paces += [measure_pace(before, pace.table, pace.pages) for pace in paces]
+            if table is not None and ratio is not None:
+                ratio = together(ratio, measure_ratio(self._database, before, table, ratio.pages))
         ground.set_fast(scratch)
         after = _picture(scratch)
         seen = observed(watched, picture, after)
@@ -252,12 +253,10 @@ class _Stand:
         checks: tuple[Check, ...] = ()
         undo, prediction = None, None
         if watched.error is None:
-            with part("compare", "compare every table and column"), ThreadPoolExecutor(max_workers=1) as pool:
-                # It works on the live server, the rest on the scratch one.
-                foreseen = pool.submit(self._forecast, seen, paces)
+            with part("compare", "compare every table and column"):
+                prediction = self._forecast(seen, ratio)
                 found = self._changes(before, scratch, picture, after)
                 checks = self._checks(before, scratch, picture, after)
-                prediction = foreseen.result()
             with part("undo", "undo the migrations"):
                 undo = self._undo(manage, pending, before, picture)
         reasons = _reasons(seen, checks)
@@ -340,10 +339,13 @@ class _Stand:
             notes.append(f"the looking ended early ({watched.sampled.fault}): locks and rewrites may be missing")
         return notes
 
-    def _forecast(self, seen: Observed, paces: Sequence[Pace]) -> Forecast:
-        live = target(self.plan.database)
-        ratio = measure_ratio(live, paces) if paces else None
-        with connect(live) as connection:
+    @property
+    def _database(self) -> Target:
+        """The live one."""
+        return target(self.plan.database)
+
+    def _forecast(self, seen: Observed, ratio: Ratio | None) -> Forecast:
+        with connect(self._database) as connection:
             size = survey(connection).database_bytes
         known = estimates(self.plan)
         steps = [step for step in make_plan(self.plan).steps if step.phase in _WINDOW and step.id != "migrate"]

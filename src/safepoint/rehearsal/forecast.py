@@ -36,8 +36,8 @@ _SCAN = """
 class Ratio:
     """How much slower the live database is than the scratch one was (1.0: equal), by scanning one table on both.
 
-    `scratch` are seconds of scans just before and just after the migration, so that what else its machine did at
-    that time is in them; `live` those on the live server, the first of which may have read from the disk.
+    Seconds of scans just before and just after the migration, on both in turns: what else the machines did at that
+    time is in them. The first one on the live server may have read from the disk.
     """
 
     table: str
@@ -48,7 +48,8 @@ class Ratio:
     @property
     def warm(self) -> float:
         """With everything in memory."""
-        return median(self.live[1:] or self.live) / max(median(self.scratch), 1e-6)
+        pairs = list(zip(self.live, self.scratch, strict=True))
+        return median(here / max(there, 1e-6) for here, there in pairs[1:] or pairs)
 
     @property
     def cold(self) -> float:
@@ -69,15 +70,6 @@ class Ratio:
             "warm": round(self.warm, 3),
             "cold": round(self.cold, 3),
         }
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How fast the scratch server scans a part of one table: `seconds` of each scan of its first `pages`."""
-
-    table: Table
-    pages: int
-    seconds: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -157,36 +149,35 @@ def forecast(
     return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown))
 
 
-def measure_pace(scratch: Target, table: Table, pages: int | None = None) -> Pace:
-    """Scan a table's first pages several times; some tenths of a second.
-
-    Args:
-        pages: how many; None takes so many that a scan takes long enough to be measured.
-    """
-    with connect(scratch, application_name="safepoint rehearsal") as connection:
-        _plainly(connection)
-        count = pages or _pages_for(connection, table, table.bytes // _PAGE)
-        _scan(connection, table, count)
-        return Pace(table, count, tuple(_scan(connection, table, count) for _ in range(_RUNS)))
-
-
-def measure_ratio(live: Target, paces: Sequence[Pace]) -> Ratio | None:
-    """Scan the same pages on the live server; about a second, and only reading.
+def measure_ratio(live: Target, scratch: Target, table: Table, pages: int | None = None) -> Ratio | None:
+    """Scan the same pages of one table on both servers in turns; half a second on each, and only reading.
 
     None where the live table is gone or locked, or a scan takes too long.
 
     Args:
-        paces: of one table on the scratch server, before and after the migration.
+        pages: how many; None takes so many that a scan takes long enough to be measured.
     """
-    first = paces[0]
     limits = f"-c default_transaction_read_only=on -c statement_timeout={int(_SCAN_LIMIT * 1000)}"
-    with connect(live, application_name="safepoint rehearsal", lock_timeout=1, options=limits) as connection:
-        _plainly(connection)
+    with (
+        connect(scratch, application_name="safepoint rehearsal") as there,
+        connect(live, application_name="safepoint rehearsal", lock_timeout=1, options=limits) as here,
+    ):
+        _plainly(there)
+        _plainly(here)
+        count = pages or _pages_for(there, table, table.bytes // _PAGE)
+        _scan(there, table, count)
         try:
-            seconds = tuple(_scan(connection, first.table, first.pages) for _ in range(_RUNS + 1))
+            runs = [(_scan(here, table, count), _scan(there, table, count)) for _ in range(_RUNS)]
         except psycopg.Error:
             return None
-    return Ratio(first.table.name, first.pages, seconds, tuple(one for pace in paces for one in pace.seconds))
+    return Ratio(table.name, count, tuple(one for one, _ in runs), tuple(two for _, two in runs))
+
+
+def together(before: Ratio | None, after: Ratio | None) -> Ratio | None:
+    """What was measured before and after the migration, as one. Pure."""
+    if before is None or after is None:
+        return before or after
+    return Ratio(before.table, before.pages, before.live + after.live, before.scratch + after.scratch)
 
 
 def _plainly(connection: Connection) -> None:
