@@ -62,7 +62,7 @@ BEFORE = {
         "/proc/version",
     ),
     "the new release does not come up": (
-        lambda text: new_release(text, 'start = ["python", ', 'start_timeout = "1s"\nstart = ["true", '),
+        lambda text: new_release(text, 'start = ["python", ', 'start_timeout = "4s"\nstart = ["true", '),
         "2.0 was started, and nothing answers",
     ),
 }
@@ -113,7 +113,7 @@ def half_way(scene: Scene) -> Callable[[str], str]:
 def unhealthy(_scene: Scene) -> Callable[[str], str]:
     def change(text: str) -> str:
         text = new_release(text, 'health = "/healthz"', 'health = "/nowhere"')
-        return new_release(text, "[router]", "[router]").replace("stage = true", 'stage = true\nstart_timeout = "1s"')
+        return new_release(text, "[router]", "[router]").replace("stage = true", 'stage = true\nstart_timeout = "4s"')
 
     return change
 

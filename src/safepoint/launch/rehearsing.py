@@ -318,13 +318,17 @@ class _Stand:
                 remedy="Do the settings take the address of the default database from this variable, and does the "
                 "release's own `env` not set it? Nothing was migrated.",
             )
+        if pending.others:
+            raise Refused(
+                f"The application has other databases: {', '.join(pending.others)}. They are not pointed elsewhere: "
+                "a migration that writes to them would write to the real ones.",
+                subject="DATABASES",
+                remedy="Rehearse where these aliases lead to copies. Nothing was migrated.",
+            )
         return pending
 
     def _notes(self, pending: Pending, watched: Watched, after: Picture) -> list[str]:
-        notes = [
-            f"the database {alias!r} was not pointed elsewhere: a migration that writes to it writes to the real one"
-            for alias in pending.others
-        ]
+        notes: list[str] = []
         if pending.migrations and not watched.sampled.looks:
             notes.append("it was over before it was looked at: nothing is known of its locks")
         if not pending.migrations:

@@ -7,14 +7,17 @@ proven, for whatever reason, what was written since the safe point is listed and
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from safepoint.backup.restoring import restored
 from safepoint.config import PlanFile, format_duration
+from safepoint.django.inspector import IDENTITY
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import migrate
 from safepoint.django.operations import Operations, read_operations
+from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import CommandFailed, DatabaseError, Refused
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
@@ -26,7 +29,7 @@ from safepoint.rehearsal.ground import copy_of
 from safepoint.wayback import records, roundtrip
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack, plan_mapping
-from safepoint.wayback.replay import replay
+from safepoint.wayback.replay import entering, replay
 
 PROOF = "way-back"
 """The fact that holds the proven mapping."""
@@ -57,9 +60,13 @@ class ProveWayBack(Verb):
         with restored(
             folder, scratch_parent=ground.scratch, jobs=ground.plan.snapshot.jobs, cancelled=ground.cancelled
         ) as scratch:
+            pointed = _pointed_at(ground, scratch.target)
+            elsewhere = _not_only_there(pointed, scratch.target)
+            if elsewhere is not None:
+                return _unproven(ground, [elsewhere])
             before = copy_of(scratch.target, "safepoint_before")
             try:
-                migrate(_pointed_at(ground, scratch.target), cancelled=ground.cancelled)
+                migrate(pointed, cancelled=ground.cancelled)
             except CommandFailed as error:
                 # The same migration would fail in the window. Better to know a day before.
                 raise CommandFailed(
@@ -88,6 +95,27 @@ def _cannot_try(plan: PlanFile) -> str | None:
         return "the application cannot be pointed at a copy: application.url_env is not set"
     if plan.application.host != "here":
         return "the copy is on the conductor's machine, where the application's host does not reach it"
+    return None
+
+
+def _not_only_there(pointed: Manage, copy: Target) -> str | None:
+    """Why the migration might write to something else than the copy: then it must not be run before the launch."""
+    try:
+        pending = read_pending(pointed)
+    except CommandFailed as error:
+        return f"the application cannot be started against the copy: {error.message}"
+    with connect(copy) as connection:
+        row = connection.execute(IDENTITY.encode()).fetchone()
+    return elsewhere(pending, None if row is None else str(row[0]))
+
+
+def elsewhere(pending: Pending, identity: str | None) -> str | None:
+    """Whether an application that was pointed at a database is there, and has no other one. Pure."""
+    if identity is None or pending.identity != identity:
+        return "the application does not go to the database that it is pointed at; nothing was migrated"
+    if pending.others:
+        names = ", ".join(repr(alias) for alias in pending.others)
+        return f"the application has other databases ({names}), which a migration of the copy might write to"
     return None
 
 
@@ -135,8 +163,18 @@ class Carry(Verb):
 
 
 def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
-    twin = ground.target.on(ground.twin)
+    twin, maintenance = ground.target.on(ground.twin), ground.plan.database.maintenance
     mapping = WayBack.from_json(dict(proof["mapping"]))
+    with entering(twin, maintenance) as before, connect(ground.target) as after:
+        operations = Operations.from_json(dict(proof["operations"]))
+        now = plan_mapping(read_catalogue(before), read_catalogue(after), operations, ground.plan.wayback.mappers)
+    if _rules(now) != _rules(mapping):
+        raise Refused(
+            "the schemas are not those that the way back was proven on",
+            subject=ground.twin,
+            remedy="Compare `safepoint report` with the databases; what was written is in affected.csv.",
+        )
+    drained = (ground.evidence("back-list") or {}).get("drained") or {}
     outcome = replay(
         twin,
         ground.target,
@@ -144,8 +182,9 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         mapping,
         launch_id=ground.launch_id,
         out=ground.folder / "carried",
+        up_to=drained.get("up_to"),  # what is carried is what was listed
         policy=ground.plan.wayback.policy,
-        maintenance=ground.plan.database.maintenance,
+        maintenance=maintenance,
         cancelled=ground.cancelled,
     )
     whole = outcome.carried
@@ -155,6 +194,13 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         + ("" if whole == outcome.transactions else f"; {outcome.transactions - whole} listed with their reason"),
         {**outcome.as_json(), "carried": whole, "listed": outcome.transactions - whole},
     )
+
+
+def _rules(mapping: WayBack) -> dict[str, Any]:
+    """What decides about values; the sentences beside it may differ."""
+    data = mapping.as_json()
+    rules: dict[str, Any] = json.loads(json.dumps({name: data[name] for name in ("tables", "stash", "kept", "models")}))
+    return rules
 
 
 def _listed_only(reason: str, error: Mapping[str, Any] | None = None) -> Evidence:
