@@ -192,7 +192,7 @@ def test_a_server_that_stops_during_the_dump_leaves_nothing(tmp_path: Path) -> N
 def test_a_killed_conductor_leaves_no_folder_that_looks_like_a_snapshot(
     database: Target, tmp_path: Path, how: signal.Signals
 ) -> None:
-    run(database, ROWS.format(1_500_000))
+    run(database, ROWS.format(50_000))
     code = f"""
         from pathlib import Path
         from safepoint.backup.snapshot import take_snapshot
@@ -205,24 +205,28 @@ def test_a_killed_conductor_leaves_no_folder_that_looks_like_a_snapshot(
         take_snapshot(target, Here("here", Path(".")), installation=installation(17), folder=Path({str(tmp_path)!r}),
                       snapshot_id="s", launch_id=None, jobs=1)
     """
+    holder = connect(database, autocommit=False)
+    holder.execute("lock table t in access exclusive mode")
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "TESTPW": database.password or ""},
     )
+    # The dump waits for a lock that is held here, so that it is certainly under way when the signal comes.
+    waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
     deadline = time.monotonic() + 20
-    while not list(tmp_path.glob("s.partial/archive/toc.dat")) and time.monotonic() < deadline:
-        if list(tmp_path.glob("s.partial/archive")):
-            break
-        time.sleep(0.01)
+    with connect(database) as looker:
+        while not looker.execute(waiting).fetchone() and time.monotonic() < deadline:
+            time.sleep(0.01)
     process.send_signal(how)
     process.communicate(timeout=30)
+    holder.close()
     assert process.returncode != 0
     assert not (tmp_path / "s").exists()
     # Taking it again under the same id clears what is left of the first.
     folder = snap(database, tmp_path)
-    assert verify_files(folder).fingerprint.rows == 1_500_000
+    assert verify_files(folder).fingerprint.rows == 50_000
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 

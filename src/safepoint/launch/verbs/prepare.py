@@ -10,7 +10,7 @@ from typing import Any
 
 from safepoint.backup.manifest import Manifest, read_manifest
 from safepoint.backup.proof import prove, read_proof
-from safepoint.backup.shelf import store_snapshot
+from safepoint.backup.shelf import in_use, store_everywhere
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile, format_bytes
 from safepoint.django.inspector import inspect
@@ -18,6 +18,7 @@ from safepoint.errors import Refused
 from safepoint.hosts import command
 from safepoint.launch.doctor import examine
 from safepoint.launch.ground import Ground
+from safepoint.launch.snapshots import local_tools
 from safepoint.launch.step import Evidence, Verb
 from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
@@ -151,13 +152,16 @@ class Proof(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Differences are a `ProofFailed`, which names them."""
-        proof = prove(
-            snapshot_folder(ground, ground.step.params["label"]),
-            scratch_parent=ground.scratch,
-            jobs=ground.plan.snapshot.jobs,
-            report=ground.report,
-            cancelled=ground.cancelled,
-        )
+        folder = snapshot_folder(ground, ground.step.params["label"])
+        with in_use(folder):  # a `prune` in another terminal must not take it away meanwhile
+            proof = prove(
+                folder,
+                scratch_parent=ground.scratch,
+                jobs=ground.plan.snapshot.jobs,
+                report=ground.report,
+                cancelled=ground.cancelled,
+                extra=local_tools(ground.plan),
+            )
         return Evidence(
             f"restored and equal: {proof.rows:,} rows in {proof.tables} tables, fingerprint {proof.digest[:12]}",
             proof.as_json(),
@@ -174,16 +178,19 @@ class Store(Verb):
         return tuple(f"upload to {store.name} ({store.url.split('?')[0]}), read back, compare" for store in plan.stores)
 
     def apply(self, ground: Ground) -> Evidence:
-        """Uploading again what is there already is harmless; what is read back decides."""
+        """Uploading again what is there already is harmless; what is read back decides.
+
+        Every store is tried, also after one that failed; each has to have it.
+        """
         folder = snapshot_folder(ground, ground.step.params["label"])
-        stored = [
-            store_snapshot(
-                folder, open_store(store, ground.plan.folder), report=ground.report, cancelled=ground.cancelled
-            )
-            for store in ground.plan.stores
-        ]
+        stores = [open_store(store, ground.plan.folder) for store in ground.plan.stores]
+        outcomes = store_everywhere(folder, stores, report=ground.report, cancelled=ground.cancelled)
+        failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+        if failed:
+            raise failed[0]
         names = ", ".join(store.name for store in ground.plan.stores)
-        return Evidence(f"in {names}: read back and equal", {"stores": [s.as_json() for s in stored]})
+        stored = [outcome.stored.as_json() for outcome in outcomes if outcome.stored is not None]
+        return Evidence(f"in {names}: read back and equal", {"stores": stored})
 
 
 class Freeze(Verb):
