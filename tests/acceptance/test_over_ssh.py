@@ -304,6 +304,7 @@ def the_conductor_is_killed_in_the_dump(launched: Launched) -> None:
     assert left.endswith(".partial")
 
 
+@pytest.mark.slow
 def test_a_dump_and_a_migration_that_outlived_their_conductor_are_ended_before_they_are_begun_again(
     make_stage: Callable[..., Stage],
 ) -> None:

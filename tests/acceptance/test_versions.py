@@ -54,6 +54,7 @@ def test_a_launch_and_a_rollback_account_for_every_entry(make_stage: Callable[..
     assert evidence(stage, "proof")["server_version"].startswith(f"{major}.")
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_decode_its_log_is_launched_and_what_is_lost_by_that_is_said(
     make_stage: Callable[..., Stage],
 ) -> None:
