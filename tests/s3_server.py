@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from safepoint.postgres.servers import free_port
+
 ACCESS_KEY, SECRET_KEY = "safepoint-test", "a-secret-of-the-tests"
 BUCKET = "backups"
 
@@ -24,12 +26,6 @@ class Address:
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

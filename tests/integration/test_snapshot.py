@@ -220,8 +220,8 @@ def test_a_killed_conductor_leaves_no_folder_that_looks_like_a_snapshot(
         while not looker.execute(waiting).fetchone() and time.monotonic() < deadline:
             time.sleep(0.01)
     process.send_signal(how)
-    process.communicate(timeout=30)
     holder.close()
+    process.communicate(timeout=60)
     assert process.returncode != 0
     assert not (tmp_path / "s").exists()
     # Taking it again under the same id clears what is left of the first.

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres import processes
@@ -26,6 +26,7 @@ from safepoint.postgres.target import Target
 from safepoint.postgres.unprivileged import Account, account, home_for, reachable, run_as
 
 MARKER = "safepoint-server.json"
+_PORTS: Final = range(12_000, 32_000)
 SCRATCH = "scratch"
 _PORT_TRIES = 5
 
@@ -427,11 +428,20 @@ def scratch_settings(
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that is free now; whoever uses it must be ready to find it taken."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A TCP port of 127.0.0.1 that is free now; whoever uses it must be ready to find it taken.
+
+    Below the range from which systems give out ports by themselves (32768 and up on Linux): a server that is started
+    again must not find that a passing connection took its port meanwhile.
+    """
+    for _attempt in range(200):
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise DatabaseError("No free port was found on 127.0.0.1.", remedy="End what listens there, and try again.")
 
 
 def _quoted(value: str) -> str:
