@@ -16,6 +16,7 @@ from pathlib import Path
 
 import forked
 import psycopg
+from scene import brisk
 from stage import Stage
 
 from safepoint.launch import undo
@@ -26,12 +27,6 @@ from safepoint.launch.plan import make_plan
 # Between doing and recording, and between recording and telling the engine. The third boundary, before doing, is
 # killed at in the long runs only: nothing has happened then.
 BOUNDARIES = ("applied", "recorded")
-
-
-def brisk(text: str) -> str:
-    """The demo's plan without the waiting: no time in the canary and the watch, the login without a browser."""
-    text = text.replace('hold = "1s"', 'hold = "0s"').replace('duration = "2s"', 'duration = "0s"')
-    return text.replace("[checkpoints.login]", '[checkpoints.login]\nbrowser = "http"')
 
 
 def release_that_answers(stage: Stage) -> str | None:

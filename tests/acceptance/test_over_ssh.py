@@ -23,6 +23,7 @@ from typing import Any
 import psycopg
 import pytest
 from broken_link import BrokenLink, broken_link
+from scene import brisk
 from ssh_server import SSHD, SshServer, ssh_server
 from stage import Stage
 
@@ -59,12 +60,6 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 def link(sshd: SshServer) -> Iterator[BrokenLink]:
     with broken_link(sshd.port) as link:
         yield link
-
-
-def brisk(text: str) -> str:
-    """The demo's plan without the waiting: no time in the canary and the watch, the login without a browser."""
-    text = text.replace('hold = "1s"', 'hold = "0s"').replace('duration = "2s"', 'duration = "0s"')
-    return text.replace("[checkpoints.login]", '[checkpoints.login]\nbrowser = "http"')
 
 
 def local(text: str) -> str:

@@ -198,8 +198,10 @@ def test_a_plan_file_with_another_maintenance_database_does_not_walk_past_it(
 
 
 def test_guards_of_different_databases_do_not_meet(guard_of: Callable[..., Guard], database: Target) -> None:
-    guard_of("ann@one").take()
-    guard_of("bob@two", target=database.on("another")).take()
+    ann, bob = guard_of("ann@one"), guard_of("bob@two", target=database.on("another"))
+    ann.take()
+    bob.take()
+    assert ann.held and bob.held
 
 
 def test_a_session_that_was_ended_is_taken_again_and_one_that_someone_else_took_is_told(

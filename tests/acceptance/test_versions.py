@@ -9,16 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from scene import brisk
 from stage import Stage
 
 from safepoint.launch.begin import entries_of
 from safepoint.postgres.binaries import installations
-
-
-def brisk(text: str) -> str:
-    """The demo's plan without the waiting: no time in the canary and the watch, the login without a browser."""
-    text = text.replace('hold = "1s"', 'hold = "0s"').replace('duration = "2s"', 'duration = "0s"')
-    return text.replace("[checkpoints.login]", '[checkpoints.login]\nbrowser = "http"')
 
 
 def evidence(stage: Stage, step: str) -> dict[str, Any]:

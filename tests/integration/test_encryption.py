@@ -234,7 +234,8 @@ def test_an_ssh_key_opens_what_was_encrypted_to_it(proven: tuple[Target, Path], 
     public = " ".join((tmp_path / "id.pub").read_text().split()[:2])
     settings = Store(name="away", url=str(tmp_path / "away"), encrypt_to=(public,))
     store_snapshot(proven[1], open_store(settings, tmp_path))
-    fetch_snapshot("vaulted", open_store(settings, tmp_path, identity=tmp_path / "id"), tmp_path / "fetched")
+    opened = fetch_snapshot("vaulted", open_store(settings, tmp_path, identity=tmp_path / "id"), tmp_path / "fetched")
+    assert opened.id == "vaulted"
 
 
 def page_commands() -> list[str]:
