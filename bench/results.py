@@ -15,18 +15,19 @@ RESULTS = Path(__file__).resolve().parent / "results"
 
 @dataclass(frozen=True)
 class Result:
-    """One number with its limit (an upper one). `detail` says how it was measured and what bounds it."""
+    """One number with its limit, an upper one unless `at_least`. `detail`: how it was measured, what bounds it."""
 
     name: str
     value: float
     unit: str
     limit: float
     detail: str
+    at_least: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether the value is within its limit."""
-        return self.value <= self.limit
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
 
 
 def write(file: str, results: Iterable[Result]) -> None:
@@ -34,6 +35,15 @@ def write(file: str, results: Iterable[Result]) -> None:
     RESULTS.mkdir(exist_ok=True)
     lines = [{**asdict(result), "holds": result.holds} for result in results]
     (RESULTS / file).write_text(json.dumps(lines, indent=2) + "\n")
+
+
+def merge(file: str, results: Sequence[Result]) -> None:
+    """Put these numbers into `bench/results/FILE`; those of other names that stand there stay."""
+    path = RESULTS / file
+    lines = {line["name"]: line for line in json.loads(path.read_text())} if path.exists() else {}
+    lines |= {result.name: {**asdict(result), "holds": result.holds} for result in results}
+    RESULTS.mkdir(exist_ok=True)
+    path.write_text(json.dumps([lines[name] for name in sorted(lines)], indent=2) + "\n")
 
 
 def show(results: Sequence[Result]) -> None:
