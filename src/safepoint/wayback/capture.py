@@ -9,27 +9,27 @@ for a consuming read is not undone by a rollback.
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
-
-from psycopg import sql
 
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
-from safepoint.wayback.identity import Identity, Uncovered, decide, restore, survey
-from safepoint.wayback.names import capture_name, made_by
+from safepoint.wayback.identity import Identity, Uncovered
+from safepoint.wayback.names import capture_name
+from safepoint.wayback.publication import PUBLICATION, publish, unpublish
 from safepoint.wayback.quiet import flush_wal
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.slot import drop_slot, free_slot, look_up_slot, lost, make_slot, whole_slot
 from safepoint.wayback.spool import Spool
 
-_PURPOSE: Final = "capture"
+Purpose = Literal["capture", "twin"]
+"""What is captured for: the way back after the launch, or the twin before it."""
+
 # Text in the stream is in the client's encoding and formats: `connect` pins the formats, this the encoding.
 _UTF8: Final = "-c client_encoding=UTF8"
 _BATCH: Final = 20_000
@@ -47,7 +47,6 @@ SELECT pg_replication_slot_advance(slot_name, %s::pg_lsn)
 FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_lsn
 """
 
-PUBLICATION = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
 RIGHTS = "SELECT rolsuper, rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"
 HAS_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
 
@@ -73,6 +72,7 @@ class CaptureFacts:
     uncovered: tuple[Uncovered, ...] = ()
     large_objects: bool = False
     armed_at: str = ""
+    purpose: Purpose = "capture"
 
     @property
     def promises(self) -> tuple[str, ...]:
@@ -158,12 +158,14 @@ def arm(target: Target, launch_id: str, *, lock_timeout: float = 5.0, timeout: f
     with _connected(target, lock_timeout=lock_timeout) as connection, asking("Arming the capture", target.dbname):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
-        reason = _cannot(connection, may_replicate)
-        identities, uncovered, all_tables = _publish(connection, launch_id, superuser=superuser, dry=reason is not None)
+        reason = cannot(connection, may_replicate=may_replicate)
+        identities, uncovered, all_tables = publish(
+            connection, launch_id, name, superuser=superuser, dry=reason is not None
+        )
         if reason is None:
             reason = make_slot(connection, target.dbname, name, timeout)
             if reason is not None:
-                _unpublish(connection, launch_id)
+                unpublish(connection, launch_id, name)
                 identities = ()
         found = look_up_slot(connection, name)
         return CaptureFacts(
@@ -249,7 +251,7 @@ def disarm(target: Target, facts: CaptureFacts) -> None:
     """End the capture: remove slot and publication, put the replica identities back. May be run again at any time."""
     with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", facts.slot):
         drop_slot(connection, facts.slot)
-        _unpublish(connection, facts.launch_id)
+        unpublish(connection, facts.launch_id, facts.publication, facts.purpose)
 
 
 class _Drain:
@@ -335,82 +337,14 @@ class _Drain:
             self._relations[oid] = shape
 
 
-def _cannot(connection: Connection, may_replicate: bool) -> str | None:
+def cannot(connection: Connection, *, may_replicate: bool) -> str | None:
+    """Why this server or this login cannot decode; None where it can."""
     level = str(_one(connection, "SHOW wal_level"))
     if level != "logical":
         return f"wal_level is {level}; it must be logical, which takes a restart of the server"
     if not may_replicate:
         return "the conductor's role has not the REPLICATION attribute"
     return None
-
-
-def _publish(
-    connection: Connection, launch_id: str, *, superuser: bool, dry: bool
-) -> tuple[tuple[Identity, ...], tuple[Uncovered, ...], bool]:
-    """Replica identities, publication and its comment, in one transaction; or what is there of an earlier try."""
-    name = capture_name(launch_id)
-    found = _publication(connection, launch_id)
-    if found is not None:
-        return (
-            tuple(Identity(**one) for one in found["identities"]),
-            tuple(Uncovered(**one) for one in found["uncovered"]),
-            bool(found["all_tables"]),
-        )
-    with connection.transaction():
-        tables = survey(connection)
-        identities, uncovered = decide(tables)
-        if dry:
-            return (), tuple(uncovered), False
-        for identity in identities:
-            connection.execute(identity.statement())
-        # What cannot be covered must not be published at all, or the application's own UPDATE fails there.
-        all_tables = superuser and not any(one.published_fails for one in uncovered)
-        left_out = {one.table for one in uncovered}
-        listed = [table for table in tables if table.name not in left_out]
-        scope = sql.SQL(" FOR ALL TABLES")
-        if not all_tables:
-            names = sql.SQL(", ").join(sql.Identifier(table.schema, table.relation) for table in listed)
-            scope = sql.SQL(" FOR TABLE {}").format(names) if listed else sql.SQL("")  # type: ignore[assignment]
-        connection.execute(sql.SQL("CREATE PUBLICATION {}{}").format(sql.Identifier(name), scope))
-        state = {
-            "identities": [asdict(one) for one in identities],
-            "uncovered": [asdict(one) for one in uncovered],
-            "all_tables": all_tables,
-        }
-        comment = made_by(launch_id, _PURPOSE) + "\n" + json.dumps(state)
-        connection.execute(
-            sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
-        )
-    return tuple(identities), tuple(uncovered), all_tables
-
-
-def _publication(connection: Connection, launch_id: str) -> dict[str, Any] | None:
-    """What our publication's comment says; None when there is no publication of this name."""
-    name = capture_name(launch_id)
-    row = connection.execute(PUBLICATION, (name,)).fetchone()
-    if row is None:
-        return None
-    first, _, rest = (row[0] or "").partition("\n")
-    if first != made_by(launch_id, _PURPOSE):
-        raise Refused(
-            f"There is a publication {name} that Safepoint did not make for this launch.",
-            subject=name,
-            expected=f"the comment '{made_by(launch_id, _PURPOSE)}'",
-            found=repr(row[0]),
-            remedy="Look whose it is; rename it, then `safepoint retry`.",
-        )
-    state: dict[str, Any] = json.loads(rest)
-    return state
-
-
-def _unpublish(connection: Connection, launch_id: str) -> None:
-    state = _publication(connection, launch_id)
-    if state is None:
-        return
-    with connection.transaction():
-        for one in state["identities"]:
-            restore(connection, Identity(**one))
-        connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(capture_name(launch_id))))
 
 
 def _check(connection: Connection, facts: CaptureFacts) -> None:

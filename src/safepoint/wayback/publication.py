@@ -1,0 +1,87 @@
+"""The publication that a capture reads through: made with its replica identities, and taken back with them.
+
+What was changed for it stands in its comment, written in the same transaction: whoever ends the capture finds it there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any, Final
+
+from psycopg import sql
+
+from safepoint.errors import Refused
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.identity import Identity, Uncovered, decide, restore, survey
+from safepoint.wayback.names import made_by
+
+PUBLICATION: Final = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
+
+
+def publish(
+    connection: Connection, launch_id: str, name: str, purpose: str = "capture", *, superuser: bool, dry: bool = False
+) -> tuple[tuple[Identity, ...], tuple[Uncovered, ...], bool]:
+    """Replica identities, publication and its comment, in one transaction; or what is there of an earlier try."""
+    found = publication(connection, launch_id, name, purpose)
+    if found is not None:
+        return (
+            tuple(Identity(**one) for one in found["identities"]),
+            tuple(Uncovered(**one) for one in found["uncovered"]),
+            bool(found["all_tables"]),
+        )
+    with connection.transaction():
+        tables = survey(connection)
+        identities, uncovered = decide(tables)
+        if dry:
+            return (), tuple(uncovered), False
+        for identity in identities:
+            connection.execute(identity.statement())
+        # What cannot be covered must not be published at all, or the application's own UPDATE fails there.
+        all_tables = superuser and not any(one.published_fails for one in uncovered)
+        left_out = {one.table for one in uncovered}
+        listed = [table for table in tables if table.name not in left_out]
+        scope = sql.SQL(" FOR ALL TABLES")
+        if not all_tables:
+            names = sql.SQL(", ").join(sql.Identifier(table.schema, table.relation) for table in listed)
+            scope = sql.SQL(" FOR TABLE {}").format(names) if listed else sql.SQL("")  # type: ignore[assignment]
+        connection.execute(sql.SQL("CREATE PUBLICATION {}{}").format(sql.Identifier(name), scope))
+        state = {
+            "identities": [asdict(one) for one in identities],
+            "uncovered": [asdict(one) for one in uncovered],
+            "all_tables": all_tables,
+        }
+        comment = made_by(launch_id, purpose) + "\n" + json.dumps(state)
+        connection.execute(
+            sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
+        )
+    return tuple(identities), tuple(uncovered), all_tables
+
+
+def publication(connection: Connection, launch_id: str, name: str, purpose: str = "capture") -> dict[str, Any] | None:
+    """What our publication's comment says; None when there is no publication of this name."""
+    row = connection.execute(PUBLICATION, (name,)).fetchone()
+    if row is None:
+        return None
+    first, _, rest = (row[0] or "").partition("\n")
+    if first != made_by(launch_id, purpose):
+        raise Refused(
+            f"There is a publication {name} that Safepoint did not make for this launch.",
+            subject=name,
+            expected=f"the comment '{made_by(launch_id, purpose)}'",
+            found=repr(row[0]),
+            remedy="Look whose it is; rename it, then `safepoint retry`.",
+        )
+    state: dict[str, Any] = json.loads(rest)
+    return state
+
+
+def unpublish(connection: Connection, launch_id: str, name: str, purpose: str = "capture") -> None:
+    """Remove the publication and put the replica identities back. May be run again at any time."""
+    state = publication(connection, launch_id, name, purpose)
+    if state is None:
+        return
+    with connection.transaction():
+        for one in state["identities"]:
+            restore(connection, Identity(**one))
+        connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
