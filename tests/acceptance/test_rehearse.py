@@ -42,6 +42,7 @@ def test_the_launch_is_known_before_the_launch(site: Stage) -> None:
     _undoing_is_told(answer)
     assert all(check["verdict"] == "pass" for check in answer["checks"]), answer["checks"]
     assert {"entries", "balance of each account"} <= {check["name"] for check in answer["checks"]}
+    _the_way_back_is_told(site)
     # The people on the site noticed nothing, and nothing is left but the snapshot with what was found.
     assert site.query("SELECT count(*), sum(debit), sum(credit) FROM ledger_journalline") == before
     assert site.query("SELECT rolname FROM pg_roles WHERE rolname LIKE 'safepoint' || '%%'") == []
@@ -52,6 +53,19 @@ def test_the_launch_is_known_before_the_launch(site: Stage) -> None:
     assert "ledger.0005_postings" in page and "://" not in page.replace("http://www.w3.org/2000/svg", "")
     password = site.environment["SAFEPOINT_DB_PASSWORD"]
     assert password not in said.stdout + said.stderr + page and "postgresql://" not in said.stdout + page
+
+
+def _the_way_back_is_told(site: Stage) -> None:
+    told = json.loads(site.safepoint("plan", "--way-back", "--json", capture=True).stdout)
+    kinds = {(line["table"], line["column"]): (line["kind"], line["source"]) for line in told["lines"]}
+    assert kinds["ledger_journalline", "debit"][0] == "mapped"
+    assert kinds["ledger_journalentry", "date"][0] == "renamed"
+    assert "ledger.0003_entry_fields" in kinds["ledger_journalentry", "date"][1]
+    assert kinds["ledger_tag", "*"][0] == "stashed" and told["problems"] == [] and "rehearsal" in told["made"]
+    for words in ((), ("--md",)):
+        said = site.safepoint("plan", "--way-back", *words, capture=True)
+        assert said.returncode == 0 and "ledger_journalentry" in said.stdout, said.stderr
+    assert site.safepoint("plan", "--way-back", "--html", str(site.folder / "w.html"), capture=True).returncode == 0
 
 
 def _the_run_is_told(answer: dict[str, Any]) -> None:

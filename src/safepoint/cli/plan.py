@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from safepoint.launch.plan import Plan
+    from safepoint.launch.report.mapping import MappingTable
 
 
 def plan(
@@ -20,8 +22,14 @@ def plan(
     md: Annotated[bool, typer.Option("--md", help="Answer the timetable as Markdown.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write the timetable as a page.")] = None,
     ics: Annotated[Path | None, typer.Option("--ics", help="Write the phases as calendar events.")] = None,
+    way_back: Annotated[
+        bool, typer.Option("--way-back", help="The table by which a rollback makes old rows of new ones.")
+    ] = False,
 ) -> None:
     """Show what would run when, in the plan's time zone; nothing is touched."""
+    if way_back:
+        _way_back(plan, json_=json_, md=md, html=html, ics=ics)
+        return
     import json
     from datetime import UTC, datetime
 
@@ -52,6 +60,69 @@ def plan(
         typer.echo("\n".join(str(path) for path in (html, ics) if path is not None))
     else:
         _show(made, day, seconds)
+
+
+def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path | None) -> None:
+    import json
+    from datetime import UTC, datetime
+
+    from safepoint.cli.report import write
+    from safepoint.config import load
+    from safepoint.errors import PlanFileError
+    from safepoint.launch.report.mapping import mapping_page, mapping_table, markdown
+    from safepoint.launch.waybacks import newest_way_back
+
+    if ics is not None:
+        raise PlanFileError("The way back has no moments for a calendar.", subject="--ics", remedy="Leave one out.")
+    plan_file = load(plan)
+    known = newest_way_back(plan_file)
+    table = mapping_table(known, plan_file.wayback.mappers, plan_file.releases.old.version, datetime.now(UTC))
+    if html is not None:
+        write(html, mapping_page(table))
+    if json_:
+        typer.echo(json.dumps(table.as_json()))
+    elif md:
+        typer.echo(markdown(table), nl=False)
+    elif html is not None:
+        typer.echo(str(html))
+    else:
+        _show_way_back(table)
+
+
+def _show_way_back(made: MappingTable) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from safepoint.cli.tables import WIDTH_ELSEWHERE
+    from safepoint.launch.report.mapping import MEANINGS, rows, title
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
+    console.print(Text(title(made), style="bold"))
+    console.print(Text(f"{made.verdict}\n{made.made}\n", style="dim"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
+    table.add_column("column", overflow="fold", ratio=2)
+    table.add_column("how", no_wrap=True)
+    table.add_column("value", overflow="fold", ratio=3)
+    table.add_column("where it comes from", overflow="fold", ratio=3)
+    for name, line, value in rows(made):
+        if name:
+            table.add_section()
+            table.add_row(Text(name, style="bold"))
+        source = Text(line.source, style="dim")
+        if line.doubt:
+            source.append(f"\n{line.doubt}", style="not dim bold red")
+        style = "bold red" if line.doubt else "" if line.kind in ("same", "generated") else "bold"
+        table.add_row(f"  {line.column}", Text(line.kind, style=style), Text(value), source)
+    console.print(table)
+    console.print()
+    for problem in (*made.problems, *made.doubts):
+        console.print(Text(f"  problem   {problem}", style="red"))
+    for note in made.notes:
+        console.print(Text(f"  note      {note}", style="dim"))
+    for kind in made.counts:
+        console.print(Text(f"  {kind:<9} {MEANINGS[kind]}", style="dim"))
 
 
 def _show(made: Plan, day: date, seconds: Mapping[str, float]) -> None:

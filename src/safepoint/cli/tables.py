@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-_WIDTH_ELSEWHERE = 240  # columns, where the output is no terminal: nobody looks at line ends there
+WIDTH_ELSEWHERE = 240  # columns, where the output is no terminal: nobody looks at line ends there
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, whole: int = 1) -> None:
@@ -27,4 +27,4 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, whole:
             table.add_column(heading, overflow="fold")
     for line in lines:
         table.add_row(*line)
-    Console(width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE).print(table)
+    Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE).print(table)

@@ -25,6 +25,7 @@ from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.managepy import Manage
+from safepoint.django.operations import Operations, read_operations
 from safepoint.django.pending import Pending, read_pending, reverse
 from safepoint.errors import CommandFailed, PlanFileError, Refused
 from safepoint.hosts import open_host
@@ -32,6 +33,7 @@ from safepoint.launch.estimates import estimates
 from safepoint.launch.plan import make_plan
 from safepoint.launch.rehearsals import FORMAT, NAME, PAGE, rehearsal_folder
 from safepoint.launch.snapshots import at_hand, snapshots_folder, stores_of
+from safepoint.launch.waybacks import keep_way_back, schemas_of
 from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
@@ -235,6 +237,7 @@ class _Stand:
             ground.make_statistics(scratch)
             manage = self._manage()
             pending = self._pending(manage)
+            operations = _operations(manage, self.cancelled)
             picture = _picture(scratch)
             still = ground.set_like(scratch, self.live)
             table = _biggest(picture)
@@ -254,6 +257,7 @@ class _Stand:
         undo, prediction = None, None
         if watched.error is None:
             with part("compare", "compare every table and column"):
+                self._keep_way_back(before, operations)
                 prediction = self._forecast(seen, ratio)
                 found = self._changes(before, scratch, picture, after)
                 checks = self._checks(before, scratch, picture, after)
@@ -327,6 +331,13 @@ class _Stand:
             )
         return pending
 
+    def _keep_way_back(self, before: Target, operations: Operations | None) -> None:
+        """For `safepoint plan --way-back`; undoing the migrations comes later, so both schemas are there now."""
+        if operations is not None:
+            folder = rehearsal_folder(self.plan, self.copy.manifest.id)
+            schemas = schemas_of(before, self.copy.target, operations)
+            keep_way_back(folder, release=self.plan.releases.new.version, by="rehearsal", schemas=schemas)
+
     def _notes(self, pending: Pending, watched: Watched, after: Picture) -> list[str]:
         notes: list[str] = []
         if pending.migrations and not watched.sampled.looks:
@@ -398,6 +409,14 @@ class _Stand:
 
 # As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
 _READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
+
+
+def _operations(manage: Manage, cancelled: Cancelled) -> Operations | None:
+    """What the migrations do, asked before they run; a project that cannot say it can be rehearsed all the same."""
+    try:
+        return read_operations(manage, cancelled=cancelled)
+    except CommandFailed:
+        return None
 
 
 def _biggest(picture: Picture) -> Table | None:

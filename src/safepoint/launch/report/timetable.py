@@ -64,7 +64,7 @@ def title(plan: Plan) -> str:
 def markdown(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) -> str:
     """The timetable as a Markdown table."""
     lines = [
-        f"# {_cell(title(plan))}",
+        f"# {cell(title(plan))}",
         "",
         f"Times are {plan.timezone}. Plan `{plan.digest[:16]}`.",
         "",
@@ -72,14 +72,14 @@ def markdown(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) 
         "|---|---|---|---|---|---|",
     ]
     for row in timetable(plan, day, seconds):
-        name = f"**Gate: {_cell(row.step.title)}**" if row.step.gate else _cell(row.step.title)
-        runs = "<br>".join(f"`{_cell(command)}`" for command in row.step.commands)
+        name = f"**Gate: {cell(row.step.title)}**" if row.step.gate else cell(row.step.title)
+        runs = "<br>".join(f"`{cell(command)}`" for command in row.step.commands)
         lines.append(f"| {row.moment} | {row.local} | {name} | {row.takes} | {runs} | {row.on_failure} |")
     lines += ["", *(f"- **{word}**: {meaning}" for word, meaning in LEGEND)]
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: str) -> str:
+def cell(value: str) -> str:
     """Text that cannot end a table's cell."""
     return value.replace("\\", "\\\\").replace("|", "\\|").replace("`", "'").replace("\n", " ")
 

@@ -23,6 +23,7 @@ from safepoint.hosts import command
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.prepare import snapshot_folder
+from safepoint.launch.waybacks import keep_way_back, schemas_of
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.rehearsal.ground import copy_of
@@ -30,6 +31,7 @@ from safepoint.wayback import records, roundtrip
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack, plan_mapping
 from safepoint.wayback.replay import entering, replay
+from safepoint.wayback.schemas import Schemas
 
 PROOF = "way-back"
 """The fact that holds the proven mapping."""
@@ -75,11 +77,14 @@ class ProveWayBack(Verb):
                     remedy="Nothing live was touched. Mend the migration or the data, then `safepoint retry`.",
                 ) from error
             try:
-                mapping = mapping_between(before, scratch.target, operations, ground.plan)
+                schemas = schemas_of(before, scratch.target, operations)
+                _keep(ground, schemas)  # what is known stands, even where the round trip cannot be made
+                mapping = schemas.mapping(ground.plan.wayback.mappers)
                 trip = roundtrip.round_trip(before, scratch.target, mapping, cancelled=ground.cancelled)
             except DatabaseError as error:
                 return _unproven(ground, [error.message])
         doubts = roundtrip.doubtful(mapping, trip)
+        _keep(ground, schemas, trip=trip, doubts=doubts)
         if doubts:
             return _unproven(ground, list(doubts))
         ground.record(PROOF, {"proven": True, "mapping": mapping.as_json(), "operations": operations.as_json()})
@@ -88,6 +93,12 @@ class ProveWayBack(Verb):
             f"proven: {rows:,} migrated rows in {len(trip.tables)} tables come back as they were",
             {"proven": True, "rows": rows, "tables": len(trip.tables), "seconds": trip.seconds},
         )
+
+
+def _keep(ground: Ground, schemas: Schemas, **found: Any) -> None:
+    """For `safepoint plan --way-back`."""
+    release = ground.release("new").version
+    keep_way_back(ground.folder, release=release, by="proof", schemas=schemas, **found)
 
 
 def _cannot_try(plan: PlanFile) -> str | None:
@@ -129,12 +140,6 @@ def _unproven(ground: Ground, reasons: list[str]) -> Evidence:
 def _pointed_at(ground: Ground, target: Target) -> Manage:
     env, secrets = redirect(ground.plan.application, target)
     return Manage(ground.application_host, ground.release("new"), env=env, secrets=secrets)
-
-
-def mapping_between(old: Target, migrated: Target, operations: Operations, plan: PlanFile) -> WayBack:
-    """The way back between two databases, by the migrations' operations and the plan file's expressions."""
-    with connect(old) as before, connect(migrated) as after:
-        return plan_mapping(read_catalogue(before), read_catalogue(after), operations, plan.wayback.mappers)
 
 
 class Carry(Verb):

@@ -1,0 +1,175 @@
+"""The way back as a table that a person can check: rows for a terminal, Markdown, a page, JSON. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from html import escape
+from itertools import groupby
+from typing import Any
+
+from safepoint.config import format_duration
+from safepoint.launch.report.html import page
+from safepoint.launch.report.timetable import cell
+from safepoint.launch.waybacks import Known
+from safepoint.wayback.mapping import Line, Mappers, WayBack
+
+MEANINGS = {
+    "same": "taken as it is",
+    "renamed": "taken from the column's new name",
+    "retyped": "cast back; the twin's own value where it says the same",
+    "remapped": "an id matched by what it names: content types, permissions",
+    "restored": "the value of the safe point; a new row gets the default",
+    "mapped": "by your own SQL in the plan file",
+    "generated": "computed by PostgreSQL itself",
+    "none": "nobody knows: write a mapper",
+    "stashed": "no home in the old schema: kept, and re-attached by the next launch",
+    "kept": "stays as it was at the safe point",
+}
+_TONES = {"none": "fail", "restored": "interrupted", "stashed": "running", "mapped": "pass", "kept": "running"}
+
+
+@dataclass(frozen=True)
+class MappingTable:
+    """The table with what it was made of. `problems` keep a rollback from carrying; `doubts` a proof has found."""
+
+    old: str
+    new: str
+    made: str
+    proven: bool | None
+    lines: tuple[Line, ...]
+    problems: tuple[str, ...]
+    doubts: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """What a rollback would do, in a sentence."""
+        if self.problems:
+            return f"A rollback would list instead of carrying: {len(self.problems)} columns or tables need a mapper."
+        if self.proven:
+            return "Proven: every migrated row of the copy came back as it was. A rollback carries by this table."
+        if self.proven is None:
+            return "Derived, not proven yet: the launch's step prove-way-back tries it on every row."
+        return "Not proven: on the copy not every value came back, so a rollback would list instead of carrying."
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many lines there are of each kind."""
+        found = Counter(line.kind for line in self.lines)
+        return {kind: found[kind] for kind in MEANINGS if found[kind]}
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {**asdict(self), "verdict": self.verdict, "counts": self.counts}
+
+
+def mapping_table(known: Known, mappers: Mappers, old: str, now: datetime) -> MappingTable:
+    """Work the table out by the plan file's mappers as they are now.
+
+    Args:
+        old: the old release's version.
+        now: for the age of what is known.
+    """
+    mapping = known.schemas.mapping(mappers)
+    before = known.schemas.mapping({})
+    changed = known.proven is not None and _mapped(mapping) and known.wrong
+    age = format_duration(max(0.0, (now - known.made_at).total_seconds()))
+    made = f"from the {known.by} of {known.made_at:%Y-%m-%d %H:%M} UTC ({age} ago, {known.where})"
+    notes = list(mapping.notes)
+    if changed:
+        notes.append("What did not come back was counted with the mappers as they were then.")
+    if mapping.problems != before.problems and known.proven is False:
+        notes.append("The mappers answer what was a problem without them; only another proof tells whether rightly.")
+    return MappingTable(
+        old=old,
+        new=known.release,
+        made=made,
+        proven=known.proven,
+        lines=tuple(_told(line, known) for line in mapping.lines()),
+        problems=mapping.problems,
+        doubts=known.doubts if known.proven is False else (),
+        notes=tuple(notes),
+    )
+
+
+def _mapped(mapping: WayBack) -> bool:
+    return any(column.kind == "mapped" for rule in mapping.tables for column in rule.columns)
+
+
+def _told(line: Line, known: Known) -> Line:
+    """The line with what the round trip found."""
+    name = line.table if "." in line.table else f"public.{line.table}"
+    wrong = known.wrong.get(f"{name}.{line.column}")
+    if not wrong:
+        return line
+    said = f"{wrong:,} values did not come back"
+    return replace(line, doubt=f"{line.doubt}; {said}" if line.doubt else said)
+
+
+def title(table: MappingTable) -> str:
+    """What the table is about, in a line."""
+    return f"The way back: {table.new} -> {table.old}"
+
+
+def _value(line: Line) -> str:
+    """The expression as a person writes it: quotes only where they are needed."""
+    words = line.value.split('"')
+    plain = all(word.isidentifier() and word.islower() for word in words[1::2])
+    return "".join(words) if plain else line.value
+
+
+def rows(table: MappingTable) -> Iterator[tuple[str, Line, str]]:
+    """The lines, each with its table where that is another than before, and with its expression."""
+    for name, lines in groupby(table.lines, key=lambda line: line.table):
+        for number, line in enumerate(lines):
+            yield ("" if number else name), line, _value(line)
+
+
+def markdown(table: MappingTable) -> str:
+    """A Markdown table, with the sentences around it."""
+    lines = [f"# {cell(title(table))}", "", table.verdict, "", f"Made {cell(table.made)}.", ""]
+    lines += [f"- **Problem**: {cell(one)}" for one in (*table.problems, *table.doubts)]
+    lines += ["", "| table | column | how | value | where it comes from |", "|---|---|---|---|---|"]
+    for name, line, value in rows(table):
+        doubt = f" **{cell(line.doubt)}**" if line.doubt else ""
+        shown = f"`{cell(value)}`" if value else ""
+        lines.append(f"| {cell(name)} | {cell(line.column)} | {line.kind} | {shown} | {cell(line.source)}{doubt} |")
+    lines += ["", *(f"- **{kind}**: {MEANINGS[kind]}" for kind in table.counts)]
+    lines += [f"- {cell(note)}" for note in table.notes]
+    return "\n".join(lines) + "\n"
+
+
+def mapping_page(table: MappingTable) -> str:
+    """The table as a self-contained page."""
+    tone = "bad" if table.problems or table.proven is False else "good" if table.proven else "ask"
+    word = "proven" if tone == "good" else "not proven" if tone == "bad" else "not proven yet"
+    facts = "".join(f"<dt>Problem</dt><dd>{escape(one)}</dd>" for one in (*table.problems, *table.doubts))
+    facts += "".join(f"<dt>Note</dt><dd>{escape(one)}</dd>" for one in table.notes)
+    head = (
+        f'<div class="over"><span>{escape(table.made)}</span></div>'
+        f'<section class="verdict {tone}"><div class="word">{word}</div><h1>{escape(title(table))}</h1>'
+        f"<dl><dt>Means</dt><dd>{escape(table.verdict)}</dd>{facts}</dl></section>"
+    )
+    tiles = "".join(f"<div><b>{count:,}</b><span>{kind}</span></div>" for kind, count in table.counts.items())
+    columns = "<tr><th>Table</th><th>Column</th><th>How</th><th>Value</th><th>Where it comes from</th></tr>"
+    body = "".join(_page_row(*row) for row in rows(table))
+    legend = "".join(f"<span><b>{kind}</b>: {MEANINGS[kind]}</span>" for kind in table.counts)
+    return page(
+        title(table),
+        f'{head}<section class="numbers">{tiles}</section><h2>Each column of {escape(table.old)}</h2>'
+        f'<div class="frame"><table>{columns}{body}</table></div><div class="legend">{legend}</div>',
+    )
+
+
+def _page_row(name: str, line: Line, value: str) -> str:
+    tone = "fail" if line.doubt else _TONES.get(line.kind, "")
+    doubt = f"<br><b>{escape(line.doubt)}</b>" if line.doubt else ""
+    shown = f"<code>{escape(value)}</code>" if value else ""
+    return (
+        f"<tr><td><b>{escape(name)}</b></td><td>{escape(line.column)}</td>"
+        f'<td><span class="chip {tone}">{line.kind}</span></td><td class="long">{shown}</td>'
+        f'<td class="long">{escape(line.source)}{doubt}</td></tr>'
+    )

@@ -1,0 +1,123 @@
+"""What is known of the way back before a rollback: both schemas, as a proof or a rehearsal saw them on a copy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from safepoint.backup.manifest import sync_folder
+from safepoint.config import PlanFile
+from safepoint.django.operations import Operations
+from safepoint.errors import Refused
+from safepoint.launch.rehearsals import newest_rehearsal
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.roundtrip import RoundTrip
+from safepoint.wayback.schemas import Schemas
+
+NAME: Final = "way-back.json"
+_FORMAT: Final = 1
+By = Literal["proof", "rehearsal"]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A record of the way back. `wrong` counts, by `table.column` of the old schema, the values that did not come back.
+
+    `proven` is None where no round trip was made; `doubts` say why it was not proven.
+    """
+
+    release: str
+    by: By
+    where: str
+    made_at: datetime
+    schemas: Schemas
+    proven: bool | None
+    doubts: tuple[str, ...]
+    wrong: Mapping[str, int]
+
+
+def schemas_of(old: Target, migrated: Target, operations: Operations) -> Schemas:
+    """Both catalogues as they are."""
+    with connect(old) as before, connect(migrated) as after:
+        return Schemas(read_catalogue(before), read_catalogue(after), operations)
+
+
+def keep_way_back(
+    folder: Path,
+    *,
+    release: str,
+    by: By,
+    schemas: Schemas,
+    trip: RoundTrip | None = None,
+    doubts: Sequence[str] = (),
+) -> Path:
+    """Write the record; a former one in this folder is replaced. It holds the schemas, and no row."""
+    wrong = {
+        f"{table.table}.{column}": count
+        for table in (trip.tables if trip is not None else ())
+        for column, count in table.columns.items()
+    }
+    data = {
+        "format": _FORMAT,
+        "release": release,
+        "by": by,
+        "made_at": datetime.now(UTC).isoformat(),
+        "proven": None if trip is None else not doubts,
+        "doubts": list(doubts),
+        "wrong": wrong,
+        "schemas": schemas.as_json(),
+    }
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = folder / f"{NAME}.partial"
+    partial.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    partial.replace(folder / NAME)
+    sync_folder(folder)
+    return folder / NAME
+
+
+def newest_way_back(plan_file: PlanFile) -> Known:
+    """The newest record for the release that is launched, of a proof or of a rehearsal.
+
+    Raises:
+        Refused: there is none; it says which command makes one.
+    """
+    places = ("launches", "snapshots", "rehearsals")
+    paths = [path for place in places for path in plan_file.state.glob(f"{place}/*/{NAME}")]
+    found = [known for path in paths if (known := _read(path)) is not None]
+    ours = [known for known in found if known.release == plan_file.releases.new.version]
+    if not ours:
+        rehearsed = newest_rehearsal(plan_file) is not None
+        raise Refused(
+            f"Nothing is known yet of the schema that {plan_file.releases.new.version} will have.",
+            subject=str(plan_file.state),
+            expected="a proof of the way back, or a rehearsal, of this release",
+            found="a rehearsal by an older Safepoint" if rehearsed else "neither",
+            remedy="Run `safepoint rehearse`: it migrates a copy and keeps both schemas. "
+            "The launch's own step prove-way-back does so too.",
+        )
+    return max(ours, key=lambda known: known.made_at)
+
+
+def _read(path: Path) -> Known | None:
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != _FORMAT:
+            return None
+        return Known(
+            release=data["release"],
+            by=data["by"],
+            where=f"{path.parent.parent.name}/{path.parent.name}",
+            made_at=datetime.fromisoformat(data["made_at"]),
+            schemas=Schemas.from_json(data["schemas"]),
+            proven=data["proven"],
+            doubts=tuple(data["doubts"]),
+            wrong=data["wrong"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # half written, or by another version: the next newest is taken

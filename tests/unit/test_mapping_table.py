@@ -1,0 +1,97 @@
+"""`safepoint plan --way-back`: the mapping as a table that a person can check, from what a copy has shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from stories import PLAN_FILE
+from test_mapping import DATA, catalogue, column, effect, operations, table
+
+from safepoint.config import PlanFile
+from safepoint.config.load import parse
+from safepoint.errors import Refused
+from safepoint.launch.report.mapping import mapping_page, mapping_table, markdown
+from safepoint.launch.waybacks import NAME, keep_way_back, newest_way_back
+from safepoint.wayback.roundtrip import RoundTrip, TableTrip
+from safepoint.wayback.schemas import Schemas
+
+OLD = catalogue(
+    table("line", column("id"), column("debit", "numeric(8,2)", not_null=True), column("memo", "text"), column("no")),
+    table("log", column("id"), column("a|b", "text")),
+)
+NEW = catalogue(
+    table("posting", column("id"), column("cents", "bigint"), column("note", "text")),
+    table("log", column("id"), column("a|b", "text")),
+    table("tag", column("id")),
+)
+FOUND = operations(
+    effect("table-renamed", "line", "posting"),
+    effect("column-renamed", "posting", None, "memo", "note"),
+    effect("column-added", "posting", None, "cents"),
+    DATA,
+    effect("column-removed", "posting", None, "debit"),
+    effect("column-removed", "posting", None, "no"),
+    effect("table-created", "tag"),
+)
+SCHEMAS = Schemas(OLD, NEW, FOUND)
+
+
+MAPPERS = {"line": {"debit": "greatest(cents, 0) / 100.0", "no": "NULL"}}
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def plan_file(tmp_path: Path) -> PlanFile:
+    return parse(PLAN_FILE.format(date="2026-03-01", zone="UTC", more=""), tmp_path / "launch.toml")
+
+
+def test_both_schemas_come_back_from_json_as_they_were() -> None:
+    assert Schemas.from_json(json.loads(json.dumps(SCHEMAS.as_json()))) == SCHEMAS
+
+
+def test_each_line_says_where_its_value_comes_from_and_what_the_round_trip_found(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    wrong = TableTrip("public.line", 9, 0, 0, {"memo": 3})
+    folder = plan.state / "launches" / "an-earlier-one"
+    keep_way_back(folder, release="2.0", by="proof", schemas=SCHEMAS, trip=RoundTrip((wrong,), 0.1), doubts=("memo!",))
+    known = newest_way_back(plan)
+    made = mapping_table(known, {}, "1.0", known.made_at + timedelta(hours=2))
+    lines = {(line.table, line.column): line for line in made.lines}
+    assert lines["line", "memo"].kind == "renamed" and "column-renamed memo" in lines["line", "memo"].source
+    assert lines["line", "memo"].doubt == "3 values did not come back"
+    assert lines["line", "debit"].kind == "none" and lines["tag", "*"].kind == "stashed"
+    assert "proof" in made.made and "2 h" in made.made and "launches/an-earlier-one" in made.made
+    assert len(made.problems) == 2 and made.doubts == ("memo!",) and "need a mapper" in made.verdict
+
+
+def test_a_mapper_that_was_written_since_is_in_the_table_at_once(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", schemas=SCHEMAS)
+    made = mapping_table(newest_way_back(plan), MAPPERS, "1.0", datetime.now(UTC))
+    (debit,) = [line for line in made.lines if line.column == "debit"]
+    assert (debit.kind, debit.value) == ("mapped", "(greatest(cents, 0) / 100.0)")
+    assert debit.source == "launch.toml: wayback.tables.line.columns.debit"
+    assert made.problems == () and made.proven is None and "not proven yet" in made.verdict
+    assert made.as_json()["counts"]["mapped"] == 2
+
+
+def test_the_page_and_the_markdown_let_no_name_end_a_cell(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", schemas=SCHEMAS)
+    made = mapping_table(newest_way_back(plan), {"line": {"memo": "'<b>|' || note"}}, "1.0", NOW)
+    assert "<b>|" not in mapping_page(made) and "&lt;b&gt;" in mapping_page(made)
+    rows = [line for line in markdown(made).splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in rows} == {6}
+
+
+def test_without_a_proof_or_a_rehearsal_of_this_release_the_command_to_run_is_said(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    keep_way_back(plan.state / "rehearsals" / "old", release="1.9", by="rehearsal", schemas=SCHEMAS)
+    (plan.state / "rehearsals" / "torn").mkdir()
+    (plan.state / "rehearsals" / "torn" / NAME).write_text('{"format": 1')
+    with pytest.raises(Refused) as refused:
+        newest_way_back(plan)
+    assert "safepoint rehearse" in str(refused.value.remedy)
