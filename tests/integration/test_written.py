@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from books import Books, books
 
-from safepoint.errors import DatabaseError, Interrupted
+from safepoint.errors import Interrupted
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import CaptureFacts, arm, disarm, drain
@@ -146,13 +146,15 @@ def test_without_decoding_the_rows_themselves_are_listed_and_the_loss_is_said(on
     assert not written.complete and any("deleted rows" in note for note in written.notes)
 
 
-def test_a_user_table_that_is_not_there_is_an_error_and_leaves_no_list(one_site: Books, tmp_path: Path) -> None:
+def test_a_user_table_that_is_not_there_keeps_nothing_from_being_listed(one_site: Books, tmp_path: Path) -> None:
     facts = arm(one_site.target, LAUNCH)
+    with connect(one_site.application) as connection:
+        connection.execute("insert into ledger_entry (memo, author_id) values ('new', 2)")
     drain(one_site.target, facts, tmp_path / "spool")
     disarm(one_site.target, facts)
-    with pytest.raises(DatabaseError, match="users_person"):
-        list_written(one_site.target, tmp_path / "spool", tmp_path / "affected.csv", user_table="users_person")
-    assert not (tmp_path / "affected.csv").exists()
+    written = list_written(one_site.target, tmp_path / "spool", tmp_path / "affected.csv", user_table="users_person")
+    assert (written.rows, written.unknown_rows, written.complete) == (1, 1, True)
+    assert written.notes == ("There is no user table users_person: no row is traced to a user.",)
 
 
 def test_a_listing_can_be_stopped(one_site: Books, tmp_path: Path) -> None:

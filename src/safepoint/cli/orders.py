@@ -140,8 +140,20 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
     if json_:
         import json
 
-        typer.echo(json.dumps({"launch": plan_file.launch_id, "status": ended}))
+        typer.echo(json.dumps({"launch": plan_file.launch_id, "status": ended, "affected": _affected(plan_file)}))
+    elif (affected := _affected(plan_file)) is not None:
+        typer.echo(f"{affected['users']} users are affected: {affected['page']}")
+        typer.echo(f"A line for each, with the text to send: {affected['letters']}")
     raise typer.Exit(int(ExitCode.DONE if ended in ("rolled back", "aborted") else ExitCode.FAILED))
+
+
+def _affected(plan_file: PlanFile) -> dict[str, Any] | None:
+    """Who has to be told, as the rollback found out; None where nothing was written since the launch."""
+    from safepoint.launch.begin import entries_of
+    from safepoint.launch.report import build
+
+    found: dict[str, Any] | None = (build(entries_of(plan_file))["rollback"] or {}).get("affected")
+    return found
 
 
 def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry]) -> None:

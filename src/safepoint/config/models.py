@@ -284,11 +284,16 @@ class Wayback(Section):
     `policy`: where a row cannot be held by the old schema, it alone is put aside (with what depends on it), or the
     whole transaction that wrote it. `prove = false` leaves out the proof on copies before the launch (it restores the
     snapshot once more, and migrates it); then nothing is carried back, and everything is listed.
+    `affected`: whose rows a table's are, where no foreign key leads to the user table: table -> SQL over its row (bare
+    names are its columns), which gives the user's key.
     """
 
     prove: bool = True
 
     policy: Literal["row", "transaction"] = "row"
+    affected: dict[str, str] = Field(
+        default={}, examples=[{"shop_draft": "(SELECT user_id FROM shop_workspace w WHERE w.code = workspace)"}]
+    )
     tables: dict[str, WaybackTable] = {}
 
     @property

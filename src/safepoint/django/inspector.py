@@ -66,6 +66,7 @@ class Project:
         environment: names of the environment variables that the settings' source reads.
         unmade: apps whose models have changes that no migration has made.
         without_key: tables of models that have no primary key in the database.
+        user_columns: columns of the user table: `label` (what people log in with), `email`, `names`.
         identity: which database the project is connected to: `IDENTITY` of this module gives the same text.
     """
 
@@ -91,6 +92,7 @@ class Project:
     conflicts: tuple[str, ...] = ()
     identity: str | None = None
     database_error: str | None = None
+    user_columns: dict[str, Any] | None = None
 
     def database(self, alias: str = "default") -> ProjectDatabase | None:
         """The database of that alias."""

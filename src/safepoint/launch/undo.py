@@ -74,6 +74,10 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
         ("back-cache", "clear-cache", "Clear the cache", {"release": "old"}),
         ("back-check", "check-old", f"Check that {old} has its schema and its data back", {}),
         ("back-open", "open-traffic", f"Open the site on {old}", {"release": "old"}),
+    ]
+    if opened:
+        rows += [("back-tell", "tell-affected", "Say who is affected, and what to tell them", {})]
+    rows += [
         ("back-disarm", "disarm", "Remove the capture from the kept database", {}),
         ("back-forget", "forget-replay", "Leave nothing of Safepoint in the live database", {}),
     ]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+import psycopg
 from psycopg import sql
 
-from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.spool import Change
 
@@ -53,6 +53,15 @@ class ForeignKey:
     parent_columns: tuple[str, ...]
     not_null: bool = True
     place: int = 0
+
+
+@dataclass(frozen=True)
+class Person:
+    """A user: what they log in with, and name and e-mail address where the user table has them."""
+
+    label: str
+    name: str = ""
+    email: str = ""
 
 
 Path = tuple[ForeignKey, ...]
@@ -117,29 +126,51 @@ def paths_to(user_table: str, foreign_keys: Iterable[ForeignKey]) -> dict[str, l
 
 
 class Owners:
-    """Finds the users of many rows at once: one query per step of a way, however many rows there are."""
+    """Finds the users of many rows at once: one query per step of a way, however many rows there are.
 
-    def __init__(self, connection: Connection, user_table: str, user_label: str) -> None:
+    A rollback must not fail for the want of a user's name: what cannot be asked is said in `faults`, and unknown.
+    """
+
+    def __init__(
+        self, connection: Connection, user_table: str, user_label: str, given: Mapping[str, str] | None = None
+    ) -> None:
         self.connection = connection
         self.schema = read_schema(connection)
+        self.faults: list[str] = []
         table = find_table(self.schema, user_table)
-        if table is None or user_label not in self.schema.types[table]:
-            raise DatabaseError(
-                f"The user table {user_table} with the column {user_label} is not in the database.",
-                subject=user_table,
-                remedy="Name the application's user table and the column that names a user.",
-            )
-        self.user_table = table
-        self.user_label = user_label
-        self.paths = paths_to(table, self.schema.foreign_keys)
+        if table is None:
+            self.faults.append(f"There is no user table {user_table}: no row is traced to a user.")
+        self.user_table = table or user_table
+        columns = self.schema.types.get(self.user_table, {})
+        key = self.schema.primary_keys.get(self.user_table, ())
+        self.user_label = user_label if user_label in columns else (key[0] if key else "")
+        if table is not None and not self.user_label:
+            self.faults.append(f"The user table {user_table} has neither {user_label} nor a key: no user is named.")
+        self.paths = paths_to(self.user_table, self.schema.foreign_keys) if self.user_label else {}
+        self._given = self._checked(given or {}) if self.user_label and key else {}
+
+    def _checked(self, given: Mapping[str, str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, query in given.items():
+            table = find_table(self.schema, name)
+            if table is None:
+                self.faults.append(f"wayback.affected.{name}: there is no such table.")
+            else:
+                found[table] = query
+        return found
 
     def of(self, changes: Sequence[Change]) -> list[str | None]:
         """The user of each change, in order; None where no way leads to one.
 
-        What the changes themselves say about a parent row comes before the database: it may be deleted there.
+        The plan's own SQL comes first. What the changes themselves say about a parent row comes before the database:
+        it may be deleted there.
         """
         known = _Known(changes)
         users: list[str | None] = [None] * len(changes)
+        for table in self._given.keys() & {change.table for change in changes}:
+            places = [place for place, change in enumerate(changes) if change.table == table]
+            for place, user in zip(places, self._by_query(table, [changes[p] for p in places], known), strict=True):
+                users[place] = user
         for rank in range(MAX_PATHS):
             groups: dict[Path, list[int]] = defaultdict(list)
             for place, change in enumerate(changes):
@@ -151,6 +182,52 @@ class Owners:
                 for place, user in zip(places, found, strict=True):
                     users[place] = user
         return users
+
+    def _by_query(self, table: str, changes: Sequence[Change], known: _Known) -> list[str | None]:
+        """The plan's SQL, asked of all rows at once; they stand in it as they were captured."""
+        key = self.schema.primary_keys.get(self.user_table, ())
+        types = self.schema.types[table]
+        names = list(types)
+        rows = [_row(change) for change in changes]
+        query = sql.SQL("SELECT ({given})::text FROM (SELECT {typed} FROM unnest({arrays}) u({aliases})) row_").format(
+            given=sql.SQL(self._given[table]),
+            typed=sql.SQL(", ").join(
+                sql.SQL("{}::{} AS {}").format(sql.Identifier(f"c{n}"), sql.SQL(types[name]), sql.Identifier(name))
+                for n, name in enumerate(names)
+            ),
+            arrays=sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in names),
+            aliases=sql.SQL(", ").join(sql.Identifier(f"c{n}") for n in range(len(names))),
+        )
+        try:
+            found = self.connection.execute(query, [[row.get(name) for row in rows] for name in names]).fetchall()
+        except psycopg.Error as error:
+            said = error.diag.message_primary or str(error)
+            self.faults.append(f"wayback.affected.{table.removeprefix('public.')} cannot be asked: {said}")
+            del self._given[table]
+            return [None] * len(changes)
+        at: list[Key | None] = [None if row[0] is None else (str(row[0]),) for row in found]
+        labels = self._look_up(self.user_table, key, (self.user_label,), at, known)
+        return [None if label is None else label[0] for label in labels]
+
+    def people(self, labels: Sequence[str], email: str | None, names: Sequence[str]) -> dict[str, Person]:
+        """What the user table knows of these users beyond their label."""
+        columns = self.schema.types.get(self.user_table, {})
+        shown = [name for name in names if name in columns]
+        if not self.user_label or not labels:
+            return {}
+        name = sql.SQL("concat_ws(' ', {})").format(
+            sql.SQL(", ").join(sql.SQL("nullif({}::text, '')").format(sql.Identifier(one)) for one in shown)
+        )
+        query = sql.SQL("SELECT {label}::text, {name}, {email} FROM {table} WHERE {label}::text = ANY(%s)").format(
+            label=sql.Identifier(self.user_label),
+            name=name if shown else sql.SQL("''"),
+            email=sql.SQL("coalesce({}::text, '')").format(sql.Identifier(email or ""))
+            if email in columns
+            else sql.SQL("''"),
+            table=sql.Identifier(*self.user_table.split(".", 1)),
+        )
+        rows = self.connection.execute(query, [list(labels)]).fetchall()
+        return {label: Person(label, str(whole), str(mail)) for label, whole, mail in rows}
 
     def _along(self, path: Path, changes: Sequence[Change], known: _Known) -> list[str | None]:
         if not path:

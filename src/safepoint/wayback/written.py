@@ -6,13 +6,14 @@ A rollback never loses an acknowledged transaction silently (law 3): this list i
 from __future__ import annotations
 
 import csv
+import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from psycopg import sql
 
@@ -26,7 +27,9 @@ from safepoint.wayback.owners import Owners, Schema
 from safepoint.wayback.spool import Change, Transaction, read_changes
 
 # Django's own book-keeping: listed too, but nobody has to be told of a session.
-HOUSEKEEPING: Final = frozenset({"django_session", "django_admin_log", "django_migrations"})
+HOUSEKEEPING: Final = frozenset(
+    {"django_session", "django_admin_log", "django_migrations", "django_content_type", "auth_permission"}
+)
 SECRET = re.compile(r"passw(or)?d|secret|token|session_key|session_data|api_?key|private_key|credential", re.IGNORECASE)
 HEADINGS: Final = (
     "committed_at",
@@ -39,6 +42,8 @@ HEADINGS: Final = (
     "user_from",
     "housekeeping",
     "values",
+    "fate",
+    "reason",
 )
 _CHUNK: Final = 4_000
 _GIANT: Final = 20_000
@@ -48,7 +53,10 @@ _LONG: Final = 60
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the list. `user_from` says how the user is known: by the row, by its transaction, or unknown."""
+    """One line of the list. `user_from` says how the user is known: by the row, by its transaction, or unknown.
+
+    `fate` is empty until the replay is done: see `affected`.
+    """
 
     committed_at: str
     xid: int
@@ -60,10 +68,15 @@ class Row:
     user_from: str
     housekeeping: bool
     values: str
+    fate: str = ""
+    reason: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """For the report."""
         return asdict(self)
+
+
+Told = Callable[["Change", Row], Row]
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,7 @@ class Written:
     """The list in numbers. `tables` counts actions by table; `users` counts rows by user (without housekeeping).
 
     `complete` False means that the list was made from the tables themselves and cannot know of deleted rows.
+    `notes` say what it cannot know, and why no user is known where none could be asked for.
     """
 
     file: str
@@ -99,19 +113,24 @@ def list_written(
     *,
     user_table: str = "auth_user",
     user_label: str = "username",
+    given: Mapping[str, str] | None = None,
     cancelled: Cancelled = never,
+    told: Told | None = None,
 ) -> Written:
     """List what the spool holds. Memory does not grow with it, but for one counter per user.
 
     Args:
         target: the migrated database, under its present name.
-        out: the CSV file to write: one line per row, see `HEADINGS`; values of secret columns are masked.
+        out: the CSV file to write: one line per row, see `HEADINGS`; values of secret columns are masked. It holds
+            personal data: only its owner may read it.
+        given: the plan's own SQL, see `config.Wayback.affected`.
+        told: is given each change with its line, and may give it a fate.
 
     Raises:
         CaptureLost: the spool is damaged.
-        DatabaseError: the user table is not there.
     """
-    return _listed(target, lambda _: read_changes(spool), out, user_table, user_label, cancelled, notes=())
+    users = _Users(user_table, user_label, given or {})
+    return _listed(target, lambda _: read_changes(spool), out, users, cancelled, told, notes=())
 
 
 def list_rows_since(
@@ -121,7 +140,9 @@ def list_rows_since(
     *,
     user_table: str = "auth_user",
     user_label: str = "username",
+    given: Mapping[str, str] | None = None,
     cancelled: Cancelled = never,
+    told: Told | None = None,
 ) -> Written:
     """The list where changes could not be decoded: every row whose newest version was written since the capture
     was armed. Reads all tables once. What it cannot know is said in `notes`."""
@@ -130,16 +151,26 @@ def list_rows_since(
     def rows(connection: Connection) -> Iterator[Change]:
         return _rows_since(connection, facts.start_xid)
 
-    return _listed(target, rows, out, user_table, user_label, cancelled, notes=notes)
+    users = _Users(user_table, user_label, given or {})
+    return _listed(target, rows, out, users, cancelled, told, notes=notes)
+
+
+@dataclass(frozen=True)
+class _Users:
+    """Where users stand, and the plan's own SQL."""
+
+    table: str
+    label: str
+    given: Mapping[str, str]
 
 
 def _listed(
     target: Target,
     source: Any,
     out: Path,
-    user_table: str,
-    user_label: str,
+    users: _Users,
     cancelled: Cancelled,
+    told: Told | None,
     *,
     notes: tuple[str, ...],
 ) -> Written:
@@ -151,19 +182,27 @@ def _listed(
         connect(target, application_name="safepoint listing", options=_READER) as connection,
         # A second one, as the first may be in the middle of reading a table.
         connect(target, application_name="safepoint listing", options=_READER) as asking,
-        partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+        private(partial) as file,
     ):
-        owners = Owners(asking, user_table, user_label)
+        owners = Owners(asking, users.table, users.label, users.given)
         writer = csv.writer(file)
         writer.writerow(HEADINGS)
         _go_on(cancelled, out)
         for chunk in _chunks(source(connection)):
             _go_on(cancelled, out)
-            for row in describe(chunk, owners.of(chunk), owners.schema):
-                writer.writerow([_harmless(cell) for cell in asdict(row).values()])
+            for change, line in zip(chunk, describe(chunk, owners.of(chunk), owners.schema), strict=True):
+                row = line if told is None else told(change, line)
+                writer.writerow([harmless(cell) for cell in asdict(row).values()])
                 tally.add(row)
     partial.replace(out)
-    return tally.written(out, notes, time.monotonic() - began)
+    return tally.written(out, (*notes, *owners.faults), not notes, time.monotonic() - began)
+
+
+def private(path: Path) -> TextIO:
+    """A new text file that only its owner may read: users' names and what they wrote."""
+    path.unlink(missing_ok=True)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    return os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _go_on(cancelled: Cancelled, out: Path) -> None:
@@ -227,7 +266,7 @@ def _short(table: str) -> str:
     return table.removeprefix("public.")
 
 
-def _harmless(cell: Any) -> Any:
+def harmless(cell: Any) -> Any:
     """A cell that begins like a formula is run by spreadsheets; an apostrophe stops that."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
@@ -273,7 +312,7 @@ class _Tally:
         if len(self.preview) < _PREVIEW and not row.housekeeping:
             self.preview.append(row)
 
-    def written(self, out: Path, notes: tuple[str, ...], seconds: float) -> Written:
+    def written(self, out: Path, notes: tuple[str, ...], complete: bool, seconds: float) -> Written:
         return Written(
             file=str(out),
             transactions=self.transactions,
@@ -284,7 +323,7 @@ class _Tally:
             tables={table: dict(counts) for table, counts in sorted(self.tables.items())},
             first=self.first,
             last=self.last,
-            complete=not notes,
+            complete=complete,
             notes=notes,
             preview=tuple(self.preview),
             seconds=round(seconds, 3),
@@ -298,6 +337,7 @@ SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND n.nspname <> 'safepoint' AND n.nspname NOT LIKE 'safepoint\\_%'
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 

@@ -76,14 +76,26 @@ def databases():
 
 
 def user_model():
-    """AUTH_USER_MODEL and its table; empty where the project has no users."""
+    """AUTH_USER_MODEL, its table and what names a user there; empty where the project has no users."""
     try:
         from django.contrib.auth import get_user_model
 
         model = get_user_model()
     except Exception:
-        return {"user_model": None, "user_table": None}
-    return {"user_model": model._meta.label, "user_table": model._meta.db_table}
+        return {"user_model": None, "user_table": None, "user_columns": None}
+    return {"user_model": model._meta.label, "user_table": model._meta.db_table, "user_columns": user_columns(model)}
+
+
+def user_columns(model):
+    """By which columns of its table a user is named and written to; those of a parent model's table are left out."""
+    own = {field.name: field.column for field in model._meta.local_concrete_fields}
+    names = [own[name] for name in ("first_name", "last_name") if name in own]
+    whole = [own[name] for name in ("full_name", "display_name", "name", "short_name") if name in own]
+    return {
+        "label": own.get(model.USERNAME_FIELD),
+        "email": own.get(str(getattr(model, "EMAIL_FIELD", "email"))),
+        "names": names if len(names) == 2 else (whole[:1] or names),
+    }
 
 
 def login_url():

@@ -17,6 +17,7 @@ from safepoint.launch.report.standing import clock, span
 
 Report = Mapping[str, Any]
 
+_TELLING = (("page", "who is affected"), ("letters", "a text for each"))
 LEGEND = (
     ("pass", "passed"),
     ("fail", "failed"),
@@ -141,9 +142,12 @@ def _rollback(report: Report) -> str:
         ("Carried back", f"{_shown('carried', rollback['carried'])} transactions"),
         ("Listed", _listed(rollback)),
     ]
+    if affected := rollback.get("affected"):
+        page_, letters = (f'<a href="{escape(quote(affected[name]))}">{text}</a>' for name, text in _TELLING)
+        facts.append(("To be told", f"{affected['users']:,} users: {page_}, {letters}"))
     users = rollback["users"]
     if users is not None:
-        facts.append(("Users affected", f"{users if isinstance(users, int) else len(users):,}"))
+        facts.append(("Users who wrote", f"{users if isinstance(users, int) else len(users):,}"))
     rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts)
     parts = [f'<h2>The way back</h2>\n<div class="frame pairs"><table>{rows}</table></div>']
     if isinstance(users, Mapping) and users:

@@ -106,12 +106,19 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
         "rows": evidence.get("rows"),
         "users": evidence.get("users"),
         "file": _csv(evidence),
+        "affected": _affected((row_of(rows, "back-tell") or {}).get("evidence") or {}),
         "steps": [step["id"] for step in way.data["steps"]],
     }
 
 
 def _count(value: Any) -> Any:
     return len(value) if isinstance(value, list | dict) else value
+
+
+def _affected(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How many users have to be told, and where that stands; None before it is known."""
+    names = ("users", "whole", "unknown", "page", "letters")
+    return {name: evidence[name] for name in names} if "page" in evidence else None
 
 
 def _csv(evidence: Mapping[str, Any]) -> str | None:

@@ -141,12 +141,22 @@ def _next(report: Report) -> str:
     if status == "failed":
         return f"{_remedy(report)} Then `{_command(report, 'launch')}` goes on."
     if status in ("aborted", "rolled back"):
-        told = "Tell the users whose entries are listed. " if (report["rollback"] or {}).get("listed") else ""
+        told = _told(report["rollback"] or {})
         again = f"`{_command(report, 'launch')}`" if status == "aborted" else "launch again with a new date or version"
         return f"{told}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     text = f"Now: {running[-1]['title']}. Then: " if running else ""
     return text + _upcoming(report)
+
+
+def _told(rollback: Mapping[str, Any]) -> str:
+    """Whom to tell what; empty where nobody lost anything."""
+    affected = rollback.get("affected")
+    if affected is not None and (affected["users"] or affected["unknown"]):
+        return (
+            f"Tell the {affected['users']} users who are affected: {affected['page']} says what, with a text for each. "
+        )
+    return "Tell the users whose entries are listed. " if rollback.get("listed") else ""
 
 
 def _remedy(report: Report) -> str:

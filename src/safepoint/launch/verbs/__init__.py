@@ -7,7 +7,7 @@ from functools import cache
 
 from safepoint.launch.step import Verb
 
-_MODULES = ("prepare", "stop", "migrate", "application", "gates", "opening", "wayback", "carrying")
+_MODULES = ("prepare", "stop", "migrate", "application", "gates", "opening", "wayback", "carrying", "telling")
 
 
 @cache

@@ -11,6 +11,7 @@ from safepoint.errors import Interrupted, ProofFailed
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.wayback import capture, written
+from safepoint.wayback.affected import UserTable
 from safepoint.wayback.swap import swap
 from safepoint.wayback.twin import TwinFacts
 
@@ -27,8 +28,8 @@ class ListWritten(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """The capture is drained up to an LSN that is recorded first: a kill in between loses and repeats nothing."""
         facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
-        project = ground.fact("project") or {}
-        user_table = str(project.get("user_table") or "auth_user")
+        users = UserTable.of(ground.fact("project") or {})
+        given = ground.plan.wayback.affected
         out = ground.folder / "affected.csv"
         drained: dict[str, Any] = {}
         if facts.mode == "logical":
@@ -37,10 +38,24 @@ class ListWritten(Verb):
             if not found.complete:
                 raise Interrupted("The capture was not drained to its end.", subject=ground.step.id)
             drained = found.as_json()
-            listing = written.list_written(ground.target, spool, out, user_table=user_table, cancelled=ground.cancelled)
+            listing = written.list_written(
+                ground.target,
+                spool,
+                out,
+                user_table=users.table,
+                user_label=users.label,
+                given=given,
+                cancelled=ground.cancelled,
+            )
         else:
             listing = written.list_rows_since(
-                ground.target, facts, out, user_table=user_table, cancelled=ground.cancelled
+                ground.target,
+                facts,
+                out,
+                user_table=users.table,
+                user_label=users.label,
+                given=given,
+                cancelled=ground.cancelled,
             )
         return Evidence(
             f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {out.name}",

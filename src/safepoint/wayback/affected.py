@@ -1,0 +1,350 @@
+"""Who is affected by a rollback: each row with its fate, gathered by user, for the people who have to tell them.
+
+The replay says which rows it put aside and which values it stashed, by key; the spool says who wrote what. Both are
+brought together in a small file of SQLite, so that memory grows neither with the rows nor with the users.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
+from safepoint.wayback.mapping import NOT_CARRIED, WayBack
+from safepoint.wayback.owners import Owners, Person
+from safepoint.wayback.spool import Change
+from safepoint.wayback.written import Row, harmless, private
+
+Fate = Literal["carried", "carried in part", "stashed", "not carried"]
+HEADINGS: Final = ("user", "name", "email", "first", "last", "carried", "carried_in_part", "stashed", "not_carried")
+_ITEMS: Final = 20
+_BATCH: Final = 500
+
+SCHEMA: Final = """
+CREATE TABLE aside (relation TEXT, key TEXT, xid INTEGER, kind TEXT, reason TEXT);
+CREATE TABLE users (user TEXT PRIMARY KEY, first TEXT, last TEXT,
+    carried INTEGER DEFAULT 0, part INTEGER DEFAULT 0, stashed INTEGER DEFAULT 0, lost INTEGER DEFAULT 0);
+CREATE TABLE items (user TEXT, place INTEGER, at TEXT, relation TEXT, action TEXT, key TEXT, fate TEXT, reason TEXT,
+    PRIMARY KEY (user, place)) WITHOUT ROWID;
+"""
+COUNT: Final = """
+INSERT INTO users (user, first, last, {column}) VALUES (?, ?, ?, 1)
+ON CONFLICT (user) DO UPDATE SET last = excluded.last, {column} = {column} + 1
+"""
+_COLUMNS: Final[Mapping[str, str]] = {
+    "carried": "carried",
+    "carried in part": "part",
+    "stashed": "stashed",
+    "not carried": "lost",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A changed row that was not carried whole."""
+
+    at: str
+    table: str
+    action: str
+    key: str
+    fate: Fate
+    reason: str
+
+
+@dataclass(frozen=True)
+class Account:
+    """One user: how many changed rows fared how, and the first of those that were not carried whole.
+
+    `user` is empty for the rows that lead to no user.
+    """
+
+    user: str
+    first: str
+    last: str
+    carried: int
+    part: int
+    stashed: int
+    lost: int
+    items: tuple[Item, ...] = ()
+    name: str = ""
+    email: str = ""
+
+    @property
+    def affected(self) -> int:
+        """Rows that were not carried whole."""
+        return self.part + self.stashed + self.lost
+
+    @property
+    def more(self) -> int:
+        """Rows of these that are not among the items."""
+        return self.affected - len(self.items)
+
+
+@dataclass(frozen=True)
+class Totals:
+    """`users` have something that was not carried whole, `whole` are the users who have not; the rest are rows.
+
+    `unknown` rows were not carried whole, and lead to no user.
+    """
+
+    users: int
+    whole: int
+    unknown: int
+    carried: int
+    part: int
+    stashed: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Affected:
+    """Who is affected. `accounts` are the first, those who lost most first; all users stand in the file `letters`."""
+
+    totals: Totals
+    file: str
+    letters: str
+    notes: tuple[str, ...]
+    accounts: tuple[Account, ...] = field(repr=False, default=())
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger: without the users' names and addresses."""
+        return {
+            **asdict(self.totals),
+            "file": self.file,
+            "letters": self.letters,
+            "notes": list(self.notes),
+        }
+
+
+class Fates:
+    """What became of the rows that a replay did not carry whole. Made of its files; `reason` where it carried none."""
+
+    def __init__(self, store: sqlite3.Connection, mapping: WayBack | None, new: Catalogue, reason: str | None) -> None:
+        self._store, self._new, self._reason = store, new, reason
+        self._feeds = {} if mapping is None else mapping.feeds
+        self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
+        self._homeless = {} if mapping is None else mapping.stash
+
+    def load(self, put_aside: Path) -> None:
+        """Take in the lines of what was put aside."""
+        with put_aside.open(encoding="utf-8") as file:
+            for line in file:
+                one = json.loads(line)
+                relation = self._olds.get(one["relation"], one["relation"])
+                row = (relation, _canonical(one["key"]), one["xid"], one["kind"], one["reason"])
+                self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?)", row)
+        self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
+
+    def of(self, change: Change, defaults: Mapping[str, Mapping[str, str | None]]) -> tuple[Fate, str]:
+        """The fate of one change and the reason. `defaults`: new table -> column -> the value of a row untouched."""
+        if self._reason is not None:
+            return "not carried", self._reason
+        table = self._new.roots.get(change.table, change.table)
+        row = {**change.old, **change.new}
+        known = self._new.tables.get(table)
+        columns = known.key if known is not None else ()
+        key = _canonical({name: row.get(name) for name in columns})
+        keyed = "" if columns else " AND xid = :xid"  # whole rows without a key are told by their transaction
+        found = self._store.execute(
+            f"SELECT reason FROM aside WHERE relation = :table AND key = :key{keyed} "
+            f"AND (kind <> 'transaction' OR xid = :xid) LIMIT 1",
+            {"table": table, "key": key, "xid": change.transaction.xid},
+        ).fetchone()
+        if found is not None:
+            return "not carried", str(found[0])
+        if table in self._homeless:
+            name = table.partition(".")[2]
+            if name in NOT_CARRIED:
+                return "carried", NOT_CARRIED[name]
+            return "stashed", "release without such a table: kept for the next launch"
+        rule = self._feeds.get(table)
+        if rule is None or change.action in ("delete", "truncate"):
+            return "carried", ""
+        usual = defaults.get(table, {})
+        parts = [name for name in rule.stash if isinstance(row.get(name), str) and row[name] != usual.get(name)]
+        return ("carried in part", f"kept for the next launch: {', '.join(parts)}") if parts else ("carried", "")
+
+
+class Gathering:
+    """Gives each listed change its fate, and gathers by user."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "affected.sqlite"
+        self._path.unlink(missing_ok=True)
+        private(self._path).close()
+        self.store = sqlite3.connect(self._path, isolation_level=None)
+        self.store.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN; {SCHEMA}")
+
+    def __enter__(self) -> Gathering:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.store.close()
+        self._path.unlink(missing_ok=True)
+
+    def add(self, row: Row) -> None:
+        """Count one listed row."""
+        if row.housekeeping:
+            return
+        self.store.execute(COUNT.format(column=_COLUMNS[row.fate]), (row.user, row.committed_at, row.committed_at))
+        if row.fate == "carried":
+            return
+        (place,) = self.store.execute("SELECT count(*) FROM items WHERE user = ?", (row.user,)).fetchone()
+        if place < _ITEMS:
+            values = (row.user, place, row.committed_at, row.table, row.action, row.key, row.fate, row.reason)
+            self.store.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    def accounts(self, owners: Owners, email: str | None, names: tuple[str, ...]) -> Iterator[Account]:
+        """The affected users, who lost most first; those of no user last."""
+        query = (
+            "SELECT user, first, last, carried, part, stashed, lost FROM users WHERE part + stashed + lost > 0 "
+            "ORDER BY user = '', lost DESC, stashed + part DESC, user"
+        )
+        with closing(self.store.execute(query)) as cursor:
+            while batch := cursor.fetchmany(_BATCH):
+                people = owners.people([row[0] for row in batch if row[0]], email, names)
+                for row in batch:
+                    person = people.get(row[0], Person(row[0]))
+                    account = Account(*row)
+                    yield replace(account, items=self._items(row[0]), name=person.name, email=person.email)
+
+    def _items(self, user: str) -> tuple[Item, ...]:
+        rows = self.store.execute(
+            "SELECT at, relation, action, key, fate, reason FROM items WHERE user = ? ORDER BY place", (user,)
+        )
+        return tuple(Item(*row) for row in rows)
+
+    def totals(self) -> Totals:
+        """The sums over all users."""
+        row = self.store.execute(
+            "SELECT count(*) FILTER (WHERE user <> '' AND part + stashed + lost > 0), "
+            "count(*) FILTER (WHERE user <> '' AND part + stashed + lost = 0), "
+            "coalesce(sum(part + stashed + lost) FILTER (WHERE user = ''), 0), coalesce(sum(carried), 0), "
+            "coalesce(sum(part), 0), coalesce(sum(stashed), 0), coalesce(sum(lost), 0) FROM users"
+        ).fetchone()
+        return Totals(*(int(value) for value in row))
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a letter says besides the rows."""
+
+    application: str
+    old: str
+    new: str
+
+
+def letter(account: Account, words: Words) -> str:
+    """What to write to one user. Pure."""
+    lines = [
+        f"Dear {account.name or account.user},",
+        "",
+        f"we had to take release {words.new} of {words.application} back to {words.old}. Between "
+        f"{_minute(account.first)} and {_minute(account.last)} you changed "
+        f"{account.carried + account.affected} records. {_kept(account)}",
+    ]
+    for heading, fates in (
+        ("These are not in the system any more; please look at them and enter them again where needed:", "lost"),
+        ("These are put away, and come back with the next update:", "away"),
+    ):
+        wanted = ("not carried",) if fates == "lost" else ("stashed", "carried in part")
+        items = [item for item in account.items if item.fate in wanted]
+        if items:
+            lines += ["", heading, *(f"- {_item(item)}" for item in items)]
+    if account.more:
+        lines.append(f"- and {account.more} more")
+    return "\n".join(lines)
+
+
+def _kept(account: Account) -> str:
+    kept = account.carried
+    if not kept:
+        return "None of them could be kept as it was."
+    return f"{kept} of them {'was' if kept == 1 else 'were'} kept as {'it was' if kept == 1 else 'they were'}."
+
+
+def _item(item: Item) -> str:
+    return f"{_minute(item.at)}: {item.action} of {item.table} {item.key} ({item.reason})"
+
+
+def _minute(moment: str) -> str:
+    return f"{moment[:16].replace('T', ' ')} UTC" if moment[:1].isdigit() else "a time not known"
+
+
+@dataclass(frozen=True)
+class UserTable:
+    """Where the users stand, as the application says; see `django.inspector`."""
+
+    table: str = "auth_user"
+    label: str = "username"
+    email: str | None = "email"
+    names: tuple[str, ...] = ("first_name", "last_name")
+
+    @classmethod
+    def of(cls, project: Mapping[str, Any]) -> UserTable:
+        """From what the inspector found; Django's own where it found nothing."""
+        columns = project.get("user_columns") or {}
+        if not project.get("user_table"):
+            return cls()
+        label, names = str(columns.get("label") or "username"), tuple(columns.get("names") or ())
+        return cls(str(project["user_table"]), label, columns.get("email"), names)
+
+
+def write_letters(
+    gathering: Gathering, target: Target, users: UserTable, words: Words, out: Path, *, shown: int
+) -> tuple[Account, ...]:
+    """A CSV file with a line for each affected user, to merge into mails; the first of them as data.
+
+    It holds names and e-mail addresses: only its owner may read it.
+    """
+    first: list[Account] = []
+    partial = out.with_name(out.name + ".partial")
+    with (
+        connect(target, application_name="safepoint affected", options=_READER) as connection,
+        private(partial) as file,
+    ):
+        owners = Owners(connection, users.table, users.label)
+        writer = csv.writer(file)
+        writer.writerow((*HEADINGS, "text"))
+        for account in gathering.accounts(owners, users.email, users.names):
+            if len(first) < shown:
+                first.append(account)
+            if account.user:
+                row = (account.user, account.name, account.email, account.first, account.last)
+                counts = (account.carried, account.part, account.stashed, account.lost)
+                writer.writerow([harmless(cell) for cell in (*row, *counts, letter(account, words))])
+    partial.replace(out)
+    return tuple(first)
+
+
+def _canonical(key: Mapping[str, Any]) -> str:
+    return json.dumps(dict(key), sort_keys=True, ensure_ascii=True)
+
+
+_READER: Final = "-c client_encoding=UTF8 -c default_transaction_read_only=on"
+
+
+def catalogue_of(target: Target) -> Catalogue:
+    """The migrated database's tables."""
+    with connect(target, application_name="safepoint affected") as connection:
+        return read_catalogue(connection)
+
+
+def fated(fates: Fates, gathering: Gathering, defaults: Mapping[str, Mapping[str, str | None]]) -> Any:
+    """For `written.list_written`: gives each line its fate."""
+
+    def told(change: Change, row: Row) -> Row:
+        fate, reason = fates.of(change, defaults)
+        made = replace(row, fate=fate, reason=reason)
+        gathering.add(made)
+        return made
+
+    return told
