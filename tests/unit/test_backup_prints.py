@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safepoint.backup.contents import combine, hash_query, parts
+from safepoint.backup.contents import Part, combine, hash_query, parts
 from safepoint.backup.prints import (
     Difference,
     Fingerprint,
@@ -140,7 +140,7 @@ def test_parts_may_come_in_any_order(found: list[tuple[int, int, int]], random: 
 
 @given(st.integers(0, 100_000))
 def test_parts_cover_every_page_once(pages: int) -> None:
-    pieces = parts("s", "t", "s.t", pages)
+    pieces = parts(Part("s", "t", "s.t", pages))
     edges = [piece.first or 0 for piece in pieces]
     ends = [piece.end for piece in pieces]
     assert edges[0] == 0 and ends[-1] is None
@@ -148,5 +148,5 @@ def test_parts_cover_every_page_once(pages: int) -> None:
 
 
 def test_names_are_quoted_in_the_query() -> None:
-    (piece,) = parts('we"ird', "t; drop table x", "n", 1)
+    (piece,) = parts(Part('we"ird', "t; drop table x", "n", 1))
     assert 'from only "we""ird"."t; drop table x"' in hash_query(piece).as_string(None)

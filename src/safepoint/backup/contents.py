@@ -1,9 +1,7 @@
 """The content of tables, sequences and large objects, hashed inside PostgreSQL so that no row travels.
 
-How a table is hashed. Each row is cast to text, for which PostgreSQL calls the same output functions that COPY
-calls: what COPY would write differently is different here (1.0 and 1.00, -0.0, NULL and an empty text, array bounds).
-Two 64-bit hashes of that text with different seeds are summed, each modulo 2**64. A sum does not depend on the order
-of rows, and unlike XOR it does not lose a row that stands twice.
+How rows are hashed stands in `postgres.rows`. Up to format 1 of the fingerprint each row was cast to text and that
+hashed twice, which took twice as long or more; snapshots of that time are compared in the same way still.
 """
 
 from __future__ import annotations
@@ -12,15 +10,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 
 import psycopg
 from psycopg import sql
 
-from safepoint.backup.prints import SequencePrint, TablePrint
+from safepoint.backup.prints import FORMAT, SequencePrint, TablePrint
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.rows import COLUMNS, RowColumn, hash_rows
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report
 
@@ -41,9 +40,10 @@ LOCK_TIMEOUT = 60.0
 # Everything whose rows a dump carries: tables, partitions' leaves, configuration tables of extensions (with the
 # condition that the extension gives). Materialised views are computed anew by a restore, foreign tables are elsewhere,
 # temporary tables are somebody's own.
-_TABLES = """
+_TABLES = f"""
     select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) / 8192,
-           coalesce(x.condition, '')
+           coalesce(x.condition, ''), ({COLUMNS.format(relation="c.oid")}),
+           c.reltoastrelid <> 0 and pg_relation_size(c.reltoastrelid) > 0
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     left join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
@@ -56,9 +56,9 @@ _TABLES = """
       and (d.objid is null or x.condition is not null)
 """
 
-# The alias must not be the name of a column: `alias::text` would then be that column. OFFSET 0 keeps the planner
-# from casting the row to text twice. hashtextextended wants a deterministic collation.
-_HASH_ROWS = """
+# Format 1. The alias must not be the name of a column: `alias::text` would then be that column. OFFSET 0 keeps the
+# planner from casting the row to text twice. hashtextextended wants a deterministic collation.
+_HASH_TEXT = """
     select count(*), coalesce(sum(hashtextextended(line, {seed_1})), 0),
            coalesce(sum(hashtextextended(line, {seed_2})), 0)
     from (select safepoint_whole_row::text collate "C" as line
@@ -96,30 +96,35 @@ _LARGE_OBJECTS = f"""
 
 @dataclass(frozen=True)
 class Part:
-    """A range of a table's pages to hash: from `first` up to, not including, `end` (None: to the table's end)."""
+    """A range of a table's pages to hash: from `first` up to, not including, `end` (None: to the table's end).
+
+    `wide`: it has values that are stored outside of their rows.
+    """
 
     schema: str
     table: str
     name: str
     pages: int
+    columns: tuple[RowColumn, ...] = ()
+    condition: str = ""
+    wide: bool = False
     first: int | None = None
     end: int | None = None
-    condition: str = ""
 
 
-def parts(schema: str, table: str, name: str, pages: int, condition: str = "") -> list[Part]:
+def parts(whole: Part) -> list[Part]:
     """Cut a table into parts. A condition (of an extension's table) forbids cutting. Pure."""
-    if pages <= _PART_PAGES or condition:
-        return [Part(schema, table, name, max(1, pages), condition=condition)]
-    starts = list(range(0, pages, _PART_PAGES))
+    if whole.pages <= _PART_PAGES or whole.condition:
+        return [replace(whole, pages=max(1, whole.pages))]
+    starts = list(range(0, whole.pages, _PART_PAGES))
     return [
-        Part(schema, table, name, _PART_PAGES, start, None if start == starts[-1] else start + _PART_PAGES)
+        replace(whole, pages=_PART_PAGES, first=start, end=None if start == starts[-1] else start + _PART_PAGES)
         for start in starts
     ]
 
 
-def hash_query(part: Part) -> sql.Composed:
-    """The query that hashes one part. Pure."""
+def hash_query(part: Part, *, version: int = FORMAT) -> sql.Composed:
+    """The query that hashes one part, as fingerprints of that format have it. Pure."""
     condition: sql.Composable = sql.SQL("")
     if part.condition:
         condition = sql.SQL(part.condition)  # the extension's own "WHERE ..."
@@ -128,12 +133,12 @@ def hash_query(part: Part) -> sql.Composed:
         if part.end is not None:
             bounds.append(sql.SQL("ctid < {}").format(_tid(part.end)))
         condition = sql.SQL("where ") + sql.SQL(" and ").join(bounds)
-    return sql.SQL(_HASH_ROWS).format(
-        seed_1=sql.Literal(SEEDS[0]),
-        seed_2=sql.Literal(SEEDS[1]),
-        table=sql.Identifier(part.schema, part.table),
-        condition=condition,
-    )
+    table = sql.Identifier(part.schema, part.table)
+    if version == 1:
+        return sql.SQL(_HASH_TEXT).format(
+            seed_1=sql.Literal(SEEDS[0]), seed_2=sql.Literal(SEEDS[1]), table=table, condition=condition
+        )
+    return hash_rows(table, part.columns, condition=condition, wide=part.wide)
 
 
 def combine(sums: Sequence[tuple[int, int, int]]) -> TablePrint:
@@ -183,7 +188,14 @@ def cancellable(connection: Connection, cancelled: Cancelled) -> Iterator[None]:
 
 
 def hash_tables(
-    target: Target, connection: Connection, snapshot: str, *, jobs: int, report: Report, cancelled: Cancelled
+    target: Target,
+    connection: Connection,
+    snapshot: str,
+    *,
+    jobs: int,
+    report: Report,
+    cancelled: Cancelled,
+    version: int = FORMAT,
 ) -> dict[str, TablePrint]:
     """Hash all tables over `jobs` connections that share a snapshot. `connection` is inside it already.
 
@@ -191,12 +203,18 @@ def hash_tables(
         DatabaseError: a table cannot be read, or was dropped meanwhile.
         Interrupted: `cancelled` became true.
     """
-    pieces = [piece for row in connection.execute(_TABLES) for piece in parts(*row)]
+    pieces = [
+        piece
+        for schema, table, name, pages, condition, columns, wide in connection.execute(_TABLES.encode())
+        for piece in parts(
+            Part(schema, table, name, pages, tuple(RowColumn(*facts) for facts in columns), condition, wide)
+        )
+    ]
     pieces.sort(key=lambda piece: piece.pages, reverse=True)
     queue: SimpleQueue[Part] = SimpleQueue()
     for piece in pieces:
         queue.put(piece)
-    work = _Work(queue, sum(piece.pages for piece in pieces), report, cancelled)
+    work = _Work(queue, sum(piece.pages for piece in pieces), report, cancelled, version)
     with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="fingerprint") as pool:
         futures = [pool.submit(work.drain, target, snapshot) for _ in range(min(jobs, len(pieces)))]
         waiting = set(futures)
@@ -244,13 +262,16 @@ def hash_large_objects(connection: Connection) -> TablePrint:
 class _Work:
     """What the connections share: the parts to do, the sums so far, and how to stop the ones that are busy."""
 
-    def __init__(self, queue: SimpleQueue[Part], total: int, report: Report, cancelled: Cancelled) -> None:
+    def __init__(
+        self, queue: SimpleQueue[Part], total: int, report: Report, cancelled: Cancelled, version: int
+    ) -> None:
         self.sums: dict[str, list[tuple[int, int, int]]] = {}
         self._queue = queue
         self._total = total
         self._done = 0
         self._report = report
         self._cancelled = cancelled
+        self._version = version
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._busy: set[Connection] = set()
@@ -278,7 +299,7 @@ class _Work:
 
     def _one(self, connection: Connection, part: Part) -> None:
         try:
-            row = connection.execute(hash_query(part)).fetchone()
+            row = connection.execute(hash_query(part, version=self._version)).fetchone()
         except psycopg.errors.LockNotAvailable:
             raise _unreadable(part, f"somebody held an exclusive lock on it for {LOCK_TIMEOUT:.0f} s") from None
         except psycopg.errors.QueryCanceled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from safepoint.backup.contents import cancellable, hash_large_objects, hash_tables, read_sequences, reading
-from safepoint.backup.prints import Difference, Fingerprint, SequencePrint, TablePrint, compare
+from safepoint.backup.prints import FORMAT, Difference, Fingerprint, SequencePrint, TablePrint, compare
 from safepoint.backup.structure import (
     read_extensions,
     read_ownership,
@@ -28,12 +28,14 @@ def take(
     jobs: int = 2,
     report: Report = silent,
     cancelled: Cancelled = never,
+    version: int = FORMAT,
 ) -> Fingerprint:
     """Fingerprint a database.
 
     Args:
         snapshot: an exported snapshot (`pg_export_snapshot`) to look through; None takes one of its own.
         jobs: how many connections hash tables at the same time; one more reads the catalogue.
+        version: the format, which must be that of the fingerprint that it is compared with.
 
     Raises:
         DatabaseError: something cannot be read by this login, or was dropped meanwhile.
@@ -43,7 +45,9 @@ def take(
         with reading(target, snapshot) as connection, cancellable(connection, cancelled):
             shared = snapshot or export(connection)
             sequences = read_sequences(connection)
-            tables = hash_tables(target, connection, shared, jobs=jobs, report=report, cancelled=cancelled)
+            tables = hash_tables(
+                target, connection, shared, jobs=jobs, report=report, cancelled=cancelled, version=version
+            )
             return Fingerprint(
                 server_version_num=connection.info.server_version,
                 encoding=connection.info.parameter_status("server_encoding") or "",
@@ -55,6 +59,7 @@ def take(
                 extensions=read_extensions(connection),
                 settings=read_settings(connection),
                 roles=read_roles(connection),
+                format=version,
             )
     except psycopg.Error as error:
         raise DatabaseError(

@@ -169,8 +169,8 @@ class _Placement:
 
     def compare(self) -> tuple[int, int, list[str]]:
         """Rows and tables that are equal, and what may differ (roles are the server's own)."""
-        found = take(self.target, jobs=self.jobs, report=self.report, cancelled=self.cancelled)
         expected = self.manifest.fingerprint
+        found = take(self.target, jobs=self.jobs, report=self.report, cancelled=self.cancelled, version=expected.format)
         if self.selection is not None:
             wanted = self.selection.tables
             differences: tuple[Difference, ...] = tuple(

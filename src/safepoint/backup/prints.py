@@ -15,7 +15,9 @@ from typing import Any
 
 from safepoint.errors import ProofFailed
 
-FORMAT = 1
+# How tables are hashed; of older formats there are snapshots still, and they are compared as they were taken.
+FORMAT = 2
+FORMATS = (1, 2)
 _SHOWN = 200
 
 _LITERAL = re.compile(r"('(?:[^']|'')*')")
@@ -96,6 +98,7 @@ class Fingerprint:
     extensions: Mapping[str, str]
     settings: Mapping[str, str]
     roles: Mapping[str, str]
+    format: int = FORMAT
 
     @property
     def rows(self) -> int:
@@ -106,7 +109,7 @@ class Fingerprint:
     def digest(self) -> str:
         """SHA-256 over everything in it that must be equal in a faithful copy, as 64 hexadecimal digits."""
         facts = {
-            "format": FORMAT,
+            "format": self.format,
             "encoding": self.encoding,
             "tables": {name: [table.rows, table.content] for name, table in self.tables.items()},
             "sequences": {name: [s.last, s.called] for name, s in self.sequences.items()},
@@ -134,7 +137,7 @@ class Fingerprint:
     def as_json(self) -> dict[str, Any]:
         """As it stands in a manifest."""
         return {
-            "format": FORMAT,
+            "format": self.format,
             "digest": self.digest,
             "server_version_num": self.server_version_num,
             "encoding": self.encoding,
@@ -158,10 +161,10 @@ class Fingerprint:
         Raises:
             ProofFailed: it was written by a newer version, or is damaged.
         """
-        if data.get("format") != FORMAT:
+        if data.get("format") not in FORMATS:
             raise ProofFailed(
                 "This fingerprint was written by another version of Safepoint.",
-                expected=f"format {FORMAT}",
+                expected=f"format {FORMATS[0]} to {FORMATS[-1]}",
                 found=f"format {data.get('format')}",
                 remedy="Use the version of Safepoint that took the snapshot, or a newer one.",
             )
@@ -177,6 +180,7 @@ class Fingerprint:
                 extensions=data["extensions"],
                 settings=data["settings"],
                 roles=data["roles"],
+                format=data["format"],
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ProofFailed(f"The fingerprint is damaged: {error!r}.", remedy="Take a new snapshot.") from None
@@ -195,7 +199,12 @@ def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]
 
     Not compared, because a faithful copy elsewhere may differ in it: extensions' versions, locales and the versions
     of collations. Definitions are written anew by each major version: between two, only names are compared.
+
+    Raises:
+        ValueError: they were taken in different formats, so that their tables cannot be compared.
     """
+    if expected.format != found.format:
+        raise ValueError(f"fingerprints of formats {expected.format} and {found.format} cannot be compared")
     texts = expected.server_version_num // 10000 == found.server_version_num // 10000
     differences = [
         *_texts("encoding", {"of the database": expected.encoding}, {"of the database": found.encoding}),

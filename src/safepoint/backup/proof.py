@@ -68,7 +68,8 @@ def prove(
         with restored(
             folder, scratch_parent=scratch_parent, jobs=jobs, report=report, cancelled=cancelled, extra=extra
         ) as copy:
-            found = take(copy.target, jobs=jobs, report=report, cancelled=cancelled)
+            version = copy.manifest.fingerprint.format
+            found = take(copy.target, jobs=jobs, report=report, cancelled=cancelled, version=version)
             differences = compare(copy.manifest.fingerprint, found)
             if look is not None:
                 look(copy, found)

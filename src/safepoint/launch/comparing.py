@@ -56,7 +56,7 @@ def comparer(
     """What `prove` may call while the restored copy stands: compares it with a database and tells the result."""
 
     def look(copy: Restored, found: Fingerprint) -> None:
-        other = take(live, jobs=jobs, report=report, cancelled=cancelled)
+        other = take(live, jobs=jobs, report=report, cancelled=cancelled, version=found.format)
         differences = compare(found, other)
         both = [one.name for one in differences if one.kind == "table" and one.expected and one.found]
         tables = explain(copy.target, live, both, limit=limit, report=report, cancelled=cancelled)

@@ -375,9 +375,11 @@ class _Stand:
         )
 
     def _changes(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[TableChange, ...]:
-        now = _rows(fingerprint.take(scratch, jobs=self.plan.snapshot.jobs, cancelled=self.cancelled))
+        was = self.copy.manifest.fingerprint
+        jobs = self.plan.snapshot.jobs
+        now = _rows(fingerprint.take(scratch, jobs=jobs, cancelled=self.cancelled, version=was.format))
         with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
-            return changes(Side(one, picture, _rows(self.copy.manifest.fingerprint)), Side(two, after, now))
+            return changes(Side(one, picture, _rows(was)), Side(two, after, now))
 
     def _checks(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[Check, ...]:
         given = self.plan.rehearsal.invariants
@@ -394,7 +396,8 @@ class _Stand:
         if reversal.error is not None or reversal.left:
             return judge_undo(reversal, (), ())
         scratch, was = self.copy.target, self.copy.manifest.fingerprint
-        now = fingerprint.take(scratch, jobs=self.plan.snapshot.jobs, cancelled=self.cancelled)
+        jobs = self.plan.snapshot.jobs
+        now = fingerprint.take(scratch, jobs=jobs, cancelled=self.cancelled, version=was.format)
         was, now = (replace(one, roles={}, settings={}) for one in (was, now))
         structure = [
             said

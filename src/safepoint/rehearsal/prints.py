@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.rows import hash_rows, read_columns
 from safepoint.rehearsal.catalogue import Column, Table
 
 SEEDS = (0, 0x53414645)
@@ -80,14 +81,11 @@ def read_content(
 def read_rows(connection: Connection, table: Table, columns: Sequence[Column]) -> tuple[int, str]:
     """How many rows there are, and the hash of them written with these columns in this order.
 
-    It equals a snapshot's fingerprint of a table that had the same rows in columns of that order: the text of
-    `ROW(a, b)` is that of the row (see `backup.contents`, which has the same seeds).
+    It equals a snapshot's fingerprint of a table that had the same rows in columns of that order and of types that are
+    hashed alike (all integers are; text and varchar; and what is not changed). Unequal, it says nothing.
     """
-    text = sql.SQL('row({})::text collate "C"').format(sql.SQL(", ").join(of(column.name) for column in columns))
-    one, two = (sql.SQL("coalesce(sum(hashtextextended(line, {})), 0)").format(sql.Literal(seed)) for seed in SEEDS)
-    query = sql.SQL("select count(*), {}, {} from (select {} as line from only {} as t offset 0) as lines").format(
-        one, two, text, sql.Identifier(table.schema, table.relation)
-    )
+    known = {column.name: column for column in read_columns(connection, table.name)}
+    query = hash_rows(sql.Identifier(table.schema, table.relation), [known[column.name] for column in columns])
     row = connection.execute(query).fetchone() or (0, 0, 0)
     return int(row[0]), _digits(row[1:3])
 
