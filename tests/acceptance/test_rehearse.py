@@ -40,6 +40,7 @@ def test_the_launch_is_known_before_the_launch(site: Stage) -> None:
     _the_run_is_told(answer)
     _every_column_is_told(answer)
     _undoing_is_told(answer)
+    _the_lint_is_short(answer)
     assert all(check["verdict"] == "pass" for check in answer["checks"]), answer["checks"]
     assert {"entries", "balance of each account"} <= {check["name"] for check in answer["checks"]}
     _the_way_back_is_told(site)
@@ -80,6 +81,19 @@ def _the_run_is_told(answer: dict[str, Any]) -> None:
     assert foreseen["migrate"]["low"] <= foreseen["migrate"]["expected"] <= foreseen["migrate"]["high"]
     assert foreseen["ratio"]["table"] == "public.ledger_journalline"
     assert any("fence" in unknown for unknown in foreseen["unknown"])
+
+
+def _the_lint_is_short(answer: dict[str, Any]) -> None:
+    """A window covers locks and old code: four lines are left, each worth reading."""
+    lint = answer["lint"]
+    found = [(one["rule"], one["migration"]) for one in lint["findings"]]
+    assert found == [
+        ("narrows-column", "ledger.0003_entry_fields"),
+        ("narrows-column", "ledger.0003_entry_fields"),
+        ("narrows-column", "users.0002_full_name_and_locale"),
+        ("concurrently-in-window", "ledger.0007_posting_history"),
+    ]
+    assert lint["mode"] == "window" and lint["notes"] == []
 
 
 def _every_column_is_told(answer: dict[str, Any]) -> None:

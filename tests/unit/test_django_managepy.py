@@ -169,8 +169,9 @@ def test_the_answer_is_found_among_anything_that_is_printed() -> None:
 
 @pytest.mark.parametrize("name", ["project", "cache"])
 def test_what_is_piped_is_ascii_and_holds_its_script_and_parameters(name: str) -> None:
-    data = json.loads(package(name, {"key": "é"}, "m").decode("ascii"))
-    assert data["script"] == source(name) and data["parameters"] == {"key": "é"} and "def reply" in data["frame"]
+    data = json.loads(package({name: {"key": "é"}}, "m").decode("ascii"))
+    assert data["scripts"] == {name: {"script": source(name), "parameters": {"key": "é"}}}
+    assert "def reply" in data["frame"] and data["marker"] == "m"
 
 
 def cache(**changes: object) -> ClearedCache:

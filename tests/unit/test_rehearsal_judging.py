@@ -202,6 +202,22 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
         },
         "forecast": None,
         "checks": [{"name": evil, "verdict": "fail", "summary": evil}],
+        "lint": {
+            "mode": "window",
+            "findings": [
+                {
+                    "grade": "risk",
+                    "rule": evil,
+                    "migration": evil,
+                    "why": evil,
+                    "where": evil,
+                    "waived": one,
+                    "safer": evil,
+                }
+                for one in (None, evil)
+            ],
+            "notes": [evil],
+        },
         "changes": [{**change, "removed": 0, "columns": [column]}],
         "undo": {"verdict": "fails", "migration": evil, "error": evil, "tables": [], "structure": [evil]},
     }

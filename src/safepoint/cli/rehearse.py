@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _STYLES = {"pass": "green", "fail": "bold red", "warning": "yellow", "exact": "green", "loses": "yellow"}
+_GRADES = {"breaks": "bold red", "locks": "yellow", "risk": "yellow", "hint": ""}
 
 
 def rehearse(
@@ -99,12 +100,28 @@ def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
             yield Text(f"  not known: {unknown}", style="dim")
     for check in data["checks"]:
         yield Text(f"{check['verdict']:<8}{check['name']}: {check['summary']}", style=_STYLES[check["verdict"]])
+    yield from _lint(data["lint"])
     for change in data["changes"]:
         if change["kind"] != "identical":
             yield from _change(change)
     if undo:
         yield from _undo(undo)
     for note in data["notes"]:
+        yield Text(f"note: {note}", style="dim")
+
+
+def _lint(lint: Mapping[str, Any]) -> Iterator[Any]:
+    from rich.text import Text
+
+    for one in lint["findings"]:
+        if one["waived"] is not None:
+            yield Text(f"waived  {one['rule']} at {one['migration']}: {one['waived']}", style="dim")
+            continue
+        at = f", line {one['line']} of its SQL" if one["line"] else ""
+        yield Text(f"{one['grade']:<8}{one['rule']} at {one['migration']}{at}: {one['why']}", _GRADES[one["grade"]])
+        yield Text(f"          {one['where']}", style="dim")
+        yield Text(f"          safer: {one['safer']}", style="dim")
+    for note in lint["notes"]:
         yield Text(f"note: {note}", style="dim")
 
 

@@ -12,17 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from safepoint.config.durations import Moment, parse_duration, write_duration
+from safepoint.config.durations import Moment
+from safepoint.config.rehearsal import Rehearsal
+from safepoint.config.section import Duration, Section
 
 Argv = tuple[str, ...]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
 """`host:port`; an IPv6 address stands in brackets."""
-
-
-def _duration(value: Any) -> Any:
-    return parse_duration(value) if isinstance(value, str) else value
 
 
 def _moment(value: Any) -> Any:
@@ -38,19 +36,8 @@ def _zone(value: Any) -> Any:
         raise ValueError(f"{value!r} is no time zone of the IANA database, such as 'Europe/Berlin'") from error
 
 
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(_duration),
-    PlainSerializer(write_duration, return_type=str),
-]
 TimetableMoment = Annotated[Moment, BeforeValidator(_moment), PlainSerializer(str, return_type=str)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_zone), PlainSerializer(lambda z: z.key, return_type=str)]
-
-
-class Section(BaseModel):
-    """The base of all tables of the plan file: unknown keys are refused, nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 class Launch(Section):
@@ -300,24 +287,6 @@ class Wayback(Section):
     def mappers(self) -> dict[str, dict[str, str]]:
         """The expressions by old table and column."""
         return {name: dict(table.columns) for name, table in self.tables.items()}
-
-
-class Invariant(Section):
-    """A query for each schema, where one cannot serve both; their answers must be equal."""
-
-    before: str
-    after: str
-
-
-class Rehearsal(Section):
-    """What a rehearsal looks at beyond what it always does.
-
-    `invariants`: queries whose answer must be the same before and after the migrations, by a name for people.
-    """
-
-    invariants: dict[str, str | Invariant] = Field(
-        default={}, examples=[{"entries": "SELECT count(*) FROM ledger_journalentry"}]
-    )
 
 
 class Timetable(Section):

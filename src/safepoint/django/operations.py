@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from safepoint.django.managepy import Manage
@@ -22,10 +22,27 @@ What = Literal[
 
 
 @dataclass(frozen=True)
+class StateColumn:
+    """A column as the models mean it. `default` is what Django itself writes, as PostgreSQL's text.
+
+    `db_default`: the database fills it in by itself, for a program that does not know the column.
+    """
+
+    type: str
+    null: bool
+    primary_key: bool
+    unique: bool
+    references: str | None
+    default: str | None
+    db_default: bool = False
+
+
+@dataclass(frozen=True)
 class Effect:
     """What became of a table or a column. `before` and `after` are the table's names.
 
     `name` is the column (before it, where `now` is its new name); of a renamed model the new label, `app.model`.
+    `was` and `becomes` say how an altered or added column is declared.
     """
 
     what: What
@@ -34,32 +51,27 @@ class Effect:
     after: str
     name: str | None = None
     now: str | None = None
+    was: StateColumn | None = field(default=None, compare=False)
+    becomes: StateColumn | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation. `opaque`: it may change rows, or what Django's state does not know of (RunPython, RunSQL)."""
+    """One operation. `opaque`: it may change rows, or what Django's state does not know of (RunPython, RunSQL).
+
+    `table` is that of the model it names. `hides`: it is SQL that changes tables and gives no `state_operations`.
+    """
 
     migration: str
     kind: str
     text: str
     opaque: bool
     effects: tuple[Effect, ...] = ()
+    table: str | None = field(default=None, compare=False)
+    hides: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.migration}: {self.text}"
-
-
-@dataclass(frozen=True)
-class StateColumn:
-    """A column as the models mean it. `default` is what Django itself writes, as PostgreSQL's text."""
-
-    type: str
-    null: bool
-    primary_key: bool
-    unique: bool
-    references: str | None
-    default: str | None
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,7 @@ class Operations:
         return cls(
             tuple(data["migrations"]),
             tuple(
-                Operation(**{**one, "effects": tuple(Effect(**effect) for effect in one["effects"])})
+                Operation(**{**one, "effects": tuple(_effect(effect) for effect in one["effects"])})
                 for one in data["operations"]
             ),
             _tables(data["before"]),
@@ -136,6 +148,11 @@ def operations(answer: dict[str, Any]) -> Operations:
             "after": answer["after"],
         }
     )
+
+
+def _effect(data: dict[str, Any]) -> Effect:
+    declared = {name: None if data.get(name) is None else StateColumn(**data[name]) for name in ("was", "becomes")}
+    return Effect(**{**data, **declared})
 
 
 def _tables(data: dict[str, Any]) -> dict[str, StateTable]:

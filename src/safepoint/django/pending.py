@@ -70,7 +70,11 @@ def read_pending(manage: Manage, *, database: str = "default", timeout: float | 
     Raises:
         CommandFailed: the project cannot be started, or its database does not answer.
     """
-    answer = ask(manage, "pending", {"database": database}, timeout=timeout)
+    return pending(ask(manage, "pending", {"database": database}, timeout=timeout))
+
+
+def pending(answer: dict[str, Any]) -> Pending:
+    """Read the script's answer. Pure."""
     migrations = tuple(PendingMigration(**{**one, "opaque": tuple(one["opaque"])}) for one in answer["migrations"])
     return Pending(answer["identity"], tuple(answer["others"]), migrations)
 

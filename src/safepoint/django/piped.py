@@ -24,19 +24,19 @@ def source(name: str) -> str:
     return files("safepoint.django.scripts").joinpath(f"{name}.py").read_text(encoding="utf-8")
 
 
-def package(script: str, parameters: Mapping[str, Any], marker: str) -> bytes:
-    """What goes to the standard input: frame, script, parameters and marker, as ASCII JSON. Pure."""
-    work = {"frame": source("frame"), "script": source(script), "parameters": dict(parameters), "marker": marker}
-    return json.dumps(work).encode("ascii")
+def package(scripts: Mapping[str, Mapping[str, Any]], marker: str) -> bytes:
+    """What goes to the standard input: frame, scripts with their parameters, and marker, as ASCII JSON. Pure."""
+    given = {name: {"script": source(name), "parameters": dict(parameters)} for name, parameters in scripts.items()}
+    return json.dumps({"frame": source("frame"), "scripts": given, "marker": marker}).encode("ascii")
 
 
 def unwrap(output: str, marker: str) -> dict[str, Any] | None:
-    """The script's reply from everything that was printed; None when there is none. Pure."""
+    """The scripts' replies from everything that was printed; None when there is none. Pure."""
     parts = output.split(marker)
     if len(parts) < 3:
         return None
-    reply: dict[str, Any] = json.loads(parts[-2])
-    return reply
+    replies: dict[str, Any] = json.loads(parts[-2])
+    return replies
 
 
 def ask(
@@ -52,11 +52,29 @@ def ask(
     Raises:
         CommandFailed: `manage.py` failed before the script ran, the script raised, or no answer came.
     """
+    answer = ask_all(manage, {script: parameters}, timeout=timeout, cancelled=cancelled)[script]
+    if isinstance(answer, CommandFailed):
+        raise answer
+    return answer
+
+
+def ask_all(
+    manage: Manage,
+    scripts: Mapping[str, Mapping[str, Any]],
+    *,
+    timeout: float | None = 120,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict[str, dict[str, Any] | CommandFailed]:
+    """Run several scripts one after the other in one start of the application: an answer, or its error, for each.
+
+    Raises:
+        CommandFailed: `manage.py` failed before a script ran, or no answer came.
+    """
     marker = f"<<safepoint-{secrets.token_hex(8)}>>"
-    stdin = package(script, parameters, marker)
+    stdin = package(scripts, marker)
     result = manage.run("shell", "-v", "0", "-c", _READ, check=False, stdin=stdin, timeout=timeout, cancelled=cancelled)
-    reply = unwrap(result.stdout, marker)
-    if reply is None:
+    replies = unwrap(result.stdout, marker)
+    if replies is None:
         if result.code != 0:
             raise explain(result)
         raise CommandFailed(
@@ -64,9 +82,13 @@ def ask(
             subject=" ".join(manage.release.manage),
             remedy="Does the project replace Django's own `shell` command? Safepoint asks its questions through it.",
         )
+    return {name: _answer(manage, reply) for name, reply in replies.items()}
+
+
+def _answer(manage: Manage, reply: dict[str, Any]) -> dict[str, Any] | CommandFailed:
     if "error" in reply:
         error = reply["error"]
-        raise CommandFailed(
+        return CommandFailed(
             f"The application could not answer: {error['kind']}: {manage.command().scrub(str(error['message']))}",
             subject=" ".join(manage.release.manage),
             remedy="Run `manage.py check` by hand in the release's directory.",

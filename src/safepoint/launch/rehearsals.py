@@ -1,16 +1,93 @@
-"""The rehearsals that were made: where each stands, and the newest one of a release."""
+"""The rehearsals that were made: what stands in one, where each stands, and the newest one of a release."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from safepoint.backup.manifest import sync_folder
 from safepoint.config import PlanFile
+from safepoint.config.rules import Mode
+from safepoint.django.pending import Pending
+from safepoint.rehearsal.changes import TableChange
+from safepoint.rehearsal.checks import Check
+from safepoint.rehearsal.findings import Finding
+from safepoint.rehearsal.forecast import Forecast
+from safepoint.rehearsal.observation import Observed
+from safepoint.rehearsal.undo import Undo
 
-FORMAT = 1
+FORMAT = 2
 NAME = "rehearsal.json"
 PAGE = "rehearsal.html"
+
+Verdict = Literal["go", "no-go"]
+
+
+@dataclass(frozen=True)
+class Lint:
+    """What the lint said. `notes`: what it could not look at, and waivers that fit nothing."""
+
+    mode: Mode
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {
+            "mode": self.mode,
+            "findings": [finding.as_json() for finding in self.findings],
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a rehearsal found. `digest` names the migrations by content: other ones were not rehearsed.
+
+    `reasons` say why the verdict is no-go; `notes` what a reader should know about how it was rehearsed.
+    `seconds` says how long each part of the rehearsal itself took.
+    """
+
+    snapshot_id: str
+    seal: str
+    taken_at: str
+    made_at: str
+    release: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    pending: Pending
+    observed: Observed
+    changes: tuple[TableChange, ...]
+    checks: tuple[Check, ...]
+    undo: Undo | None
+    lint: Lint
+    forecast: Forecast | None
+    notes: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in `rehearsal.json`."""
+        return {
+            "format": FORMAT,
+            "snapshot": {"id": self.snapshot_id, "seal": self.seal, "taken_at": self.taken_at},
+            "made_at": self.made_at,
+            "release": self.release,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "digest": self.pending.digest,
+            "migrations": [migration.as_json() for migration in self.pending.migrations],
+            "migrate": self.observed.as_json(),
+            "changes": [change.as_json() for change in self.changes],
+            "checks": [check.as_json() for check in self.checks],
+            "lint": self.lint.as_json(),
+            "undo": None if self.undo is None else self.undo.as_json(),
+            "forecast": None if self.forecast is None else self.forecast.as_json(),
+            "notes": list(self.notes),
+            "seconds": dict(self.seconds),
+        }
 
 
 def rehearsal_folder(plan_file: PlanFile, snapshot_id: str) -> Path:
@@ -34,3 +111,16 @@ def newest_rehearsal(plan_file: PlanFile) -> dict[str, Any] | None:
     found = [read_rehearsal(path.parent) for path in paths]
     ours = [one for one in found if one is not None and one["release"] == plan_file.releases.new.version]
     return max(ours, key=lambda one: str(one["made_at"]), default=None)
+
+
+def write_rehearsal(folder: Path, done: Rehearsal) -> None:
+    """Put it beside the snapshot, as JSON and as a page; a former one of this snapshot is replaced."""
+    from safepoint.launch.report.rehearsal import rehearsal_page
+
+    data = done.as_json()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for name, text in ((NAME, json.dumps(data, indent=1) + "\n"), (PAGE, rehearsal_page(data))):
+        partial = folder / f"{name}.partial"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / name)
+    sync_folder(folder)

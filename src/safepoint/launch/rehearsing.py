@@ -1,122 +1,26 @@
-"""The rehearsal: the proven snapshot in a scratch server, the new release's own `migrate` on it, and what came of it.
-
-This is where the rooms meet: the snapshot and its fingerprints (backup), the application (django), the looking and
-judging (rehearsal). The live database is only read: its settings, its size, and a scan of about a second.
-"""
+"""The rehearsal: the proven snapshot in a scratch server, the new release's `migrate` on it, and what came of it."""
 
 from __future__ import annotations
 
-import json
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
 
-from safepoint.backup import fingerprint
-from safepoint.backup.manifest import sync_folder
-from safepoint.backup.prints import Fingerprint, compare
-from safepoint.backup.proof import Restored, prove, restored
+from safepoint.backup.proof import prove, restored
 from safepoint.backup.shelf import list_snapshots
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile
-from safepoint.django.inspector import IDENTITY
-from safepoint.django.managepy import Manage
-from safepoint.django.operations import Operations, read_operations
-from safepoint.django.pending import Pending, read_pending, reverse
-from safepoint.errors import CommandFailed, PlanFileError, Refused
+from safepoint.errors import PlanFileError
 from safepoint.hosts import open_host
-from safepoint.launch.estimates import estimates
-from safepoint.launch.plan import make_plan
-from safepoint.launch.rehearsals import FORMAT, NAME, PAGE, rehearsal_folder
+from safepoint.launch.rehearsal_stand import Clock, Stand
+from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder, write_rehearsal
 from safepoint.launch.snapshots import at_hand, snapshots_folder, stores_of
-from safepoint.launch.waybacks import keep_way_back, schemas_of
 from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
-from safepoint.postgres.target import Target, target
-from safepoint.progress import Cancelled, Progress, Report, never, silent
+from safepoint.postgres.target import target
+from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.rehearsal import ground
-from safepoint.rehearsal.catalogue import Picture, Table, read_picture
-from safepoint.rehearsal.changes import Side, TableChange, changes, differences
-from safepoint.rehearsal.checks import Check, ask_invariants, judge_invariants, sequences_behind, standing_checks
-from safepoint.rehearsal.forecast import Forecast, Ratio, forecast, measure_ratio, together
-from safepoint.rehearsal.observation import Observed, Watched, observed, watch
-from safepoint.rehearsal.undo import Undo, definition, judge_undo
-from safepoint.wayback.login import migration_login
-
-_BEFORE = "safepoint_before"
-_MAINTENANCE = "postgres"
-# Definitions in which undoing is compared: rows, sequences and columns are judged table by table.
-_NOT_STRUCTURE = ("table", "sequence", "large objects", "role", "setting", "encoding", "column")
-_PARTS = 6
-_WINDOW = ("stop", "migrate", "green")
-
-Verdict = Literal["go", "no-go"]
-
-
-@dataclass(frozen=True)
-class Rehearsal:
-    """What a rehearsal found. `digest` names the migrations by content: other ones were not rehearsed.
-
-    `reasons` say why the verdict is no-go; `notes` what a reader should know about how it was rehearsed.
-    `seconds` says how long each part of the rehearsal itself took.
-    """
-
-    snapshot_id: str
-    seal: str
-    taken_at: str
-    made_at: str
-    release: str
-    verdict: Verdict
-    reasons: tuple[str, ...]
-    pending: Pending
-    observed: Observed
-    changes: tuple[TableChange, ...]
-    checks: tuple[Check, ...]
-    undo: Undo | None
-    forecast: Forecast | None
-    notes: tuple[str, ...]
-    seconds: Mapping[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """As it stands in `rehearsal.json`."""
-        return {
-            "format": FORMAT,
-            "snapshot": {"id": self.snapshot_id, "seal": self.seal, "taken_at": self.taken_at},
-            "made_at": self.made_at,
-            "release": self.release,
-            "verdict": self.verdict,
-            "reasons": list(self.reasons),
-            "digest": self.pending.digest,
-            "migrations": [migration.as_json() for migration in self.pending.migrations],
-            "migrate": self.observed.as_json(),
-            "changes": [change.as_json() for change in self.changes],
-            "checks": [check.as_json() for check in self.checks],
-            "undo": None if self.undo is None else self.undo.as_json(),
-            "forecast": None if self.forecast is None else self.forecast.as_json(),
-            "notes": list(self.notes),
-            "seconds": dict(self.seconds),
-        }
-
-
-@dataclass
-class _Clock:
-    """How long each part took, and whom to tell when one begins."""
-
-    report: Report
-    seconds: dict[str, float]
-
-    @contextmanager
-    def part(self, name: str, what: str) -> Iterator[None]:
-        """Time a part."""
-        self.report(Progress(f"rehearsal: {what}", len(self.seconds), _PARTS, "parts"))
-        began = time.monotonic()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
 
 
 def rehearse(
@@ -137,7 +41,7 @@ def rehearse(
         ProofFailed, DatabaseError, StoreError, CommandFailed, Interrupted: as the parts.
     """
     refuse_unpointed(plan_file)
-    clock = _Clock(report, {})
+    clock = Clock(report, {})
     if snapshot_id is None:
         with clock.part("snapshot", "find the newest proven snapshot"):
             snapshot_id = newest_proven(plan_file) or _take_one(plan_file, report, cancelled)
@@ -156,7 +60,7 @@ def rehearse(
                     settings=ground.settings_at_start(live, _memory()),
                 )
             )
-        done = _Stand(plan_file, copy, live, clock, cancelled).rehearse()
+        done = Stand(plan_file, copy, live, clock, cancelled).rehearse()
     write_rehearsal(rehearsal_folder(plan_file, snapshot_id), done)
     return done
 
@@ -219,258 +123,5 @@ def _take_one(plan_file: PlanFile, report: Report, cancelled: Cancelled) -> str:
     return snapshot_id
 
 
-@dataclass(frozen=True)
-class _Stand:
-    """A restored copy, and what is done with it, in order."""
-
-    plan: PlanFile
-    copy: Restored
-    live: Mapping[str, str]
-    clock: _Clock
-    cancelled: Callable[[], bool]
-
-    def rehearse(self) -> Rehearsal:
-        """All of it."""
-        scratch, part = self.copy.target, self.clock.part
-        with part("prepare", "prepare the copy"):
-            before = ground.copy_of(scratch, _BEFORE)
-            ground.make_statistics(scratch)
-            manage = self._manage()
-            pending = self._pending(manage)
-            operations = _operations(manage, self.cancelled)
-            picture = _picture(scratch)
-            still = ground.set_like(scratch, self.live)
-            table = _biggest(picture)
-            ratio = None if table is None else measure_ratio(self._database, scratch, table)
-        with part("migrate", "migrate"):
-            watched = watch(manage, scratch, cancelled=self.cancelled)
-        with part("prepare", "look at the copy"):
-            # In the copy of before: the table may be gone, renamed or twice as large in the migrated one.
-            if table is not None and ratio is not None:
-                ratio = together(ratio, measure_ratio(self._database, before, table, ratio.pages))
-        ground.set_fast(scratch)
-        after = _picture(scratch)
-        seen = observed(watched, picture, after)
-        notes = [*self.copy.notes, *still, *self._notes(pending, watched, after)]
-        found: tuple[TableChange, ...] = ()
-        checks: tuple[Check, ...] = ()
-        undo, prediction = None, None
-        if watched.error is None:
-            with part("compare", "compare every table and column"):
-                self._keep_way_back(before, operations)
-                prediction = self._forecast(seen, ratio)
-                found = self._changes(before, scratch, picture, after)
-                checks = self._checks(before, scratch, picture, after)
-            with part("undo", "undo the migrations"):
-                undo = self._undo(manage, pending, before, picture)
-        reasons = _reasons(seen, checks)
-        return Rehearsal(
-            snapshot_id=self.copy.manifest.id,
-            seal=self.copy.manifest.seal,
-            taken_at=self.copy.manifest.taken_at.isoformat(),
-            made_at=datetime.now(UTC).isoformat(),
-            release=self.plan.releases.new.version,
-            verdict="no-go" if reasons else "go",
-            reasons=reasons,
-            pending=pending,
-            observed=seen,
-            changes=found,
-            checks=checks,
-            undo=undo,
-            forecast=prediction,
-            notes=tuple(notes),
-            seconds=dict(self.clock.seconds),
-        )
-
-    def _manage(self) -> Manage:
-        """The new release's `manage.py` at the scratch server, with the kind of login that the launch migrates with.
-
-        `application.database_address` is not used: it leads to the live server.
-        """
-        settings = self.plan.database
-        login = migration_login(
-            self.copy.target,
-            "rehearsal",
-            settings.application_roles[0],
-            maintenance=_MAINTENANCE,
-            lock_timeout=settings.lock_timeout.total_seconds(),
-        )
-        application = self.plan.application
-        host = open_host(application.host, self.plan.host(application.host), self.plan.folder)
-        options = "-c default_transaction_read_only=off"
-        return Manage(
-            host,
-            self.plan.releases.new,
-            env={"PGOPTIONS": options},
-            secrets={str(application.url_env): login.url()},
-        )
-
-    def _pending(self, manage: Manage) -> Pending:
-        """The migrations; and that the application is where it was pointed, before it may write anything."""
-        try:
-            pending = read_pending(manage)
-        except CommandFailed as error:
-            raise _unreachable(self.plan, error) from error
-        with connect(self.copy.target) as connection:
-            row = connection.execute(IDENTITY.encode()).fetchone()
-        if row is None or pending.identity != row[0]:
-            raise Refused(
-                "The application does not go to the scratch server: it answered from another database.",
-                subject=f"application.url_env = {self.plan.application.url_env!r}",
-                expected=f"database {row[0] if row else '?'} (oid@start of the server)",
-                found=pending.identity,
-                remedy="Do the settings take the address of the default database from this variable, and does the "
-                "release's own `env` not set it? Nothing was migrated.",
-            )
-        if pending.others:
-            raise Refused(
-                f"The application has other databases: {', '.join(pending.others)}. They are not pointed elsewhere: "
-                "a migration that writes to them would write to the real ones.",
-                subject="DATABASES",
-                remedy="Rehearse where these aliases lead to copies. Nothing was migrated.",
-            )
-        return pending
-
-    def _keep_way_back(self, before: Target, operations: Operations | None) -> None:
-        """For `safepoint plan --way-back`; undoing the migrations comes later, so both schemas are there now."""
-        if operations is not None:
-            folder = rehearsal_folder(self.plan, self.copy.manifest.id)
-            schemas = schemas_of(before, self.copy.target, operations)
-            keep_way_back(folder, release=self.plan.releases.new.version, by="rehearsal", schemas=schemas)
-
-    def _notes(self, pending: Pending, watched: Watched, after: Picture) -> list[str]:
-        notes: list[str] = []
-        if pending.migrations and not watched.sampled.looks:
-            notes.append("it was over before it was looked at: nothing is known of its locks")
-        if not pending.migrations:
-            notes.append("no migration is pending: the schema stays as it is")
-        if watched.error is not None:
-            stays = [run.label for run in watched.runs if run.ok]
-            invalid = [index.name for index in after.indexes.values() if not index.valid]
-            notes.append(f"after the failure these migrations stay applied: {', '.join(stays) or 'none'}")
-            if invalid:
-                notes.append(f"it leaves invalid indexes behind: {', '.join(invalid)}")
-        if watched.sampled.fault:
-            notes.append(f"the looking ended early ({watched.sampled.fault}): locks and rewrites may be missing")
-        return notes
-
-    @property
-    def _database(self) -> Target:
-        """The live one."""
-        return target(self.plan.database)
-
-    def _forecast(self, seen: Observed, ratio: Ratio | None) -> Forecast:
-        with connect(self._database) as connection:
-            size = survey(connection).database_bytes
-        known = estimates(self.plan)
-        steps = [step for step in make_plan(self.plan).steps if step.phase in _WINDOW and step.id != "migrate"]
-        fixed = {step.id: known[step.id] for step in steps if step.id in known}
-        return forecast(
-            inside=sum(run.seconds for run in seen.migrations),
-            outside=seen.outside,
-            ratio=ratio,
-            growth=size / max(1, self.copy.manifest.source.database_bytes),
-            fixed=fixed,
-            unmeasured=[step.id for step in steps if step.id not in known and not step.gate],
-        )
-
-    def _changes(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[TableChange, ...]:
-        was = self.copy.manifest.fingerprint
-        jobs = self.plan.snapshot.jobs
-        now = _rows(fingerprint.take(scratch, jobs=jobs, cancelled=self.cancelled, version=was.format))
-        with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
-            return changes(Side(one, picture, _rows(was)), Side(two, after, now))
-
-    def _checks(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[Check, ...]:
-        given = self.plan.rehearsal.invariants
-        old = {name: query if isinstance(query, str) else query.before for name, query in given.items()}
-        new = {name: query if isinstance(query, str) else query.after for name, query in given.items()}
-        with connect(before) as one, connect(scratch) as two:
-            was = sequences_behind(one)
-            behind = tuple(found for found in sequences_behind(two) if found not in was)
-            invariants = judge_invariants(ask_invariants(one, old), ask_invariants(two, new))
-        return (*standing_checks(picture, after, behind), *invariants)
-
-    def _undo(self, manage: Manage, pending: Pending, before: Target, picture: Picture) -> Undo:
-        reversal = reverse(manage, pending.labels, cancelled=self.cancelled)
-        if reversal.error is not None or reversal.left:
-            return judge_undo(reversal, (), ())
-        scratch, was = self.copy.target, self.copy.manifest.fingerprint
-        jobs = self.plan.snapshot.jobs
-        now = fingerprint.take(scratch, jobs=jobs, cancelled=self.cancelled, version=was.format)
-        was, now = (replace(one, roles={}, settings={}) for one in (was, now))
-        structure = [
-            said
-            for one in compare(was, now)
-            if one.kind not in _NOT_STRUCTURE
-            and (said := definition(one.kind, one.name, one.expected, one.found)) is not None
-        ]
-        with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
-            found = differences(Side(one, picture, _rows(was)), Side(two, _picture(scratch), _rows(now)))
-        return judge_undo(reversal, found, structure)
-
-
-# As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
-_READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
-
-
-def _operations(manage: Manage, cancelled: Cancelled) -> Operations | None:
-    """What the migrations do, asked before they run; a project that cannot say it can be rehearsed all the same."""
-    try:
-        return read_operations(manage, cancelled=cancelled)
-    except CommandFailed:
-        return None
-
-
-def _biggest(picture: Picture) -> Table | None:
-    """The table to measure speed with."""
-    tables = [table for table in picture.tables.values() if table.kind == "r" and table.bytes > 0]
-    return max(tables, key=lambda table: table.bytes, default=None)
-
-
-def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:
-    """The scratch server listens on this machine only: an application elsewhere cannot reach it."""
-    host = plan.application.host
-    if plan.host(host).kind == "here":
-        return error
-    return CommandFailed(
-        f"The application on host {host!r} does not answer from the scratch server: {error.message}",
-        subject=f"application.host = {host!r}",
-        expected="an application that reaches 127.0.0.1 of this machine",
-        remedy="Rehearse where the new release's code can run on the machine of the scratch server: a plan file "
-        "with `application.host` left out and the release's own `directory` and `manage`. Nothing was migrated.",
-    )
-
-
 def _memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _picture(database: Target) -> Picture:
-    with connect(database) as connection:
-        return read_picture(connection)
-
-
-def _rows(printed: Fingerprint) -> dict[str, tuple[int, str]]:
-    return {name: (table.rows, table.content) for name, table in printed.tables.items()}
-
-
-def _reasons(seen: Observed, checks: tuple[Check, ...]) -> tuple[str, ...]:
-    """Why the launch must not be begun. Pure."""
-    failed = [f"{check.name}: {check.summary}" for check in checks if check.verdict == "fail"]
-    if seen.error is not None:
-        failed.insert(0, f"migrate failed at {seen.failed or 'its start'}: {seen.error.message}")
-    return tuple(failed)
-
-
-def write_rehearsal(folder: Path, done: Rehearsal) -> None:
-    """Put it beside the snapshot, as JSON and as a page; a former one of this snapshot is replaced."""
-    from safepoint.launch.report.rehearsal import rehearsal_page
-
-    data = done.as_json()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, text in ((NAME, json.dumps(data, indent=1) + "\n"), (PAGE, rehearsal_page(data))):
-        partial = folder / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / name)
-    sync_folder(folder)

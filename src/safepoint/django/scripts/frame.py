@@ -1,9 +1,9 @@
 # mypy: ignore-errors
 """The frame of every piped script: run `answer`, and write its JSON between markers to the real standard output.
 
-It is executed in the application's Python (3.8 or newer) with two names given: `script`, the source of a module
-with a function `answer(parameters)`, and `work`, the parameters and the marker. Anything may be printed around it
-by settings, apps or signal handlers: only what stands between the markers counts.
+It is executed in the application's Python (3.8 or newer) with the name `work` given: scripts, each the source of a
+module with a function `answer(parameters)`, their parameters, and the marker. Anything may be printed around it by
+settings, apps or signal handlers: only what stands between the markers counts.
 """
 
 import json
@@ -31,4 +31,4 @@ def write(marker, answer):
         data = data[os.write(1, data) :]
 
 
-write(work["marker"], reply(work))  # noqa: F821 - given by whoever executes this
+write(work["marker"], {name: reply(one) for name, one in work["scripts"].items()})  # noqa: F821 - given by whoever executes this

@@ -5,6 +5,8 @@ The state of the models before and after each operation is compared, so that an 
 made from Django's is understood as well. Nothing is run on the database.
 """
 
+import re
+
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
@@ -26,6 +28,10 @@ _NO_COLUMNS = (
     "AlterIndexTogether",
     "AlterModelTableComment",
 )
+
+# No change of the column's values.
+_IGNORED = {"column": 0, "references": 0, "db_default": 0}
+_TABLES = re.compile(r"\b(?:CREATE|ALTER|DROP)\s+(?:UNLOGGED\s+)?TABLE\b", re.IGNORECASE)
 
 
 def answer(parameters):
@@ -63,13 +69,17 @@ def walk(migration, state, now, connection):
         following = state.clone()
         operation.state_forwards(migration.app_label, following)
         then = now if kinds.intersection(_NO_COLUMNS) else tables(following, connection)
+        app = migration.app_label
         operations.append(
             {
                 "migration": label(migration),
                 "kind": type(operation).__name__,
                 "text": str(operation.describe()),
                 "opaque": bool(opaque(operation)),
-                "effects": effects(operation, migration.app_label, now, then),
+                "table": table_of(operation, migration.app_label, now)
+                or table_of(operation, migration.app_label, then),
+                "hides": bool(hides(operation)),
+                "effects": effects(operation, app, now, then),
             }
         )
         state, now = following, then
@@ -84,6 +94,27 @@ def opaque(operation):
     if any(kind.__name__ in ("RunPython", "RunSQL") for kind in type(operation).__mro__):
         return True
     return not type(operation).__module__.startswith(("django.db.migrations.", "django.contrib."))
+
+
+def table_of(operation, app, found):
+    """The table of the model that the operation names; None where it names none."""
+    name = getattr(operation, "model_name", None)
+    known = found.get(app + "." + name.lower()) if isinstance(name, str) else None
+    return known["table"] if known else None
+
+
+def hides(operation):
+    """Whether it is SQL that makes, changes or removes tables of which the models' state hears nothing."""
+    if any(kind.__name__ == "RunSQL" for kind in type(operation).__mro__):
+        return not operation.state_operations and bool(_TABLES.search(sql_of(operation.sql)))
+    return False
+
+
+def sql_of(given):
+    """The text of what RunSQL takes: a text, or a list of texts and of pairs of text and parameters."""
+    if isinstance(given, (list, tuple)):
+        return "; ".join(str(one[0] if isinstance(one, (list, tuple)) else one) for one in given)
+    return str(given)
 
 
 def tables(state, connection):
@@ -120,6 +151,7 @@ def column(field, connection):
         "type": kind,
         "null": bool(field.null),
         "primary_key": bool(field.primary_key),
+        "db_default": has_db_default(field),
         "unique": bool(field.unique),
         "references": remote,
         "default": default(field, connection),
@@ -139,6 +171,13 @@ def default(field, connection):
         return "true" if value else "false"
     plain = isinstance(value, (str, int, float)) or type(value).__name__ in ("Decimal", "UUID", "date", "datetime")
     return str(value) if plain else None
+
+
+def has_db_default(field):
+    """Whether the database itself fills the column in (Django 5.0 has `db_default`), or counts it."""
+    given = getattr(field, "db_default", None)
+    counted = field.get_internal_type() in ("AutoField", "BigAutoField", "SmallAutoField", "GeneratedField")
+    return counted or (given is not None and getattr(given, "__name__", "") != "NOT_PROVIDED")
 
 
 def effects(operation, app, before, after):
@@ -193,17 +232,25 @@ def column_effects(key, table, successor, renamed):
         if then["column"] != column["column"]:
             words = (column["column"], then["column"])
             found.append(effect("column-renamed", key, table["table"], successor["table"], *words))
-        if {**then, "column": 0, "references": 0} != {**column, "column": 0, "references": 0}:
-            found.append(effect("column-altered", key, table["table"], successor["table"], then["column"]))
+        if {**then, **_IGNORED} != {**column, **_IGNORED}:
+            words = (then["column"], None, column, then)
+            found.append(effect("column-altered", key, table["table"], successor["table"], *words))
     for name, column in successor["columns"].items():
         if name not in names.values():
-            found.append(effect("column-added", key, table["table"], successor["table"], column["column"]))
+            words = (column["column"], None, None, column)
+            found.append(effect("column-added", key, table["table"], successor["table"], *words))
     return found
 
 
-def effect(what, model, before, after, column=None, now=None):
-    """One line of a mapping's reasons."""
-    return {"what": what, "model": model, "before": before, "after": after, "name": column, "now": now}
+def effect(what, model, before, after, column=None, now=None, was=None, becomes=None):
+    """One line of a mapping's reasons. `was` and `becomes` say how a column was declared, and how it is now."""
+    words = {"what": what, "model": model, "before": before, "after": after, "name": column, "now": now}
+    return {**words, "was": declared(was), "becomes": declared(becomes)}
+
+
+def declared(column):
+    """A column as the models mean it, without its name."""
+    return None if column is None else {name: value for name, value in column.items() if name != "column"}
 
 
 def public(found):

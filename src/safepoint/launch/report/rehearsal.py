@@ -21,12 +21,22 @@ _LEGEND = (
     ("running", "weaker lock"),
 )
 _TONES = {"go": "good", "no-go": "bad"}
-_CHIPS = {"pass": "pass", "fail": "fail", "warning": "interrupted", "exact": "pass", "loses": "interrupted"}
+_LINT = {"breaks": "fail", "locks": "interrupted", "risk": "interrupted", "hint": "running"}
+_CHIPS = {"pass": "pass", "fail": "fail", "warning": "interrupted", "exact": "pass", "loses": "interrupted", **_LINT}
 
 
 def rehearsal_page(data: Data) -> str:
     """The whole page; everything that was read from a database is escaped. Pure."""
-    parts = [_head(data), _numbers(data), _chart(data), _checks(data), _changes(data), _undo(data), _statements(data)]
+    parts = [
+        _head(data),
+        _numbers(data),
+        _chart(data),
+        _checks(data),
+        _lint(data),
+        _changes(data),
+        _undo(data),
+        _statements(data),
+    ]
     return page(f"Rehearsal of {data['release']}: {data['verdict']}", "\n".join(part for part in parts if part))
 
 
@@ -137,6 +147,28 @@ def _checks(data: Data) -> str:
         for check in data["checks"]
     )
     return f'<h2>What must hold</h2><div class="frame"><table>{rows}</table></div>'
+
+
+_MODES = {
+    "window": "In the window nobody else is at work: locks and what old code would miss are not told.",
+    "rolling": "The old code goes on running: what it would miss is told, and what it would wait for.",
+}
+
+
+def _lint(data: Data) -> str:
+    lint = data["lint"]
+    rows = "".join(
+        f"<tr><td>{_chip(one['grade'] if one['waived'] is None else 'waived')}</td>"
+        f"<td><b>{escape(one['rule'])}</b><br>{escape(one['migration'])}</td>"
+        f'<td class="long">{escape(one["why"])}<br><span class="quiet">{escape(one["where"])}</span></td>'
+        f'<td class="long">{escape(one["waived"] or one["safer"])}</td></tr>'
+        for one in lint["findings"]
+    )
+    head = "<tr><th>Grade</th><th>Rule</th><th>Why</th><th>The safer way, or why it is accepted</th></tr>"
+    listing = f'<div class="frame"><table>{head}{rows}</table></div>' if rows else "<p>Nothing worth a line.</p>"
+    notes = "".join(f"<li>{escape(note)}</li>" for note in lint["notes"])
+    more = f'<ul class="quiet">{notes}</ul>' if notes else ""
+    return f'<h2>What to look at in the migrations</h2>{listing}<p class="quiet">{_MODES[lint["mode"]]}</p>{more}'
 
 
 def _changes(data: Data) -> str:

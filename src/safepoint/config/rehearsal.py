@@ -1,0 +1,50 @@
+"""The table `[rehearsal]` of the plan file: what a rehearsal looks at, and which findings a person has accepted."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from safepoint.config.rules import RULES
+from safepoint.config.section import Section
+
+
+class Invariant(Section):
+    """A query for each schema, where one cannot serve both; their answers must be equal."""
+
+    before: str
+    after: str
+
+
+class Waiver(Section):
+    """A rule of the lint that a person accepts, and why; `migration` narrows it to one (`app.0002_name`)."""
+
+    rule: str = Field(examples=["narrows-column"])
+    reason: str = Field(min_length=4, examples=["no memo is longer: support has checked it"])
+    migration: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*\.\w+$", examples=["ledger.0003_entry_fields"])
+
+    @field_validator("rule")
+    @classmethod
+    def _known(cls, rule: str) -> str:
+        if rule in RULES:
+            return rule
+        near = get_close_matches(rule, RULES, n=3, cutoff=0.5)
+        meant = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known are: {', '.join(sorted(RULES))}"
+        raise ValueError(f"no rule of the lint is called {rule!r}; {meant}")
+
+
+class Rehearsal(Section):
+    """What a rehearsal looks at beyond what it always does.
+
+    `invariants`: queries whose answer must be the same before and after the migrations, by a name for people.
+    `mode` is for the lint: in a `window` nobody but the migration works in the database; in a `rolling` (or canary)
+    release the old code goes on working in the migrated one.
+    """
+
+    mode: Literal["window", "rolling"] = "window"
+    invariants: dict[str, str | Invariant] = Field(
+        default={}, examples=[{"entries": "SELECT count(*) FROM ledger_journalentry"}]
+    )
+    waivers: tuple[Waiver, ...] = ()
