@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -71,6 +73,7 @@ def test_a_rollback_after_a_launch_under_traffic_keeps_every_acknowledged_entry(
     assert release_that_answers(stage) == "2.0"
     assert application_may_write(stage)
     time.sleep(1.5)
+    _writes_what_only_2_0_has_a_place_for(stage)
     rolled_back = stage.safepoint("rollback", "--plain", capture=True)
     assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
     assert release_that_answers(stage) == "1.0"
@@ -88,6 +91,42 @@ def test_a_rollback_after_a_launch_under_traffic_keeps_every_acknowledged_entry(
     secrets = [stage.environment[name] for name in ("SAFEPOINT_DB_PASSWORD", "ACCOUNTING_DEMO_PASSWORD", "SECRET_KEY")]
     told = launched.stdout + launched.stderr + rolled_back.stdout + (stage.launch_folder / "ledger.jsonl").read_text()
     assert not [secret for secret in secrets if secret in told]
+    _says_who_is_affected(stage, rolled_back.stdout)
+    _the_next_launch_brings_it_back(stage)
+
+
+def _writes_what_only_2_0_has_a_place_for(stage: Stage) -> None:
+    with psycopg.connect(stage.environment["DATABASE_URL"]) as connection:
+        connection.execute("INSERT INTO ledger_tag (name, created_at) VALUES ('since the launch', now())")
+        connection.execute(
+            "INSERT INTO ledger_journalentry_tags (journalentry_id, tag_id) SELECT e.id, t.id FROM ledger_tag t, "
+            "(SELECT id FROM ledger_journalentry ORDER BY id DESC LIMIT 3) e WHERE t.name = 'since the launch'"
+        )
+        connection.execute("UPDATE ledger_journalentry SET currency = 'USD' WHERE id % 2 = 0 AND id < 20")
+
+
+def _says_who_is_affected(stage: Stage, said: str) -> None:
+    page = stage.launch_folder / "affected.html"
+    assert f"{page}" in said and stat.S_IMODE(page.stat().st_mode) == 0o600
+    assert "ledger_journalentry" in page.read_text() and "currency" in page.read_text()
+    with (stage.launch_folder / "affected-users.csv").open(newline="") as file:
+        letters = list(csv.DictReader(file))
+    assert letters and all("come back with the next update" in line["text"] for line in letters)
+    assert "affected.html" in (stage.safepoint("status", capture=True).stdout)
+
+
+def _the_next_launch_brings_it_back(stage: Stage) -> None:
+    text = brisk(stage.plan_path.read_text()).replace("[launch]", '[launch]\nid = "again"', 1)
+    stage.plan_path.write_text(text + "\n[wayback]\nprove = false\n" if "[wayback]" not in text else text)
+    launched = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert stage.query("SELECT count(*) FROM ledger_journalentry WHERE currency = 'USD'") == [(9,)]
+    tagged = "SELECT count(*) FROM ledger_journalentry_tags JOIN ledger_tag t ON t.id = tag_id WHERE t.name = %s"
+    assert stage.query(tagged, "since the launch") == [(3,)]
+    report = json.loads(stage.safepoint("report", "--json", capture=True).stdout)
+    evidence = next(step["evidence"] for step in report["steps"] if step["id"] == "reattach")
+    assert (evidence["values"], evidence["left"]) == (9, 0) and evidence["rows"] >= 4
+    assert stage.query("SELECT to_regnamespace('safepoint_reattach')::text") == [(None,)]
 
 
 def killed_at(stage: Stage, boundary: str, *words: str) -> None:

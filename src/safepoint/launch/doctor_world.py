@@ -20,6 +20,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.routers import open_router
 from safepoint.stores import open_store
+from safepoint.wayback.stash import damaged, waiting
 
 
 def hosts(plan: PlanFile, now: datetime) -> Iterator[Finding]:
@@ -325,6 +326,19 @@ def test_user(plan: PlanFile, now: datetime) -> Iterator[Finding]:
         yield failure("login", tried.detail, tried.remedy)
 
 
+def put_away(plan: PlanFile, now: datetime) -> Iterator[Finding]:
+    """What earlier rollbacks put away is whole; it is re-attached in the window, where there is no time to look."""
+    del now
+    for found in damaged(plan.state):
+        remedy = "Restore it from a copy; or move its folder elsewhere, then nothing of it is re-attached."
+        yield failure("stash", found, remedy)
+    stashes = waiting(plan.state, plan.launch_id)
+    for one in stashes:
+        yield ok("stash", f"{one.count} rows that the rollback of {one.launch_id} put away will be re-attached")
+    if not stashes:
+        yield ok("stash", "No rollback has put anything away")
+
+
 LOOKS: dict[str, Look] = {
     "hosts": hosts,
     "release-old": old_release,
@@ -332,4 +346,5 @@ LOOKS: dict[str, Look] = {
     "router": router,
     "stores": stores,
     "login": test_user,
+    "stash": put_away,
 }

@@ -193,6 +193,7 @@ def _rows(plan: PlanFile) -> list[_Row]:
         ("prove-quiet", "prove-quiet", "Prove that nobody wrote since", "stop", "undo", False, none),
         ("migrate", "migrate", "Migrate", "migrate", "undo", False, none),
         ("migrate-check", "migrate-check", "Verify that no migration is left", "migrate", "undo", False, none),
+        ("reattach", "reattach", "Re-attach what a rollback put away", "migrate", "ask", False, none),
         ("arm", "arm", "Arm the capture of what comes after", "migrate", "undo", False, none),
         ("old-gone", "release-gone", f"See that {old} is gone", "migrate", "undo", False, {"release": "old"}),
         ("unfence", "unfence", "Let the application write again", "migrate", "undo", False, none),

@@ -14,6 +14,7 @@ from safepoint.launch.plan import phase_starts
 from safepoint.postgres.target import target
 from safepoint.wayback import capture, twin
 from safepoint.wayback.names import twin_name
+from safepoint.wayback.stash import drop_from_database, read_stashes
 
 
 def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any]:
@@ -39,6 +40,13 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
             database, name, plan_file.launch_id, maintenance=plan_file.database.maintenance
         )
         done.append(f"The twin {name} is removed." if gone else "There is no twin any more.")
+        ours = [
+            plan_file.launch_id,
+            *(s.launch_id for s in read_stashes(plan_file.state) if s.taken_by == plan_file.launch_id),
+        ]
+        done += [
+            f"The stash's schema {name} is removed; its files stay." for name in drop_from_database(database, ours)
+        ]
         ledger.append("retired", "retired", {"done": done})
     return {"launch": plan_file.launch_id, "done": done}
 

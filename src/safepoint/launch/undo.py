@@ -79,6 +79,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
         rows += [("back-tell", "tell-affected", "Say who is affected, and what to tell them", {})]
     rows += [
         ("back-disarm", "disarm", "Remove the capture from the kept database", {}),
+        ("back-stash", "keep-stash", "Keep what has no home here for the next launch", {}),
         ("back-forget", "forget-replay", "Leave nothing of Safepoint in the live database", {}),
     ]
     return tuple(

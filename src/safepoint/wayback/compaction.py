@@ -220,38 +220,53 @@ def _fill(connection: Connection, migrated: Connection, work: Work) -> None:
         f"SELECT s._sp_at FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
         f"WHERE s._sp_unchanged IS NOT NULL AND c.verdict IS NULL",
     )
-    names = [name for (name,) in ask(connection, f"SELECT DISTINCT unnest(_sp_unchanged) FROM {work.stage}")]
-    keys = [new.name for _, new in work.keys]
+    for at in _filled(connection, migrated, work.sink, [new.name for _, new in work.keys], [row[0] for row in rows]):
+        _unknown(connection, work, at)
+
+
+def fill_last(connection: Connection, migrated: Connection, sink: Sink) -> None:
+    """The same for the last state of each row of a table that is stashed whole."""
+    stage, key = f"pg_temp.{sink.stage}", ", ".join(quote(name) for name in sink.table.key)
+    run(connection, f"CREATE INDEX ON {stage} (_sp_at)")
+    rows = ask(
+        connection,
+        f"SELECT _sp_at FROM (SELECT DISTINCT ON ({key}) _sp_at, _sp_unchanged FROM {stage} "
+        f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL",
+    )
+    _filled(connection, migrated, sink, list(sink.table.key), [row[0] for row in rows])
+
+
+def _filled(connection: Connection, migrated: Connection, sink: Sink, keys: list[str], rows: list[int]) -> list[int]:
+    """Fill the values of these staged rows; gives those that the migrated database has no longer."""
+    stage, gone = f"pg_temp.{sink.stage}", []
+    names = [name for (name,) in ask(connection, f"SELECT DISTINCT unnest(_sp_unchanged) FROM {stage}")]
+    pairs = ", ".join(
+        f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(_sp_unchanged) THEN %s ELSE {quote(name)} END"
+        for name in names
+    )
     for start in range(0, len(rows), _FILL):
-        places = [row[0] for row in rows[start : start + _FILL]]
         wanted = connection.execute(
-            sql.SQL(f"SELECT _sp_at, {', '.join(map(quote, keys))} FROM {work.stage} WHERE _sp_at = ANY(%s)"), [places]
+            sql.SQL(f"SELECT _sp_at, {', '.join(map(quote, keys))} FROM {stage} WHERE _sp_at = ANY(%s)"),
+            [rows[start : start + _FILL]],
         ).fetchall()
-        found = _look_up(migrated, work, keys, names, [row[1:] for row in wanted])
-        pairs = ", ".join(
-            f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(_sp_unchanged) THEN %s ELSE {quote(name)} END"
-            for name in names
-        )
+        found = _look_up(migrated, sink.table, keys, names, [row[1:] for row in wanted])
         known = [[*found[tuple(key)], at] for at, *key in wanted if tuple(key) in found]
         with connection.cursor() as cursor:
-            cursor.executemany(sql.SQL(f"UPDATE {work.stage} SET {pairs} WHERE _sp_at = %s"), known)
-        for at, *key in wanted:
-            if tuple(key) not in found:
-                _unknown(connection, work, at)
+            cursor.executemany(sql.SQL(f"UPDATE {stage} SET {pairs} WHERE _sp_at = %s"), known)
+        gone += [at for at, *key in wanted if tuple(key) not in found]
+    return gone
 
 
 def _look_up(
-    migrated: Connection, work: Work, keys: list[str], names: list[str], wanted: list[tuple[Any, ...]]
+    migrated: Connection, table: Table, keys: list[str], names: list[str], wanted: list[tuple[Any, ...]]
 ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
     arrays = ", ".join("%s::text[]" for _ in keys)
-    match = " AND ".join(
-        f"t.{quote(name)} = w.k{place}::{work.new.by_name[name].type}" for place, name in enumerate(keys)
-    )
+    match = " AND ".join(f"t.{quote(name)} = w.k{place}::{table.by_name[name].type}" for place, name in enumerate(keys))
     statement = (
         f"SELECT {', '.join(f'w.k{place}' for place in range(len(keys)))}, "
         f"{', '.join(f't.{quote(name)}::text' for name in names)} "
         f"FROM unnest({arrays}) w({', '.join(f'k{place}' for place in range(len(keys)))}) "
-        f"JOIN {quoted(work.new)} t ON {match}"
+        f"JOIN {quoted(table)} t ON {match}"
     )
     columns = [list(values) for values in zip(*wanted, strict=True)]
     rows = migrated.execute(sql.SQL(statement), columns).fetchall()

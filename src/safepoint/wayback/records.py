@@ -20,6 +20,7 @@ from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import made_by, short_id
+from safepoint.wayback.stash import show_in_database
 
 SCHEMA: Final = "safepoint"
 COMMENT: Final = "SELECT obj_description(to_regnamespace('safepoint'), 'pg_namespace'), to_regnamespace('safepoint')"
@@ -28,7 +29,7 @@ CREATE TABLE safepoint.replays (
     commit_lsn int8 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), outcome jsonb NOT NULL);
 CREATE TABLE safepoint.stash (
     relation text NOT NULL, action text NOT NULL, key jsonb NOT NULL, values jsonb NOT NULL,
-    xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
+    xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz, witness text);
 CREATE TABLE safepoint.put_aside (
     relation text NOT NULL, action text NOT NULL, kind text NOT NULL, reason text NOT NULL, key jsonb NOT NULL,
     values jsonb NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
@@ -69,12 +70,16 @@ def prepare(connection: Connection, launch_id: str) -> None:
 
 
 def remove(target: Target, launch_id: str) -> bool:
-    """Drop the schema of this launch's replay, if it is there; gives whether it was. Its files are kept."""
+    """Drop the schema of this launch's replay, if it is there; gives whether it was. Its files are kept.
+
+    What was stashed stays in the database until the launch is retired, in a schema of its own, for whoever asks.
+    """
     with connect(target, lock_timeout=5) as connection:
         comment, there = connection.execute(COMMENT).fetchone() or (None, None)
         if there is None or comment != made_by(launch_id, "replay"):
             return False
-        connection.execute("DROP SCHEMA safepoint CASCADE")
+        if not show_in_database(connection, launch_id):
+            connection.execute("DROP SCHEMA safepoint CASCADE")
         return True
 
 

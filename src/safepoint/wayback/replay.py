@@ -278,7 +278,9 @@ class _Carrying:
     ) -> Outcome:
         connection = self.connection
         homeless = [sink for name, sink in staged.sinks.items() if name in self.mapping.stash]
-        stashed = {sink.table.name: whereabouts.stash_table(connection, sink, self.scope) for sink in homeless}
+        stashed = {
+            sink.table.name: whereabouts.stash_table(connection, self.source, sink, self.scope) for sink in homeless
+        }
         for work in works:
             stashed[work.old.name] = whereabouts.stash_values(connection, work)
             whereabouts.put_aside(connection, work)

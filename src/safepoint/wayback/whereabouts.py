@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
-from safepoint.wayback.compaction import Scope, Work, ask, run
+from safepoint.wayback.compaction import Scope, Work, ask, fill_last, run
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.outcome import Aside
 from safepoint.wayback.staging import TRANSACTIONS, Sink
@@ -22,17 +22,21 @@ def stash_values(connection: Connection, work: Work) -> int:
     """Values of carried rows that the old table has no column for."""
     if not work.rule.stash or not work.rule.key:
         return 0
+    home = [name for name in work.sink.columns if name not in work.rule.stash]
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {_changed_key(work)}, "
-        f"{_object('s', work.rule.stash)}, {_TRANSACTION} FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
-        f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NULL AND c.ends",
+        f"{_object('s', work.rule.stash)}, {_TRANSACTION}, {witness('s', home)} FROM {work.change} c "
+        f"JOIN {work.stage} s ON s._sp_at = c.n JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
+        f"WHERE c.verdict IS NULL AND c.ends",
     )
 
 
-def stash_table(connection: Connection, sink: Sink, scope: Scope) -> int:
+def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> int:
     """The last state of each row of a table that the old schema does not have."""
     key = sink.table.key
+    if sink.unchanged and key:
+        fill_last(connection, migrated, sink)
     condition = "true"
     if scope.excluding:
         condition = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)"
@@ -140,6 +144,12 @@ def _changed_key(work: Work) -> str:
     names = ", ".join(literal(new.name) for _, new in work.keys)
     values = ", ".join(f"c.k{place}::text" for place in range(len(work.keys)))
     return f"jsonb_object(ARRAY[{names}], ARRAY[{values}])"
+
+
+def witness(row: str, columns: Sequence[str]) -> str:
+    """A digest of a row's columns as text: by it a row is known to be what it was."""
+    values = ", ".join(f"{row}.{quote(name)}::text" for name in columns)
+    return f"md5(to_jsonb(ARRAY[{values}]::text[])::text)"
 
 
 def _object(row: str, columns: Sequence[str]) -> str:

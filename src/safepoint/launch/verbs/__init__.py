@@ -7,7 +7,18 @@ from functools import cache
 
 from safepoint.launch.step import Verb
 
-_MODULES = ("prepare", "stop", "migrate", "application", "gates", "opening", "wayback", "carrying", "telling")
+_MODULES = (
+    "prepare",
+    "stop",
+    "migrate",
+    "application",
+    "gates",
+    "opening",
+    "wayback",
+    "carrying",
+    "telling",
+    "stashing",
+)
 
 
 @cache

@@ -201,6 +201,17 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
     )
 
 
+def django_defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str | None]]:
+    """By the new tables and columns, what Django gives to a row for which nobody filled the column in."""
+    if proof is None or not proof["proven"]:
+        return {}
+    after = Operations.from_json(dict(proof["operations"])).after
+    return {
+        f"public.{table}": {name: column.default for name, column in state.columns.items()}
+        for table, state in after.items()
+    }
+
+
 def _rules(mapping: WayBack) -> dict[str, Any]:
     """What decides about values; the sentences beside it may differ."""
     data = mapping.as_json()

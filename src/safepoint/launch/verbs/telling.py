@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from safepoint.config import PlanFile
-from safepoint.django.operations import Operations
 from safepoint.launch.ground import Ground
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF
+from safepoint.launch.verbs.carrying import PROOF, django_defaults
 from safepoint.wayback import written
 from safepoint.wayback.affected import (
     Affected,
@@ -72,7 +71,7 @@ def _gathered(ground: Ground, gathering: Gathering, words: Words) -> Affected:
     fates = Fates(gathering.store, mapping, catalogue_of(kept), reason)
     if carried is not None:
         fates.load(Path(carried["files"]["put_aside"]))
-    told = fated(fates, gathering, _defaults(proof))
+    told = fated(fates, gathering, django_defaults(proof))
     words_of = {"user_table": users.table, "user_label": users.label, "given": ground.plan.wayback.affected}
     out = ground.folder / "affected.csv"
     if facts.mode == "none":
@@ -83,14 +82,3 @@ def _gathered(ground: Ground, gathering: Gathering, words: Words) -> Affected:
     letters = ground.folder / LETTERS
     first = write_letters(gathering, kept, users, words, letters, shown=_SHOWN)
     return Affected(gathering.totals(), file=str(out), letters=str(letters), notes=listing.notes, accounts=first)
-
-
-def _defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str | None]]:
-    """What Django gives to a column that nobody filled in, by the new tables: such a value need not be told of."""
-    if proof is None or not proof["proven"]:
-        return {}
-    after = Operations.from_json(dict(proof["operations"])).after
-    return {
-        f"public.{table}": {name: column.default for name, column in state.columns.items()}
-        for table, state in after.items()
-    }

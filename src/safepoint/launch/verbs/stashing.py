@@ -1,0 +1,86 @@
+"""Verbs of the stash: kept at the end of a rollback, re-attached by the next launch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safepoint.config import PlanFile
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.carrying import PROOF, django_defaults
+from safepoint.wayback import stash
+from safepoint.wayback.attaching import Reattached
+from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.reattach import forget_mark, reattach
+from safepoint.wayback.replay import entering
+
+LEFT = "not-reattached.jsonl"
+
+
+class Reattach(Verb):
+    """What earlier rollbacks put away comes back into the schema that has a place for it.
+
+    After `migrate --check`, for only a whole schema can take it; before the capture is armed, for it is not what users
+    write on this release: a rollback would list it with them, and the stash that it comes from is still there then.
+    """
+
+    name = "reattach"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What is done."""
+        return ("values and rows of the stash by key, where nothing newer stands there",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """One transaction with a mark in it: killed anywhere and run again, nothing is attached twice."""
+        waiting = stash.waiting(ground.plan.state, ground.launch_id)
+        if not waiting:
+            return Evidence("nothing is put away", {"values": 0, "rows": 0, "left": 0})
+        recorded = ground.fact("reattached")
+        if recorded is None:
+            with entering(ground.target.on(ground.twin), ground.plan.database.maintenance) as twin:
+                old = read_catalogue(twin)
+            out = ground.folder / LEFT
+            defaults = django_defaults(ground.fact(PROOF))
+            done = reattach(ground.target, old, waiting, defaults, launch_id=ground.launch_id, out=out)
+            recorded = ground.record("reattached", done.as_json())
+        done = Reattached.from_json(recorded)
+        for one in waiting:
+            stash.take(one, ground.launch_id)
+        forget_mark(ground.target, ground.launch_id)
+        left = f"; {done.left} could not be, each with its reason in {LEFT}" if done.left else ""
+        stood = f" ({done.already} stood there already)" if done.already else ""
+        return Evidence(
+            f"{done.values} values and {done.rows} rows of {', '.join(done.launches)} are re-attached{stood}{left}",
+            done.as_json(),
+        )
+
+
+class KeepStash(Verb):
+    """What has no home in the old schema waits in the state folder for the next launch."""
+
+    name = "keep-stash"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """What this launch had re-attached waits again too: it went with the migrated database."""
+        state, launch_id = ground.plan.state, ground.launch_id
+        back = stash.give_back(state, launch_id)
+        proof, carried = ground.fact(PROOF), ground.fact("carried")
+        kept = None
+        if proof is not None and proof["proven"] and carried is not None:
+            mapping = WayBack.from_json(dict(proof["mapping"]))
+            rows, release = Path(carried["files"]["stash"]), ground.release("new").version
+            kept = stash.keep_stash(state, launch_id, release, rows, ground.target.on(ground.kept), mapping)
+        words = [f"{kept.count} rows wait in {kept.folder}"] if kept is not None else []
+        words += [f"{len(back)} earlier stashes wait again"] if back else []
+        facts = {
+            "rows": 0 if kept is None else kept.count,
+            "folder": None if kept is None else str(kept.folder),
+            "sha256": None if kept is None else kept.sha256,
+            "schema": None if kept is None else stash.schema_name(launch_id),
+            "tables": {} if kept is None else {name: table.rows for name, table in kept.tables.items()},
+            "again": [one.launch_id for one in back],
+        }
+        return Evidence("; ".join(words) or "nothing had to be put away", facts)

@@ -1,0 +1,501 @@
+"""The work of a re-attachment: which stashed value may be set, which row written, and what has to be told instead.
+
+A value is set where the row still is what it was when it was stashed, or where the column has its default still.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from safepoint.errors import DatabaseError
+from safepoint.postgres.connections import Connection
+from safepoint.wayback import stash as stashes
+from safepoint.wayback import whereabouts
+from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
+from safepoint.wayback.compaction import ask, failing, quoted, run
+from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
+from safepoint.wayback.mapping import NOT_CARRIED
+from safepoint.wayback.stash import Stash, StashedTable
+
+Defaults = Mapping[str, Mapping[str, str | None]]
+_PREVIEW: Final = 50
+
+# Triggers are silent: what they did to other rows when the values were written has been carried or stashed itself.
+SETTINGS: Final = """
+SET LOCAL session_replication_role = replica;
+SET LOCAL row_security = off;
+"""
+STAGE: Final = """
+CREATE TEMP TABLE sp_lines (place int4, line jsonb) ON COMMIT DROP;
+CREATE TEMP TABLE sp_left (relation text, key jsonb, col text, reason text, value text) ON COMMIT DROP;
+"""
+# Of several stashes the newest says what a row is; of a row's columns each has its newest value.
+MERGE: Final = """
+CREATE TEMP TABLE sp_stash ON COMMIT DROP AS
+SELECT row_number() OVER () AS n, relation, key, last.action, last.place, last.witness, merged.vals, NULL::text AS bad
+FROM (SELECT DISTINCT line ->> 'relation' AS relation, line -> 'key' AS key FROM sp_lines
+      WHERE line ->> 'action' <> 'truncate' AND line -> 'key' <> '{}') k
+CROSS JOIN LATERAL (
+    SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness FROM sp_lines l
+    WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key
+    ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC LIMIT 1) last
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn), '{}') AS vals
+    FROM sp_lines l, jsonb_each(l.line -> 'values') v
+    WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
+"""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What was not re-attached, and why. `column` is `*` for a whole row."""
+
+    table: str
+    key: Mapping[str, Any]
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reattached:
+    """`values` were set in rows that were carried, `rows` of whole tables were written or removed; `already` stood.
+
+    `left` could not be: the first are in `preview`, all of them in `file`.
+    """
+
+    launches: tuple[str, ...]
+    values: int
+    rows: int
+    already: int
+    left: int
+    tables: Mapping[str, int] = field(default_factory=dict)
+    preview: tuple[Left, ...] = ()
+    file: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reattached:
+        """The inverse of `as_json`."""
+        preview = tuple(Left(**one) for one in data["preview"])
+        return cls(**{**data, "launches": tuple(data["launches"]), "preview": preview})
+
+
+class Attaching:
+    """One re-attachment, inside its transaction."""
+
+    def __init__(
+        self, connection: Connection, old: Catalogue, new: Catalogue, found: Sequence[Stash], defaults: Defaults
+    ) -> None:
+        self.connection, self.old, self.new, self.found, self.defaults = connection, old, new, found, defaults
+        self.values = self.rows = self.already = 0
+        self.tables: dict[str, int] = {}
+
+    def run(self, out: Path) -> Reattached:
+        """All of it; what could not be re-attached stands in the file `out`."""
+        connection = self.connection
+        run(connection, STAGE)
+        with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_lines FROM STDIN") as copy:
+            for place, one in enumerate(self.found):
+                with one.rows.open(encoding="utf-8") as file:
+                    for line in file:
+                        copy.write_row((place, line))
+        run(connection, "CREATE INDEX ON pg_temp.sp_lines ((line ->> 'relation'), (line -> 'key'))")
+        run(connection, "ANALYZE pg_temp.sp_lines")
+        run(connection, MERGE)
+        run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_stash (n)")
+        run(connection, "CREATE INDEX ON pg_temp.sp_stash (relation)")
+        run(connection, "ANALYZE pg_temp.sp_stash")
+        stashed = self._stashed()
+        whole = [name for name, table in stashed.items() if table.whole]
+        for name in (*self._parents_first(whole), *(name for name in stashed if name not in whole)):
+            self._table(name, stashed[name])
+        self._verify([name for name in stashed if name in self.new.tables])
+        self._raise_sequences()
+        return self._answer(out)
+
+    def _stashed(self) -> dict[str, StashedTable]:
+        """What the newest stash says of each table."""
+        return {name: table for one in self.found for name, table in one.tables.items()}
+
+    def _table(self, name: str, told: StashedTable) -> None:
+        bare = name.partition(".")[2]
+        table = self.new.tables.get(name)
+        if bare in NOT_CARRIED:
+            return  # Django makes these itself, after each migration
+        if table is None:
+            if self.new.roots.get(name) is None:
+                self._leave(name, "the new schema has no such table")
+            return  # a partition's name stands at a truncation only
+        if any(one not in table.by_name for one in told.key) or not told.key:
+            self._keyless(table, told)
+            return
+        self._name_again(table)
+        before = self.values + self.rows
+        if told.whole:
+            _Rows(self, table, name not in self.old.tables).attach()
+        else:
+            self._columns(table, told)
+        self.tables[name] = self.values + self.rows - before
+
+    def _keyless(self, table: Table, told: StashedTable) -> None:
+        """Rows without a key can be inserted, where nothing else was done to them."""
+        name = literal(table.name)
+        lines = f"pg_temp.sp_lines WHERE line ->> 'relation' = {name}"
+        others = ask(self.connection, f"SELECT count(*) FROM {lines} AND line ->> 'action' <> 'insert'")[0][0]
+        if told.key or others or not told.whole or table.name in self.old.tables:
+            self._leave(table.name, "the table has no key by which the rows could be found")
+            run(
+                self.connection,
+                f"INSERT INTO pg_temp.sp_left SELECT {name}, line -> 'key', '*', "
+                f"'the table has no key by which the row could be found', (line -> 'values')::text FROM {lines}",
+            )
+            return
+        columns = list(table.written)
+        values = ", ".join(f"(line -> 'values' ->> {literal(c.name)})::{c.type}" for c in columns)
+        names = ", ".join(quote(column.name) for column in columns)
+        self.rows += run(
+            self.connection,
+            f"INSERT INTO {quoted(table)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {lines}",
+        )
+
+    def _name_again(self, table: Table) -> None:
+        """Ids of content types and permissions are others in this database: found again by what they name."""
+        for key in table.foreign_keys:
+            parent = self.new.tables[key.parent].relation
+            if parent not in (CONTENT_TYPES, PERMISSIONS) or len(key.columns) != 1:
+                continue
+            now = {label: number for number, label in stashes.named(self.connection, parent).items()}
+            pairs = [
+                (place, was, now.get(label))
+                for place, one in enumerate(self.found)
+                for was, label in one.identities.get(parent, {}).items()
+            ]
+            run(self.connection, "CREATE TEMP TABLE sp_ids (place int4, was text, now text) ON COMMIT DROP")
+            with self.connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_ids FROM STDIN") as copy:
+                for pair in pairs:
+                    copy.write_row(pair)
+            column = literal(key.columns[0])
+            path = f"ARRAY[{column}]"
+            which = f"s.relation = {literal(table.name)} AND s.{{where}} ->> {column} IS NOT NULL"
+            for where in ("vals", "key"):
+                run(
+                    self.connection,
+                    f"UPDATE pg_temp.sp_stash s SET bad = CASE WHEN i.now IS NULL THEN "
+                    f"{literal(f'what its {key.columns[0]} names is not there')} ELSE s.bad END, "
+                    f"{where} = jsonb_set(s.{where}, {path}, coalesce(to_jsonb(i.now), 'null')) "
+                    f"FROM pg_temp.sp_stash o LEFT JOIN pg_temp.sp_ids i ON i.place = o.place "
+                    f"AND i.was = o.{where} ->> {column} WHERE o.n = s.n AND {which.format(where=where)}",
+                )
+            run(self.connection, "DROP TABLE pg_temp.sp_ids")
+
+    def _columns(self, table: Table, told: StashedTable) -> None:
+        """Values of rows that were carried back, and went through this migration again."""
+        connection, name = self.connection, literal(table.name)
+        same = "false"
+        if told.home and all(column in table.by_name for column in told.home):
+            same = f"s.witness = {whereabouts.witness('t', told.home)}"
+        run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
+        run(
+            connection,
+            f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, t.ctid AS tid, "
+            f"t.tableoid AS rel, coalesce({same}, false) AS same FROM pg_temp.sp_stash s "
+            f"LEFT JOIN {quoted(table)} t ON {match(table, told.key)} WHERE s.relation = {name}",
+        )
+        run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
+        run(
+            connection,
+            f"INSERT INTO pg_temp.sp_left SELECT {name}, key, '*', coalesce(bad, 'the row is not there any more'), "
+            f"vals::text FROM pg_temp.sp_met WHERE tid IS NULL OR bad IS NOT NULL",
+        )
+        run(connection, "DELETE FROM pg_temp.sp_met WHERE tid IS NULL OR bad IS NOT NULL")
+        names = ask(connection, "SELECT DISTINCT k FROM pg_temp.sp_met, jsonb_object_keys(vals) k ORDER BY 1")
+        # All decisions come before all changes: a changed row has another place.
+        plans = [self._column(table, str(one)) for (one,) in names]
+        wanted = [column for column in plans if column is not None]
+        if wanted:
+            self._set(table, wanted)
+
+    def _column(self, table: Table, name: str) -> Column | None:
+        """Decide about one column; what cannot be set is told, and taken out of the values."""
+        connection, column = self.connection, table.by_name.get(name)
+        if column is None or column.generated:
+            self._refuse(table, name, f"vals ? {literal(name)}", "the new schema has no such column any more")
+            return None
+        value = f"m.vals ->> {literal(name)}"
+        known = f"FROM {quoted(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel"
+        now = f"(SELECT t.{quote(name)}::text {known})"
+        has = f"m.vals ? {literal(name)}"
+        equal = f"{has} AND {now} IS NOT DISTINCT FROM {value}"
+        self.already += run(connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {equal}")
+        usual = " OR ".join(f"{now} IS NOT DISTINCT FROM {one}" for one in self._usual(table, column))
+        self._refuse(table, name, f"{has} AND NOT (m.same OR {usual})", "the row has a newer value")
+        for key in table.foreign_keys:
+            if key.columns == (name,):
+                parent = self.new.tables[key.parent]
+                there = parent.by_name[key.parent_columns[0]]
+                orphan = (
+                    f"{has} AND m.vals ->> {literal(name)} IS NOT NULL AND NOT EXISTS (SELECT FROM {quoted(parent)} p "
+                    f"WHERE p.{quote(there.name)} = (m.vals ->> {literal(name)})::{there.type})"
+                )
+                self._refuse(table, name, orphan, f"the row of {parent.relation} that it refers to is not there")
+        return column
+
+    def _usual(self, table: Table, column: Column) -> list[str]:
+        """What a row that nobody has touched since the migration has in this column, as SQL that gives text."""
+        found = ["NULL"]
+        if column.default is not None and "nextval" not in column.default:
+            found.append(f"({column.default})::text")
+        django = self.defaults.get(table.name, {}).get(column.name)
+        if django is not None:
+            found.append(f"({literal(django)}::{column.type})::text")
+        return found
+
+    def _refuse(self, table: Table, name: str, condition: str, reason: str) -> None:
+        run(
+            self.connection,
+            f"INSERT INTO pg_temp.sp_left SELECT {literal(table.name)}, m.key, {literal(name)}, {literal(reason)}, "
+            f"m.vals ->> {literal(name)} FROM pg_temp.sp_met m WHERE {condition}",
+        )
+        run(self.connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {condition}")
+
+    def _set(self, table: Table, columns: Sequence[Column]) -> None:
+        pairs = ", ".join(
+            f"{quote(c.name)} = CASE WHEN m.vals ? {literal(c.name)} THEN (m.vals ->> {literal(c.name)})::{c.type} "
+            f"ELSE t.{quote(c.name)} END"
+            for c in columns
+        )
+        statement = (
+            f"UPDATE {quoted(table)} t SET {pairs} FROM pg_temp.sp_met m WHERE t.ctid = m.tid AND t.tableoid = m.rel "
+            f"AND m.vals <> '{{}}'"
+        )
+        bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
+        for n, said in bad:
+            self.connection.execute(
+                "INSERT INTO pg_temp.sp_left SELECT %s, key, '*', %s, vals::text FROM pg_temp.sp_met WHERE n = %s",
+                [table.name, said, n],
+            )
+        gone = [n for n, _ in bad]
+        row = self.connection.execute(
+            "SELECT count(*) FROM pg_temp.sp_met, jsonb_object_keys(vals) WHERE n <> ALL(%s)", [gone]
+        ).fetchone()
+        self.values += int(row[0]) if row else 0
+
+    def _leave(self, name: str, reason: str) -> None:
+        self.connection.execute(
+            "INSERT INTO pg_temp.sp_left SELECT relation, key, '*', %s, vals::text FROM pg_temp.sp_stash "
+            "WHERE relation = %s",
+            [reason, name],
+        )
+
+    def _parents_first(self, names: Iterable[str]) -> list[str]:
+        found: list[str] = []
+        pending = sorted(names)
+        while pending:
+            free = [name for name in pending if not self._needs(name) & (set(pending) - {name})]
+            for name in free or pending[:1]:  # a circle is begun anywhere
+                found.append(name)
+                pending.remove(name)
+        return found
+
+    def _needs(self, name: str) -> set[str]:
+        table = self.new.tables.get(name)
+        return set() if table is None else {key.parent for key in table.foreign_keys}
+
+    def _verify(self, touched: Sequence[str]) -> None:
+        """Foreign keys from and to what was touched, asked of what stands there now."""
+        broken = []
+        for table in self.new.tables.values():
+            for key in table.foreign_keys:
+                if table.name in touched or key.parent in touched:
+                    count = ask(self.connection, f"SELECT count(*) FROM {orphans(table, key, self.new)}")[0][0]
+                    if count:
+                        broken.append(f"{table.name}.{key.name}: {count} rows without a parent")
+        if broken:
+            raise DatabaseError(
+                "Foreign keys would not hold after the re-attachment.",
+                subject=", ".join(touched),
+                found="; ".join(broken),
+                remedy="Nothing was changed. Move the stash's folder elsewhere and `safepoint retry`: then nothing of "
+                "it is re-attached, and its values stay in the file.",
+            )
+
+    def _raise_sequences(self) -> None:
+        """No number that was given out before the rollback is given out again."""
+        wanted: dict[str, int] = {}
+        for one in self.found:
+            for name, value in one.sequences.items():
+                wanted[name] = max(value, wanted.get(name, value))
+        for name, value in wanted.items():
+            self.connection.execute(
+                "SELECT setval(c.oid::regclass, least(greatest(%s, pg_sequence_last_value(c.oid)), s.seqmax)) "
+                "FROM pg_class c JOIN pg_sequence s ON s.seqrelid = c.oid WHERE c.oid = to_regclass(%s) "
+                "AND s.seqincrement > 0 AND coalesce(pg_sequence_last_value(c.oid), s.seqmin - 1) < %s",
+                [value, name, value],
+            )
+
+    def _answer(self, out: Path) -> Reattached:
+        rows = ask(self.connection, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3")
+        partial = out.with_name(f"{out.name}.partial")
+        partial.unlink(missing_ok=True)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+            for relation, key, column, reason, value in rows:
+                line = {"table": relation, "key": key, "column": column, "reason": reason, "value": value}
+                file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(out)
+        return Reattached(
+            launches=tuple(one.launch_id for one in self.found),
+            values=self.values,
+            rows=self.rows,
+            already=self.already,
+            left=len(rows),
+            tables={name: count for name, count in self.tables.items() if count},
+            preview=tuple(Left(row[0].removeprefix("public."), row[1], row[2], row[3]) for row in rows[:_PREVIEW]),
+            file=str(out) if rows else None,
+        )
+
+
+class _Rows:
+    """The rows of a table that the old schema did not have. `made` says that this migration made the table."""
+
+    def __init__(self, whole: Attaching, table: Table, made: bool) -> None:
+        self.whole, self.table, self.made = whole, table, made
+        self.connection = whole.connection
+        self.columns = list(table.written)
+        self.changed = 0
+
+    def attach(self) -> None:
+        connection, table = self.connection, self.table
+        self._truncate()
+        run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
+        equal = " AND ".join(
+            f"t.{quote(c.name)}::text IS NOT DISTINCT FROM s.vals ->> {literal(c.name)}" for c in self.columns
+        )
+        run(
+            connection,
+            f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.action, t.ctid AS tid, "
+            f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal FROM pg_temp.sp_stash s "
+            f"LEFT JOIN {quoted(table)} t ON {match(table, table.key)} WHERE s.relation = {literal(table.name)}",
+        )
+        run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_met (n)")
+        self._drop("action = 'delete' AND tid IS NULL OR action <> 'delete' AND tid IS NOT NULL AND equal")
+        self._refuse("bad IS NOT NULL", "bad")
+        if not self.made:
+            self._refuse("action = 'delete'", "'it was there before this launch, and may be needed'")
+            self._refuse("tid IS NOT NULL", "'another row has this key'")
+            self._refuse("action = 'update'", "'the row is not there any more'")
+        known = {column.name for column in self.columns}
+        lost = ", ".join(literal(name) for name in sorted(known)) or "''"
+        self._refuse(
+            f"EXISTS (SELECT FROM jsonb_object_keys(vals) k WHERE k <> ALL(ARRAY[{lost}]))",
+            "'it has columns that the new schema has no longer'",
+        )
+        self._orphans()
+        self.changed += run(
+            connection,
+            f"DELETE FROM {quoted(table)} t USING pg_temp.sp_met m "
+            f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
+        )
+        run(connection, "DELETE FROM pg_temp.sp_met WHERE action = 'delete'")
+        self._update()
+        self._insert()
+        self.whole.rows += self.changed
+
+    def _truncate(self) -> None:
+        """The table was emptied on the new release: what the migration puts into it goes again."""
+        leaves = ", ".join(literal(name) for name in (self.table.name, *self.table.leaves))
+        emptied = ask(
+            self.connection,
+            f"SELECT EXISTS (SELECT FROM pg_temp.sp_lines WHERE line ->> 'action' = 'truncate' "
+            f"AND line ->> 'relation' IN ({leaves}))",
+        )[0][0]
+        if emptied and self.made:
+            self.changed += run(self.connection, f"DELETE FROM {quoted(self.table)}")
+
+    def _drop(self, condition: str) -> None:
+        self.whole.already += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {condition}")
+
+    def _refuse(self, condition: str, reason: str) -> int:
+        run(
+            self.connection,
+            f"INSERT INTO pg_temp.sp_left SELECT {literal(self.table.name)}, key, '*', {reason}, vals::text "
+            f"FROM pg_temp.sp_met m WHERE {condition}",
+        )
+        return run(self.connection, f"DELETE FROM pg_temp.sp_met m WHERE {condition}")
+
+    def _orphans(self) -> None:
+        """Rows whose parent is not there; a parent may come with them. Again and again until none is found."""
+        checks = []
+        for key in self.table.foreign_keys:
+            parent = self.whole.new.tables[key.parent]
+            if any(name not in {column.name for column in self.columns} for name in key.columns):
+                continue
+            pairs = list(zip(key.columns, key.parent_columns, strict=True))
+            given = " AND ".join(f"m.vals ->> {literal(own)} IS NOT NULL" for own, _ in pairs)
+            there = " AND ".join(
+                f"p.{quote(other)} = (m.vals ->> {literal(own)})::{parent.by_name[other].type}" for own, other in pairs
+            )
+            condition = (
+                f"m.action <> 'delete' AND {given} AND NOT EXISTS (SELECT FROM {quoted(parent)} p WHERE {there})"
+            )
+            if key.parent == self.table.name:
+                coming = " AND ".join(
+                    f"o.vals ->> {literal(other)} = m.vals ->> {literal(own)}" for own, other in pairs
+                )
+                condition += f" AND NOT EXISTS (SELECT FROM pg_temp.sp_met o WHERE o.action <> 'delete' AND {coming})"
+            checks.append((condition, literal(f"the row of {parent.relation} that it refers to is not there")))
+        while sum(self._refuse(condition, reason) for condition, reason in checks):
+            pass
+
+    def _value(self, column: Column) -> str:
+        return f"(m.vals ->> {literal(column.name)})::{column.type}"
+
+    def _update(self) -> None:
+        columns = [column for column in self.columns if column.name not in self.table.key and not column.identity]
+        if not columns:
+            return
+        pairs = ", ".join(f"{quote(column.name)} = {self._value(column)}" for column in columns)
+        statement = (
+            f"UPDATE {quoted(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
+            f"WHERE t.ctid = m.tid AND t.tableoid = m.rel"
+        )
+        self._tried(statement, "tid IS NOT NULL")
+
+    def _insert(self) -> None:
+        names = ", ".join(quote(column.name) for column in self.columns)
+        values = ", ".join(self._value(column) for column in self.columns)
+        statement = (
+            f"INSERT INTO {quoted(self.table)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} "
+            f"FROM pg_temp.sp_met m WHERE m.tid IS NULL"
+        )
+        self._tried(statement, "tid IS NULL")
+
+    def _tried(self, statement: str, which: str) -> None:
+        """All at once; where PostgreSQL refuses, row by row, and what fails is told."""
+        for n, said in failing(self.connection, statement, f"SELECT n FROM pg_temp.sp_met WHERE {which}", "m.n"):
+            self._refuse(f"n = {n}", literal(said))
+        self.changed += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {which}")
+
+
+def match(table: Table, key: Sequence[str]) -> str:
+    """Which row of a table a stashed one is."""
+    return " AND ".join(f"t.{quote(name)} = (s.key ->> {literal(name)})::{table.by_name[name].type}" for name in key)
+
+
+def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:
+    """A table's rows whose parent is not there, for a FROM clause."""
+    own = " AND ".join(f"c.{quote(name)} IS NOT NULL" for name in key.columns)
+    pairs = " AND ".join(
+        f"p.{quote(other)} = c.{quote(name)}" for name, other in zip(key.columns, key.parent_columns, strict=True)
+    )
+    parent = quoted(catalogue.tables[key.parent])
+    return f"(SELECT FROM {quoted(table)} c WHERE {own} AND NOT EXISTS (SELECT FROM {parent} p WHERE {pairs})) o"

@@ -1,0 +1,278 @@
+"""The stash: what a rollback could not put anywhere in the old schema, kept in the state folder for the next launch.
+
+A folder for each launch that was rolled back: the rows as lines of JSON, and a manifest, written last, that says what
+they are, of which schema, and their SHA-256. `reattached.json` beside it names the launch that took them up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from psycopg import sql
+
+from safepoint.errors import ProofFailed
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.merging import LAST_VALUES
+from safepoint.wayback.names import made_by, short_id
+
+ROWS: Final = "stash.jsonl"
+MANIFEST: Final = "manifest.json"
+TAKEN: Final = "reattached.json"
+_FORMAT: Final = 1
+_PURPOSE: Final = "stash"
+COMMENT: Final = "SELECT obj_description(to_regnamespace(%s), 'pg_namespace')"
+# What names a content type and a permission in every database, by its id in this one.
+IDENTITIES: Final[Mapping[str, str]] = {
+    "django_content_type": "SELECT id::text, app_label || '.' || model FROM django_content_type",
+    "auth_permission": "SELECT p.id::text, p.codename || ' ' || c.app_label || '.' || c.model "
+    "FROM auth_permission p JOIN django_content_type c ON c.id = p.content_type_id",
+}
+
+
+@dataclass(frozen=True)
+class StashedTable:
+    """What of a table of the new schema is stashed: whole rows (`whole`), or some columns of rows that were carried.
+
+    `home` are the columns that a carried row's witness is made of, in order.
+    """
+
+    whole: bool
+    key: tuple[str, ...]
+    home: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class Stash:
+    """One launch's stash. `identities`: per table of Django's own, its ids and what they name; `sequences`: how far
+    the migrated database had given out numbers."""
+
+    folder: Path
+    launch_id: str
+    release: str
+    made_at: datetime
+    sha256: str
+    tables: Mapping[str, StashedTable]
+    identities: Mapping[str, Mapping[str, str]]
+    sequences: Mapping[str, int]
+    taken_by: str | None = None
+
+    @property
+    def rows(self) -> Path:
+        """The lines."""
+        return self.folder / ROWS
+
+    @property
+    def count(self) -> int:
+        """How many lines there are."""
+        return sum(table.rows for table in self.tables.values())
+
+
+def keep_stash(state: Path, launch_id: str, release: str, rows: Path, kept: Target, mapping: WayBack) -> Stash | None:
+    """Take a replay's stash into the state folder; None where nothing was stashed. May be run again.
+
+    Args:
+        state: the state folder.
+        rows: the replay's file.
+        kept: the migrated database, under its present name: what ids name, and how far its sequences are.
+    """
+    found = next((one for one in read_stashes(state) if one.launch_id == launch_id), None)
+    if found is not None:
+        return found
+    counts = _counted(rows)
+    if not counts:
+        return None
+    with connect(kept, application_name="safepoint stash") as connection:
+        catalogue = read_catalogue(connection)
+        sequences = {row[0]: int(row[1]) for row in connection.execute(LAST_VALUES).fetchall() if row[1] is not None}
+        identities = {name: named(connection, name) for name in IDENTITIES if catalogue.find(name) is not None}
+    feeds = mapping.feeds
+    tables = {}
+    for name, count in counts.items():
+        known = catalogue.tables.get(catalogue.roots.get(name, name))
+        rule = feeds.get(name)
+        home = (
+            ()
+            if rule is None or known is None
+            else witnessed(known.name, mapping, catalogue.tables[known.name].by_name)
+        )
+        tables[name] = StashedTable(rule is None, known.key if known else (), home, count)
+    folder = state / "stash" / launch_id
+    shutil.rmtree(folder, ignore_errors=True)  # half written: it has no manifest
+    folder.mkdir(mode=0o700, parents=True)
+    shutil.copyfile(rows, folder / ROWS)
+    (folder / ROWS).chmod(0o600)
+    data = {
+        "format": _FORMAT,
+        "launch": launch_id,
+        "release": release,
+        "made_at": datetime.now(UTC).isoformat(),
+        "sha256": _digest(folder / ROWS),
+        "tables": {name: asdict(table) for name, table in tables.items()},
+        "identities": identities,
+        "sequences": sequences,
+    }
+    _write(folder / MANIFEST, data)
+    return _read(folder)
+
+
+def witnessed(table: str, mapping: WayBack, columns: Mapping[str, Any]) -> tuple[str, ...]:
+    """The new columns of a carried table that have a home in the old one: by them a row is known to be what it was."""
+    rule = mapping.feeds[table]
+    return tuple(name for name, one in columns.items() if name not in rule.stash and not one.generated)
+
+
+def read_stashes(state: Path) -> list[Stash]:
+    """All stashes in the state folder, oldest first. One whose manifest cannot be read is no stash: see `damaged`."""
+    found = [one for folder in (state / "stash").glob("*") if (one := _read(folder)) is not None]
+    return sorted(found, key=lambda one: one.made_at)
+
+
+def waiting(state: Path, launch_id: str) -> list[Stash]:
+    """The stashes that no other launch has taken up, oldest first."""
+    return [one for one in read_stashes(state) if one.taken_by in (None, launch_id)]
+
+
+def damaged(state: Path) -> list[str]:
+    """What is wrong with the stashes in the state folder, one sentence each."""
+    found = [
+        f"{folder} has a manifest that cannot be read."
+        for folder in sorted((state / "stash").glob("*"))
+        if (folder / MANIFEST).exists() and _read(folder) is None
+    ]
+    for one in read_stashes(state):
+        try:
+            verify(one)
+        except ProofFailed as error:
+            found.append(error.message)
+    return found
+
+
+def verify(stash: Stash) -> None:
+    """See that the rows are those that were stashed.
+
+    Raises:
+        ProofFailed: they are not, or they are gone.
+    """
+    found = _digest(stash.rows) if stash.rows.exists() else "no file"
+    if found != stash.sha256:
+        raise ProofFailed(
+            f"The stash of launch {stash.launch_id} is not as it was written.",
+            subject=str(stash.rows),
+            expected=f"SHA-256 {stash.sha256}",
+            found=found,
+            remedy=f"Restore it from a copy; or move {stash.folder} elsewhere, then nothing of it is re-attached.",
+        )
+
+
+def take(stash: Stash, launch_id: str) -> None:
+    """Note that a launch has re-attached it."""
+    _write(stash.folder / TAKEN, {"launch": launch_id, "at": datetime.now(UTC).isoformat()})
+
+
+def give_back(state: Path, launch_id: str) -> list[Stash]:
+    """That launch is rolled back: what it had re-attached waits again."""
+    found = [one for one in read_stashes(state) if one.taken_by == launch_id]
+    for one in found:
+        (one.folder / TAKEN).unlink()
+    return found
+
+
+def named(connection: Connection, table: str) -> dict[str, str]:
+    """The ids of content types or permissions and what they name."""
+    return dict(connection.execute(IDENTITIES[table].encode()).fetchall())
+
+
+def schema_name(launch_id: str) -> str:
+    """The schema in which a launch's stash can be queried after its rollback, until it is retired."""
+    return f"safepoint_stash_{short_id(launch_id)}"
+
+
+def show_in_database(connection: Connection, launch_id: str) -> bool:
+    """Of the replay's records leave only the stash, in a schema of its own; whether there was anything to leave."""
+    name = schema_name(launch_id)
+    row = connection.execute("SELECT EXISTS (SELECT FROM safepoint.stash)").fetchone()
+    if row is None or not row[0] or connection.execute("SELECT to_regnamespace(%s)", [name]).fetchone() != (None,):
+        return False
+    with connection.transaction():
+        connection.execute("DROP TABLE safepoint.replays, safepoint.put_aside, safepoint.transactions")
+        connection.execute(sql.SQL("ALTER SCHEMA safepoint RENAME TO {}").format(sql.Identifier(name)))
+        mark = sql.Literal(made_by(launch_id, _PURPOSE))
+        connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), mark))
+    return True
+
+
+def drop_from_database(target: Target, launches: Sequence[str]) -> list[str]:
+    """Remove the stashes of these launches from the database; the files stay. Gives the schemas that are gone."""
+    gone = []
+    with connect(target, application_name="safepoint stash", lock_timeout=5) as connection:
+        for launch_id in launches:
+            name = schema_name(launch_id)
+            if connection.execute(COMMENT, [name]).fetchone() == (made_by(launch_id, _PURPOSE),):
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
+                gone.append(name)
+    return gone
+
+
+def _counted(rows: Path) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    with rows.open(encoding="utf-8") as file:
+        for line in file:
+            counts[json.loads(line)["relation"]] += 1
+    return counts
+
+
+def _read(folder: Path) -> Stash | None:
+    try:
+        data: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if data["format"] != _FORMAT:
+            return None
+        taken = folder / TAKEN
+        return Stash(
+            folder=folder,
+            launch_id=data["launch"],
+            release=data["release"],
+            made_at=datetime.fromisoformat(data["made_at"]),
+            sha256=data["sha256"],
+            tables={
+                name: StashedTable(one["whole"], tuple(one["key"]), tuple(one["home"]), one["rows"])
+                for name, one in data["tables"].items()
+            },
+            identities=data["identities"],
+            sequences=data["sequences"],
+            taken_by=json.loads(taken.read_text(encoding="utf-8"))["launch"] if taken.exists() else None,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _write(path: Path, data: Mapping[str, Any]) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        partial.chmod(0o600)
+        json.dump(data, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
