@@ -13,7 +13,8 @@ import pytest
 from django_site import manage_of, running, site_database, write_site
 
 from safepoint.checkpoints import database as checks
-from safepoint.checkpoints.login import Visit, browse, login
+from safepoint.checkpoints.chromium import Visit, browse
+from safepoint.checkpoints.login import login
 from safepoint.checkpoints.logs import errors_since, mark, read
 from safepoint.checkpoints.pages import health
 from safepoint.config import Login

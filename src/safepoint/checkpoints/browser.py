@@ -1,6 +1,7 @@
-"""The test user's visit in Chromium through Playwright. A program of its own: task in, outcome out, both as JSON.
+"""The test user's visit in Chromium through Playwright. A program of its own: a line of JSON for each thing said.
 
-Run as `python -m safepoint.checkpoints.browser`; the task comes over standard input, because it has the password.
+Run as `python -m safepoint.checkpoints.browser`. In comes which browser to start for which addresses; out goes that it
+is ready; in comes the task, over standard input, because it has the password; out goes the outcome.
 No trace is recorded, and no picture is taken while a password stands in a field.
 """
 
@@ -58,36 +59,43 @@ class Stopped(Exception):
 
 
 def main() -> None:
-    """Read the task, visit, print the outcome as one line."""
-    task: dict[str, Any] = json.loads(sys.stdin.read())
+    """Start the browser, wait for the task, visit, print the outcome."""
+    wanted: dict[str, Any] = json.loads(sys.stdin.readline())
     from playwright.sync_api import Error, sync_playwright
 
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(
-                executable_path=task["executable"],
+                executable_path=wanted["executable"],
                 headless=True,
-                args=flags(task["base_url"], task["public_url"], root=os.geteuid() == 0),
-                timeout=task["timeout"] * 1000,
+                args=flags(wanted["base_url"], wanted["public_url"], root=os.geteuid() == 0),
+                timeout=wanted["timeout"] * 1000,
             )
+            page = browser.new_context(base_url=wanted["public_url"]).new_page()
         except Error as error:
             _answer(ok=False, stage="starting", said=_short(error), started=False)
             return
-        context = browser.new_context(base_url=task["public_url"])
-        context.add_cookies(
-            [{"name": name, "value": value, "url": task["public_url"]} for name, value in task["cookies"].items()]
-        )
-        page = context.new_page()
-        page.set_default_timeout(task["timeout"] * 1000)
-        stage = [""]
-        try:
-            _visit(page, task, stage)
-        except Stopped as stopped:
-            _answer(ok=False, stage=stopped.stage, said=stopped.said, screenshot=_picture(page, task))
-        except Error as error:
-            _answer(ok=False, stage=stage[0], said=_short(error), screenshot=_picture(page, task))
-        else:
-            _answer(ok=True, stage="", said="")
+        print(json.dumps({"ready": True}), flush=True)
+        if line := sys.stdin.readline():  # the end of the input: nobody wants a visit any more
+            _make_visit(page, json.loads(line))
+
+
+def _make_visit(page: Any, task: Mapping[str, Any]) -> None:
+    from playwright.sync_api import Error
+
+    page.context.add_cookies(
+        [{"name": name, "value": value, "url": task["public_url"]} for name, value in task["cookies"].items()]
+    )
+    page.set_default_timeout(task["timeout"] * 1000)
+    stage = [""]
+    try:
+        _visit(page, task, stage)
+    except Stopped as stopped:
+        _answer(ok=False, stage=stopped.stage, said=stopped.said, screenshot=_picture(page, task))
+    except Error as error:
+        _answer(ok=False, stage=stage[0], said=_short(error), screenshot=_picture(page, task))
+    else:
+        _answer(ok=True, stage="", said="")
 
 
 def _visit(page: Any, task: Mapping[str, Any], stage: list[str]) -> None:

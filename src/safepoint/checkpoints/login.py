@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from safepoint.checkpoints.checkpoint import Checkpoint
+from safepoint.checkpoints.chromium import Chromium, Outcome, Visit, browse
 from safepoint.checkpoints.session import visit
 from safepoint.config import Login
 from safepoint.errors import PlanFileError
 
 _TITLE = "Test user's login"
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@dataclass(frozen=True)
-class Visit:
-    """What the test user does: everything that either way of visiting needs. The password is never shown."""
-
-    base_url: str
-    public_url: str
-    path: str
-    username: str
-    password: str = field(repr=False)
-    form_path: str | None = None
-    fields: Mapping[str, str] = field(default_factory=dict)
-    expect: str | None = None
-    cookies: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = 30.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How far the visit came. `way` is "Chromium" or "HTTP session"; `stage` is where it stopped."""
-
-    ok: bool
-    way: str
-    stage: str
-    said: str
-    screenshot: str | None = None
-    started: bool = True
 
 
 def login(
@@ -65,6 +31,7 @@ def login(
     screenshots: Path | None = None,
     timeout: float = 30,
     now: datetime | None = None,
+    standby: Chromium | None = None,
 ) -> Checkpoint:
     """Log the test user in, open the form, fill it in, send it and look for the expected text.
 
@@ -75,6 +42,7 @@ def login(
         screenshots: the folder that gets a picture when the browser fails; None takes none.
         timeout: seconds for the whole visit.
         now: for the word `{stamp}` in the fields and in the expected text: each visit then looks for its own entry.
+        standby: a browser that was started for this visit before.
     """
     began = time.monotonic()
     try:
@@ -83,11 +51,11 @@ def login(
         )
     except PlanFileError as error:
         return Checkpoint("login", _TITLE, "fail", detail=error.message, remedy=error.remedy)
-    browser, why_not = choose_browser(settings.browser, task)
+    browser, why_not = choose_browser(settings.browser, task.base_url, task.public_url)
     if browser is None and settings.browser == "chromium":
         return Checkpoint("login", _TITLE, "fail", detail=f"no browser: {why_not}", remedy=_BROWSER_REMEDY)
     if browser is not None:
-        outcome = browse(task, browser, screenshots)
+        outcome = browse(task, browser, screenshots, standby)
         if not outcome.started and settings.browser == "auto":
             why_not = f"Chromium did not start: {outcome.said}"
             outcome = _by_session(task)
@@ -135,48 +103,23 @@ def plan_visit(
     )
 
 
-def choose_browser(wanted: str, task: Visit) -> tuple[str | None, str]:
+def stand_by(base_url: str, settings: Login, *, public_url: str) -> Chromium | None:
+    """Start the browser that `login` will want; None where it will not want one."""
+    browser, _why_not = choose_browser(settings.browser, base_url, public_url)
+    return None if browser is None else Chromium(browser, base_url, public_url)
+
+
+def choose_browser(wanted: str, base_url: str, public_url: str) -> tuple[str | None, str]:
     """The browser's program, or None with the reason."""
     if wanted == "http":
         return None, "the plan file asks for an HTTP session"
-    if urlsplit(task.public_url).scheme == "https" and task.base_url != task.public_url:
+    if urlsplit(public_url).scheme == "https" and base_url != public_url:
         # A browser cannot be made to speak plain HTTP for an https address.
         return None, "the release answers without TLS, and people reach it with TLS"
     if importlib.util.find_spec("playwright") is None:
         return None, "Playwright is not installed"
     found = next((path for name in _BROWSERS if (path := shutil.which(name))), None)
     return found, "" if found else "there is no Chromium on this machine"
-
-
-def browse(task: Visit, executable: str, screenshots: Path | None) -> Outcome:
-    """Carry out a visit in Chromium, in a process of its own.
-
-    That keeps the driver out of the conductor's memory, and lets a browser that hangs be ended with all its
-    children. The task, password included, goes over standard input; its profile is removed afterwards.
-    """
-    with tempfile.TemporaryDirectory(prefix="safepoint-browser-", ignore_cleanup_errors=True) as folder:
-        work = {**asdict(task), "executable": executable, "folder": str(screenshots) if screenshots else None}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "safepoint.checkpoints.browser"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": folder, "HOME": folder},
-            start_new_session=True,
-        )
-        try:
-            answer, said = process.communicate(json.dumps(work).encode(), timeout=task.timeout + 15)
-        except subprocess.TimeoutExpired:
-            return Outcome(False, "Chromium", "the browser", f"it did not end within {task.timeout + 15:.0f} s")
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-    try:
-        return Outcome(way="Chromium", **json.loads(answer.decode().strip().rpartition("\n")[2]))
-    except ValueError:
-        last = said.decode(errors="replace").strip().rpartition("\n")[2].replace(task.password, "***")
-        return Outcome(False, "Chromium", "starting", last[:300], started=False)
 
 
 def _by_session(task: Visit) -> Outcome:

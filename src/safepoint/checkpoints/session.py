@@ -11,7 +11,7 @@ from safepoint.checkpoints import forms
 from safepoint.checkpoints.pages import status_remedy, visitor
 
 if TYPE_CHECKING:
-    from safepoint.checkpoints.login import Visit
+    from safepoint.checkpoints.chromium import Visit
 
 
 class Stopped(Exception):

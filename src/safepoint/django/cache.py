@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safepoint.django.managepy import Manage
-from safepoint.django.piped import ask
+from safepoint.django.piped import Standing, ask
 from safepoint.errors import CommandFailed
 
 # These keep their entries inside one process: clearing them in `manage.py` reaches nobody else, and a restart of
@@ -101,18 +101,22 @@ def clear_caches(
     *,
     timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
+    standby: Standing | None = None,
 ) -> Cleared:
     """Run the commands that clear the cache, then clear what they left, and prove it: one start of Django.
 
     `clear_cache` is no command of Django's own (django-extensions brings one, and that clears the default cache
     only): what a project does not have is passed over, and said.
 
+    Args:
+        standby: a process of `manage` that has loaded the application already.
+
     Raises:
         CommandFailed: a command failed, or a shared cache still holds the key that was set before.
     """
     began = time.monotonic()
     parameters = {"commands": [list(c) for c in commands], "key": f"safepoint-probe-{secrets.token_hex(8)}"}
-    answer = ask(manage, "cache", parameters, timeout=timeout, cancelled=cancelled)
+    answer = ask(manage, "cache", parameters, timeout=timeout, cancelled=cancelled, standby=standby)
     cleared = Cleared(
         ran=tuple(" ".join(command) for command in answer["ran"]),
         unknown=tuple(" ".join(command) for command in answer["unknown"]),

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Protocol
 
 from safepoint.django.managepy import Manage, explain, last_words
 from safepoint.errors import CommandFailed
@@ -16,6 +16,30 @@ from safepoint.errors import CommandFailed
 # a container, the script may not have arrived yet and an interactive shell would open. `-c` goes before that
 # look, and reads until the script has come whole.
 _READ = "import json, sys; work = json.loads(sys.stdin.read()); exec(work['frame'], {'work': work})"
+
+
+class Standing(Protocol):
+    """A process that has loaded the application already: `standby.Standby` is one."""
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Whether it waits for work."""
+        ...
+
+    def ask(
+        self,
+        script: str,
+        parameters: Mapping[str, Any],
+        *,
+        timeout: float | None = 120,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, Any]:
+        """As the function `ask`."""
+        ...
+
+
+def read_work(loaded: str) -> str:
+    """The program for `-c` that first says the word `loaded`: the application is loaded, and work may come. Pure."""
+    return f"import os; os.write(1, {loaded.encode()!r} + b'\\n'); {_READ}"
 
 
 @cache
@@ -46,12 +70,18 @@ def ask(
     *,
     timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
+    standby: Standing | None = None,
 ) -> dict[str, Any]:
     """Run a script of `safepoint.django.scripts` inside the application and give back its answer.
+
+    Args:
+        standby: a process of the same `manage` that waits already; where it does not any more, one is started.
 
     Raises:
         CommandFailed: `manage.py` failed before the script ran, the script raised, or no answer came.
     """
+    if standby is not None and standby.ready():
+        return standby.ask(script, parameters, timeout=timeout, cancelled=cancelled)
     answer = ask_all(manage, {script: parameters}, timeout=timeout, cancelled=cancelled)[script]
     if isinstance(answer, CommandFailed):
         raise answer
@@ -73,16 +103,22 @@ def ask_all(
     marker = f"<<safepoint-{secrets.token_hex(8)}>>"
     stdin = package(scripts, marker)
     result = manage.run("shell", "-v", "0", "-c", _READ, check=False, stdin=stdin, timeout=timeout, cancelled=cancelled)
-    replies = unwrap(result.stdout, marker)
-    if replies is None:
-        if result.code != 0:
-            raise explain(result)
-        raise CommandFailed(
-            f"manage.py shell ended without an answer: {last_words(result.stdout + result.stderr)}",
-            subject=" ".join(manage.release.manage),
-            remedy="Does the project replace Django's own `shell` command? Safepoint asks its questions through it.",
-        )
-    return {name: _answer(manage, reply) for name, reply in replies.items()}
+    answers = answers_in(manage, result.stdout, marker)
+    if answers is not None:
+        return answers
+    if result.code != 0:
+        raise explain(result)
+    raise CommandFailed(
+        f"manage.py shell ended without an answer: {last_words(result.stdout + result.stderr)}",
+        subject=" ".join(manage.release.manage),
+        remedy="Does the project replace Django's own `shell` command? Safepoint asks its questions through it.",
+    )
+
+
+def answers_in(manage: Manage, output: str, marker: str) -> dict[str, dict[str, Any] | CommandFailed] | None:
+    """Each script's answer, or its error, from everything that was printed; None when there is none. Pure."""
+    replies = unwrap(output, marker)
+    return None if replies is None else {name: _answer(manage, reply) for name, reply in replies.items()}
 
 
 def _answer(manage: Manage, reply: dict[str, Any]) -> dict[str, Any] | CommandFailed:

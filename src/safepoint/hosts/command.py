@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO, Protocol
+from typing import Protocol
 from urllib.parse import quote
 
 
@@ -55,6 +55,22 @@ class Result:
     truncated: bool = False
 
 
+class Source(Protocol):
+    """What a command's standard input is read from. `read` may wait; empty bytes are the end."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes."""
+        ...
+
+
+class Sink(Protocol):
+    """What a command's output is written to; may take less than it is given, as a raw file does."""
+
+    def write(self, data: bytes, /) -> int | None:
+        """How many bytes were taken; None for all."""
+        ...
+
+
 class Host(Protocol):
     """A place where commands run.
 
@@ -90,12 +106,12 @@ class Host(Protocol):
         self,
         command: Command,
         *,
-        stdin: BinaryIO | None = None,
-        stdout: BinaryIO | None = None,
+        stdin: Source | None = None,
+        stdout: Sink | None = None,
         timeout: float | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Result:
-        """Run with its standard input read from, or its output written to, a file object, unbuffered by us.
+        """Run with its standard input read from, or its output written to, an object such as a file, unbuffered by us.
 
         Raises as `run`; any non-zero exit is an error.
         """

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO, NoReturn
+from typing import IO, NoReturn
 
 from safepoint.errors import CommandFailed, Interrupted, SafepointError
-from safepoint.hosts.command import Command, Result
+from safepoint.hosts.command import Command, Result, Sink, Source
 
 KEEP_BYTES = 8 * 1024 * 1024
 """How much of a collected output is kept: its end."""
@@ -86,8 +86,8 @@ class ProcessHost:
         self,
         command: Command,
         *,
-        stdin: BinaryIO | None = None,
-        stdout: BinaryIO | None = None,
+        stdin: Source | None = None,
+        stdout: Sink | None = None,
         timeout: float | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Result:
@@ -109,8 +109,8 @@ def execute(
     command: Command,
     host: str,
     *,
-    source: BinaryIO | _Bytes | None = None,
-    sink: BinaryIO | None = None,
+    source: Source | None = None,
+    sink: Sink | None = None,
     timeout: float | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Result:
@@ -223,8 +223,8 @@ class _Streams:
         self,
         process: subprocess.Popen[bytes],
         local: Local,
-        source: BinaryIO | _Bytes | None,
-        sink: BinaryIO | None,
+        source: Source | None,
+        sink: Sink | None,
     ) -> None:
         self.out, self.err = _Tail(), _Tail()
         self.fault: BaseException | None = None
@@ -265,7 +265,7 @@ class _Streams:
         except BaseException as error:  # kept for the thread that waits, which raises it
             self.fault = self.fault or error
 
-    def _feed(self, local: Local, source: BinaryIO | _Bytes | None) -> None:
+    def _feed(self, local: Local, source: Source | None) -> None:
         pipe = self._process.stdin
         if pipe is None:
             return
@@ -278,7 +278,7 @@ class _Streams:
             with suppress(OSError):
                 pipe.close()
 
-    def _drain(self, pipe: IO[bytes] | None, sink: BinaryIO | _Tail, *, patient: bool) -> None:
+    def _drain(self, pipe: IO[bytes] | None, sink: Sink, *, patient: bool) -> None:
         if pipe is None:
             return
         descriptor = pipe.fileno()
@@ -298,7 +298,7 @@ class _Streams:
                     return
 
 
-def _write_all(sink: BinaryIO | IO[bytes] | _Tail, data: bytes) -> None:
+def _write_all(sink: Sink, data: bytes) -> None:
     """Write everything: a raw file may take less than it is given."""
     while data:
         written = sink.write(data)

@@ -312,7 +312,7 @@ def test_user(plan: PlanFile, now: datetime) -> Iterator[Finding]:
         )
         return
     task = plan_visit(plan.router.url, settings, now=now)
-    program, why_not = choose_browser(settings.browser, task)
+    program, why_not = choose_browser(settings.browser, task.base_url, task.public_url)
     if program is None and settings.browser == "chromium":
         yield failure("browser", f"No browser: {why_not}.", 'Install Chromium and Playwright, or set browser = "http".')
     else:

@@ -186,6 +186,7 @@ def _rows(plan: PlanFile) -> list[_Row]:
         rows.append(("stage-new", "stage", f"Start {new} without traffic", "freeze", "stop", False, none))
     rows += [
         ("gate-stop", "gate-stop", "Go for the window?", "stop", "stop", True, none),
+        ("ready", "ready", "Load what the window needs", "stop", "stop", False, none),
         ("stop-traffic", "stop-traffic", "Close the site: 503 with Retry-After", "stop", "undo", False, none),
         ("stop-old", "stop-release", f"Stop {old}", "stop", "undo", False, {"release": "old", "wait": not fenced}),
         ("fence", "fence", "Stop writes at the database", "stop", "undo", False, none),

@@ -63,6 +63,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
         ("back-stop-new", "stop-release", f"Stop {new}", {"release": "new", "wait": not plan.fenced}),
         ("back-fence", "fence", "Stop writes at the database", {}),
     ]
+    rows += [("back-ready", "ready-old", f"Load {old} meanwhile", {})]
     if opened:
         rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]
         rows += [("back-carry", "carry", "Carry it back into the twin, by the proven mapping", {})]

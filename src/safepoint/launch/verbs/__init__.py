@@ -9,6 +9,7 @@ from safepoint.launch.step import Verb
 
 _MODULES = (
     "prepare",
+    "readying",
     "stop",
     "migrate",
     "application",

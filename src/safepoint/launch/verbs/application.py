@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 from safepoint.config import PlanFile, Release
 from safepoint.django.cache import clear_caches
+from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.verbs.readying import CACHE, waiting
 
 _STOP_SECONDS = 120.0
 
@@ -122,6 +124,7 @@ class StartRelease(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Starting twice must be harmless: the plan file's start command promises that."""
         release = ground.release(which(ground.step.params))
+        ground.background.join(f"start {release.version}")  # the same command at the same time would be one too many
         ground.application_host.run(
             command(release.start, env=release.env, directory=release.directory),
             cancelled=ground.cancelled,
@@ -197,9 +200,15 @@ class ClearCache(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """One start of Django for everything: each costs most of a second of the window."""
-        cleared = clear_caches(
-            ground.manage(which(ground.step.params)), ground.plan.cache.clear, cancelled=ground.cancelled
-        )
+        release = which(ground.step.params)
+        standby = ground.background.take(waiting(CACHE, release), Standby)
+        try:
+            cleared = clear_caches(
+                ground.manage(release), ground.plan.cache.clear, cancelled=ground.cancelled, standby=standby
+            )
+        finally:
+            if standby is not None:
+                standby.dismiss()
         return Evidence(cleared.summary(), cleared.as_json())
 
 

@@ -12,6 +12,7 @@ from safepoint.errors import LockNotAvailable, ProofFailed
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.verbs.readying import answered_clean, ready_to_check
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress
 from safepoint.wayback import capture, fence
@@ -69,6 +70,7 @@ class Migrate(Verb):
         tries = ground.plan.database.lock_retries
         for attempt in range(tries + 1):
             try:
+                ready_to_check(ground, manage)
                 done = migrate(manage, cancelled=ground.cancelled)
             except LockNotAvailable as error:
                 if attempt == tries:
@@ -117,7 +119,10 @@ class MigrateCheck(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Asked by the new release's own code, after the fact."""
-        if not is_clean(migrating(ground)):
+        clean = answered_clean(ground, "new")
+        if clean is None:
+            clean = is_clean(migrating(ground))
+        if not clean:
             raise ProofFailed(
                 "After the migration there are still migrations to run.",
                 subject="migrate --check",

@@ -12,14 +12,16 @@ from safepoint.backup.proof import read_proof
 from safepoint.checkpoints import backup as backup_checkpoint
 from safepoint.checkpoints import database, logs
 from safepoint.checkpoints.checkpoint import Checkpoint, timed, worst
+from safepoint.checkpoints.chromium import Chromium
 from safepoint.checkpoints.login import login
 from safepoint.checkpoints.pages import health
-from safepoint.config import PlanFile, format_bytes, format_duration
+from safepoint.config import Login, PlanFile, format_bytes, format_duration
 from safepoint.errors import RouterError, SafepointError
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.application import which
 from safepoint.launch.verbs.prepare import snapshot_folder
+from safepoint.launch.verbs.readying import BROWSER
 from safepoint.postgres.connections import connect
 from safepoint.progress import Progress
 from safepoint.wayback import capture
@@ -47,9 +49,24 @@ class Look:
         if (captured := ground.fact("capture")) is not None and captured["mode"] == "logical":
             found.append(timed("capture", "Capture", lambda: _capture(ground)))
         if with_login and limits.login is not None:
-            screenshots = ground.folder / "screenshots"
-            found.append(login(upstream, limits.login, public_url=ground.router.url, screenshots=screenshots))
+            found.append(self._login(upstream, limits.login))
         return found
+
+    def _login(self, upstream: str, settings: Login) -> Checkpoint:
+        """In the browser that was started before the window, where it is still there."""
+        ground = self.ground
+        standby = ground.background.take(BROWSER, Chromium)
+        try:
+            return login(
+                upstream,
+                settings,
+                public_url=ground.router.url,
+                screenshots=ground.folder / "screenshots",
+                standby=standby,
+            )
+        finally:
+            if standby is not None:
+                standby.dismiss()
 
     def _errors(self) -> Checkpoint:
         limits, since = self.ground.plan.checkpoints, self._since

@@ -10,6 +10,7 @@ from safepoint.django.migrations import is_clean
 from safepoint.errors import Interrupted, ProofFailed
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.readying import answered_clean
 from safepoint.wayback import capture, written
 from safepoint.wayback.affected import UserTable
 from safepoint.wayback.swap import swap
@@ -94,7 +95,10 @@ class CheckOld(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """`migrate --check` by the old release's own code and login."""
-        if not is_clean(ground.manage("old")):
+        clean = answered_clean(ground, "old")
+        if clean is None:
+            clean = is_clean(ground.manage("old"))
+        if not clean:
             raise ProofFailed(
                 f"{ground.release('old').version} does not find its schema in the database that was swapped in.",
                 subject="migrate --check",
