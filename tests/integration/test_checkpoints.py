@@ -13,7 +13,7 @@ import pytest
 from django_site import manage_of, running, site_database, write_site
 
 from safepoint.checkpoints import database as checks
-from safepoint.checkpoints.chromium import Visit, browse
+from safepoint.checkpoints.chromium import Chromium, Visit, browse
 from safepoint.checkpoints.login import login
 from safepoint.checkpoints.logs import errors_since, mark, read
 from safepoint.checkpoints.pages import health
@@ -252,6 +252,19 @@ def test_a_browser_that_stops_leaves_a_picture(site: str, tmp_path: Path, case: 
     assert found.verdict == "fail" and words in found.detail
     (picture,) = found.files
     assert Path(picture).read_bytes().startswith(b"\x89PNG")
+
+
+@needs_chromium
+def test_a_browser_that_was_started_before_makes_the_visit_and_one_that_is_gone_is_replaced(site: str) -> None:
+    standby = Chromium(str(CHROMIUM), site, "http://shop.test")
+    try:
+        assert standby.ready(20)
+        for _first_then_again in range(2):
+            found = login(site, settings(browser="chromium"), public_url="http://shop.test", standby=standby)
+            assert found.verdict == "pass", found.detail
+            assert not standby.ready()
+    finally:
+        standby.dismiss()
 
 
 @needs_chromium

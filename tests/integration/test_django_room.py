@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +23,7 @@ from safepoint.django.cache import clear_caches
 from safepoint.django.inspector import IDENTITY, pending, redirects, url_variables
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import is_clean, migrate, plan_text
+from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed, Interrupted, LockNotAvailable
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
@@ -204,3 +210,55 @@ def test_caches_are_cleared_by_the_commands_and_what_they_leave_by_django_itself
     assert kept.stdout.strip().endswith("None")
     again = clear_caches(manage, [("clear_cache",)])
     assert {one.alias: one.fallback for one in again.caches}["files"]
+
+
+def test_a_process_that_has_loaded_the_application_before_does_the_work(site: Path, shop: Target) -> None:
+    manage = manage_of(site, shop)
+    for_cache, for_check = Standby(manage), Standby(manage)
+    assert for_cache.ready(20) and for_check.ready(20)
+    cleared = clear_caches(manage, [("empty_files",)], standby=for_cache)
+    assert cleared.ran == ("empty_files",) and cleared.ok
+    assert for_check.ask("check", {})["clean"] is False
+    assert not for_cache.ready() and not for_check.ready()  # each is for one piece of work
+
+
+def test_one_that_is_gone_costs_nothing_but_time(site: Path, shop: Target) -> None:
+    manage = manage_of(site, shop)
+    standby = Standby(manage)
+    standby.dismiss()
+    assert not standby.ready(1)
+    assert clear_caches(manage, [("empty_files",)], standby=standby).ok
+
+
+def test_one_that_waits_ends_when_its_conductor_is_killed(site: Path, shop: Target) -> None:
+    mark = f"conductor-{time.monotonic_ns()}"
+    program = f"""
+        import os, signal
+        from dataclasses import replace
+        from pathlib import Path
+        from django_site import manage_of
+        from safepoint.django.standby import Standby
+        from safepoint.postgres.target import Target
+        target = Target({shop.host!r}, {shop.port}, {shop.dbname!r}, {shop.user!r}, os.environ["TESTPW"])
+        manage = manage_of(Path({str(site)!r}), target)
+        standby = Standby(replace(manage, env={{**manage.env, "MARK": {mark!r}}}))
+        assert standby.ready(30)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    env = {**os.environ, "TESTPW": shop.password or "", "PYTHONPATH": str(Path(__file__).parent)}
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=env, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while with_environment(mark) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert with_environment(mark) == []
+
+
+def with_environment(mark: str) -> list[str]:
+    """The processes that have this text in their environment."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if folder.name.isdigit() and mark.encode() in (folder / "environ").read_bytes():
+                found.append(folder.name)
+    return found
