@@ -36,6 +36,7 @@ OPTIONS = (
 
 # Seconds. As with pg_dump: behind somebody's exclusive lock we wait, but not for ever.
 LOCK_TIMEOUT = 60.0
+_SAVEPOINT = "safepoint_reading"
 
 # Everything whose rows a dump carries: tables, partitions' leaves, configuration tables of extensions (with the
 # condition that the extension gives). Materialised views are computed anew by a restore, foreign tables are elsewhere,
@@ -161,6 +162,17 @@ def reading(target: Target, snapshot: str | None = None) -> Iterator[Connection]
 
 
 @contextmanager
+def unlocking(connection: Connection) -> Iterator[None]:
+    """What is locked inside is unlocked at its end, and not only at the end of the transaction.
+
+    Otherwise ten thousand tables take more locks than an ordinary server has room for, and more than pg_dump takes.
+    """
+    connection.execute(f"savepoint {_SAVEPOINT}".encode())
+    yield
+    connection.execute(f"rollback to savepoint {_SAVEPOINT}; release savepoint {_SAVEPOINT}".encode())
+
+
+@contextmanager
 def cancellable(connection: Connection, cancelled: Cancelled) -> Iterator[None]:
     """Cancel whatever query the connection runs as soon as `cancelled` becomes true; it may be waiting for a lock.
 
@@ -238,8 +250,9 @@ def read_sequences(connection: Connection) -> dict[str, SequencePrint]:
             sql.SQL("select {}, last_value, is_called from {}").format(sql.Literal(name), sql.Identifier(schema, table))
             for schema, table, name in found[start : start + 200]
         ]
-        for name, last, called in connection.execute(sql.SQL(" union all ").join(queries)):
-            result[name] = SequencePrint(last, called)
+        with unlocking(connection):
+            for name, last, called in connection.execute(sql.SQL(" union all ").join(queries)):
+                result[name] = SequencePrint(last, called)
     return result
 
 
@@ -279,6 +292,7 @@ class _Work:
     def drain(self, target: Target, snapshot: str) -> None:
         """Hash parts until none is left."""
         with reading(target, snapshot) as connection:
+            connection.execute(f"savepoint {_SAVEPOINT}".encode())
             with self._lock:
                 self._busy.add(connection)
             try:
@@ -299,7 +313,11 @@ class _Work:
 
     def _one(self, connection: Connection, part: Part) -> None:
         try:
-            row = connection.execute(hash_query(part, version=self._version)).fetchone()
+            # The table is unlocked by the same message (see `unlocking`): the first statement's rows are read.
+            query = sql.SQL("{}; rollback to savepoint {}").format(
+                hash_query(part, version=self._version), sql.Identifier(_SAVEPOINT)
+            )
+            row = connection.execute(query).fetchone()
         except psycopg.errors.LockNotAvailable:
             raise _unreadable(part, f"somebody held an exclusive lock on it for {LOCK_TIMEOUT:.0f} s") from None
         except psycopg.errors.QueryCanceled:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import psycopg
 
-from safepoint.backup.contents import cancellable, hash_large_objects, hash_tables, read_sequences, reading
+from safepoint.backup.contents import (
+    cancellable,
+    hash_large_objects,
+    hash_tables,
+    read_sequences,
+    reading,
+    unlocking,
+)
 from safepoint.backup.prints import FORMAT, Difference, Fingerprint, SequencePrint, TablePrint, compare
 from safepoint.backup.structure import (
     read_extensions,
@@ -48,13 +55,15 @@ def take(
             tables = hash_tables(
                 target, connection, shared, jobs=jobs, report=report, cancelled=cancelled, version=version
             )
+            with unlocking(connection):
+                structure = read_structure(connection)
             return Fingerprint(
                 server_version_num=connection.info.server_version,
                 encoding=connection.info.parameter_status("server_encoding") or "",
                 tables=tables,
                 sequences=sequences,
                 large_objects=hash_large_objects(connection),
-                structure=read_structure(connection),
+                structure=structure,
                 ownership=read_ownership(connection),
                 extensions=read_extensions(connection),
                 settings=read_settings(connection),

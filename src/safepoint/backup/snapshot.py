@@ -349,6 +349,11 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
         ("password authentication failed", f"Check the password of role {target.user!r}."),
         ("permission denied", f"Let role {target.user!r} read all tables: GRANT pg_read_all_data, or a superuser."),
         ("lock timeout", "Somebody holds an exclusive lock on a table (a migration?): wait for it, then try again."),
+        (
+            "out of shared memory",
+            "pg_dump locks every table and sequence at once: raise max_locks_per_transaction on the server (a restart) "
+            "until that times max_connections is well above their number, then try again.",
+        ),
         ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
         ("terminating connection", "The server ended the session: look into its log, then take the snapshot again."),
     )
