@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from stage import Stage
+
+from safepoint.launch.faults import VARIABLE
 
 INVARIANTS = """
 [rehearsal.invariants]
@@ -155,3 +158,27 @@ def test_an_application_that_cannot_be_pointed_elsewhere_is_told_what_to_set(tmp
     assert said.returncode == 2
     assert "url_env" in said.stderr and "[application]" in said.stderr and "Nothing was run" in said.stderr
     assert not (site.plan.state / "snapshots").exists()
+
+
+@pytest.mark.slow  # two rehearsals and a launch; the gate's rules stand in tests/unit/test_gates_rehearsal.py
+def test_a_launch_whose_migrations_are_not_those_that_were_rehearsed_has_no_go(
+    make_stage: Callable[..., Stage],
+) -> None:
+    site = make_stage(lines=400)
+    killed = site.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "rehearse:recorded"})
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
+    (path,) = site.plan.state.glob("snapshots/*/rehearsal.json")
+    data = json.loads(path.read_text())
+    assert data["way_back"]["proven"]
+    # As if ledger.0005 had been corrected since.
+    data["digest"] = "0" * 64
+    next(one for one in data["migrations"] if one["label"] == "ledger.0005_postings")["sha256"] = "0" * 64
+    path.write_text(json.dumps(data))
+    said = site.safepoint("launch", "--now", "--plain", capture=True)
+    assert said.returncode == 3, said.stdout + said.stderr
+    assert "they differ in ledger.0005_postings" in said.stdout and "safepoint rehearse --plan" in said.stdout
+    assert site.query("SELECT 1 FROM django_migrations WHERE name = '0005_postings'") == []
+    assert site.safepoint("rehearse", capture=True).returncode == 0
+    again = site.safepoint("launch", "--now", "--plain", capture=True)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "6 migrations were rehearsed" in again.stdout

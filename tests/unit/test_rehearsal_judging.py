@@ -202,6 +202,16 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
         },
         "forecast": None,
         "checks": [{"name": evil, "verdict": "fail", "summary": evil}],
+        "way_back": {"proven": True, "doubts": [], "rows": 1, "tables": 1, "seconds": 0.1},
+        "trial": {
+            "verdict": "differs",
+            "reasons": [evil],
+            "writes": {evil: 1},
+            "refused": [evil],
+            "carried": 1,
+            "transactions": 2,
+            "seconds": 0.1,
+        },
         "lint": {
             "mode": "window",
             "findings": [
@@ -223,3 +233,6 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
     }
     page = rehearsal_page(data)
     assert evil not in page and "&lt;script&gt;" in page
+    unproven = {"proven": False, "doubts": [evil], "rows": 0, "tables": 0, "seconds": 0.0}
+    for more in ({"way_back": unproven, "trial": None}, {"trial": {**data["trial"], "verdict": "not tried"}}):
+        assert evil not in rehearsal_page({**data, **more})

@@ -104,6 +104,7 @@ def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
     for change in data["changes"]:
         if change["kind"] != "identical":
             yield from _change(change)
+    yield from _way_back(data["way_back"], data["trial"])
     if undo:
         yield from _undo(undo)
     for note in data["notes"]:
@@ -139,6 +140,33 @@ def _change(change: Mapping[str, Any]) -> Iterator[Any]:
             yield Text(
                 f"          {named}: {column['kind']}{', ' if column['detail'] else ''}{column['detail']}", "dim"
             )
+
+
+def _way_back(proven: Mapping[str, Any] | None, trial: Mapping[str, Any] | None) -> Iterator[Any]:
+    from rich.text import Text
+
+    if proven is None:
+        return
+    if not proven["proven"]:
+        yield Text("way back  not proven: a rollback will list instead of carrying", style="yellow")
+        for doubt in proven["doubts"]:
+            yield Text(f"          {doubt}", style="dim")
+        return
+    yield Text(
+        f"way back  proven: {proven['rows']:,} rows of {proven['tables']} tables come back as they were", "green"
+    )
+    if trial is None:
+        return
+    if trial["verdict"] == "not tried":
+        yield Text(f"rollback  not rehearsed: {'; '.join(trial['reasons'])}", style="yellow")
+        return
+    kinds = ", ".join(f"{kind} in {count}" for kind, count in trial["writes"].items())
+    told = f"{trial['carried']} of {trial['transactions']} generated transactions carried back ({kinds} tables)"
+    yield Text(f"rollback  rehearsed: {told}", style=_STYLES["pass" if trial["verdict"] == "equal" else "fail"])
+    for reason in trial["reasons"]:
+        yield Text(f"          {reason}", style="dim")
+    for refused in trial["refused"]:
+        yield Text(f"          not tried: {refused}", style="dim")
 
 
 def _undo(undo: Mapping[str, Any]) -> Iterator[Any]:

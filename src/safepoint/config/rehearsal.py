@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from safepoint.config.rules import RULES
-from safepoint.config.section import Section
+from safepoint.config.section import Duration, Section
 
 
 class Invariant(Section):
@@ -41,8 +42,12 @@ class Rehearsal(Section):
     `invariants`: queries whose answer must be the same before and after the migrations, by a name for people.
     `mode` is for the lint: in a `window` nobody but the migration works in the database; in a `rolling` (or canary)
     release the old code goes on working in the migrated one.
+    `required`: the launch rehearses its migrations the day before, and does not begin its window without a rehearsal of
+    these very migrations whose snapshot is not older than `max_age`. `false` leaves it out, which is said at the gate.
     """
 
+    required: bool = True
+    max_age: Duration = timedelta(hours=36)
     mode: Literal["window", "rolling"] = "window"
     invariants: dict[str, str | Invariant] = Field(
         default={}, examples=[{"entries": "SELECT count(*) FROM ledger_journalentry"}]

@@ -25,6 +25,7 @@ _PROVE_WAY_BACK: _Row = (
     False,
     {},
 )
+_REHEARSE: _Row = ("rehearse", "rehearse", "Rehearse the migrations on the proven copy", "prepare", "stop", False, {})
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,7 @@ def _rows(plan: PlanFile) -> list[_Row]:
     rows: list[_Row] = [
         ("survey", "survey", "Look at everything the launch needs", "prepare", "stop", False, none),
         *_snapshot_rows("prelaunch", "prepare", "Pre-launch snapshot"),
+        *([_REHEARSE] if plan.rehearsal.required else []),
         *([_PROVE_WAY_BACK] if plan.wayback.prove else []),
         ("freeze", "freeze", f"Freeze the code of {old} and {new}", "freeze", "stop", False, none),
         ("migrate-plan", "migrate-plan", "List the migrations that will run", "freeze", "stop", False, none),

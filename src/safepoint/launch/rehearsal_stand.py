@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 from safepoint.backup import fingerprint
 from safepoint.backup.prints import Fingerprint, compare
@@ -21,11 +25,13 @@ from safepoint.django.intent import Intent, read_intent
 from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations
 from safepoint.django.pending import Pending, reverse
-from safepoint.errors import CommandFailed, Refused
+from safepoint.django.wellness import look_well
+from safepoint.errors import CommandFailed, Interrupted, Refused, SafepointError
 from safepoint.hosts import open_host
 from safepoint.launch.estimates import estimates
 from safepoint.launch.linting import breaking, linted
 from safepoint.launch.plan import make_plan
+from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
 from safepoint.launch.waybacks import keep_way_back, schemas_of
 from safepoint.postgres.catalog import survey
@@ -35,17 +41,26 @@ from safepoint.progress import Progress, Report
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, Table, read_picture
 from safepoint.rehearsal.changes import Side, TableChange, changes, differences
-from safepoint.rehearsal.checks import Check, ask_invariants, judge_invariants, sequences_behind, standing_checks
+from safepoint.rehearsal.checks import (
+    Check,
+    ask_invariants,
+    judge_invariants,
+    judge_release,
+    sequences_behind,
+    standing_checks,
+)
 from safepoint.rehearsal.forecast import Forecast, Ratio, forecast, measure_ratio, together
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.login import migration_login
+from safepoint.wayback.trial import Trial, failed, not_tried, try_replay
 
 _BEFORE = "safepoint_before"
+_LIVE, _TWIN = "safepoint_live", "safepoint_twin"
 _MAINTENANCE = "postgres"
 # Definitions in which undoing is compared: rows, sequences and columns are judged table by table.
 _NOT_STRUCTURE = ("table", "sequence", "large objects", "role", "setting", "encoding", "column")
-_PARTS = 6
+_PARTS = 7
 _WINDOW = ("stop", "migrate", "green")
 
 
@@ -100,17 +115,19 @@ class Stand:
         notes = [*self.copy.notes, *still, *self._notes(pending, watched, after)]
         found: tuple[TableChange, ...] = ()
         checks: tuple[Check, ...] = ()
-        undo, prediction = None, None
+        undo, prediction, proven, trial = None, None, None, None
         if watched.error is None:
             with part("compare", "compare every table and column"):
-                self._keep_way_back(before, intent.operations)
                 prediction = self._forecast(seen, ratio)
                 found = self._changes(before, scratch, picture, after)
-                checks = self._checks(before, scratch, picture, after)
+                checks = (*self._checks(before, scratch, picture, after), *self._works(manage))
+            with part("way back", "take every row back"):
+                proven = self._way_back(before, intent.operations)
+                trial = None if proven is None else self._trial(before, proven)
             with part("undo", "undo the migrations"):
                 undo = self._undo(manage, pending, before, picture)
         lint = linted(self.plan, intent, seen, found, picture, self.copy.manifest.source.server_version_num)
-        reasons = (*_reasons(seen, checks), *breaking(lint))
+        reasons = (*_reasons(seen, checks), *breaking(lint), *_untrue(trial))
         return Rehearsal(
             snapshot_id=self.copy.manifest.id,
             seal=self.copy.manifest.seal,
@@ -123,6 +140,8 @@ class Stand:
             observed=seen,
             changes=found,
             checks=checks,
+            way_back=proven,
+            trial=trial,
             undo=undo,
             lint=lint,
             forecast=prediction,
@@ -180,12 +199,49 @@ class Stand:
             )
         return intent
 
-    def _keep_way_back(self, before: Target, operations: Operations | None) -> None:
-        """For `safepoint plan --way-back`; undoing the migrations comes later, so both schemas are there now."""
-        if operations is not None:
-            folder = rehearsal_folder(self.plan, self.copy.manifest.id)
-            schemas = schemas_of(before, self.copy.target, operations)
-            keep_way_back(folder, release=self.plan.releases.new.version, by="rehearsal", schemas=schemas)
+    def _way_back(self, before: Target, operations: Operations | None) -> Proven | None:
+        """Undoing the migrations comes later, so both schemas are there now. None where the plan leaves it out."""
+        if operations is None:
+            return unproven("the migrations' operations cannot be read")
+        folder = rehearsal_folder(self.plan, self.copy.manifest.id)
+        keep = partial(keep_way_back, folder, release=self.plan.releases.new.version, by="rehearsal")
+        if not self.plan.wayback.prove:
+            keep(schemas=schemas_of(before, self.copy.target, operations))
+            return None
+        return prove_way_back(
+            self.plan,
+            before,
+            self.copy.target,
+            operations,
+            keep=lambda schemas, **found: keep(schemas=schemas, **found),
+            cancelled=self.cancelled,
+        )
+
+    def _trial(self, before: Target, proven: Proven) -> Trial:
+        """Writes of every kind on the migrated copy, carried back as a rollback would; both on copies of the copies."""
+        if proven.mapping is None or not proven.proven:
+            return not_tried("the way back is not proven")
+        if self.live.get("wal_level") != "logical":
+            return not_tried(f"nothing is captured where wal_level is {self.live.get('wal_level')}")
+        with ExitStack() as stack:
+            live, twin = ground.copy_of(self.copy.target, _LIVE), ground.copy_of(before, _TWIN)
+            for copy in (live, twin):
+                stack.callback(ground.drop_copy, copy)
+            spool = stack.enter_context(TemporaryDirectory(prefix="trial-", dir=self.plan.state / "scratch"))
+            try:
+                return try_replay(
+                    twin,
+                    live,
+                    proven.mapping,
+                    Path(spool),
+                    policy=self.plan.wayback.policy,
+                    maintenance=_MAINTENANCE,
+                    cancelled=self.cancelled,
+                )
+            except Interrupted:
+                raise
+            except SafepointError as error:
+                return failed(error)
 
     def _notes(self, pending: Pending, watched: Watched, after: Picture) -> list[str]:
         notes: list[str] = []
@@ -240,6 +296,15 @@ class Stand:
             invariants = judge_invariants(ask_invariants(one, old), ask_invariants(two, new))
         return (*standing_checks(picture, after, behind), *invariants)
 
+    def _works(self, manage: Manage) -> tuple[Check, ...]:
+        """The new release on the migrated copy: nothing pending, its own checks, and its health page."""
+        release = self.plan.releases.new
+        try:
+            found = look_well(manage, release.health, urlsplit(self.plan.router.url).netloc, cancelled=self.cancelled)
+        except CommandFailed as error:
+            return (Check("the new release", "fail", f"it cannot be started on the migrated copy: {error.message}"),)
+        return judge_release(release.health, found.errors, found.pending, found.status, found.fault)
+
     def _undo(self, manage: Manage, pending: Pending, before: Target, picture: Picture) -> Undo:
         reversal = reverse(manage, pending.labels, cancelled=self.cancelled)
         if reversal.error is not None or reversal.left:
@@ -261,6 +326,13 @@ class Stand:
 
 # As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
 _READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
+
+
+def _untrue(trial: Trial | None) -> tuple[str, ...]:
+    """A rollback that would not carry what people wrote is a fault, whatever the cause."""
+    if trial is None or trial.verdict != "differs":
+        return ()
+    return (f"the rehearsed rollback does not give back what was written: {'; '.join(trial.reasons[:3])}",)
 
 
 def _biggest(picture: Picture) -> Table | None:

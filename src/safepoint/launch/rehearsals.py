@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from safepoint.backup.manifest import sync_folder
 from safepoint.config import PlanFile
@@ -18,6 +18,10 @@ from safepoint.rehearsal.findings import Finding
 from safepoint.rehearsal.forecast import Forecast
 from safepoint.rehearsal.observation import Observed
 from safepoint.rehearsal.undo import Undo
+from safepoint.wayback.trial import Trial
+
+if TYPE_CHECKING:
+    from safepoint.launch.proving import Proven
 
 FORMAT = 2
 NAME = "rehearsal.json"
@@ -62,6 +66,8 @@ class Rehearsal:
     observed: Observed
     changes: tuple[TableChange, ...]
     checks: tuple[Check, ...]
+    way_back: Proven | None
+    trial: Trial | None
     undo: Undo | None
     lint: Lint
     forecast: Forecast | None
@@ -82,6 +88,8 @@ class Rehearsal:
             "migrate": self.observed.as_json(),
             "changes": [change.as_json() for change in self.changes],
             "checks": [check.as_json() for check in self.checks],
+            "way_back": None if self.way_back is None else self.way_back.as_json(),
+            "trial": None if self.trial is None else self.trial.as_json(),
             "lint": self.lint.as_json(),
             "undo": None if self.undo is None else self.undo.as_json(),
             "forecast": None if self.forecast is None else self.forecast.as_json(),
@@ -105,12 +113,17 @@ def read_rehearsal(folder: Path) -> dict[str, Any] | None:
         return None
 
 
-def newest_rehearsal(plan_file: PlanFile) -> dict[str, Any] | None:
-    """The newest rehearsal of the release that is launched, whichever snapshot it was made with."""
+def rehearsals_of(plan_file: PlanFile) -> list[dict[str, Any]]:
+    """All rehearsals of the release that is launched, whichever snapshot they were made with; the newest first."""
     paths = [path for place in ("snapshots", "rehearsals") for path in (plan_file.state / place).glob(f"*/{NAME}")]
     found = [read_rehearsal(path.parent) for path in paths]
     ours = [one for one in found if one is not None and one["release"] == plan_file.releases.new.version]
-    return max(ours, key=lambda one: str(one["made_at"]), default=None)
+    return sorted(ours, key=lambda one: str(one["made_at"]), reverse=True)
+
+
+def newest_rehearsal(plan_file: PlanFile) -> dict[str, Any] | None:
+    """The newest rehearsal of the release that is launched."""
+    return next(iter(rehearsals_of(plan_file)), None)
 
 
 def write_rehearsal(folder: Path, done: Rehearsal) -> None:

@@ -78,7 +78,8 @@ def refuse_unpointed(plan_file: PlanFile) -> None:
             expected='url_env = "DATABASE_URL" (or the like) in [application]: the environment variable from which '
             "the settings take the database's address",
             remedy="Let the settings read the database's URL from a variable (dj-database-url, django-environ, or "
-            "os.environ), and name it in [application]. Nothing was run.",
+            "os.environ), and name it in [application]. A launch without a rehearsal says so in its plan: "
+            "[rehearsal] required = false. Nothing was run.",
         )
 
 

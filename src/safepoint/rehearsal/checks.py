@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -176,3 +176,19 @@ def judge_invariants(before: Mapping[str, Answer], after: Mapping[str, Answer]) 
             found = (f"before: {ours.rows:,} rows: {ours.shown}", f"after: {theirs.rows:,} rows: {theirs.shown}")
             checks.append(Check(name, "fail", "; ".join(found), found))
     return tuple(checks)
+
+
+def judge_release(
+    path: str, errors: Sequence[str], pending: Sequence[str], status: int | None, fault: str | None
+) -> tuple[Check, ...]:
+    """The new release on the migrated copy: what `migrate --check`, `check` and its health page would say. Pure."""
+    left = Check("migrate --check", "pass", "no migration is left")
+    if pending:
+        left = Check("migrate --check", "fail", f"still pending: {', '.join(pending)}", tuple(pending))
+    own = _check("system check", "manage.py check finds no error", "errors of manage.py check", tuple(errors))
+    said = f"{path} answers {status}" if status is not None else f"{path} does not answer"
+    said += f": {fault}" if fault else ""
+    if status is not None and status < 400:
+        return left, own, Check("health page", "pass", said)
+    # A refusal (a host name, a login) may be this machine's; an error of the server is the release's own.
+    return left, own, Check("health page", "warning" if status is not None and status < 500 else "fail", said)

@@ -203,6 +203,38 @@ def _name(found: Data) -> str:
     return f"{before} → {after}" if before and after and before != after else str(before or after)
 
 
+def _way_back(data: Data) -> str:
+    proven, trial = data["way_back"], data["trial"]
+    if proven is None:
+        return ""
+    title = "<h2>The way back, keeping what people write</h2>"
+    if not proven["proven"]:
+        doubts = "".join(f"<li>{escape(doubt)}</li>" for doubt in proven["doubts"])
+        return f"{title}<p>Not proven: a rollback will list what was written, and carry nothing.</p><ul>{doubts}</ul>"
+    said = f"<p>Proven: {proven['rows']:,} rows of {proven['tables']} tables come back as they were.</p>"
+    return title + said + (_trial(trial) if trial is not None else "")
+
+
+def _trial(trial: Data) -> str:
+    reasons = "".join(f"<li>{escape(one)}</li>" for one in trial["reasons"])
+    if trial["verdict"] == "not tried":
+        return f"<p>A rollback was not rehearsed:</p><ul>{reasons}</ul>"
+    bars = "".join(
+        f"<tr><td>{escape(kind)}</td><td>{_chip('pass' if count else 'not tried')}</td>"
+        f'<td class="num">{count} tables</td></tr>'
+        for kind, count in trial["writes"].items()
+    )
+    good = "and every row is what it should be" if trial["verdict"] == "equal" else "and this differs:"
+    refused = "".join(f"<li>{escape(one)}</li>" for one in trial["refused"])
+    more = f'<p class="quiet">What the schema refused, and was not tried:</p><ul class="quiet">{refused}</ul>'
+    return (
+        f"<p>A rollback was rehearsed in {format_duration(trial['seconds'])}: {trial['carried']} of "
+        f"{trial['transactions']} generated transactions were carried back, {good}</p><ul>{reasons}</ul>"
+        f'<div class="frame"><table><tr><th>Write</th><th>Tried</th><th>In</th></tr>{bars}</table></div>'
+        + (more if refused else "")
+    )
+
+
 def _undo(data: Data) -> str:
     undo = data["undo"]
     if undo is None:

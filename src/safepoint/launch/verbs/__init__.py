@@ -19,6 +19,7 @@ _MODULES = (
     "carrying",
     "telling",
     "stashing",
+    "rehearsing",
 )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from safepoint.backup.restoring import restored
@@ -21,13 +22,14 @@ from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import CommandFailed, DatabaseError, Refused
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
+from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.prepare import snapshot_folder
-from safepoint.launch.waybacks import keep_way_back, schemas_of
+from safepoint.launch.waybacks import keep_way_back
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.rehearsal.ground import copy_of
-from safepoint.wayback import records, roundtrip
+from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack, plan_mapping
 from safepoint.wayback.replay import entering, replay
@@ -48,6 +50,17 @@ class ProveWayBack(Verb):
             command((*plan.releases.new.manage, "migrate", "--noinput")).shown() + "  (on a restored copy)",
             "each migrated row by the mapping against the row that it was",
         )
+
+    def check(self, ground: Ground) -> Evidence | None:
+        """The launch's own rehearsal has migrated a copy already, and proven it there."""
+        proof = ground.fact(PROOF)
+        if proof is None:
+            return None
+        if not proof["proven"]:
+            return _told(unproven(*proof["reasons"]))
+        tables = len(proof["mapping"]["tables"])
+        said = f"proven in the rehearsal: every migrated row of {tables} tables comes back as it was"
+        return Evidence(said, {"proven": True, "tables": tables})
 
     def apply(self, ground: Ground) -> Evidence:
         """No proof is no failure of the launch: then a rollback lists instead of carrying, and this step says so."""
@@ -76,23 +89,26 @@ class ProveWayBack(Verb):
                     subject=error.subject,
                     remedy="Nothing live was touched. Mend the migration or the data, then `safepoint retry`.",
                 ) from error
-            try:
-                schemas = schemas_of(before, scratch.target, operations)
-                _keep(ground, schemas)  # what is known stands, even where the round trip cannot be made
-                mapping = schemas.mapping(ground.plan.wayback.mappers)
-                trip = roundtrip.round_trip(before, scratch.target, mapping, cancelled=ground.cancelled)
-            except DatabaseError as error:
-                return _unproven(ground, [error.message])
-        doubts = roundtrip.doubtful(mapping, trip)
-        _keep(ground, schemas, trip=trip, doubts=doubts)
-        if doubts:
-            return _unproven(ground, list(doubts))
-        ground.record(PROOF, {"proven": True, "mapping": mapping.as_json(), "operations": operations.as_json()})
-        rows = sum(table.rows for table in trip.tables)
-        return Evidence(
-            f"proven: {rows:,} migrated rows in {len(trip.tables)} tables come back as they were",
-            {"proven": True, "rows": rows, "tables": len(trip.tables), "seconds": trip.seconds},
-        )
+            found = prove_way_back(
+                ground.plan,
+                before,
+                scratch.target,
+                operations,
+                keep=partial(_keep, ground),
+                cancelled=ground.cancelled,
+            )
+        return record_proof(ground, found)
+
+
+def record_proof(ground: Ground, found: Proven) -> Evidence:
+    """What a rollback goes by; the first proof of a launch stays."""
+    ground.record(PROOF, found.as_fact())
+    return _told(found)
+
+
+def _told(found: Proven) -> Evidence:
+    facts = found.as_json() if found.proven else {"proven": False, "reasons": list(found.doubts)}
+    return Evidence(found.summary(), facts)
 
 
 def _keep(ground: Ground, schemas: Schemas, **found: Any) -> None:
@@ -131,10 +147,7 @@ def elsewhere(pending: Pending, identity: str | None) -> str | None:
 
 
 def _unproven(ground: Ground, reasons: list[str]) -> Evidence:
-    ground.record(PROOF, {"proven": False, "reasons": reasons})
-    return Evidence(
-        f"not proven, a rollback will list instead of carrying: {reasons[0]}", {"proven": False, "reasons": reasons}
-    )
+    return record_proof(ground, unproven(*reasons))
 
 
 def _pointed_at(ground: Ground, target: Target) -> Manage:

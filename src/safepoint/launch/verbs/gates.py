@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from safepoint.config import format_duration
+from safepoint.django.pending import Pending, read_pending
 from safepoint.launch.ground import Ground
+from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.prepare import code_digest
 
@@ -47,8 +50,49 @@ def snapshot_reasons(
     return reasons
 
 
+def rehearsal_reasons(
+    found: Sequence[Mapping[str, Any]], pending: Pending, now: datetime, limit: timedelta, command: str
+) -> list[Reason]:
+    """Whether these very migrations, by the content of their files, were rehearsed well and on data of today. Pure.
+
+    Args:
+        found: the release's rehearsals as their files have them, the newest first.
+        command: what makes another one.
+    """
+    if not pending.migrations:
+        return [("pass", "no migration is pending: there is nothing to rehearse")]
+    these = next((one for one in found if one["digest"] == pending.digest), None)
+    if these is None and not found:
+        return [("fail", f"the migrations were not rehearsed; run `{command}`")]
+    if these is None:
+        known = {one["label"]: one["sha256"] for one in found[0]["migrations"]}
+        changed = [one.label for one in pending.migrations if known.get(one.label) != one.sha256]
+        gone = [label for label in known if label not in pending.labels]
+        names = ", ".join([*changed, *(f"{label} (no longer pending)" for label in gone)]) or "their order"
+        return [("fail", f"other migrations were rehearsed; they differ in {names}: run `{command}`")]
+    made = f"the rehearsal of {these['made_at'][:16]}"
+    reasons: list[Reason] = []
+    if these["verdict"] != "go":
+        why = "; ".join(these["reasons"])
+        reasons.append(("fail", f"{made} says no-go ({why}); mend that, then run `{command}`"))
+    age = now - datetime.fromisoformat(these["snapshot"]["taken_at"])
+    if age > limit or age < timedelta(0):
+        shown, allowed = format_duration(abs(age.total_seconds())), format_duration(limit.total_seconds())
+        reasons.append(("fail", f"{made} has a snapshot {shown} old, {allowed} is allowed: run `{command}`"))
+    return reasons or [("pass", f"these {len(pending.migrations)} migrations were rehearsed on the data of the day")]
+
+
+def _rehearsed(ground: Ground) -> list[Reason]:
+    settings = ground.plan.rehearsal
+    if not settings.required:
+        return [("pass", "not rehearsed by the plan's choice ([rehearsal] required = false)")]
+    pending = read_pending(ground.manage("new"))
+    command = shlex.join(["safepoint", "rehearse", "--plan", str(ground.plan.path)])
+    return rehearsal_reasons(rehearsals_of(ground.plan), pending, datetime.now(UTC), settings.max_age, command)
+
+
 class GateStop(Verb):
-    """May the window begin? Backups proven and young, code unchanged since the freeze."""
+    """May the window begin? Backups proven and young, the migrations rehearsed, code unchanged since the freeze."""
 
     name = "gate-stop"
 
@@ -66,6 +110,7 @@ class GateStop(Verb):
             if changed
             else ("pass", "the code is as it was frozen")
         )
+        reasons += _rehearsed(ground)
         return judge(reasons, by_person=ground.plan.gates.stop == "person")
 
 

@@ -1,0 +1,95 @@
+"""The way back proven on copies: every migrated row taken back to what it was, by a mapping that is then kept.
+
+The rehearsal and the launch's own step prove it in the same way; no proof is an answer with its reasons, no error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from safepoint.config import PlanFile
+from safepoint.django.operations import Operations
+from safepoint.errors import DatabaseError
+from safepoint.launch.waybacks import schemas_of
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled
+from safepoint.wayback import roundtrip
+from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.roundtrip import RoundTrip
+from safepoint.wayback.schemas import Schemas
+
+Keep = Callable[..., object]
+"""Is given `schemas`, and `trip` and `doubts` once they are known."""
+
+
+@dataclass(frozen=True)
+class Proven:
+    """What a round trip proved. Without `mapping` nothing is carried, and `doubts` say why, one sentence each."""
+
+    mapping: WayBack | None
+    operations: Operations | None
+    doubts: tuple[str, ...]
+    rows: int = 0
+    tables: int = 0
+    seconds: float = 0.0
+
+    @property
+    def proven(self) -> bool:
+        """Whether a rollback may carry rows by it."""
+        return self.mapping is not None and not self.doubts
+
+    def as_fact(self) -> dict[str, Any]:
+        """As the launch records it: the mapping with the operations that it came from, or the reasons."""
+        if self.mapping is None or self.operations is None or self.doubts:
+            return {"proven": False, "reasons": list(self.doubts)}
+        return {"proven": True, "mapping": self.mapping.as_json(), "operations": self.operations.as_json()}
+
+    def as_json(self) -> dict[str, Any]:
+        """For the rehearsal's file: the mapping itself is in `way-back.json`."""
+        return {
+            "proven": self.proven,
+            "doubts": list(self.doubts),
+            "rows": self.rows,
+            "tables": self.tables,
+            "seconds": self.seconds,
+        }
+
+    def summary(self) -> str:
+        """One line."""
+        if not self.proven:
+            return f"not proven, a rollback will list instead of carrying: {self.doubts[0]}"
+        return f"proven: {self.rows:,} migrated rows in {self.tables} tables come back as they were"
+
+
+def unproven(*doubts: str) -> Proven:
+    """Nothing was proven, for these reasons."""
+    return Proven(None, None, doubts)
+
+
+def prove_way_back(
+    plan: PlanFile,
+    before: Target,
+    migrated: Target,
+    operations: Operations,
+    *,
+    keep: Keep,
+    cancelled: Cancelled,
+) -> Proven:
+    """Make the round trip between two copies that stand still.
+
+    Raises:
+        Interrupted: it was cancelled.
+    """
+    try:
+        schemas: Schemas = schemas_of(before, migrated, operations)
+        keep(schemas)  # what is known stands, even where the round trip cannot be made
+        mapping = schemas.mapping(plan.wayback.mappers)
+        trip: RoundTrip = roundtrip.round_trip(before, migrated, mapping, cancelled=cancelled)
+    except DatabaseError as error:
+        return unproven(error.message)
+    doubts = roundtrip.doubtful(mapping, trip)
+    keep(schemas, trip=trip, doubts=doubts)
+    rows = sum(table.rows for table in trip.tables)
+    return Proven(mapping, operations, tuple(doubts), rows, len(trip.tables), trip.seconds)

@@ -1,0 +1,67 @@
+"""The rehearsal as a step of the launch: the day before, on the snapshot that was just proven."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from safepoint.config import PlanFile, format_duration
+from safepoint.errors import Refused
+from safepoint.hosts import command
+from safepoint.launch.ground import Ground
+from safepoint.launch.rehearsals import PAGE, Rehearsal, rehearsal_folder
+from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.carrying import record_proof
+from safepoint.launch.verbs.prepare import snapshot_folder
+
+
+class Rehearse(Verb):
+    """The launch's migrations on a copy of its own snapshot; the way back is proven there, too."""
+
+    name = "rehearse"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What it runs besides reading."""
+        return (command((*plan.releases.new.manage, "migrate", "--noinput")).shown() + "  (on a restored copy)",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A no-go ends the launch a day before its window; run again, it rehearses anew.
+
+        What was found stands beside the snapshot, so that the gate finds it, and any later one of the command.
+        """
+        snapshot = snapshot_folder(ground, "prelaunch").name
+        done = rehearse(ground.plan, snapshot, report=ground.report, cancelled=ground.cancelled)
+        page = rehearsal_folder(ground.plan, snapshot) / PAGE
+        if done.verdict != "go":
+            raise Refused(
+                f"The rehearsal says no-go: {'; '.join(done.reasons)}",
+                subject=str(page),
+                remedy="Nothing live was touched. Mend the migrations, the data or the plan file, then "
+                "`safepoint retry` rehearses again.",
+            )
+        if done.way_back is not None:
+            record_proof(ground, done.way_back)
+        return Evidence(_summary(done), {**_facts(done), "page": str(page)})
+
+
+def _summary(done: Rehearsal) -> str:
+    count = len(done.pending.migrations)
+    if not count:
+        return "no migration is pending: there was nothing to rehearse"
+    live = "" if done.forecast is None else f", about {format_duration(done.forecast.migrate.expected)} foreseen live"
+    lines = sum(one.waived is None for one in done.lint.findings)
+    took = format_duration(done.observed.seconds)
+    return f"go: {count} migrations in {took} on the copy{live}; {lines} findings to read"
+
+
+def _facts(done: Rehearsal) -> dict[str, Any]:
+    return {
+        "rehearsal": done.verdict,
+        "digest": done.pending.digest,
+        "snapshot": done.snapshot_id,
+        "forecast": None if done.forecast is None else asdict(done.forecast.migrate),
+        "undo": None if done.undo is None else done.undo.verdict,
+        "way_back": None if done.way_back is None else done.way_back.as_json(),
+    }

@@ -1,0 +1,125 @@
+"""A rollback rehearsed: writes of every kind on a migrated copy, captured and replayed as after a real launch.
+
+Afterwards every row of the migrated copy must be, by the mapping, the row of the twin: what the round trip asked
+of the data that was there is asked again of the data that people may write.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safepoint.errors import SafepointError
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, never
+from safepoint.wayback.capture import arm, disarm, drain
+from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.replay import Policy, replay
+from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.writes import KINDS, Write, write_everything
+
+LAUNCH = "rehearsal"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How it went. `verdict`: `equal`, `differs` (that is a fault), or `not tried`, and `reasons` say why.
+
+    `writes` counts by kind the tables in which such a write was accepted; `refused` are those that the schema's own
+    rules did not take, as far as a kind was not tried at all in its table. `aside` rows the old schema cannot hold.
+    """
+
+    verdict: Literal["equal", "differs", "not tried"]
+    reasons: tuple[str, ...]
+    writes: Mapping[str, int]
+    refused: tuple[str, ...] = ()
+    transactions: int = 0
+    carried: int = 0
+    aside: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {**asdict(self), "reasons": list(self.reasons), "refused": list(self.refused)}
+
+
+def not_tried(reason: str) -> Trial:
+    """Nothing was tried."""
+    return Trial("not tried", (reason,), {})
+
+
+def try_replay(
+    twin: Target,
+    live: Target,
+    mapping: WayBack,
+    folder: Path,
+    *,
+    policy: Policy = "row",
+    maintenance: str = "postgres",
+    cancelled: Cancelled = never,
+) -> Trial:
+    """Write, capture, replay and compare. Both databases are copies that are thrown away afterwards.
+
+    Args:
+        folder: for the spool and the files of the replay.
+
+    Raises:
+        Interrupted: it was cancelled.
+    """
+    began = time.monotonic()
+    facts = arm(live, LAUNCH)
+    if facts.mode != "logical":
+        return not_tried(f"the changes cannot be captured: {facts.reason}")
+    try:
+        with connect(live, application_name="safepoint trial") as connection:
+            catalogue = read_catalogue(connection)
+            tables = [rule.new for rule in mapping.tables if rule.new in catalogue.tables]
+            writes = write_everything(connection, catalogue, tables)
+        drain(live, facts, folder / "spool", cancelled=cancelled)
+        outcome = replay(
+            twin,
+            live,
+            folder / "spool",
+            mapping,
+            launch_id=LAUNCH,
+            out=folder / "carried",
+            policy=policy,
+            maintenance=maintenance,
+            cancelled=cancelled,
+        )
+    finally:
+        disarm(live, facts)
+    done = Counter(one.kind for one in writes if one.rows)
+    reasons = [f"{one.table}: {one.reason}" for one in outcome.aside[:5]]
+    if not outcome.put_aside:
+        reasons = list(doubtful(mapping, round_trip(twin, live, mapping, cancelled=cancelled)))
+    if not done:
+        return not_tried("no table took a write: there is no data")
+    conflicts = sum(table.conflicts for table in outcome.tables)
+    equal = not conflicts and (bool(outcome.put_aside) or not reasons)
+    return Trial(
+        "equal" if equal else "differs",
+        tuple(reasons),
+        {kind: done[kind] for kind in KINDS},
+        _refused(writes),
+        outcome.transactions,
+        outcome.carried,
+        outcome.put_aside,
+        round(time.monotonic() - began, 3),
+    )
+
+
+def failed(error: SafepointError) -> Trial:
+    """The rehearsed replay raised: so would the real one."""
+    return Trial("differs", (error.message,), {})
+
+
+def _refused(writes: tuple[Write, ...]) -> tuple[str, ...]:
+    """By kind, the tables in which it was refused, with the reason."""
+    return tuple(f"{one.kind} in {one.table}: {one.refused}" for one in writes if not one.rows and one.refused)

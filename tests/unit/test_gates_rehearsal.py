@@ -1,0 +1,78 @@
+"""May a window begin? Only after a rehearsal of these very migrations, on data of the day. Nothing runs here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from stories import PLAN_FILE
+
+from safepoint.config import PlanFile
+from safepoint.config.load import parse
+from safepoint.django.pending import Pending, PendingMigration
+from safepoint.launch.plan import make_plan
+from safepoint.launch.verbs.gates import Reason, rehearsal_reasons
+
+NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
+COMMAND = "safepoint rehearse --plan launch.toml"
+
+
+def pending(*contents: str) -> Pending:
+    return Pending("1@1", (), tuple(PendingMigration(f"shop.{one[0]}", one, True, True, ()) for one in contents))
+
+
+def rehearsal(of: Pending, verdict: str = "go", hours: float = 15) -> dict[str, Any]:
+    return {
+        "digest": of.digest,
+        "verdict": verdict,
+        "reasons": [] if verdict == "go" else ["tags: before 1, after 2"],
+        "made_at": "2026-02-28T19:00:00+00:00",
+        "snapshot": {"id": "s", "taken_at": (NOW - timedelta(hours=hours)).isoformat()},
+        "migrations": [one.as_json() for one in of.migrations],
+    }
+
+
+def reasons(found: list[dict[str, Any]], now: Pending) -> list[Reason]:
+    return rehearsal_reasons(found, now, NOW, timedelta(hours=36), COMMAND)
+
+
+def test_these_very_migrations_rehearsed_on_young_data_are_a_go() -> None:
+    assert reasons([rehearsal(pending("aa", "bb"))], pending("aa", "bb"))[0][0] == "pass"
+    assert reasons([], pending())[0][0] == "pass"
+
+
+def test_no_rehearsal_or_one_of_other_migrations_is_a_no_go_with_the_command() -> None:
+    cases = {
+        "not rehearsed": ([], pending("aa")),
+        "shop.b": ([rehearsal(pending("aa", "bb"))], pending("aa", "b2")),
+        "shop.c": ([rehearsal(pending("aa"))], pending("aa", "cc")),
+        "shop.a (no longer pending)": ([rehearsal(pending("aa", "bb"))], pending("bb")),
+        "their order": ([rehearsal(pending("aa", "bb"))], pending("bb", "aa")),
+    }
+    for what, (found, now) in cases.items():
+        ((verdict, why),) = reasons(found, now)
+        assert verdict == "fail" and what in why and f"`{COMMAND}`" in why
+
+
+def test_a_bad_verdict_old_data_and_a_clock_that_went_back_are_each_told() -> None:
+    now = pending("aa")
+    ((verdict, why),) = reasons([rehearsal(now, "no-go")], now)
+    assert verdict == "fail" and "tags: before 1, after 2" in why
+    assert [one[0] for one in reasons([rehearsal(now, "no-go", 40)], now)] == ["fail", "fail"]
+    assert "36 h" in reasons([rehearsal(now, hours=40)], now)[0][1]
+    assert reasons([rehearsal(now, hours=-1)], now)[0][0] == "fail"
+
+
+def test_the_newest_rehearsal_of_these_migrations_counts_also_behind_one_of_others() -> None:
+    now = pending("aa")
+    assert reasons([rehearsal(pending("xx")), rehearsal(now), rehearsal(now, "no-go")], now)[0][0] == "pass"
+
+
+def test_the_launch_rehearses_before_it_proves_unless_the_plan_leaves_it_out() -> None:
+    def steps(more: str = "") -> list[str]:
+        plan: PlanFile = parse(PLAN_FILE.format(date="2026-03-01", zone="UTC", more=more), Path("launch.toml"))
+        return [step.id for step in make_plan(plan).steps]
+
+    assert steps()[3:6] == ["store", "rehearse", "prove-way-back"]
+    assert "rehearse" not in steps("\n[rehearsal]\nrequired = false\n")
