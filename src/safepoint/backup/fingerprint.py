@@ -25,7 +25,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
-__all__ = ["Difference", "Fingerprint", "SequencePrint", "TablePrint", "compare", "take"]
+__all__ = ["Difference", "Fingerprint", "SequencePrint", "TablePrint", "compare", "definitions", "take"]
 
 
 def take(
@@ -75,6 +75,32 @@ def take(
             f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
             subject=str(target),
             remedy="May the login read all tables, and does the server still run? Then try again.",
+        ) from error
+
+
+def definitions(target: Target) -> Fingerprint:
+    """What a database is made of, without its rows, sequences' states and settings: for two that hold the same rows.
+
+    Raises:
+        DatabaseError: something cannot be read by this login.
+    """
+    try:
+        with reading(target) as connection:
+            return Fingerprint(
+                server_version_num=connection.info.server_version,
+                encoding=connection.info.parameter_status("server_encoding") or "",
+                tables={},
+                sequences={},
+                large_objects=hash_large_objects(connection),
+                structure=read_structure(connection),
+                ownership=read_ownership(connection),
+                extensions=read_extensions(connection),
+                settings={},
+                roles={},
+            )
+    except psycopg.Error as error:
+        raise DatabaseError(
+            f"The definitions of {target} could not be read: {' '.join(str(error).split())}", subject=str(target)
         ) from error
 
 

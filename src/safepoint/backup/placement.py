@@ -138,6 +138,34 @@ def place(
     )
 
 
+def pour(
+    folder: Path,
+    target: Target,
+    *,
+    maintenance: str = "postgres",
+    jobs: int = 2,
+    report: Report = silent,
+    cancelled: Cancelled = never,
+    extra: Path | None = None,
+) -> Manifest:
+    """Restore a snapshot's archive into an empty database that the caller made, on the server that it came from.
+
+    Nothing is compared, and the database's own settings and grants are left to the caller.
+
+    Raises:
+        ProofFailed: a file is damaged; nothing was touched.
+        DatabaseError: PostgreSQL refused.
+        Interrupted: `cancelled` became true.
+    """
+    manifest = verify_files(folder, report=report, cancelled=cancelled)
+    programs = programs_for(manifest, extra)
+    work = _Placement(
+        folder.resolve(), manifest, programs, target, target.on(maintenance), None, jobs, report, cancelled
+    )
+    work.pour()
+    return manifest
+
+
 @dataclass(frozen=True)
 class _Placement:
     folder: Path
@@ -260,6 +288,10 @@ class _Placement:
             subject=self.target.dbname,
             remedy="Install the locale on the server's machine.",
         )
+
+    def pour(self) -> None:
+        """The archive alone."""
+        self._archive()
 
     def _archive(self) -> None:
         archive = self.folder / self.manifest.archive

@@ -65,6 +65,14 @@ _END_ORPHANS = """
 
 
 @dataclass(frozen=True)
+class Instant:
+    """An exported snapshot of the source, which somebody holds until the dump has begun, and its LSN."""
+
+    lsn: str
+    snapshot: str
+
+
+@dataclass(frozen=True)
 class _Job:
     """What a snapshot is to be, passed down as one value."""
 
@@ -78,6 +86,7 @@ class _Job:
     compress: str
     report: Report
     cancelled: Cancelled
+    at: Instant | None
 
     def program(self, name: str) -> str:
         """A program of PostgreSQL on the host: by path here; elsewhere by the named folder, or by PATH."""
@@ -100,6 +109,7 @@ def take_snapshot(
     cancelled: Cancelled = never,
     remote: Target | None = None,
     tools_folder: Path | None = None,
+    at: Instant | None = None,
 ) -> Manifest:
     """Take a snapshot into `folder/snapshot_id`, which appears when it is complete and not before.
 
@@ -111,6 +121,7 @@ def take_snapshot(
         remote: how the tools on another host reach the database, where this differs from `target`.
         tools_folder: where they are on another host; None: on its PATH.
         jobs: how many connections dump, and how many fingerprint.
+        at: the instant to dump; by default the present one.
         compress: what is wanted, such as "zstd:1"; a build that lacks it gets lz4 or gzip.
 
     Raises:
@@ -121,7 +132,7 @@ def take_snapshot(
     _check_id(folder, snapshot_id)
     programs = installation if isinstance(host, Here) else None
     session = session_name(snapshot_id)
-    job = _Job(target, remote or target, host, programs, tools_folder, session, jobs, compress, report, cancelled)
+    job = _Job(target, remote or target, host, programs, tools_folder, session, jobs, compress, report, cancelled, at)
     _end_orphans(target, session)
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f"{snapshot_id}.partial"
@@ -146,8 +157,9 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
     version = job.host.run(Command((job.program("pg_dump"), "--version"), {"LC_ALL": "C"}), cancelled=job.cancelled)
     job = replace(job, compress=choose_compression(job))
     taken_at = datetime.now(UTC)
-    with _held(job.target) as (connection, snapshot):
+    with _held(job.target, job.at) as (connection, snapshot):
         source = _source(connection, job.target)
+        source = source if job.at is None else replace(source, lsn=job.at.lsn)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
         archive, dump = _dump_command(folder, job, snapshot)
@@ -304,10 +316,10 @@ def _watched(folder: Path, job: _Job, stop: threading.Event) -> Callable[[], boo
 
 
 @contextmanager
-def _held(target: Target) -> Iterator[tuple[Connection, str]]:
+def _held(target: Target, at: Instant | None) -> Iterator[tuple[Connection, str]]:
     """A transaction that keeps an exported snapshot alive while others read through it."""
     try:
-        with reading(target) as connection:
+        with reading(target, None if at is None else at.snapshot) as connection:
             yield connection, export(connection)
     except psycopg.Error as error:
         raise DatabaseError(

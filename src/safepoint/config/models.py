@@ -273,6 +273,10 @@ class Wayback(Section):
     snapshot once more, and migrates it); then nothing is carried back, and everything is listed.
     `affected`: whose rows a table's are, where no foreign key leads to the user table: table -> SQL over its row (bare
     names are its columns), which gives the user's key.
+
+    `twin`: a copy made inside the window (`template`), one that is restored before it and kept level (`logical`), or
+    whichever fits (`auto`): the copy, as long as it takes no more than `copy_allowance`. `follow = "live"`: what is
+    captured is applied to the twin all the time, so that a rollback has only the tail left.
     """
 
     prove: bool = True
@@ -281,6 +285,9 @@ class Wayback(Section):
     affected: dict[str, str] = Field(
         default={}, examples=[{"shop_draft": "(SELECT user_id FROM shop_workspace w WHERE w.code = workspace)"}]
     )
+    twin: Literal["auto", "logical", "template"] = "auto"
+    copy_allowance: Duration = timedelta(seconds=2)
+    follow: Literal["spool", "live"] = "spool"
     tables: dict[str, WaybackTable] = {}
 
     @property

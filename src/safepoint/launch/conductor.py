@@ -183,6 +183,8 @@ class Conductor:
             self._interrupted.set()
         if run is not None and order is not None:
             self._send_before_start(run, order)
+        if run is not None:
+            self._go_on_beside()
         with self._engine:
             if run is None:
                 run = self._begin_run(name, order)
@@ -295,7 +297,15 @@ class Conductor:
     def _order(self, run: int, step_id: str, order: Mapping[str, Any], fate: str) -> None:
         self.ledger.append("order", f"order:{order['id']}", {**order, "run": run, "fate": fate}, step=step_id)
 
+    def _go_on_beside(self) -> None:
+        """What the former conductor did beside the steps, and nobody does now."""
+        from safepoint.launch.levelling import resume
+
+        resume(self._ground(self.plan.steps[0]))
+
     def _end(self, run: int, status: str, reason: str) -> str:
+        if status == "failed":
+            self._leave_nothing_running()
         self.ledger.append("end", f"end:{run}", {"run": run, "status": status, "reason": reason})
         return status
 
@@ -349,8 +359,14 @@ class Conductor:
         boundary(f"{step_id}:recorded")
         return {"verdict": evidence.verdict, "summary": evidence.summary}
 
-    def _act(self, step: PlannedStep) -> tuple[Evidence, bool]:
-        ground = Ground(
+    def _leave_nothing_running(self) -> None:
+        """A launch that ended here may lie for days: its feed would keep the server from removing its log."""
+        from safepoint.launch.levelling import clear
+
+        clear(self._ground(self.plan.steps[0]))
+
+    def _ground(self, step: PlannedStep) -> Ground:
+        return Ground(
             self.plan_file,
             self.plan.launch_id,
             self.ledger,
@@ -360,6 +376,9 @@ class Conductor:
             tell=self._tell,
             hurry=self.plan.hurry,
         )
+
+    def _act(self, step: PlannedStep) -> tuple[Evidence, bool]:
+        ground = self._ground(step)
         action = verb(step.verb)
         evidence = action.check(ground)
         already = evidence is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError
 from safepoint.hosts import command, open_host
+from safepoint.launch import levelling
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
 from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey
@@ -72,6 +73,7 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             "disk": lambda: room(plan, facts),
             "contents": lambda: contents(facts),
             "in-the-way": lambda: in_the_way(connection, facts),
+            "twin": lambda: twin(plan),
         }
         for name, look in parts.items():  # one that cannot look must not hide the others
             yield from guarded(name, look)
@@ -308,6 +310,16 @@ def _free_there(plan: PlanFile, folder: Path) -> int | None:
     return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
 
 
+def server_disk(plan: PlanFile, facts: Survey) -> int | None:
+    """Free bytes on the server's disk; None where it cannot be seen from here."""
+    folder = Path(facts.data_directory) if facts.data_directory else None
+    if folder is None:
+        return None
+    if plan.database.host in (*_LOOPBACK, "") and _visible(folder):
+        return shutil.disk_usage(folder).free
+    return _free_there(plan, folder)
+
+
 def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
@@ -382,6 +394,21 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
             f"Enabled subscriptions write into this database: {_some(enabled)}.",
             f"ALTER SUBSCRIPTION {enabled[0]} DISABLE; for the window.",
         )
+
+
+def twin(plan: PlanFile) -> Iterator[Finding]:
+    """How the twin will come to be, by what is measured now."""
+    found = levelling.choose(plan)
+    shown = levelling.shown(found)
+    if found.kind == "none":
+        yield failure("twin", shown, "Without a twin there is no quick way back: remove that cause.")
+    elif found.kind == "template" and (
+        found.wanted == "logical" or found.copy_seconds > plan.wayback.copy_allowance.total_seconds()
+    ):
+        remedy = "Remove what speaks against it, or set wayback.twin = 'template' and a longer copy_allowance."
+        yield warning("twin", shown, remedy)
+    else:
+        yield ok("twin", shown)
 
 
 def _some(names: Iterable[str]) -> str:

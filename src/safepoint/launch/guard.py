@@ -26,7 +26,7 @@ import psycopg
 from safepoint.errors import PlanFileError, Refused
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.target import Target
-from safepoint.wayback.names import PREFIX, capture_name, kept_name, migration_role, quiet_name, twin_name
+from safepoint.wayback.names import PREFIX, capture_name, feed_name, kept_name, migration_role, quiet_name, twin_name
 
 _CLASS: Final = 0x53414645
 _PATIENCE: Final = 2.0
@@ -172,7 +172,7 @@ class Guard:
         database = self._target().dbname
         names = {
             "databases": [twin_name(database, self._launch_id), kept_name(database, self._launch_id)],
-            "slots": [capture_name(self._launch_id), quiet_name(self._launch_id)],
+            "slots": [name(self._launch_id) for name in (capture_name, feed_name, quiet_name)],
             "role": migration_role(self._launch_id),
             "live": database,
         }

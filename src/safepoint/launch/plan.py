@@ -26,6 +26,8 @@ _PROVE_WAY_BACK: _Row = (
     {},
 )
 _REHEARSE: _Row = ("rehearse", "rehearse", "Rehearse the migrations on the proven copy", "prepare", "stop", False, {})
+_CHOOSE_TWIN: _Row = ("choose-twin", "choose-twin", "Choose how the twin is made", "freeze", "stop", False, {})
+_SEED_TWIN: _Row = ("seed-twin", "seed-twin", "Bring a twin level beforehand", "freeze", "stop", False, {})
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,9 @@ def _rows(plan: PlanFile) -> list[_Row]:
         *([_PROVE_WAY_BACK] if plan.wayback.prove else []),
         ("freeze", "freeze", f"Freeze the code of {old} and {new}", "freeze", "stop", False, none),
         ("migrate-plan", "migrate-plan", "List the migrations that will run", "freeze", "stop", False, none),
+        *([_CHOOSE_TWIN] if plan.wayback.twin != "template" else []),
         *_snapshot_rows("final", "freeze", "Final snapshot"),
+        *([_SEED_TWIN] if plan.wayback.twin != "template" else []),
     ]
     if plan.releases.new.stage:
         rows.append(("stage-new", "stage", f"Start {new} without traffic", "freeze", "stop", False, none))

@@ -38,9 +38,7 @@ def where(steps_begun: Sequence[str]) -> Where:
 def way_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...]:
     """The steps of the way back. Pure; empty where nothing of the live system was touched."""
     place = where(steps_begun)
-    if place == "untouched":
-        return ()
-    if place == "stopped":
+    if place in ("untouched", "stopped"):
         return _take_back(plan, steps_begun)
     return _swap_back(plan, opened=place == "open")
 

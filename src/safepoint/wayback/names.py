@@ -13,7 +13,7 @@ from typing import Final, Literal, get_args
 
 PREFIX: Final = "safepoint"
 
-Made = Literal["twin", "live since the rollback", "set aside when the launch went on"]
+Made = Literal["twin", "twin, kept level", "live since the rollback", "set aside when the launch went on"]
 Kept = Literal["the migrated database, swapped out"]
 _ROLES: Final = (*get_args(Made), *get_args(Kept))
 _MARK = re.compile(
@@ -86,6 +86,11 @@ def kept_name(live: str, launch_id: str) -> str:
 def capture_name(launch_id: str) -> str:
     """The name of the capture's replication slot and of its publication."""
     return f"{PREFIX}_{short_id(launch_id)}"
+
+
+def feed_name(launch_id: str) -> str:
+    """The name of the replication slot and publication that keep the twin level until the window."""
+    return f"{PREFIX}_twin_{short_id(launch_id)}"
 
 
 def quiet_name(launch_id: str) -> str:

@@ -48,6 +48,7 @@ DECODED = """
 SELECT xid::text::int8, count(*) FILTER (WHERE data LIKE 'table %%'),
        min(split_part(data, ':', 1)) FILTER (WHERE data LIKE 'table %%')
 FROM pg_logical_slot_peek_changes(%s, NULL, NULL, 'include-xids', '0', 'skip-empty-xacts', '0')
+WHERE xid <> '0'::xid  -- a message that belongs to no transaction: nobody's commit (`flush_wal` writes them)
 GROUP BY 1 LIMIT 1000
 """
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,8 @@ SCHEMA: Final = "safepoint"
 COMMENT: Final = "SELECT obj_description(to_regnamespace('safepoint'), 'pg_namespace'), to_regnamespace('safepoint')"
 TABLES: Final = """
 CREATE TABLE safepoint.replays (
-    commit_lsn int8 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), outcome jsonb NOT NULL);
+    commit_lsn int8 PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), outcome jsonb NOT NULL,
+    spool_end int8 NOT NULL DEFAULT 0);
 CREATE TABLE safepoint.stash (
     relation text NOT NULL, action text NOT NULL, key jsonb NOT NULL, values jsonb NOT NULL,
     xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz, witness text);
@@ -45,13 +47,13 @@ TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
 """
 
 
-def prepare(connection: Connection, launch_id: str) -> None:
+def prepare(connection: Connection, launch_id: str, purpose: str = "replay") -> None:
     """Make the schema; it may be there from an earlier part of the same launch's replay.
 
     Raises:
         Refused: a schema of this name is someone else's.
     """
-    mark = made_by(launch_id, "replay")
+    mark = made_by(launch_id, purpose)
     comment, there = connection.execute(COMMENT).fetchone() or (None, None)
     if there is not None and comment != mark:
         there = _set_aside(connection, comment)
@@ -83,6 +85,15 @@ def remove(target: Target, launch_id: str) -> bool:
         return True
 
 
+def forget(connection: Connection, launch_id: str, purpose: str) -> bool:
+    """Drop the schema inside the caller's transaction, if it is this launch's and was made for this; whether it was."""
+    comment, there = connection.execute(COMMENT).fetchone() or (None, None)
+    if there is None or comment != made_by(launch_id, purpose):
+        return False
+    connection.execute("DROP SCHEMA safepoint CASCADE")
+    return True
+
+
 def _set_aside(connection: Connection, comment: str | None) -> str | None:
     """An earlier launch's schema, which came into the twin with the copy, gets another name; its stash is kept."""
     match = EARLIER.fullmatch(comment or "")
@@ -93,20 +104,29 @@ def _set_aside(connection: Connection, comment: str | None) -> str | None:
     return None
 
 
-def last_replay(connection: Connection) -> tuple[int, dict[str, Any]] | None:
-    """The commit up to which changes are applied, and the outcome of that replay; None before the first."""
+@dataclass(frozen=True)
+class Last:
+    """The commit up to which changes are applied, that replay's outcome, and the spool's offset behind them (or 0)."""
+
+    commit_lsn: int
+    outcome: dict[str, Any]
+    spool_end: int
+
+
+def last_replay(connection: Connection) -> Last | None:
+    """How far the twin is; None before the first replay."""
     row = connection.execute(
-        "SELECT commit_lsn, outcome FROM safepoint.replays ORDER BY commit_lsn DESC LIMIT 1"
+        "SELECT commit_lsn, outcome, spool_end FROM safepoint.replays ORDER BY commit_lsn DESC LIMIT 1"
     ).fetchone()
-    return None if row is None else (int(row[0]), row[1])
+    return None if row is None else Last(int(row[0]), row[1], int(row[2]))
 
 
-def record(connection: Connection, lsn: int, outcome: Mapping[str, Any]) -> None:
+def record(connection: Connection, lsn: int, outcome: Mapping[str, Any], spool_end: int) -> None:
     """Note how far the twin is. Whoever runs the replay again goes on behind this."""
     connection.execute(
-        "INSERT INTO safepoint.replays (commit_lsn, outcome) VALUES (%s, %s) "
-        "ON CONFLICT (commit_lsn) DO UPDATE SET outcome = excluded.outcome",
-        [lsn, Jsonb(dict(outcome), dumps=json.dumps)],
+        "INSERT INTO safepoint.replays (commit_lsn, outcome, spool_end) VALUES (%s, %s, %s) "
+        "ON CONFLICT (commit_lsn) DO UPDATE SET outcome = excluded.outcome, spool_end = excluded.spool_end",
+        [lsn, Jsonb(dict(outcome), dumps=json.dumps), spool_end],
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -43,9 +43,29 @@ SET LOCAL work_mem = '64MB';
 SET LOCAL jit = off;
 SET LOCAL synchronous_commit = on;
 """
+READ_ONLY: Final = "-c default_transaction_read_only=on"
 ALLOWS: Final = "SELECT datallowconn FROM pg_database WHERE datname = %s"
 # Two replays of one twin would carry the same rows: the second waits for the first, and finds its work done.
 ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(1935763571, 1)"
+
+
+class NotWhole(DatabaseError):
+    """A part of what was captured cannot be carried whole; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a replay goes about it.
+
+    `policy`: see `config.Wayback`. `only_whole`: nothing is put aside; where something had to be, nothing is changed
+    (`NotWhole`). `same_schema`: the twin is kept like its source, so every constraint holds on what comes, and it is
+    not asked. `purpose` names whose records these are in the twin.
+    """
+
+    policy: Policy = "row"
+    only_whole: bool = False
+    same_schema: bool = False
+    purpose: str = "replay"
 
 
 def replay(
@@ -76,6 +96,37 @@ def replay(
         DatabaseError: PostgreSQL refused; nothing was changed.
         Interrupted: `cancelled` became true; nothing was changed.
     """
+    with (
+        entering(twin, maintenance) as connection,
+        connect(migrated, application_name="safepoint replay", options=READ_ONLY) as source,
+    ):
+        manner = Manner(policy)
+        return carry(
+            connection, source, spool, mapping, manner, launch_id=launch_id, out=out, up_to=up_to, cancelled=cancelled
+        )
+
+
+def carry(
+    connection: Connection,
+    source: Connection,
+    spool: Path,
+    mapping: WayBack,
+    manner: Manner,
+    *,
+    launch_id: str,
+    out: Path | None = None,
+    up_to: str | None = None,
+    cancelled: Cancelled = never,
+) -> Outcome:
+    """As `replay`, over connections that are there: to the twin (`entering`), and to what was captured.
+
+    Args:
+        out: None writes no files, which grow with all that was ever stashed.
+
+    Raises:
+        NotWhole: `manner` asks for whole batches, and this one is not.
+        Refused, CaptureLost, DatabaseError, Interrupted: as `replay`.
+    """
     if mapping.problems:
         raise Refused(
             "The way back is not known for all columns.",
@@ -83,13 +134,8 @@ def replay(
             found=" ".join(mapping.problems[:5]),
             remedy="Write mappers into [wayback.tables] of the plan file, or roll back with --discard.",
         )
-    with (
-        entering(twin, maintenance) as connection,
-        connect(migrated, application_name="safepoint replay", options="-c default_transaction_read_only=on") as source,
-        asking("Carrying transactions back", twin.dbname),
-        connection.transaction(),
-    ):
-        carrying = _Carrying(connection, source, mapping, launch_id, policy, cancelled)
+    with asking("Carrying transactions back", connection.info.dbname), connection.transaction():
+        carrying = _Carrying(connection, source, mapping, launch_id, manner, cancelled)
         return carrying.run(spool, out, None if up_to is None else parse_lsn(up_to))
 
 
@@ -125,36 +171,55 @@ class _Carrying:
         source: Connection,
         mapping: WayBack,
         launch_id: str,
-        policy: Policy,
+        manner: Manner,
         cancelled: Cancelled,
     ) -> None:
         self.connection, self.source, self.mapping = connection, source, mapping
-        self.launch_id, self.policy, self.cancelled = launch_id, policy, cancelled
+        self.launch_id, self.manner, self.policy, self.cancelled = launch_id, manner, manner.policy, cancelled
         self.began = self.lap = time.monotonic()
         self.phases: dict[str, float] = {}
         self.old = self.new = Catalogue({})
 
-    def run(self, spool: Path, out: Path, up_to: int | None) -> Outcome:
+    def run(self, spool: Path, out: Path | None, up_to: int | None) -> Outcome:
         self.connection.execute(ONE_AT_A_TIME)
         self.connection.execute(SETTINGS)
-        records.prepare(self.connection, self.launch_id)
+        records.prepare(self.connection, self.launch_id, self.manner.purpose)
         before = records.last_replay(self.connection)
-        after = before[0] if before else 0
+        after, start = (before.commit_lsn, before.spool_end) if before else (0, 0)
         self.old, self.new = read_catalogue(self.connection), read_catalogue(self.source)
-        staged = stage(self.connection, spool, self.new, after=after, up_to=up_to, cancelled=self.cancelled)
+        staged = stage(
+            self.connection, spool, self.new, after=after, up_to=up_to, start=start, cancelled=self.cancelled
+        )
         self._phase("stage")
         if before is not None and not staged.transactions:
-            done = replace(Outcome.from_json(before[1]), already=True)
-            return replace(done, files=records.write_files(self.connection, out))
+            return replace(Outcome.from_json(before.outcome), already=True, files=self._files(out))
+        if self.manner.only_whole:
+            self._refuse_homeless(staged)
         works = self._works(staged)
         merged = self._carry(staged, works)
         outcome = self._account(staged, works, merged, after, up_to)
-        files = records.write_files(self.connection, out)
+        if self.manner.only_whole and outcome.put_aside:
+            raise _not_whole(outcome)
+        files = self._files(out)
         self._phase("record")
         seconds = round(time.monotonic() - self.began, 3)
         outcome = replace(outcome, files=files, phases=self.phases, seconds=seconds)
-        records.record(self.connection, max(staged.last_lsn, after), outcome.as_json())
+        records.record(self.connection, max(staged.last_lsn, after), outcome.as_json(), staged.end)
         return outcome
+
+    def _files(self, out: Path | None) -> dict[str, str]:
+        return {} if out is None else records.write_files(self.connection, out)
+
+    def _refuse_homeless(self, staged: Staged) -> None:
+        """Changes of tables that the twin does not have, and that no stash is meant for."""
+        unknown = {name for name in staged.sinks if name not in self.mapping.feeds and name not in self.mapping.stash}
+        unknown |= staged.unknown if self.manner.same_schema else set()
+        if unknown:
+            raise NotWhole(
+                f"The twin has no table for changes of {', '.join(sorted(unknown)[:5])}.",
+                subject=sorted(unknown)[0],
+                remedy="Somebody changed the schema, or it is a table of an extension; nothing was changed here.",
+            )
 
     def _phase(self, name: str) -> None:
         now = time.monotonic()
@@ -209,6 +274,9 @@ class _Carrying:
                 )
             settle(self.connection, {work.old.name: work for work in works}, self.old)
         unsilence(self.connection, works)
+        if self.manner.same_schema:
+            self._phase("verify")
+            return merged
         if found := violations(self.connection, works, self.old):
             raise DatabaseError(
                 "The twin's constraints do not hold after the replay.",
@@ -234,7 +302,8 @@ class _Carrying:
             else:
                 compact_rows(self.connection, work, self.scope)
             self._phase("compact")
-        hold(self.connection, works, self.old, self.scope)
+        if not self.manner.same_schema:
+            hold(self.connection, works, self.old, self.scope)
         self._phase("check")
 
     def _exclude(self, works: Sequence[Work]) -> bool:
@@ -334,6 +403,16 @@ class _Carrying:
             )
             for name in sorted({*merged, *stashed, *aside})
         )
+
+
+def _not_whole(outcome: Outcome) -> NotWhole:
+    first = outcome.aside[0] if outcome.aside else None
+    shown = "" if first is None else f"{first.table} {dict(first.key)}: {first.reason}"
+    return NotWhole(
+        f"{outcome.put_aside} rows cannot be carried by themselves; nothing was changed.",
+        subject=outcome.launch_id,
+        found=shown or None,
+    )
 
 
 def _key_names(work: Work) -> list[str]:

@@ -7,9 +7,11 @@ The file is a magic word, then records: length and CRC-32 (4 bytes each, big-end
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import struct
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +29,7 @@ _FRAME = struct.Struct("!II")
 _HEAD = struct.Struct("!QI")
 _COMMIT_LSN = struct.Struct("!Q")
 _BUFFER = 1 << 20
+_PATIENCE: Final = 30.0
 
 # "insert or update" is what a row itself tells, where the log could not be read.
 Action = Literal["insert", "update", "delete", "truncate", "insert or update"]
@@ -86,7 +89,10 @@ class Change:
 
 
 class Spool:
-    """A spool that is being written. Use as a context manager; `sync` makes what was appended durable."""
+    """A spool that is being written. Use as a context manager; `sync` makes what was appended durable.
+
+    There is one writer at a time, also of several processes: whoever comes second waits for the first.
+    """
 
     def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
         self.path = path
@@ -95,6 +101,15 @@ class Spool:
 
     def __enter__(self) -> Spool:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.path)
+        try:
+            self._open()
+        except BaseException:
+            self._lock.close()
+            raise
+        return self
+
+    def _open(self) -> None:
         if not self.path.exists() or self.path.stat().st_size < len(MAGIC):
             self._start()
         header, first = read_header(self.path)
@@ -111,10 +126,10 @@ class Spool:
         self._file.truncate(self.position.offset)
         self._file.seek(self.position.offset)
         self._offset = self.position.offset
-        return self
 
     def __exit__(self, *_error: object) -> None:
         self._file.close()
+        self._lock.close()
 
     def _start(self) -> None:
         partial = self.path.with_name(self.path.name + ".new")
@@ -137,6 +152,26 @@ class Spool:
         before = self.position
         self.position = Position(self._offset, commit_lsn, before.transactions + transactions, dict(relations))
         _write_position(self.path, self.position)
+
+
+def _locked(path: Path) -> BinaryIO:
+    """The lock of a spool's writer; the kernel lets go of it when the process dies."""
+    file = path.with_name(path.name + ".lock").open("ab")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > deadline:
+                file.close()
+                raise Refused(
+                    f"The spool {path} is being written by another process.",
+                    subject=str(path),
+                    remedy="Is a `safepoint follow` at work? Wait for it, or end it, then try again.",
+                ) from None
+            time.sleep(0.02)
+        else:
+            return file
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -202,14 +237,26 @@ def read_changes(path: Path) -> Iterator[Change]:
         raise _damaged(path, at, end)
 
 
-def read_messages(path: Path) -> Iterator[bytes]:
+def durable_end(path: Path) -> int:
+    """The offset behind the last whole transaction."""
+    _, first = read_header(path)
+    return durable_position(path, first).offset
+
+
+def read_messages(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The undecoded messages of all whole transactions, for a reader of many: nothing is made of them here.
+
+    Args:
+        start: an earlier `durable_end`: what lies before it is left out. What was written behind it describes each
+            table again, for every drain does. Where no transaction begins there, all is read.
+        end: a later `durable_end`; by default the present one.
 
     Raises:
         CaptureLost: the file is damaged before its durable end.
     """
     _, first = read_header(path)
-    end = durable_position(path, first).offset
+    end = durable_position(path, first).offset if end is None else end
+    first = start if first <= start <= end and _begins(path, start, end) else first
     at, held, wanted = first, b"", _BUFFER
     frame, crc32 = _FRAME.unpack_from, zlib.crc32
     with path.open("rb", buffering=0) as file:
@@ -231,6 +278,14 @@ def read_messages(path: Path) -> Iterator[bytes]:
             at, held = at + place, held[place:]
             if not piece and at < end:
                 raise _damaged(path, at, end)
+
+
+def _begins(path: Path, at: int, end: int) -> bool:
+    """Whether a transaction begins there, or the spool ends."""
+    if at == end:
+        return True
+    with path.open("rb") as file:
+        return next((record.data[:1] == b"B" for record in _records(file, at)), False)
 
 
 def _damaged(path: Path, at: int, end: int) -> CaptureLost:

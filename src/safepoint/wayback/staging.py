@@ -20,7 +20,7 @@ from safepoint.postgres import pgoutput
 from safepoint.postgres.connections import Connection
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, Table
-from safepoint.wayback.spool import read_messages
+from safepoint.wayback.spool import durable_end, read_messages
 
 INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
 """What a staged row is. A change of the key is two of them: DELETE of the old key, MOVE to the new one."""
@@ -72,13 +72,19 @@ class Truncation:
 
 @dataclass
 class Staged:
-    """What was staged. `last_lsn` is the commit of the last transaction; 0 when there was none."""
+    """What was staged. `last_lsn` is the commit of the last transaction; 0 when there was none.
+
+    `unknown` are relations with changes that the catalogue does not have: an extension's own, or new since. `end` is
+    the spool's offset behind what was read; 0 where transactions before it were left for later.
+    """
 
     sinks: dict[str, Sink] = field(default_factory=dict)
     truncations: list[Truncation] = field(default_factory=list)
     transactions: int = 0
     changes: int = 0
     last_lsn: int = 0
+    unknown: set[str] = field(default_factory=set)
+    end: int = 0
 
 
 def stage(
@@ -88,12 +94,14 @@ def stage(
     *,
     after: int = 0,
     up_to: int | None = None,
+    start: int = 0,
     cancelled: Cancelled = never,
 ) -> Staged:
     """Stage the transactions that committed after one LSN and up to another.
 
     Args:
         connection: to the twin, inside the transaction that will apply them: a kill leaves nothing.
+        start: an offset of the spool that nothing to be staged lies before (`Staged.end` of an earlier time).
         migrated: the catalogue of the database that the changes come from.
 
     Raises:
@@ -106,14 +114,16 @@ def stage(
     )
     with _Writer(connection) as writer:
         staging = _Staging(connection, migrated, writer)
-        wanted = False
-        for number, message in enumerate(read_messages(spool)):
+        wanted, later = False, False
+        end = durable_end(spool)
+        for number, message in enumerate(read_messages(spool, start, end)):
             if number % _LOOK == 0 and cancelled():
                 raise Interrupted("The replay was stopped before anything was changed.", subject=str(spool))
             kind = message[0]
             if kind == 66:  # B: Begin
                 lsn = int.from_bytes(message[1:9], "big")
-                wanted = after < lsn and (up_to is None or lsn <= up_to)
+                later = later or (up_to is not None and lsn > up_to)
+                wanted = after < lsn and not later
                 if wanted:
                     staging.begin(message, lsn)
             elif kind == 82:  # R: Relation; described once for all transactions that follow
@@ -121,6 +131,7 @@ def stage(
             elif wanted:
                 staging.take(kind, message)
         staging.flush_all()
+    staging.staged.end = 0 if later else end
     for sink in staging.staged.sinks.values():
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("pg_temp", sink.stage)))
     return staging.staged
@@ -187,6 +198,7 @@ class _Staging:
     def _make_shape(self, relation: pgoutput.Relation) -> _Shape | None:
         table = self.migrated.tables.get(self.migrated.roots.get(relation.qualified, ""))
         if table is None:
+            self.staged.unknown.add(relation.qualified)
             return None  # an extension's own, or Safepoint's
         sink = self.staged.sinks.get(table.name) or self._make_sink(table)
         names = [column.name for column in relation.columns]

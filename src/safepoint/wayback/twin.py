@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import psycopg
 from psycopg import sql
@@ -23,9 +23,13 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.fence import FencePrior
 from safepoint.wayback.grants import apply_grants, database_grants
-from safepoint.wayback.names import PREFIX, Made, Mark, half_made_limit, own_words, read_mark
+from safepoint.wayback.names import PREFIX, Made, Mark, feed_name, half_made_limit, own_words, read_mark
+from safepoint.wayback.publication import unpublish
 from safepoint.wayback.sessions import asking, at_maintenance, keeping_out, prepared
 from safepoint.wayback.settings import Setting, apply_setting, database_settings
+
+Kind = Literal["template", "logical"]
+"""How a twin came to be: copied at the safe point, or kept level with the live database until then."""
 
 READ_ONLY: Final = "default_transaction_read_only"
 
@@ -86,6 +90,7 @@ class TwinFacts:
     copy_seconds: float
     seconds: float
     notes: tuple[str, ...] = ()
+    kind: Kind = "template"
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""
@@ -131,7 +136,7 @@ def make_twin(
     """
     began = time.monotonic()
     with at_maintenance(target, maintenance) as connection, asking("Making the twin", twin):
-        live = _live(connection, target.dbname)
+        live = live_database(connection, target.dbname)
         copied: float | None = None
         found = _clear_the_way(connection, twin, launch_id, at)
         while found is None and copied is None:
@@ -142,9 +147,10 @@ def make_twin(
         made = look_up(connection, twin)
         if made is None:
             raise DatabaseError(f"The twin {twin} vanished while it was made.", subject=twin)
-        notes = [] if found else _furnish(connection, live, twin, prior)
-        tables, sequences, size = _verified(target, live.name, made, finished=found is not None)
+        notes = [] if found else furnish(connection, live, twin, prior)
+        tables, sequences, size = verified(target, live.name, made, finished=found is not None)
         if found is None:
+            _without_feed(target.on(twin), launch_id)
             _finish(connection, live, made, Mark(launch_id, "twin", at, own_words(live.comment)))
     return TwinFacts(
         launch_id=launch_id,
@@ -164,7 +170,7 @@ def make_twin(
 
 def drop_twin(target: Target, name: str, launch_id: str, *, maintenance: str = "postgres") -> bool:
     """Remove a standing twin of this launch; gives whether there was one. One that was swapped in is refused."""
-    return _drop_made(target, name, launch_id, {"twin"}, maintenance)
+    return _drop_made(target, name, launch_id, {"twin", "twin, kept level"}, maintenance)
 
 
 def drop_kept(target: Target, name: str, launch_id: str, *, maintenance: str = "postgres") -> bool:
@@ -179,7 +185,7 @@ def _drop_made(target: Target, name: str, launch_id: str, roles: set[Made], main
             return False
         mark = found.mark
         ours = mark is not None and mark.made and mark.launch_id == launch_id and mark.role in roles
-        if not ours and not _is_half_made(found, launch_id):
+        if not ours and not is_half_made(found, launch_id):
             raise Refused(
                 f"{name} is not a database that Safepoint may remove.",
                 subject=name,
@@ -187,7 +193,7 @@ def _drop_made(target: Target, name: str, launch_id: str, roles: set[Made], main
                 found=repr(found.comment),
                 remedy="If you do not need it any more, drop it yourself.",
             )
-        _drop(connection, name)
+        drop(connection, name)
         return True
 
 
@@ -197,10 +203,10 @@ def _clear_the_way(connection: Connection, twin: str, launch_id: str, at: str) -
     if found is None:
         return None
     mark = found.mark
-    if mark is not None and mark.made and mark.launch_id == launch_id and mark.role == "twin":
-        if mark.at == at:
+    if mark is not None and mark.launch_id == launch_id and mark.role in ("twin", "twin, kept level"):
+        if mark.at == at and mark.role == "twin":
             return found
-    elif not _is_half_made(found, launch_id):
+    elif not is_half_made(found, launch_id):
         raise Refused(
             f"There is a database {twin} that is not a twin of this launch.",
             subject=twin,
@@ -208,7 +214,7 @@ def _clear_the_way(connection: Connection, twin: str, launch_id: str, at: str) -
             found=f"the comment {found.comment!r}",
             remedy="Look whose database it is; rename it, then `safepoint retry`.",
         )
-    _drop(connection, twin)
+    drop(connection, twin)
     return None
 
 
@@ -255,14 +261,22 @@ def _copy(
     return time.monotonic() - began
 
 
-def _furnish(connection: Connection, live: Database, twin: str, prior: FencePrior | None) -> list[str]:
+def _without_feed(twin: Target, launch_id: str) -> None:
+    """A feed for a level twin that was given up stands on the live database still; its copy must not have it."""
+    with connect(twin, application_name="safepoint twin") as connection:
+        unpublish(connection, launch_id, feed_name(launch_id), "twin")
+
+
+def furnish(connection: Connection, live: Database, twin: str, prior: FencePrior | None) -> list[str]:
     """Give the twin the settings and grants that TEMPLATE leaves out; gives notes on what is not the same."""
+    name = sql.Identifier(twin)
     with connection.transaction():
+        connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
         for setting in without_fence(database_settings(connection, live.oid), prior):
             apply_setting(connection, twin, setting)
         notes = apply_grants(connection, twin, live.owner, database_grants(connection, live.oid))
         # Opened for the verification below; closed again with the mark.
-        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(twin)))
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
     return notes
 
 
@@ -277,7 +291,7 @@ def without_fence(settings: tuple[Setting, ...], prior: FencePrior | None) -> li
     return kept + [Setting(role, READ_ONLY, value) for role, value in before if value is not None]
 
 
-def _verified(target: Target, live: str, twin: Database, *, finished: bool) -> tuple[int, int, int]:
+def verified(target: Target, live: str, twin: Database, *, finished: bool) -> tuple[int, int, int]:
     """Compare the copy with its source: the same relations, sizes and sequence values; gives counts and bytes.
 
     A finished twin was compared when it was made; it lets nobody in, and the live one may have gone on since.
@@ -332,7 +346,7 @@ def _finish(connection: Connection, live: Database, made: Database, mark: Mark) 
         connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(str(mark))))
 
 
-def _live(connection: Connection, name: str) -> Database:
+def live_database(connection: Connection, name: str) -> Database:
     live = look_up(connection, name)
     if live is None:
         raise DatabaseError(f"There is no database {name}.", subject=name, remedy="Check database.name.")
@@ -349,9 +363,9 @@ def _refuse_prepared(connection: Connection, live: Database) -> None:
         )
 
 
-def _is_half_made(found: Database, launch_id: str) -> bool:
+def is_half_made(found: Database, launch_id: str) -> bool:
     return found.mark is None and found.connection_limit == half_made_limit(launch_id)
 
 
-def _drop(connection: Connection, name: str) -> None:
+def drop(connection: Connection, name: str) -> None:
     connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

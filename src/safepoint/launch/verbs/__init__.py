@@ -20,6 +20,7 @@ _MODULES = (
     "telling",
     "stashing",
     "rehearsing",
+    "twins",
 )
 
 

@@ -10,6 +10,7 @@ from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import is_clean, migrate
 from safepoint.errors import LockNotAvailable, ProofFailed
 from safepoint.hosts import command
+from safepoint.launch import levelling
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import answered_clean, ready_to_check
@@ -64,6 +65,7 @@ class Migrate(Verb):
 
         The login's new password keeps it from coming back, wherever its process runs.
         """
+        levelling.end_feed(ground)  # a publication could make the migration's own statements fail
         manage = migrating(ground)
         if ground.begun_before:
             _end_other_sessions(ground)

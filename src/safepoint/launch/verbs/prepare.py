@@ -16,6 +16,7 @@ from safepoint.config import PlanFile, format_bytes
 from safepoint.django.inspector import inspect
 from safepoint.errors import Refused
 from safepoint.hosts import command
+from safepoint.launch import levelling
 from safepoint.launch.doctor import examine
 from safepoint.launch.ground import Ground
 from safepoint.launch.snapshots import local_tools
@@ -97,20 +98,22 @@ class Snapshot(Verb):
         snapshot_id = ground.record(f"snapshot:{label}", {"id": f"{ground.launch_id}-{label}-{stamp}"})["id"]
         with connect(ground.target) as connection:
             version = survey(connection).server_version_num
-        manifest = take_snapshot(
-            ground.target,
-            ground.host(ground.plan.database.tools_host),
-            installation=for_server(version, ground.plan.database.tools),
-            remote=ground.target.at(ground.plan.database.tools_address),
-            tools_folder=ground.plan.database.tools,
-            folder=ground.snapshots,
-            snapshot_id=snapshot_id,
-            launch_id=ground.launch_id,
-            jobs=ground.plan.snapshot.jobs,
-            compress=ground.plan.snapshot.compress,
-            report=ground.report,
-            cancelled=ground.cancelled,
-        )
+        with levelling.seed_instant(ground, label) as at:
+            manifest = take_snapshot(
+                ground.target,
+                ground.host(ground.plan.database.tools_host),
+                installation=for_server(version, ground.plan.database.tools),
+                remote=ground.target.at(ground.plan.database.tools_address),
+                tools_folder=ground.plan.database.tools,
+                folder=ground.snapshots,
+                snapshot_id=snapshot_id,
+                launch_id=ground.launch_id,
+                jobs=ground.plan.snapshot.jobs,
+                compress=ground.plan.snapshot.compress,
+                report=ground.report,
+                cancelled=ground.cancelled,
+                at=at,
+            )
         return _snapshot_evidence(manifest)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from safepoint.checkpoints.logs import mark
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError, RouterError
+from safepoint.launch import levelling
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.migrate import drop_login
@@ -43,6 +44,7 @@ class StopTraffic(Verb):
         log = ground.plan.application.error_log
         if log is not None and ground.fact("log-mark") is None:
             ground.record("log-mark", mark(ground.application_host, log).as_json())
+        ground.background.stop(levelling.WORK)  # the fence waits for it
         ground.router.close(f"{ground.plan.launch.application} is being updated")
         return Evidence("the site answers 503 with Retry-After", ground.router.state().as_json())
 
@@ -102,6 +104,7 @@ class Fence(Verb):
         """What was before is in the ledger before anything is changed."""
         maintenance = ground.plan.database.maintenance
         name = fence_name(ground)
+        levelling.pause(ground)  # its sessions would be ended, and come back
         if ground.fact(name) is None:
             found = fence.survey_fence(ground.target, fenced_roles(ground.plan), maintenance=maintenance)
             ground.record(name, found.as_json())
@@ -172,7 +175,10 @@ class Twin(Verb):
 
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
         """The copy."""
-        return (f"CREATE DATABASE ... TEMPLATE {plan.database.name}", "settings, grants and owner copied")
+        copied = (f"CREATE DATABASE ... TEMPLATE {plan.database.name}", "settings, grants and owner copied")
+        if plan.wayback.twin == "template":
+            return copied
+        return (*copied, "or, where it was kept level: replay what came last, set sequences, compare definitions")
 
     def revert(self, step: PlannedStep) -> PlannedStep:
         """The twin is of no use when the launch does not take place."""
@@ -184,6 +190,11 @@ class Twin(Verb):
         # Writes have stopped: this is the instant that the way back leads to, and the first one recorded stays.
         if ground.fact("safe-point") is None:
             ground.record("safe-point", {"lsn": quiet.safe_point(ground.target, maintenance=maintenance)})
+        level = levelling.take_over(ground)
+        if level is not None:
+            ground.record("twin", level.as_json())
+            seconds = format_duration(level.seconds)
+            return Evidence(f"safe point {level.at}; the level twin took what came last in {seconds}", level.as_json())
         before = _quiet_before_copy(ground)
         facts = twin.make_twin(
             ground.target,
@@ -199,9 +210,12 @@ class Twin(Verb):
             mark_ = quiet.mark_again(ground.target, _quiet_mark(ground, "quiet-mark"), maintenance=maintenance)
             ground.record("quiet-after-copy", {"mark": mark_.as_json(), "own": own})
         ground.record("twin", facts.as_json())
+        fallen_back = levelling.given_up(ground)
+        why = "" if fallen_back is None else f" (it could not be kept level: {fallen_back})"
         return Evidence(
-            f"safe point {facts.at}; twin of {format_bytes(facts.size_bytes)} in {format_duration(facts.copy_seconds)}",
-            facts.as_json(),
+            f"safe point {facts.at}; twin of {format_bytes(facts.size_bytes)} in "
+            f"{format_duration(facts.copy_seconds)}{why}",
+            {**facts.as_json(), "fallen_back": fallen_back},
         )
 
 

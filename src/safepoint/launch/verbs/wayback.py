@@ -11,7 +11,7 @@ from safepoint.errors import Interrupted, ProofFailed
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.readying import answered_clean
-from safepoint.wayback import capture, written
+from safepoint.wayback import capture, feed, written
 from safepoint.wayback.affected import UserTable
 from safepoint.wayback.swap import swap
 from safepoint.wayback.twin import TwinFacts
@@ -114,10 +114,11 @@ class Disarm(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """After a swap the captured database is the kept one."""
+        swapped = any(e.kind == "step.done" and e.step == "back-swap" for e in ground.ledger.entries)
+        database = ground.target.on(ground.kept) if swapped else ground.target
+        feed.end(database, ground.launch_id)  # where a kill came before the migration
         recorded = ground.fact("capture")
         if recorded is None:
             return Evidence("no capture was armed")
-        facts = capture.CaptureFacts.from_json(dict(recorded))
-        swapped = any(e.kind == "step.done" and e.step == "back-swap" for e in ground.ledger.entries)
-        capture.disarm(ground.target.on(ground.kept) if swapped else ground.target, facts)
+        capture.disarm(database, capture.CaptureFacts.from_json(dict(recorded)))
         return Evidence("the capture is removed")

@@ -1,0 +1,458 @@
+"""The twin that is kept level before the window: where the backup's room (seed, fingerprints) and the way back's meet.
+
+What is true is asked of the server: the twin's mark says at which instant it was seeded, the slot whether the feed is
+whole. The ledger says only why a level twin was given up; then the twin is copied inside the window.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from safepoint.backup import fingerprint
+from safepoint.backup.manifest import read_manifest
+from safepoint.backup.placement import pour
+from safepoint.backup.snapshot import Instant, take_snapshot
+from safepoint.config import PlanFile, format_duration
+from safepoint.errors import CaptureLost, Interrupted, ProofFailed, Refused, SafepointError
+from safepoint.launch.ground import Ground, since_abort
+from safepoint.launch.ledger import read
+from safepoint.launch.snapshots import local_tools
+from safepoint.launch.step import Evidence
+from safepoint.postgres.binaries import for_server
+from safepoint.postgres.catalog import survey
+from safepoint.postgres.connections import connect
+from safepoint.progress import Cancelled, Progress
+from safepoint.wayback import choice, feed, level, twin
+from safepoint.wayback.capture import CaptureFacts
+from safepoint.wayback.fence import FencePrior
+from safepoint.wayback.replay import NotWhole
+
+WORK: Final = "keep the twin level"
+CHOICE: Final = "twin-choice"
+EVERY: Final = 1.0
+"""Seconds between two looks of the keeper."""
+_TRIES: Final = 3
+_SMALL: Final = 64 * 1024**2
+# What is Safepoint's own in a twin that is being kept level.
+_OWN: Final = re.compile(r"(^|[\s\"])safepoint([.\"]|$)")
+_FINAL: Final = (CaptureLost, NotWhole, Refused, ProofFailed)
+
+
+def decide(ground: Ground) -> choice.Choice:
+    """Choose by what the server says now; the first choice of a try stays."""
+    known = ground.fact(CHOICE)
+    if known is not None:
+        return choice.Choice(**{**known, "against": tuple(known["against"])})
+    found = choose(ground.plan)
+    ground.record(CHOICE, found.as_json())
+    return found
+
+
+def choose(plan: PlanFile) -> choice.Choice:
+    """What a launch by this plan file would choose now. Changes nothing."""
+    from safepoint.launch.doctor_database import server_disk
+    from safepoint.postgres.target import target
+
+    with connect(target(plan.database), application_name="safepoint twin") as connection:
+        facts = survey(connection)
+        measured = choice.measure(
+            connection, disk_free=server_disk(plan, facts), copy_speed=_known_speed(plan), found=facts
+        )
+    return choice.choose(measured, plan.wayback.twin, plan.wayback.copy_allowance.total_seconds())
+
+
+def _known_speed(plan: PlanFile) -> float | None:
+    """Bytes a second of the newest copy that a launch made here; a small one says nothing."""
+    for path in sorted(plan.state.glob("launches/*/ledger.jsonl"), key=lambda one: one.stat().st_mtime, reverse=True):
+        with suppress(SafepointError):
+            for entry in reversed(list(read(path))):
+                if entry.kind != "fact" or not entry.key.endswith(":twin"):
+                    continue
+                seconds, copied = entry.data["copy_seconds"], entry.data["size_bytes"]
+                if seconds > 0 and copied >= _SMALL:  # a level twin is not copied, and has 0 seconds
+                    return float(copied / seconds)
+    return None
+
+
+def wanted(ground: Ground) -> bool:
+    """Whether this launch has a level twin, or is to get one: chosen, and not given up."""
+    known = ground.fact(CHOICE)
+    return known is not None and known["kind"] == "logical" and given_up(ground) is None
+
+
+def given_up(ground: Ground) -> str | None:
+    """Why the level twin was given up in this run; None where it was not."""
+    known = ground.fact(_given_up_name(ground))
+    return None if known is None else str(known["reason"])
+
+
+def give_up(ground: Ground, reason: str) -> None:
+    """Note it: from here on the twin is to be copied inside the window."""
+    ground.record(_given_up_name(ground), {"reason": reason})
+
+
+def _given_up_name(ground: Ground) -> str:
+    # A run that is begun anew after a failure may try again.
+    return f"twin-given-up:{sum(entry.kind == 'run' for entry in ground.ledger.entries)}"
+
+
+@contextmanager
+def seed_instant(ground: Ground, label: str) -> Iterator[Instant | None]:
+    """The instant of the feed's beginning, for the final snapshot: so the proven snapshot is the seed itself."""
+    if label != "final" or not wanted(ground):
+        yield None
+        return
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(feed.opened(ground.target, ground.launch_id))
+        except SafepointError as error:
+            give_up(ground, error.message)
+            yield None
+            return
+        yield Instant(found.lsn, found.snapshot)
+
+
+# -- the seed ------------------------------------------------------------------------------------------------------
+
+
+def seed(ground: Ground) -> Evidence:
+    """Restore the seed beside the live database, bring it level, prove it equal, and keep it level from now on."""
+    if not wanted(ground):
+        known = ground.fact(CHOICE) or {}
+        reason = given_up(ground) or known.get("reason", "")
+        return Evidence(f"the twin is copied inside the window: {reason}", {"kind": "template", "reason": reason})
+    begun = time.monotonic()
+    for attempt in range(_TRIES):
+        try:
+            evidence = _seeded(ground, begun)
+        except Interrupted:
+            raise
+        except (SafepointError, psycopg.Error) as error:
+            if not _answers(ground) and attempt + 1 < _TRIES:
+                _wait_for_server(ground)
+                continue
+            if not _answers(ground):
+                raise
+            return _without(ground, error)
+        go_on(ground)
+        return evidence
+    raise AssertionError("unreachable")
+
+
+def _without(ground: Ground, error: SafepointError | psycopg.Error) -> Evidence:
+    """Go on without: said now, and at the gate before the window."""
+    reason = error.message if isinstance(error, SafepointError) else " ".join(str(error).split())
+    give_up(ground, reason)
+    remove(ground)
+    known = ground.need(CHOICE)
+    return Evidence(
+        f"no twin beforehand: {reason} It will be copied inside the window "
+        f"(some {format_duration(known['copy_seconds'])})",
+        {"kind": "template", "reason": reason, "error": error.as_json() if isinstance(error, SafepointError) else {}},
+    )
+
+
+def _answers(ground: Ground) -> bool:
+    with suppress(SafepointError), connect(ground.maintenance):
+        return True
+    return False
+
+
+def _wait_for_server(ground: Ground) -> None:
+    ground.until(60, 0.5, lambda: Evidence("it answers") if _answers(ground) else None)
+
+
+def _seeded(ground: Ground, begun: float) -> Evidence:
+    at = standing_at(ground)
+    facts = None if at is None else feed.standing(ground.target, ground.launch_id, at)
+    restored = 0.0
+    if at is None or facts is None:
+        clock = time.monotonic()
+        at = _restore(ground)
+        restored = time.monotonic() - clock
+        facts = feed.standing(ground.target, ground.launch_id, at)
+        if facts is None:
+            raise CaptureLost("The twin's feed vanished while its seed was restored.", subject=ground.twin)
+    with _keeper(ground, facts) as keeper:
+        ground.report(Progress("bringing the twin level", 0, None, "transactions"))
+        levelled = keeper.level(cancelled=ground.cancelled)
+        proof = _proof(ground, keeper)
+    return Evidence(
+        f"the twin is level, proven equal at {proof['lsn']}: {proof['rows']:,} rows in {proof['tables']} tables",
+        {
+            "kind": "logical",
+            "seeded_at": at,
+            "restore_seconds": round(restored, 3),
+            "followed": levelled.transactions,
+            "proof": proof,
+            "seconds": round(time.monotonic() - begun, 3),
+        },
+    )
+
+
+def standing_at(ground: Ground) -> str | None:
+    """The instant of the seed that stands on the server; None where none does."""
+    return level.seeded_at(ground.target, ground.twin, ground.launch_id, maintenance=ground.plan.database.maintenance)
+
+
+def _restore(ground: Ground) -> str:
+    """The seed as a database. The final snapshot is it, where the feed still begins at its instant."""
+    folder, own = _source(ground)
+    try:
+        database = level.begin(
+            ground.target, ground.twin, ground.launch_id, maintenance=ground.plan.database.maintenance
+        )
+        manifest = pour(
+            folder,
+            database,
+            maintenance=ground.plan.database.maintenance,
+            jobs=ground.plan.snapshot.jobs,
+            report=ground.report,
+            cancelled=ground.cancelled,
+            extra=local_tools(ground.plan),
+        )
+        level.seeded(
+            ground.target,
+            ground.twin,
+            ground.launch_id,
+            manifest.source.lsn,
+            maintenance=ground.plan.database.maintenance,
+        )
+    finally:
+        if own:
+            shutil.rmtree(folder, ignore_errors=True)
+    return manifest.source.lsn
+
+
+def _source(ground: Ground) -> tuple[Path, bool]:
+    """The folder of the seed's dump, and whether it is a dump of its own, which nobody else needs."""
+    known = ground.fact("snapshot:final")
+    folder = None if known is None else ground.snapshots / str(known["id"])
+    begins = feed.begins_at(ground.target, ground.launch_id)
+    if folder is not None and (folder / "manifest.json").exists() and read_manifest(folder).source.lsn == begins:
+        return folder, False
+    name = f"{ground.launch_id}-seed"
+    shutil.rmtree(ground.scratch / name, ignore_errors=True)
+    with connect(ground.target) as connection:
+        version = survey(connection).server_version_num
+    with feed.opened(ground.target, ground.launch_id) as found:
+        take_snapshot(
+            ground.target,
+            ground.host(ground.plan.database.tools_host),
+            installation=for_server(version, ground.plan.database.tools),
+            remote=ground.target.at(ground.plan.database.tools_address),
+            tools_folder=ground.plan.database.tools,
+            folder=ground.scratch,
+            snapshot_id=name,
+            launch_id=ground.launch_id,
+            jobs=ground.plan.snapshot.jobs,
+            compress=ground.plan.snapshot.compress,
+            report=ground.report,
+            cancelled=ground.cancelled,
+            at=Instant(found.lsn, found.snapshot),
+        )
+    return ground.scratch / name, True
+
+
+def _proof(ground: Ground, keeper: level.Keeper) -> dict[str, Any]:
+    """Twin and live database, fingerprinted at one instant while the application goes on writing."""
+    with feed.instant(ground.target, ground.launch_id) as now:
+        keeper.level_at(now, cancelled=ground.cancelled)
+        jobs = ground.plan.snapshot.jobs
+        live = fingerprint.take(
+            ground.target, snapshot=now.snapshot, jobs=jobs, report=ground.report, cancelled=ground.cancelled
+        )
+    with level.open_to_us(ground.target, ground.twin, maintenance=ground.plan.database.maintenance):
+        ours = fingerprint.take(
+            ground.target.on(ground.twin), jobs=jobs, report=ground.report, cancelled=ground.cancelled
+        )
+    differences = [one for one in fingerprint.compare(live, ours) if _counts(one)]
+    if differences:
+        raise ProofFailed(
+            "The twin is not equal to the live database.",
+            subject=ground.twin,
+            expected="no difference",
+            found="; ".join(str(one) for one in differences[:5]),
+        )
+    return {"lsn": now.lsn, "rows": live.rows, "tables": len(live.tables)}
+
+
+def _counts(one: fingerprint.Difference) -> bool:
+    """Sequences and settings are set at the safe point; Safepoint's own records leave the twin there."""
+    return one.kind not in ("sequence", "setting") and not _OWN.search(one.name)
+
+
+# -- keeping it level ----------------------------------------------------------------------------------------------
+
+
+def go_on(ground: Ground) -> None:
+    """Keep it level beside the steps, until the window; after a crash whoever resumes calls it again."""
+    at = standing_at(ground)
+    facts = None if at is None else feed.standing(ground.target, ground.launch_id, at)
+    if facts is not None:
+        ground.background.go_on(WORK, lambda stop: _keep(ground, facts, stop))
+
+
+def _keep(ground: Ground, facts: CaptureFacts, stop: Cancelled) -> None:
+    while not stop():
+        try:
+            with _keeper(ground, facts) as keeper:
+                while not stop():
+                    keeper.level(cancelled=stop)
+                    _wait(stop)
+        except Interrupted:
+            return
+        except _FINAL:
+            raise
+        except (SafepointError, psycopg.Error):
+            _wait(stop)  # PostgreSQL is away, or its sessions were ended
+
+
+def _wait(stop: Cancelled) -> None:
+    until = time.monotonic() + EVERY
+    while not stop() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _keeper(ground: Ground, facts: CaptureFacts) -> level.Keeper:
+    return level.Keeper(
+        ground.target,
+        ground.twin,
+        facts,
+        feed.spool_path(ground.folder, facts.start_lsn),
+        maintenance=ground.plan.database.maintenance,
+    )
+
+
+def resume(ground: Ground) -> None:
+    """Go on keeping a twin level that a former conductor seeded, if its time is not over. Never raises."""
+    known = ground.fact(CHOICE)
+    if known is None or known["kind"] != "logical" or given_up(ground) is not None:
+        return
+    if ground.evidence("seed-twin") is None or any(
+        e.step == "stop-traffic" for e in since_abort(ground.ledger.entries)
+    ):
+        return
+    with suppress(SafepointError, psycopg.Error):
+        go_on(ground)
+
+
+def doubt(ground: Ground) -> str | None:
+    """Before the window: why it will take longer than planned, where it will. None: the twin is level, or never was."""
+    known = ground.fact(CHOICE)
+    if known is None or known["kind"] != "logical":
+        return None
+    failure = ground.background.failure(WORK)
+    if failure is not None and given_up(ground) is None:
+        give_up(ground, str(getattr(failure, "message", failure)))
+    reason = given_up(ground)
+    if reason is None and feed.begins_at(ground.target, ground.launch_id) is None:
+        give_up(ground, "its replication slot is gone or lost")
+        reason = given_up(ground)
+    if reason is None:
+        return None
+    return (
+        f"the twin could not be kept level ({reason}), so the window will be longer by its copy, "
+        f"some {format_duration(known['copy_seconds'])}"
+    )
+
+
+# -- the safe point ------------------------------------------------------------------------------------------------
+
+
+def pause(ground: Ground) -> None:
+    """Stop keeping it level, before the fence ends all sessions; a failure of it is noted."""
+    failure = ground.background.end(WORK)
+    if isinstance(failure, _FINAL) and wanted(ground):
+        give_up(ground, failure.message)
+
+
+def take_over(ground: Ground) -> twin.TwinFacts | None:
+    """Inside the window: apply what came last, and make the level twin this safe point's.
+
+    None where there is none, or it does not fit; then why is noted, and it is to be copied.
+    """
+    pause(ground)
+    if not wanted(ground):
+        return None
+    try:
+        return _taken_over(ground)
+    except Interrupted:
+        raise
+    except (SafepointError, psycopg.Error) as error:
+        give_up(ground, error.message if isinstance(error, SafepointError) else " ".join(str(error).split()))
+        return None
+
+
+def _taken_over(ground: Ground) -> twin.TwinFacts:
+    began = time.monotonic()
+    maintenance = ground.plan.database.maintenance
+    safe_point = str(ground.need("safe-point")["lsn"])
+    prior = FencePrior.from_json(dict(ground.need("fence")))
+    if not level.is_finished(ground.target, ground.twin, ground.launch_id, safe_point, maintenance=maintenance):
+        at = standing_at(ground)
+        facts = None if at is None else feed.standing(ground.target, ground.launch_id, at)
+        if facts is None:
+            raise CaptureLost("The twin or its feed is gone.", subject=ground.twin)
+        with _keeper(ground, facts) as keeper:
+            keeper.level(up_to=safe_point, cancelled=ground.cancelled)
+            keeper.set_sequences()
+        _compare_definitions(ground)
+    return level.finish(
+        ground.target, ground.twin, ground.launch_id, at=safe_point, prior=prior, began=began, maintenance=maintenance
+    )
+
+
+def _compare_definitions(ground: Ground) -> None:
+    """Definitions, owners and grants do not travel in the stream: whoever changed one since the seed is seen here."""
+    live = fingerprint.definitions(ground.target)
+    with level.open_to_us(ground.target, ground.twin, maintenance=ground.plan.database.maintenance):
+        ours = fingerprint.definitions(ground.target.on(ground.twin))
+    differences = [one for one in fingerprint.compare(live, ours) if _counts(one)]
+    if differences:
+        raise NotWhole(
+            f"The live database was changed since the twin was seeded: {differences[0]}.",
+            subject=ground.twin,
+            found="; ".join(str(one) for one in differences[:5]),
+        )
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+
+
+def end_feed(ground: Ground) -> bool:
+    """Take the feed off the live database: before the migration, which a publication could hinder."""
+    ended = feed.end(ground.target, ground.launch_id)
+    for path in ground.folder.glob("twin-*.spool*"):
+        path.unlink(missing_ok=True)
+    return ended
+
+
+def remove(ground: Ground) -> None:
+    """Everything of a level twin goes: keeper, feed, the twin itself. May be run again at any time."""
+    ground.background.end(WORK)
+    end_feed(ground)
+    maintenance = ground.plan.database.maintenance
+    twin.drop_twin(ground.target, ground.twin, ground.launch_id, maintenance=maintenance)
+
+
+def clear(ground: Ground) -> None:
+    """`remove` for a launch that failed before its window. Never raises: what stays is told by `safepoint status`."""
+    if (ground.fact(CHOICE) or {}).get("kind") == "logical":
+        with suppress(SafepointError, psycopg.Error):
+            remove(ground)
+
+
+def shown(found: choice.Choice | Mapping[str, Any]) -> str:
+    """The choice in one line, for `plan`, `doctor` and the survey."""
+    data = found.as_json() if isinstance(found, choice.Choice) else found
+    words = {"logical": "kept level before the window", "template": "copied inside the window", "none": "not possible"}
+    return f"The twin: {words[data['kind']]}; {data['reason']}"

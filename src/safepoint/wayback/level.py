@@ -1,0 +1,342 @@
+"""A twin that is kept level with the live database before the window, so that the window does not pay for its size.
+
+Seeded from the snapshot of the instant that its feed begins at, then kept level by the replay, table by table as it is:
+same schema, same rows. In the window only what came last is applied. What the stream does not carry is compared at the
+safe point (definitions, grants) or set there (sequences); where that is not possible the twin is copied instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from safepoint.errors import DatabaseError, Interrupted, Refused
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.pgoutput import format_lsn, parse_lsn
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled, never
+from safepoint.wayback import feed, records
+from safepoint.wayback.capture import CaptureFacts, drain
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
+from safepoint.wayback.expressions import of_new
+from safepoint.wayback.fence import FencePrior
+from safepoint.wayback.mapping import SAME, ColumnRule, TableRule, WayBack
+from safepoint.wayback.names import Mark, half_made_limit, own_words
+from safepoint.wayback.replay import READ_ONLY, Manner, NotWhole, carry, entering
+from safepoint.wayback.sessions import asking, at_maintenance
+from safepoint.wayback.twin import (
+    Database,
+    TwinFacts,
+    drop,
+    furnish,
+    is_half_made,
+    live_database,
+    look_up,
+    verified,
+)
+
+MANNER: Final = Manner(only_whole=True, same_schema=True, purpose="twin")
+_TRIES: Final = 4
+
+# As it is on this server, so the locale is there; the strategy of an empty template does not matter.
+LIKE: Final = """
+SELECT pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider::text,
+       coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'),
+       to_jsonb(d) ->> 'daticurules', t.spcname
+FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.oid = %s
+"""
+SEQUENCES: Final = """
+SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('safepoint', 'information_schema') ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class Levelled:
+    """What one look brought: transactions that were taken off the server, and applied; LSNs in text."""
+
+    up_to: str
+    transactions: int
+    applied: int
+    seconds: float
+
+
+def same_schema(catalogue: Catalogue) -> WayBack:
+    """The mapping of a database to itself. Pure."""
+    return WayBack(
+        tuple(
+            TableRule(
+                table.name,
+                table.name,
+                SAME,
+                tuple((name, name) for name in table.key),
+                tuple(
+                    ColumnRule(column.name, "generated", None, "computed by PostgreSQL")
+                    if column.generated
+                    else ColumnRule(column.name, "same", of_new(column.name), SAME, column.name)
+                    for column in table.columns
+                ),
+            )
+            for table in catalogue.tables.values()
+        )
+    )
+
+
+def begin(target: Target, twin: str, launch_id: str, *, maintenance: str = "postgres") -> Target:
+    """An empty database for the seed, like the live one; what is left of an earlier try is removed.
+
+    Raises:
+        Refused: another database has this name.
+    """
+    with at_maintenance(target, maintenance) as connection, asking("Making the twin", twin):
+        live = live_database(connection, target.dbname)
+        found = look_up(connection, twin)
+        if found is not None:
+            ours = found.mark is not None and found.mark.launch_id == launch_id and found.mark.made
+            if not ours and not is_half_made(found, launch_id):
+                raise Refused(
+                    f"There is a database {twin} that is not a twin of this launch.",
+                    subject=twin,
+                    found=f"the comment {found.comment!r}",
+                    remedy="Look whose database it is; rename it, then `safepoint retry`.",
+                )
+            drop(connection, twin)
+        row = connection.execute(LIKE, (live.oid,)).fetchone()
+        if row is None:
+            raise DatabaseError(f"{target.dbname} vanished just now.", subject=target.dbname)
+        connection.execute(_create(twin, live, half_made_limit(launch_id), *row))
+    return target.on(twin)
+
+
+def _create(
+    twin: str,
+    live: Database,
+    limit: int,
+    encoding: str,
+    collate: str,
+    ctype: str,
+    provider: str,
+    locale: str | None,
+    rules: str | None,
+    tablespace: str,
+) -> sql.Composed:
+    words = [
+        sql.SQL("ENCODING = {}").format(sql.Literal(encoding)),
+        sql.SQL("LC_COLLATE = {}").format(sql.Literal(collate)),
+        sql.SQL("LC_CTYPE = {}").format(sql.Literal(ctype)),
+        sql.SQL("TABLESPACE = {}").format(sql.Identifier(tablespace)),
+        sql.SQL("CONNECTION LIMIT = {}").format(sql.Literal(limit)),
+    ]
+    if provider in ("i", "b") and locale is not None:
+        kind, word = ("icu", "ICU_LOCALE") if provider == "i" else ("builtin", "BUILTIN_LOCALE")
+        words.append(sql.SQL(f"LOCALE_PROVIDER = {kind} {word} = {{}}").format(sql.Literal(locale)))
+    if rules is not None:
+        words.append(sql.SQL("ICU_RULES = {}").format(sql.Literal(rules)))
+    return sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {} {}").format(
+        sql.Identifier(twin), sql.Identifier(live.owner), sql.SQL(" ").join(words)
+    )
+
+
+def seeded(target: Target, twin: str, launch_id: str, at: str, *, maintenance: str = "postgres") -> None:
+    """The seed is restored: make statistics (a restored database has none), mark it, and let nobody else in."""
+    with connect(target.on(twin), application_name="safepoint twin") as connection, asking("Seeding the twin", twin):
+        connection.execute("ANALYZE")
+    with at_maintenance(target, maintenance) as connection, asking("Seeding the twin", twin), connection.transaction():
+        live = live_database(connection, target.dbname)
+        mark = Mark(launch_id, "twin, kept level", at, own_words(live.comment))
+        name = sql.Identifier(twin)
+        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(str(mark))))
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+
+
+def seeded_at(target: Target, twin: str, launch_id: str, *, maintenance: str = "postgres") -> str | None:
+    """The instant of a standing seed; None where there is none, or it is finished."""
+    with at_maintenance(target, maintenance) as connection, asking("Looking at the twin", twin):
+        found = look_up(connection, twin)
+        mark = None if found is None else found.mark
+        if mark is None or mark.launch_id != launch_id or mark.role != "twin, kept level":
+            return None
+        return mark.at
+
+
+def is_finished(target: Target, twin: str, launch_id: str, at: str, *, maintenance: str = "postgres") -> bool:
+    """Whether it stands finished for this safe point already."""
+    with at_maintenance(target, maintenance) as connection, asking("Looking at the twin", twin):
+        found = look_up(connection, twin)
+        mark = None if found is None else found.mark
+        return mark is not None and (mark.launch_id, mark.role, mark.at) == (launch_id, "twin", at)
+
+
+@contextmanager
+def open_to_us(target: Target, twin: str, *, maintenance: str = "postgres") -> Iterator[None]:
+    """Let sessions connect to a twin that is being kept level while the body reads it."""
+    name = sql.Identifier(twin)
+    with at_maintenance(target, maintenance) as connection, asking("Reading the twin", twin):
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+        try:
+            yield
+        finally:
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+
+
+class Keeper:
+    """Keeps one twin level, over connections of its own. A context manager.
+
+    Raises (in `level`):
+        CaptureLost: the feed is not whole any more.
+        NotWhole, Refused: what came cannot be applied as it is (DDL, a table that the twin does not have).
+        DatabaseError: PostgreSQL refused or is away; the next look may succeed with a new keeper.
+    """
+
+    def __init__(self, target: Target, twin: str, facts: CaptureFacts, spool: Path, *, maintenance: str) -> None:
+        self._target, self._facts, self._spool = target, facts, spool
+        self._twin, self._maintenance = target.on(twin), maintenance
+
+    def __enter__(self) -> Keeper:
+        self._entered = entering(self._twin, self._maintenance)
+        self._connection = self._entered.__enter__()
+        try:
+            self._source = connect(self._target, application_name="safepoint twin", options=READ_ONLY)
+            self._mapping = same_schema(read_catalogue(self._connection))
+        except BaseException as error:
+            self._entered.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._source.close()
+        self._entered.__exit__(*error)
+
+    def level(self, *, up_to: str | None = None, cancelled: Cancelled = never) -> Levelled:
+        """Apply everything that is committed now, or everything before an LSN.
+
+        A large value that an UPDATE left alone is looked up in the live row; where that row is gone by now, a later
+        transaction removed or moved it: with that one in the same batch nothing has to be looked up.
+        """
+        began = time.monotonic()
+        if up_to is None:
+            self._forget_log()
+        for attempt in range(_TRIES):
+            drained = drain(self._target, self._facts, self._spool, up_to=up_to, cancelled=cancelled)
+            if not drained.complete:
+                raise Interrupted("The twin was not brought level.", subject=self._twin.dbname)
+            if drained.changed_tables:
+                raise NotWhole(
+                    f"Somebody changed the schema meanwhile: {', '.join(drained.changed_tables[:5])}.",
+                    subject=drained.changed_tables[0],
+                )
+            try:
+                applied = self._apply(self._source, None, cancelled)
+            except NotWhole:
+                if attempt + 1 == _TRIES or up_to is not None:
+                    raise
+                time.sleep(0.2 * attempt)
+            else:
+                seconds = round(time.monotonic() - began, 3)
+                return Levelled(drained.up_to, drained.transactions, applied, seconds)
+        raise AssertionError("unreachable")
+
+    def _forget_log(self) -> None:
+        """Each read decodes from the last record of running transactions on, which comes every 15 s by itself."""
+        if self._source.info.server_version >= 160000:
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                self._source.execute("SELECT pg_log_standby_snapshot()")
+
+    def level_at(self, instant: feed.Instant, *, cancelled: Cancelled = never) -> None:
+        """Apply exactly what committed before an instant, as that instant's snapshot has it."""
+        drain(self._target, self._facts, self._spool, up_to=instant.lsn, cancelled=cancelled)
+        with connect(self._target, application_name="safepoint twin", autocommit=False) as source:
+            source.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            source.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(instant.snapshot)))
+            self._apply(source, format_lsn(parse_lsn(instant.lsn) - 1), cancelled)
+
+    def _apply(self, source: Connection, up_to: str | None, cancelled: Cancelled) -> int:
+        outcome = carry(
+            self._connection,
+            source,
+            self._spool,
+            self._mapping,
+            MANNER,
+            launch_id=self._facts.launch_id,
+            up_to=up_to,
+            cancelled=cancelled,
+        )
+        return 0 if outcome.already else outcome.transactions
+
+    def set_sequences(self) -> int:
+        """Give every sequence exactly the live one's state; nobody draws from one now. Gives how many there are."""
+        live = _sequence_states(self._source)
+        with self._connection.transaction():
+            for (schema, name), (last, called) in live.items():
+                qualified = sql.Identifier(schema, name).as_string(None)
+                self._connection.execute("SELECT setval(%s::regclass, %s, %s)", [qualified, last, called])
+        return len(live)
+
+
+def _sequence_states(connection: Connection) -> Mapping[tuple[str, str], tuple[int, bool]]:
+    names = connection.execute(SEQUENCES).fetchall()
+    found: dict[tuple[str, str], tuple[int, bool]] = {}
+    for start in range(0, len(names), 200):
+        queries = [
+            sql.SQL("SELECT {}::text, {}::text, last_value, is_called FROM {}").format(
+                sql.Literal(schema), sql.Literal(name), sql.Identifier(schema, name)
+            )
+            for schema, name in names[start : start + 200]
+        ]
+        for schema, name, last, called in connection.execute(sql.SQL(" UNION ALL ").join(queries)).fetchall():
+            found[schema, name] = (last, called)
+    return found
+
+
+def finish(
+    target: Target,
+    twin: str,
+    launch_id: str,
+    *,
+    at: str,
+    prior: FencePrior | None,
+    began: float,
+    maintenance: str = "postgres",
+) -> TwinFacts:
+    """A level twin becomes this safe point's: Safepoint's own leaves it, it gets its settings, and is closed.
+
+    Its records and its new mark change in one transaction, so that no row is ever applied twice. May be run again.
+    """
+    with at_maintenance(target, maintenance) as outside, asking("Finishing the twin", twin):
+        live, made = live_database(outside, target.dbname), look_up(outside, twin)
+        if made is None or made.mark is None:
+            raise DatabaseError(f"The twin {twin} vanished.", subject=twin)
+        notes: list[str] = []
+        if made.mark.role != "twin":
+            notes = furnish(outside, live, twin, prior)
+            mark = Mark(launch_id, "twin", at, own_words(live.comment))
+            name, limit = sql.Identifier(twin), sql.Literal(live.connection_limit)
+            with connect(target.on(twin), application_name="safepoint twin") as inside, inside.transaction():
+                records.forget(inside, launch_id, MANNER.purpose)
+                feed.forget_publication(inside, launch_id)
+                inside.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, limit))
+                inside.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(str(mark))))
+        outside.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(twin)))
+    tables, sequences, size = verified(target, target.dbname, made, finished=True)
+    return TwinFacts(
+        launch_id=launch_id,
+        live=live.name,
+        live_oid=live.oid,
+        twin=twin,
+        twin_oid=made.oid,
+        at=at,
+        size_bytes=size,
+        tables=tables,
+        sequences=sequences,
+        copy_seconds=0.0,
+        seconds=round(time.monotonic() - began, 3),
+        notes=tuple(notes),
+        kind="logical",
+    )

@@ -1,0 +1,278 @@
+"""The twin that is kept level: seeded at one instant, followed while others write, equal at the safe point."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from postgres_servers import drop_database
+from psycopg import sql
+
+from safepoint.backup import fingerprint
+from safepoint.backup.placement import pour
+from safepoint.backup.snapshot import Instant, take_snapshot
+from safepoint.errors import DatabaseError, SafepointError
+from safepoint.hosts.here import Here
+from safepoint.postgres.binaries import installation
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback import choice, feed, level, quiet
+from safepoint.wayback.names import feed_name
+from safepoint.wayback.replay import NotWhole
+from safepoint.wayback.twin import drop_twin, look_up, make_twin
+
+LAUNCH = "shop-2.0"
+SCHEMA = """
+create table item (id int generated always as identity primary key, name text unique, body text,
+                   twice int generated always as (length(name) * 2) stored);
+alter table item alter body set storage external;
+create table line (id bigserial primary key, item_id int references item on delete cascade, amount numeric(9, 2));
+create table part (id int, year int, what text, primary key (id, year)) partition by range (year);
+create table part_1 partition of part for values from (0) to (10);
+create table part_2 partition of part for values from (10) to (20);
+create sequence loose;
+insert into item (name, body) select 'i' || n, repeat('b' || n, 1000) from generate_series(1, 20) n;
+insert into line (item_id, amount) select n, n from generate_series(1, 20) n;
+insert into part select n, n, 'p' from generate_series(1, 19) n;
+"""
+# Everything that is awkward in one transaction or another.
+WRITES = (
+    "insert into item (name, body) values (gen_random_uuid(), repeat('x', 3000))",
+    "update item set name = name || 'y' where id = (select max(id) from item)",
+    "update item set body = repeat(md5(random()::text), 80) where id % 7 = 1",
+    "insert into line (item_id, amount) select id, random() * 9 from item order by id desc limit 3",
+    "update line set amount = amount + 1 where id % 5 = 0",
+    "delete from item where id = (select min(id) + 3 from item)",
+    "update part set year = (year + 7) % 20 where id = 1 + (random() * 18)::int",
+    "update part set id = id + 100, what = 'moved' where id = (select max(id) from part where id < 100)",
+    "select nextval('loose')",
+)
+
+
+@dataclass
+class Made:
+    """A seeded twin and its feed."""
+
+    live: Target
+    folder: Path
+    at: str
+    safe_point: str = ""
+
+    @property
+    def twin(self) -> str:
+        return f"{self.live.dbname}_twin"
+
+    def keeper(self) -> level.Keeper:
+        facts = feed.standing(self.live, LAUNCH, self.at)
+        assert facts is not None
+        return level.Keeper(self.live, self.twin, facts, feed.spool_path(self.folder, self.at), maintenance="postgres")
+
+    def finish(self) -> None:
+        """The safe point: nobody writes any more."""
+        safe_point = self.safe_point = self.safe_point or quiet.safe_point(self.live)
+        if not level.is_finished(self.live, self.twin, LAUNCH, safe_point):
+            with self.keeper() as keeper:
+                keeper.level(up_to=safe_point)
+                keeper.set_sequences()
+        level.finish(self.live, self.twin, LAUNCH, at=safe_point, prior=None, began=time.monotonic())
+
+
+def seed(live: Target, folder: Path) -> Made:
+    with feed.opened(live, LAUNCH) as now:
+        take_snapshot(
+            live,
+            Here("here", folder),
+            installation=installation(17),
+            folder=folder,
+            snapshot_id="seed",
+            launch_id=LAUNCH,
+            at=Instant(now.lsn, now.snapshot),
+        )
+    made = Made(live, folder, now.lsn)
+    pour(folder / "seed", level.begin(live, made.twin, LAUNCH))
+    level.seeded(live, made.twin, LAUNCH, now.lsn)
+    return made
+
+
+@pytest.fixture
+def live(database: Target) -> Iterator[Target]:
+    with connect(database) as connection:
+        connection.execute(SCHEMA)
+    yield database
+    feed.end(database, LAUNCH)
+    drop_database(database.on(f"{database.dbname}_twin"))
+
+
+@contextmanager
+def writing(live: Target) -> Iterator[None]:
+    """Others write all the time; what fails against another's row fails."""
+    done = threading.Event()
+
+    def loop(number: int) -> None:
+        with psycopg.connect(**live.conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
+            while not done.is_set():
+                for statement in WRITES[number::2]:
+                    try:
+                        connection.execute(statement)  # type: ignore[call-overload]
+                    except psycopg.IntegrityError:
+                        continue
+                    except psycopg.errors.DeadlockDetected:
+                        continue
+                    done.wait(0.01)
+
+    threads = [threading.Thread(target=loop, args=(number,), daemon=True) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(20)
+
+
+def differences(live: Target, twin: str) -> list[str]:
+    with connect(live.on("postgres")) as connection:
+        connection.execute(sql.SQL("alter database {} allow_connections true").format(sql.Identifier(twin)))
+    found = fingerprint.compare(fingerprint.take(live), fingerprint.take(live.on(twin)))
+    # The feed stands on the live database until the migration begins; the twin has nothing of it.
+    return [str(one) for one in found if feed_name(LAUNCH) not in one.name]
+
+
+def test_a_twin_followed_under_writes_is_equal_at_an_instant_and_whole_at_the_safe_point(
+    live: Target, tmp_path: Path
+) -> None:
+    with writing(live):
+        made = seed(live, tmp_path)
+        with made.keeper() as keeper:
+            for _ in range(4):
+                keeper.level()
+                time.sleep(0.1)
+            with feed.instant(live, LAUNCH) as now:
+                keeper.level_at(now)
+                print_ = fingerprint.take(live, snapshot=now.snapshot)
+        with level.open_to_us(live, made.twin):
+            ours = fingerprint.take(live.on(made.twin))
+        assert {name: one for name, one in ours.tables.items() if not name.startswith("safepoint.")} == print_.tables
+        with made.keeper() as keeper:
+            keeper.level()
+    made.finish()
+    made.finish()  # after a kill it is found finished
+    assert differences(live, made.twin) == []
+    with connect(live.on("postgres")) as connection:
+        twin = look_up(connection, made.twin)
+    assert twin is not None and twin.mark is not None and twin.mark.role == "twin"
+
+
+def test_a_lost_slot_ddl_and_an_unknown_table_are_told_and_change_nothing(live: Target, tmp_path: Path) -> None:
+    made = seed(live, tmp_path)
+    with connect(live) as connection:
+        connection.execute("create table later (id int primary key)")
+        connection.execute("insert into later values (1)")
+    with made.keeper() as keeper, pytest.raises(NotWhole, match=r"public\.later"):
+        keeper.level()
+    with connect(live) as connection:
+        connection.execute("drop table later")
+        connection.execute("insert into line (amount) values (1)")
+        connection.execute("alter table line add note text")
+        connection.execute("insert into line (amount) values (2)")
+    with pytest.raises(SafepointError), made.keeper() as keeper:
+        keeper.level()
+    with connect(live) as connection:
+        connection.execute("select pg_drop_replication_slot(%s)", [feed_name(LAUNCH)])
+    assert feed.standing(live, LAUNCH, made.at) is None
+    assert feed.begins_at(live, LAUNCH) is None
+    # What is left of it does not hinder the copy, which has nothing of the feed.
+    facts = make_twin(live, made.twin, LAUNCH, at=quiet.safe_point(live))
+    assert facts.kind == "template" and differences(live, made.twin) == []
+
+
+def test_an_open_transaction_holds_the_seed_up_and_it_gives_up_with_the_reason(live: Target) -> None:
+    with psycopg.connect(**live.conninfo()) as busy:  # type: ignore[arg-type]
+        busy.execute("insert into line (amount) values (1)")
+        with pytest.raises(DatabaseError, match="transactions are open"), feed.opened(live, LAUNCH, timeout=0.5):
+            pass
+    assert feed.begins_at(live, LAUNCH) is None
+    assert feed.end(live, LAUNCH) is False
+    with connect(live) as connection:
+        assert connection.execute("select count(*) from pg_publication").fetchone() == (0,)
+
+
+def test_killed_again_and_again_while_it_follows_no_row_stands_twice_and_none_is_missing(
+    live: Target, tmp_path: Path
+) -> None:
+    made = seed(live, tmp_path)
+    program = textwrap.dedent(f"""
+        import sys
+        sys.path[:0] = {sys.path!r}
+        from pathlib import Path
+        from safepoint.postgres.target import Target
+        from test_level_twin import Made
+        made = Made(Target({live.host!r}, {live.port}, {live.dbname!r}, {live.user!r}, {live.password!r}),
+                    Path({str(tmp_path)!r}), {made.at!r})
+        while True:
+            with made.keeper() as keeper:
+                print("following", flush=True)
+                while True:
+                    keeper.level()
+    """)
+    with writing(live):
+        for wait in (0.0, 0.07, 0.19, 0.33):
+            following = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+            assert following.stdout is not None and following.stdout.readline() == "following\n"
+            time.sleep(wait)
+            following.send_signal(signal.SIGKILL)
+            following.wait(20)
+    made.finish()
+    assert differences(live, made.twin) == []
+
+
+def test_a_half_made_seed_is_removed_and_somebody_elses_database_is_not(live: Target, tmp_path: Path) -> None:
+    level.begin(live, f"{live.dbname}_twin", LAUNCH)
+    made = seed(live, tmp_path)  # over what a kill left
+    assert level.seeded_at(live, made.twin, LAUNCH) == made.at
+    assert drop_twin(live, made.twin, LAUNCH) is True
+    with connect(live.on("postgres")) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(made.twin)))
+    with pytest.raises(SafepointError, match="not a twin of this launch"):
+        level.begin(live, made.twin, LAUNCH)
+
+
+def test_what_is_measured_is_what_stands_in_the_way(live: Target) -> None:
+    with connect(live) as connection:
+        assert choice.choose(choice.measure(connection), "logical", 0).kind == "logical"
+        connection.execute("create table bare (n int)")
+        connection.execute("create unlogged table fast (n int primary key)")
+        connection.execute("create materialized view seen as select count(*) from item")
+        connection.execute("create table child () inherits (line)")
+        connection.execute("select lo_create(0)")
+        found = choice.choose(choice.measure(connection), "logical", 0)
+        connection.execute("select lo_unlink(oid) from pg_largeobject_metadata")
+    assert found.kind == "template"
+    text = "; ".join(found.against)
+    for said in ("public.bare", "public.fast", "1 large objects", "public.seen", "public.child"):
+        assert said in text
+
+
+def test_a_spool_that_is_gone_after_it_was_applied_is_not_missed(live: Target, tmp_path: Path) -> None:
+    made = seed(live, tmp_path)
+    with connect(live) as connection:
+        connection.execute("insert into line (amount) select n from generate_series(1, 50) n")
+    with made.keeper() as keeper:
+        keeper.level()
+    for path in tmp_path.glob("twin-*.spool*"):
+        path.unlink()
+    with connect(live) as connection:
+        connection.execute("insert into line (amount) values (51)")
+    made.finish()
+    assert differences(live, made.twin) == []

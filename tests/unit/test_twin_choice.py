@@ -1,0 +1,53 @@
+"""Which twin a launch gets, by its facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from safepoint.wayback.choice import Choice, Facts, Wanted, choose
+
+GIGABYTE = 10**9
+FACTS = Facts(GIGABYTE, "logical", 10, 10, replicates=True, creates_databases=True)
+
+
+def chosen(wanted: Wanted = "auto", allowance: float = 2.0, **changes: object) -> Choice:
+    return choose(replace(FACTS, **changes), wanted, allowance)  # type: ignore[arg-type]
+
+
+def test_a_big_database_gets_a_twin_that_is_kept_level_and_a_small_one_is_copied_in_the_window() -> None:
+    assert chosen().kind == "logical"
+    small = chosen(database_bytes=50_000_000)
+    assert small.kind == "template" and "0.6 s" in small.reason
+    assert chosen(copy_speed=2e9, measured=True).kind == "template"
+    assert chosen("logical", database_bytes=1).kind == "logical"
+    assert chosen("template").kind == "template"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"wal_level": "replica"}, "wal_level is replica"),
+        ({"replicates": False}, "REPLICATION"),
+        ({"free_slots": 2}, "max_replication_slots"),
+        ({"free_senders": 0}, "max_wal_senders"),
+        ({"without_key": ("a", "b", "c", "d")}, "a, b, c and 1 more"),
+        ({"unlogged": ("public.u",)}, "public.u"),
+        ({"large_objects": 3}, "3 large objects"),
+        ({"in_the_way": (("materialised view", "public.m"),)}, "materialised view: public.m"),
+    ],
+)
+def test_what_the_stream_does_not_carry_means_a_copy_and_the_reason_is_said(
+    changes: dict[str, object], said: str
+) -> None:
+    for wanted in ("auto", "logical"):
+        found = chosen(wanted, **changes)  # type: ignore[arg-type]
+        assert found.kind == "template" and said in found.reason and said in found.against[0]
+
+
+def test_without_the_right_or_the_room_for_a_copy_there_is_no_twin() -> None:
+    for wanted in ("auto", "logical", "template"):
+        assert chosen(wanted, creates_databases=False).kind == "none"  # type: ignore[arg-type]
+        assert chosen(wanted, disk_free=GIGABYTE - 1).kind == "none"  # type: ignore[arg-type]
+    assert chosen(disk_free=None).kind == "logical"
