@@ -14,6 +14,7 @@ from pathlib import Path
 from launch import _bare_migrate, _peak_of_launch
 from results import Result, merge, show
 from stage import Stage  # the demo's own module
+from writers import writers
 
 from safepoint.launch.begin import entries_of
 from safepoint.launch.report import build
@@ -57,6 +58,9 @@ def _stage(lines: int) -> Stage:
 MEASURES: Mapping[str, Callable[[], list[Result]]] = {
     "window_minus_migrate_seconds_0.1gb": lambda: window("0.1gb", 0.1),
     "window_minus_migrate_seconds_1gb": lambda: window("1gb", 1, 1),
+    "writers_with_capture": lambda: writers("logical", "writers_with_capture", 0.95),
+    # What triggers cost is told, not limited: they are for servers where there is no other way.
+    "writers_with_triggers": lambda: writers("triggers", "writers_with_triggers", 0.0),
 }
 
 

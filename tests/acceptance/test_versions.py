@@ -50,21 +50,36 @@ def test_a_launch_and_a_rollback_account_for_every_entry(make_stage: Callable[..
 
 
 @pytest.mark.slow
-def test_a_server_that_cannot_decode_its_log_is_launched_and_what_is_lost_by_that_is_said(
+def test_a_server_that_cannot_decode_its_log_is_captured_by_triggers_and_keeps_every_entry(
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage(lines=1_000, settings={"wal_level": "replica"}, change=brisk)
-    missing = launch_and_roll_back_under_traffic(stage)
+    assert launch_and_roll_back_under_traffic(stage) == set()
     survey = json.dumps(evidence(stage, "survey")["findings"])
-    assert "wal_level" in survey
+    assert "captured by triggers" in survey
     # The conductor's own copy moved the transaction ids, and nobody was asked because of it.
     assert "by its counter" in evidence(stage, "prove-quiet")["summary"]
     assert not [entry for entry in entries_of(stage.plan) if entry.kind == "ask"]
     armed = evidence(stage, "arm")
-    assert armed["mode"] == "none" and "wal_level is replica" in armed["summary"]
-    assert any("deleted rows" in promise for promise in armed["promises"])
-    # Without a log the rows themselves are listed: each entry of 2.0 is among them, with its user.
-    assert missing <= stage.listed()
+    assert armed["mode"] == "triggers" and "wal_level is replica" in armed["summary"]
+    carried = evidence(stage, "back-carry")
+    assert carried["carried"] > 0 and carried["listed"] == 0
     with (stage.launch_folder / "affected.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows and {row["user"] for row in rows} != {""}
+    assert stage.query("SELECT to_regnamespace('safepoint_capture')::text") == [(None,)]
+
+
+@pytest.mark.slow
+def test_where_the_plan_allows_no_triggers_the_rows_themselves_are_listed_and_the_loss_is_said(
+    make_stage: Callable[..., Stage],
+) -> None:
+    def logical(text: str) -> str:
+        return brisk(text) + '\n[wayback]\nprove = false\ncapture = "logical"\n'
+
+    stage = make_stage(lines=1_000, settings={"wal_level": "replica"}, change=logical)
+    missing = launch_and_roll_back_under_traffic(stage)
+    armed = evidence(stage, "arm")
+    assert armed["mode"] == "none" and any("deleted rows" in promise for promise in armed["promises"])
+    # Without a log the rows themselves are listed: each entry of 2.0 is among them, with its user.
+    assert missing and missing <= stage.listed()

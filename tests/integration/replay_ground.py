@@ -15,7 +15,7 @@ from psycopg import sql
 from safepoint.django.operations import Effect, Operation, Operations, What
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import CaptureFacts, arm, disarm, drain
+from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack, plan_mapping
 from safepoint.wayback.outcome import Outcome
@@ -128,6 +128,7 @@ def ground(
     migration: str,
     found: Operations | None = None,
     mappers: Mapping[str, Mapping[str, str]] | None = None,
+    how: How = "auto",
 ) -> Iterator[Ground]:
     """The old schema is made, copied as the twin, migrated and captured."""
     twin = database.on(f"{database.dbname}_twin")
@@ -139,7 +140,7 @@ def ground(
     try:
         with connect(database) as connection:
             _run(connection, migration)
-        made = Ground(database, twin, folder, found or operations(), mappers or {}, arm(database, LAUNCH))
+        made = Ground(database, twin, folder, found or operations(), mappers or {}, arm(database, LAUNCH, how))
         yield made
         disarm(database, made.facts)
     finally:

@@ -340,7 +340,7 @@ def test_without_the_right_to_replicate_nothing_is_changed_and_the_loss_is_said(
     one_site: Books, tmp_path: Path
 ) -> None:
     before = identities(one_site.target)
-    facts = arm(one_site.application, LAUNCH)
+    facts = arm(one_site.application, LAUNCH, "logical")
     assert facts.mode == "none" and "REPLICATION" in (facts.reason or "")
     assert any("deleted rows" in promise for promise in facts.promises)
     assert identities(one_site.target) == before
@@ -359,7 +359,7 @@ def test_when_all_slots_are_used_up_arming_undoes_itself(one_site: Books) -> Non
                     name = f"used_{len(used)}"
                     connection.execute("select pg_create_physical_replication_slot(%s)", [name])
                     used.append(name)
-            facts = arm(one_site.target, LAUNCH)
+            facts = arm(one_site.target, LAUNCH, "logical")
         finally:
             for name in used:
                 connection.execute("select pg_drop_replication_slot(%s)", [name])

@@ -131,7 +131,7 @@ def test_ten_thousands_of_rows_are_listed_by_few_queries(one_site: Books, tmp_pa
 
 
 def test_without_decoding_the_rows_themselves_are_listed_and_the_loss_is_said(one_site: Books, tmp_path: Path) -> None:
-    facts = CaptureFacts.from_json(arm(one_site.application, LAUNCH).as_json())
+    facts = CaptureFacts.from_json(arm(one_site.application, LAUNCH, "logical").as_json())
     assert facts.mode == "none"
     with connect(one_site.application) as connection:
         connection.execute("insert into ledger_entry (memo, author_id) values ('new', 2)")

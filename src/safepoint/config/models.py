@@ -271,6 +271,7 @@ class Wayback(Section):
     `policy`: where a row cannot be held by the old schema, it alone is put aside (with what depends on it), or the
     whole transaction that wrote it. `prove = false` leaves out the proof on copies before the launch (it restores the
     snapshot once more, and migrates it); then nothing is carried back, and everything is listed.
+    `capture`: by decoding the write-ahead log (`logical`), by `triggers`, or whichever the server allows (`auto`).
     `affected`: whose rows a table's are, where no foreign key leads to the user table: table -> SQL over its row (bare
     names are its columns), which gives the user's key.
 
@@ -282,6 +283,7 @@ class Wayback(Section):
     prove: bool = True
 
     policy: Literal["row", "transaction"] = "row"
+    capture: Literal["auto", "logical", "triggers"] = "auto"
     affected: dict[str, str] = Field(
         default={}, examples=[{"shop_draft": "(SELECT user_id FROM shop_workspace w WHERE w.code = workspace)"}]
     )

@@ -231,11 +231,17 @@ def roles(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fin
 def capacity(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
     """wal_level, replication slots, connections."""
     if facts.wal_level == "logical":
-        yield ok("wal_level", "wal_level is logical")
+        how = "by triggers, as the plan file says" if plan.wayback.capture == "triggers" else "by decoding the log"
+        yield ok("wal_level", f"wal_level is logical: changes after the launch are captured {how}")
     else:
+        how = (
+            "are not captured, as the plan file says"
+            if plan.wayback.capture == "logical"
+            else "are captured by triggers, at a cost to every write"
+        )
         yield warning(
             "wal_level",
-            f"wal_level is {facts.wal_level}: changes after the launch cannot be captured, and quiet is only inferred.",
+            f"wal_level is {facts.wal_level}: changes after the launch {how}, and quiet is only inferred.",
             "ALTER SYSTEM SET wal_level = logical; and restart PostgreSQL before the launch day.",
         )
     slots, senders = facts.free_replication_slots, facts.free_wal_senders

@@ -19,6 +19,7 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
+from safepoint.wayback import triggers
 from safepoint.wayback.identity import Identity, Uncovered
 from safepoint.wayback.names import capture_name
 from safepoint.wayback.publication import PUBLICATION, publish, unpublish
@@ -26,7 +27,12 @@ from safepoint.wayback.quiet import flush_wal
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.slot import drop_slot, free_slot, look_up_slot, lost, make_slot, whole_slot
 from safepoint.wayback.spool import Spool
+from safepoint.wayback.trigger_drain import TriggerDrain
+from safepoint.wayback.triggers import install
 
+How = Literal["auto", "logical", "triggers"]
+"""What the plan file asks for."""
+Mode = Literal["logical", "triggers", "none"]
 Purpose = Literal["capture", "twin"]
 """What is captured for: the way back after the launch, or the twin before it."""
 
@@ -53,7 +59,7 @@ HAS_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
 
 @dataclass(frozen=True)
 class CaptureFacts:
-    """How changes are captured, and what cannot be. `mode` "none" says in `reason` why the log cannot be read.
+    """How changes are captured, and what cannot be. `reason` says why the log is not decoded, where it is not.
 
     `start_xid` is the first transaction id (64 bits) after arming: what the listing without a log goes by.
     `identities` are the tables whose replica identity was set, with what to put back.
@@ -61,7 +67,7 @@ class CaptureFacts:
 
     launch_id: str
     database: str
-    mode: Literal["logical", "none"]
+    mode: Mode
     reason: str | None
     slot: str
     publication: str
@@ -76,10 +82,15 @@ class CaptureFacts:
 
     @property
     def promises(self) -> tuple[str, ...]:
-        """What cannot be promised for this capture, one sentence each; empty is everything but sequences and DDL."""
+        """What cannot be promised for this capture, one sentence each; empty is everything but sequences and DDL.
+
+        Where it is captured by triggers, what is only said of them is in the list too.
+        """
         lost = [f"{one.table} is not captured: {one.reason}." for one in self.uncovered]
         if self.large_objects:
-            lost.append("Large objects are not captured: the write-ahead log's decoding leaves them out.")
+            lost.append("Large objects are not captured: neither decoding nor triggers see them.")
+        if self.mode == "triggers":
+            lost.append("Tables that are made after the launch are not captured: they have no triggers.")
         if self.mode == "none":
             lost.append(
                 f"Changes cannot be decoded ({self.reason}): new and changed rows can be listed from the tables, but "
@@ -104,7 +115,8 @@ class CaptureFacts:
 class Drained:
     """What one drain did. `complete` says that everything up to `up_to` is in the spool now.
 
-    `changed_tables` are tables whose columns changed since they were last seen: someone ran DDL meanwhile.
+    `changed_tables` are tables whose columns changed since they were last seen: someone ran DDL meanwhile. `unseen`
+    are tables without a trigger where triggers capture: they were made since.
     """
 
     spool: str
@@ -116,6 +128,7 @@ class Drained:
     total_transactions: int
     seconds: float
     changed_tables: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""
@@ -124,7 +137,8 @@ class Drained:
 
 @dataclass(frozen=True)
 class Lag:
-    """How far the capture is behind: bytes of WAL that the server keeps for it, and how much it may still keep.
+    """How far the capture is behind: bytes of WAL, or of noted changes, that the server keeps for it, and how much it
+    may still keep.
 
     `safe_bytes` is None where nothing limits it (`max_slot_wal_keep_size` is -1): then the disk is the limit.
     """
@@ -140,14 +154,24 @@ class Lag:
         return asdict(self)
 
 
-def arm(target: Target, launch_id: str, *, lock_timeout: float = 5.0, timeout: float = 15.0) -> CaptureFacts:
+def choose(how: How, reason: str | None) -> Mode:
+    """Which capture is used, by what the plan asks for and why the log cannot be decoded (None: it can). Pure."""
+    if how == "triggers" or (how == "auto" and reason is not None):
+        return "triggers"
+    return "logical" if reason is None else "none"
+
+
+def arm(
+    target: Target, launch_id: str, how: How = "auto", *, lock_timeout: float = 5.0, timeout: float = 15.0
+) -> CaptureFacts:
     """Start capturing, after the migration and before traffic. May be run again until traffic is let in.
 
     What was changed for it stands in the publication's comment, in the same transaction: `disarm` finds it there
     even if these facts were never recorded.
 
     Args:
-        lock_timeout: seconds to wait for a table whose replica identity must be set.
+        how: see `config.Wayback.capture`.
+        lock_timeout: seconds to wait for a table whose replica identity must be set, or that gets triggers.
         timeout: seconds to wait for transactions that are open anywhere in the cluster, which a slot's making has to.
 
     Raises:
@@ -159,6 +183,8 @@ def arm(target: Target, launch_id: str, *, lock_timeout: float = 5.0, timeout: f
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
         reason = cannot(connection, may_replicate=may_replicate)
+        if how == "triggers":
+            reason = "the plan file says so"
         identities, uncovered, all_tables = publish(
             connection, launch_id, name, superuser=superuser, dry=reason is not None
         )
@@ -167,11 +193,16 @@ def arm(target: Target, launch_id: str, *, lock_timeout: float = 5.0, timeout: f
             if reason is not None:
                 unpublish(connection, launch_id, name)
                 identities = ()
+        mode = choose(how, reason)
+        if mode == "triggers" and (why := triggers.cannot(connection)) is not None:
+            mode, reason = "none", f"{reason}; no triggers either: {why}"
+        if mode == "triggers":
+            uncovered = install(connection, launch_id).uncovered
         found = look_up_slot(connection, name)
         return CaptureFacts(
             launch_id=launch_id,
             database=target.dbname,
-            mode="logical" if reason is None else "none",
+            mode=mode,
             reason=reason,
             slot=name,
             publication=name,
@@ -212,6 +243,8 @@ def drain(
     if facts.mode == "none":
         raise Refused("There is no capture to read.", subject=facts.database, found=facts.reason)
     began = time.monotonic()
+    if facts.mode == "triggers":
+        return _drain_triggers(target, facts, spool, cancelled, began)
     with (
         Spool(spool, {"launch": facts.launch_id, "slot": facts.slot, "start_lsn": facts.start_lsn}) as file,
         _connected(target) as connection,
@@ -236,6 +269,36 @@ def drain(
         )
 
 
+def _drain_triggers(target: Target, facts: CaptureFacts, spool: Path, cancelled: Cancelled, began: float) -> Drained:
+    """The same where triggers capture; places in the order of commits stand for LSNs then."""
+    header = {"launch": facts.launch_id, "slot": facts.slot, "start_lsn": "0/0", "capture": "triggers"}
+    with (
+        Spool(spool, header) as file,
+        _connected(target) as connection,
+        asking("Reading the capture", facts.slot),
+    ):
+        _whole_triggers(connection, facts)
+        work = TriggerDrain(connection, file, cancelled)
+        complete = work.run()
+        return Drained(
+            spool=str(spool),
+            up_to=format_lsn(file.position.commit_lsn),
+            complete=complete,
+            transactions=work.transactions,
+            changes=work.changes,
+            bytes=work.size,
+            total_transactions=file.position.transactions,
+            seconds=round(time.monotonic() - began, 3),
+            changed_tables=tuple(sorted(work.changed_tables)),
+            unseen=triggers.unseen(connection),
+        )
+
+
+def _whole_triggers(connection: Connection, facts: CaptureFacts) -> None:
+    if triggers.state(connection, facts.launch_id) is None:
+        raise lost(facts.slot, f"the schema {triggers.SCHEMA} was dropped")
+
+
 def lag(target: Target, facts: CaptureFacts) -> Lag:
     """How far the capture is behind. Any database of the server will do as target.
 
@@ -243,14 +306,20 @@ def lag(target: Target, facts: CaptureFacts) -> Lag:
         CaptureLost: the slot is gone, or the server threw away what was not read yet.
     """
     with _connected(target) as connection, asking("Looking at the capture", facts.slot):
+        if facts.mode == "triggers":
+            _whole_triggers(connection, facts)
+            size = int(_one(connection, "SELECT pg_total_relation_size('safepoint_capture.changes')"))
+            return Lag(size, "noted by triggers", None, "", active=False)
         found = whole_slot(connection, facts.slot)
         return Lag(found.retained_bytes, found.wal_status, found.safe_bytes, found.confirmed_lsn, found.active)
 
 
 def disarm(target: Target, facts: CaptureFacts) -> None:
-    """End the capture: remove slot and publication, put the replica identities back. May be run again at any time."""
+    """End the capture: slot, publication, triggers go, replica identities are put back. May be run again any time."""
     with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", facts.slot):
         drop_slot(connection, facts.slot)
+        if facts.purpose == "capture":
+            triggers.uninstall(connection, facts.launch_id)
         unpublish(connection, facts.launch_id, facts.publication, facts.purpose)
 
 

@@ -30,6 +30,9 @@ _HEAD = struct.Struct("!QI")
 _COMMIT_LSN = struct.Struct("!Q")
 _BUFFER = 1 << 20
 _PATIENCE: Final = 30.0
+SNAPSHOT: Final = "safepoint.snapshot"
+"""The prefix of the message by which a drain of a capture by triggers ends."""
+_MARK: Final = SNAPSHOT.encode() + b"\0"
 
 # "insert or update" is what a row itself tells, where the log could not be read.
 Action = Literal["insert", "update", "delete", "truncate", "insert or update"]
@@ -49,13 +52,15 @@ class Record:
 class Position:
     """The end of what is durable: offset in the file, LSN of the last commit, how many transactions lie before.
 
-    `relations` has a digest of each table's last known shape, by oid: a change of it means that DDL ran.
+    `relations` has a digest of each table's last known shape, by oid: a change of it means that DDL ran. `snapshot` is
+    that of the last drain of a capture by triggers: what it shows is in the spool.
     """
 
     offset: int
     commit_lsn: int = 0
     transactions: int = 0
     relations: Mapping[str, str] = field(default_factory=dict)
+    snapshot: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +150,13 @@ class Spool:
         """Add a message; it counts only once a `sync` after its transaction's Commit has returned."""
         self._offset += self._file.write(_framed(lsn, xid, data))
 
-    def sync(self, commit_lsn: int, transactions: int, relations: Mapping[str, str]) -> None:
+    def sync(self, commit_lsn: int, transactions: int, relations: Mapping[str, str], snapshot: str = "") -> None:
         """Make everything appended so far durable; the last message must be a Commit."""
         self._file.flush()
         os.fsync(self._file.fileno())
         before = self.position
-        self.position = Position(self._offset, commit_lsn, before.transactions + transactions, dict(relations))
+        total = before.transactions + transactions
+        self.position = Position(self._offset, commit_lsn, total, dict(relations), snapshot)
         _write_position(self.path, self.position)
 
 
@@ -196,18 +202,27 @@ def durable_position(path: Path, first: int) -> Position:
     """Where the last whole transaction ends; `first` is where the first one would begin.
 
     The position file is written after the spool is on disk, so it is never ahead of it; transactions that lie
-    behind it are whole too if they end in a Commit.
+    behind it are whole too if they end in a Commit. Of a capture by triggers they count only once the drain's snapshot
+    stands behind them.
     """
     known = _read_position(path) or Position(first)
     if not first <= known.offset <= path.stat().st_size:
         known = Position(first)
-    offset, commit_lsn, transactions = known.offset, known.commit_lsn, known.transactions
+    counts = read_header(path)[0].get("capture") != "triggers"
+    found, lsn, pending, snapshot = known, known.commit_lsn, 0, known.snapshot
+    whole = counts
     with path.open("rb", buffering=_BUFFER) as file:
         for record in _records(file, known.offset):
-            if record.data[:1] == b"C":
-                offset, transactions = record.end, transactions + 1
-                (commit_lsn,) = _COMMIT_LSN.unpack_from(record.data, 2)
-    return Position(offset, commit_lsn, transactions, known.relations)
+            kind = record.data[:1]
+            if kind == b"M" and not counts and record.data[10:].startswith(_MARK):
+                whole, snapshot = True, record.data[10 + len(_MARK) + 4 :].decode()
+            elif kind == b"C":
+                pending += 1
+                (lsn,) = _COMMIT_LSN.unpack_from(record.data, 2)
+                if whole:
+                    found = Position(record.end, lsn, found.transactions + pending, known.relations, snapshot)
+                    pending, whole = 0, counts
+    return found
 
 
 def read_changes(path: Path) -> Iterator[Change]:
@@ -366,7 +381,9 @@ def _position_file(path: Path) -> Path:
 def _read_position(path: Path) -> Position | None:
     try:
         data = json.loads(_position_file(path).read_text(encoding="utf-8"))
-        return Position(data["offset"], data["commit_lsn"], data["transactions"], data["relations"])
+        return Position(
+            data["offset"], data["commit_lsn"], data["transactions"], data["relations"], data.get("snapshot", "")
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # it only saves reading the whole file again
 
@@ -378,6 +395,7 @@ def _write_position(path: Path, position: Position) -> None:
         "commit_lsn": position.commit_lsn,
         "transactions": position.transactions,
         "relations": dict(position.relations),
+        "snapshot": position.snapshot,
     }
     with partial.open("w", encoding="utf-8") as file:
         json.dump(text, file)

@@ -171,7 +171,7 @@ class Carry(Verb):
             return _listed_only("--discard was ordered")
         if proof is None or not proof["proven"]:
             return _listed_only("the way back was not proven before the launch")
-        if (ground.fact("capture") or {}).get("mode") != "logical":
+        if (ground.fact("capture") or {}).get("mode", "none") == "none":
             return _listed_only("the changes could not be captured")
         try:
             return _carried(ground, proof)

@@ -140,7 +140,13 @@ class Arm(Verb):
 
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
         """What is created in the migrated database."""
-        return ("CREATE PUBLICATION ...", "pg_create_logical_replication_slot(..., 'pgoutput')")
+        logical = ("CREATE PUBLICATION ...", "pg_create_logical_replication_slot(..., 'pgoutput')")
+        triggers = "CREATE TRIGGER ... ON each table EXECUTE FUNCTION safepoint_capture.note()"
+        return {
+            "auto": (*logical, f"where the log cannot be decoded: {triggers}"),
+            "logical": logical,
+            "triggers": (triggers,),
+        }[plan.wayback.capture]
 
     def revert(self, step: PlannedStep) -> PlannedStep:
         """Remove it from the database."""
@@ -148,7 +154,9 @@ class Arm(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Where the server cannot decode, the evidence says what can no longer be promised."""
-        facts = capture.arm(ground.target, ground.launch_id)
+        facts = capture.arm(ground.target, ground.launch_id, ground.plan.wayback.capture)
         ground.record("capture", facts.as_json())
-        summary = "every change from here on is captured" if facts.mode == "logical" else f"no capture: {facts.reason}"
+        told = {"logical": "by decoding the log", "triggers": f"by triggers: {facts.reason}"}
+        how = told.get(facts.mode)
+        summary = f"every change from here on is captured {how}" if how else f"no capture: {facts.reason}"
         return Evidence(summary, facts.as_json())

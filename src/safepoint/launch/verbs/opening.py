@@ -46,7 +46,7 @@ class Look:
         if self._since is not None:
             found.append(timed("errors", "Error log", self._errors))
         found.append(timed("backup", "Backup", lambda: _backup(ground)))
-        if (captured := ground.fact("capture")) is not None and captured["mode"] == "logical":
+        if (captured := ground.fact("capture")) is not None and captured["mode"] != "none":
             found.append(timed("capture", "Capture", lambda: _capture(ground)))
         if with_login and limits.login is not None:
             found.append(self._login(upstream, limits.login))
@@ -102,7 +102,7 @@ def _capture(ground: Ground) -> Checkpoint:
         limit=None if lag.safe_bytes is None else lag.retained_bytes + lag.safe_bytes,
         unit="bytes",
         detail=f"{drained.total_transactions} transactions spooled since the launch, "
-        f"{format_bytes(lag.retained_bytes)} of WAL kept for it",
+        f"{format_bytes(lag.retained_bytes)} kept for it on the server",
     )
 
 

@@ -33,7 +33,7 @@ class ListWritten(Verb):
         given = ground.plan.wayback.affected
         out = ground.folder / "affected.csv"
         drained: dict[str, Any] = {}
-        if facts.mode == "logical":
+        if facts.mode != "none":
             spool = ground.folder / "spool"
             found = capture.drain(ground.target, facts, spool, cancelled=ground.cancelled)
             if not found.complete:

@@ -1,0 +1,109 @@
+"""What the capture costs those who write: pgbench's TPC-B-like transactions, in turns without and with it."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from results import Result
+
+from safepoint.postgres.binaries import installation
+from safepoint.postgres.servers import SCRATCH, Server
+from safepoint.postgres.target import Target
+from safepoint.wayback.capture import How, arm, disarm, drain
+
+ROUNDS = 9
+SECONDS = 5
+CLIENTS = 4
+SCALE = 20
+EVERY = 2.0
+# As a server is run: every commit is on the disk before it is acknowledged.
+SETTINGS = {
+    "wal_level": "logical",
+    "shared_buffers": "256MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "30min",
+    "autovacuum": "off",
+}
+
+
+def writers(how: How, name: str, limit: float) -> list[Result]:
+    """The share of throughput that is left with the capture on: the median of pairs that follow each other."""
+    with _server() as database:
+        _pgbench(database, "-i", "-q", "-s", str(SCALE))
+        _pgbench(database, *_words(SECONDS))  # warm
+        pairs = []
+        for number in range(ROUNDS):
+            both = {}
+            # Who goes first changes: what slows the machine down for a while must not always hit the same one.
+            for captured in (False, True) if number % 2 else (True, False):
+                both[captured] = _captured(database, how) if captured else _throughput(database)
+            pairs.append(both)
+    ratios = [both[True] / both[False] for both in pairs]
+    shown = ", ".join(f"{one:.3f}" for one in sorted(ratios))
+    without = statistics.median(both[False] for both in pairs)
+    detail = (
+        f"pgbench TPC-B-like, {CLIENTS} clients, scale {SCALE}, fsync on, {ROUNDS} pairs of {SECONDS} s, drained every "
+        f"{EVERY:g} s: {shown} of {without:,.0f} transactions/s without; capture: {how}"
+    )
+    return [Result(name, round(statistics.median(ratios), 3), "of without", limit, detail, at_least=True)]
+
+
+@contextmanager
+def _server() -> Iterator[Target]:
+    with tempfile.TemporaryDirectory(prefix="safepoint-bench-") as parent:
+        Path(parent).chmod(0o755)
+        server = Server.create(Path(parent) / "pg", installation(17), settings=SETTINGS, purpose=SCRATCH).start()
+        try:
+            yield server.target
+        finally:
+            server.remove()
+
+
+def _words(seconds: int) -> tuple[str, ...]:
+    return ("-n", "-M", "prepared", "-c", str(CLIENTS), "-j", "2", "-T", str(seconds))
+
+
+def _throughput(database: Target) -> float:
+    said = _pgbench(database, *_words(SECONDS))
+    found = re.search(r"tps = ([0-9.]+)", said)
+    assert found is not None, said
+    return float(found[1])
+
+
+def _captured(database: Target, how: How) -> float:
+    """With the capture armed, and drained while the writers write, as the launch's watch does."""
+    facts = arm(database, "bench", how)
+    over = threading.Event()
+    with tempfile.TemporaryDirectory() as folder:
+
+        def follow() -> None:
+            while not over.wait(EVERY):
+                drain(database, facts, Path(folder) / "spool")
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        try:
+            return _throughput(database)
+        finally:
+            over.set()
+            thread.join()
+            disarm(database, facts)
+
+
+def _pgbench(database: Target, *words: str) -> str:
+    program = installation(17).bin_dir / "pgbench"
+    where = ("-h", database.host, "-p", str(database.port), "-U", database.user)
+    env = {**os.environ, "PGPASSWORD": database.password or ""}
+    done = subprocess.run(
+        [str(program), *where, *words, database.dbname], capture_output=True, text=True, env=env, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

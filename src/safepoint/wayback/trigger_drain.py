@@ -1,0 +1,234 @@
+"""What triggers captured is brought into the spool: whole transactions in an order in which they could have committed.
+
+A drain takes what one snapshot of the database shows and no earlier drain's snapshot showed. So a transaction that was
+open meanwhile is not skipped, however late it commits; a high-water mark would skip it. The snapshot stands in the
+spool itself, with the last transaction of the drain: what a kill left half written is cut off, and taken again.
+
+Transactions are ordered by the last thing that each of them did. Where two touched one key, the first held the row's
+lock (or its place in a unique index) until its end, so all that it did came before the second one's change: the order
+is that of their commits. Two that touched nothing in common may stand in either order. Across drains it holds too: who
+waited for a transaction that a snapshot does not show is not shown by it either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from psycopg import sql
+from psycopg.adapt import Loader
+
+from safepoint.errors import CaptureLost
+from safepoint.postgres import messages
+from safepoint.postgres.composite import fields
+from safepoint.postgres.connections import Connection
+from safepoint.progress import Cancelled
+from safepoint.wayback.spool import SNAPSHOT, Spool
+from safepoint.wayback.triggers import SHAPES
+
+_FETCH: Final = 2_000
+_VACUUM: Final = 50_000
+
+ONE_AT_A_TIME: Final = "SELECT pg_advisory_lock(1935763571, 2)"
+NEW: Final = "NOT pg_visible_in_snapshot(xid, {snapshot}::pg_snapshot)"
+READ: Final = """
+SELECT c.xid::text::int8, (extract(epoch FROM t.at - timestamptz '2000-01-01 00:00:00+00') * 1000000)::int8,
+       c.relation::int8, c.action::text, c.old, c.new
+FROM safepoint_capture.changes c
+JOIN (SELECT xid, max(seq) AS last, max(at) AS at FROM safepoint_capture.changes WHERE {new} GROUP BY xid) t USING (xid)
+LEFT JOIN unnest({seqs}::int8[], {befores}::int8[], {depths}::int4[]) m(seq, before, depth) ON m.seq = c.seq
+ORDER BY t.last, coalesce(m.before, c.seq), coalesce(m.depth, 0)
+"""
+# A version that was changed again before its own trigger fired, and where that change was noted.
+LATE: Final = """
+SELECT e.seq, min(f.seq) FROM safepoint_capture.changes e
+JOIN safepoint_capture.changes f ON f.xid = e.xid AND f.relation = e.relation AND f.was = e.late
+WHERE e.late IS NOT NULL AND {new_e} GROUP BY e.seq
+"""
+FORGET: Final = "DELETE FROM safepoint_capture.changes WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
+ARMED: Final = "SELECT relation::int8, name, columns FROM safepoint_capture.shapes"
+
+
+class _Raw(Loader):
+    """Text as its bytes: a database may hold anything."""
+
+    def load(self, data: Any) -> bytes:
+        return bytes(data)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A table's columns: those that a row's text has, and which of them are captured."""
+
+    name: str
+    width: int
+    columns: tuple[str, ...]
+    places: tuple[int, ...]
+
+    @classmethod
+    def of(cls, name: str, marked: list[str]) -> _Shape:
+        places = tuple(place for place, one in enumerate(marked) if one[0] == "+")
+        return cls(name, len(marked), tuple(marked[place][1:] for place in places), places)
+
+
+@dataclass
+class TriggerDrain:
+    """One drain's way through what the triggers noted."""
+
+    connection: Connection
+    spool: Spool
+    cancelled: Cancelled
+    transactions: int = 0
+    changes: int = 0
+    size: int = 0
+    changed_tables: set[str] = field(default_factory=set)
+    _armed: dict[int, _Shape] = field(default_factory=dict)
+    _shapes: dict[int, _Shape] = field(default_factory=dict)
+    _described: dict[int, _Shape] = field(default_factory=dict)
+
+    def run(self) -> bool:
+        """Take what is committed now; gives whether it was taken whole (False: cancelled, and nothing of it counts)."""
+        connection = self.connection
+        connection.execute(ONE_AT_A_TIME)
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            connection.execute("SET LOCAL work_mem = '64MB'")
+            snapshot = str(self._one("SELECT pg_current_snapshot()::text"))
+            self._read_shapes()
+            done = self._take(snapshot)
+        if not done:
+            return False
+        if self.transactions:
+            before = self.spool.position
+            self.spool.sync(before.commit_lsn + self.transactions, self.transactions, {}, snapshot)
+        self._forget()
+        return True
+
+    def _forget(self) -> None:
+        """Only what is durable in the spool leaves the database."""
+        known = self.spool.position.snapshot
+        if known:
+            gone = self.connection.execute(FORGET, [known]).rowcount
+            if gone > _VACUUM:
+                self.connection.execute("VACUUM safepoint_capture.changes")
+
+    def _read_shapes(self) -> None:
+        self._armed = {oid: _Shape.of(name, columns) for oid, name, columns in self.connection.execute(ARMED)}
+        now = self.connection.execute(SHAPES, [[*self._relations(), *self._armed]])
+        self._shapes = {oid: _Shape.of(name, columns) for oid, name, columns in now}
+
+    def _relations(self) -> list[int]:
+        """Partitions may have come since."""
+        rows = self.connection.execute("SELECT DISTINCT relation::int8 FROM safepoint_capture.changes").fetchall()
+        return [int(row[0]) for row in rows]
+
+    def _take(self, snapshot: str) -> bool:
+        number, current, at = self.spool.position.commit_lsn, None, 0
+        for seen, (xid, microseconds, relation, action, old, new) in enumerate(self._rows()):
+            if seen % _FETCH == 0 and self.cancelled():
+                return False
+            if xid != current:
+                if current is not None:
+                    self._append(number, current, messages.commit(number, at))
+                number, current, at = number + 1, xid, microseconds
+                self.transactions += 1
+                self._append(number, xid, messages.begin(number, at, xid))
+            self._change(number, xid, relation, action, old, new)
+        if current is not None:
+            # Its presence makes the transactions before it count: all of this drain, or none.
+            self._append(number, current, messages.message(number, SNAPSHOT, snapshot.encode()))
+            self._append(number, current, messages.commit(number, at))
+        return True
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
+        known = self.spool.position.snapshot
+        new = sql.SQL(NEW).format(snapshot=sql.Literal(known)) if known else sql.SQL("true")
+        new_e = sql.SQL(NEW.replace("(xid", "(e.xid")).format(snapshot=sql.Literal(known)) if known else sql.SQL("true")
+        late = {int(seq): int(before) for seq, before in self.connection.execute(sql.SQL(LATE).format(new_e=new_e))}
+        order = _in_order(late)
+        query = sql.SQL(READ).format(
+            new=new,
+            seqs=sql.Literal([seq for seq, _, _ in order]),
+            befores=sql.Literal([before for _, before, _ in order]),
+            depths=sql.Literal([depth for _, _, depth in order]),
+        )
+        with self.connection.cursor("safepoint_drain") as cursor:
+            cursor.adapters.register_loader("text", _Raw)
+            cursor.itersize = _FETCH
+            yield from cursor.execute(query)
+
+    def _change(
+        self, number: int, xid: int, relation: int, action: bytes, old: bytes | None, new: bytes | None
+    ) -> None:
+        if action == b"T":
+            shape = self._shapes.get(relation) or self._armed.get(relation)
+            if shape is not None:
+                self._describe(number, xid, relation, shape)
+                self._append(number, xid, messages.truncate(relation))
+                self.changes += 1
+            return
+        before, after = (None if one is None else fields(one) for one in (old, new))
+        shape = self._shape(relation, len(after if after is not None else before or ()))
+        self._describe(number, xid, relation, shape)
+        was = None if before is None else _picked(before, shape)
+        now = None if after is None else _picked(after, shape)
+        if was is None:
+            data = messages.insert(relation, now or [])
+        elif now is None:
+            data = messages.delete(relation, was)
+        else:
+            data = messages.update(relation, was, now)
+        self._append(number, xid, data)
+        self.changes += 1
+
+    def _shape(self, relation: int, width: int) -> _Shape:
+        """The columns that a row was written with: the present ones, or those of the time of arming."""
+        now, then = self._shapes.get(relation), self._armed.get(relation)
+        if now is not None and then is not None and now != then:
+            self.changed_tables.add(now.name)
+        for shape in (now, then):
+            if shape is not None and shape.width == width:
+                return shape
+        raise CaptureLost(
+            "A captured row has other columns than its table.",
+            subject=now.name if now else f"relation {relation}",
+            expected=f"{(now or then or _Shape('', 0, (), ())).width} columns",
+            found=f"{width}",
+            remedy="Someone changed the table more than once after the launch. Roll back with --discard.",
+        )
+
+    def _describe(self, number: int, xid: int, relation: int, shape: _Shape) -> None:
+        if self._described.get(relation) != shape:
+            self._described[relation] = shape
+            schema, _, name = shape.name.partition(".")
+            self._append(number, xid, messages.relation(relation, schema, name, shape.columns))
+
+    def _append(self, number: int, xid: int, data: bytes) -> None:
+        self.spool.append(number, xid & 0xFFFFFFFF, data)
+        self.size += len(data)
+
+    def _one(self, query: str) -> Any:
+        row = self.connection.execute(query.encode()).fetchone()
+        return row[0] if row else None
+
+
+def _picked(values: list[bytes | None], shape: _Shape) -> list[bytes | None]:
+    return values if len(shape.places) == shape.width else [values[place] for place in shape.places]
+
+
+def _in_order(following: dict[int, int]) -> list[tuple[int, int, int]]:
+    """Which changes stand too late: before which other each belongs, and how far before, where several do. Pure.
+
+    Args:
+        following: of a version that was changed again early: where it was noted -> where the next change of it was.
+    """
+    places: dict[int, tuple[int, int]] = {}
+    for first in following:
+        chain = [first]
+        while chain[-1] in following and chain[-1] not in places:
+            chain.append(following[chain[-1]])
+        for seq, then in zip(chain[-2::-1], chain[:0:-1], strict=True):
+            before, depth = places.get(then, (then, 0))
+            places[seq] = (before, depth - 1) if (before, depth) <= (seq, 0) else (seq, 0)
+    return [(seq, *place) for seq, place in places.items() if place != (seq, 0)]
