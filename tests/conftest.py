@@ -8,10 +8,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from postgres_servers import FOLDER, Servers, drop_database, fresh_database
 
 from safepoint.postgres.servers import Server, sweep
 from safepoint.postgres.target import Target
+
+# A loaded machine is no fault of what is tested: how long one example takes decides nothing.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
