@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from postgres_servers import drop_database
 from psycopg import sql
 from replay_ground import LAUNCH, Ground, ask, ground, operations
 
-from safepoint.errors import DatabaseError, ProofFailed
+from safepoint.errors import ProofFailed
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import records
@@ -196,31 +198,38 @@ def test_a_stash_that_was_changed_is_refused_and_nothing_is_attached(database: T
             verify(found)
 
 
+KILLED = """
+import sys
+from pathlib import Path
+from safepoint.postgres.target import Target
+from safepoint.wayback.catalogue import Catalogue
+from safepoint.wayback.reattach import reattach
+from safepoint.wayback.stash import waiting
+again, folder = Target(*{login!r}), Path({folder!r})
+print("begins", flush=True)
+reattach(again, Catalogue({{}}), waiting(folder, "shop-2.1"), {{}}, launch_id="shop-2.1", out=folder / "left.jsonl")
+"""
+WAITS = "select 1 from pg_stat_activity where application_name = 'safepoint reattach' and wait_event_type = 'Lock'"
+
+
 def test_killed_in_the_middle_nothing_stands_and_run_again_everything_once(database: Target, tmp_path: Path) -> None:
     with rolled_back(database, tmp_path, *WRITES) as (made, _), launched_again(made) as again:
         blocker = psycopg.connect(**again.conninfo())  # type: ignore[arg-type]
-        blocker.execute("lock table mark in share mode")  # after tags and their rows are written
-
-        def end() -> None:
-            query = (
-                "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'safepoint reattach' "
-                "and wait_event_type = 'Lock'"
-            )
-            while not over.wait(0.02):
-                if ask(again, query):
-                    return
-
-        over = threading.Event()
-        killing = threading.Thread(target=end)
-        killing.start()
-        with pytest.raises((DatabaseError, psycopg.Error)):
-            attached(made, again)
-        over.set()
-        killing.join()
-        blocker.close()
+        blocker.execute("lock table mark in share mode")  # tags and what refers to them are written before it
+        login = (again.host, again.port, again.dbname, again.user, again.password)
+        code = KILLED.format(login=login, folder=str(tmp_path))
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while not ask(again, WAITS):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+        process.communicate(timeout=10)
         assert ask(again, "select count(*) from tag where name = 'mine!'") == [(0,)]
-        done = attached(made, again)
+        blocker.close()
+        done = attached(made, again)  # waits for what the dead one's session still holds
         assert done.left == 0 and ask(again, "select count(*) from note") == [(2,)]
+        assert ask(again, "select count(*) from tag where name = 'mine!'") == [(1,)]
 
 
 def test_after_another_rollback_the_stash_waits_again_and_the_newer_one_says_what_a_row_is(
@@ -236,13 +245,15 @@ def test_after_another_rollback_the_stash_waits_again_and_the_newer_one_says_wha
         gone = next(one for one in lines if one["relation"] == "public.tag" and one["key"] == {"id": "3"})
         usd["values"]["currency"], gone["action"] = "CHF", "delete"
         links = [{**one, "action": "delete"} for one in lines if one["relation"] == "public.entry_tags"]
-        newer.write_text("".join(json.dumps(one) + "\n" for one in (usd, gone, *links)))
+        emptied = {**gone, "relation": "public.mark", "action": "truncate", "key": {}, "values": {}}
+        newer.write_text("".join(json.dumps(one) + "\n" for one in (usd, gone, emptied, *links)))
         keep_stash(tmp_path, "shop-2.1", "2.1", newer, made.live, made.mapping())
         with launched_again(made) as again:
             done = attached(made, again, "shop-2.2")
             assert done.launches == (LAUNCH, "shop-2.1") and done.left == 0, done.preview
             assert ask(again, "select currency from entry where id in (1, 2) order by id") == [("CHF",), ("USD",)]
             assert ask(again, "select count(*) from tag where id = 3") == [(0,)]
+            assert ask(again, "select count(*) from mark") == [(0,)]
 
 
 def test_the_stash_can_be_queried_until_the_launch_is_retired(database: Target, tmp_path: Path) -> None:

@@ -58,8 +58,11 @@ class ListWritten(Verb):
                 given=given,
                 cancelled=ground.cancelled,
             )
+        # Where triggers capture, a table that was made since has none: nobody knows what was written to it.
+        unseen = drained.get("unseen") or ()
+        blind = f"; not captured, made since the launch: {', '.join(unseen)}" if unseen else ""
         return Evidence(
-            f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {out.name}",
+            f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {out.name}{blind}",
             {**listing.as_json(), "carried": 0, "listed": listing.transactions, "drained": drained},
         )
 

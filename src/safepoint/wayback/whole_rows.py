@@ -1,0 +1,139 @@
+"""Stashed rows of a table that the old schema did not have, written into the table that the migration made.
+
+`pg_temp.sp_stash` holds what is to be attached, `pg_temp.sp_left` takes what cannot be: see `attaching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.compaction import ask, failing, quoted, run
+from safepoint.wayback.expressions import literal, quote
+
+
+class WholeRows:
+    """The rows of a table that the old schema did not have. `made` says that this migration made the table."""
+
+    def __init__(self, connection: Connection, catalogue: Catalogue, table: Table, made: bool) -> None:
+        self.connection, self.catalogue, self.table, self.made = connection, catalogue, table, made
+        self.columns = list(table.written)
+        self.changed = self.already = 0
+
+    def attach(self) -> None:
+        """Write them, parents of theirs first; what cannot be written goes to `sp_left` with its reason."""
+        connection, table = self.connection, self.table
+        self._truncate()
+        run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
+        equal = " AND ".join(
+            f"t.{quote(c.name)}::text IS NOT DISTINCT FROM s.vals ->> {literal(c.name)}" for c in self.columns
+        )
+        run(
+            connection,
+            f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.action, t.ctid AS tid, "
+            f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal FROM pg_temp.sp_stash s "
+            f"LEFT JOIN {quoted(table)} t ON {match(table, table.key)} WHERE s.relation = {literal(table.name)}",
+        )
+        run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_met (n)")
+        self._drop("action = 'delete' AND tid IS NULL OR action <> 'delete' AND tid IS NOT NULL AND equal")
+        self._refuse("bad IS NOT NULL", "bad")
+        if not self.made:
+            self._refuse("action = 'delete'", "'it was there before this launch, and may be needed'")
+            self._refuse("tid IS NOT NULL", "'another row has this key'")
+            self._refuse("action = 'update'", "'the row is not there any more'")
+        known = {column.name for column in self.columns}
+        lost = ", ".join(literal(name) for name in sorted(known)) or "''"
+        self._refuse(
+            f"EXISTS (SELECT FROM jsonb_object_keys(vals) k WHERE k <> ALL(ARRAY[{lost}]))",
+            "'it has columns that the new schema has no longer'",
+        )
+        self._orphans()
+        self.changed += run(
+            connection,
+            f"DELETE FROM {quoted(table)} t USING pg_temp.sp_met m "
+            f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
+        )
+        run(connection, "DELETE FROM pg_temp.sp_met WHERE action = 'delete'")
+        self._update()
+        self._insert()
+
+    def _truncate(self) -> None:
+        """The table was emptied on the new release: what the migration puts into it goes again."""
+        leaves = ", ".join(literal(name) for name in (self.table.name, *self.table.leaves))
+        emptied = ask(
+            self.connection,
+            f"SELECT EXISTS (SELECT FROM pg_temp.sp_lines WHERE line ->> 'action' = 'truncate' "
+            f"AND line ->> 'relation' IN ({leaves}))",
+        )[0][0]
+        if emptied and self.made:
+            self.changed += run(self.connection, f"DELETE FROM {quoted(self.table)}")
+
+    def _drop(self, condition: str) -> None:
+        self.already += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {condition}")
+
+    def _refuse(self, condition: str, reason: str) -> int:
+        run(
+            self.connection,
+            f"INSERT INTO pg_temp.sp_left SELECT {literal(self.table.name)}, key, '*', {reason}, vals::text "
+            f"FROM pg_temp.sp_met m WHERE {condition}",
+        )
+        return run(self.connection, f"DELETE FROM pg_temp.sp_met m WHERE {condition}")
+
+    def _orphans(self) -> None:
+        """Rows whose parent is not there; a parent may come with them. Again and again until none is found."""
+        checks = []
+        for key in self.table.foreign_keys:
+            parent = self.catalogue.tables[key.parent]
+            if any(name not in {column.name for column in self.columns} for name in key.columns):
+                continue
+            pairs = list(zip(key.columns, key.parent_columns, strict=True))
+            given = " AND ".join(f"m.vals ->> {literal(own)} IS NOT NULL" for own, _ in pairs)
+            there = " AND ".join(
+                f"p.{quote(other)} = (m.vals ->> {literal(own)})::{parent.by_name[other].type}" for own, other in pairs
+            )
+            condition = (
+                f"m.action <> 'delete' AND {given} AND NOT EXISTS (SELECT FROM {quoted(parent)} p WHERE {there})"
+            )
+            if key.parent == self.table.name:
+                coming = " AND ".join(
+                    f"o.vals ->> {literal(other)} = m.vals ->> {literal(own)}" for own, other in pairs
+                )
+                condition += f" AND NOT EXISTS (SELECT FROM pg_temp.sp_met o WHERE o.action <> 'delete' AND {coming})"
+            checks.append((condition, literal(f"the row of {parent.relation} that it refers to is not there")))
+        while sum(self._refuse(condition, reason) for condition, reason in checks):
+            pass
+
+    def _value(self, column: Column) -> str:
+        return f"(m.vals ->> {literal(column.name)})::{column.type}"
+
+    def _update(self) -> None:
+        columns = [column for column in self.columns if column.name not in self.table.key and not column.identity]
+        if not columns:
+            return
+        pairs = ", ".join(f"{quote(column.name)} = {self._value(column)}" for column in columns)
+        statement = (
+            f"UPDATE {quoted(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
+            f"WHERE t.ctid = m.tid AND t.tableoid = m.rel"
+        )
+        self._tried(statement, "tid IS NOT NULL")
+
+    def _insert(self) -> None:
+        names = ", ".join(quote(column.name) for column in self.columns)
+        values = ", ".join(self._value(column) for column in self.columns)
+        statement = (
+            f"INSERT INTO {quoted(self.table)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} "
+            f"FROM pg_temp.sp_met m WHERE m.tid IS NULL"
+        )
+        self._tried(statement, "tid IS NULL")
+
+    def _tried(self, statement: str, which: str) -> None:
+        """All at once; where PostgreSQL refuses, row by row, and what fails is told."""
+        for n, said in failing(self.connection, statement, f"SELECT n FROM pg_temp.sp_met WHERE {which}", "m.n"):
+            self._refuse(f"n = {n}", literal(said))
+        self.changed += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {which}")
+
+
+def match(table: Table, key: Sequence[str]) -> str:
+    """Which row of a table a stashed one is."""
+    return " AND ".join(f"t.{quote(name)} = (s.key ->> {literal(name)})::{table.by_name[name].type}" for name in key)
