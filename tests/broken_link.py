@@ -39,16 +39,20 @@ class BrokenLink:
         while True:
             try:
                 client, _address = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
             except OSError:
                 return
+            try:
+                server = socket.create_connection(("127.0.0.1", self._target))
+            except OSError:  # nobody is there now; the link itself stands
+                self._reset(client)
+                continue
             self._open += [client, server]
             threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
         seen = 0
-        with suppress(OSError):
+        try:
             while data := source.recv(65536):
                 seen += len(data)
                 if counted and seen > self.after and self._take_a_break():
@@ -57,6 +61,9 @@ class BrokenLink:
                     return
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
+        except OSError:  # one end was reset: the other one must learn of it
+            self._reset(source)
+            self._reset(sink)
 
     def _take_a_break(self) -> bool:
         with self._lock:

@@ -89,10 +89,11 @@ class Live:
 class Scene:
     """One stage, its present launch, and what may be left of it."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, *, proven: bool = False) -> None:
         self.stage = stage
         # Without the proof of the way back: the faults are to happen in the window, and many launches are made.
-        self._text = brisk(stage.plan_path.read_text()) + "\n[wayback]\nprove = false\n"
+        unproven = "" if proven else "\n[wayback]\nprove = false\n"
+        self._text = brisk(stage.plan_path.read_text()) + unproven
         self._numbers = itertools.count(1)
         self._live: list[Live] = []
         self._kept = ExitStack()

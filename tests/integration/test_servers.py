@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -31,6 +32,17 @@ def test_the_database_fixture_gives_an_empty_database(database: Target) -> None:
     with connect(database) as connection:
         tables = connection.execute("select count(*) from pg_tables where schemaname = 'public'").fetchone()
     assert tables == (0,)
+
+
+def test_a_peer_that_went_without_a_word_is_given_up_within_a_minute(database: Target) -> None:
+    with connect(database) as connection, socket.socket(fileno=os.dup(connection.fileno())) as link:
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        idle, every, count = (
+            link.getsockopt(socket.IPPROTO_TCP, option)
+            for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        )
+        assert idle + every * count <= 60
+        assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 60_000
 
 
 def test_a_scratch_server_wants_its_password_and_is_gone_afterwards(tmp_path: Path) -> None:

@@ -26,6 +26,16 @@ _PINNED = (
     "-c default_transaction_read_only=off"
 )
 
+# A firewall or a host that went without a word answers nothing: the system would wait for hours, in the middle of a
+# window. So a silent peer is given up within a minute (https://www.postgresql.org/docs/current/libpq-connect.html).
+_ALIVE = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+
 
 def connect(
     target: Target,
@@ -50,6 +60,7 @@ def connect(
     try:
         return psycopg.connect(
             **target.conninfo(),  # type: ignore[arg-type]  # psycopg's stubs name each keyword apart
+            **_ALIVE,  # type: ignore[arg-type]
             autocommit=autocommit,
             application_name=application_name,
             connect_timeout=10,

@@ -1,0 +1,37 @@
+"""Blows at random instants of every phase, and the books afterwards: `make chaos` makes a hundred, `make test` two.
+
+The seed is printed, so that a run that found something can be made again: SAFEPOINT_CHAOS_SEED, SAFEPOINT_BANK_RUNS.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+from bank import AHEAD, BEHIND, KINDS, Kind, draw_blow, play
+
+RUNS = int(os.environ.get("SAFEPOINT_BANK_RUNS", "100"))
+SEED = int(os.environ.get("SAFEPOINT_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
+# A killed conductor has its tests at every boundary; these two are the blows that it lives through.
+SHORT: tuple[tuple[Kind, dict[str, float]], ...] = (
+    ("server", {"back-carry": BEHIND["back-carry"]}),
+    ("link", {"migrate": AHEAD["migrate"]}),
+)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("kind", "steps"), SHORT, ids=[f"{kind}-{'-'.join(steps)}" for kind, steps in SHORT])
+def test_the_books_balance_after_a_blow(kind: Kind, steps: dict[str, float], tmp_path: Path) -> None:
+    play(tmp_path, draw_blow(random.Random(), kind, steps))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("run", range(RUNS))
+def test_the_books_balance_whatever_falls_whenever(run: int, tmp_path: Path) -> None:
+    draw = random.Random(SEED + run)  # the instants of blows, not secrets
+    blow = draw_blow(draw, KINDS[run % len(KINDS)])
+    print(f"SAFEPOINT_CHAOS_SEED={SEED + run} SAFEPOINT_BANK_RUNS=1: {blow}")
+    play(tmp_path, blow)
