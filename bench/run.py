@@ -9,6 +9,7 @@ import sys
 
 import detection
 import launch
+import proof
 import snapshot
 from results import show, write
 
@@ -16,7 +17,7 @@ from results import show, write
 def main() -> int:
     """Measure everything; 1 when a number is over its limit."""
     entries = int(sys.argv[1]) if len(sys.argv) > 1 else 2_000_000
-    snapshots = [*snapshot.measure(entries, 3), *detection.measure()]
+    snapshots = [*snapshot.measure(entries, 3), *proof.measure(entries), *detection.measure()]
     launches = [one for one in snapshots if one.name == "snapshot_vs_runbook_dump"] + launch.measure(entries, 3)
     write("snapshot.json", snapshots)
     write("launch.json", launches)

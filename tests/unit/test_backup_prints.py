@@ -67,6 +67,14 @@ def test_versions_of_extensions_may_differ() -> None:
     assert compare(PRINT, replace(PRINT, extensions={"plpgsql": "2.0"})) == ()
 
 
+@pytest.mark.parametrize("type_", ["name", "text[]", "house.kind", "varchar(3)"])
+def test_a_constant_that_is_named_after_its_type_by_a_restore_is_the_same(type_: str) -> None:
+    own = type_.removesuffix("[]").removesuffix("(3)").removeprefix("house.")
+    assert normalised(f"SELECT 'x'::{type_} UNION") == normalised(f"SELECT 'x'::{type_} AS {own} UNION")
+    assert normalised(f"SELECT 'x'::{type_} UNION") != normalised(f"SELECT 'x'::{type_} AS {own}s UNION")
+    assert normalised("SELECT ''::character varying,") == normalised("SELECT ''::character varying AS \"varchar\",")
+
+
 def test_between_major_versions_definitions_are_compared_by_name() -> None:
     newer = replace(
         PRINT,

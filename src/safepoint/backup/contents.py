@@ -340,5 +340,7 @@ def _unreadable(part: Part, said: str) -> DatabaseError:
     return DatabaseError(
         f"Table {part.name} cannot be fingerprinted: {' '.join(said.split())}",
         subject=part.name,
-        remedy="Was it dropped meanwhile, or may the login not read it? Take the snapshot again.",
+        remedy="A standby has no unlogged tables: take the snapshot from the primary."
+        if "during recovery" in said
+        else "Was it dropped meanwhile, or may the login not read it? Take the snapshot again.",
     )

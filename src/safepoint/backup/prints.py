@@ -25,6 +25,23 @@ _CAST = re.compile(
     r"::(?:\"[^\"]+\"|[a-z_]\w*)(?:\.(?:\"[^\"]+\"|\w+))?(?: varying| precision)?(?:\(\d+(?:, ?\d+)?\))?"
     r"(?: with(?:out)? time zone)?(?:\[\])*"
 )
+_NAMED_CAST = re.compile(rf"({_CAST.pattern}) AS \"?(\w+)\"?(?!\w)")
+# As PostgreSQL calls the types itself whose names in SQL are others (datatype page, table of types).
+_OWN_NAMES = {
+    "integer": "int4",
+    "bigint": "int8",
+    "smallint": "int2",
+    "boolean": "bool",
+    "character varying": "varchar",
+    "character": "bpchar",
+    "real": "float4",
+    "double precision": "float8",
+    "bit varying": "varbit",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "time with time zone": "timetz",
+    "time without time zone": "time",
+}
 
 
 @dataclass(frozen=True)
@@ -225,14 +242,22 @@ def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]
 def normalised(definition: str) -> str:
     """A definition without what PostgreSQL itself writes differently after a dump and restore.
 
-    `status in ('a', 'b')` on a varchar column comes back with its casts and parentheses elsewhere. Text in quotes is
-    left as it is.
+    `status in ('a', 'b')` on a varchar column comes back with its casts and parentheses elsewhere. A constant without a
+    name within a view is written `'x'::text`, and comes back named after its type. Text in quotes is left as it is.
     """
     parts = _LITERAL.split(definition)
     for place in range(0, len(parts), 2):
-        words = re.sub(r"[\s()]+", " ", _CAST.sub("", parts[place]))
+        words = _NAMED_CAST.sub(_without_own_name, parts[place])
+        words = re.sub(r"[\s()]+", " ", _CAST.sub("", words))
         parts[place] = re.sub(r" ?([^\w ]) ?", r"\1", words).strip()
     return "".join(parts)
+
+
+def _without_own_name(cast: re.Match[str]) -> str:
+    """A cast, without the name that its type gave."""
+    type_ = re.sub(r"\(.*?\)|\[\]", "", cast[1].removeprefix("::"))
+    own = _OWN_NAMES.get(type_) or type_.rpartition(".")[2].strip('"')
+    return cast[1] if cast[2] == own else cast[0]
 
 
 def _tables(expected: Fingerprint, found: Fingerprint) -> list[Difference]:

@@ -366,6 +366,8 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
             "pg_dump locks every table and sequence at once: raise max_locks_per_transaction on the server (a restart) "
             "until that times max_connections is well above their number, then try again.",
         ),
+        ("SET TRANSACTION SNAPSHOT", "The session that held the snapshot was ended: by whom? Then take it again."),
+        ("during recovery", "A standby has no unlogged tables: take the snapshot from the primary."),
         ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
         ("terminating connection", "The server ended the session: look into its log, then take the snapshot again."),
     )

@@ -21,10 +21,13 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 # must not cut a long dump or copy short.
 _PINNED = (
     "-c datestyle=ISO,YMD -c timezone=UTC -c intervalstyle=iso_8601 -c extra_float_digits=1 -c bytea_output=hex "
-    "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c client_min_messages=warning "
+    "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
+    "-c client_min_messages=warning "
     # Only Safepoint's own sessions may write while writes are stopped (see wayback.fence).
     "-c default_transaction_read_only=off"
 )
+# From this version on there is one more, which an older server would not even let us name when connecting.
+_TRANSACTION_TIMEOUT = 170000
 
 # A firewall or a host that went without a word answers nothing: the system would wait for hours, in the middle of a
 # window. So a silent peer is given up within a minute (https://www.postgresql.org/docs/current/libpq-connect.html).
@@ -58,16 +61,20 @@ def connect(
     if lock_timeout is not None:
         words += f" -c lock_timeout={int(lock_timeout * 1000)}"
     try:
-        return psycopg.connect(
+        connection = psycopg.connect(
             **target.conninfo(),  # type: ignore[arg-type]  # psycopg's stubs name each keyword apart
             **_ALIVE,  # type: ignore[arg-type]
-            autocommit=autocommit,
+            autocommit=True,
             application_name=application_name,
             connect_timeout=10,
             options=words,
         )
+        if connection.info.server_version >= _TRANSACTION_TIMEOUT:
+            connection.execute("set transaction_timeout = 0")
+        connection.autocommit = autocommit
     except psycopg.OperationalError as error:
         raise connection_error(target, error) from None
+    return connection
 
 
 def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:

@@ -1,0 +1,223 @@
+"""How a dump reaches us: as a poor login, against the role's own timeouts, from a standby, over a link that breaks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from broken_link import BrokenLink
+from postgres_servers import FOLDER
+
+from safepoint.backup.fingerprint import take
+from safepoint.backup.proof import prove
+from safepoint.backup.snapshot import take_snapshot
+from safepoint.errors import CommandFailed, SafepointError
+from safepoint.hosts.command import Command
+from safepoint.hosts.here import Here
+from safepoint.postgres.binaries import installation
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server, free_port
+from safepoint.postgres.target import Target
+from safepoint.postgres.unprivileged import account, reachable, run_as
+
+READER = "poor_but_honest"
+
+
+def run(target: Target, *statements: str) -> None:
+    with connect(target) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def snap(target: Target, folder: Path, host: Here | None = None) -> Path:
+    take_snapshot(
+        target,
+        host or Here("here", Path(folder)),
+        installation=installation(17),
+        folder=folder / "snapshots",
+        snapshot_id="s",
+        launch_id=None,
+    )
+    return folder / "snapshots" / "s"
+
+
+@pytest.fixture
+def reader(database: Target) -> Iterator[Target]:
+    """A login that may read all tables and nothing else, whose own settings end whatever takes longer than no time."""
+    run(
+        database,
+        f"drop role if exists {READER}",
+        f"create role {READER} login password '{READER}' in role pg_read_all_data",
+        *(
+            f"alter role {READER} set {timeout} = '150ms'"
+            for timeout in (
+                "statement_timeout",
+                "idle_in_transaction_session_timeout",
+                "idle_session_timeout",
+                "transaction_timeout",
+            )
+        ),
+        f"alter role {READER} set lock_timeout = '1ms'",
+        "create table t as select n, md5(n::text) from generate_series(1, 300000) n",
+        "create sequence s start 7",
+        "create schema other create table u (id int)",
+    )
+    try:
+        yield database.login(READER, READER)
+    finally:
+        run(database, f"drop role {READER}")
+
+
+def test_a_login_that_may_only_read_is_enough_and_its_timeouts_end_nothing(reader: Target, tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    began = time.monotonic()
+    snapshot = snap(reader, tmp_path)
+    assert time.monotonic() - began > 0.15  # or nothing was tried
+    assert prove(snapshot, scratch_parent=tmp_path / "scratch").rows == 300_000
+
+
+def test_a_session_of_ours_may_be_idle_for_longer_than_its_role_may(reader: Target) -> None:
+    with connect(reader) as connection:
+        connection.execute("begin")
+        time.sleep(0.4)
+        connection.execute("commit")
+        time.sleep(0.4)
+        assert connection.execute("select 1").fetchone() == (1,)
+
+
+@pytest.fixture(scope="module")
+def standby() -> Iterator[tuple[Target, Target]]:
+    """A primary and its standby, by streaming replication."""
+    parent = Path(tempfile.mkdtemp(prefix=FOLDER))
+    parent.chmod(0o711)
+    programs, who = reachable(account(), installation(17)), account()
+    copy, port = parent / "copy", free_port()
+    copy.mkdir(mode=0o700)
+    if who.change:
+        shutil.chown(copy, who.uid, who.gid)
+    settings = {"wal_level": "replica", "fsync": "off", "hot_standby": "on"}
+    with Server.create(parent / "primary", programs, password="only-for-tests", settings=settings) as primary:
+        env = {**primary.target.env(), **primary.target.secrets()}
+
+        def do(name: str, *argv: str) -> None:
+            done = run_as(who, [programs.program(name), *argv], env=env)
+            assert done.returncode == 0, done.stderr
+
+        do("pg_basebackup", "-D", str(copy), "-R", "-X", "stream", "-c", "fast")
+        do("pg_ctl", "-D", str(copy), "-o", f"-p {port}", "-w", "-l", str(copy / "log"), "start")
+        try:
+            yield primary.target, replace(primary.target, port=port)
+        finally:
+            do("pg_ctl", "-D", str(copy), "-m", "immediate", "-w", "stop")
+            shutil.rmtree(copy)
+    parent.rmdir()
+
+
+def test_a_standby_is_dumped_like_its_primary(standby: tuple[Target, Target], tmp_path: Path) -> None:
+    tmp_path.chmod(0o711)
+    primary, other = standby
+    run(primary, "create table t as select n, md5(n::text) from generate_series(1, 5000) n", "create sequence s")
+    position = "select pg_current_wal_lsn()::text"
+    with connect(primary) as writer, connect(other) as reader:
+        (written,) = writer.execute(position).fetchall()[0]
+        behind = "select pg_last_wal_replay_lsn() < %s::pg_lsn"
+        while reader.execute(behind, [written]).fetchone() == (True,):
+            time.sleep(0.02)
+    snapshot = snap(other, tmp_path)
+    proof = prove(snapshot, scratch_parent=tmp_path / "scratch")
+    assert proof.rows == 5000 and proof.digest == take(primary).digest
+
+
+def test_what_a_standby_does_not_have_is_told(standby: tuple[Target, Target], tmp_path: Path) -> None:
+    primary, other = standby
+    run(primary, "create unlogged table fleeting (id int)")
+    try:
+        with connect(other) as reader:
+            while reader.execute("select to_regclass('fleeting')").fetchone() == (None,):
+                time.sleep(0.02)
+        with pytest.raises(SafepointError, match="fleeting") as caught:
+            snap(other, tmp_path)
+        assert "primary" in str(caught.value.remedy)
+        assert list((tmp_path / "snapshots").iterdir()) == []
+    finally:
+        run(primary, "drop table fleeting")
+
+
+def test_a_link_that_breaks_during_the_dump_is_a_failure_and_leaves_nothing(database: Target, tmp_path: Path) -> None:
+    run(database, "create table t as select n, repeat(md5(n::text), 4) m from generate_series(1, 400000) n")
+    link = BrokenLink(database.port, after=2**40, breaks=0)
+    folder = tmp_path / "snapshots"
+
+    def strike() -> None:
+        while not any(path.stat().st_size for path in folder.glob("*.partial/archive/*.dat*")):
+            time.sleep(0.005)
+        link.cut()
+
+    striker = threading.Thread(target=strike, daemon=True)
+    striker.start()
+    try:
+        with pytest.raises(SafepointError, match=r"dump|snapshot|fingerprint"):
+            snap(replace(database, port=link.port), tmp_path)
+    finally:
+        striker.join(20)
+        link.close()
+    assert not striker.is_alive() and list(folder.iterdir()) == []
+
+
+class Silent(Here):
+    """A host whose programs are cut off without an error: what arrives has no bytes."""
+
+    def stream(self, command: Command, **more: object) -> None:  # type: ignore[override]
+        super().stream(Command(("true",)), **more)  # type: ignore[arg-type]
+
+
+def test_a_stream_that_ends_well_without_a_byte_is_a_failure(database: Target, tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match="wrote nothing"):
+        snap(database, tmp_path, Silent("here", tmp_path))
+    assert list((tmp_path / "snapshots").iterdir()) == []
+
+
+def test_a_table_that_is_dropped_before_the_dump_reaches_it_fails_it(database: Target, tmp_path: Path) -> None:
+    """The snapshot still sees its rows; what could be read is not all that there was, and is not kept."""
+    run(database, *(f"create table t{n} as select {n} as n" for n in range(20)))
+    holder = connect(database, autocommit=False)
+    holder.execute("lock table t7 in access exclusive mode")
+
+    def strike() -> None:
+        waiting = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        with connect(database) as looker:
+            while len(looker.execute(waiting).fetchall()) < 2:  # the dump and the fingerprint
+                time.sleep(0.01)
+        holder.execute("drop table t7")
+        holder.commit()
+
+    striker = threading.Thread(target=strike, daemon=True)
+    striker.start()
+    with holder, pytest.raises(SafepointError, match=r"t7|does not exist|could not open relation"):
+        snap(database, tmp_path)
+    striker.join(20)
+    assert not striker.is_alive() and list((tmp_path / "snapshots").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system needs root")
+def test_a_full_disk_ends_the_dump_and_leaves_nothing(database: Target, tmp_path: Path) -> None:
+    run(database, "create table t as select n, md5(n::text) || md5(random()::text) m from generate_series(1, 200000) n")
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(small)], check=False).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        with pytest.raises(SafepointError) as caught:
+            snap(database, small)
+        assert "room" in str(caught.value.remedy)
+        assert list((small / "snapshots").iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
