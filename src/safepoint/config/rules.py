@@ -76,7 +76,7 @@ _OWN: dict[str, Rule] = {
         _WINDOW,
         "In a window nobody writes: AddIndex takes half the time, and leaves nothing behind when it fails.",
     ),
-    "small-key": Rule("risk", _BOTH, "BigAutoField: a 32-bit key ends at 2,147,483,647, and changing it rewrites."),
+    "small-key": Rule("hint", _BOTH, "BigAutoField: a 32-bit key ends at 2,147,483,647, and changing it rewrites."),
     "hides-schema": Rule(
         "risk", _BOTH, "Give RunSQL its `state_operations`: Django and the way back go by the models' state."
     ),
