@@ -37,6 +37,13 @@ def test_each_migration_lasts_from_its_name_to_its_ok() -> None:
     assert (second.label, second.began, second.seconds, second.ok) == ("shop.0002_price", 1.7, 2.0, True)
 
 
+def test_a_migration_that_prints_like_django_is_not_taken_for_another_one() -> None:
+    text = "  Applying a.0001_x...Applying z.0099_fake... OK\n OK\n  Applying a.0002_y... OK\n"
+    found = timeline(printed((1.0, text)), 2.0, ["a.0001_x", "a.0002_y"])
+    assert [(one.label, one.ok) for one in found] == [("a.0001_x", True), ("a.0002_y", True)]
+    assert timeline(printed((1.0, text)), 2.0, []) == ()
+
+
 def test_output_that_comes_in_one_piece_or_byte_by_byte_names_the_same_migrations() -> None:
     text = "  Applying a.0001_x... OK\n  Applying b.0001_y... OK\n  Applying a.0002_z..."
     whole = timeline(printed((1.0, text)), 5.0)

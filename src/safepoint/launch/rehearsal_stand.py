@@ -104,7 +104,7 @@ class Stand:
             table = _biggest(picture)
             ratio = None if table is None else measure_ratio(self._database, scratch, table)
         with part("migrate", "migrate"):
-            watched = watch(manage, scratch, cancelled=self.cancelled)
+            watched = watch(manage, scratch, labels=pending.labels, cancelled=self.cancelled)
         with part("prepare", "look at the copy"):
             # In the copy of before: the table may be gone, renamed or twice as large in the migrated one.
             if table is not None and ratio is not None:

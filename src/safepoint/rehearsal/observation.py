@@ -111,6 +111,7 @@ def watch(
     manage: Manage,
     target: Target,
     *,
+    labels: Sequence[str] | None = None,
     timeout: float | None = None,
     cancelled: Callable[[], bool] = never,
 ) -> Watched:
@@ -118,6 +119,7 @@ def watch(
 
     Args:
         target: a superuser's login to the database that `manage` is pointed at.
+        labels: the pending migrations; None believes whatever is printed.
 
     Raises:
         Interrupted: `cancelled` became true.
@@ -134,7 +136,7 @@ def watch(
             error = explain(said)
         seconds = time.monotonic() - began
         shift = began - sampler.began
-    runs = timeline(stamps.pieces, seconds)
+    runs = timeline(stamps.pieces, seconds, labels)
     return Watched(seconds, runs, _shifted(sampler.sampled(), shift), command.scrub(stamps.text).strip(), error)
 
 

@@ -57,14 +57,19 @@ class Stamps:
         return "".join(piece.text for piece in self.pieces)
 
 
-def timeline(pieces: Sequence[Printed], end: float) -> tuple[Applied, ...]:
+def timeline(pieces: Sequence[Printed], end: float, labels: Sequence[str] | None = None) -> tuple[Applied, ...]:
     """The migrations with their times. `end` is when the command was over.
+
+    Args:
+        labels: the pending ones in their order: a migration may print a line that looks like Django's own.
 
     Django prints `  Applying app.0001_name...` before and ` OK` after each; what a migration prints itself may
     stand between.
     """
     text = "".join(piece.text for piece in pieces)
     found = list(_BEGUN.finditer(text))
+    if labels is not None:
+        found = _in_order(found, labels)
     result = []
     for number, match in enumerate(found):
         last = number + 1 == len(found)
@@ -75,6 +80,18 @@ def timeline(pieces: Sequence[Printed], end: float) -> tuple[Applied, ...]:
         ended = _time_of(pieces, place) if ok else end
         result.append(Applied(match["label"], _time_of(pieces, match.end() - 1), ended, ok))
     return tuple(result)
+
+
+def _in_order(found: Sequence[re.Match[str]], labels: Sequence[str]) -> list[re.Match[str]]:
+    """The first match of each label behind that of the one before it."""
+    kept: list[re.Match[str]] = []
+    left = iter(found)
+    for label in labels:
+        match = next((one for one in left if one["label"] == label), None)
+        if match is None:
+            break
+        kept.append(match)
+    return kept
 
 
 def _time_of(pieces: Sequence[Printed], place: int) -> float:
