@@ -110,6 +110,7 @@ def test_the_application_writes_as_before_whatever_its_rights_settings_and_table
                 writer.execute("insert into public.part values (1, 'a'), (2, 'b')")
                 writer.execute("update public.part set kind = 'b' where id = 1")  # to another partition
                 writer.execute("truncate public.part_a")
+                writer.execute("truncate public.part")  # one of its partitions came later
                 writer.execute("insert into public.fast values (1)")
                 writer.execute("insert into public.nothing default values")
                 writer.execute("insert into public.later values (1)")
@@ -121,6 +122,8 @@ def test_the_application_writes_as_before_whatever_its_rights_settings_and_table
             drained = drain(target, made.facts, made.spool)
             assert drained.unseen == ("public.later",) and drained.changed_tables == ("public.made",)
             found = changes(made)
+            truncated = [one[:2] for one in found[7:] if one[1] == "truncate"]
+            assert {table for table, _ in truncated} == {"public.part_a", "public.part_b"}
             exact = {
                 "at": "2026-03-01 12:00:00+00",
                 "size": "0.30000000000000004",
@@ -136,6 +139,7 @@ def test_the_application_writes_as_before_whatever_its_rights_settings_and_table
                 ("public.part_a", "delete"),
                 ("public.part_b", "insert"),
                 ("public.part_a", "truncate"),
+                *truncated,
                 ("public.fast", "insert"),
                 ("public.nothing", "insert"),
                 ("public.keyless", "delete"),

@@ -170,7 +170,10 @@ class Fates:
             return "carried", ""
         usual = defaults.get(table, {})
         parts = [name for name in rule.stash if isinstance(row.get(name), str) and row[name] != usual.get(name)]
-        return ("carried in part", f"kept for the next launch: {', '.join(parts)}") if parts else ("carried", "")
+        if not parts:
+            return "carried", ""
+        kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
+        return "carried in part", f"{kept}: {', '.join(parts)}"
 
 
 class Gathering:

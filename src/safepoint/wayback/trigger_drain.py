@@ -47,6 +47,10 @@ JOIN safepoint_capture.changes f ON f.xid = e.xid AND f.relation = e.relation AN
 WHERE e.late IS NOT NULL AND {new_e} GROUP BY e.seq
 """
 FORGET: Final = "DELETE FROM safepoint_capture.changes WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
+LEAVES: Final = """
+SELECT r.relation::int8, ARRAY(SELECT t.relid::oid::int8 FROM pg_partition_tree(r.relation::regclass) t WHERE t.isleaf)
+FROM safepoint_capture.shapes r JOIN pg_class c ON c.oid = r.relation WHERE c.relkind = 'p'
+"""
 ARMED: Final = "SELECT relation::int8, name, columns FROM safepoint_capture.shapes"
 
 
@@ -86,6 +90,7 @@ class TriggerDrain:
     _armed: dict[int, _Shape] = field(default_factory=dict)
     _shapes: dict[int, _Shape] = field(default_factory=dict)
     _described: dict[int, _Shape] = field(default_factory=dict)
+    _leaves: dict[int, list[int]] = field(default_factory=dict)
 
     def run(self) -> bool:
         """Take what is committed now; gives whether it was taken whole (False: cancelled, and nothing of it counts)."""
@@ -115,7 +120,9 @@ class TriggerDrain:
 
     def _read_shapes(self) -> None:
         self._armed = {oid: _Shape.of(name, columns) for oid, name, columns in self.connection.execute(ARMED)}
-        now = self.connection.execute(SHAPES, [[*self._relations(), *self._armed]])
+        self._leaves = {int(root): leaves for root, leaves in self.connection.execute(LEAVES)}
+        relations = {*self._relations(), *self._armed, *(leaf for leaves in self._leaves.values() for leaf in leaves)}
+        now = self.connection.execute(SHAPES, [list(relations)])
         self._shapes = {oid: _Shape.of(name, columns) for oid, name, columns in now}
 
     def _relations(self) -> list[int]:
@@ -162,11 +169,8 @@ class TriggerDrain:
         self, number: int, xid: int, relation: int, action: bytes, old: bytes | None, new: bytes | None
     ) -> None:
         if action == b"T":
-            shape = self._shapes.get(relation) or self._armed.get(relation)
-            if shape is not None:
-                self._describe(number, xid, relation, shape)
-                self._append(number, xid, messages.truncate(relation))
-                self.changes += 1
+            for leaf in self._leaves.get(relation, [relation]):
+                self._truncate(number, xid, leaf)
             return
         before, after = (None if one is None else fields(one) for one in (old, new))
         shape = self._shape(relation, len(after if after is not None else before or ()))
@@ -181,6 +185,13 @@ class TriggerDrain:
             data = messages.update(relation, was, now)
         self._append(number, xid, data)
         self.changes += 1
+
+    def _truncate(self, number: int, xid: int, relation: int) -> None:
+        shape = self._shapes.get(relation) or self._armed.get(relation)
+        if shape is not None:
+            self._describe(number, xid, relation, shape)
+            self._append(number, xid, messages.truncate(relation))
+            self.changes += 1
 
     def _shape(self, relation: int, width: int) -> _Shape:
         """The columns that a row was written with: the present ones, or those of the time of arming."""

@@ -58,7 +58,8 @@ BEGIN
 END $note$;
 REVOKE ALL ON FUNCTION safepoint_capture.note() FROM PUBLIC;
 """
-# Partitions get the row trigger from their root, also those that come later; TRUNCATE fires where the rows are.
+# Partitions get the row trigger from their root, also those that come later. TRUNCATE fires where the rows are, and at
+# the root that was named: a partition that came later has no trigger of its own for it.
 TABLES: Final = """
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind::text, c.relispartition, pg_has_role(c.relowner, 'USAGE')
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -170,7 +171,7 @@ def _statements(table: sql.Identifier, kind: str, *, partition: bool) -> Sequenc
             "EXECUTE FUNCTION safepoint_capture.note()"
         )
         made.append("ALTER TABLE {table} ENABLE ALWAYS TRIGGER {rows}")
-    if kind == "r":
+    if kind == "r" or not partition:
         made.append(
             "CREATE TRIGGER {all} AFTER TRUNCATE ON {table} FOR EACH STATEMENT "
             "EXECUTE FUNCTION safepoint_capture.note()"
