@@ -38,7 +38,7 @@ def test_both_captures_of_the_same_writes_lead_to_the_same_twin(
     server: Server = servers(major)  # type: ignore[operator]
 
     @settings(
-        max_examples=6, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate]
+        max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate]
     )
     @given(WRITES, st.integers(0, 25))
     def carried(writes: list[tuple[int, int, int, bool]], cut: int) -> None:
