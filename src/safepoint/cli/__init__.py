@@ -12,7 +12,20 @@ from typing import Annotated
 import typer
 
 from safepoint import __version__
-from safepoint.cli import doctor, init, launch, orders, plan, prune, rehearse, report, restore, snapshots, status
+from safepoint.cli import (
+    doctor,
+    follow,
+    init,
+    launch,
+    orders,
+    plan,
+    prune,
+    rehearse,
+    report,
+    restore,
+    snapshots,
+    status,
+)
 from safepoint.cli.saying import say
 from safepoint.errors import ExitCode, SafepointError
 
@@ -39,6 +52,7 @@ app.command("hold", rich_help_panel=_LAUNCH)(orders.hold)
 app.command("retry", rich_help_panel=_LAUNCH)(orders.retry)
 app.command("abort", rich_help_panel=_LAUNCH)(orders.abort)
 app.command("rollback", rich_help_panel=_LAUNCH)(orders.rollback)
+app.command("follow", rich_help_panel=_LAUNCH)(follow.follow)
 app.command("retire", rich_help_panel=_LAUNCH)(orders.retire)
 app.command("report", rich_help_panel=_LAUNCH)(report.report)
 app.command("backup", rich_help_panel=_BACKUP)(snapshots.backup)

@@ -121,6 +121,12 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
             subject=plan_file.launch_id,
             remedy="There is nothing to take back; see `safepoint report`.",
         )
+    if any(entry.kind == "retired" for entry in entries):
+        raise Refused(
+            f"The launch {plan_file.launch_id} is retired: its twin and its capture are gone, and so is the way back.",
+            subject=plan_file.launch_id,
+            remedy="A snapshot of it can be restored: `safepoint backups`, then `safepoint restore`.",
+        )
     if status == "launched" and word == "abort":
         raise Refused(
             f"The launch {plan_file.launch_id} is done: it was launched.",

@@ -243,6 +243,7 @@ class Checkpoints(Section):
 
     size_growth: float = Field(default=0.25, gt=0, description="share of the baseline")
     connections_share: float = Field(default=0.8, gt=0, le=1, description="share of max_connections")
+    capture_wal_gb: float = Field(default=4.0, gt=0, description="WAL that the server keeps for the capture")
     error_lines: int = Field(default=0, ge=0)
     error_pattern: str = r"\b(ERROR|CRITICAL|FATAL|PANIC)\b"
     login: Login | None = None

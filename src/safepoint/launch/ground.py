@@ -36,6 +36,12 @@ def since_abort(entries: Sequence[Entry]) -> Sequence[Entry]:
     return entries[ends[-1] + 1 :] if ends else entries
 
 
+def newest_fact(entries: Sequence[Entry], name: str) -> dict[str, Any] | None:
+    """A fact by its name, as the newest try recorded it; for readers of a ledger who have no step under way."""
+    found = [entry for entry in entries if entry.kind == "fact" and entry.key.endswith(f":{name}")]
+    return dict(found[-1].data) if found else None
+
+
 class Ground:
     """One launch as its verbs see it. Made by the conductor for each step."""
 

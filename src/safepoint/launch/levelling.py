@@ -22,6 +22,7 @@ from safepoint.backup.placement import pour
 from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.config import PlanFile, format_duration
 from safepoint.errors import CaptureLost, Interrupted, ProofFailed, Refused, SafepointError
+from safepoint.launch import following
 from safepoint.launch.ground import Ground, since_abort
 from safepoint.launch.ledger import read
 from safepoint.launch.snapshots import local_tools
@@ -334,6 +335,10 @@ def _keeper(ground: Ground, facts: CaptureFacts) -> level.Keeper:
 
 def resume(ground: Ground) -> None:
     """Go on keeping a twin level that a former conductor seeded, if its time is not over. Never raises."""
+    if ground.fact("unfenced") is not None and not any(e.kind == "wayback" for e in ground.ledger.entries):
+        with suppress(SafepointError):
+            following.begin(ground)
+        return
     known = ground.fact(CHOICE)
     if known is None or known["kind"] != "logical" or given_up(ground) is not None:
         return

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from safepoint.config import PlanFile
 from safepoint.errors import Refused
 from safepoint.launch.begin import entries_of, launch_folder, status_of
-from safepoint.launch.ledger import Entry, Ledger
+from safepoint.launch.ground import newest_fact
+from safepoint.launch.guard import Guard
+from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import phase_starts
 from safepoint.postgres.target import target
-from safepoint.wayback import capture, twin
+from safepoint.wayback import capture, feed, quiet, twin
+from safepoint.wayback.login import drop_migration_login
 from safepoint.wayback.names import twin_name
 from safepoint.wayback.stash import drop_from_database, read_stashes
 
@@ -28,13 +33,23 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
     done: list[str] = []
     with (
         ConductorLock(plan_file.state, plan_file.launch_id, "safepoint retire"),
+        _guarded(plan_file),
         Ledger(launch_folder(plan_file) / "ledger.jsonl") as ledger,
     ):
-        recorded = _newest_fact(ledger.entries, "capture")
+        recorded = newest_fact(ledger.entries, "capture")
         rolled_back = status_of(ledger.entries) == "rolled back"
         if recorded is not None and not rolled_back:
             capture.disarm(database, capture.CaptureFacts.from_json(dict(recorded)))
             done.append("The capture is removed: slot, publication, raised replica identities.")
+        if not rolled_back and feed.end(database, plan_file.launch_id):
+            done.append("The twin's feed, which a fault had left, is removed.")
+        quiet.drop_quiet_slot(database, plan_file.launch_id, maintenance=plan_file.database.maintenance)
+        drop_migration_login(
+            database,
+            plan_file.launch_id,
+            plan_file.database.application_roles[0],
+            maintenance=plan_file.database.maintenance,
+        )
         name = twin_name(plan_file.database.name, plan_file.launch_id)
         gone = not rolled_back and twin.drop_twin(
             database, name, plan_file.launch_id, maintenance=plan_file.database.maintenance
@@ -49,6 +64,19 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
         ]
         ledger.append("retired", "retired", {"done": done})
     return {"launch": plan_file.launch_id, "done": done}
+
+
+@contextmanager
+def _guarded(plan_file: PlanFile) -> Iterator[None]:
+    """Nobody conducts on this database meanwhile, also from another machine."""
+    guard = Guard(
+        lambda: target(plan_file.database), plan_file.database.maintenance, plan_file.launch_id, "safepoint retire"
+    )
+    guard.take()
+    try:
+        yield
+    finally:
+        guard.release()
 
 
 def _refuse_early(plan_file: PlanFile, now: datetime) -> None:
@@ -75,8 +103,3 @@ def _refuse_early(plan_file: PlanFile, now: datetime) -> None:
             found=now.isoformat(timespec="minutes"),
             remedy="Wait, or set an earlier timetable.retire in the plan file.",
         )
-
-
-def _newest_fact(entries: list[Entry], name: str) -> dict[str, Any] | None:
-    found = [entry for entry in entries if entry.kind == "fact" and entry.key.endswith(f":{name}")]
-    return dict(found[-1].data) if found else None

@@ -63,7 +63,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
     ]
     rows += [("back-ready", "ready-old", f"Load {old} meanwhile", {})]
     if opened:
-        rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]
+        rows += [("back-drain", "drain", "Take what was written off the capture, up to the stop", {})]
         rows += [("back-carry", "carry", "Carry it back into the twin, by the proven mapping", {})]
     rows += [
         ("back-swap", "swap", "Swap the twin in", {}),
@@ -75,6 +75,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
         ("back-open", "open-traffic", f"Open the site on {old}", {"release": "old"}),
     ]
     if opened:
+        rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]
         rows += [("back-tell", "tell-affected", "Say who is affected, and what to tell them", {})]
     rows += [
         ("back-disarm", "disarm", "Remove the capture from the kept database", {}),

@@ -54,6 +54,10 @@ FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_
 """
 
 RIGHTS = "SELECT rolsuper, rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"
+IDLE_TIMEOUT = """
+SELECT setting::int * CASE unit WHEN 'min' THEN 60 WHEN 'h' THEN 3600 WHEN 'ms' THEN 0.001 ELSE 1 END
+FROM pg_settings WHERE name = 'idle_replication_slot_timeout'
+"""
 HAS_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
 
 
@@ -141,6 +145,7 @@ class Lag:
     may still keep.
 
     `safe_bytes` is None where nothing limits it (`max_slot_wal_keep_size` is -1): then the disk is the limit.
+    `idle_timeout` is in seconds, where the server gives slots up that nobody reads (PostgreSQL 18).
     """
 
     retained_bytes: int
@@ -148,6 +153,7 @@ class Lag:
     safe_bytes: int | None
     confirmed_lsn: str
     active: bool
+    idle_timeout: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""
@@ -311,7 +317,15 @@ def lag(target: Target, facts: CaptureFacts) -> Lag:
             size = int(_one(connection, "SELECT pg_total_relation_size('safepoint_capture.changes')"))
             return Lag(size, "noted by triggers", None, "", active=False)
         found = whole_slot(connection, facts.slot)
-        return Lag(found.retained_bytes, found.wal_status, found.safe_bytes, found.confirmed_lsn, found.active)
+        row = connection.execute(IDLE_TIMEOUT).fetchone()
+        return Lag(
+            found.retained_bytes,
+            found.wal_status,
+            found.safe_bytes,
+            found.confirmed_lsn,
+            found.active,
+            float(row[0]) if row and row[0] else None,
+        )
 
 
 def disarm(target: Target, facts: CaptureFacts) -> None:

@@ -268,7 +268,7 @@ class Keeper:
             up_to=up_to,
             cancelled=cancelled,
         )
-        return 0 if outcome.already else outcome.transactions
+        return outcome.now
 
     def set_sequences(self) -> int:
         """Give every sequence exactly the live one's state; nobody draws from one now. Gives how many there are."""

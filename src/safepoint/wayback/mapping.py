@@ -6,6 +6,7 @@ that a person can check the table. What cannot be derived is a problem that is n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
@@ -128,6 +129,15 @@ class WayBack:
             for rule in data["tables"]
         )
         return cls(**{**data, "tables": tables, "problems": tuple(data["problems"]), "notes": tuple(data["notes"])})
+
+
+def same_rules(one: WayBack, other: WayBack) -> bool:
+    """Whether two ways back decide alike about every value; the sentences beside them may differ. Pure."""
+    names = ("tables", "stash", "kept", "models")
+    return all(
+        json.dumps(one.as_json()[name], sort_keys=True) == json.dumps(other.as_json()[name], sort_keys=True)
+        for name in names
+    )
 
 
 def plan_mapping(

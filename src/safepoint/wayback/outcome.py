@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Literal
 
+_COUNTED: Final = ("inserted", "updated", "deleted", "stashed", "put_aside", "conflicts")
 State = Literal["partly", "stashed", "not carried"]
 
 
@@ -46,7 +47,9 @@ class Outcome:
     """A replay as a whole. Numbers of transactions: `carried` with all their rows (values without a home stashed),
     `partly`, only `stashed`, `not_carried`; together they are `transactions`.
 
-    `already`: it had been done before, nothing was changed now. `aside` are the first rows; all stand in `files`.
+    All of it counts what was done so far, also by earlier replays of the same capture; `now` are the transactions of
+    this one. `already`: it had been done before, nothing was changed now. `aside` are the first rows; all stand in
+    `files`.
     """
 
     launch_id: str
@@ -64,6 +67,23 @@ class Outcome:
     seconds: float = 0.0
     phases: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
+    now: int = 0
+
+    def after(self, earlier: Outcome) -> Outcome:
+        """This replay and those before it as one: what became of everything so far."""
+        tables = {one.table: one for one in earlier.tables}
+        for one in self.tables:
+            before = tables.get(one.table, TableOutcome(one.table))
+            sums = {name: getattr(before, name) + getattr(one, name) for name in _COUNTED}
+            tables[one.table] = TableOutcome(one.table, **sums)
+        counts = ("transactions", "changes", "carried", "partly", "stashed", "not_carried")
+        return replace(
+            self,
+            **{name: getattr(earlier, name) + getattr(self, name) for name in counts},
+            tables=tuple(tables[name] for name in sorted(tables)),
+            aside=(*earlier.aside, *self.aside),
+            sequences={**earlier.sequences, **self.sequences},
+        )
 
     @property
     def put_aside(self) -> int:

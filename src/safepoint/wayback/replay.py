@@ -192,7 +192,7 @@ class _Carrying:
         )
         self._phase("stage")
         if before is not None and not staged.transactions:
-            return replace(Outcome.from_json(before.outcome), already=True, files=self._files(out))
+            return replace(Outcome.from_json(before.outcome), already=True, now=0, files=self._files(out))
         if self.manner.only_whole:
             self._refuse_homeless(staged)
         works = self._works(staged)
@@ -200,6 +200,8 @@ class _Carrying:
         outcome = self._account(staged, works, merged, after, up_to)
         if self.manner.only_whole and outcome.put_aside:
             raise _not_whole(outcome)
+        if before is not None:
+            outcome = outcome.after(Outcome.from_json(before.outcome))
         files = self._files(out)
         self._phase("record")
         seconds = round(time.monotonic() - self.began, 3)
@@ -346,6 +348,8 @@ class _Carrying:
         self, staged: Staged, works: Sequence[Work], merged: dict[str, Merged], after: int, up_to: int | None
     ) -> Outcome:
         connection = self.connection
+        if after:
+            whereabouts.forget_older(connection, works, staged.sinks, self.mapping.stash, after)
         homeless = [sink for name, sink in staged.sinks.items() if name in self.mapping.stash]
         stashed = {
             sink.table.name: whereabouts.stash_table(connection, self.source, sink, self.scope) for sink in homeless
@@ -373,6 +377,7 @@ class _Carrying:
             stashed=states.get("stashed", 0),
             not_carried=states.get("not carried", 0),
             tables=self._tables(merged, stashed, after),
+            now=staged.transactions,
             aside=whereabouts.first_aside(connection, _PREVIEW, after),
             sequences=sequences,
         )

@@ -20,7 +20,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
-from safepoint.errors import CaptureLost, Refused
+from safepoint.errors import CaptureLost, LockNotAvailable, Refused
 from safepoint.postgres import pgoutput
 from safepoint.postgres.pgoutput import Value
 
@@ -170,7 +170,7 @@ def _locked(path: Path) -> BinaryIO:
         except OSError:
             if time.monotonic() > deadline:
                 file.close()
-                raise Refused(
+                raise LockNotAvailable(
                     f"The spool {path} is being written by another process.",
                     subject=str(path),
                     remedy="Is a `safepoint follow` at work? Wait for it, or end it, then try again.",

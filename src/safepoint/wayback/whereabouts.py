@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
@@ -30,6 +30,27 @@ def stash_values(connection: Connection, work: Work) -> int:
         f"JOIN {work.stage} s ON s._sp_at = c.n JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
         f"WHERE c.verdict IS NULL AND c.ends",
     )
+
+
+def forget_older(
+    connection: Connection, works: Sequence[Work], sinks: Mapping[str, Sink], homeless: Collection[str], after: int
+) -> None:
+    """What an earlier replay stashed of a row that was changed since: only a row's last values are its stash."""
+    older = f"s.commit_lsn <= {literal(format_lsn(after))}::pg_lsn"
+    for work in works:
+        if work.rule.key and work.rule.stash:
+            run(
+                connection,
+                f"DELETE FROM safepoint.stash s USING {work.change} c "
+                f"WHERE s.relation = {literal(work.new.name)} AND {older} AND s.key = {_changed_key(work)}",
+            )
+    for name, sink in sinks.items():
+        if name in homeless and sink.table.key:
+            run(
+                connection,
+                f"DELETE FROM safepoint.stash s USING pg_temp.{sink.stage} g "
+                f"WHERE s.relation = {literal(name)} AND {older} AND s.key = {_object('g', sink.table.key)}",
+            )
 
 
 def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> int:

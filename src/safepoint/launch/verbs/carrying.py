@@ -7,7 +7,6 @@ proven, for whatever reason, what was written since the safe point is listed and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -31,7 +30,7 @@ from safepoint.postgres.target import Target
 from safepoint.rehearsal.ground import copy_of
 from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.mapping import WayBack, plan_mapping
+from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
 from safepoint.wayback.replay import entering, replay
 from safepoint.wayback.schemas import Schemas
 
@@ -186,13 +185,13 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
     with entering(twin, maintenance) as before, connect(ground.target) as after:
         operations = Operations.from_json(dict(proof["operations"]))
         now = plan_mapping(read_catalogue(before), read_catalogue(after), operations, ground.plan.wayback.mappers)
-    if _rules(now) != _rules(mapping):
+    if not same_rules(now, mapping):
         raise Refused(
             "the schemas are not those that the way back was proven on",
             subject=ground.twin,
             remedy="Compare `safepoint report` with the databases; what was written is in affected.csv.",
         )
-    drained = (ground.evidence("back-list") or {}).get("drained") or {}
+    drained = (ground.evidence("back-drain") or {}).get("drained") or {}
     outcome = replay(
         twin,
         ground.target,
@@ -200,7 +199,7 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         mapping,
         launch_id=ground.launch_id,
         out=ground.folder / "carried",
-        up_to=drained.get("up_to"),  # what is carried is what was listed
+        up_to=drained.get("up_to"),  # what is carried is what is listed
         policy=ground.plan.wayback.policy,
         maintenance=maintenance,
         cancelled=ground.cancelled,
@@ -223,13 +222,6 @@ def django_defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str 
         f"public.{table}": {name: column.default for name, column in state.columns.items()}
         for table, state in after.items()
     }
-
-
-def _rules(mapping: WayBack) -> dict[str, Any]:
-    """What decides about values; the sentences beside it may differ."""
-    data = mapping.as_json()
-    rules: dict[str, Any] = json.loads(json.dumps({name: data[name] for name in ("tables", "stash", "kept", "models")}))
-    return rules
 
 
 def _listed_only(reason: str, error: Mapping[str, Any] | None = None) -> Evidence:

@@ -10,13 +10,15 @@ from typing import Any
 from safepoint.backup.manifest import read_manifest
 from safepoint.backup.proof import read_proof
 from safepoint.checkpoints import backup as backup_checkpoint
+from safepoint.checkpoints import capture as capture_checkpoint
 from safepoint.checkpoints import database, logs
 from safepoint.checkpoints.checkpoint import Checkpoint, timed, worst
 from safepoint.checkpoints.chromium import Chromium
 from safepoint.checkpoints.login import login
 from safepoint.checkpoints.pages import health
-from safepoint.config import Login, PlanFile, format_bytes, format_duration
+from safepoint.config import Login, PlanFile, format_duration
 from safepoint.errors import RouterError, SafepointError
+from safepoint.launch import following
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.application import which
@@ -94,15 +96,16 @@ def _capture(ground: Ground) -> Checkpoint:
     facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
     drained = capture.drain(ground.target, facts, ground.folder / "spool", cancelled=ground.cancelled)
     lag = capture.lag(ground.target, facts)
-    return Checkpoint(
-        "capture",
-        "Capture",
-        "pass" if lag.safe_bytes is None or lag.safe_bytes > 0 else "fail",
-        value=lag.retained_bytes,
-        limit=None if lag.safe_bytes is None else lag.retained_bytes + lag.safe_bytes,
-        unit="bytes",
-        detail=f"{drained.total_transactions} transactions spooled since the launch, "
-        f"{format_bytes(lag.retained_bytes)} kept for it on the server",
+    failure = ground.background.failure(following.WORK)
+    return capture_checkpoint.judge(
+        transactions=drained.total_transactions,
+        retained=lag.retained_bytes,
+        limit=int(ground.plan.checkpoints.capture_wal_gb * 1024**3),
+        status=lag.wal_status,
+        safe=lag.safe_bytes,
+        idle_timeout=lag.idle_timeout,
+        every=ground.plan.watch.every.total_seconds(),
+        follower=None if failure is None else str(getattr(failure, "message", failure)),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from safepoint.checkpoints.logs import mark
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError, RouterError
-from safepoint.launch import levelling
+from safepoint.launch import following, levelling
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.migrate import drop_login
@@ -44,7 +44,8 @@ class StopTraffic(Verb):
         log = ground.plan.application.error_log
         if log is not None and ground.fact("log-mark") is None:
             ground.record("log-mark", mark(ground.application_host, log).as_json())
-        ground.background.stop(levelling.WORK)  # the fence waits for it
+        for work in (levelling.WORK, following.WORK):  # the fence waits for them
+            ground.background.stop(work)
         ground.router.close(f"{ground.plan.launch.application} is being updated")
         return Evidence("the site answers 503 with Retry-After", ground.router.state().as_json())
 
@@ -105,6 +106,7 @@ class Fence(Verb):
         maintenance = ground.plan.database.maintenance
         name = fence_name(ground)
         levelling.pause(ground)  # its sessions would be ended, and come back
+        ground.background.end(following.WORK)
         if ground.fact(name) is None:
             found = fence.survey_fence(ground.target, fenced_roles(ground.plan), maintenance=maintenance)
             ground.record(name, found.as_json())
@@ -164,6 +166,7 @@ class Unfence(Verb):
         quiet.drop_quiet_slot(ground.target, ground.launch_id, maintenance=ground.plan.database.maintenance)
         if ground.step.phase != "rollback":
             ground.record("unfenced", {"fence": name})
+            following.begin(ground)
         roles = ", ".join(prior.logins) or "the application"
         return Evidence(f"{roles} may log in and write again", {"logins": list(prior.logins)})
 

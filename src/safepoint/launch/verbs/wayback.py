@@ -7,7 +7,7 @@ from typing import Any
 
 from safepoint.config import PlanFile, format_duration
 from safepoint.django.migrations import is_clean
-from safepoint.errors import Interrupted, ProofFailed
+from safepoint.errors import CaptureLost, Interrupted, ProofFailed
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.readying import answered_clean
@@ -17,31 +17,52 @@ from safepoint.wayback.swap import swap
 from safepoint.wayback.twin import TwinFacts
 
 
+class Drain(Verb):
+    """What was committed up to the stop is in the spool, before the databases change their names."""
+
+    name = "drain"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A kill in between loses and repeats nothing. A capture that is lost stops nobody: what is there is listed."""
+        facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
+        if facts.mode == "none":
+            return Evidence(f"nothing was captured: {facts.reason}")
+        try:
+            found = capture.drain(ground.target, facts, ground.folder / "spool", cancelled=ground.cancelled)
+        except CaptureLost as error:
+            ground.record("capture-lost", {"message": error.message, "found": error.found})
+            return Evidence(
+                f"ALARM: {error.message} What the spool has is carried and listed; later changes must be found by hand",
+                {"lost": error.message},
+            )
+        if not found.complete:
+            raise Interrupted("The capture was not drained to its end.", subject=ground.step.id)
+        return Evidence(
+            f"{found.total_transactions} transactions since the launch, up to {found.up_to}",
+            {"drained": found.as_json()},
+        )
+
+
 class ListWritten(Verb):
-    """Every transaction since the safe point, entry by entry, with its user."""
+    """Every transaction since the safe point, entry by entry, with its user; once the site is open again."""
 
     name = "list-written"
 
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
-        """The drain and the listing."""
-        return ("drain the capture to a recorded LSN", "list each transaction with its user -> affected.csv")
+        """The listing."""
+        return ("list each transaction with its user -> affected.csv",)
 
     def apply(self, ground: Ground) -> Evidence:
-        """The capture is drained up to an LSN that is recorded first: a kill in between loses and repeats nothing."""
+        """Reads the spool and the kept database, which nobody changes any more."""
+        kept = ground.target.on(ground.kept)
         facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
         users = UserTable.of(ground.fact("project") or {})
         given = ground.plan.wayback.affected
         out = ground.folder / "affected.csv"
-        drained: dict[str, Any] = {}
         if facts.mode != "none":
-            spool = ground.folder / "spool"
-            found = capture.drain(ground.target, facts, spool, cancelled=ground.cancelled)
-            if not found.complete:
-                raise Interrupted("The capture was not drained to its end.", subject=ground.step.id)
-            drained = found.as_json()
             listing = written.list_written(
-                ground.target,
-                spool,
+                kept,
+                ground.folder / "spool",
                 out,
                 user_table=users.table,
                 user_label=users.label,
@@ -50,7 +71,7 @@ class ListWritten(Verb):
             )
         else:
             listing = written.list_rows_since(
-                ground.target,
+                kept,
                 facts,
                 out,
                 user_table=users.table,
@@ -59,11 +80,11 @@ class ListWritten(Verb):
                 cancelled=ground.cancelled,
             )
         # Where triggers capture, a table that was made since has none: nobody knows what was written to it.
-        unseen = drained.get("unseen") or ()
+        unseen = ((ground.evidence("back-drain") or {}).get("drained") or {}).get("unseen") or ()
         blind = f"; not captured, made since the launch: {', '.join(unseen)}" if unseen else ""
         return Evidence(
             f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {out.name}{blind}",
-            {**listing.as_json(), "carried": 0, "listed": listing.transactions, "drained": drained},
+            {**listing.as_json(), "carried": 0, "listed": listing.transactions},
         )
 
 

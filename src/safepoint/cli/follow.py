@@ -1,0 +1,124 @@
+"""`safepoint follow`: from the launch until it is retired, what is captured is taken off the server."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safepoint.cli.launch import PlanOption, refuse_without_launch
+from safepoint.errors import Refused
+
+if TYPE_CHECKING:
+    from safepoint.config import PlanFile
+    from safepoint.launch.following import Look, Standby
+
+_LOOK_SECONDS = 1.0
+
+
+def follow(
+    plan: PlanOption = Path("launch.toml"),
+    once: Annotated[bool, typer.Option("--once", help="One round, for a timer (cron, systemd).")] = False,
+) -> None:
+    """After a launch: keep the capture drained, and the twin level where `follow = "live"`, until it is retired.
+
+    Otherwise the server keeps all its write-ahead log for the way back. It makes way for a rollback by itself.
+    """
+    from safepoint.config import load
+
+    plan_file = load(plan)
+    refuse_without_launch(plan_file)
+    standby = _standby(plan_file)
+    with _only_one(plan_file):
+        _go_on(plan_file, standby, once=once)
+
+
+def _standby(plan_file: PlanFile) -> Standby:
+    from safepoint.launch.begin import entries_of, status_of
+    from safepoint.launch.following import standby_of
+
+    entries = entries_of(plan_file)
+    status = status_of(entries)
+    if status != "launched" or any(entry.kind == "retired" for entry in entries):
+        raise Refused(
+            f"The launch {plan_file.launch_id} does not stand by for a way back.",
+            subject=plan_file.launch_id,
+            expected="a launch that was carried out and is not retired",
+            found="retired" if status == "launched" else str(status or "it is under way, and its conductor follows it"),
+            remedy="See `safepoint status`.",
+        )
+    standby = standby_of(plan_file, plan_file.launch_id, entries)
+    if standby is None:
+        raise Refused(
+            "Nothing is decoded from the server's log, so there is nothing to follow.",
+            subject=plan_file.launch_id,
+            remedy="See what `safepoint report` says about the capture.",
+        )
+    return standby
+
+
+def _only_one(plan_file: PlanFile):  # type: ignore[no-untyped-def]  # a context manager of the standard library's file
+    import fcntl
+
+    file = (plan_file.state / "launches" / plan_file.launch_id / "follow.lock").open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise Refused(
+            "This launch is being followed already, by another `safepoint follow`.",
+            subject=plan_file.launch_id,
+            remedy="Leave it at work; it ends with the launch's retirement.",
+        ) from None
+    return file
+
+
+def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool) -> None:
+    from safepoint.errors import CaptureLost, SafepointError
+    from safepoint.launch.following import follow as follow_on
+    from safepoint.launch.following import spool_only
+
+    leave = _Leave(plan_file, once=once)
+    signal.signal(signal.SIGTERM, lambda *_: leave.now())
+    signal.signal(signal.SIGINT, lambda *_: leave.now())
+    try:
+        follow_on(standby, leave, leave.told)
+    except CaptureLost:
+        if not leave():  # with the launch's retirement the capture goes, as it must
+            raise
+    except SafepointError as error:
+        typer.echo(
+            f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it."
+        )
+        spool_only(standby, leave, leave.told)
+
+
+class _Leave:
+    """When to end: told so, after one round, or when somebody conducts or the launch is retired."""
+
+    def __init__(self, plan_file: PlanFile, *, once: bool) -> None:
+        self._plan_file, self._once = plan_file, once
+        self._over = False
+        self._next = 0.0
+
+    def now(self) -> None:
+        """End soon."""
+        self._over = True
+
+    def told(self, look: Look) -> None:
+        """A round is over."""
+        if look.spooled:
+            typer.echo(f"{look.spooled} transactions spooled, {look.applied} applied to the twin")
+        self._over = self._over or self._once
+
+    def __call__(self) -> bool:
+        from safepoint.launch.begin import entries_of
+        from safepoint.launch.lock import held
+
+        if not self._over and time.monotonic() > self._next:
+            self._next = time.monotonic() + _LOOK_SECONDS
+            self._over = held(self._plan_file.state) or any(e.kind == "retired" for e in entries_of(self._plan_file))
+        return self._over

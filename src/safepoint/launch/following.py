@@ -1,0 +1,193 @@
+"""After the launch: the capture is taken off the server, and with `follow = "live"` applied to the twin all the time.
+
+The conductor does it beside the steps as long as it lives, `safepoint follow` from then until the launch is retired.
+Only batches that the twin can hold whole are applied: a row that has to be put aside now might be mended by a later
+transaction, and then carried. At the first batch that is not whole the twin stays where it is; what comes from there
+on lies in the spool, and a rollback carries it as one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from safepoint.config import PlanFile
+from safepoint.django.operations import Operations
+from safepoint.errors import CaptureLost, Interrupted, Refused, SafepointError
+from safepoint.launch.ground import Ground, newest_fact
+from safepoint.launch.ledger import Entry
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target, target
+from safepoint.progress import Cancelled
+from safepoint.wayback import capture
+from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
+from safepoint.wayback.names import twin_name
+from safepoint.wayback.replay import READ_ONLY, Manner, NotWhole, Policy, carry, entering
+
+WORK: Final = "follow the launch"
+PROOF: Final = "way-back"
+EVERY: Final = 1.0
+_TRIES: Final = 4
+_AWAY: Final = 2.0
+_FINAL: Final = (CaptureLost, NotWhole, Refused)
+
+
+@dataclass(frozen=True)
+class Standby:
+    """What a follower works on. `mapping` is None where changes are only spooled."""
+
+    database: Target
+    twin: Target
+    maintenance: str
+    folder: Path
+    launch_id: str
+    facts: capture.CaptureFacts
+    policy: Policy
+    mapping: WayBack | None
+    operations: Operations | None
+    mappers: Mapping[str, Mapping[str, str]]
+
+    @property
+    def spool(self) -> Path:
+        """The capture's spool."""
+        return self.folder / "spool"
+
+
+@dataclass(frozen=True)
+class Look:
+    """One round: what was spooled and applied, and how much WAL the server keeps for it (bytes)."""
+
+    spooled: int
+    applied: int
+    retained_bytes: int
+
+
+def standby_of(plan: PlanFile, launch_id: str, entries: Sequence[Entry]) -> Standby | None:
+    """From the ledger; None where nothing is captured by decoding."""
+    recorded = newest_fact(entries, "capture")
+    if recorded is None or recorded["mode"] != "logical":
+        return None
+    proof = newest_fact(entries, PROOF)
+    live = plan.wayback.follow == "live" and proof is not None and bool(proof["proven"])
+    database = target(plan.database)
+    return Standby(
+        database,
+        database.on(twin_name(plan.database.name, launch_id)),
+        plan.database.maintenance,
+        plan.state / "launches" / launch_id,
+        launch_id,
+        capture.CaptureFacts.from_json(recorded),
+        plan.wayback.policy,
+        WayBack.from_json(dict(proof["mapping"])) if live and proof else None,
+        Operations.from_json(dict(proof["operations"])) if live and proof else None,
+        plan.wayback.mappers,
+    )
+
+
+def begin(ground: Ground) -> None:
+    """Follow beside the steps, where the plan asks for it."""
+    if ground.plan.wayback.follow != "live":
+        return  # the watch takes the capture off the server at each look
+    standby = standby_of(ground.plan, ground.launch_id, ground.ledger.entries)
+    if standby is not None and standby.mapping is not None:
+        ground.background.go_on(WORK, lambda stop: follow(standby, stop))
+
+
+def follow(standby: Standby, stop: Cancelled, told: Callable[[Look], None] = lambda _: None) -> None:
+    """Until told to stop. PostgreSQL may go away meanwhile and come back.
+
+    Raises:
+        CaptureLost: the capture is not whole any more.
+        NotWhole, Refused: the twin cannot be followed any further; spooling alone can go on (`spool_only`).
+    """
+    while not stop():
+        try:
+            _follow(standby, stop, told)
+        except Interrupted:
+            return
+        except _FINAL:
+            raise
+        except (SafepointError, psycopg.Error):
+            _wait(stop, _AWAY)
+
+
+def spool_only(standby: Standby, stop: Cancelled, told: Callable[[Look], None] = lambda _: None) -> None:
+    """As `follow`, and the twin stays as it is."""
+    follow(_without_mapping(standby), stop, told)
+
+
+def _without_mapping(standby: Standby) -> Standby:
+    return Standby(**{**{name: getattr(standby, name) for name in standby.__dataclass_fields__}, "mapping": None})
+
+
+def _follow(standby: Standby, stop: Cancelled, told: Callable[[Look], None]) -> None:
+    if standby.mapping is None or standby.operations is None:
+        while not stop():
+            told(Look(_drained(standby, stop), 0, _retained(standby)))
+            _wait(stop, EVERY)
+        return
+    with (
+        entering(standby.twin, standby.maintenance) as twin,
+        connect(standby.database, application_name="safepoint follow", options=READ_ONLY) as source,
+    ):
+        now = plan_mapping(read_catalogue(twin), read_catalogue(source), standby.operations, standby.mappers)
+        if not same_rules(now, standby.mapping):
+            raise Refused(
+                "The schemas are not those that the way back was proven on: the twin is not followed.",
+                subject=standby.twin.dbname,
+            )
+        while not stop():
+            spooled, applied = _round(standby, standby.mapping, twin, source, stop)
+            told(Look(spooled, applied, _retained(standby)))
+            _wait(stop, EVERY)
+
+
+def _round(standby: Standby, mapping: WayBack, twin: Any, source: Any, stop: Cancelled) -> tuple[int, int]:
+    """Drain and apply. Where a large value that was left alone cannot be looked up, because a later transaction took
+    the row away, that one is there at the next drain, and the batch is whole with it."""
+    spooled = 0
+    for attempt in range(_TRIES):
+        spooled += _drained(standby, stop)
+        try:
+            outcome = carry(
+                twin,
+                source,
+                standby.spool,
+                mapping,
+                Manner(standby.policy, only_whole=True),
+                launch_id=standby.launch_id,
+                cancelled=stop,
+            )
+        except NotWhole:
+            if attempt + 1 == _TRIES:
+                raise
+            _wait(stop, 0.3 * attempt)
+        else:
+            return spooled, outcome.now
+    raise AssertionError("unreachable")
+
+
+def _drained(standby: Standby, stop: Cancelled) -> int:
+    found = capture.drain(standby.database, standby.facts, standby.spool, cancelled=stop)
+    if not found.complete:
+        raise Interrupted("The capture was not drained to its end.", subject=standby.launch_id)
+    return found.transactions
+
+
+def _retained(standby: Standby) -> int:
+    with suppress(psycopg.Error):
+        return capture.lag(standby.database, standby.facts).retained_bytes
+    return 0
+
+
+def _wait(stop: Cancelled, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not stop() and time.monotonic() < until:
+        time.sleep(0.02)
