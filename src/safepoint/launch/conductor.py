@@ -279,6 +279,8 @@ class Conductor:
         if known is not None:
             return list(known.data["steps"])
         steps = [step.as_json() for step in undo.way_back(self.plan, undo.begun(self.ledger.entries, self.plan))]
+        for step in steps:
+            verb(str(step["verb"]))  # its modules are loaded now, and not while the site is closed
         self.ledger.append("wayback", f"wayback:{run}", {"run": run, "reason": reason, "by": by, "steps": steps})
         return steps
 
