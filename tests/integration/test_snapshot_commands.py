@@ -117,7 +117,7 @@ def test_verify_explain_names_table_column_and_key(plan: PlanFile, taken: tuple[
         run(taken[1], "update t set x = 42 where id = 42")
     (table,) = told["comparison"]["tables"]
     assert (table["table"], table["columns"], table["examples"][0]["key"]) == ("public.t", {"x": 1}, "(42)")
-    assert "changed (id) (42): x" in shown.stdout
+    assert "changed id = 42: x" in shown.stdout
     assert "restore: " in shown.stderr  # progress as lines, apart from the answer
 
 

@@ -14,8 +14,7 @@ def test_a_line_says_how_much_how_fast_and_how_long_still() -> None:
     )
     assert line(Progress("dump", 3 * MB, None, "bytes"), 0.0, 0) == "dump: 3072 kB"
     assert (
-        line(Progress("compare tables", 4, 4, "tables"), 2.0, 4)
-        == "compare tables: 4 tables of 4 tables (100%), 2 tables/s"
+        line(Progress("compare tables", 4, 4, "tables"), 2.0, 4) == "compare tables: 4 of 4 tables (100%), 2 tables/s"
     )
 
 
@@ -28,3 +27,14 @@ def test_lines_come_when_something_begins_and_every_few_seconds() -> None:
         lines(Progress("fingerprint", second, 100, "tables"))
     assert len([text for text in said if text.startswith("restore")]) == 3
     assert len(said) == 6
+
+
+def test_what_ends_is_told_once_though_it_was_told_just_before() -> None:
+    said: list[str] = []
+    lines = Lines(said.append, lambda: 1.0)
+    for done in (1, 50, 100, 100, 100):
+        lines(Progress("restore", done, 100, "tables"))
+    assert said == ["restore: 1 of 100 tables (1%)", "restore: 100 of 100 tables (100%)"]
+    lines(Progress("restore", 2, 100, "tables"))  # another one of the same name, right after
+    lines(Progress("restore", 100, 100, "tables"))
+    assert len(said) == 3

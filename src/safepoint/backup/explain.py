@@ -117,11 +117,16 @@ class TableDifference:
             counts.append("columns " + ", ".join(f"{name} ({count})" for name, count in self.columns.items()))
         counts += [f"column {name} is missing" for name in self.columns_missing]
         counts += [f"column {name} is new" for name in self.columns_added]
-        told = f"({', '.join(self.key)}) " if self.key else ""
         return [f"table {self.table}: {'; '.join(counts) or 'no difference'}"] + [
-            f"  {one.kind} {told}{one.key}" + (f": {', '.join(one.columns)}" if one.columns else "")
+            f"  {one.kind} {self._named(one.key)}" + (f": {', '.join(one.columns)}" if one.columns else "")
             for one in self.examples
         ]
+
+    def _named(self, key: str) -> str:
+        """A row's key with the names of its columns."""
+        if len(self.key) == 1:
+            return f"{self.key[0]} = {key.removeprefix('(').removesuffix(')')}"
+        return f"({', '.join(self.key)}) = {key}" if self.key else key
 
 
 def explain(

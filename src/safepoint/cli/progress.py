@@ -54,19 +54,24 @@ class Paces:
 
 
 class Lines:
-    """Progress as lines: one when something begins, and one every few seconds while it goes on."""
+    """Progress as lines: one when something begins, one every few seconds while it goes on, and one at its end."""
 
     def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
         self._paces = Paces(clock)
         self._said: dict[str, float] = {}
+        self._ended: set[str] = set()
 
     def __call__(self, progress: Progress) -> None:
         """Take a report; reports may come from several threads."""
         seconds, moved = self._paces.of(progress)
         now = self._clock()
-        if now - self._said.get(progress.what, -_EVERY_SECONDS) < _EVERY_SECONDS:
+        ends = progress.total is not None and progress.done >= progress.total
+        if ends and progress.what in self._ended:
+            return
+        (self._ended.add if ends else self._ended.discard)(progress.what)
+        if not ends and now - self._said.get(progress.what, -_EVERY_SECONDS) < _EVERY_SECONDS:
             return
         self._said[progress.what] = now
         self._write(line(progress, seconds, moved))
@@ -79,7 +84,8 @@ def line(progress: Progress, seconds: float, moved: float) -> str:
     rate = moved / seconds if seconds > 0 else 0.0
     parts = [_amount(progress.done, progress.unit)]
     if progress.total:
-        parts[0] += f" of {_amount(progress.total, progress.unit)} ({progress.done / progress.total:.0%})"
+        so_far = parts[0].removesuffix(f" {progress.unit}")
+        parts = [f"{so_far} of {_amount(progress.total, progress.unit)} ({progress.done / progress.total:.0%})"]
     if rate > 0:
         parts.append(f"{_amount(rate, progress.unit)}/s")
         if progress.total and progress.total > progress.done:

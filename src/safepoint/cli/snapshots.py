@@ -48,7 +48,15 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
     if json_:
         import json
 
-        answer = {"id": manifest.id, "proof": proof.as_json(), "stores": [one.as_json() for one in outcomes]}
+        answer = {
+            "id": manifest.id,
+            "taken": manifest.taken_at.isoformat(),
+            "bytes": manifest.total_bytes,
+            "lsn": manifest.lsn,
+            "seconds": dict(manifest.seconds),
+            "proof": proof.as_json(),
+            "stores": [one.as_json() for one in outcomes],
+        }
         typer.echo(json.dumps(answer))
     else:
         typer.echo("\n".join(_taken_lines(plan_file, manifest, proof, outcomes)))
