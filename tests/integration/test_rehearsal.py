@@ -225,6 +225,8 @@ def test_locks_and_statements_of_another_session_are_seen_while_they_last(databa
         with connect(database, autocommit=False) as connection:
             connection.execute("lock table t in access exclusive mode")
             connection.execute("select pg_sleep(0.4), 'a secret'")
+            connection.execute("set work_mem = '64kB'")
+            connection.execute("insert into t select n from generate_series(1, 400000) n order by random()")
 
     with Sampler(database) as sampler:
         thread = threading.Thread(target=work)
@@ -234,9 +236,13 @@ def test_locks_and_statements_of_another_session_are_seen_while_they_last(databa
     seen = sampler.sampled()
     assert seen.fault is None
     held = [span for span in seen.locks if span.table == oid]
-    assert held and held[0].mode == "AccessExclusiveLock" and 0.25 < held[0].seconds < 1.0
+    assert held and held[0].mode == "AccessExclusiveLock" and 0.25 < held[0].seconds < 6.0
     slept = [one for one in seen.statements if "pg_sleep" in one.text]
     assert slept and slept[0].seconds > 0.2 and "secret" not in slept[0].text
+    # The log and the temporary files are told of the statement that wrote them, and of no other one.
+    (inserted,) = [one for one in seen.statements if "insert into t" in one.text]
+    assert inserted.wal_bytes > 10_000_000 and inserted.temporary_bytes > 1_000_000
+    assert slept[0].wal_bytes < 1_000_000 and slept[0].temporary_bytes == 0
 
 
 # -- whole rehearsals of a small project -------------------------------------------------------------------------------

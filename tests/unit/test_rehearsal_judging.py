@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from safepoint.django.pending import Pending, PendingMigration, Reversal
 from safepoint.launch.report.rehearsal import rehearsal_page
 from safepoint.rehearsal.changes import ColumnChange, TableChange
-from safepoint.rehearsal.checks import Answer, judge_invariants
+from safepoint.rehearsal.checks import Answer, judge_invariants, judge_release, judge_window
 from safepoint.rehearsal.forecast import MARGIN, Ratio, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
 from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, shown, spans, strongest
@@ -42,6 +44,20 @@ def test_a_migration_that_prints_like_django_is_not_taken_for_another_one() -> N
     found = timeline(printed((1.0, text)), 2.0, ["a.0001_x", "a.0002_y"])
     assert [(one.label, one.ok) for one in found] == [("a.0001_x", True), ("a.0002_y", True)]
     assert timeline(printed((1.0, text)), 2.0, []) == ()
+
+
+@pytest.mark.parametrize(("low", "high", "verdict"), [(1, 2, "pass"), (1, 90, "warning"), (70, 90, "fail")])
+def test_a_window_that_cannot_hold_what_is_foreseen_is_a_no_go(low: float, high: float, verdict: str) -> None:
+    assert judge_window(60, low, (low + high) / 2, high).verdict == verdict
+
+
+def test_a_release_that_does_not_work_on_the_migrated_copy_is_told_by_what_fails() -> None:
+    def verdicts(*words: Any) -> list[str]:
+        return [check.verdict for check in judge_release("/healthz", *words)]
+
+    assert verdicts([], [], 200, None) == ["pass", "pass", "pass"]
+    assert verdicts(["models.E001"], ["a.0002"], 500, "ProgrammingError: no column") == ["fail", "fail", "fail"]
+    assert verdicts([], [], 403, None)[2] == "warning" and verdicts([], [], None, "gone")[2] == "fail"
 
 
 def test_output_that_comes_in_one_piece_or_byte_by_byte_names_the_same_migrations() -> None:
@@ -201,13 +217,20 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
             "error": None,
             "migrations": [run],
             "locks": [lock],
-            "statements": [{"text": evil, "seconds": 0.5}],
+            "statements": [
+                {"text": evil, "seconds": 0.5, "wal_bytes": 1, "temporary_bytes": 0, "locks": [lock]},
+            ],
             "wal_bytes": 1,
             "peak_bytes": 1,
             "rewrites": [],
             "looks_every_seconds": EVERY,
         },
-        "forecast": None,
+        "forecast": {
+            "migrate": {"low": 1.0, "expected": 2.0, "high": 3.0},
+            "window": {"low": 1.0, "expected": 2.0, "high": 3.0},
+            "planned": 2.5,
+            "unknown": [evil],
+        },
         "checks": [{"name": evil, "verdict": "fail", "summary": evil}],
         "way_back": {"proven": True, "doubts": [], "rows": 1, "tables": 1, "seconds": 0.1},
         "trial": {

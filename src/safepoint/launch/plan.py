@@ -154,6 +154,16 @@ def phase_starts(plan_file: PlanFile) -> dict[str, datetime]:
     return starts
 
 
+def planned_window(plan_file: PlanFile) -> float:
+    """Seconds between the stop of traffic and green, as the timetable has them.
+
+    Raises:
+        PlanFileError: as `phase_starts`.
+    """
+    starts = phase_starts(plan_file)
+    return (starts["green"] - starts["stop"]).total_seconds()
+
+
 def refuse_past(plan: Plan, now: datetime, *, grace: timedelta = timedelta(minutes=15)) -> None:
     """A launch whose first phase should have begun longer than `grace` ago is not begun by the timetable.
 

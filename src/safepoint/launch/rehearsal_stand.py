@@ -30,7 +30,7 @@ from safepoint.errors import CommandFailed, Interrupted, Refused, SafepointError
 from safepoint.hosts import open_host
 from safepoint.launch.estimates import estimates
 from safepoint.launch.linting import breaking, linted
-from safepoint.launch.plan import make_plan
+from safepoint.launch.plan import make_plan, planned_window
 from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
 from safepoint.launch.waybacks import keep_way_back, schemas_of
@@ -46,6 +46,7 @@ from safepoint.rehearsal.checks import (
     ask_invariants,
     judge_invariants,
     judge_release,
+    judge_window,
     sequences_behind,
     standing_checks,
 )
@@ -121,6 +122,10 @@ class Stand:
                 prediction = self._forecast(seen, ratio)
                 found = self._changes(before, scratch, picture, after)
                 checks = (*self._checks(before, scratch, picture, after), *self._works(manage))
+                if prediction is not None and prediction.planned:
+                    window = prediction.window
+                    fits = judge_window(prediction.planned, window.low, window.expected, window.high)
+                    checks = (*checks, fits)
             with part("way back", "take every row back"):
                 proven = self._way_back(before, intent.operations)
                 trial = None if proven is None else self._trial(before, proven)
@@ -276,6 +281,7 @@ class Stand:
             ratio=ratio,
             growth=size / max(1, self.copy.manifest.source.database_bytes),
             fixed=fixed,
+            planned=planned_window(self.plan),
             unmeasured=[step.id for step in steps if step.id not in known and not step.gate],
         )
 

@@ -192,3 +192,11 @@ def judge_release(
         return left, own, Check("health page", "pass", said)
     # A refusal (a host name, a login) may be this machine's; an error of the server is the release's own.
     return left, own, Check("health page", "warning" if status is not None and status < 500 else "fail", said)
+
+
+def judge_window(planned: float, low: float, expected: float, high: float) -> Check:
+    """Whether what is known of the window fits into the one of the timetable; all in seconds. Pure."""
+    said = f"{expected:.0f} s ({low:.0f} to {high:.0f}) are foreseen, {planned:.0f} s are planned"
+    if low > planned:
+        return Check("window", "fail", f"it does not fit: {said}")
+    return Check("window", "warning" if high > planned else "pass", said)

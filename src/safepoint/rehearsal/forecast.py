@@ -85,7 +85,7 @@ class Range:
 class Forecast:
     """What to expect on the live database. `fixed` are the window's other steps, as earlier launches measured them.
 
-    `unknown` says what this forecast does not know.
+    `unknown` says what this forecast does not know. `planned` is how long the timetable's window is.
     """
 
     migrate: Range
@@ -94,6 +94,7 @@ class Forecast:
     growth: float
     ratio: Ratio | None
     unknown: tuple[str, ...]
+    planned: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -113,6 +114,7 @@ def forecast(
     growth: float,
     fixed: Mapping[str, float],
     unmeasured: Sequence[str] = (),
+    planned: float = 0.0,
 ) -> Forecast:
     """Put the times together. Pure.
 
@@ -122,6 +124,7 @@ def forecast(
         growth: the live database's size against what it was at the snapshot.
         fixed: seconds of the window's other steps, where known.
         unmeasured: the window's steps of which nothing is known.
+        planned: seconds between the stop of traffic and green in the timetable.
     """
     warm, cold = (ratio.warm, ratio.cold) if ratio else (1.0, 1.0)
     larger = max(1.0, growth)
@@ -146,7 +149,7 @@ def forecast(
         unknown.append("how long it takes on a quiet machine: the scratch server's was busy; rehearse again")
     if unmeasured:
         unknown.append(f"how long these steps take, of which no launch is known yet: {', '.join(unmeasured)}")
-    return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown))
+    return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown), planned)
 
 
 def measure_ratio(live: Target, scratch: Target, table: Table, pages: int | None = None) -> Ratio | None:

@@ -155,12 +155,14 @@ def observed(watched: Watched, before: Picture, after: Picture) -> Observed:
         names[oid]: table.written - (before.tables[oid].written if oid in before.tables else 0)
         for oid, table in after.tables.items()
     }
+    locks = tuple(lock for span in sampled.locks if (lock := _lock(span, names)) is not None)
+    slowest = sorted(sampled.statements, key=lambda one: -one.seconds)[:_SLOWEST]
     return Observed(
         seconds=round(watched.seconds, 3),
         outside=round(max(0.0, watched.seconds - inside), 3),
         migrations=migrations,
-        locks=tuple(lock for span in sampled.locks if (lock := _lock(span, names)) is not None),
-        statements=tuple(sorted(sampled.statements, key=lambda one: -one.seconds)[:_SLOWEST]),
+        locks=locks,
+        statements=tuple(replace(one, locks=_while(one, locks)) for one in slowest),
         rewrites=tuple(_rewritten(before, after)),
         indexes=tuple(_built(before, after)),
         written={name: rows for name, rows in sorted(written.items()) if rows > 0},
@@ -191,6 +193,16 @@ def _run(run: Applied, watched: Watched, names: dict[int, str]) -> MigrationRun:
     return MigrationRun(
         run.label, round(run.began, 3), run.seconds, run.ok, max(0, last.wal - first.wal), tuple(rewrites), locks
     )
+
+
+def _while(statement: Statement, locks: Sequence[Lock]) -> tuple[dict[str, str], ...]:
+    """The strongest lock on each table that kept somebody out while a statement ran."""
+    ended = statement.began + statement.seconds
+    held: dict[str, Lock] = {}
+    for lock in locks:
+        if lock.blocks and lock.began <= ended and lock.began + lock.seconds >= statement.began:
+            held[lock.table] = max(held.get(lock.table, lock), lock, key=_rank)
+    return tuple({"table": one.table, "mode": one.mode, "blocks": one.blocks} for one in held.values())
 
 
 def _rank(lock: Lock) -> tuple[int, float]:

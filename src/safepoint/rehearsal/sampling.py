@@ -56,6 +56,12 @@ _COUNTERS = """
     from pg_stat_database where datname = current_database()
 """
 
+# What a statement costs while it runs: the log's position, and temporary files as they are at this moment.
+_COSTS = """
+    select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
+           (select coalesce(sum(size), 0)::bigint from pg_ls_tmpdir())
+"""
+
 _LITERALS = re.compile(r"'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$|\b\d+(?:\.\d+)?\b", re.DOTALL)
 
 
@@ -91,11 +97,19 @@ class LockSpan:
 
 @dataclass(frozen=True)
 class Statement:
-    """A statement that ran long enough to be seen. Its values are left out: they may be anybody's data."""
+    """A statement that ran long enough to be seen. Its values are left out: they may be anybody's data.
+
+    `wal_bytes` is what the server wrote to its log meanwhile, and `temporary_bytes` the most that temporary files had
+    at once; nobody else works in a scratch server, so both are the statement's, as exactly as it was looked at. `locks`
+    are those that kept somebody out while it ran: `table`, `mode` and whom it `blocks`.
+    """
 
     text: str
     began: float
     seconds: float
+    wal_bytes: int = 0
+    temporary_bytes: int = 0
+    locks: tuple[Mapping[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -128,11 +142,24 @@ class Sampled:
 
 
 @dataclass
+class _Running:
+    """A statement while it is looked at. `wal` is where the log stood before, and where after the last look."""
+
+    text: str
+    first: float
+    last: float
+    wal: int
+    end: int
+    temporary: int = 0
+
+
+@dataclass
 class _Seen:
     """What is gathered while it goes on; one statement is known by its process and its begin."""
 
     ticks: list[tuple[float, dict[int, int]]] = field(default_factory=list)
-    statements: dict[tuple[int, float], tuple[str, float, float]] = field(default_factory=dict)
+    statements: dict[tuple[int, float], _Running] = field(default_factory=dict)
+    running: list[_Running] = field(default_factory=list)
     storages: list[Storage] = field(default_factory=list)
     base: int = 0
     peak: int = 0
@@ -169,9 +196,15 @@ class Sampler:
         """What was seen, after leaving the context."""
         seen = self._seen
         statements = [
-            Statement(shown(text), round(first - self.began, 3), round(last - first, 3))
-            for text, first, last in seen.statements.values()
-            if last > first
+            Statement(
+                shown(one.text),
+                round(one.first - self.began, 3),
+                round(one.last - one.first, 3),
+                max(0, one.end - one.wal),
+                one.temporary,
+            )
+            for one in seen.statements.values()
+            if one.last > one.first
         ]
         return Sampled(
             spans([(at - self.began, locks) for at, locks in seen.ticks]),
@@ -197,20 +230,31 @@ class Sampler:
             self._ready.set()
 
     def _loop(self, connection: Connection) -> None:
-        marks, sized = 0, 0.0
+        marks, sized, wal = 0, 0.0, 0
         while not self._stop.wait(EVERY):
             now = time.monotonic()
             locks: dict[int, int] = dict(connection.execute(_LOCKS, [list(MODES)]).fetchall())
             self._seen.ticks.append((now, locks))
-            for pid, began, text in connection.execute(_STATEMENTS):
-                first = self._seen.statements.get((pid, began), (text, now, now))[1]
-                self._seen.statements[(pid, began)] = (text, first, now)
+            wal = self._note_statements(connection, now, wal)
             if self._marks > marks:
                 marks = self._marks
                 self._seen.storages.append(self._storage(connection))
             if now - sized > _SIZE_EVERY:
                 sized = now
                 self._seen.peak = max(self._seen.peak, self._size(connection))
+
+    def _note_statements(self, connection: Connection, now: float, before: int) -> int:
+        """What runs now, and what it has cost since the last look; gives where the log stands."""
+        wal, temporary = connection.execute(_COSTS).fetchone() or (0, 0)
+        for one in self._seen.running:
+            one.end = wal  # it ran at the last look: what was written until now is its own, also if it has ended
+        self._seen.running = []
+        for pid, began, text in connection.execute(_STATEMENTS):
+            one = self._seen.statements.setdefault((pid, began), _Running(text, now, now, before or wal, wal))
+            one.last, one.end = now, wal
+            one.temporary = max(one.temporary, temporary)
+            self._seen.running.append(one)
+        return int(wal)
 
     def _size(self, connection: Connection) -> int:
         row = connection.execute(_SIZE).fetchone()

@@ -102,6 +102,10 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
         yield total, "window: from closing the site to green"
         if window["migrate_seconds"] is not None:
             yield span(window["migrate_seconds"]), "of it the migration itself"
+        if report["forecast"] and report["forecast"]["took"] is not None:
+            foreseen = report["forecast"]
+            kept = "as foreseen" if foreseen["held"] else "not as foreseen"
+            yield f"{span(foreseen['low'])} to {span(foreseen['high'])}", f"foreseen for the migration: {kept}"
         if window["minus_migrate_seconds"] is not None:
             yield span(window["minus_migrate_seconds"]), "of it everything else, canary and people included"
     if rollback is not None and rollback["downtime_seconds"] is not None:

@@ -26,6 +26,7 @@ def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None) -> R
         "rollback": _rollback(entries, rows),
         "writers": None,
         "window": window(entries),
+        "forecast": _forecast(rows),
         "site": site(entries, planned(entries)),
         "gates": [_gate(row) for row in rows if row["gate"]],
         "checkpoints": _checkpoints(rows),
@@ -109,6 +110,18 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
         "affected": _affected((row_of(rows, "back-tell") or {}).get("evidence") or {}),
         "steps": [step["id"] for step in way.data["steps"]],
     }
+
+
+def _forecast(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What the launch's own rehearsal foresaw for `migrate`, and what it took then; None where nothing was foreseen."""
+    foreseen = ((row_of(rows, "rehearse") or {}).get("evidence") or {}).get("forecast")
+    if not foreseen:
+        return None
+    done = row_of(rows, "migrate")
+    took = done["seconds"] if done is not None and done["verdict"] == "pass" else None
+    off = None if took is None or not took else round(foreseen["expected"] / took - 1, 3)
+    held = None if took is None else foreseen["low"] <= took <= foreseen["high"]
+    return {**foreseen, "took": took, "off_by": off, "held": held}
 
 
 def _count(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -27,17 +28,9 @@ _CHIPS = {"pass": "pass", "fail": "fail", "warning": "interrupted", "exact": "pa
 
 def rehearsal_page(data: Data) -> str:
     """The whole page; everything that was read from a database is escaped. Pure."""
-    parts = [
-        _head(data),
-        _numbers(data),
-        _chart(data),
-        _checks(data),
-        _lint(data),
-        _changes(data),
-        _undo(data),
-        _statements(data),
-    ]
-    return page(f"Rehearsal of {data['release']}: {data['verdict']}", "\n".join(part for part in parts if part))
+    sections = (_head, _numbers, _window, _chart, _checks, _lint, _changes, _way_back, _undo, _statements)
+    parts = [part for section in sections if (part := section(data))]
+    return page(f"Rehearsal of {data['release']}: {data['verdict']}", "\n".join(parts))
 
 
 def _head(data: Data) -> str:
@@ -75,6 +68,56 @@ def _numbers(data: Data) -> str:
     unknown = "".join(f"<li>{escape(one)}</li>" for one in foreseen["unknown"]) if foreseen else ""
     honest = f'<p class="quiet">What the forecast does not know:</p><ul class="quiet">{unknown}</ul>' if unknown else ""
     return f'<section class="numbers">{shown}</section>{honest}'
+
+
+def _window(data: Data) -> str:
+    """The window as it is planned, and beneath it what the migration and all of it are foreseen to take."""
+    foreseen = data["forecast"]
+    if not foreseen or not foreseen["planned"]:
+        return ""
+    longest = max(foreseen["planned"], foreseen["window"]["high"], 0.001)
+    scale = (_RIGHT - LABELS) / longest
+    lines: list[tuple[str, float, float | None, str]] = [
+        ("planned: stop to green", foreseen["planned"], None, "running")
+    ]
+    for name, label in (("migrate", "migrate, foreseen"), ("window", "all of it, as far as known")):
+        found = foreseen[name]
+        tone = "pass" if found["high"] <= foreseen["planned"] else "fail"
+        lines.append((label, found["expected"], found["high"], tone))
+    parts = [_ticks(longest, scale, ROW * len(lines) + 34)]
+    for place, (label, expected, high, tone) in enumerate(lines):
+        y = 30 + place * ROW
+        if high is not None:  # how much longer it may take
+            width = max(1.5, high * scale)
+            parts.append(
+                f'<rect class="bar {tone}" x="{LABELS}" y="{y + 3}" width="{width:.1f}" height="{ROW - 7}" rx="1.5" '
+                'opacity="0.35"/>'
+            )
+        parts.append(_row(y, label, [(0.0, expected, f"bar {tone}")], scale, high or expected))
+    height = ROW * len(lines) + 34
+    return (
+        '<h2>Does it fit into the window?</h2><div class="frame">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Forecast against the window" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg></div>'
+    )
+
+
+def _share(counts: Mapping[str, int], tones: Mapping[str, str]) -> str:
+    """One bar for how many tables ended how."""
+    total = sum(counts.values())
+    if not total:
+        return ""
+    x, parts, words = 0.0, [], []
+    for name, count in counts.items():
+        width = (WIDTH - 4) * count / total
+        wide, tone = max(1.5, width - 1), tones.get(name, "running")
+        parts.append(f'<rect class="bar {tone}" x="{x:.1f}" y="2" width="{wide:.1f}" height="14" rx="2"/>')
+        words.append(f'<span><i class="{tone}"></i>{count} {escape(name)}</span>')
+        x += width
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} 18" role="img" aria-label="Tables by what became of them" '
+        f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg><div class="legend">{"".join(words)}</div>'
+    )
 
 
 def _span(found: Data) -> str:
@@ -192,10 +235,18 @@ def _changes(data: Data) -> str:
     head = "<tr><th>Table</th><th>Became</th><th>Rows</th><th>Columns</th></tr>"
     if not data["changes"]:
         return ""
+    picture = _share(Counter(change["kind"] for change in sorted(data["changes"], key=_by_kind)), _KINDS)
     return (
-        f'<h2>What changed</h2><div class="frame"><table>{head}{"".join(rows)}</table></div>'
+        f'<h2>What changed</h2>{picture}<div class="frame"><table>{head}{"".join(rows)}</table></div>'
         f'<p class="quiet">{same} more tables have every row as it was, by content.</p>'
     )
+
+
+_KINDS = {"identical": "pass", "changed": "interrupted", "renamed": "interrupted", "removed": "fail"}
+
+
+def _by_kind(change: Data) -> str:
+    return str(change["kind"])
 
 
 def _name(found: Data) -> str:
@@ -257,20 +308,29 @@ def _undo(data: Data) -> str:
     listing = f'<div class="frame"><table>{head}{"".join(rows)}</table></div>' if rows else ""
     more = f"<p>Definitions that are not as they were:</p><ul>{structure}</ul>" if structure else ""
     return (
-        f"{title}<p>It ran in {format_duration(undo['seconds'])}; {exact} of {len(undo['tables'])} tables are "
+        f"{title}{_share(Counter(sorted(table['verdict'] for table in undo['tables'])), _CHIPS)}"
+        f"<p>It ran in {format_duration(undo['seconds'])}; {exact} of {len(undo['tables'])} tables are "
         f"exactly as they were.</p>{listing}{more}"
     )
 
 
 def _statements(data: Data) -> str:
     rows = "".join(
-        f'<tr><td class="num">{format_duration(one["seconds"])}</td><td class="long"><code>{escape(one["text"])}</code>'
+        f'<tr><td class="num">{format_duration(one["seconds"])}</td>'
+        f'<td class="long"><code>{escape(one["text"])}</code><br>'
+        f'<span class="quiet">{escape(_blocked(one))}</span></td>'
+        f'<td class="num">{format_bytes(one["wal_bytes"])}</td><td class="num">{format_bytes(one["temporary_bytes"])}'
         "</td></tr>"
         for one in data["migrate"]["statements"]
     )
     if not rows:
         return ""
-    return f'<h2>Slowest statements</h2><div class="frame"><table>{rows}</table></div>'
+    head = "<tr><th>Took</th><th>Statement, and whom it kept out</th><th>Log written</th><th>Temporary disk</th></tr>"
+    return f'<h2>Slowest statements</h2><div class="frame"><table>{head}{rows}</table></div>'
+
+
+def _blocked(statement: Data) -> str:
+    return "; ".join(f"{lock['blocks']} out of {lock['table']}" for lock in statement["locks"]) or "nobody was kept out"
 
 
 def _chip(verdict: str) -> str:
