@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import carrying
+import rollbacks
 from launch import _bare_migrate, _peak_of_launch
 from results import Result, merge, show
 from stage import Stage  # the demo's own module
@@ -58,6 +59,7 @@ def _stage(lines: int) -> Stage:
 
 MEASURES: Mapping[str, Callable[[], list[Result]]] = {
     **carrying.MEASURES,
+    **rollbacks.MEASURES,
     "window_minus_migrate_seconds_0.1gb": lambda: window("0.1gb", 0.1),
     "window_minus_migrate_seconds_1gb": lambda: window("1gb", 1, 1),
     "writers_with_capture": lambda: writers("logical", "writers_with_capture", 0.95),
