@@ -16,7 +16,7 @@ import rollbacks
 from launch import _bare_migrate, _peak_of_launch
 from results import Result, merge, show
 from stage import Stage  # the demo's own module
-from writers import writers
+from throughput import writers
 
 from safepoint.launch.begin import entries_of
 from safepoint.launch.report import build

@@ -24,6 +24,9 @@ WAY_BACK = (step("back-stop"), step("back-swap", "stop"), step("back-open", "und
 """The kinds of `on_failure` that a way back may carry: none of them may be walked past."""
 
 
+WAY_FORTH = (step("forth-swap"), step("forth-open"))
+
+
 def order(word: str, by: str = "grace@laptop", **details: Any) -> dict[str, Any]:
     """An order of a person."""
     return {"order": word, "by": by, **details}
@@ -62,6 +65,11 @@ class World:
         if work == "way back":
             self.done.append(("way back", str(arguments[1])))
             return [dict(step) for step in self.way_back]
+        if work == "way forth":
+            self.done.append(("way forth", str(arguments[1])))
+            return [dict(step) for step in WAY_FORTH]
+        if work == "may return":
+            return "too late" if ("step", "back-open", "pass") in self.done else ""
         if work == "remaining":
             return self.remaining.get(about, 0.0)
         if work == "status after":

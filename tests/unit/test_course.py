@@ -24,6 +24,9 @@ IDS = [one["id"] for one in PLAN]
 BACK = [("step", one["id"], "pass") for one in WAY_BACK]
 
 
+TWICE = (("order", "back-late", order("retry")),)
+
+
 def carry_out(
     verdicts: Mapping[str, Sequence[str]] | None = None, orders: Sequence[tuple[str, str, Any]] = (), **more: Any
 ) -> tuple[str, list[tuple[str, ...]]]:
@@ -227,6 +230,38 @@ def test_a_rollback_during_a_rollback_neither_stops_nor_stalls_it(orders: Sequen
     assert fates(done) == [("rollback", "ignored")] * len(orders)
     # The work that lets steps run again is carried out again before the step is.
     assert [one[0] for one in done if one[0] == "way back"] == ["way back"] * 2
+
+
+@pytest.mark.parametrize("verdict", ["interrupted", "fail", "inconclusive"])
+@pytest.mark.parametrize("where", ["back-stop", "back-swap"])
+def test_a_rollback_can_be_turned_round_from_a_step_and_from_a_question(where: str, verdict: str) -> None:
+    when = ("step", where) if verdict == "interrupted" else ("ask", where)
+    orders = [("step", "migrate", order("rollback")), (*when, order("return"))]
+    status, done = carry_out({"migrate": ["pass"], where: [verdict]}, orders)
+    assert status == "launched"
+    assert ("way forth", "return ordered by grace@laptop") in done
+    assert steps_in(done)[-3:] == [where, "forth-swap", "forth-open"]
+    assert ("return", "taken") in fates(done)
+
+
+def test_an_order_to_return_that_comes_too_late_is_told_and_the_rollback_ends() -> None:
+    orders = [("step", "migrate", order("rollback")), ("ask", "back-late", order("return")), *TWICE]
+    late = (*WAY_BACK, step("back-late"))
+    status, done = carry_out({"migrate": ["pass"], "back-late": ["fail"]}, orders, way_back=late)
+    assert status == "rolled back"
+    assert ("return", "ignored") in fates(done)
+
+
+def test_a_failure_on_the_way_forth_is_asked_about() -> None:
+    orders = [
+        ("step", "migrate", order("rollback")),
+        ("step", "back-swap", order("return")),
+        ("ask", "forth-swap", order("rollback")),
+        ("order", "forth-swap", order("retry")),
+    ]
+    status, done = carry_out({"migrate": ["pass"], "back-swap": ["interrupted"], "forth-swap": ["fail"]}, orders)
+    assert status == "launched"
+    assert [one for one in steps_in(done) if one.startswith("forth")] == ["forth-swap", "forth-swap", "forth-open"]
 
 
 def test_a_rollback_of_a_finished_launch_takes_the_same_way_back() -> None:

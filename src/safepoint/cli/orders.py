@@ -93,6 +93,34 @@ def rollback(
     _take_back(_load(plan), "rollback", plain=plain, json_=json_, discard=discard)
 
 
+def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
+    """During a rollback, until the old release is open: turn round, and return to the new release and its database."""
+    from safepoint.launch.begin import begun_plan, entries_of, status_of
+    from safepoint.launch.conductor import interrupt, make_order
+    from safepoint.launch.lock import held
+
+    plan_file = _load(plan)
+    entries = entries_of(plan_file)
+    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
+    under_way = any(entry.kind == "wayback" and runs and entry.data["run"] == runs[-1] for entry in entries)
+    if status_of(entries) is not None or not under_way:
+        raise Refused(
+            "No rollback is under way that could be turned round.",
+            subject=plan_file.launch_id,
+            remedy="See `safepoint status`.",
+        )
+    if held(plan_file.state):
+        _send(plan_file, "return", json_=json_)
+        interrupt(plan_file.state / "launches" / plan_file.launch_id)
+        return
+    the_plan = begun_plan(plan_file)
+    if the_plan is None:
+        raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
+    order = make_order("return")
+    ended = conduct(plan_file, the_plan, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    raise typer.Exit(int(EXIT_OF_STATUS.get(ended, ExitCode.FAILED)))
+
+
 def retire(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
     """After T+3: remove the twin and the capture. There is no way back after this."""
     from safepoint.launch.retire import retire as carry_out

@@ -96,6 +96,8 @@ class Conductor:
             "decided": self._decided,
             "order": self._order,
             "way back": self._way_back,
+            "may return": self._may_return,
+            "way forth": self._way_forth,
             "status after": self._status_after,
             "end": self._end,
         }
@@ -284,6 +286,22 @@ class Conductor:
         self.ledger.append("wayback", f"wayback:{run}", {"run": run, "reason": reason, "by": by, "steps": steps})
         return steps
 
+    def _may_return(self, run: int) -> str:
+        """Why the way back cannot be turned round any more; empty where it can."""
+        entry = self.ledger.find(f"wayback:{run}")
+        steps = [] if entry is None else [str(step["id"]) for step in entry.data["steps"]]
+        begun = [e.step for e in self.ledger.entries if e.kind == "step.begun" and e.data["run"] == run]
+        return undo.cannot_return(steps, [step for step in begun if step is not None]) or ""
+
+    def _way_forth(self, run: int, reason: str, by: str | None) -> list[dict[str, Any]]:
+        self._interrupted.clear()
+        known = self.ledger.find(f"wayforth:{run}")
+        if known is not None:
+            return list(known.data["steps"])
+        steps = [step.as_json() for step in undo.way_forth(self.plan)]
+        self.ledger.append("wayforth", f"wayforth:{run}", {"run": run, "reason": reason, "by": by, "steps": steps})
+        return steps
+
     def _status_after(self, _run: int) -> str:
         place = undo.where(undo.begun(self.ledger.entries, self.plan))
         return "rolled back" if place in ("migrated", "open") else "aborted"
@@ -314,9 +332,9 @@ class Conductor:
     # -- one step ------------------------------------------------------------------------------------------------
 
     def _find_step(self, run: int, step_id: str) -> PlannedStep:
-        entry = self.ledger.find(f"wayback:{run}")
-        if entry is not None:
-            for data in entry.data["steps"]:
+        for kind in ("wayback", "wayforth"):
+            entry = self.ledger.find(f"{kind}:{run}")
+            for data in [] if entry is None else entry.data["steps"]:
                 if data["id"] == step_id:
                     return PlannedStep.from_json(data)
         return self.plan.step(step_id)

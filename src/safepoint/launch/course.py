@@ -65,30 +65,91 @@ def back(durable: Durable, run: int, reason: str, by: str | None) -> str:
     """Take the way back from wherever the launch is. A failure on it is asked about, never walked past."""
     steps: Sequence[Mapping[str, Any]] = durable.perform("way back", run, reason, by)
     for step in steps:
-        _take_back(durable, run, step, reason, by)
+        turned = _take_back(durable, run, step, reason, by)
+        if turned is not None:
+            return forth(durable, run, turned)
     return str(durable.perform("end", run, durable.perform("status after", run), reason))
 
 
-def _take_back(durable: Durable, run: int, step: Mapping[str, Any], reason: str, by: str | None) -> None:
-    """One step of the way back, until it is done, whatever its `on_failure` says: nothing lies behind it."""
+def forth(durable: Durable, run: int, order: Mapping[str, Any]) -> str:
+    """Turn round on the way back: return to the new release and the migrated database. A failure is asked about."""
+    reason = f"{order['order']} ordered by {order['by']}"
+    for step in durable.perform("way forth", run, reason, order["by"]):
+        attempt = 1
+        while True:
+            outcome = durable.perform("step", run, step["id"], attempt)
+            if outcome["verdict"] == "pass":
+                break
+            if outcome["verdict"] == "interrupted":
+                durable.perform("way forth", run, reason, order["by"])  # lets steps run again
+                while (late := durable.receive(0.0)) is not None:
+                    durable.perform("order", run, step["id"], late, "ignored: the new release is being returned to")
+            elif _asked_forth(durable, run, step, attempt, outcome):
+                break
+            attempt += 1
+    return str(durable.perform("end", run, "launched", reason))
+
+
+def _asked_forth(durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]) -> bool:
+    """Ask about a failure on the way forth; True means go on without the step, which only a doubt allows."""
+    choices = ["go", "retry"] if outcome["verdict"] == "inconclusive" else ["retry"]
+    durable.perform("ask", run, step["id"], attempt, _question(outcome), choices)
+    while True:
+        order = durable.receive(FOREVER)
+        if order is None:
+            continue
+        if order["order"] in choices and order.get("gate") in (None, step["id"]):
+            durable.perform("order", run, step["id"], order, "taken")
+            return bool(order["order"] == "go")
+        durable.perform("order", run, step["id"], order, f"ignored: this step takes {' or '.join(choices)}")
+
+
+def _may_return(durable: Durable, run: int, step_id: str, order: Mapping[str, Any]) -> bool:
+    """Whether an order turns the way back round; where it is too late for that, it is told."""
+    if order["order"] != "return":
+        return False
+    refusal = durable.perform("may return", run)
+    durable.perform("order", run, step_id, order, f"ignored: {refusal}" if refusal else "taken")
+    return not refusal
+
+
+def _take_back(
+    durable: Durable, run: int, step: Mapping[str, Any], reason: str, by: str | None
+) -> Mapping[str, Any] | None:
+    """One step of the way back, until it is done, whatever its `on_failure` says: nothing lies behind it.
+
+    Gives the order to return to the new release, where one came and is not too late.
+    """
     attempt = 1
     while True:
         outcome = durable.perform("step", run, step["id"], attempt)
         if outcome["verdict"] == "pass":
-            return
+            return None
         if outcome["verdict"] == "interrupted":
             # An order to take the way back reached its own step. The work "way back" lets steps run again; the
             # order may be here, or may be the one that brought us here, so nobody waits for it.
             durable.perform("way back", run, reason, by)
             while (order := durable.receive(0.0)) is not None:
-                durable.perform("order", run, step["id"], order, "ignored: the way back is being taken already")
-        elif _asked_back(durable, run, step, attempt, outcome):
-            return
+                if _may_return(durable, run, step["id"], order):
+                    return order
+                if order["order"] != "return":
+                    durable.perform("order", run, step["id"], order, "ignored: the way back is being taken already")
+        else:
+            answer = _asked_back(durable, run, step, attempt, outcome)
+            if answer is True:
+                return None
+            if answer is not False:
+                return answer
         attempt += 1
 
 
-def _asked_back(durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]) -> bool:
-    """Ask a person about a failure on the way back; True means go on without it, which only a doubt allows."""
+def _asked_back(
+    durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]
+) -> bool | Mapping[str, Any]:
+    """Ask a person about a failure on the way back; True means go on without it, which only a doubt allows.
+
+    An order to return to the new release is given back as it is.
+    """
     choices = ["go", "retry"] if outcome["verdict"] == "inconclusive" else ["retry"]
     durable.perform("ask", run, step["id"], attempt, _question(outcome), choices)
     while True:
@@ -99,6 +160,10 @@ def _asked_back(durable: Durable, run: int, step: Mapping[str, Any], attempt: in
             durable.perform("order", run, step["id"], order, "taken")
             durable.perform("decided", run, step["id"], attempt, order["by"])
             return True
+        if order["order"] == "return":
+            if _may_return(durable, run, step["id"], order):
+                return order
+            continue
         if order["order"] in ("retry", "abort", "rollback"):  # all of them want the way back to go on
             durable.perform("order", run, step["id"], order, "taken")
             return False

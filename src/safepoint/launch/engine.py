@@ -20,7 +20,7 @@ from safepoint.launch.course import Durable
 
 # Recovery compares this with the version that began the work. It changes when a course or a work's arguments
 # change their shape, so that a newer Safepoint does not continue an older one's launch on wrong assumptions.
-COURSE_VERSION = "safepoint-course-1"
+COURSE_VERSION = "safepoint-course-2"
 
 _TOPIC = "orders"
 

@@ -43,6 +43,37 @@ def way_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...]:
     return _swap_back(plan, opened=place == "open")
 
 
+def cannot_return(steps: Sequence[str], done: Sequence[str]) -> str | None:
+    """Why a way back cannot be turned round any more, by its steps and those that were begun; None where it can. Pure.
+
+    Until the site opens on the old release nobody but its own processes can have written there.
+    """
+    if "back-swap" not in steps:
+        return "before the migration there is nothing new to return to"
+    if "back-open" in done:
+        return "the old release is open again, and people write on it"
+    return None
+
+
+def way_forth(plan: Plan) -> tuple[PlannedStep, ...]:
+    """The steps by which a rollback is turned round; each finds out itself how much of its undoing was done. Pure."""
+    old, new = plan.old, plan.new
+    rows: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("forth-stop-traffic", "stop-traffic", "Keep the site closed", {}),
+        ("forth-stop-old", "stop-release", f"Stop {old}", {"release": "old", "wait": True}),
+        ("forth-fence", "fence", "Stop writes at the database", {}),
+        ("forth-swap", "swap-forth", "Give the migrated database its place again", {}),
+        ("forth-unfence", "unfence", "Let the application write again", {}),
+        ("forth-start-new", "start-release", f"Start {new}", {"release": "new"}),
+        ("forth-cache", "clear-cache", "Clear the cache", {"release": "new"}),
+        ("forth-open", "open-traffic", f"Open the site on {new}", {"release": "new"}),
+    ]
+    return tuple(
+        PlannedStep(step_id, name, title, "rollback", params=params, on_failure="ask")
+        for step_id, name, title, params in rows
+    )
+
+
 def _take_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...]:
     steps = []
     for step in reversed([step for step in plan.steps if step.id in steps_begun]):

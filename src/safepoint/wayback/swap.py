@@ -126,6 +126,8 @@ def _exchange(target: Target, maintenance: str, exchange: _Exchange) -> SwapFact
             _rename(connection, coming.name, exchange.live)
             live, kept = sql.Identifier(exchange.live), sql.Identifier(exchange.out_name)
             connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(live))
+            if exchange.in_role is None:  # a twin that is set aside stays as it is
+                connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(kept))
             for name, comment in (
                 (live, exchange.comment(coming, exchange.in_role)),
                 (kept, exchange.comment(leaving, exchange.out_role)),

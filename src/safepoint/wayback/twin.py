@@ -170,7 +170,8 @@ def make_twin(
 
 def drop_twin(target: Target, name: str, launch_id: str, *, maintenance: str = "postgres") -> bool:
     """Remove a standing twin of this launch; gives whether there was one. One that was swapped in is refused."""
-    return _drop_made(target, name, launch_id, {"twin", "twin, kept level"}, maintenance)
+    roles: set[Made] = {"twin", "twin, kept level", "set aside when the launch went on"}
+    return _drop_made(target, name, launch_id, roles, maintenance)
 
 
 def drop_kept(target: Target, name: str, launch_id: str, *, maintenance: str = "postgres") -> bool:

@@ -205,12 +205,17 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         cancelled=ground.cancelled,
     )
     whole = outcome.carried
-    ground.record("carried", outcome.as_json())
     return Evidence(
         f"{whole} of {outcome.transactions} transactions carried back in {format_duration(outcome.seconds)}"
         + ("" if whole == outcome.transactions else f"; {outcome.transactions - whole} listed with their reason"),
         {**outcome.as_json(), "carried": whole, "listed": outcome.transactions - whole},
     )
+
+
+def carried_now(ground: Ground) -> Mapping[str, Any] | None:
+    """What the newest carrying did; None where it carried nothing. A rollback may be turned round, and taken again."""
+    found = ground.evidence("back-carry")
+    return found if found is not None and "files" in found else None
 
 
 def django_defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str | None]]:

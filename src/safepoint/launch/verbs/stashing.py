@@ -9,7 +9,7 @@ from typing import Any
 from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF, django_defaults
+from safepoint.launch.verbs.carrying import PROOF, carried_now, django_defaults
 from safepoint.wayback import stash
 from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
@@ -67,7 +67,7 @@ class KeepStash(Verb):
         """What this launch had re-attached waits again too: it went with the migrated database."""
         state, launch_id = ground.plan.state, ground.launch_id
         back = stash.give_back(state, launch_id)
-        proof, carried = ground.fact(PROOF), ground.fact("carried")
+        proof, carried = ground.fact(PROOF), carried_now(ground)
         kept = None
         if proof is not None and proof["proven"] and carried is not None:
             mapping = WayBack.from_json(dict(proof["mapping"]))

@@ -10,7 +10,7 @@ from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF, django_defaults
+from safepoint.launch.verbs.carrying import PROOF, carried_now, django_defaults
 from safepoint.wayback import written
 from safepoint.wayback.affected import (
     Affected,
@@ -61,7 +61,7 @@ class TellAffected(Verb):
 def _gathered(ground: Ground, gathering: Gathering, words: Words) -> Affected:
     users = UserTable.of(ground.fact("project") or {})
     facts = CaptureFacts.from_json(dict(ground.need("capture")))
-    proof, carried = ground.fact(PROOF), ground.fact("carried")
+    proof, carried = ground.fact(PROOF), carried_now(ground)
     kept = ground.target.on(ground.kept)
     mapping = WayBack.from_json(dict(proof["mapping"])) if proof is not None and proof["proven"] else None
     reason = None

@@ -11,9 +11,11 @@ from safepoint.errors import CaptureLost, Interrupted, ProofFailed
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.readying import answered_clean
+from safepoint.postgres.connections import connect
 from safepoint.wayback import capture, feed, written
 from safepoint.wayback.affected import UserTable
-from safepoint.wayback.swap import swap
+from safepoint.wayback.sessions import database_name
+from safepoint.wayback.swap import swap, unswap
 from safepoint.wayback.twin import TwinFacts
 
 
@@ -112,6 +114,29 @@ class Swap(Verb):
         )
 
 
+class SwapForth(Verb):
+    """The migrated database takes the live name again; the twin is set aside, with all that was carried into it."""
+
+    name = "swap-forth"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Where the rollback had not swapped yet, there is nothing to do."""
+        facts = TwinFacts.from_json(dict(ground.need("twin")))
+        maintenance = ground.plan.database.maintenance
+        if not swapped(ground, facts):
+            return Evidence("the migrated database has its place still")
+        done = unswap(ground.target, facts, ground.kept, maintenance=maintenance)
+        seconds = format_duration(done.seconds)
+        return Evidence(f"swapped in {seconds}; the twin stands by as {done.kept_as}", done.as_json())
+
+
+def swapped(ground: Ground, facts: TwinFacts) -> bool:
+    """Whether the migrated database bears the name that a rollback gives it; the server says so, not the ledger."""
+    with connect(ground.maintenance) as connection:
+        found = database_name(connection, facts.live_oid)
+    return found == ground.kept
+
+
 class CheckOld(Verb):
     """The old release finds its own schema: no migration of it is missing, and none is there that it does not know."""
 
@@ -138,8 +163,9 @@ class Disarm(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """After a swap the captured database is the kept one."""
-        swapped = any(e.kind == "step.done" and e.step == "back-swap" for e in ground.ledger.entries)
-        database = ground.target.on(ground.kept) if swapped else ground.target
+        facts = ground.fact("twin")
+        gone = facts is not None and swapped(ground, TwinFacts.from_json(dict(facts)))
+        database = ground.target.on(ground.kept) if gone else ground.target
         feed.end(database, ground.launch_id)  # where a kill came before the migration
         recorded = ground.fact("capture")
         if recorded is None:

@@ -1,0 +1,147 @@
+"""What stands by for the way back: a twin that is kept level, its return, another machine, and its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import forked
+import psycopg
+import pytest
+from scene import brisk
+from stage import Stage
+
+from safepoint.backup import fingerprint
+from safepoint.launch.begin import entries_of, status_of
+from safepoint.launch.faults import VARIABLE
+
+SAFEPOINT = str(Path(sys.executable).parent / "safepoint")
+
+
+def level(text: str) -> str:
+    """A twin that is kept level before the window, followed live after it."""
+    return brisk(text) + '\n[wayback]\ntwin = "logical"\nfollow = "live"\n'
+
+
+def unproven(text: str) -> str:
+    """Quick: nothing is carried, all is listed."""
+    return brisk(text) + '\n[wayback]\ntwin = "logical"\nprove = false\n'
+
+
+def left(stage: Stage) -> list[object]:
+    """What Safepoint may have left in the server, whatever it is called."""
+    with psycopg.connect(**stage.server.target.conninfo()) as connection:  # type: ignore[arg-type]
+        slots = connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
+        roles = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'safepoint%'").fetchall()
+        twins = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE '%twin%'").fetchall()
+    return [*slots, *roles, *twins, *stage.query("SELECT pubname FROM pg_publication")]
+
+
+def kill_at(stage: Stage, boundary: str, *words: str) -> None:
+    killed = forked.safepoint(
+        [*words, "--plain", "--plan", str(stage.plan_path)],
+        {**stage.environment, VARIABLE: boundary},
+        stage.folder / "killed.log",
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stdout[-2000:]
+
+
+def evidence(stage: Stage, step: str) -> dict[str, object]:
+    return [e.data["evidence"] for e in entries_of(stage.plan) if e.kind == "step.done" and e.step == step][-1]
+
+
+def test_a_level_twin_survives_kills_and_a_rollback_from_another_machine_keeps_every_entry(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=level)
+    writers = stage.writers()
+    for boundary in ("final-snapshot:applied", "seed-twin:applied", "gate-stop:recorded", "twin:applied"):
+        kill_at(stage, boundary, "launch", "--now")
+    launched = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert evidence(stage, "seed-twin")["kind"] == "logical"
+    assert evidence(stage, "twin")["kind"] == "logical", evidence(stage, "twin")
+    assert len(left(stage)) == 3, left(stage)  # the twin, the capture's slot and its publication
+    time.sleep(1.0)
+    # Where the launch was conducted is gone; its plan file and state folder were copied.
+    elsewhere = stage.folder.with_name("another-machine")
+    shutil.copytree(stage.plan.state, elsewhere / "state")
+    plan = elsewhere / "launch.toml"
+    plan.write_text(stage.plan_path.read_text().replace(f'"{stage.folder}/state"', '"state"'))
+    stage.plan.state.rename(stage.plan.state.with_name("lost"))
+    done = subprocess.run(
+        [SAFEPOINT, "rollback", "--plain", "--plan", str(plan)],
+        env={**os.environ, **stage.environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    time.sleep(0.5)
+    tally = writers.stop()
+    assert tally.by_release["2.0"] > 0
+    assert stage.acknowledged() - stage.present() == set()
+    assert left(stage) == []
+
+
+def test_an_abort_before_the_window_leaves_nothing_of_a_level_twin(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=500, change=unproven)
+    before = fingerprint.definitions(stage.server.target.on("accounting"))
+    kill_at(stage, "seed-twin:recorded", "launch", "--now")
+    assert len(left(stage)) == 3
+    aborted = stage.safepoint("abort", "--plain", capture=True)
+    assert aborted.returncode == 0, aborted.stdout + aborted.stderr
+    assert left(stage) == []
+    assert fingerprint.compare(before, fingerprint.definitions(stage.server.target.on("accounting"))) == ()
+
+
+@pytest.mark.slow
+def test_a_slot_that_is_lost_before_the_window_is_said_at_the_gate_and_the_twin_is_copied(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=unproven)
+    kill_at(stage, "seed-twin:recorded", "launch", "--now")
+    with psycopg.connect(**stage.server.target.conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
+        connection.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+    asked = stage.safepoint("launch", "--now", "--plain", "--no-wait", capture=True)
+    assert asked.returncode == 4 and "the window will be longer by its copy" in asked.stdout
+    assert stage.safepoint("go", capture=True).returncode == 0
+    launched = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    twin = evidence(stage, "twin")
+    assert twin["kind"] == "template" and "replication slot" in str(twin["fallen_back"])
+
+
+def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=unproven)
+    writers = stage.writers()
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    migrated = fingerprint.definitions(stage.server.target.on("accounting"))
+    kill_at(stage, "back-start-old:applied", "rollback")
+    returned = stage.safepoint("return", "--plain", capture=True)
+    assert returned.returncode == 0, returned.stdout + returned.stderr
+    assert status_of(entries_of(stage.plan)) == "launched"
+    time.sleep(0.5)
+    writers.stop()
+    # The migrated database is live again, with everything that was ever acknowledged, and is captured still.
+    assert stage.acknowledged() - stage.present() == set()
+    assert stage.query("SELECT count(*) > 0 FROM ledger_posting") == [(True,)]
+    assert stage.safepoint("return", capture=True).returncode == 3
+    once = stage.safepoint("follow", "--once", capture=True)
+    assert once.returncode == 0, once.stdout + once.stderr
+    retired = stage.safepoint("retire", capture=True)
+    assert retired.returncode == 0, retired.stdout + retired.stderr
+    assert left(stage) == []
+    found = fingerprint.compare(migrated, fingerprint.definitions(stage.server.target.on("accounting")))
+    assert {one.kind for one in found if "publication" not in one.name} <= {"publication"}  # the capture's own is gone
+    late = stage.safepoint("rollback", "--plain", capture=True)
+    assert late.returncode == 3 and "retired" in late.stdout + late.stderr
