@@ -136,7 +136,8 @@ def _next(report: Report) -> str:
     status = launch["status"]
     if status == "launched":
         return (
-            f"Watch it. Until the way back is retired, `{_command(report, 'rollback')}` leads back to {launch['old']}."
+            f"Watch it. Until the way back is retired, `{_command(report, 'rollback')}` leads back to {launch['old']}; "
+            f"keep `{_command(report, 'follow')}` running until then, so that the server need not keep its log."
         )
     if status == "failed":
         return f"{_remedy(report)} Then `{_command(report, 'launch')}` goes on."
