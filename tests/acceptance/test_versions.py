@@ -56,7 +56,7 @@ def test_a_server_that_cannot_decode_its_log_is_captured_by_triggers_and_keeps_e
     stage = make_stage(lines=1_000, settings={"wal_level": "replica"}, change=brisk)
     assert launch_and_roll_back_under_traffic(stage) == set()
     survey = json.dumps(evidence(stage, "survey")["findings"])
-    assert "captured by triggers" in survey
+    assert "captured by triggers: wal_level is replica" in survey
     # The conductor's own copy moved the transaction ids, and nobody was asked because of it.
     assert "by its counter" in evidence(stage, "prove-quiet")["summary"]
     assert not [entry for entry in entries_of(stage.plan) if entry.kind == "ask"]

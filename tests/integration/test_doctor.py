@@ -157,6 +157,8 @@ def test_a_launch_that_is_ready_has_no_failure_and_each_warning_its_remedy(shop:
     assert found(findings, "cache", "no command clear_cache").verdict == "warning"
     assert found(findings, "release-old", "DATABASE_URL decides which database").verdict == "ok"
     assert found(findings, "login", "tess can log in today").verdict == "ok"
+    assert found(findings, "capture", "by decoding the log").verdict == "ok"
+    assert found(findings, "stash", "No rollback has put anything away").verdict == "ok"
     checks = {one.check for one in findings}
     wanted = "timetable server pg_dump scratch clock rights roles wal_level slots connections disk disk-server keys"
     assert {*wanted.split(), "unlogged", "large-objects", "prepared", "idle", "hosts", "router", "stores"} <= checks

@@ -17,6 +17,7 @@ from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import target
+from safepoint.wayback import capture
 
 OLDEST = 14
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -70,6 +71,7 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             "rights": lambda: rights(connection, plan, facts),
             "roles": lambda: roles(connection, plan, facts),
             "capacity": lambda: capacity(plan, facts),
+            "capture": lambda: captured(connection, plan),
             "disk": lambda: room(plan, facts),
             "contents": lambda: contents(facts),
             "in-the-way": lambda: in_the_way(connection, facts),
@@ -228,20 +230,33 @@ def roles(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fin
         )
 
 
+def captured(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
+    """By which capture the way back will know what was written, and why by that one."""
+    how = plan.wayback.capture
+    mode, reason = capture.foresee(connection, how)
+    asked = "" if how == "auto" else " (the plan file says so)"
+    if mode == "logical":
+        yield ok("capture", f"Changes after the launch are captured by decoding the log{asked}")
+    elif mode == "triggers":
+        tell = f"Changes after the launch are captured by triggers{asked}: {reason}. That costs every write."
+        remedy = "Where decoding is possible, it costs next to nothing: remove that cause."
+        yield ok("capture", tell) if how == "triggers" else warning("capture", tell, remedy)
+    else:
+        yield warning(
+            "capture",
+            f"Changes after the launch are not captured{asked}: {reason}. A rollback lists rows, and carries none.",
+            "Remove that cause, or allow triggers: wayback.capture = 'auto'.",
+        )
+
+
 def capacity(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
     """wal_level, replication slots, connections."""
     if facts.wal_level == "logical":
-        how = "by triggers, as the plan file says" if plan.wayback.capture == "triggers" else "by decoding the log"
-        yield ok("wal_level", f"wal_level is logical: changes after the launch are captured {how}")
+        yield ok("wal_level", "wal_level is logical")
     else:
-        how = (
-            "are not captured, as the plan file says"
-            if plan.wayback.capture == "logical"
-            else "are captured by triggers, at a cost to every write"
-        )
         yield warning(
             "wal_level",
-            f"wal_level is {facts.wal_level}: changes after the launch {how}, and quiet is only inferred.",
+            f"wal_level is {facts.wal_level}: quiet is only inferred, and changes after the launch are not decoded.",
             "ALTER SYSTEM SET wal_level = logical; and restart PostgreSQL before the launch day.",
         )
     slots, senders = facts.free_replication_slots, facts.free_wal_senders

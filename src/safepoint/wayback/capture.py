@@ -167,6 +167,16 @@ def choose(how: How, reason: str | None) -> Mode:
     return "logical" if reason is None else "none"
 
 
+def foresee(connection: Connection, how: How) -> tuple[Mode, str | None]:
+    """Which capture `arm` would use here, and why not the log where it is another one. Nothing is changed."""
+    _, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
+    reason = "the plan file says so" if how == "triggers" else cannot(connection, may_replicate=may_replicate)
+    mode = choose(how, reason)
+    if mode == "triggers" and (why := triggers.cannot(connection)) is not None:
+        return "none", f"{reason}; no triggers either: {why}"
+    return mode, reason
+
+
 def arm(
     target: Target, launch_id: str, how: How = "auto", *, lock_timeout: float = 5.0, timeout: float = 15.0
 ) -> CaptureFacts:
