@@ -14,6 +14,7 @@ from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ground
 from safepoint.launch import following
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.capture import How
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import NotWhole
 
@@ -57,10 +58,11 @@ def counted(outcome: Outcome) -> tuple[int, ...]:
     return outcome.transactions, outcome.carried + outcome.stashed, outcome.put_aside
 
 
+@pytest.mark.parametrize("how", ["logical", "triggers"])
 def test_a_followed_twin_is_as_one_replay_at_the_end_makes_it_and_only_the_tail_is_left(
-    database: Target, new_database: Callable[..., Target], server: object, tmp_path: Path
+    database: Target, new_database: Callable[..., Target], server: object, tmp_path: Path, how: How
 ) -> None:
-    with ground(database, tmp_path / "followed", SHOP, RELAX, RELAXED) as made:
+    with ground(database, tmp_path / "followed", SHOP, RELAX, RELAXED, how=how) as made:
         done = threading.Event()
         looks: list[following.Look] = []
         thread = threading.Thread(target=following.follow, args=(standby(made), done.is_set, looks.append))
@@ -80,7 +82,7 @@ def test_a_followed_twin_is_as_one_replay_at_the_end_makes_it_and_only_the_tail_
         assert counted(outcome) == (len(WRITES), len(WRITES), 0)
         followed = state(made)
     other = new_database(server)
-    with ground(other, tmp_path / "at-once", SHOP, RELAX, RELAXED) as made:
+    with ground(other, tmp_path / "at-once", SHOP, RELAX, RELAXED, how=how) as made:
         for statements in WRITES:
             made.write(*statements)
         assert counted(made.carry()) == (len(WRITES), len(WRITES), 0)

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from replay_ground import RELAX, RELAXED, SHOP, Ground, ground
 from test_replay_equals import BEFORE, MIGRATION, OPERATIONS, SAME
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import disarm
+from safepoint.wayback.capture import How, disarm
 from safepoint.wayback.trial import Trial, try_replay
 from safepoint.wayback.writes import KINDS
 
 
-def tried(made: Ground) -> Trial:
+def tried(made: Ground, how: How = "auto") -> Trial:
     disarm(made.live, made.facts)  # the trial arms a capture of its own
-    return try_replay(made.twin, made.live, made.mapping(), made.folder / "trial")
+    return try_replay(made.twin, made.live, made.mapping(), made.folder / "trial", how=how)
 
 
+@pytest.mark.parametrize("how", ["logical", "triggers"])
 def test_every_kind_of_write_is_carried_back_and_the_twin_is_the_mapping_of_the_migrated_rows(
-    database: Target, tmp_path: Path
+    database: Target, tmp_path: Path, how: How
 ) -> None:
     with ground(database, tmp_path, BEFORE, MIGRATION, OPERATIONS) as made:
-        trial = tried(made)
+        trial = tried(made, how)
         assert (trial.verdict, trial.reasons, trial.aside) == ("equal", (), 0)
         # Keyed, composite, partitioned and keyless tables; who takes what is the schema's own business.
         assert set(trial.writes) == set(KINDS) and all(trial.writes.values()), (trial.writes, trial.refused)

@@ -70,9 +70,9 @@ class Look:
 
 
 def standby_of(plan: PlanFile, launch_id: str, entries: Sequence[Entry]) -> Standby | None:
-    """From the ledger; None where nothing is captured by decoding."""
+    """From the ledger; None where nothing is captured."""
     recorded = newest_fact(entries, "capture")
-    if recorded is None or recorded["mode"] != "logical":
+    if recorded is None or recorded["mode"] == "none":
         return None
     proof = newest_fact(entries, PROOF)
     live = plan.wayback.follow == "live" and proof is not None and bool(proof["proven"])

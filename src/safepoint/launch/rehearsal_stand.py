@@ -226,8 +226,6 @@ class Stand:
         """Writes of every kind on the migrated copy, carried back as a rollback would; both on copies of the copies."""
         if proven.mapping is None or not proven.proven:
             return not_tried("the way back is not proven")
-        if self.live.get("wal_level") != "logical":
-            return not_tried(f"nothing is captured where wal_level is {self.live.get('wal_level')}")
         with ExitStack() as stack:
             live, twin = ground.copy_of(self.copy.target, _LIVE), ground.copy_of(before, _TWIN)
             for copy in (live, twin):
@@ -239,6 +237,7 @@ class Stand:
                     live,
                     proven.mapping,
                     Path(spool),
+                    how=self.plan.wayback.capture,
                     policy=self.plan.wayback.policy,
                     maintenance=_MAINTENANCE,
                     cancelled=self.cancelled,

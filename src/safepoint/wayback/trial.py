@@ -17,7 +17,7 @@ from safepoint.errors import SafepointError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
-from safepoint.wayback.capture import arm, disarm, drain
+from safepoint.wayback.capture import How, arm, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.replay import Policy, replay
@@ -60,6 +60,7 @@ def try_replay(
     mapping: WayBack,
     folder: Path,
     *,
+    how: How = "auto",
     policy: Policy = "row",
     maintenance: str = "postgres",
     cancelled: Cancelled = never,
@@ -68,13 +69,14 @@ def try_replay(
 
     Args:
         folder: for the spool and the files of the replay.
+        how: which capture is tried, as the plan file asks for it.
 
     Raises:
         Interrupted: it was cancelled.
     """
     began = time.monotonic()
-    facts = arm(live, LAUNCH)
-    if facts.mode != "logical":
+    facts = arm(live, LAUNCH, how)
+    if facts.mode == "none":
         return not_tried(f"the changes cannot be captured: {facts.reason}")
     try:
         with connect(live, application_name="safepoint trial") as connection:
