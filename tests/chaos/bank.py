@@ -42,6 +42,9 @@ AHEAD = {
 }
 """The steps of a launch that a blow may fall in, with about how many seconds each takes on this stage."""
 
+LEVEL = {"seed-twin": 3.0, "twin": 0.4, "migrate": 2.5, "watch": 0.5, "back-carry": 0.4, "back-swap": 0.05}
+"""The steps in which a twin that is kept level, and followed live, goes another way than a copied one."""
+
 BEHIND = {"back-fence": 0.2, "back-list": 0.2, "back-carry": 0.4, "back-swap": 0.05, "back-start-old": 0.3}
 """Those of a rollback."""
 
@@ -177,6 +180,11 @@ class Bank:
 def same(text: str) -> str:
     """The demo's plan."""
     return text
+
+
+def level(text: str) -> str:
+    """With a twin that is kept level before the window, and followed live after it."""
+    return text + '\n[wayback]\ntwin = "logical"\nfollow = "live"\n'
 
 
 def play(folder: Path, blow: Blow, *, change: Callable[[str], str] = same, lines: int = 500) -> None:
