@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from psycopg import sql
-from results import Result, show, write
+from results import Result, merge, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 
@@ -96,6 +96,7 @@ def results(lines: int, answer: dict[str, object], runs: list[tuple[float, float
     seconds: dict[str, float] = answer["seconds"]  # type: ignore[assignment]
     extra = sum(value for name, value in seconds.items() if name not in ("snapshot", "restore", "migrate"))
     size = f"{lines:,} lines"
+    busy = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     parts = ", ".join(f"{name} {value:.2f}" for name, value in seconds.items())
     return [
         Result(
@@ -103,7 +104,8 @@ def results(lines: int, answer: dict[str, object], runs: list[tuple[float, float
             round(abs(expected / bare - 1), 3),
             "",
             0.25,
-            f"{size}: {expected:.2f} s foreseen, then {bare:.2f} s (median of {len(runs)} copies of live)",
+            f"{size}: {expected:.2f} s foreseen, then {bare:.2f} s (median of {len(runs)} copies of live: "
+            f"{min(one for one, _ in runs):.1f} to {max(one for one, _ in runs):.1f} s); load of the machine {busy}",
         ),
         Result(
             "observed_vs_bare_migrate",
@@ -126,5 +128,5 @@ def results(lines: int, answer: dict[str, object], runs: list[tuple[float, float
 if __name__ == "__main__":
     words = [int(word) for word in sys.argv[1:]]
     found = measure(*words)
-    write("rehearsal.json", found)
+    merge("rehearsal.json", found)  # runs of other sizes stay
     show(found)

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
 from safepoint.backup import fingerprint
@@ -26,12 +25,13 @@ from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations
 from safepoint.django.pending import Pending, reverse
 from safepoint.django.wellness import look_well
-from safepoint.errors import CommandFailed, Interrupted, Refused, SafepointError
+from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts import open_host
 from safepoint.launch.estimates import estimates
 from safepoint.launch.linting import breaking, linted
 from safepoint.launch.plan import make_plan, planned_window
 from safepoint.launch.proving import Proven, prove_way_back, unproven
+from safepoint.launch.rehearsal_rollback import make_copies, rehearse_rollback
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
 from safepoint.launch.waybacks import keep_way_back, schemas_of
 from safepoint.postgres.catalog import survey
@@ -54,10 +54,9 @@ from safepoint.rehearsal.forecast import Forecast, Ratio, forecast, measure_rati
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.login import migration_login
-from safepoint.wayback.trial import Trial, failed, not_tried, try_replay
+from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
-_LIVE, _TWIN = "safepoint_live", "safepoint_twin"
 _MAINTENANCE = "postgres"
 # Definitions in which undoing is compared: rows, sequences and columns are judged table by table.
 _NOT_STRUCTURE = ("table", "sequence", "large objects", "role", "setting", "encoding", "column")
@@ -79,6 +78,27 @@ class Clock:
         began = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """The copy as it was, and the catalogue before and after the migrations."""
+
+    before: Target
+    picture: Picture
+    after: Picture
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found once the migrations had run; nothing where they failed."""
+
+    changes: tuple[TableChange, ...] = ()
+    checks: tuple[Check, ...] = ()
+    forecast: Forecast | None = None
+    proven: Proven | None = None
+    trial: Trial | None = None
+    undo: Undo | None = None
 
 
 @dataclass(frozen=True)
@@ -114,25 +134,12 @@ class Stand:
         after = _picture(scratch)
         seen = observed(watched, picture, after)
         notes = [*self.copy.notes, *still, *self._notes(pending, watched, after)]
-        found: tuple[TableChange, ...] = ()
-        checks: tuple[Check, ...] = ()
-        undo, prediction, proven, trial = None, None, None, None
+        found = _Found()
         if watched.error is None:
-            with part("compare", "compare every table and column"):
-                prediction = self._forecast(seen, ratio)
-                found = self._changes(before, scratch, picture, after)
-                checks = (*self._checks(before, scratch, picture, after), *self._works(manage))
-                if prediction is not None and prediction.planned:
-                    window = prediction.window
-                    fits = judge_window(prediction.planned, window.low, window.expected, window.high)
-                    checks = (*checks, fits)
-            with part("way back", "take every row back"):
-                proven = self._way_back(before, intent.operations)
-                trial = None if proven is None else self._trial(before, proven)
-            with part("undo", "undo the migrations"):
-                undo = self._undo(manage, pending, before, picture)
-        lint = linted(self.plan, intent, seen, found, picture, self.copy.manifest.source.server_version_num)
-        reasons = (*_reasons(seen, checks), *breaking(lint), *_untrue(trial))
+            found = self._look(manage, intent, _Sides(before, picture, after), seen, ratio)
+        version = self.copy.manifest.source.server_version_num
+        lint = linted(self.plan, intent, seen, found.changes, picture, version)
+        reasons = (*_reasons(seen, found.checks), *breaking(lint), *_untrue(found.trial))
         return Rehearsal(
             snapshot_id=self.copy.manifest.id,
             seal=self.copy.manifest.seal,
@@ -143,16 +150,34 @@ class Stand:
             reasons=reasons,
             pending=pending,
             observed=seen,
-            changes=found,
-            checks=checks,
-            way_back=proven,
-            trial=trial,
-            undo=undo,
+            changes=found.changes,
+            checks=found.checks,
+            way_back=found.proven,
+            trial=found.trial,
+            undo=found.undo,
             lint=lint,
-            forecast=prediction,
+            forecast=found.forecast,
             notes=tuple(notes),
             seconds=dict(self.clock.seconds),
         )
+
+    def _look(self, manage: Manage, intent: Intent, sides: _Sides, seen: Observed, ratio: Ratio | None) -> _Found:
+        """Everything that is looked at once the copy is migrated. What starts Django goes on beside what asks SQL."""
+        before, part = sides.before, self.clock.part
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as beside:
+            with part("compare", "compare every table and column"):
+                works = beside.submit(self._works, manage)
+                prediction = self._forecast(seen, ratio)
+                found = self._changes(before, self.copy.target, sides.picture, sides.after)
+                checks = self._checks(before, self.copy.target, sides.picture, sides.after)
+                checks = (*checks, *works.result(), *_fits(prediction))
+            with part("way back", "take every row back"):
+                proven = self._way_back(before, intent.operations)
+            with part("undo", "undo the migrations, and rehearse a rollback"), ExitStack() as stack:
+                copies = proven if proven is None else make_copies(stack, self.plan, self.copy, before, proven)
+                undo = beside.submit(self._undo, manage, intent.pending, before, sides.picture)
+                trial = rehearse_rollback(copies, self.plan, self.cancelled)
+                return _Found(found, checks, prediction, proven, trial, undo.result())
 
     def _manage(self) -> Manage:
         """The new release's `manage.py` at the scratch server, with the kind of login that the launch migrates with.
@@ -221,31 +246,6 @@ class Stand:
             keep=lambda schemas, **found: keep(schemas=schemas, **found),
             cancelled=self.cancelled,
         )
-
-    def _trial(self, before: Target, proven: Proven) -> Trial:
-        """Writes of every kind on the migrated copy, carried back as a rollback would; both on copies of the copies."""
-        if proven.mapping is None or not proven.proven:
-            return not_tried("the way back is not proven")
-        with ExitStack() as stack:
-            live, twin = ground.copy_of(self.copy.target, _LIVE), ground.copy_of(before, _TWIN)
-            for copy in (live, twin):
-                stack.callback(ground.drop_copy, copy)
-            spool = stack.enter_context(TemporaryDirectory(prefix="trial-", dir=self.plan.state / "scratch"))
-            try:
-                return try_replay(
-                    twin,
-                    live,
-                    proven.mapping,
-                    Path(spool),
-                    how=self.plan.wayback.capture,
-                    policy=self.plan.wayback.policy,
-                    maintenance=_MAINTENANCE,
-                    cancelled=self.cancelled,
-                )
-            except Interrupted:
-                raise
-            except SafepointError as error:
-                return failed(error)
 
     def _notes(self, pending: Pending, watched: Watched, after: Picture) -> list[str]:
         notes: list[str] = []
@@ -331,6 +331,14 @@ class Stand:
 
 # As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
 _READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
+
+
+def _fits(prediction: Forecast) -> tuple[Check, ...]:
+    """Whether what is known of the window fits into the timetable's."""
+    window = prediction.window
+    if not prediction.planned:
+        return ()
+    return (judge_window(prediction.planned, window.low, window.expected, window.high),)
 
 
 def _untrue(trial: Trial | None) -> tuple[str, ...]:
