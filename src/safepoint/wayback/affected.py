@@ -164,7 +164,7 @@ class Fates:
             name = table.partition(".")[2]
             if name in NOT_CARRIED:
                 return "carried", NOT_CARRIED[name]
-            return "stashed", "release without such a table: kept for the next launch"
+            return "stashed", "the old release has no such table: kept for the next launch"
         rule = self._feeds.get(table)
         if rule is None or change.action in ("delete", "truncate"):
             return "carried", ""
