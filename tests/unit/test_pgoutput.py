@@ -6,7 +6,7 @@ import struct
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from safepoint.errors import DatabaseError
@@ -131,6 +131,7 @@ def test_bytes_after_the_end_of_a_message_are_an_error(message: AnyMessage, more
         decode(encode(message) + more)
 
 
+@example(b"B" + struct.pack("!QqI", 0, 2**58, 0))  # a time that no calendar has
 @given(st.binary(max_size=60))
 def test_any_bytes_are_either_decoded_or_refused_with_a_typed_error(raw: bytes) -> None:
     try:

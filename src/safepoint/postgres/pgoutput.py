@@ -159,7 +159,7 @@ def decode(data: bytes) -> AnyMessage:
     cursor = _Cursor(data)
     try:
         message = reader(cursor)
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise _malformed(data, f"it cannot be read to its end ({error})") from error
     if cursor.at != len(data):
         raise _malformed(data, f"{len(data) - cursor.at} bytes follow its end")
