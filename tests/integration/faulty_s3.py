@@ -15,6 +15,9 @@ ERROR_WITHIN_200 = (
     b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>",
 )
 
+EXPIRED = (400, b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>")
+FORBIDDEN = (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+
 Fault = Callable[[str, str], tuple[int, bytes] | None]
 """From a request's method and path: the answer to give instead of the server's, or None."""
 

@@ -6,6 +6,10 @@ import json
 import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,17 +21,21 @@ from plan_file import LOCAL, PASSWORD_ENV, plan_file
 from typer.testing import CliRunner, Result
 
 from safepoint.backup.manifest import read_manifest, write_manifest
+from safepoint.backup.partial import abandoned, filling
 from safepoint.backup.proof import read_proof
 from safepoint.backup.shelf import in_use, store_snapshot
+from safepoint.backup.snapshot import take_snapshot
 from safepoint.cli import app
 from safepoint.config import PlanFile, load
-from safepoint.errors import ExitCode, ProofFailed, Refused, SafepointError, StoreError
+from safepoint.errors import ExitCode, Interrupted, ProofFailed, Refused, SafepointError, StoreError
+from safepoint.hosts.here import Here
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.pruning import carry_out, plan_pruning
 from safepoint.launch.restoring import restore_into
-from safepoint.postgres.connections import connect
+from safepoint.postgres.binaries import installation
+from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.servers import Server
-from safepoint.postgres.target import Target
+from safepoint.postgres.target import Target, target
 from safepoint.stores import open_store
 
 TWO_STORES = (
@@ -279,3 +287,54 @@ def test_1000_random_changes_of_one_byte_are_each_found_before_a_database_is_tou
         path.write_bytes(whole)
     assert asked == []
     assert {path.name for path, _offset in places} >= {"manifest.json", "proof.json", "toc.dat", "globals.sql"}
+
+
+DUMPING = "select from pg_stat_activity where application_name like 'safepoint dump %'"
+
+
+def struck(plan: PlanFile, looker: Connection, how: signal.Signals) -> int:
+    """The exit code of `safepoint backup` that gets a signal while its dump waits for a lock."""
+    program = Path(sys.executable).with_name("safepoint")
+    process = subprocess.Popen(
+        [program, "backup", "--plan", str(plan.path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while not looker.execute(f"{DUMPING} and wait_event_type = 'Lock'".encode()).fetchall():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(how)
+    return process.wait(60)
+
+
+def test_a_backup_that_is_ended_by_a_signal_leaves_nothing_for_good(plan: PlanFile) -> None:
+    """SIGKILL leaves a folder and a running dump: the next backup, under another id, ends and removes them."""
+    live, snapshots = target(plan.database), plan.state / "snapshots"
+    before = sorted(snapshots.iterdir())
+    with connect(live, autocommit=False) as holder, connect(live) as looker:
+        holder.execute("lock table t in access exclusive mode")
+        assert struck(plan, looker, signal.SIGTERM) == ExitCode.INTERRUPTED
+        assert sorted(snapshots.iterdir()) == before and not looker.execute(DUMPING).fetchall()
+        assert struck(plan, looker, signal.SIGKILL) == -signal.SIGKILL
+        (left,) = set(snapshots.iterdir()) - set(before)
+        assert looker.execute(DUMPING).fetchall()
+        os.utime(left, (0, 0))
+        with pytest.raises(Interrupted):
+            take_snapshot(
+                live,
+                Here("here", plan.folder),
+                installation=installation(17),
+                folder=snapshots,
+                snapshot_id="another",
+                launch_id=None,
+                cancelled=lambda: not left.exists(),
+            )
+    assert sorted(snapshots.iterdir()) == before
+
+
+def test_what_is_being_filled_is_not_swept(tmp_path: Path) -> None:
+    with filling(tmp_path / "a.partial") as mine, filling(tmp_path / "b.partial") as other:
+        for path in (mine, other):
+            os.utime(path, (0, 0))
+        assert list(abandoned(tmp_path)) == []
+    (tmp_path / "c.partial").mkdir()  # made this moment, and not locked yet
+    assert list(abandoned(tmp_path)) == [tmp_path / "a.partial", tmp_path / "b.partial"]

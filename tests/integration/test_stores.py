@@ -13,7 +13,7 @@ from pathlib import Path
 import pyrage
 import pytest
 from broken_link import broken_link
-from faulty_s3 import ERROR_WITHIN_200, SLOW_DOWN, faulty_s3
+from faulty_s3 import ERROR_WITHIN_200, EXPIRED, FORBIDDEN, SLOW_DOWN, faulty_s3
 from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address, s3_server
 from ssh_server import SSHD, SshServer, ssh_server
 
@@ -295,6 +295,30 @@ def test_a_store_that_answers_badly_for_a_while_loses_nothing(
         store.upload(snapshot, SNAPSHOT)
         assert door.faults == 2
         store.read_back(SNAPSHOT, sums(snapshot))
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize(
+    ("answer", "remedy"),
+    [(EXPIRED, "have expired"), (FORBIDDEN, "Allow these credentials")],
+    ids=["expired", "forbidden"],
+)
+def test_a_login_that_ends_in_the_middle_of_an_upload_is_told_and_shows_no_snapshot(
+    s3: Address, snapshot: Path, tmp_path: Path, answer: tuple[int, bytes], remedy: str
+) -> None:
+    sent = []
+
+    def fault(method: str, path: str) -> tuple[int, bytes] | None:
+        sent.extend([path] if method == "PUT" else [])
+        return answer if len(sent) > 2 else None
+
+    with faulty_s3(s3.port, fault) as door, pytest.raises(StoreError) as caught:
+        s3_store(s3, tmp_path.name, port=door.port).open().upload(snapshot, SNAPSHOT)
+    assert remedy in str(caught.value.remedy)
+    store = s3_store(s3, tmp_path.name).open()
+    assert store.ids() == []
+    store.upload(snapshot, SNAPSHOT)  # with a login that is renewed it goes on
+    store.read_back(SNAPSHOT, sums(snapshot))
 
 
 @pytest.mark.usefixtures("_soon")

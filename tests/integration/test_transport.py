@@ -8,15 +8,16 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from broken_link import BrokenLink
-from postgres_servers import FOLDER
+from postgres_servers import FOLDER, Servers, has_postgres
 
 from safepoint.backup.fingerprint import take
+from safepoint.backup.placement import place
 from safepoint.backup.proof import prove
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.errors import CommandFailed, SafepointError
@@ -37,11 +38,11 @@ def run(target: Target, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-def snap(target: Target, folder: Path, host: Here | None = None) -> Path:
+def snap(target: Target, folder: Path, host: Here | None = None, version: int = 17) -> Path:
     take_snapshot(
         target,
         host or Here("here", Path(folder)),
-        installation=installation(17),
+        installation=installation(version),
         folder=folder / "snapshots",
         snapshot_id="s",
         launch_id=None,
@@ -221,3 +222,34 @@ def test_a_full_disk_ends_the_dump_and_leaves_nothing(database: Target, tmp_path
         assert list((small / "snapshots").iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.skipif(not has_postgres(15), reason="PostgreSQL 15 with contrib is not installed")
+def test_an_extension_that_the_other_server_lacks_is_named_with_what_to_do(
+    servers: Servers, new_database: Callable[..., Target], tmp_path: Path
+) -> None:
+    """Of the older server's extensions this one is not in the newer one's package."""
+    target, other = new_database(servers(15)), servers(17).target
+    run(target, "create extension xml2", "create table t (x int)", "insert into t values (1)")
+    snapshot = snap(target, tmp_path, version=15)
+    with pytest.raises(SafepointError, match="xml2") as caught:
+        place(snapshot, other, "lacks_an_extension")
+    assert "Install the extension" in str(caught.value.remedy)
+    with connect(other) as connection:
+        assert not connection.execute("select from pg_database where datname = 'lacks_an_extension'").fetchall()
+
+
+def test_what_stands_in_a_tablespace_is_proven_and_comes_back_without_it(database: Target, tmp_path: Path) -> None:
+    place_ = Path(tempfile.mkdtemp(prefix=FOLDER))
+    who = account()
+    if who.change:
+        shutil.chown(place_, who.uid, who.gid)
+    run(database, f"create tablespace far location '{place_}'")
+    try:
+        run(database, "create table t (x int primary key using index tablespace far) tablespace far")
+        run(database, "insert into t values (1)")
+        tmp_path.chmod(0o711)
+        assert prove(snap(database, tmp_path), scratch_parent=tmp_path / "scratch").rows == 1
+    finally:
+        run(database, "drop table t", "drop tablespace far")
+        shutil.rmtree(place_)

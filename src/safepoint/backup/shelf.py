@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from safepoint.backup.manifest import NAME, Manifest, hash_file, parse_manifest, read_manifest, verify_files
+from safepoint.backup.partial import SUFFIX, filling
 from safepoint.backup.proof import NAME as PROOF
 from safepoint.backup.proof import read_proof
 from safepoint.backup.retention import Kept, Retention, Rules, decide
@@ -134,18 +135,14 @@ def fetch_snapshot(
         Refused: it is here already.
         StoreError, ProofFailed, Interrupted: it could not be fetched whole; nothing of it is left here.
     """
-    final, partial = folder / snapshot_id, folder / f"{snapshot_id}.partial"
+    final = folder / snapshot_id
     if final.exists():
         raise Refused(f"The snapshot {snapshot_id} is here already.", subject=str(final))
-    shutil.rmtree(partial, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
+    with filling(folder / f"{snapshot_id}{SUFFIX}") as partial:
         store.fetch(snapshot_id, partial, report, cancelled)
         manifest = verify_files(partial, report=report, cancelled=cancelled)
         partial.rename(final)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return manifest
 
 
@@ -187,7 +184,7 @@ def list_snapshots(
 def list_here(folder: Path) -> tuple[Listed, ...]:
     """The snapshots in the folder, the newest first."""
     paths = sorted(folder.iterdir()) if folder.is_dir() else ()
-    return newest_first(_listed_here(path) for path in paths if path.is_dir() and not path.name.endswith(".partial"))
+    return newest_first(_listed_here(path) for path in paths if path.is_dir() and not path.name.endswith(SUFFIX))
 
 
 def list_there(store: SnapshotStore) -> tuple[Listed, ...]:
@@ -263,7 +260,7 @@ def remove_here(folder: Path, snapshot_id: str) -> None:
         return
     if not (path / NAME).exists():
         raise Refused(f"{path} is no snapshot: it has no {NAME}. It is left as it is.", subject=str(path))
-    gone = folder / f"{snapshot_id}.partial"
+    gone = folder / f"{snapshot_id}{SUFFIX}"
     with _locked(path, fcntl.LOCK_EX, "a proof, a restore or an upload reads it"):
         shutil.rmtree(gone, ignore_errors=True)
         path.rename(gone)

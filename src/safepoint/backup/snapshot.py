@@ -22,6 +22,7 @@ import psycopg
 from safepoint.backup.contents import read_sequences, reading
 from safepoint.backup.fingerprint import export, take
 from safepoint.backup.manifest import NAME, Manifest, Source, hash_files, sync_folder, write_manifest
+from safepoint.backup.partial import SUFFIX, abandoned, filling
 from safepoint.backup.prints import Fingerprint
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.properties import database_sql
@@ -134,21 +135,16 @@ def take_snapshot(
     session = session_name(snapshot_id)
     job = _Job(target, remote or target, host, programs, tools_folder, session, jobs, compress, report, cancelled, at)
     _end_orphans(target, session)
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{snapshot_id}.partial"
-    if partial.exists():
-        shutil.rmtree(partial)  # left by a dump that was killed
-    partial.mkdir(mode=0o700)
     try:
-        manifest = _fill(partial, job, snapshot_id, launch_id)
-        write_manifest(partial, manifest)
-        partial.rename(folder / snapshot_id)
-        sync_folder(folder)
-    except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise _no_space(folder, error) from error
-        raise
+        folder.mkdir(parents=True, exist_ok=True)
+        _sweep(folder, target)
+        with filling(folder / f"{snapshot_id}{SUFFIX}") as partial:
+            manifest = _fill(partial, job, snapshot_id, launch_id)
+            write_manifest(partial, manifest)
+            partial.rename(folder / snapshot_id)
+            sync_folder(folder)
+    except OSError as error:
+        raise _no_space(folder, error) from error
     return manifest
 
 
@@ -220,6 +216,13 @@ def session_name(snapshot_id: str) -> str:
     if len(name) <= 63:
         return name
     return f"{name[:46]}~{hashlib.sha256(snapshot_id.encode()).hexdigest()[:16]}"
+
+
+def _sweep(folder: Path, target: Target) -> None:
+    """Remove what killed dumps left, whatever their ids were; the sessions of their programs are ended first."""
+    for path in abandoned(folder):
+        _end_orphans(target, session_name(path.name.removesuffix(SUFFIX)))
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _end_orphans(target: Target, session: str) -> None:

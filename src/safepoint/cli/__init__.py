@@ -6,6 +6,7 @@ Nothing heavy is imported here or at the top of a command's file: `safepoint --h
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -72,8 +73,13 @@ def _root(
         raise typer.Exit
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """The entry point: an error that a person may see is one clear message, never a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)  # what was begun is undone, as after Ctrl-C
     try:
         app()
     except SafepointError as error:
