@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -407,10 +408,16 @@ def _taken_over(ground: Ground) -> twin.TwinFacts:
         facts = None if at is None else feed.standing(ground.target, ground.launch_id, at)
         if facts is None:
             raise CaptureLost("The twin or its feed is gone.", subject=ground.twin)
-        with _keeper(ground, facts) as keeper:
-            keeper.level(up_to=safe_point, cancelled=ground.cancelled)
-            keeper.set_sequences()
-        _compare_definitions(ground)
+        # Rows change no definition, so both are done at the same time.
+        with (
+            level.open_to_us(ground.target, ground.twin, maintenance=maintenance),
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="twin") as pool,
+        ):
+            compared = pool.submit(_compare_definitions, ground)
+            with _keeper(ground, facts) as keeper:
+                keeper.level(up_to=safe_point, cancelled=ground.cancelled)
+                keeper.set_sequences()
+            compared.result()
     return level.finish(
         ground.target, ground.twin, ground.launch_id, at=safe_point, prior=prior, began=began, maintenance=maintenance
     )
@@ -419,8 +426,7 @@ def _taken_over(ground: Ground) -> twin.TwinFacts:
 def _compare_definitions(ground: Ground) -> None:
     """Definitions, owners and grants do not travel in the stream: whoever changed one since the seed is seen here."""
     live = fingerprint.definitions(ground.target)
-    with level.open_to_us(ground.target, ground.twin, maintenance=ground.plan.database.maintenance):
-        ours = fingerprint.definitions(ground.target.on(ground.twin))
+    ours = fingerprint.definitions(ground.target.on(ground.twin))
     differences = [one for one in fingerprint.compare(live, ours) if _counts(one)]
     if differences:
         raise NotWhole(
