@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from results import Result
@@ -28,7 +28,7 @@ _PIECE = 500
 POST = """
 WITH entry AS (
     INSERT INTO ledger_journalentry (reference, user_id, booked_on, memo, currency, posted_at)
-    SELECT gen_random_uuid(), (SELECT min(id) FROM users_user), current_date, 'bench', 'EUR', now() RETURNING id)
+    SELECT gen_random_uuid(), (SELECT min(id) FROM auth_user), current_date, 'bench', 'EUR', now() RETURNING id)
 INSERT INTO ledger_posting (entry_id, account_id, amount_cents, note)
 SELECT entry.id, account.id, cents, '' FROM entry,
     (SELECT min(id) AS id FROM ledger_account) account, (VALUES (100), (-100)) amounts (cents)
@@ -53,11 +53,9 @@ def post(live: Target, transactions: int = TRANSACTIONS) -> None:
                         connection.execute(POST.encode())
                 left -= min(_PIECE, left)
 
-    threads = [threading.Thread(target=some) for _ in range(SESSIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(max_workers=SESSIONS) as pool:
+        for session in [pool.submit(some) for _ in range(SESSIONS)]:
+            session.result()  # a session that failed ends the measurement
 
 
 def rollback(name: str, follow: str, limit: float) -> list[Result]:
@@ -80,6 +78,8 @@ def rollback(name: str, follow: str, limit: float) -> list[Result]:
                 raise SystemExit(done.stdout + done.stderr)
             report = build(entries_of(stage.plan))
             carried = report["rollback"]["carried"]
+            if carried < TRANSACTIONS:
+                raise SystemExit(f"only {carried} of {TRANSACTIONS} transactions were carried: nothing is measured")
             steps = {row["id"]: row["seconds"] for row in report["steps"] if row["id"].startswith("back-")}
     longest = sorted(((seconds or 0, step) for step, seconds in steps.items()), reverse=True)[:5]
     detail = (
