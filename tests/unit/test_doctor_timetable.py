@@ -11,7 +11,7 @@ import pytest
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.errors import PlanFileError, StoreError
-from safepoint.launch.doctor import Finding, failures, guarded, ok, timetable
+from safepoint.launch.doctor import Finding, failures, guarded, ok, rehearsal, timetable
 
 PLAN = """
 [launch]
@@ -101,3 +101,22 @@ def test_a_check_that_looked_at_nothing_and_one_with_a_fault_of_its_own_have_fai
 
     (finding,) = guarded("x", faulty)
     assert finding.verdict == "failure" and "KeyError" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("more", "verdict", "said"),
+    [
+        ("", "failure", "application.url_env"),
+        ("[rehearsal]\nrequired = false", "ok", "by the plan's choice"),
+        ('[application]\nurl_env = "DATABASE_URL"', "ok", "data of the day before"),
+        (
+            '[application]\nurl_env = "X"\nhost = "far"\n[hosts.far]\nkind = "ssh"\naddress = "far"',
+            "warning",
+            "127.0.0.1",
+        ),
+    ],
+)
+def test_a_plan_that_cannot_rehearse_has_to_say_that_it_does_without(more: str, verdict: str, said: str) -> None:
+    text = PLAN.format(date="2026-03-01", timetable="") + more
+    first = next(rehearsal(parse(text, Path("launch.toml")), NOW))
+    assert first.verdict == verdict and said in f"{first.message} {first.remedy}"

@@ -13,6 +13,7 @@ from typing import Literal
 
 from safepoint.config import PlanFile
 from safepoint.errors import SafepointError
+from safepoint.rehearsal.squawk import program
 
 Verdict = Literal["ok", "warning", "failure"]
 
@@ -66,7 +67,7 @@ def examine(
     from safepoint.launch.doctor_world import LOOKS as WORLD
 
     instant = now or datetime.now(UTC)
-    looks: dict[str, Look] = {"timetable": timetable, **DATABASE, **WORLD}
+    looks: dict[str, Look] = {"timetable": timetable, "rehearsal": rehearsal, **DATABASE, **WORLD}
 
     def carry_out(item: tuple[str, Look]) -> tuple[Finding, ...]:
         findings = guarded(item[0], lambda: item[1](plan, instant))
@@ -124,3 +125,30 @@ def timetable(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             f"The clocks change in {zone} between the first and the last phase.",
             "Tell the team which offset each time has: `safepoint plan` shows it.",
         )
+
+
+def rehearsal(plan: PlanFile, now: datetime) -> Iterator[Finding]:
+    """Whether the launch can rehearse itself; a plan that cannot must say that it does without."""
+    del now
+    without = "leave it out by [rehearsal] required = false"
+    if not plan.rehearsal.required:
+        yield ok("rehearsal", "The migrations are not rehearsed, by the plan's choice")
+        return
+    if plan.application.url_env is None:
+        yield failure(
+            "rehearsal",
+            "The launch wants a rehearsal, and the application cannot be pointed at a copy.",
+            f"Name the variable with the database's address in application.url_env, or {without}.",
+        )
+        return
+    host = plan.application.host
+    if plan.host(host).kind != "here":
+        yield warning(
+            "rehearsal",
+            f"The copy is on this machine; the application on {host!r} has to reach 127.0.0.1 here to be rehearsed.",
+            f"Rehearse where the new release's code can run beside the copy, or {without}.",
+        )
+    if program() is None:
+        yield warning("rehearsal", "squawk is not installed.", "pip install 'safepoint[lint]'; our own rules run.")
+    else:
+        yield ok("rehearsal", "The migrations will be rehearsed on the data of the day before")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from safepoint.config import PlanFile
@@ -161,7 +161,8 @@ def planned_window(plan_file: PlanFile) -> float:
         PlanFileError: as `phase_starts`.
     """
     starts = phase_starts(plan_file)
-    return (starts["green"] - starts["stop"]).total_seconds()
+    # Two local times of one zone would be subtracted as the clocks show them; UTC knows when they change.
+    return (starts["green"].astimezone(UTC) - starts["stop"].astimezone(UTC)).total_seconds()
 
 
 def refuse_past(plan: Plan, now: datetime, *, grace: timedelta = timedelta(minutes=15)) -> None:
