@@ -192,10 +192,17 @@ class Scene:
             "not 2.0's": stage.query("SELECT name FROM django_migrations WHERE name = '0006_memo_prefix'"),
             "half snapshots": sorted(str(p) for p in (stage.plan.state / "snapshots").glob("*.partial")),
             "scratch": sorted(str(p) for p in (stage.plan.state / "scratch").glob("*")),
-            "processes": self.processes("manage.py", "pg_dump", "pg_restore"),
+            "processes": self.gone("manage.py", "pg_dump", "pg_restore"),
             "conductor": ["held"] if held(stage.plan.state) else [],
         }
         return [f"{what}: {things}" for what, things in found.items() if things]
+
+    def gone(self, *words: str, seconds: float = 5.0) -> list[str]:
+        """Those that do not end: what a killed conductor left sees the end of its input, and needs a moment."""
+        deadline = time.monotonic() + seconds
+        while (found := self.processes(*words)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return found
 
     def processes(self, *words: str) -> list[str]:
         """Running commands of this stage with one of the words in their command line."""

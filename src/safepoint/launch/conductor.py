@@ -146,6 +146,7 @@ class Conductor:
         self._leaving.set()
         self._interrupted.set()
         self._idle.wait(patience)
+        self._background.close()  # nothing that waited for a step outlives us
 
     @property
     def refusal(self) -> Refused | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from safepoint.checkpoints.logs import mark
 from safepoint.config import PlanFile, Release
 from safepoint.django.cache import clear_caches
 from safepoint.django.standby import Standby
@@ -78,8 +79,15 @@ class ReleaseGone(Verb):
     name = "release-gone"
 
     def apply(self, ground: Ground) -> Evidence:
-        """After a crash nobody knows of the order to stop any more: it is given again."""
-        return _stopped(ground, ground.release(which(ground.step.params)))
+        """After a crash nobody knows of the order to stop any more: it is given again.
+
+        What the old release logged to its end, because its sessions were ended, is not held against the new one.
+        """
+        gone = _stopped(ground, ground.release(which(ground.step.params)))
+        log = ground.plan.application.error_log
+        if log is not None and ground.step.phase != "rollback" and ground.fact("log-mark-open") is None:
+            ground.record("log-mark-open", mark(ground.application_host, log).as_json())
+        return gone
 
 
 def _order_stop(ground: Ground, release: Release) -> None:

@@ -34,7 +34,7 @@ class Look:
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
-        recorded = ground.fact("log-mark")
+        recorded = ground.fact("log-mark-open") or ground.fact("log-mark")
         self._since = None if recorded is None else logs.LogMark.from_json(dict(recorded))
 
     def now(self, *, with_login: bool) -> list[Checkpoint]:

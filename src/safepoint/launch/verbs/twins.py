@@ -58,6 +58,8 @@ class DropSeed(Verb):
     name = "drop-seed"
 
     def apply(self, ground: Ground) -> Evidence:
-        """Whatever of it is there."""
+        """Whatever of it is there. Where none was chosen the database is not asked: it may be away."""
+        if (ground.fact(levelling.CHOICE) or {}).get("kind") != "logical":
+            return Evidence("there is none")
         levelling.remove(ground)
         return Evidence("the twin and its feed are removed")
