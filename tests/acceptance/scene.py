@@ -44,6 +44,11 @@ def brisk(text: str) -> str:
     return text + "\n[rehearsal]\nrequired = false\n"
 
 
+def unproven(text: str) -> str:
+    """Brisk, and without the proof of the way back: a migration that cannot run is found out in the window only."""
+    return brisk(text) + "\n[wayback]\nprove = false\n"
+
+
 def patient(text: str) -> str:
     """A migration that waits for locks for a long time."""
     return text.replace('lock_timeout = "5s"', 'lock_timeout = "40s"')
@@ -92,8 +97,7 @@ class Scene:
     def __init__(self, stage: Stage, *, proven: bool = False) -> None:
         self.stage = stage
         # Without the proof of the way back: the faults are to happen in the window, and many launches are made.
-        unproven = "" if proven else "\n[wayback]\nprove = false\n"
-        self._text = brisk(stage.plan_path.read_text()) + unproven
+        self._text = (brisk if proven else unproven)(stage.plan_path.read_text())
         self._numbers = itertools.count(1)
         self._live: list[Live] = []
         self._kept = ExitStack()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import forked
 import psycopg
-from scene import brisk
+from scene import brisk, unproven
 from stage import Stage
 
 from safepoint.launch import undo
@@ -186,11 +186,6 @@ def test_a_rollback_killed_at_every_step_boundary_goes_on(make_stage: Callable[.
     assert slots_and_roles_left(stage) == ([], [])
 
 
-def unproven(text: str) -> str:
-    """The plan without the proof of the way back: a migration that cannot run is found out in the window only."""
-    return brisk(text) + "\n[wayback]\nprove = false\n"
-
-
 def test_a_migration_that_cannot_run_is_found_on_a_copy_before_anything_live_is_touched(
     make_stage: Callable[..., Stage],
 ) -> None:
@@ -224,7 +219,10 @@ def test_a_migration_that_raises_rolls_back_by_itself_and_says_why(make_stage: C
     assert "ledger." in end.data["reason"]
 
 
-def test_abort_of_a_launch_whose_conductor_died_in_the_window_opens_the_old_release(stage: Stage) -> None:
+def test_abort_of_a_launch_whose_conductor_died_in_the_window_opens_the_old_release(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=unproven)
     killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "twin:applied"})
     assert killed.returncode == -signal.SIGKILL
     assert release_that_answers(stage) is None
@@ -242,7 +240,7 @@ def test_a_lock_held_by_an_idle_transaction_becomes_a_question_and_retry_goes_on
     make_stage: Callable[..., Stage],
 ) -> None:
     def impatient(text: str) -> str:
-        return text.replace('lock_timeout = "5s"', 'lock_timeout = "300ms"\nlock_retries = 0')
+        return unproven(text).replace('lock_timeout = "5s"', 'lock_timeout = "300ms"\nlock_retries = 0')
 
     stage = make_stage(change=impatient)
     killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "prove-quiet:recorded"})
@@ -258,7 +256,8 @@ def test_a_lock_held_by_an_idle_transaction_becomes_a_question_and_retry_goes_on
     assert release_that_answers(stage) == "2.0"
 
 
-def test_two_conductors_never_work_at_once(stage: Stage) -> None:
+def test_two_conductors_never_work_at_once(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=500, change=unproven)
     argv = [
         str(Path(sys.executable).parent / "safepoint"),
         "launch",

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from scene import unproven
 from stage import Stage
 
 from safepoint.errors import Refused
@@ -31,7 +32,7 @@ SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'safepo
 
 def asking_first(text: str) -> str:
     """The demo's plan with a person at the gate before the window: there a conductor waits."""
-    return text + '\n[gates]\nstop = "person"\n'
+    return unproven(text) + '\n[gates]\nstop = "person"\n'
 
 
 def other_laptop(stage: Stage) -> Path:
@@ -137,7 +138,10 @@ def a_conductor_whose_guard_went_to_another_leaves_and_records_nothing(
     assert not held(stage.plan.state)
 
 
-def test_an_abort_needs_no_database_and_a_launch_is_not_begun_again_elsewhere(stage: Stage) -> None:
+def test_an_abort_needs_no_database_and_a_launch_is_not_begun_again_elsewhere(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=unproven)
     killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "stop-traffic:applied"})
     assert killed.returncode == -signal.SIGKILL
     stage.server.stop()
