@@ -212,6 +212,8 @@ def test_a_killed_conductor_leaves_no_folder_that_looks_like_a_snapshot(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "TESTPW": database.password or ""},
+        # Whoever runs the tests in the background of a shell ignores SIGINT, and so would this child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     # The dump waits for a lock that is held here, so that it is certainly under way when the signal comes.
     waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"

@@ -401,5 +401,5 @@ def _no_space(folder: Path, error: OSError) -> DatabaseError:
     return DatabaseError(
         f"The snapshot could not be written to {folder}: {error.strerror or error}. Nothing of it was kept.",
         subject=str(folder),
-        remedy="Is there room on that disk, and may we write there?",
+        remedy="Is there room on that disk, and may we write there? The folder is below launch.state in the plan file.",
     )
