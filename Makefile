@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.9.7
 PYTEST_ARGS ?=
+# A launch starts dozens of Python processes: without byte code each of them compiles Django anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench chaos format clean system-packages
@@ -16,7 +18,7 @@ help: ## Show this list
 $(VENV)/.installed: pyproject.toml uv.lock
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=$(UV_VERSION)"
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv sync --quiet --locked --all-extras
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv sync --quiet --locked --all-extras --compile-bytecode
 	@touch $@
 
 demo: $(VENV)/.installed ## Launch the accounting site from 1.0 to 2.0 and roll it back, all on this machine

@@ -127,6 +127,9 @@ def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
     assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
     migrated = fingerprint.definitions(stage.server.target.on("accounting"))
     kill_at(stage, "back-start-old:applied", "rollback")
+    # Nobody is let in, but a worker of the old release runs, and writes to the twin, which is live for now.
+    (name,) = stage.query("SELECT display_name FROM users_userprofile ORDER BY id LIMIT 1")[0]
+    stage.query("UPDATE users_userprofile SET phone = '+44 20 7946 0018' WHERE display_name = %s RETURNING id", name)
     returned = stage.safepoint("return", "--plain", capture=True)
     assert returned.returncode == 0, returned.stdout + returned.stderr
     assert status_of(entries_of(stage.plan)) == "launched"
@@ -135,6 +138,13 @@ def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
     # The migrated database is live again, with everything that was ever acknowledged, and is captured still.
     assert stage.acknowledged() - stage.present() == set()
     assert stage.query("SELECT count(*) > 0 FROM ledger_posting") == [(True,)]
+    # What the worker wrote stays behind in the twin: it is listed with its user, and said where it is read.
+    found = evidence(stage, "forth-between")
+    assert (found["transactions"], found["rows"]) == (1, 1), found
+    assert list(found["users"].values()) == [1]  # type: ignore[attr-defined]
+    listed = (stage.plan.state / "launches" / stage.plan.launch_id / "left-behind.csv").read_text()
+    assert "users_userprofile" in listed and "+44 20 7946 0018" in listed
+    assert "left-behind.csv" in stage.safepoint("status", capture=True).stdout
     assert stage.safepoint("return", capture=True).returncode == 3
     once = stage.safepoint("follow", "--once", capture=True)
     assert once.returncode == 0, once.stdout + once.stderr
@@ -145,3 +155,31 @@ def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
     assert {one.kind for one in found if "publication" not in one.name} <= {"publication"}  # the capture's own is gone
     late = stage.safepoint("rollback", "--plain", capture=True)
     assert late.returncode == 3 and "retired" in late.stdout + late.stderr
+
+
+@pytest.mark.slow
+def test_a_rollback_that_was_turned_round_is_taken_again_and_carries_the_rest(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=500, change=level)
+    writers = stage.writers()
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    time.sleep(1.0)
+    kill_at(stage, "back-start-old:applied", "rollback")
+    (name,) = stage.query("SELECT display_name FROM users_userprofile ORDER BY id LIMIT 1")[0]
+    stage.query("UPDATE users_userprofile SET phone = '+44 20 7946 0018' WHERE display_name = %s RETURNING id", name)
+    kill_at(stage, "forth-between:applied", "return")
+    returned = stage.safepoint("return", "--plain", capture=True)
+    assert returned.returncode == 0, returned.stdout + returned.stderr
+    assert evidence(stage, "forth-between")["transactions"] == 1
+    time.sleep(1.0)
+    kill_at(stage, "back-between:applied", "rollback")
+    done = stage.safepoint("rollback", "--plain", capture=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    time.sleep(0.5)
+    tally = writers.stop()
+    assert tally.by_release["2.0"] > 0
+    assert stage.acknowledged() - stage.present() == set()
+    assert evidence(stage, "back-carry")["carried"] == evidence(stage, "back-list")["transactions"]
+    # What the old release's worker wrote into the twin is there again, in its place.
+    phones = stage.query("SELECT phone FROM users_userprofile WHERE display_name = %s", name)
+    assert phones == [("+44 20 7946 0018",)]
+    assert left(stage) == []

@@ -46,7 +46,7 @@ def way_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...]:
 def cannot_return(steps: Sequence[str], done: Sequence[str]) -> str | None:
     """Why a way back cannot be turned round any more, by its steps and those that were begun; None where it can. Pure.
 
-    Until the site opens on the old release nobody but its own processes can have written there.
+    Until the site opens on the old release nobody but its own processes can have written there: a return lists that.
     """
     if "back-swap" not in steps:
         return "before the migration there is nothing new to return to"
@@ -62,6 +62,8 @@ def way_forth(plan: Plan) -> tuple[PlannedStep, ...]:
         ("forth-stop-traffic", "stop-traffic", "Keep the site closed", {}),
         ("forth-stop-old", "stop-release", f"Stop {old}", {"release": "old", "wait": True}),
         ("forth-fence", "fence", "Stop writes at the database", {}),
+        ("forth-between", "list-between", f"List what {old} wrote meanwhile", {}),
+        ("forth-settled", "end-between", "Remove the capture of it", {}),
         ("forth-swap", "swap-forth", "Give the migrated database its place again", {}),
         ("forth-unfence", "unfence", "Let the application write again", {}),
         ("forth-start-new", "start-release", f"Start {new}", {"release": "new"}),
@@ -99,11 +101,13 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
     rows += [
         ("back-swap", "swap", "Swap the twin in", {}),
         ("back-new-gone", "release-gone", f"See that {new} is gone", {"release": "new"}),
+        ("back-between", "watch-between", f"Capture what {old} writes until the site is open", {}),
         ("back-unfence", "unfence", "Let the application write again", {}),
         ("back-start-old", "start-release", f"Start {old}", {"release": "old"}),
         ("back-cache", "clear-cache", "Clear the cache", {"release": "old"}),
         ("back-check", "check-old", f"Check that {old} has its schema and its data back", {}),
         ("back-open", "open-traffic", f"Open the site on {old}", {"release": "old"}),
+        ("back-settled", "end-between", "Remove that capture: there is no return any more", {}),
     ]
     if opened:
         rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]

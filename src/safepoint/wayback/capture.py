@@ -21,7 +21,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback import triggers
 from safepoint.wayback.identity import Identity, Uncovered
-from safepoint.wayback.names import capture_name
+from safepoint.wayback.names import between_name, capture_name
 from safepoint.wayback.publication import PUBLICATION, publish, unpublish
 from safepoint.wayback.quiet import flush_wal
 from safepoint.wayback.sessions import asking
@@ -33,8 +33,9 @@ from safepoint.wayback.triggers import install
 How = Literal["auto", "logical", "triggers"]
 """What the plan file asks for."""
 Mode = Literal["logical", "triggers", "none"]
-Purpose = Literal["capture", "twin"]
-"""What is captured for: the way back after the launch, or the twin before it."""
+Purpose = Literal["capture", "twin", "between"]
+"""What is captured for: the way back after the launch, the twin before it, or a return to the new release, between a
+rollback's swap and the opening of the site."""
 
 # Text in the stream is in the client's encoding and formats: `connect` pins the formats, this the encoding.
 _UTF8: Final = "-c client_encoding=UTF8"
@@ -178,7 +179,13 @@ def foresee(connection: Connection, how: How) -> tuple[Mode, str | None]:
 
 
 def arm(
-    target: Target, launch_id: str, how: How = "auto", *, lock_timeout: float = 5.0, timeout: float = 15.0
+    target: Target,
+    launch_id: str,
+    how: How = "auto",
+    *,
+    purpose: Purpose = "capture",
+    lock_timeout: float = 5.0,
+    timeout: float = 15.0,
 ) -> CaptureFacts:
     """Start capturing, after the migration and before traffic. May be run again until traffic is let in.
 
@@ -194,7 +201,7 @@ def arm(
         LockNotAvailable: a table is locked by someone; nothing was changed.
         Refused: a slot or publication of this name is there that is not ours.
     """
-    name = capture_name(launch_id)
+    name = between_name(launch_id) if purpose == "between" else capture_name(launch_id)
     with _connected(target, lock_timeout=lock_timeout) as connection, asking("Arming the capture", target.dbname):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
@@ -202,12 +209,12 @@ def arm(
         if how == "triggers":
             reason = "the plan file says so"
         identities, uncovered, all_tables = publish(
-            connection, launch_id, name, superuser=superuser, dry=reason is not None
+            connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None
         )
         if reason is None:
             reason = make_slot(connection, target.dbname, name, timeout)
             if reason is not None:
-                unpublish(connection, launch_id, name)
+                unpublish(connection, launch_id, name, purpose)
                 identities = ()
         mode = choose(how, reason)
         if mode == "triggers" and (why := triggers.cannot(connection)) is not None:
@@ -231,6 +238,7 @@ def arm(
             uncovered=tuple(uncovered),
             large_objects=bool(_one(connection, HAS_LARGE_OBJECTS)),
             armed_at=str(_one(connection, "SELECT clock_timestamp()::text")),
+            purpose=purpose,
         )
 
 
@@ -342,7 +350,7 @@ def disarm(target: Target, facts: CaptureFacts) -> None:
     """End the capture: slot, publication, triggers go, replica identities are put back. May be run again any time."""
     with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", facts.slot):
         drop_slot(connection, facts.slot)
-        if facts.purpose == "capture":
+        if facts.purpose != "twin":
             triggers.uninstall(connection, facts.launch_id)
         unpublish(connection, facts.launch_id, facts.publication, facts.purpose)
 

@@ -93,6 +93,11 @@ def feed_name(launch_id: str) -> str:
     return f"{PREFIX}_twin_{short_id(launch_id)}"
 
 
+def between_name(launch_id: str) -> str:
+    """The name of the capture of what the old release writes between a rollback's swap and the opening of the site."""
+    return f"{PREFIX}_between_{short_id(launch_id)}"
+
+
 def quiet_name(launch_id: str) -> str:
     """The name of the replication slot that proves quiet; gone when the proof is done."""
     return f"{PREFIX}_quiet_{short_id(launch_id)}"

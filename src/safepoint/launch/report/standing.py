@@ -136,7 +136,8 @@ def _next(report: Report) -> str:
     status = launch["status"]
     if status == "launched":
         return (
-            f"Watch it. Until the way back is retired, `{_command(report, 'rollback')}` leads back to {launch['old']}; "
+            f"{_left_behind(report)}Watch it. "
+            f"Until the way back is retired, `{_command(report, 'rollback')}` leads back to {launch['old']}; "
             f"keep `{_command(report, 'follow')}` running until then, so that the server need not keep its log."
         )
     if status == "failed":
@@ -148,6 +149,14 @@ def _next(report: Report) -> str:
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     text = f"Now: {running[-1]['title']}. Then: " if running else ""
     return text + _upcoming(report)
+
+
+def _left_behind(report: Report) -> str:
+    """What a rollback that was turned round left in the twin; empty where nothing was."""
+    found = (row_of(report["steps"], "forth-between") or {}).get("evidence") or {}
+    if not found.get("transactions", 0) and found.get("transactions", 0) is not None:
+        return ""
+    return f"Enter again what {report['launch']['old']} wrote before the return: {found['summary']}. "
 
 
 def _told(rollback: Mapping[str, Any]) -> str:

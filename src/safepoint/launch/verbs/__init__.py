@@ -16,6 +16,7 @@ _MODULES = (
     "gates",
     "opening",
     "wayback",
+    "between",
     "carrying",
     "telling",
     "stashing",

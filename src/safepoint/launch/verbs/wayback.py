@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from safepoint.config import PlanFile, format_duration
@@ -12,6 +13,7 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.readying import answered_clean
 from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
 from safepoint.wayback import capture, feed, written
 from safepoint.wayback.affected import UserTable
 from safepoint.wayback.sessions import database_name
@@ -56,31 +58,9 @@ class ListWritten(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Reads the spool and the kept database, which nobody changes any more."""
-        kept = ground.target.on(ground.kept)
         facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
-        users = UserTable.of(ground.fact("project") or {})
-        given = ground.plan.wayback.affected
         out = ground.folder / "affected.csv"
-        if facts.mode != "none":
-            listing = written.list_written(
-                kept,
-                ground.folder / "spool",
-                out,
-                user_table=users.table,
-                user_label=users.label,
-                given=given,
-                cancelled=ground.cancelled,
-            )
-        else:
-            listing = written.list_rows_since(
-                kept,
-                facts,
-                out,
-                user_table=users.table,
-                user_label=users.label,
-                given=given,
-                cancelled=ground.cancelled,
-            )
+        listing = listed(ground, ground.target.on(ground.kept), facts, ground.folder / "spool", out)
         # Where triggers capture, a table that was made since has none: nobody knows what was written to it.
         unseen = ((ground.evidence("back-drain") or {}).get("drained") or {}).get("unseen") or ()
         blind = f"; not captured, made since the launch: {', '.join(unseen)}" if unseen else ""
@@ -88,6 +68,20 @@ class ListWritten(Verb):
             f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {out.name}{blind}",
             {**listing.as_json(), "carried": 0, "listed": listing.transactions},
         )
+
+
+def listed(ground: Ground, database: Target, facts: capture.CaptureFacts, spool: Path, out: Path) -> written.Written:
+    """What a capture knows, as a file; from the tables themselves where nothing could be captured."""
+    users = UserTable.of(ground.fact("project") or {})
+    words: dict[str, Any] = {
+        "user_table": users.table,
+        "user_label": users.label,
+        "given": ground.plan.wayback.affected,
+        "cancelled": ground.cancelled,
+    }
+    if facts.mode == "none":
+        return written.list_rows_since(database, facts, out, **words)
+    return written.list_written(database, spool, out, **words)
 
 
 class Swap(Verb):

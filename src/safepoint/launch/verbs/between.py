@@ -1,0 +1,136 @@
+"""Verbs for what the old release writes between a rollback's swap and the opening of the site.
+
+Nobody is let in then, but its workers run. A rollback that ends keeps what they write, for the twin is the live
+database. One that is turned round leaves it behind: so it is captured, and listed before the swap back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safepoint.config import PlanFile
+from safepoint.errors import DatabaseError, Interrupted, LockNotAvailable, Refused, SafepointError
+from safepoint.launch.ground import Ground
+from safepoint.launch.ledger import Entry
+from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.wayback import listed, swapped
+from safepoint.wayback import capture
+from safepoint.wayback.twin import TwinFacts
+
+
+class WatchBetween(Verb):
+    """From here on every change to the twin, which is live now, is captured; until the site is open."""
+
+    name = "watch-between"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What is created in the twin."""
+        return ("CREATE PUBLICATION ...; pg_create_logical_replication_slot(..., 'pgoutput')  (in the twin)",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """No failure stops the way back: the site has to come back, and only a return would have to know."""
+        try:
+            facts = capture.arm(ground.target, ground.launch_id, ground.plan.wayback.capture, purpose="between")
+        except (DatabaseError, LockNotAvailable, Refused) as error:
+            return Evidence(
+                f"not captured: {error.message} A return from here on cannot list what is written meanwhile",
+                {"error": error.as_json()},
+            )
+        how = {"logical": "by decoding the log", "triggers": "by triggers"}.get(facts.mode, "by transaction ids only")
+        return Evidence(f"captured {how}", {"capture": facts.as_json()})
+
+
+class ListBetween(Verb):
+    """Before the migrated database takes its place again: what stays behind in the twin, with its users."""
+
+    name = "list-between"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The listing."""
+        return ("list each transaction with its user -> left-behind.csv",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """The fence stands and the twin bears the live name still. What cannot be known is said as an alarm."""
+        if not _live(ground) or not _let_in(ground):
+            return Evidence("the old release was not let in: nothing was written to the twin", _none())
+        facts = _armed(ground)
+        if facts is None:
+            said = "ALARM: it was not captured what the old release wrote to the twin; look there by hand"
+            return Evidence(said, {**_none(), "transactions": None})
+        spool = _spool(ground, facts)
+        try:
+            if facts.mode != "none":
+                _drained(ground, facts, spool)
+            out = _out(ground)
+            found = listed(ground, ground.target, facts, spool, out)
+        except Interrupted:
+            raise
+        except SafepointError as error:
+            said = f"ALARM: {error.message} What the old release wrote to the twin must be found there by hand"
+            return Evidence(said, {**_none(), "transactions": None, "error": error.as_json()})
+        if not found.rows:
+            out.unlink(missing_ok=True)
+            return Evidence("nothing was written to the twin meanwhile", _none())
+        return Evidence(
+            f"{found.transactions} transactions of {ground.release('old').version} stay behind in the twin, "
+            f"{found.rows} rows, {len(found.users)} users: {out.name}",
+            found.as_json(),
+        )
+
+
+class EndBetween(Verb):
+    """Once the site is open on the old release, or what was written is listed, nothing captures it any more."""
+
+    name = "end-between"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Nothing of Safepoint stays in the application's database."""
+        facts = _armed(ground)
+        if facts is None or not _live(ground):  # the migrated database has a capture of its own, which stays
+            return Evidence("there is none")
+        capture.disarm(ground.target, facts)
+        return Evidence("it is removed")
+
+
+def _live(ground: Ground) -> bool:
+    """Whether the twin bears the live name."""
+    twin = ground.fact("twin")
+    return twin is not None and swapped(ground, TwinFacts.from_json(dict(twin)))
+
+
+def _this_way_back(ground: Ground) -> Sequence[Entry]:
+    """The ledger since the newest rollback began; one that was turned round may have come before it."""
+    entries = ground.ledger.entries
+    begun = max((entry.seq for entry in entries if entry.kind == "wayback"), default=0)
+    return [entry for entry in entries if entry.seq > begun]
+
+
+def _let_in(ground: Ground) -> bool:
+    return any(e.kind == "step.begun" and e.step == "back-unfence" for e in _this_way_back(ground))
+
+
+def _armed(ground: Ground) -> capture.CaptureFacts | None:
+    done = [e for e in _this_way_back(ground) if e.kind == "step.done" and e.step == "back-between"]
+    known = done[-1].data["evidence"].get("capture") if done else None
+    return None if known is None else capture.CaptureFacts.from_json(dict(known))
+
+
+def _drained(ground: Ground, facts: capture.CaptureFacts, spool: Path) -> None:
+    if not capture.drain(ground.target, facts, spool, cancelled=ground.cancelled).complete:
+        raise Interrupted("What was written meanwhile was not read to its end.", subject=ground.step.id)
+
+
+def _spool(ground: Ground, facts: capture.CaptureFacts) -> Path:
+    # A rollback that is turned round may be taken again: each has a beginning of its own.
+    return ground.folder / f"between-{facts.start_lsn.replace('/', '-')}.spool"
+
+
+def _out(ground: Ground) -> Path:
+    turned = sum(entry.kind == "wayforth" for entry in ground.ledger.entries)
+    return ground.folder / ("left-behind.csv" if turned < 2 else f"left-behind-{turned}.csv")
+
+
+def _none() -> dict[str, Any]:
+    return {"transactions": 0, "rows": 0}
