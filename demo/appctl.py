@@ -188,10 +188,12 @@ def main() -> int:
     parser.add_argument("order", choices=("start", "stop", "status"))
     parser.add_argument("--release", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--state", type=Path, required=True, help="folder of the pid file and the logs")
+    state = os.environ.get("ACCOUNTING_STATE")
+    where = "folder of the pid file and the logs (ACCOUNTING_STATE)"
+    parser.add_argument("--state", type=Path, required=state is None, default=state, help=where)
     parser.add_argument("--timeout", type=float, default=20, help="seconds to wait for the first answer (20)")
     arguments = parser.parse_args()
-    site = Site(arguments.release, arguments.port, arguments.state.resolve())
+    site = Site(arguments.release, arguments.port, Path(arguments.state).resolve())
     if arguments.order == "status":
         print(status(site))
         return 0 if recorded_pid(site) is not None else 1

@@ -273,6 +273,8 @@ def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
             run(target.on("postgres"), f"alter database {target.dbname} owner to postgres", "drop role shop")
 
 
+SET_IN_CACHE = "from django.core.cache import caches; caches['files'].set('live', 'still here', 3600)"
+SHOW_CACHE = "from django.core.cache import caches; print(caches['files'].get('live'))"
 OWN = """
     do $$ declare one record; begin
         for one in select oid::regclass::text as name from pg_class
@@ -308,7 +310,10 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     plan: Callable[..., PlanFile], shop: tuple[Path, Target]
 ) -> None:
     before = fingerprint.take(shop[1], jobs=1).digest
-    made = plan('\n[rehearsal.invariants]\nitems = "select count(*) from shop_item"\n')
+    live_cache = django_site.manage_of(*shop)
+    live_cache.run("shell", "-c", SET_IN_CACHE)
+    invariants = '[rehearsal.invariants]\nitems = "select count(*) from shop_item"'
+    made = plan(f'\n[cache]\nclear = [["clear_cache"], ["empty_files"]]\n\n{invariants}\n')
     done = rehearse(made)
     assert done.verdict == "go", done.reasons
     assert [run.label for run in done.observed.migrations][-2:] == ["shop.0002_price", "shop.0003_index"]
@@ -316,7 +321,13 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     item = next(one for one in done.changes if one.before == "public.shop_item")
     assert columns(item)["price"].kind == "added" and columns(item)["price"].detail == "1 in every row"
     assert [one for one in done.observed.indexes if "item_name" in one] == ["item_name on public.shop_item"]
-    assert {check.name: check.verdict for check in done.checks}["items"] == "pass"
+    told = {check.name: check for check in done.checks}
+    assert told["items"].verdict == "pass"
+    # Its files are the live site's, and nobody knows what a command of its own empties: both are left alone, and said.
+    assert told["cache"].verdict == told["start command"].verdict == "not rehearsed"
+    assert "files (FileBasedCache), which the live site shares" in told["cache"].summary
+    assert "manage.py empty_files" in told["cache"].summary and "{port}" in told["start command"].summary
+    assert "still here" in live_cache.run("shell", "-c", SHOW_CACHE).stdout
     # The index is made by RunSQL that nobody said how to undo.
     assert done.undo is not None and done.undo.verdict == "fails" and "cannot reverse" in (done.undo.error or "")
     assert done.forecast is not None and done.forecast.migrate.expected > 0

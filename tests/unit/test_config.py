@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safepoint.config import Moment, PlanFile, format_bytes, format_duration, load, parse_duration
+from safepoint.config import Moment, PlanFile, Release, format_bytes, format_duration, load, parse_duration
 from safepoint.config.load import key_lines, parse
 from safepoint.errors import ExitCode, PlanFileError
 
@@ -251,3 +251,24 @@ def test_lines_of_keys_are_known_in_tables_lists_and_dotted_keys() -> None:
     lines = key_lines('# x\n[a]\nb.c = 1\n"d e" = 2\n[[s]]\nn = 1\n[[s]]\nn = 2\n[a.f] # y\ng = 3\n')
     assert lines[("a", "b", "c")] == 3 and lines[("a", "d e")] == 4
     assert (lines[("s", 0, "n")], lines[("s", 1, "n")], lines[("a", "f", "g")]) == (6, 8, 10)
+
+
+def test_a_release_whose_commands_leave_the_port_open_can_be_moved_to_another_one() -> None:
+    def release(**more: object) -> Release:
+        given = {"version": "2", "start": ("run", "127.0.0.1:{port}"), "stop": ("end", "{port}"), **more}
+        return Release.model_validate({"upstream": "127.0.0.1:8002", **given})
+
+    here = release()
+    moved = here.at_port(9009)
+    assert here.start == ("run", "127.0.0.1:8002") and here.stop == ("end", "8002")
+    assert moved is not None and moved.start == ("run", "127.0.0.1:9009") and moved.upstream == "127.0.0.1:9009"
+    assert moved.stop == ("end", "9009") and here.start == ("run", "127.0.0.1:8002")
+    # One of both would end, or start, what is live.
+    assert release(stop=("end",)).at_port(9009) is None and release(start=("run",)).at_port(9009) is None
+    by_variable = release(start=("run",), stop=("end",), env={"PORT": "{port}"}).at_port(9009)
+    assert by_variable is not None and by_variable.env == {"PORT": "9009"}
+
+
+def test_a_rehearsal_cannot_be_led_to_another_database_than_its_copy() -> None:
+    more = '[application]\nurl_env = "DATABASE_URL"\n[rehearsal.env]\nDATABASE_URL = "postgresql://live"\n'
+    assert "rehearsal.env has 'DATABASE_URL'" in refused(GOOD + more).message

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from safepoint.django.pending import Pending, PendingMigration, Reversal
 from safepoint.launch.report.rehearsal import rehearsal_page
 from safepoint.rehearsal.changes import ColumnChange, TableChange
-from safepoint.rehearsal.checks import Answer, judge_invariants, judge_release, judge_window
+from safepoint.rehearsal.checks import (
+    Answer,
+    judge_caches,
+    judge_invariants,
+    judge_release,
+    judge_window,
+    why_not_started,
+)
 from safepoint.rehearsal.forecast import MARGIN, Ratio, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
 from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, shown, spans, strongest
@@ -58,6 +65,40 @@ def test_a_release_that_does_not_work_on_the_migrated_copy_is_told_by_what_fails
     assert verdicts([], [], 200, None) == ["pass", "pass", "pass"]
     assert verdicts(["models.E001"], ["a.0002"], 500, "ProgrammingError: no column") == ["fail", "fail", "fail"]
     assert verdicts([], [], 403, None)[2] == "warning" and verdicts([], [], None, "gone")[2] == "fail"
+
+
+def test_an_error_of_the_cache_that_stands_in_is_not_the_releases_own() -> None:
+    fault = "AttributeError: 'LocMemCache' object has no attribute 'ttl'"
+    assert judge_release("/healthz", [], [], 500, fault)[2].verdict == "warning"
+
+
+WHOSE = {"default": ("default (Files)", "own"), "sessions": ("sessions (RedisCache)", "shared")}
+
+
+def test_a_cache_that_the_live_site_shares_is_left_out_and_that_is_said() -> None:
+    done = judge_caches({"default": "cleared", "sessions": "private"}, WHOSE, missing=["clear_cache"])
+    assert done.verdict == "not rehearsed" and done.found == ("sessions (RedisCache)",)
+    assert "proven empty: default (Files)" in done.summary and "RedisCache), which the live site shares" in done.summary
+    own = {"default": WHOSE["default"]}
+    assert judge_caches({"default": "cleared"}, own).verdict == "pass"
+    assert judge_caches({"default": "unreachable"}, own).verdict == "warning"
+    assert judge_caches({"default": "kept"}, own).verdict == "fail"
+    assert judge_caches({}, {}, fault="ValueError: no").verdict == "fail"
+    purge = judge_caches({"default": "cleared"}, own, left=["purge_edge --all"])
+    assert purge.verdict == "not rehearsed" and "not run: manage.py purge_edge --all" in purge.summary
+
+
+def test_a_start_command_that_could_touch_what_is_live_is_not_run_for_a_rehearsal() -> None:
+    def why(*start: str, **facts: Any) -> str:
+        given = {"here": True, "open_port": True, "shared": [], **facts}
+        return why_not_started(start, **given) or ""
+
+    assert why("./app", "start") == ""
+    assert "{port}" in why("./app", "start", open_port=False)
+    assert "another machine" in why("./app", here=False)
+    assert "RedisCache" in why("./app", shared=["sessions (RedisCache)"])
+    for start in (("systemctl", "start", "app@8002"), ("sudo", "/usr/bin/docker", "compose", "up", "-d")):
+        assert "live database" in why(*start)
 
 
 def test_output_that_comes_in_one_piece_or_byte_by_byte_names_the_same_migrations() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _STYLES = {"pass": "green", "fail": "bold red", "warning": "yellow", "exact": "green", "loses": "yellow"}
+_STYLES["not rehearsed"] = "yellow"
 _GRADES = {"breaks": "bold red", "locks": "yellow", "risk": "yellow", "hint": ""}
 
 
@@ -99,7 +100,8 @@ def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
         for unknown in foreseen["unknown"]:
             yield Text(f"  not known: {unknown}", style="dim")
     for check in data["checks"]:
-        yield Text(f"{check['verdict']:<8}{check['name']}: {check['summary']}", style=_STYLES[check["verdict"]])
+        verdict = "open" if check["verdict"] == "not rehearsed" else check["verdict"]
+        yield Text(f"{verdict:<8}{check['name']}: {check['summary']}", style=_STYLES[check["verdict"]])
     yield from _lint(data["lint"])
     for change in data["changes"]:
         if change["kind"] != "identical":

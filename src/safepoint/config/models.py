@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
 
 from safepoint.config.durations import Moment
 from safepoint.config.rehearsal import Rehearsal
@@ -117,8 +117,16 @@ class Application(Section):
     error_log: str | None = None
 
 
+PORT = "{port}"
+"""Stands in a release's commands and variables for the port of its `upstream`."""
+
+
 class Release(Section):
-    """One release of the application: where it is, how it is started, stopped and reached."""
+    """One release of the application: where it is, how it is started, stopped and reached.
+
+    `{port}` in `start`, `stop` and `env` is the port of `upstream`. Written so, a rehearsal can start the release at
+    another port, with the variable of `application.url_env` leading to its copy: that must reach the release.
+    """
 
     version: str
     directory: str | None = None
@@ -130,6 +138,31 @@ class Release(Section):
     health: str = "/"
     start_timeout: Duration = timedelta(seconds=60)
     stage: bool = False
+    _written: tuple[Argv, Argv, dict[str, str]] = PrivateAttr(((), (), {}))
+
+    @model_validator(mode="after")
+    def _at_its_port(self) -> Release:
+        """Whoever carries out a launch reads commands that are ready."""
+        if not any(self._written):
+            self._written = (self.start, self.stop, self.env)
+        self._place(self.upstream.rpartition(":")[2])
+        return self
+
+    def _place(self, port: str) -> None:
+        start, stop, env = self._written
+        object.__setattr__(self, "start", tuple(word.replace(PORT, port) for word in start))
+        object.__setattr__(self, "stop", tuple(word.replace(PORT, port) for word in stop))
+        object.__setattr__(self, "env", {name: value.replace(PORT, port) for name, value in env.items()})
+
+    def at_port(self, port: int) -> Release | None:
+        """The same release at another port; None where its commands do not leave the port open."""
+        start, stop, env = self._written
+        by_variable = any(PORT in value for value in env.values())
+        if not all(by_variable or any(PORT in word for word in words) for words in (start, stop)):
+            return None
+        moved = self.model_copy(update={"upstream": f"{self.upstream.rpartition(':')[0]}:{port}"})
+        moved._place(str(port))
+        return moved
 
 
 class Releases(Section):
@@ -359,6 +392,11 @@ class PlanFile(Section):
             if name != "here" and name not in self.hosts:
                 known = ", ".join(["here", *self.hosts])
                 raise ValueError(f"{where} names the host {name!r}, which is not in [hosts] (known: {known})")
+        if self.application.url_env in self.rehearsal.env:
+            raise ValueError(
+                f"rehearsal.env has {self.application.url_env!r}, which is application.url_env: a rehearsal sets it "
+                "to the address of its copy"
+            )
         if len({store.name for store in self.stores}) != len(self.stores):
             raise ValueError("two stores have the same name")
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -44,6 +45,8 @@ class Rehearsal(Section):
     release the old code goes on working in the migrated one.
     `required`: the launch rehearses its migrations the day before, and does not begin its window without a rehearsal of
     these very migrations whose snapshot is not older than `max_age`. `false` leaves it out, which is said at the gate.
+    `env`: variables of the new release while it is rehearsed, by which it is led away from what the live site uses:
+    caches, logs, pid files, queues. `{folder}` is a folder of the rehearsal's own, which is removed at its end.
     """
 
     required: bool = True
@@ -53,3 +56,8 @@ class Rehearsal(Section):
         default={}, examples=[{"entries": "SELECT count(*) FROM ledger_journalentry"}]
     )
     waivers: tuple[Waiver, ...] = ()
+    env: dict[str, str] = Field(default={}, examples=[{"CACHE_URL": "redis://127.0.0.1:6379/9", "STATE": "{folder}"}])
+
+    def variables(self, folder: Path) -> dict[str, str]:
+        """`env` with the rehearsal's own folder in it."""
+        return {name: value.replace("{folder}", str(folder)) for name, value in self.env.items()}

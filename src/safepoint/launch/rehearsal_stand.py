@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from urllib.parse import urlsplit
+from pathlib import Path
 
 from safepoint.backup import fingerprint
 from safepoint.backup.prints import Fingerprint, compare
@@ -24,13 +24,13 @@ from safepoint.django.intent import Intent, read_intent
 from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations
 from safepoint.django.pending import Pending, reverse
-from safepoint.django.wellness import look_well
 from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts import open_host
 from safepoint.launch.estimates import estimates
 from safepoint.launch.linting import breaking, linted
 from safepoint.launch.plan import make_plan, planned_window
 from safepoint.launch.proving import Proven, prove_way_back, unproven
+from safepoint.launch.rehearsal_release import OnCopy, started_copy, try_release, try_start
 from safepoint.launch.rehearsal_rollback import make_copies, rehearse_rollback
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
 from safepoint.launch.waybacks import keep_way_back, schemas_of
@@ -45,7 +45,6 @@ from safepoint.rehearsal.checks import (
     Check,
     ask_invariants,
     judge_invariants,
-    judge_release,
     judge_window,
     sequences_behind,
     standing_checks,
@@ -103,11 +102,13 @@ class _Found:
 
 @dataclass(frozen=True)
 class Stand:
-    """A restored copy, and what is done with it, in order."""
+    """A restored copy, and what is done with it, in order. `live` are the live server's settings, and `folder` is
+    this rehearsal's own."""
 
     plan: PlanFile
     copy: Restored
     live: Mapping[str, str]
+    folder: Path
     clock: Clock
     cancelled: Callable[[], bool]
 
@@ -164,19 +165,24 @@ class Stand:
     def _look(self, manage: Manage, intent: Intent, sides: _Sides, seen: Observed, ratio: Ratio | None) -> _Found:
         """Everything that is looked at once the copy is migrated. What starts Django goes on beside what asks SQL."""
         before, part = sides.before, self.clock.part
+        release = OnCopy(self.plan, manage, self.copy.target, self.folder, self.cancelled)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as beside:
             with part("compare", "compare every table and column"):
-                works = beside.submit(self._works, manage)
+                works = beside.submit(try_release, release)
                 prediction = self._forecast(seen, ratio)
                 found = self._changes(before, self.copy.target, sides.picture, sides.after)
                 checks = self._checks(before, self.copy.target, sides.picture, sides.after)
-                checks = (*checks, *works.result(), *_fits(prediction))
+                checks = (*checks, *works.result().checks, *_fits(prediction))
             with part("way back", "take every row back"):
                 proven = self._way_back(before, intent.operations)
             with part("undo", "undo the migrations, and rehearse a rollback"), ExitStack() as stack:
                 copies = proven if proven is None else make_copies(stack, self.plan, self.copy, before, proven)
+                size = self.copy.manifest.source.database_bytes
+                apart = started_copy(stack, release, works.result(), size)
                 undo = beside.submit(self._undo, manage, intent.pending, before, sides.picture)
+                started = beside.submit(try_start, apart)
                 trial = rehearse_rollback(copies, self.plan, self.cancelled)
+                checks = (*checks, *started.result())
                 return _Found(found, checks, prediction, proven, trial, undo.result())
 
     def _manage(self) -> Manage:
@@ -198,7 +204,7 @@ class Stand:
         return Manage(
             host,
             self.plan.releases.new,
-            env={"PGOPTIONS": options},
+            env={**self.plan.rehearsal.variables(self.folder), "PGOPTIONS": options},
             secrets={str(application.url_env): login.url()},
         )
 
@@ -300,15 +306,6 @@ class Stand:
             behind = tuple(found for found in sequences_behind(two) if found not in was)
             invariants = judge_invariants(ask_invariants(one, old), ask_invariants(two, new))
         return (*standing_checks(picture, after, behind), *invariants)
-
-    def _works(self, manage: Manage) -> tuple[Check, ...]:
-        """The new release on the migrated copy: nothing pending, its own checks, and its health page."""
-        release = self.plan.releases.new
-        try:
-            found = look_well(manage, release.health, urlsplit(self.plan.router.url).netloc, cancelled=self.cancelled)
-        except CommandFailed as error:
-            return (Check("the new release", "fail", f"it cannot be started on the migrated copy: {error.message}"),)
-        return judge_release(release.health, found.errors, found.pending, found.status, found.fault)
 
     def _undo(self, manage: Manage, pending: Pending, before: Target, picture: Picture) -> Undo:
         reversal = reverse(manage, pending.labels, cancelled=self.cancelled)

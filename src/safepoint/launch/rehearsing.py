@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from safepoint.backup.proof import prove, restored
 from safepoint.backup.shelf import list_snapshots
@@ -60,7 +62,8 @@ def rehearse(
                     settings=ground.settings_at_start(live, _memory()),
                 )
             )
-        done = Stand(plan_file, copy, live, clock, cancelled).rehearse()
+        own = stack.enter_context(TemporaryDirectory(prefix="rehearsal-", dir=plan_file.state / "scratch"))
+        done = Stand(plan_file, copy, live, Path(own), clock, cancelled).rehearse()
     write_rehearsal(rehearsal_folder(plan_file, snapshot_id), done)
     return done
 

@@ -13,7 +13,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.rehearsal.catalogue import Picture
 
-Verdict = Literal["pass", "fail", "warning"]
+Verdict = Literal["pass", "fail", "warning", "not rehearsed"]
 _SHOWN = 5
 
 # Sequences that fill a column (serial and identity), with that column.
@@ -190,8 +190,87 @@ def judge_release(
     said += f": {fault}" if fault else ""
     if status is not None and status < 400:
         return left, own, Check("health page", "pass", said)
-    # A refusal (a host name, a login) may be this machine's; an error of the server is the release's own.
-    return left, own, Check("health page", "warning" if status is not None and status < 500 else "fail", said)
+    # A refusal (a host name, a login) may be this machine's; an error of the server is the release's own, unless it
+    # comes from the cache that stands in for the live one.
+    ours = (status is not None and status < 500) or "LocMemCache" in (fault or "")
+    return left, own, Check("health page", "warning" if ours else "fail", said)
+
+
+def judge_caches(
+    verdicts: Mapping[str, str],
+    whose: Mapping[str, tuple[str, str]],
+    *,
+    missing: Sequence[str] = (),
+    left: Sequence[str] = (),
+    fault: str | None = None,
+) -> Check:
+    """Clearing the new release's caches on the copy. What the live site shares is left alone, and that is said. Pure.
+
+    Args:
+        verdicts: by alias, as `ClearedCache.verdict` says it; of the stand-in where the cache is shared.
+        whose: by alias its name for people, and `private`, `copy`, `own` or `shared`.
+        missing: commands that the project does not have.
+        left: commands that were not run.
+    """
+    if fault is not None:
+        return Check("cache", "fail", f"it cannot be cleared: {fault}")
+    shared = [name for name, kind in whose.values() if kind == "shared"]
+    ours = {alias: name for alias, (name, kind) in whose.items() if kind in ("copy", "own")}
+    kept = [ours[alias] for alias in ours if verdicts[alias] == "kept"]
+    dead = [ours[alias] for alias in ours if verdicts[alias] == "unreachable"]
+    empty = [ours[alias] for alias in ours if verdicts[alias] == "cleared"]
+    private = [name for name, kind in whose.values() if kind == "private"]
+    commands = f"not run: manage.py {', '.join(left)}, as it may clear what the live site uses" if left else ""
+    parts = [
+        _list("still holds a key that was set before: {}", kept),
+        _list("not rehearsed: {}, which the live site shares ([rehearsal] env can lead it elsewhere)", shared),
+        commands,
+        _list("holds nothing, not even what was just set: {}", dead),
+        _list("proven empty: {}", empty),
+        _list("inside the processes, emptied by their restart: {}", private),
+        _list("no such command here: {}", missing),
+    ]
+    said = "; ".join(part for part in parts if part) or "the project has no cache"
+    if kept:
+        return Check("cache", "fail", said, tuple(kept))
+    if shared or left:
+        return Check("cache", "not rehearsed", said, (*shared, *left))
+    return Check("cache", "warning" if dead else "pass", said, tuple(dead))
+
+
+def _list(words: str, names: Sequence[str]) -> str:
+    return words.format(", ".join(names)) if names else ""
+
+
+# These start a service that does not get the environment of whoever starts it: it would go to the live database.
+_MANAGERS = frozenset(
+    (
+        *("systemctl", "service", "initctl", "rc-service", "launchctl", "supervisorctl", "sv", "s6-svc", "pm2"),
+        *("docker", "docker-compose", "podman", "nerdctl", "kubectl", "helm", "nomad", "ssh"),
+    )
+)
+
+
+def why_not_started(start: Sequence[str], *, here: bool, open_port: bool, shared: Sequence[str]) -> str | None:
+    """Why the new release's start command must not be run for a rehearsal; None where nothing live is touched. Pure.
+
+    Args:
+        here: whether the application runs on this machine, as the scratch server does.
+        open_port: whether the plan leaves the port open (`{port}`).
+        shared: names of its caches that the live site shares.
+    """
+    manager = next((word for word in start if word.rpartition("/")[2] in _MANAGERS), None)
+    if not here:
+        return "the application runs on another machine, and only the ports and processes of this one are known"
+    if manager is not None:
+        return f"{manager} does not hand on the variable that leads to the copy: it would work on the live database"
+    if not open_port:
+        return "it always takes the live port: write {port} for it in start and stop of [releases.new]"
+    if shared:
+        return (
+            f"it would write to what the live site shares: {', '.join(shared)}; [rehearsal] env can lead it elsewhere"
+        )
+    return None
 
 
 def judge_window(planned: float, low: float, expected: float, high: float) -> Check:

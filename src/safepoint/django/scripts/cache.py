@@ -10,14 +10,19 @@ from django.core.management import call_command, get_commands
 
 
 def answer(parameters):
-    """Set a key in each cache, run the commands that exist, and look whether the keys are gone."""
+    """Set a key in each cache, run the commands that exist, and look whether the keys are gone.
+
+    `apart`: nothing happens unless `standins` has led the caches away; `apps` whose commands are run (None: any).
+    """
+    if parameters.get("apart") and not getattr(settings, "SAFEPOINT_STAND_INS", False):
+        raise RuntimeError("the caches could not be led away from the live ones; nothing was cleared")
     key = parameters["key"]
     before = {alias: attempt(put, alias, key) for alias in settings.CACHES}
-    ran, unknown, said = run(parameters["commands"])
+    ran, unknown, left, said = run(parameters["commands"], parameters.get("apps"))
     found = []
     for alias in settings.CACHES:
         found.append(dict(look(alias, key, before[alias]), alias=alias, backend=settings.CACHES[alias]["BACKEND"]))
-    return {"ran": ran, "unknown": unknown, "said": said, "caches": found}
+    return {"ran": ran, "unknown": unknown, "left": left, "said": said, "caches": found}
 
 
 def put(alias, key):
@@ -26,18 +31,22 @@ def put(alias, key):
     return caches[alias].get(key) == "here"
 
 
-def run(commands):
-    """Call each command that the project has, its output kept apart."""
+def run(commands, apps):
+    """Call each command that the project has, its output kept apart; those of other apps than these are left out."""
     known = get_commands()
-    ran, unknown, said = [], [], io.StringIO()
+    ran, unknown, left, said = [], [], [], io.StringIO()
     for command in commands:
         if command[0] not in known:
             unknown.append(command)
             continue
+        app = known[command[0]]
+        if apps is not None and (app if isinstance(app, str) else type(app).__module__) not in apps:
+            left.append(command)
+            continue
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             call_command(*command)
         ran.append(command)
-    return ran, unknown, said.getvalue()[-2000:]
+    return ran, unknown, left, said.getvalue()[-2000:]
 
 
 def look(alias, key, held):

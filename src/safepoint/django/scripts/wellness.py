@@ -4,6 +4,7 @@
 The page is asked inside this process, by Django's test client: no server is started, and nothing listens.
 """
 
+from django.conf import settings
 from django.core import checks
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
@@ -11,7 +12,9 @@ from django.test import Client
 
 
 def answer(parameters):
-    """Errors of the system check, migrations still pending, and how the page answered."""
+    """Errors of the system check, migrations still pending, and how the page answered. After `standins` only."""
+    if not getattr(settings, "SAFEPOINT_STAND_INS", False):
+        raise RuntimeError("the caches could not be led away from the live ones; no page was asked")
     errors = [str(one) for one in checks.run_checks() if one.is_serious() and not one.is_silenced()]
     executor = MigrationExecutor(connections[parameters["database"]])
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())

@@ -24,6 +24,7 @@ _LEGEND = (
 _TONES = {"go": "good", "no-go": "bad"}
 _LINT = {"breaks": "fail", "locks": "interrupted", "risk": "interrupted", "hint": "running"}
 _CHIPS = {"pass": "pass", "fail": "fail", "warning": "interrupted", "exact": "pass", "loses": "interrupted", **_LINT}
+_CHIPS["not rehearsed"] = "running"
 
 
 def rehearsal_page(data: Data) -> str:

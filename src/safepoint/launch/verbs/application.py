@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from safepoint.checkpoints.logs import mark
 from safepoint.config import PlanFile, Release
@@ -14,6 +12,7 @@ from safepoint.django.cache import clear_caches
 from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command
+from safepoint.launch import asking
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import CACHE, waiting
@@ -31,22 +30,8 @@ def _release(plan: PlanFile, params: Mapping[str, Any]) -> Release:
 
 
 def answers(ground: Ground, release: Release, path: str, *, timeout: float = 5.0) -> int | None:
-    """The status that a release's own address answers with, or None when nothing answers there.
-
-    The release is asked directly, not through the router, but by the name that people use: an application that
-    checks the Host header would refuse its own address.
-    """
-    upstream, public = release.upstream, urlsplit(ground.router.url)
-    forwarded = {"Host": public.netloc, "X-Forwarded-Proto": public.scheme}
-    address = urlsplit(f"//{upstream}")
-    connection = http.client.HTTPConnection(address.hostname or "", address.port or 80, timeout=timeout)
-    try:
-        connection.request("GET", path, headers={"User-Agent": "safepoint", **forwarded})
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
+    """See `asking.answers`."""
+    return asking.answers(release.upstream, path, ground.router.url, timeout=timeout)
 
 
 class StopRelease(Verb):
