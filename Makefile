@@ -28,7 +28,7 @@ system-packages:
 	@sh tests/system-packages.sh
 
 test: $(VENV)/.installed system-packages ## Run all tests (as root on Debian it installs sshd, Chromium and PostgreSQL 15)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" -n 2 --dist worksteal
+	@$(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" -n 3 --dist worksteal
 
 check: $(VENV)/.installed ## Lint, format, types, and the layers of the design
 	@$(BIN)/ruff check .

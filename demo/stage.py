@@ -98,14 +98,19 @@ class Stage:
         self._stack.enter_context(self._database())
         self._stack.callback(self._stop_releases)
         clock = time.monotonic()
-        old = self.plan.releases.old
-        self.run(old, *old.manage, "migrate", "--noinput", "--verbosity", "0")
-        self.run(old, *old.manage, "seed", "--lines", str(self._lines))
+        self._fill()
         self._tell(f"release 1.0 has its database: {self._lines:,} journal lines ({time.monotonic() - clock:.1f} s)")
         ports = (_port(self.plan.router.url), _port(self.plan.router.admin))  # type: ignore[union-attr]
         self._stack.enter_context(EmbeddedCaddy(self.folder / "caddy", *ports))
+        old = self.plan.releases.old
         self.run(old, *old.start)
         self.router.open(old.upstream)
+
+    def _fill(self) -> None:
+        """Release 1.0 makes its tables, and the books that people have kept in them so far."""
+        old = self.plan.releases.old
+        self.run(old, *old.manage, "migrate", "--noinput", "--verbosity", "0")
+        self.run(old, *old.manage, "seed", "--lines", str(self._lines))
 
     def _database(self) -> Server:
         clock = time.monotonic()

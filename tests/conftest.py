@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +14,20 @@ from postgres_servers import FOLDER, Servers, drop_database, fresh_database
 
 from safepoint.postgres.servers import Server, sweep
 from safepoint.postgres.target import Target
+
+MEMORY = Path("/dev/shm")
+_ROOM = 6 * 1024**3
+
+
+def pytest_configure() -> None:
+    """Servers and stages stand in memory where there is room: hundreds are made, and the disk proves nothing of them.
+
+    The workers inherit it. A TMPDIR that somebody set stays.
+    """
+    usable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= _ROOM
+    if usable and "TMPDIR" not in os.environ:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
 
 # A loaded machine is no fault of what is tested: how long one example takes decides nothing.
 settings.register_profile("patient", deadline=None)

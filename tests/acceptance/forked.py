@@ -19,9 +19,11 @@ PRELOADED = (conductor, engine)
 
 
 def safepoint(
-    words: Sequence[str], env: Mapping[str, str], output: Path, *, timeout: float = 120.0
+    words: Sequence[str], env: Mapping[str, str], output: Path, errors: Path | None = None, *, timeout: float = 120.0
 ) -> subprocess.CompletedProcess[str]:
     """Run `safepoint WORDS` with `env` on top of this process' environment; the exit code as `subprocess` gives it.
+
+    What it says goes to `output`; what it says of errors too, where they have no file of their own.
 
     Raises:
         subprocess.TimeoutExpired: it did not end within `timeout` seconds, and was killed.
@@ -30,7 +32,7 @@ def safepoint(
     verbs.verb("migrate")
     pid = os.fork()
     if pid == 0:
-        _child(words, env, output)
+        _child(words, env, output, errors or output)
     deadline = time.monotonic() + timeout
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
@@ -40,16 +42,16 @@ def safepoint(
         time.sleep(0.01)
     status = ended[1]
     text = output.read_text(errors="replace")
-    return subprocess.CompletedProcess(list(words), os.waitstatus_to_exitcode(status), text, "")
+    faults = "" if errors is None else errors.read_text(errors="replace")
+    return subprocess.CompletedProcess(list(words), os.waitstatus_to_exitcode(status), text, faults)
 
 
-def _child(words: Sequence[str], env: Mapping[str, str], output: Path) -> None:
+def _child(words: Sequence[str], env: Mapping[str, str], output: Path, errors: Path) -> None:
     code = 1
     try:
         os.setsid()
-        fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(fd, 1)
-        os.dup2(fd, 2)
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        os.dup2(1 if errors == output else os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
         os.environ.update(env)
         sys.argv = ["safepoint", *words]

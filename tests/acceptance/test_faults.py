@@ -22,8 +22,8 @@ from safepoint.routers.embedded import EmbeddedCaddy
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with Stage(tmp_path_factory.mktemp("faults") / "stage", lines=500) as stage:
+def scene(tmp_path_factory: pytest.TempPathFactory, make_quick: Callable[..., Stage]) -> Iterator[Scene]:
+    with make_quick(tmp_path_factory.mktemp("faults") / "stage", lines=500) as stage:
         scene = Scene(stage)
         try:
             yield scene

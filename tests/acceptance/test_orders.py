@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -19,8 +19,8 @@ from safepoint.launch.plan import make_plan
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with Stage(tmp_path_factory.mktemp("orders") / "stage", lines=500) as stage:
+def scene(tmp_path_factory: pytest.TempPathFactory, make_quick: Callable[..., Stage]) -> Iterator[Scene]:
+    with make_quick(tmp_path_factory.mktemp("orders") / "stage", lines=500) as stage:
         scene = Scene(stage)
         try:
             yield scene

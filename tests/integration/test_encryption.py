@@ -133,7 +133,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, keys: dict[str, Key]) 
 
 
 def everything(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
 
 def test_nothing_readable_leaves_the_machine_and_either_recipient_gets_it_back(
