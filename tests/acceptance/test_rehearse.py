@@ -131,6 +131,10 @@ def _undoing_is_told(answer: dict[str, Any]) -> None:
     lost = {table["name"]: " ".join(table["lost"]) for table in undo["tables"]}
     assert "phone" in lost["public.users_userprofile"] and "legacy_number" in lost["public.ledger_journalentry"]
     assert undo["structure"] == []
+    shown = {table["name"]: table["examples"] for table in undo["tables"]}
+    assert 1 <= len(shown["public.users_userprofile"]) <= 3 and shown["public.auth_user"] == []
+    assert shown["public.users_userprofile"][0]["key"].startswith("id=")
+    assert all(one["values"] for one in shown["public.users_userprofile"])
 
 
 def test_what_must_hold_and_does_not_is_a_no_go_that_says_why(make_stage: Callable[..., Stage]) -> None:

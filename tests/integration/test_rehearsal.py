@@ -28,6 +28,7 @@ from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, read_picture
 from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes, differences
 from safepoint.rehearsal.checks import ask_invariants, judge_invariants, sequences_behind, standing_checks
+from safepoint.rehearsal.examples import examples
 from safepoint.rehearsal.sampling import Sampler
 from safepoint.stores import open_store
 
@@ -166,6 +167,40 @@ def test_new_columns_beside_untouched_ones_and_another_order_of_columns_change_n
     by_table = {one.before: one for one in told}
     assert {one.kind for one in by_table["public.u"].columns} == {"identical"}
     assert {one.before: one.kind for one in by_table["public.same"].columns} == {"id": "identical", "x": "re-expressed"}
+
+
+def test_rows_that_differ_are_shown_by_their_keys_without_secrets_wherever_in_the_table_they_are(
+    pair: tuple[Target, Target],
+) -> None:
+    target, copy = pair
+    table = "create table big (id int, part text, note text, api_token text, phone text, primary key (part, id))"
+    rows_ = "insert into big select n, 'p' || n % 2, 'n' || n, 'token' || n, null from generate_series(1, 9000) n"
+    for one in pair:
+        run(one, table, rows_, "create table gone (id int primary key); insert into gone values (1), (2)")
+    run(copy, "update big set phone = '+49 30 ' || id where id in (8000, 9000)")
+    run(target, "update big set api_token = 'other', note = 'x' where id = 8888", "alter table big drop phone")
+    run(
+        target, "drop table gone", "update keyless set a = 9", "delete from u where id = 4; insert into u values (7, 7)"
+    )
+    run(target, "update t set name = repeat('long ', 40) where id = 60")
+    with connect(copy) as before, connect(target) as after:
+        sides = Side(before, picture(copy), rows(copy)), Side(after, picture(target), rows(target))
+        found = {change.before: examples(*sides, change) for change in differences(*sides)}
+        # The column that is gone put aside, only one row of 9,000 differs, far from the beginning.
+        run(copy, "update big set phone = null")
+        (change,) = [one for one in differences(*sides) if one.before == "public.big"]
+        (deep,) = examples(*sides, change)
+    assert [(one.key, str(one.values[0].before)) for one in found["public.big"]] == [
+        ("part=p0, id=8000", "+49 30 8000"),
+        ("part=p0, id=9000", "+49 30 9000"),
+    ]
+    assert deep.key == "part=p0, id=8888"
+    shown = {value.column: (value.before, value.after) for value in deep.values}
+    assert shown == {"note": ("n8888", "x"), "api_token": ("***", "***")}
+    assert {(one.key, one.fate) for one in found["public.u"]} == {("id=4", "is gone"), ("id=7", "stayed behind")}
+    assert [one.key for one in found["public.gone"]] == ["id=1", "id=2"] and found["public.keyless"] == ()
+    (long,) = found["public.t"]
+    assert long.values[0].after.endswith("…") and len(long.values[0].after) == 60
 
 
 def test_what_always_must_hold_is_looked_at(pair: tuple[Target, Target], database: Target) -> None:

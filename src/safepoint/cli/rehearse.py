@@ -182,5 +182,8 @@ def _undo(undo: Mapping[str, Any]) -> Iterator[Any]:
     for table in undo["tables"]:
         for lost in table["lost"]:
             yield Text(f"          {table['name']}: {lost}", style="dim")
+        for one in table["examples"]:
+            told = "; ".join(f"{value['column']}: {value['before']} → {value['after']}" for value in one["values"])
+            yield Text(f"            {one['key']} {told or one['fate']}", style="dim")
     for line in undo["structure"]:
         yield Text(f"          {line}", style="dim")

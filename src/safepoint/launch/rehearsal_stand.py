@@ -49,6 +49,7 @@ from safepoint.rehearsal.checks import (
     sequences_behind,
     standing_checks,
 )
+from safepoint.rehearsal.examples import examples
 from safepoint.rehearsal.forecast import Forecast, Ratio, forecast, measure_ratio, together
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
@@ -322,8 +323,10 @@ class Stand:
             and (said := definition(one.kind, one.name, one.expected, one.found)) is not None
         ]
         with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
-            found = differences(Side(one, picture, _rows(was)), Side(two, _picture(scratch), _rows(now)))
-        return judge_undo(reversal, found, structure)
+            sides = Side(one, picture, _rows(was)), Side(two, _picture(scratch), _rows(now))
+            found = differences(*sides)
+            rows = {change.before: examples(*sides, change) for change in found if change.before is not None}
+        return judge_undo(reversal, found, structure, rows)
 
 
 # As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.

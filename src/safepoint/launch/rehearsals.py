@@ -127,13 +127,18 @@ def newest_rehearsal(plan_file: PlanFile) -> dict[str, Any] | None:
 
 
 def write_rehearsal(folder: Path, done: Rehearsal) -> None:
-    """Put it beside the snapshot, as JSON and as a page; a former one of this snapshot is replaced."""
+    """Put it beside the snapshot, as JSON and as a page; a former one of this snapshot is replaced.
+
+    Only its owner may read it: rows of the data stand in it as examples.
+    """
     from safepoint.launch.report.rehearsal import rehearsal_page
 
     data = done.as_json()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, text in ((NAME, json.dumps(data, indent=1) + "\n"), (PAGE, rehearsal_page(data))):
         partial = folder / f"{name}.partial"
+        partial.touch(mode=0o600)
+        partial.chmod(0o600)
         partial.write_text(text, encoding="utf-8")
         partial.replace(folder / name)
     sync_folder(folder)

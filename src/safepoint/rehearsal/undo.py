@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from safepoint.django.pending import Reversal
 from safepoint.rehearsal.changes import ColumnChange, TableChange
+from safepoint.rehearsal.examples import Example
 
 UndoVerdict = Literal["exact", "loses", "fails"]
 
 
 @dataclass(frozen=True)
 class TableUndo:
-    """One table after undoing. `lost` says by column what did not come back."""
+    """One table after undoing. `lost` says by column what did not come back, and `examples` are some such rows."""
 
     name: str
     verdict: UndoVerdict
     rows: int
     lost: tuple[str, ...]
+    examples: tuple[Example, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
-        return {**asdict(self), "lost": list(self.lost)}
+        return {**asdict(self), "lost": list(self.lost), "examples": [one.as_json() for one in self.examples]}
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,21 @@ class Undo:
         }
 
 
-def judge_undo(reversal: Reversal, found: Sequence[TableChange], structure: Sequence[str]) -> Undo:
-    """Put it together. Where undoing failed half-way, nothing can be said table by table."""
+def judge_undo(
+    reversal: Reversal,
+    found: Sequence[TableChange],
+    structure: Sequence[str],
+    examples: Mapping[str, tuple[Example, ...]] | None = None,
+) -> Undo:
+    """Put it together. Where undoing failed half-way, nothing can be said table by table.
+
+    Args:
+        examples: some rows that did not come back, by table.
+    """
     if reversal.error is not None or reversal.left:
         error = reversal.error or f"these migrations stayed applied: {', '.join(reversal.left)}"
         return Undo("fails", round(reversal.seconds, 3), (), (), error, reversal.migration)
-    tables = tuple(_table(change) for change in found)
+    tables = tuple(_table(change, examples or {}) for change in found)
     exact = all(table.verdict == "exact" for table in tables) and not structure
     return Undo("exact" if exact else "loses", round(reversal.seconds, 3), tables, tuple(structure))
 
@@ -68,7 +79,7 @@ def definition(kind: str, name: str, expected: str | None, found: str | None) ->
     return f"{kind} {name}: was {'; '.join(lost) or 'without'}, is {'; '.join(new) or 'without'}"
 
 
-def _table(change: TableChange) -> TableUndo:
+def _table(change: TableChange, examples: Mapping[str, tuple[Example, ...]]) -> TableUndo:
     name = change.before or change.after or ""
     lost = []
     if change.after is None:
@@ -79,7 +90,8 @@ def _table(change: TableChange) -> TableUndo:
         lost += [f"{change.removed:,} rows are gone"] if change.removed else []
         lost += [f"{change.added:,} rows stayed behind"] if change.added else []
     lost += [_words(column) for column in change.columns if column.kind not in ("identical",)]
-    return TableUndo(name, "loses" if lost else "exact", change.rows_before, tuple(lost))
+    shown = examples.get(name, ()) if lost else ()
+    return TableUndo(name, "loses" if lost else "exact", change.rows_before, tuple(lost), shown)
 
 
 def _words(column: ColumnChange) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from psycopg import sql
 
 from safepoint.errors import Interrupted
 from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.masking import SECRET, masked
 from safepoint.postgres.pgoutput import Column, Relation, format_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
@@ -30,7 +30,6 @@ from safepoint.wayback.spool import Change, Transaction, read_changes
 HOUSEKEEPING: Final = frozenset(
     {"django_session", "django_admin_log", "django_migrations", "django_content_type", "auth_permission"}
 )
-SECRET = re.compile(r"passw(or)?d|secret|token|session_key|session_data|api_?key|private_key|credential", re.IGNORECASE)
 HEADINGS: Final = (
     "committed_at",
     "xid",
@@ -48,7 +47,6 @@ HEADINGS: Final = (
 _CHUNK: Final = 4_000
 _GIANT: Final = 20_000
 _PREVIEW: Final = 200
-_LONG: Final = 60
 
 
 @dataclass(frozen=True)
@@ -252,14 +250,9 @@ def _summary(values: Mapping[str, Any]) -> str:
 
 
 def _shown(name: str, value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if SECRET.search(name):
-        return "***"
-    if not isinstance(value, str):
-        return "(unchanged)"
-    text = " ".join(value.split())
-    return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
+    if value is None or isinstance(value, str) or SECRET.search(name):
+        return masked(name, value)
+    return "(unchanged)"
 
 
 def _short(table: str) -> str:

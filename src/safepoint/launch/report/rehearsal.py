@@ -299,7 +299,7 @@ def _undo(data: Data) -> str:
         )
     rows = [
         f"<tr><td>{_chip(table['verdict'])}</td><td>{escape(table['name'])}</td><td>{table['rows']:,}</td>"
-        f'<td class="long">{escape("; ".join(table["lost"]))}</td></tr>'
+        f'<td class="long">{escape("; ".join(table["lost"]))}{_examples(table["examples"])}</td></tr>'
         for table in undo["tables"]
         if table["verdict"] != "exact"
     ]
@@ -313,6 +313,19 @@ def _undo(data: Data) -> str:
         f"<p>It ran in {format_duration(undo['seconds'])}; {exact} of {len(undo['tables'])} tables are "
         f"exactly as they were.</p>{listing}{more}"
     )
+
+
+def _examples(examples: Sequence[Data]) -> str:
+    """Some rows, each with what was there and what is there after undoing."""
+    if not examples:
+        return ""
+    lines = "".join(f"<li><code>{escape(one['key'])}</code> {escape(_became(one))}</li>" for one in examples)
+    return f'<ul class="quiet">{lines}</ul>'
+
+
+def _became(example: Data) -> str:
+    told = [f"{one['column']}: {one['before']} → {one['after']}" for one in example["values"]]
+    return "; ".join(told) or str(example["fate"])
 
 
 def _statements(data: Data) -> str:
