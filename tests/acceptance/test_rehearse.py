@@ -83,6 +83,12 @@ def _the_run_is_told(answer: dict[str, Any]) -> None:
     assert all(one["sha256"] for one in answer["migrations"])
     assert "public.ledger_journalentry" in migrate["rewrites"]
     assert migrate["written"]["public.ledger_journalline → public.ledger_posting"] >= 2_000
+    rows = {run["label"]: run["rows"] for run in migrate["migrations"]}
+    assert rows["ledger.0005_postings"] >= 2_000 and rows["ledger.0007_posting_history"] <= 2, rows
+    updates = [one for one in migrate["costs"] if one["rows"] >= 2_000]
+    assert updates and updates[0]["migrations"] == ["ledger.0005_postings"] and updates[0]["wal_bytes"] > 100_000
+    disk = foreseen["disk"]
+    assert disk["parts"]["twin"] > 1_000_000 and disk["needed"] >= disk["parts"]["twin"] and disk["free"] > 0
     assert "ledger_posting_history on public.ledger_posting" in migrate["indexes"]
     assert migrate["fault"] is None and migrate["looks"] > 3 and migrate["wal_bytes"] > 0
     assert foreseen["migrate"]["low"] <= foreseen["migrate"]["expected"] <= foreseen["migrate"]["high"]

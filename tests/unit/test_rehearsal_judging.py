@@ -14,15 +14,18 @@ from safepoint.rehearsal.changes import ColumnChange, TableChange
 from safepoint.rehearsal.checks import (
     Answer,
     judge_caches,
+    judge_disk,
     judge_invariants,
     judge_release,
     judge_window,
     why_not_started,
 )
-from safepoint.rehearsal.forecast import MARGIN, Ratio, forecast, together
+from safepoint.rehearsal.costs import Counted, Counts, Key, Share, by_run, by_statement
+from safepoint.rehearsal.forecast import MARGIN, Ratio, disk_needed, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
-from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, shown, spans, strongest
-from safepoint.rehearsal.timeline import Printed, Stamps, timeline
+from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, spans, strongest
+from safepoint.rehearsal.statements import shown, writes
+from safepoint.rehearsal.timeline import Applied, Printed, Stamps, timeline
 from safepoint.rehearsal.undo import definition, judge_undo
 
 SHARE, EXCLUSIVE = MODES.index("ShareLock") + 1, MODES.index("AccessExclusiveLock") + 1
@@ -184,6 +187,64 @@ def test_a_range_is_always_in_order(inside: float, outside: float, live: float, 
         assert 0 <= one.low <= one.expected <= one.high
 
 
+GB = 1024**3
+
+
+def test_a_disk_that_cannot_hold_the_peak_with_the_twin_is_a_no_go() -> None:
+    disk = disk_needed(peak=2 * GB, log=GB, twin=5 * GB, growth=2.0, free=8 * GB)
+    assert disk.parts == {"migrate": 4 * GB, "write-ahead log": 2 * GB, "twin": 5 * GB} and disk.needed == 11 * GB
+
+    def verdict(free: int | None) -> str:
+        return judge_disk(disk.needed, free, disk.parts, MARGIN).verdict
+
+    assert [verdict(8 * GB), verdict(12 * GB), verdict(20 * GB), verdict(None)] == [
+        "fail",
+        "warning",
+        "pass",
+        "warning",
+    ]
+    assert "twin" not in disk_needed(peak=1, log=0, twin=0, growth=0.5, free=1).parts
+
+
+def counted(*shares: tuple[float, dict[Key, Counts]]) -> Counted:
+    texts = {1: "UPDATE t SET a = $1", 2: "SELECT 1", 3: "ALTER TABLE t ADD b int"}
+    return Counted(tuple(Share(at, counts) for at, counts in shares), texts)
+
+
+def test_what_was_counted_between_two_looks_is_the_migrations_that_ended_then() -> None:
+    runs = (Applied("a.0001_x", 0.5, 1.0, True), Applied("a.0002_y", 1.0, 3.0, True))
+    seen = counted(
+        (1.01, {(1, True): Counts(10, 0.2, 10, 1_000), (2, True): Counts(1, 0.1, 99)}),
+        (3.02, {(1, False): Counts(5, 0.1, 5, 500), (3, True): Counts(1, 2.0, 0, 9_000, 8_192)}),
+        (4.0, {(1, True): Counts(1, 0.0, 1, 10)}),
+    )
+    found = by_run(seen, runs)
+    assert (found["a.0001_x"].rows, found["a.0001_x"].wal_bytes) == (10, 1_000)
+    # What a trigger wrote are rows, too; its log is in the statement's that called it.
+    assert (found["a.0002_y"].rows, found["a.0002_y"].wal_bytes, found["a.0002_y"].temporary_bytes) == (5, 9_000, 8_192)
+    assert found[""].rows == 1
+    altered, updated, read = by_statement(seen, runs, 9)
+    assert altered.text == "ALTER TABLE t ADD b int" and altered.migrations == ("a.0002_y",)
+    assert updated.text == "UPDATE t SET a = …" and (updated.calls, updated.rows) == (11, 11) and read.rows == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "wrote"),
+    [
+        ("/* by the orm */ insert into t values ($1)", True),
+        ("WITH old AS (SELECT 1) UPDATE t SET a = 1", True),
+        ("with x as (select 1) select * from x", False),
+        ("COPY t (a, b) FROM STDIN", True),
+        ("COPY t TO STDOUT", False),
+        ("create table u as select 1", True),
+        ("SELECT updated FROM t", False),
+        ("ALTER TABLE t ADD a int", False),
+    ],
+)
+def test_rows_that_a_statement_wrote_are_told_from_those_it_read(text: str, wrote: bool) -> None:
+    assert writes(text) is wrote
+
+
 def answer(rows: int, shown: str, error: str | None = None) -> Answer:
     return Answer(rows, shown, shown.rjust(32, "0"), error)
 
@@ -242,7 +303,9 @@ def test_the_scratch_server_is_started_like_the_live_one_within_its_memory() -> 
 def test_the_page_shows_names_from_a_database_as_text() -> None:
     evil = "<script>alert(1)</script>"
     lock = {"table": evil, "mode": "m", "blocks": "writers", "began": 0.1, "seconds": 0.2}
-    run = {"label": evil, "began": 0.0, "seconds": 1.0, "ok": True, "locks": [lock]}
+    run = {"label": evil, "began": 0.0, "seconds": 1.0, "ok": True, "locks": [lock], "wal_bytes": 9}
+    run |= {"rows": None, "temporary_bytes": None, "grown_bytes": -5}
+    cost = {"text": evil, "calls": 2, "seconds": 0.5, "rows": 3, "wal_bytes": 1, "temporary_bytes": 0}
     column = {"before": evil, "after": evil, "kind": "narrowed", "detail": evil}
     change = {"before": evil, "after": evil, "kind": "changed", "rows_before": 1, "rows_after": 1, "added": 0}
     data = {
@@ -261,6 +324,7 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
             "statements": [
                 {"text": evil, "seconds": 0.5, "wal_bytes": 1, "temporary_bytes": 0, "locks": [lock]},
             ],
+            "costs": [{**cost, "migrations": [evil]}],
             "wal_bytes": 1,
             "peak_bytes": 1,
             "rewrites": [],
@@ -270,6 +334,7 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
             "migrate": {"low": 1.0, "expected": 2.0, "high": 3.0},
             "window": {"low": 1.0, "expected": 2.0, "high": 3.0},
             "planned": 2.5,
+            "disk": {"needed": 5, "free": None, "parts": {}},
             "unknown": [evil],
         },
         "checks": [{"name": evil, "verdict": "fail", "summary": evil}],
@@ -305,5 +370,10 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
     page = rehearsal_page(data)
     assert evil not in page and "&lt;script&gt;" in page
     unproven = {"proven": False, "doubts": [evil], "rows": 0, "tables": 0, "seconds": 0.0}
-    for more in ({"way_back": unproven, "trial": None}, {"trial": {**data["trial"], "verdict": "not tried"}}):
+    alone = {**data["migrate"], "costs": []}
+    for more in (
+        {"migrate": alone},
+        {"way_back": unproven, "trial": None},
+        {"trial": {**data["trial"], "verdict": "not tried"}},
+    ):
         assert evil not in rehearsal_page({**data, **more})

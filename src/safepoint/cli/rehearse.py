@@ -55,13 +55,13 @@ def _show(console: Console, data: Mapping[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from safepoint.config import format_duration
+    from safepoint.config import format_bytes, format_duration
 
     migrate = data["migrate"]
     console.print(Text(f"Rehearsal of {data['release']} on {data['snapshot']['id']}: {data['verdict']}", style="bold"))
     for reason in data["reasons"]:
         console.print(Text(f"  {reason}", style="bold red"))
-    table = Table("Migration", "took", "", "strongest locks", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table("Migration", "took", "", "rows", "log", "strongest locks", box=box.SIMPLE_HEAD, show_edge=False)
     longest = max((run["seconds"] for run in migrate["migrations"]), default=0.0) or 1.0
     for run in migrate["migrations"]:
         locks = ", ".join(
@@ -70,7 +70,9 @@ def _show(console: Console, data: Mapping[str, Any]) -> None:
             if lock["blocks"]
         )
         bar = Text("█" * max(1, round(20 * run["seconds"] / longest)), style="cyan" if run["ok"] else "red")
-        table.add_row(Text(run["label"]), format_duration(run["seconds"]), bar, Text(locks))
+        rows = "" if run["rows"] is None else f"{run['rows']:,}"
+        log = format_bytes(run["wal_bytes"])
+        table.add_row(Text(run["label"]), format_duration(run["seconds"]), bar, rows, log, Text(locks))
     console.print(table)
     for line in _lines(data):
         console.print(line)
@@ -97,6 +99,8 @@ def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
             found = foreseen[name]
             low, high = format_duration(found["low"]), format_duration(found["high"])
             yield Text(f"{title}: about {format_duration(found['expected'])} ({low} to {high})", style="bold")
+        if foreseen["disk"]:
+            yield Text(_disk(foreseen["disk"]), style="bold")
         for unknown in foreseen["unknown"]:
             yield Text(f"  not known: {unknown}", style="dim")
     for check in data["checks"]:
@@ -111,6 +115,13 @@ def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
         yield from _undo(undo)
     for note in data["notes"]:
         yield Text(f"note: {note}", style="dim")
+
+
+def _disk(disk: Mapping[str, Any]) -> str:
+    from safepoint.config import format_bytes
+
+    free = "how much is free there cannot be seen" if disk["free"] is None else f"{format_bytes(disk['free'])} are free"
+    return f"live disk at the peak: {format_bytes(disk['needed'])} more, twin included; {free}"
 
 
 def _lint(lint: Mapping[str, Any]) -> Iterator[Any]:

@@ -26,15 +26,13 @@ from safepoint.django.operations import Operations
 from safepoint.django.pending import Pending, reverse
 from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts import open_host
-from safepoint.launch.estimates import estimates
 from safepoint.launch.linting import breaking, linted
-from safepoint.launch.plan import make_plan, planned_window
 from safepoint.launch.proving import Proven, prove_way_back, unproven
+from safepoint.launch.rehearsal_forecast import fits, foresee
 from safepoint.launch.rehearsal_release import OnCopy, started_copy, try_release, try_start
 from safepoint.launch.rehearsal_rollback import make_copies, rehearse_rollback
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
 from safepoint.launch.waybacks import keep_way_back, schemas_of
-from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Progress, Report
@@ -45,12 +43,12 @@ from safepoint.rehearsal.checks import (
     Check,
     ask_invariants,
     judge_invariants,
-    judge_window,
     sequences_behind,
     standing_checks,
 )
+from safepoint.rehearsal.costs import make_counters
 from safepoint.rehearsal.examples import examples
-from safepoint.rehearsal.forecast import Forecast, Ratio, forecast, measure_ratio, together
+from safepoint.rehearsal.forecast import Forecast, Ratio, measure_ratio, together
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.login import migration_login
@@ -61,7 +59,6 @@ _MAINTENANCE = "postgres"
 # Definitions in which undoing is compared: rows, sequences and columns are judged table by table.
 _NOT_STRUCTURE = ("table", "sequence", "large objects", "role", "setting", "encoding", "column")
 _PARTS = 7
-_WINDOW = ("stop", "migrate", "green")
 
 
 @dataclass
@@ -119,6 +116,7 @@ class Stand:
         with part("prepare", "prepare the copy"):
             before = ground.copy_of(scratch, _BEFORE)
             ground.make_statistics(scratch)
+            counted = make_counters(scratch)
             manage = self._manage()
             intent = self._intent(manage)
             pending = intent.pending
@@ -135,7 +133,7 @@ class Stand:
         ground.set_fast(scratch)
         after = _picture(scratch)
         seen = observed(watched, picture, after)
-        notes = [*self.copy.notes, *still, *self._notes(pending, watched, after)]
+        notes = [*self.copy.notes, *still, *self._notes(pending, watched, after), *_uncounted(counted)]
         found = _Found()
         if watched.error is None:
             found = self._look(manage, intent, _Sides(before, picture, after), seen, ratio)
@@ -170,10 +168,10 @@ class Stand:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as beside:
             with part("compare", "compare every table and column"):
                 works = beside.submit(try_release, release)
-                prediction = self._forecast(seen, ratio)
+                prediction = foresee(self.plan, seen, ratio, self.copy.manifest.source.database_bytes)
                 found = self._changes(before, self.copy.target, sides.picture, sides.after)
                 checks = self._checks(before, self.copy.target, sides.picture, sides.after)
-                checks = (*checks, *works.result().checks, *_fits(prediction))
+                checks = (*checks, *works.result().checks, *fits(prediction))
             with part("way back", "take every row back"):
                 proven = self._way_back(before, intent.operations)
             with part("undo", "undo the migrations, and rehearse a rollback"), ExitStack() as stack:
@@ -275,22 +273,6 @@ class Stand:
         """The live one."""
         return target(self.plan.database)
 
-    def _forecast(self, seen: Observed, ratio: Ratio | None) -> Forecast:
-        with connect(self._database) as connection:
-            size = survey(connection).database_bytes
-        known = estimates(self.plan)
-        steps = [step for step in make_plan(self.plan).steps if step.phase in _WINDOW and step.id != "migrate"]
-        fixed = {step.id: known[step.id] for step in steps if step.id in known}
-        return forecast(
-            inside=sum(run.seconds for run in seen.migrations),
-            outside=seen.outside,
-            ratio=ratio,
-            growth=size / max(1, self.copy.manifest.source.database_bytes),
-            fixed=fixed,
-            planned=planned_window(self.plan),
-            unmeasured=[step.id for step in steps if step.id not in known and not step.gate],
-        )
-
     def _changes(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[TableChange, ...]:
         was = self.copy.manifest.fingerprint
         jobs = self.plan.snapshot.jobs
@@ -333,12 +315,10 @@ class Stand:
 _READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
 
 
-def _fits(prediction: Forecast) -> tuple[Check, ...]:
-    """Whether what is known of the window fits into the timetable's."""
-    window = prediction.window
-    if not prediction.planned:
+def _uncounted(counted: bool) -> tuple[str, ...]:
+    if counted:
         return ()
-    return (judge_window(prediction.planned, window.low, window.expected, window.high),)
+    return ("the scratch server has no pg_stat_statements: rows and temporary bytes are not told by migration",)
 
 
 def _untrue(trial: Trial | None) -> tuple[str, ...]:

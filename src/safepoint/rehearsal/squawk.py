@@ -22,7 +22,7 @@ from safepoint.errors import CommandFailed
 from safepoint.hosts import open_host
 from safepoint.hosts.command import Command
 from safepoint.rehearsal.findings import Finding
-from safepoint.rehearsal.sampling import shown
+from safepoint.rehearsal.statements import shown
 
 SMALL = 8 * 1024 * 1024
 """Bytes of a table below which a lock on it is over before anybody has waited."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from safepoint.config.durations import format_bytes, format_duration
 from safepoint.launch.report.chart import LABELS, ROW, WIDTH
+from safepoint.launch.report.costs import statements, written
 from safepoint.launch.report.html import page
 
 Data = Mapping[str, Any]
@@ -29,7 +30,7 @@ _CHIPS["not rehearsed"] = "running"
 
 def rehearsal_page(data: Data) -> str:
     """The whole page; everything that was read from a database is escaped. Pure."""
-    sections = (_head, _numbers, _window, _chart, _checks, _lint, _changes, _way_back, _undo, _statements)
+    sections = (_head, _numbers, _window, _chart, written, _checks, _lint, _changes, _way_back, _undo, statements)
     parts = [part for section in sections if (part := section(data))]
     return page(f"Rehearsal of {data['release']}: {data['verdict']}", "\n".join(parts))
 
@@ -62,13 +63,22 @@ def _numbers(data: Data) -> str:
         tiles.append((_span(foreseen["window"]), window))
     tiles += [
         (format_bytes(migrate["wal_bytes"]), "write-ahead log, at the least"),
-        (format_bytes(migrate["peak_bytes"]), "more disk at the peak"),
+        *_disk(migrate, foreseen),
         (str(len(migrate["rewrites"])), "tables rewritten"),
     ]
     shown = "".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in tiles)
     unknown = "".join(f"<li>{escape(one)}</li>" for one in foreseen["unknown"]) if foreseen else ""
     honest = f'<p class="quiet">What the forecast does not know:</p><ul class="quiet">{unknown}</ul>' if unknown else ""
     return f'<section class="numbers">{shown}</section>{honest}'
+
+
+def _disk(migrate: Data, foreseen: Data | None) -> list[tuple[str, str]]:
+    """What was needed here, and what will be needed there, against what is free."""
+    disk = None if foreseen is None else foreseen["disk"]
+    if disk is None:
+        return [(format_bytes(migrate["peak_bytes"]), "more disk at the peak")]
+    free = "free there: not seen" if disk["free"] is None else f"{format_bytes(disk['free'])} free"
+    return [(format_bytes(disk["needed"]), f"more disk at the peak, twin included; {free}")]
 
 
 def _window(data: Data) -> str:
@@ -326,25 +336,6 @@ def _examples(examples: Sequence[Data]) -> str:
 def _became(example: Data) -> str:
     told = [f"{one['column']}: {one['before']} → {one['after']}" for one in example["values"]]
     return "; ".join(told) or str(example["fate"])
-
-
-def _statements(data: Data) -> str:
-    rows = "".join(
-        f'<tr><td class="num">{format_duration(one["seconds"])}</td>'
-        f'<td class="long"><code>{escape(one["text"])}</code><br>'
-        f'<span class="quiet">{escape(_blocked(one))}</span></td>'
-        f'<td class="num">{format_bytes(one["wal_bytes"])}</td><td class="num">{format_bytes(one["temporary_bytes"])}'
-        "</td></tr>"
-        for one in data["migrate"]["statements"]
-    )
-    if not rows:
-        return ""
-    head = "<tr><th>Took</th><th>Statement, and whom it kept out</th><th>Log written</th><th>Temporary disk</th></tr>"
-    return f'<h2>Slowest statements</h2><div class="frame"><table>{head}{rows}</table></div>'
-
-
-def _blocked(statement: Data) -> str:
-    return "; ".join(f"{lock['blocks']} out of {lock['table']}" for lock in statement["locks"]) or "nobody was kept out"
 
 
 def _chip(verdict: str) -> str:

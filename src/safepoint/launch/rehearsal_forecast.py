@@ -1,0 +1,59 @@
+"""The forecast of a rehearsal: its times and bytes put together with what the live server and earlier launches say."""
+
+from __future__ import annotations
+
+from safepoint.config import PlanFile
+from safepoint.launch.doctor_database import server_disk
+from safepoint.launch.estimates import estimates
+from safepoint.launch.plan import make_plan, planned_window
+from safepoint.postgres.catalog import survey
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import target
+from safepoint.rehearsal.checks import Check, judge_disk, judge_window
+from safepoint.rehearsal.forecast import MARGIN, Forecast, Ratio, disk_needed, forecast
+from safepoint.rehearsal.observation import Observed
+from safepoint.wayback.names import twin_name
+
+_WINDOW = ("stop", "migrate", "green")
+_STANDS = "select 1 from pg_database where datname = %s"
+
+
+def foresee(plan: PlanFile, seen: Observed, ratio: Ratio | None, snapshot_bytes: int) -> Forecast:
+    """What to expect on the live database, which is asked for its size and its disk.
+
+    Args:
+        snapshot_bytes: the database's size when the snapshot was taken.
+    """
+    with connect(target(plan.database)) as connection:
+        facts = survey(connection)
+        twin = connection.execute(_STANDS, [twin_name(plan.database.name, plan.launch_id)]).fetchone()
+    growth = facts.database_bytes / max(1, snapshot_bytes)
+    known = estimates(plan)
+    steps = [step for step in make_plan(plan).steps if step.phase in _WINDOW and step.id != "migrate"]
+    return forecast(
+        inside=sum(run.seconds for run in seen.migrations),
+        outside=seen.outside,
+        ratio=ratio,
+        growth=growth,
+        fixed={step.id: known[step.id] for step in steps if step.id in known},
+        planned=planned_window(plan),
+        unmeasured=[step.id for step in steps if step.id not in known and not step.gate],
+        disk=disk_needed(
+            peak=seen.peak_bytes,
+            log=seen.log_bytes,
+            twin=facts.database_bytes if twin is None else 0,
+            growth=growth,
+            free=server_disk(plan, facts),
+        ),
+    )
+
+
+def fits(prediction: Forecast) -> tuple[Check, ...]:
+    """Whether what is known of the window fits into the timetable's, and what is written on the server's disk."""
+    window, disk = prediction.window, prediction.disk
+    found: list[Check] = []
+    if prediction.planned:
+        found.append(judge_window(prediction.planned, window.low, window.expected, window.high))
+    if disk is not None:
+        found.append(judge_disk(disk.needed, disk.free, disk.parts, MARGIN))
+    return tuple(found)

@@ -1,0 +1,81 @@
+"""What a rehearsal's migrations and statements cost, as tables of its page. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any
+
+from safepoint.config.durations import format_bytes, format_duration
+
+Data = Mapping[str, Any]
+
+
+def written(data: Data) -> str:
+    """A line for each migration: what it wrote, and how much bigger the database is after it."""
+    runs = data["migrate"]["migrations"]
+    if not any(run["wal_bytes"] or run["rows"] for run in runs):
+        return ""
+    most = max(run["wal_bytes"] for run in runs) or 1
+    rows = "".join(
+        f'<tr><td>{escape(run["label"])}</td><td class="num">{format_duration(run["seconds"])}</td>'
+        f'<td class="num">{_known(run["rows"])}</td>'
+        f'<td class="num">{_meter(run["wal_bytes"] / most)} {format_bytes(run["wal_bytes"])}</td>'
+        f'<td class="num">{_known(run["temporary_bytes"], format_bytes)}</td>'
+        f'<td class="num">{_signed(run["grown_bytes"])}</td></tr>'
+        for run in runs
+    )
+    head = (
+        "<tr><th>Migration</th><th>Took</th><th>Rows written</th><th>Log written</th><th>Temporary disk</th>"
+        "<th>Database after it</th></tr>"
+    )
+    return f'<h2>What each migration wrote</h2><div class="frame"><table>{head}{rows}</table></div>'
+
+
+def _known(value: int | None, form: Callable[[int], str] = "{:,}".format) -> str:
+    return "not counted" if value is None else form(value)
+
+
+def _signed(value: int) -> str:
+    return f"{'+' if value >= 0 else '−'}{format_bytes(abs(value))}"
+
+
+def _meter(share: float) -> str:
+    return (
+        f'<svg width="60" height="8" aria-hidden="true"><rect class="bar running" width="{max(1.0, 60 * share):.1f}" '
+        'height="8" rx="1.5"/></svg>'
+    )
+
+
+def statements(data: Data) -> str:
+    """By what they cost in all, where the server counted; else those that were seen running."""
+    costs, seen = data["migrate"]["costs"], data["migrate"]["statements"]
+    held = {one["text"]: _blocked(one) for one in seen}
+    rows = "".join(
+        f'<tr><td class="num">{format_duration(one["seconds"])}</td><td class="num">{one["calls"]:,}</td>'
+        f'<td class="long"><code>{escape(one["text"])}</code><br><span class="quiet">'
+        f"{escape('; '.join([*one['migrations'], *([held[one['text']]] if one['text'] in held else [])]))}</span></td>"
+        f'<td class="num">{one["rows"]:,}</td><td class="num">{format_bytes(one["wal_bytes"])}</td>'
+        f'<td class="num">{format_bytes(one["temporary_bytes"])}</td></tr>'
+        for one in costs
+    )
+    if rows:
+        head = "<tr><th>In all</th><th>Calls</th><th>Statement, and whom it kept out</th><th>Rows written</th>"
+        head += "<th>Log written</th><th>Temporary disk</th></tr>"
+        return f'<h2>Statements by what they cost</h2><div class="frame"><table>{head}{rows}</table></div>'
+    rows = "".join(
+        f'<tr><td class="num">{format_duration(one["seconds"])}</td>'
+        f'<td class="long"><code>{escape(one["text"])}</code><br>'
+        f'<span class="quiet">{escape(_blocked(one))}</span></td>'
+        f'<td class="num">{format_bytes(one["wal_bytes"])}</td><td class="num">{format_bytes(one["temporary_bytes"])}'
+        "</td></tr>"
+        for one in seen
+    )
+    if not rows:
+        return ""
+    head = "<tr><th>Took</th><th>Statement, and whom it kept out</th><th>Log written</th><th>Temporary disk</th></tr>"
+    return f'<h2>Slowest statements</h2><div class="frame"><table>{head}{rows}</table></div>'
+
+
+def _blocked(statement: Data) -> str:
+    return "; ".join(f"{lock['blocks']} out of {lock['table']}" for lock in statement["locks"]) or "nobody was kept out"
