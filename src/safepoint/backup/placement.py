@@ -25,6 +25,7 @@ from safepoint.backup.restoring import create_database, locales, measured, progr
 from safepoint.backup.selection import Selection, select, wanted_lines
 from safepoint.backup.snapshot import GLOBALS
 from safepoint.backup.statements import for_database, for_roles, own_comment
+from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, DatabaseError, ProofFailed, Refused, SafepointError
 from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
@@ -213,6 +214,7 @@ class _Placement:
         comment = _DIFFERS if faults else _DONE
         at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         with self._asking(), connect(self.maintenance) as connection:
+            taken = take_away(self.target)
             below = own_comment((self.folder / PROPERTIES).read_text(encoding="utf-8"))
             _comment(
                 connection, self.target.dbname, "\n".join(filter(None, [comment.format(self.manifest.id, at), below]))
@@ -222,7 +224,7 @@ class _Placement:
         notes = [
             f"role {one.name} is another one here than in the snapshot, and was left as it is" for one in differences
         ]
-        return sum(expected.tables[name].rows for name in wanted), len(wanted), notes
+        return sum(expected.tables[name].rows for name in wanted), len(wanted), [*notes, *taken]
 
     def _refuse(self, connection: Connection) -> None:
         major = self.manifest.source.server_version_num // 10000

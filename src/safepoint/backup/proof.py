@@ -66,7 +66,13 @@ def prove(
     began = time.monotonic()
     try:
         with restored(
-            folder, scratch_parent=scratch_parent, jobs=jobs, report=report, cancelled=cancelled, extra=extra
+            folder,
+            scratch_parent=scratch_parent,
+            jobs=jobs,
+            report=report,
+            cancelled=cancelled,
+            extra=extra,
+            as_dumped=True,
         ) as copy:
             version = copy.manifest.fingerprint.format
             found = take(copy.target, jobs=jobs, report=report, cancelled=cancelled, version=version)

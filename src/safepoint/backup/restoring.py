@@ -6,7 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -16,6 +16,7 @@ from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.snapshot import GLOBALS
 from safepoint.backup.structure import SCRATCH_ROLE
+from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, Interrupted, ProofFailed
 from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
@@ -58,6 +59,7 @@ def restored(
     cancelled: Cancelled = never,
     extra: Path | None = None,
     settings: Mapping[str, str] | None = None,
+    as_dumped: bool = False,
 ) -> Iterator[Restored]:
     """A snapshot, checked and restored into a scratch server that is gone on leaving.
 
@@ -66,6 +68,7 @@ def restored(
         scratch_parent: the folder that gets the scratch server; it needs room for the whole database.
         extra: a folder with PostgreSQL programs to prefer.
         settings: of the scratch server, in place of its own.
+        as_dumped: what Safepoint itself had standing in the source is in the copy, too: to compare the two.
 
     Raises:
         ProofFailed: a file is not as it was written, or the archive cannot be restored.
@@ -85,7 +88,10 @@ def restored(
         settings=settings,
     ) as server:
         work = _Restore(folder.resolve(), manifest, programs, server.target, server.folder, jobs, report, cancelled)
-        yield work.run()
+        copy = work.run()
+        if not as_dumped:
+            copy = replace(copy, notes=(*copy.notes, *work.take_away(copy.target)))
+        yield copy
 
 
 def programs_for(manifest: Manifest, extra: Path | None = None) -> Installation:
@@ -121,6 +127,13 @@ class _Restore:
                 f"{self.programs.version}: definitions are compared by name only"
             )
         return Restored(self.manifest, target, self.programs.version, tuple(notes))
+
+    def take_away(self, target: Target) -> tuple[str, ...]:
+        """Take what is Safepoint's own out of the copy."""
+        try:
+            return take_away(target)
+        except psycopg.Error as error:
+            raise _unrestorable(self.folder, f"what is Safepoint's own does not leave it: {error}") from error
 
     def _login(self) -> Target:
         """A second superuser: what globals.sql does to the first one (settings, expiry) must not touch us."""

@@ -17,10 +17,11 @@ from typing import Any, Final, Literal
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import format_lsn
+from safepoint.postgres.replica_identity import Identity
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback import triggers
-from safepoint.wayback.identity import Identity, Uncovered
+from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.names import between_name, capture_name
 from safepoint.wayback.publication import PUBLICATION, publish, unpublish
 from safepoint.wayback.quiet import flush_wal

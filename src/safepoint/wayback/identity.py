@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from psycopg import sql
-
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.replica_identity import Identity
 
 # A primary key that is DEFERRABLE does not serve; a unique index serves when it is whole and its columns are NOT NULL
 # (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). attgenerated 'v' exists from PostgreSQL 18 on.
@@ -29,11 +28,6 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
 ORDER BY 1, 2
-"""
-
-PRESENT = """
-SELECT c.relreplident::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = %s AND c.relname = %s
 """
 
 
@@ -62,25 +56,6 @@ class Table:
         """Can its rows be named as it is, without harm to the application's own statements?"""
         by_key = (self.identity == "d" and self.primary_key) or (self.identity == "i" and self.own_index is not None)
         return by_key or (self.identity == "f" and not self.virtual_columns)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A replica identity that was set for the capture, and what stood there before.
-
-    Letters as in `pg_class.relreplident`: d default, i index, f full, n nothing.
-    """
-
-    schema: str
-    relation: str
-    prior: str
-    prior_index: str | None
-    now: Literal["d", "i", "f"]
-    now_index: str | None = None
-
-    def statement(self) -> sql.Composed:
-        """Set it."""
-        return _alter(self.schema, self.relation, self.now, self.now_index)
 
 
 @dataclass(frozen=True)
@@ -118,26 +93,9 @@ def decide(tables: Sequence[Table]) -> tuple[list[Identity], list[Uncovered]]:
     return identities, uncovered
 
 
-def restore(connection: Connection, identity: Identity) -> bool:
-    """Put back what stood there before, unless someone changed it since or the table is gone; gives whether it did."""
-    row = connection.execute(PRESENT, (identity.schema, identity.relation)).fetchone()
-    if row is None or row[0] != identity.now:
-        return False
-    # An index that had been dropped cannot be named again; without it the identity was nothing in effect.
-    prior = "n" if identity.prior == "i" and identity.prior_index is None else identity.prior
-    connection.execute(_alter(identity.schema, identity.relation, prior, identity.prior_index))
-    return True
-
-
 def _choice(table: Table) -> tuple[Literal["d", "i", "f"], str | None] | None:
     if table.primary_key:
         return "d", None
     if table.unique_index is not None:
         return "i", table.unique_index
     return None if table.virtual_columns else ("f", None)
-
-
-def _alter(schema: str, relation: str, identity: str, index: str | None) -> sql.Composed:
-    words = {"d": sql.SQL("DEFAULT"), "f": sql.SQL("FULL"), "n": sql.SQL("NOTHING")}
-    kind = words[identity] if identity != "i" else sql.SQL("USING INDEX {}").format(sql.Identifier(index or ""))
-    return sql.SQL("ALTER TABLE {} REPLICA IDENTITY {}").format(sql.Identifier(schema, relation), kind)

@@ -13,7 +13,8 @@ from psycopg import sql
 
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.identity import Identity, Uncovered, decide, restore, survey
+from safepoint.postgres.replica_identity import Identity, restore
+from safepoint.wayback.identity import Uncovered, decide, survey
 from safepoint.wayback.names import made_by
 
 PUBLICATION: Final = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
