@@ -32,7 +32,7 @@ def test_a_big_database_gets_a_twin_that_is_kept_level_and_a_small_one_is_copied
         ({"replicates": False}, "REPLICATION"),
         ({"free_slots": 2}, "max_replication_slots"),
         ({"free_senders": 0}, "max_wal_senders"),
-        ({"without_key": ("a", "b", "c", "d")}, "a, b, c and 1 more"),
+        ({"unnamed": ("a", "b", "c", "d")}, "a, b, c and 1 more"),
         ({"unlogged": ("public.u",)}, "public.u"),
         ({"large_objects": 3}, "3 large objects"),
         ({"in_the_way": (("materialised view", "public.m"),)}, "materialised view: public.m"),
@@ -44,6 +44,15 @@ def test_what_the_stream_does_not_carry_means_a_copy_and_the_reason_is_said(
     for wanted in ("auto", "logical"):
         found = chosen(wanted, **changes)  # type: ignore[arg-type]
         assert found.kind == "template" and said in found.reason and said in found.against[0]
+
+
+def test_tables_without_a_key_are_followed_unless_reading_them_takes_longer_than_the_window_may() -> None:
+    small = {"keyless": ("public.bare",), "keyless_bytes": 10_000_000}
+    assert chosen(**small).kind == "logical"
+    large = {**small, "keyless_bytes": 300_000_000}
+    found = chosen(**large)
+    assert found.kind == "template" and "public.bare" in found.reason and "10.0 s" in found.reason
+    assert chosen("logical", **large).kind == "logical"  # type: ignore[arg-type]
 
 
 def test_without_the_right_or_the_room_for_a_copy_there_is_no_twin() -> None:

@@ -125,7 +125,7 @@ def table(**changed: object) -> Table:
         "primary_key": True,
         "own_index": None,
         "unique_index": None,
-        "virtual_columns": False,
+        "full_fails": False,
     }
     return Table(**{**fields, **changed})  # type: ignore[arg-type]
 
@@ -140,9 +140,9 @@ def table(**changed: object) -> Table:
         ({"primary_key": False, "unique_index": "x"}, "i"),
         ({"identity": "n"}, "d"),
         ({"identity": "i"}, "d"),
-        ({"identity": "f", "virtual_columns": True}, "d"),
+        ({"identity": "f", "full_fails": True}, "d"),
         ({"primary_key": False, "partitioned": True}, None),
-        ({"primary_key": False, "virtual_columns": True}, "uncovered"),
+        ({"primary_key": False, "full_fails": True}, "uncovered"),
         ({"owned": False}, "uncovered"),
         ({"unlogged": True}, "uncovered"),
     ],

@@ -6,6 +6,7 @@ next to nothing, and needs a server that decodes and a database of which everyth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -18,6 +19,8 @@ Kind = Literal["logical", "template", "none"]
 
 ASSUMED: Final = 80e6
 """Bytes a second that CREATE DATABASE ... TEMPLATE copies, where no launch has measured it on this server; low."""
+READ: Final = 30e6
+"""Bytes a second in which a row without a key is looked for; low."""
 _SHOWN: Final = 3
 
 _OWN: Final = """
@@ -40,9 +43,17 @@ SELECT 'table with a rule', n.nspname || '.' || c.relname FROM pg_class c JOIN p
 WHERE c.relkind IN ('r', 'p') AND {_OWN}
   AND EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN')
 UNION ALL
+SELECT 'table without columns', n.nspname || '.' || c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND {_OWN}
+  AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+UNION ALL
 SELECT 'extension with rows of its own', e.extname FROM pg_extension e
 WHERE EXISTS (SELECT FROM unnest(e.extconfig) o JOIN pg_class c ON c.oid = o WHERE c.relkind = 'r')
 ORDER BY 1, 2
+"""
+SIZE: Final = """
+SELECT coalesce(sum(pg_table_size(c.oid)), 0)::int8 FROM unnest(%s::text[], %s::text[]) t (schema, name)
+JOIN pg_namespace n ON n.nspname = t.schema JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.name
 """
 
 
@@ -50,8 +61,9 @@ ORDER BY 1, 2
 class Facts:
     """What the choice rests on. Sizes in bytes; `disk_free` is None where the server's disk cannot be seen.
 
-    `without_key` are tables whose rows the log could name only after a change to the live table. `in_the_way` are
-    pairs (what, name). `copy_speed` in bytes a second; `measured` says that a launch has seen it.
+    `unnamed` are tables whose changed rows the log cannot be made to name. `keyless` are those of which it names rows
+    by all their values, and `keyless_bytes` their size. `in_the_way` are pairs (what, name). `copy_speed` in bytes a
+    second; `measured` says that a launch has seen it.
     """
 
     database_bytes: int
@@ -60,7 +72,9 @@ class Facts:
     free_senders: int
     replicates: bool
     creates_databases: bool
-    without_key: tuple[str, ...] = ()
+    unnamed: tuple[str, ...] = ()
+    keyless: tuple[str, ...] = ()
+    keyless_bytes: int = 0
     unlogged: tuple[str, ...] = ()
     large_objects: int = 0
     in_the_way: tuple[tuple[str, str], ...] = ()
@@ -98,9 +112,9 @@ def measure(
 ) -> Facts:
     """Look at the live database. Changes nothing."""
     facts = found or survey(connection)
-    raised, uncovered = identity.decide(identity.survey(connection))
-    named = {f"{one.schema}.{one.relation}" for one in raised}
-    named |= {one.table for one in uncovered if one.table not in facts.unlogged_tables}
+    tables = identity.survey(connection)
+    _, uncovered = identity.decide(tables)
+    keyless = [table for table in tables if table.keyless]
     login = facts.login
     return Facts(
         database_bytes=facts.database_bytes,
@@ -109,7 +123,9 @@ def measure(
         free_senders=facts.free_wal_senders,
         replicates=login.superuser or login.replication,
         creates_databases=login.superuser or (login.createdb and login.owns_database),
-        without_key=tuple(sorted(named)),
+        unnamed=tuple(one.table for one in uncovered if one.table not in facts.unlogged_tables),
+        keyless=tuple(table.name for table in keyless),
+        keyless_bytes=_size(connection, keyless),
         unlogged=facts.unlogged_tables,
         large_objects=facts.large_objects,
         in_the_way=tuple((str(what), str(name)) for what, name in connection.execute(IN_THE_WAY).fetchall()),
@@ -125,7 +141,7 @@ def choose(facts: Facts, wanted: Wanted, allowance: float) -> Choice:
     Args:
         allowance: seconds that the copy may add to the window before a level twin is worth its effort.
     """
-    against = tuple(_against(facts))
+    against = tuple(_against(facts, None if wanted == "logical" else allowance))
     seconds = round(facts.copy_seconds, 2)
 
     def because(kind: Kind, reason: str) -> Choice:
@@ -145,7 +161,7 @@ def choose(facts: Facts, wanted: Wanted, allowance: float) -> Choice:
     return because("logical", "the plan asks for it" if wanted == "logical" else f"{how}, more than {allowance:g} s")
 
 
-def _against(facts: Facts) -> list[str]:
+def _against(facts: Facts, allowance: float | None) -> list[str]:
     found = []
     if facts.wal_level != "logical":
         found.append(f"wal_level is {facts.wal_level}, not logical")
@@ -155,8 +171,13 @@ def _against(facts: Facts) -> list[str]:
         found.append(f"{facts.free_slots} replication slots are free, and 3 are needed (max_replication_slots)")
     if facts.free_senders < 2:
         found.append(f"{facts.free_senders} WAL senders are free, and 2 are needed (max_wal_senders)")
-    if facts.without_key:
-        found.append(f"tables without a primary key of their own: {_some(facts.without_key)}")
+    if facts.unnamed:
+        found.append(f"tables of which the log cannot name a row: {_some(facts.unnamed)}")
+    reading = facts.keyless_bytes / READ
+    if allowance is not None and reading > allowance:
+        found.append(
+            f"tables without a key are read whole for each change, some {reading:.1f} s: {_some(facts.keyless)}"
+        )
     if facts.unlogged:
         found.append(f"unlogged tables are not in the log: {_some(facts.unlogged)}")
     if facts.large_objects:
@@ -165,6 +186,11 @@ def _against(facts: Facts) -> list[str]:
         names = tuple(name for kind, name in facts.in_the_way if kind == what)
         found.append(f"{what}: {_some(names)}")
     return found
+
+
+def _size(connection: Connection, tables: Sequence[identity.Table]) -> int:
+    row = connection.execute(SIZE, [[one.schema for one in tables], [one.relation for one in tables]]).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _some(names: tuple[str, ...]) -> str:

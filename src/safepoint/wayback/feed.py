@@ -53,7 +53,8 @@ def opened(target: Target, launch_id: str, *, timeout: float = _WAIT) -> Iterato
         Refused: a publication of this name is someone else's.
     """
     name = feed_name(launch_id)
-    with _connected(target) as connection, asking("Beginning the twin's feed", target.dbname):
+    # Setting a replica identity locks its table for an instant, and the application is at work.
+    with _connected(target, lock_timeout=5) as connection, asking("Beginning the twin's feed", target.dbname):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         reason = cannot(connection, may_replicate=may_replicate)
         if reason is not None:

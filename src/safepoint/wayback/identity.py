@@ -10,7 +10,8 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.replica_identity import Identity
 
 # A primary key that is DEFERRABLE does not serve; a unique index serves when it is whole and its columns are NOT NULL
-# (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). attgenerated 'v' exists from PostgreSQL 18 on.
+# (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). From PostgreSQL 18 on UPDATE and DELETE fail on a table
+# whose identity holds a generated column of either kind that the publication does not send; before, they do not.
 TABLES = """
 SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.relkind = 'p',
        pg_has_role(c.relowner, 'USAGE'),
@@ -23,7 +24,9 @@ SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.rel
           AND NOT EXISTS (SELECT FROM unnest(i.indkey[0:i.indnkeyatts - 1]) k
                           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k WHERE NOT a.attnotnull)
         ORDER BY i.indnkeyatts, x.relname LIMIT 1),
-       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)
+       current_setting('server_version_num')::int >= 180000
+           AND EXISTS (SELECT FROM pg_attribute a
+                       WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
@@ -33,7 +36,10 @@ ORDER BY 1, 2
 
 @dataclass(frozen=True)
 class Table:
-    """A table and what could name its rows. `own_index` is the one that REPLICA IDENTITY USING INDEX chose."""
+    """A table and what could name its rows. `own_index` is the one that REPLICA IDENTITY USING INDEX chose.
+
+    `full_fails`: as published, with REPLICA IDENTITY FULL, it would refuse the application's own UPDATE and DELETE.
+    """
 
     schema: str
     relation: str
@@ -44,7 +50,7 @@ class Table:
     primary_key: bool
     own_index: str | None
     unique_index: str | None
-    virtual_columns: bool
+    full_fails: bool
 
     @property
     def name(self) -> str:
@@ -55,7 +61,12 @@ class Table:
     def covered(self) -> bool:
         """Can its rows be named as it is, without harm to the application's own statements?"""
         by_key = (self.identity == "d" and self.primary_key) or (self.identity == "i" and self.own_index is not None)
-        return by_key or (self.identity == "f" and not self.virtual_columns)
+        return by_key or (self.identity == "f" and not self.full_fails)
+
+    @property
+    def keyless(self) -> bool:
+        """Are its rows named by all of their values, for want of a key?"""
+        return not (self.partitioned or self.unlogged or self.primary_key or self.own_index or self.unique_index)
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def decide(tables: Sequence[Table]) -> tuple[list[Identity], list[Uncovered]]:
             prior = Identity(table.schema, table.relation, table.identity, table.own_index, now, index)
             identities.append(prior)
         else:
-            reason = "it has no key, and REPLICA IDENTITY FULL with virtual generated columns makes UPDATE fail"
+            reason = "it has no key, and REPLICA IDENTITY FULL with generated columns makes UPDATE fail on this version"
             uncovered.append(Uncovered(table.name, reason, published_fails=True))
     return identities, uncovered
 
@@ -98,4 +109,4 @@ def _choice(table: Table) -> tuple[Literal["d", "i", "f"], str | None] | None:
         return "d", None
     if table.unique_index is not None:
         return "i", table.unique_index
-    return None if table.virtual_columns else ("f", None)
+    return None if table.full_fails else ("f", None)

@@ -7,11 +7,14 @@ found again for such a row; they get their default.
 
 from __future__ import annotations
 
+from typing import Final
+
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.catalogue import Table
+from safepoint.wayback.catalogue import Column, Table
 from safepoint.wayback.compaction import (
     Scope,
     Work,
+    ask,
     attempt,
     insert_out,
     make_out,
@@ -22,6 +25,14 @@ from safepoint.wayback.compaction import (
     typed,
 )
 from safepoint.wayback.expressions import quote
+
+# Types whose cast to text is what they are written as.
+_EXACT: Final = frozenset(
+    {
+        "smallint", "integer", "bigint", "numeric", "real", "double precision", "text", "character varying", "boolean",
+        "date", "timestamp without time zone", "timestamp with time zone", "uuid", "bytea", "json", "jsonb",
+    }
+)  # fmt: skip
 
 
 def compact_rows(connection: Connection, work: Work, scope: Scope) -> None:
@@ -81,7 +92,18 @@ def _make_rows(connection: Connection, work: Work, scope: Scope) -> None:
 
 def _known(work: Work) -> str:
     """A row by its values that the new table has, as an array of texts."""
-    return "ARRAY[" + ", ".join(f"{quote(name)}::text" for name in _compared(work.old, work)) + "]::text[]"
+    return "ARRAY[" + ", ".join(_said(work.old.by_name[name]) for name in _compared(work.old, work)) + "]::text[]"
+
+
+def _said(column: Column) -> str:
+    """A value as COPY writes it: only then are two rows that differ in anything never taken for equal.
+
+    Casts to text are a type's own business: that of bpchar drops blanks at the end, which may be the only difference.
+    """
+    name = quote(column.name)
+    if column.base in _EXACT:
+        return f"{name}::text"
+    return f"CASE WHEN {name} IS NOT NULL THEN format('%s', {name}) END"
 
 
 def _compared(old: Table, work: Work) -> list[str]:
@@ -97,13 +119,16 @@ def _deletions(connection: Connection, work: Work, scope: Scope) -> None:
             f"INSERT INTO {work.change} (tx, existed, ends, row_tid, row_rel, op) "
             f"SELECT {one.transaction}, true, false, ctid, tableoid, 'delete' FROM {quoted(work.old)}{leaf}",
         )
+    if not ask(connection, "SELECT FROM pg_temp.sp_sums WHERE sum < 0 LIMIT 1"):
+        return  # rows that only came are no reason to read the whole table
     run(
         connection,
         f"""
         WITH present AS (
             SELECT ctid AS tid, tableoid AS rel, known, row_number() OVER (PARTITION BY known) AS place
             FROM (SELECT ctid, tableoid, {_known(work)} AS known FROM {quoted(work.old)}) o
-            WHERE NOT EXISTS (SELECT FROM {work.change} c WHERE c.row_tid = o.ctid AND c.row_rel = o.tableoid))
+            WHERE known IN (SELECT known FROM pg_temp.sp_sums WHERE sum < 0)
+              AND NOT EXISTS (SELECT FROM {work.change} c WHERE c.row_tid = o.ctid AND c.row_rel = o.tableoid))
         INSERT INTO {work.change} (source, tx, existed, ends, row_tid, row_rel, op, verdict, reason)
         SELECT s.n, s.tx, true, false, p.tid, p.rel, 'delete', CASE WHEN p.tid IS NULL THEN 'conflict' END,
                CASE WHEN p.tid IS NULL THEN 'the old database has no such row' END
