@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -17,13 +20,17 @@ from safepoint.errors import CaptureLost, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
+from safepoint.wayback.affected import SCHEMA as AFFECTED
+from safepoint.wayback.affected import Fates
 from safepoint.wayback.capture import arm, choose, disarm, drain, lag
+from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.replay import replay
 from safepoint.wayback.spool import durable_position, read_changes, read_header
 
 NOTHING = """
 select count(*) from pg_trigger where tgname like '!safepoint%' union all
-select count(*) from pg_namespace where nspname = 'safepoint_capture'
+select count(*) from pg_namespace where nspname = 'safepoint_capture' union all
+select count(*) from pg_event_trigger
 """
 
 
@@ -63,7 +70,7 @@ def test_both_captures_of_the_same_writes_lead_to_the_same_twin(
                     query = f"select x::text from ({found}) x order by 1"
                     assert made.old(query) == ask(other, query), table
                 disarm(database, logical)
-            assert ask(database, NOTHING) == [(0,), (0,)]
+            assert ask(database, NOTHING) == [(0,), (0,), (0,)]
         finally:
             drop_database(other)
             drop_database(database)
@@ -120,7 +127,7 @@ def test_the_application_writes_as_before_whatever_its_rights_settings_and_table
                 connection.execute("update made set n = 3")
                 connection.execute("alter table made add extra text")
             drained = drain(target, made.facts, made.spool)
-            assert drained.unseen == ("public.later",) and drained.changed_tables == ("public.made",)
+            assert drained.unseen == () and drained.changed_tables == ("public.made",)
             found = changes(made)
             truncated = [one[:2] for one in found[7:] if one[1] == "truncate"]
             assert {table for table, _ in truncated} == {"public.part_a", "public.part_b"}
@@ -142,13 +149,104 @@ def test_the_application_writes_as_before_whatever_its_rights_settings_and_table
                 *truncated,
                 ("public.fast", "insert"),
                 ("public.nothing", "insert"),
+                ("public.later", "insert"),
                 ("public.keyless", "delete"),
                 ("public.made", "update"),
             ]
             assert lag(target, made.facts).safe_bytes is None
-        assert ask(target, NOTHING) == [(0,), (0,)]
+        assert ask(target, NOTHING) == [(0,), (0,), (0,)]
     finally:
         with connect(target) as connection:
+            connection.execute(f"drop owned by {role}")
+            connection.execute(f"drop role {role}")
+
+
+def test_tables_that_are_made_while_triggers_capture_are_captured_whatever_becomes_of_them(
+    any_database: Target, tmp_path: Path
+) -> None:
+    target = any_database
+    role = f"{target.dbname}_app"
+    with connect(target) as connection:
+        connection.execute(f"create role {role} login password 'only-for-tests'")
+        connection.execute(f"grant create on schema public to {role}")
+    try:
+        with ground(target, tmp_path, ODD, "select 1", how="triggers") as made:
+            assert made.facts.follows_tables and made.facts.promises == ()
+            mapping = made.mapping()
+            application = target.login(role, "only-for-tests")
+            with psycopg.connect(**application.conninfo(), autocommit=True) as writer:  # type: ignore[arg-type]
+                writer.execute("create temp table passing as select 1 as n")
+                writer.execute("create table noted as select n, 'x' || n as what from generate_series(1, 2) n")
+                writer.execute("select 3 as n into chosen")
+                writer.execute("create table gone (n int)")
+                writer.execute("insert into gone values (1)")
+                writer.execute("drop table gone")
+                writer.execute("create table grown (n int)")
+                writer.execute("alter table grown add m int")
+                writer.execute("insert into grown values (1, 2)")
+                writer.execute("truncate noted")
+                writer.execute("create table lost (n int)")
+                for column in ("a", "b", "c"):  # more often than anybody can follow
+                    writer.execute(f"alter table lost add {column} int")
+                    writer.execute("insert into lost values (1)")
+            with connect(target) as connection:
+                connection.execute("create table part_c (id int not null, kind text not null)")
+                connection.execute("insert into part_c values (1, 'c')")
+                connection.execute("alter table part attach partition part_c for values in ('c')")
+                connection.execute("insert into part values (2, 'c')")
+                connection.execute("alter table part detach partition part_c")
+                connection.execute("insert into part_c values (3, 'c')")
+            drained = drain(target, made.facts, made.spool)
+            assert (drained.unseen, drained.changed_tables) == (("public.lost",), ())
+            found = [(table, action, one.get("n", one.get("id"))) for table, action, one in changes(made)]
+            assert [one for one in found if one[0] != "public.lost"] == [
+                ("public.noted", "insert", "1"),
+                ("public.noted", "insert", "2"),
+                ("public.chosen", "insert", "3"),
+                ("public.gone", "insert", "1"),
+                ("public.grown", "insert", "1"),
+                ("public.noted", "truncate", None),
+                ("public.part_c", "insert", "1"),
+                ("public.part_c", "insert", "2"),
+                ("public.part_c", "insert", "3"),
+            ]
+            outcome = replay(made.twin, made.live, made.spool, mapping, launch_id=LAUNCH, out=made.folder / "out")
+            assert (outcome.put_aside, outcome.stashed, outcome.transactions) == (0, 8, 11)
+            stashed = (made.folder / "out" / "stash.jsonl").read_text().splitlines()
+            rows = [(one["relation"], one["action"], one["values"].get("n")) for one in map(json.loads, stashed)]
+            assert ("public.noted", "truncate", None) in rows and ("public.grown", "insert", "1") in rows
+            with closing(sqlite3.connect(":memory:")) as store, connect(target) as connection:
+                store.executescript(AFFECTED)
+                fates = Fates(store, mapping, read_catalogue(connection), None)
+                told = {one.table: fates.of(one, {})[0] for one in read_changes(made.spool)}
+            assert told["public.gone"] == "not carried" and told["public.chosen"] == "stashed"
+        assert ask(target, NOTHING) == [(0,), (0,), (0,)]
+    finally:
+        with connect(target) as connection:
+            connection.execute(f"drop owned by {role}")
+            connection.execute(f"drop role {role}")
+
+
+def test_where_no_event_trigger_may_be_made_new_tables_are_named_as_not_captured(
+    database: Target, tmp_path: Path
+) -> None:
+    role = f"{database.dbname}_owner"
+    owner = database.login(role, "only-for-tests")
+    with connect(database) as connection:
+        connection.execute(f"create role {role} login password 'only-for-tests'")
+        connection.execute(f"alter database {database.dbname} owner to {role}")
+    try:
+        facts = arm(owner, LAUNCH, "triggers")
+        assert not facts.follows_tables and "made after the launch" in facts.promises[0]
+        with connect(owner) as connection:
+            connection.execute("create table later (n int)")
+            connection.execute("insert into later values (1)")
+        assert drain(owner, facts, tmp_path / "spool").unseen == ("public.later",)
+        disarm(owner, facts)
+        assert ask(database, NOTHING) == [(0,), (0,), (0,)]
+    finally:
+        with connect(database) as connection:
+            connection.execute(f"alter database {database.dbname} owner to postgres")
             connection.execute(f"drop owned by {role}")
             connection.execute(f"drop role {role}")
 

@@ -166,7 +166,9 @@ class Fates:
                 return "carried", NOT_CARRIED[name]
             return "stashed", "the old release has no such table: kept for the next launch"
         rule = self._feeds.get(table)
-        if rule is None or change.action in ("delete", "truncate"):
+        if rule is None:
+            return self._unmapped(table, known is not None)
+        if change.action in ("delete", "truncate"):
             return "carried", ""
         usual = defaults.get(table, {})
         parts = [name for name in rule.stash if isinstance(row.get(name), str) and row[name] != usual.get(name)]
@@ -174,6 +176,15 @@ class Fates:
             return "carried", ""
         kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
         return "carried in part", f"{kept}: {', '.join(parts)}"
+
+    def _unmapped(self, table: str, there: bool) -> tuple[Fate, str]:
+        """A table that was none when the way back was proven."""
+        name = table.partition(".")[2]
+        if name in NOT_CARRIED:
+            return "carried", NOT_CARRIED[name]
+        if there:
+            return "stashed", "the table was made after the launch: kept for the next one"
+        return "not carried", "the table was made after the launch and is gone again, or is not the application's own"
 
 
 class Gathering:

@@ -72,6 +72,7 @@ class CaptureFacts:
     """How changes are captured, and what cannot be. `reason` says why the log is not decoded, where it is not.
 
     `start_xid` is the first transaction id (64 bits) after arming: what the listing without a log goes by.
+    `follows_tables`: where triggers capture, tables that are made later get theirs.
     `identities` are the tables whose replica identity was set, with what to put back.
     """
 
@@ -89,6 +90,7 @@ class CaptureFacts:
     large_objects: bool = False
     armed_at: str = ""
     purpose: Purpose = "capture"
+    follows_tables: bool = False
 
     @property
     def promises(self) -> tuple[str, ...]:
@@ -99,7 +101,7 @@ class CaptureFacts:
         lost = [f"{one.table} is not captured: {one.reason}." for one in self.uncovered]
         if self.large_objects:
             lost.append("Large objects are not captured: neither decoding nor triggers see them.")
-        if self.mode == "triggers":
+        if self.mode == "triggers" and not self.follows_tables:
             lost.append("Tables that are made after the launch are not captured: they have no triggers.")
         if self.mode == "none":
             lost.append(
@@ -126,7 +128,7 @@ class Drained:
     """What one drain did. `complete` says that everything up to `up_to` is in the spool now.
 
     `changed_tables` are tables whose columns changed since they were last seen: someone ran DDL meanwhile. `unseen`
-    are tables without a trigger where triggers capture: they were made since.
+    are tables without a trigger where triggers capture, or not readable: they were made since.
     """
 
     spool: str
@@ -221,11 +223,12 @@ def arm(
             if reason is not None:
                 unpublish(connection, launch_id, name, purpose)
                 identities = ()
-        mode = choose(how, reason)
+        mode, follows = choose(how, reason), False
         if mode == "triggers" and (why := triggers.cannot(connection)) is not None:
             mode, reason = "none", f"{reason}; no triggers either: {why}"
         if mode == "triggers":
-            uncovered = install(connection, launch_id).uncovered
+            installed = install(connection, launch_id)
+            uncovered, follows = installed.uncovered, installed.follows
         found = look_up_slot(connection, name)
         return CaptureFacts(
             launch_id=launch_id,
@@ -244,6 +247,7 @@ def arm(
             large_objects=bool(_one(connection, HAS_LARGE_OBJECTS)),
             armed_at=str(_one(connection, "SELECT clock_timestamp()::text")),
             purpose=purpose,
+            follows_tables=follows,
         )
 
 
@@ -319,7 +323,7 @@ def _drain_triggers(target: Target, facts: CaptureFacts, spool: Path, cancelled:
             total_transactions=file.position.transactions,
             seconds=round(time.monotonic() - began, 3),
             changed_tables=tuple(sorted(work.changed_tables)),
-            unseen=triggers.unseen(connection),
+            unseen=tuple(sorted({*triggers.unseen(connection), *work.unread})),
         )
 
 

@@ -188,7 +188,14 @@ class _Carrying:
         after, start = (before.commit_lsn, before.spool_end) if before else (0, 0)
         self.old, self.new = read_catalogue(self.connection), read_catalogue(self.source)
         staged = stage(
-            self.connection, spool, self.new, after=after, up_to=up_to, start=start, cancelled=self.cancelled
+            self.connection,
+            spool,
+            self.new,
+            after=after,
+            up_to=up_to,
+            start=start,
+            mapped=None if self.manner.same_schema else {*self.mapping.feeds, *self.mapping.stash},
+            cancelled=self.cancelled,
         )
         self._phase("stage")
         if before is not None and not staged.transactions:
@@ -348,9 +355,9 @@ class _Carrying:
         self, staged: Staged, works: Sequence[Work], merged: dict[str, Merged], after: int, up_to: int | None
     ) -> Outcome:
         connection = self.connection
+        homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]
         if after:
-            whereabouts.forget_older(connection, works, staged.sinks, self.mapping.stash, after)
-        homeless = [sink for name, sink in staged.sinks.items() if name in self.mapping.stash]
+            whereabouts.forget_older(connection, works, homeless, after)
         stashed = {
             sink.table.name: whereabouts.stash_table(connection, self.source, sink, self.scope) for sink in homeless
         }
@@ -408,6 +415,11 @@ class _Carrying:
             )
             for name in sorted({*merged, *stashed, *aside})
         )
+
+
+def is_homeless(table: str, mapping: WayBack) -> bool:
+    """Has the old schema no such table? Also one that was made since the mapping was: it goes to the stash as well."""
+    return table not in mapping.feeds and table.partition(".")[2] != "django_migrations"
 
 
 def _not_whole(outcome: Outcome) -> NotWhole:

@@ -7,7 +7,7 @@ here: they are staged as text and get their types inside PostgreSQL. Memory does
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +95,7 @@ def stage(
     after: int = 0,
     up_to: int | None = None,
     start: int = 0,
+    mapped: Collection[str] | None = None,
     cancelled: Cancelled = never,
 ) -> Staged:
     """Stage the transactions that committed after one LSN and up to another.
@@ -103,6 +104,8 @@ def stage(
         connection: to the twin, inside the transaction that will apply them: a kill leaves nothing.
         start: an offset of the spool that nothing to be staged lies before (`Staged.end` of an earlier time).
         migrated: the catalogue of the database that the changes come from.
+        mapped: the tables that the way back knows; None: all. One that was made since may have changed meanwhile: of
+            its rows those columns are staged that it still has.
 
     Raises:
         Refused: a table's columns are not those of the catalogue any more.
@@ -113,7 +116,7 @@ def stage(
         f"CREATE TEMP TABLE {TRANSACTIONS} (tx int4, xid oid, commit_lsn int8, committed_us int8) ON COMMIT DROP"
     )
     with _Writer(connection) as writer:
-        staging = _Staging(connection, migrated, writer)
+        staging = _Staging(connection, migrated, writer, mapped)
         wanted, later = False, False
         end = durable_end(spool)
         for number, message in enumerate(read_messages(spool, start, end)):
@@ -139,7 +142,10 @@ def stage(
 
 @dataclass(frozen=True)
 class _Shape:
-    """How a relation's tuples become rows of its sink. `order` is None where the columns stand alike."""
+    """How a relation's tuples become rows of its sink. `order` is None where the columns stand alike.
+
+    `loose`: the sink has columns that the tuples have not; for these `order` names the place behind their values.
+    """
 
     sink: Sink
     relation: int
@@ -147,11 +153,14 @@ class _Shape:
     order: tuple[int, ...] | None
     key: tuple[int, ...]
     width: int
+    loose: bool = False
 
 
 class _Staging:
-    def __init__(self, connection: Connection, migrated: Catalogue, writer: _Writer) -> None:
-        self.connection, self.migrated, self.writer = connection, migrated, writer
+    def __init__(
+        self, connection: Connection, migrated: Catalogue, writer: _Writer, mapped: Collection[str] | None
+    ) -> None:
+        self.connection, self.migrated, self.writer, self.mapped = connection, migrated, writer, mapped
         self.staged = Staged()
         self.at = 0
         self._held = 0
@@ -202,6 +211,8 @@ class _Staging:
             return None  # an extension's own, or Safepoint's
         sink = self.staged.sinks.get(table.name) or self._make_sink(table)
         names = [column.name for column in relation.columns]
+        if self.mapped is not None and table.name not in self.mapped:
+            return _loose_shape(sink, relation, names)
         if set(names) != set(sink.columns):
             raise Refused(
                 f"The columns of {relation.qualified} are not those that were captured.",
@@ -284,6 +295,8 @@ class _Staging:
             origin = _text_array(moved)
             sink.moves += 1
         if shape.order is not None:
+            if shape.loose:
+                values = [*values, _NULL]
             values = [values[place] for place in shape.order]
         if None in values:
             names = [name.encode() for name, value in zip(sink.columns, values, strict=True) if value is None]
@@ -317,6 +330,14 @@ class _Staging:
             self._flush(sink)
         self._flush_transactions()
         self.writer.wait()
+
+
+def _loose_shape(sink: Sink, relation: pgoutput.Relation, names: list[str]) -> _Shape:
+    order = tuple(names.index(name) if name in names else len(names) for name in sink.columns)
+    named = all(name in names for name in sink.table.key)
+    key = tuple(names.index(name) for name in sink.table.key) if named else ()
+    width = len(META) + len(sink.columns)
+    return _Shape(sink, relation.oid, relation.qualified, order, key, width, loose=True)
 
 
 class _Writer:

@@ -51,7 +51,7 @@ LEAVES: Final = """
 SELECT r.relation::int8, ARRAY(SELECT t.relid::oid::int8 FROM pg_partition_tree(r.relation::regclass) t WHERE t.isleaf)
 FROM safepoint_capture.shapes r JOIN pg_class c ON c.oid = r.relation WHERE c.relkind = 'p'
 """
-ARMED: Final = "SELECT relation::int8, name, columns FROM safepoint_capture.shapes"
+ARMED: Final = "SELECT relation::int8, name, columns, later FROM safepoint_capture.shapes"
 
 
 class _Raw(Loader):
@@ -78,7 +78,7 @@ class _Shape:
 
 @dataclass
 class TriggerDrain:
-    """One drain's way through what the triggers noted."""
+    """One drain's way through what the triggers noted. `unread`: tables made later of which rows could not be read."""
 
     connection: Connection
     spool: Spool
@@ -87,7 +87,9 @@ class TriggerDrain:
     changes: int = 0
     size: int = 0
     changed_tables: set[str] = field(default_factory=set)
+    unread: set[str] = field(default_factory=set)
     _armed: dict[int, _Shape] = field(default_factory=dict)
+    _later: set[int] = field(default_factory=set)
     _shapes: dict[int, _Shape] = field(default_factory=dict)
     _described: dict[int, _Shape] = field(default_factory=dict)
     _leaves: dict[int, list[int]] = field(default_factory=dict)
@@ -119,7 +121,9 @@ class TriggerDrain:
                 self.connection.execute("VACUUM safepoint_capture.changes")
 
     def _read_shapes(self) -> None:
-        self._armed = {oid: _Shape.of(name, columns) for oid, name, columns in self.connection.execute(ARMED)}
+        armed = self.connection.execute(ARMED).fetchall()
+        self._armed = {oid: _Shape.of(name, columns) for oid, name, columns, _ in armed}
+        self._later = {oid for oid, _, _, later in armed if later}
         self._leaves = {int(root): leaves for root, leaves in self.connection.execute(LEAVES)}
         relations = {*self._relations(), *self._armed, *(leaf for leaves in self._leaves.values() for leaf in leaves)}
         now = self.connection.execute(SHAPES, [list(relations)])
@@ -174,6 +178,8 @@ class TriggerDrain:
             return
         before, after = (None if one is None else fields(one) for one in (old, new))
         shape = self._shape(relation, len(after if after is not None else before or ()))
+        if shape is None:
+            return
         self._describe(number, xid, relation, shape)
         was = None if before is None else _picked(before, shape)
         now = None if after is None else _picked(after, shape)
@@ -193,14 +199,21 @@ class TriggerDrain:
             self._append(number, xid, messages.truncate(relation))
             self.changes += 1
 
-    def _shape(self, relation: int, width: int) -> _Shape:
-        """The columns that a row was written with: the present ones, or those of the time of arming."""
+    def _shape(self, relation: int, width: int) -> _Shape | None:
+        """The columns that a row was written with: the present ones, or those of the time of arming.
+
+        None: nobody knows them any more, of a table that was made later; it is in `unread` then. No such table may
+        keep what was written to the others from being carried back.
+        """
         now, then = self._shapes.get(relation), self._armed.get(relation)
-        if now is not None and then is not None and now != then:
+        if now is not None and then is not None and now != then and relation not in self._later:
             self.changed_tables.add(now.name)
         for shape in (now, then):
             if shape is not None and shape.width == width:
                 return shape
+        if relation in self._later:
+            self.unread.add(self._armed[relation].name)
+            return None
         raise CaptureLost(
             "A captured row has other columns than its table.",
             subject=now.name if now else f"relation {relation}",

@@ -19,6 +19,7 @@ from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.names import made_by
+from safepoint.wayback.new_tables import follow, unfollow
 
 SCHEMA: Final = "safepoint_capture"
 TRIGGER: Final = "!safepoint"
@@ -35,7 +36,8 @@ CREATE TABLE safepoint_capture.changes (
     seq int8 GENERATED ALWAYS AS IDENTITY, xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at timestamptz NOT NULL DEFAULT clock_timestamp(), relation oid NOT NULL, action "char" NOT NULL,
     was tid, late tid, old text, new text);
-CREATE TABLE safepoint_capture.shapes (relation oid PRIMARY KEY, name text NOT NULL, columns text[] NOT NULL);
+CREATE TABLE safepoint_capture.shapes (
+    relation oid PRIMARY KEY, name text NOT NULL, columns text[] NOT NULL, later bool NOT NULL DEFAULT false);
 CREATE FUNCTION safepoint_capture.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET datestyle = 'ISO, YMD' SET timezone = 'UTC' SET intervalstyle = 'iso_8601' SET extra_float_digits = 1
@@ -96,10 +98,11 @@ WHERE c.oid = ANY(%s) AND NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON
 
 @dataclass(frozen=True)
 class Installed:
-    """Which tables are captured by triggers, and which cannot be."""
+    """Which tables are captured by triggers, and which cannot be. `follows`: those that are made later get theirs."""
 
     tables: int
     uncovered: tuple[Uncovered, ...]
+    follows: bool = False
 
 
 def cannot(connection: Connection) -> str | None:
@@ -118,7 +121,8 @@ def install(connection: Connection, launch_id: str) -> Installed:
     """
     found = state(connection, launch_id)
     if found is not None:
-        return Installed(found["tables"], tuple(Uncovered(**one) for one in found["uncovered"]))
+        uncovered = [Uncovered(**one) for one in found["uncovered"]]
+        return Installed(found["tables"], tuple(uncovered), bool(found.get("follows")))
     with connection.transaction():
         connection.execute(MAKE.encode())
         tables = connection.execute(TABLES).fetchall()
@@ -132,11 +136,15 @@ def install(connection: Connection, launch_id: str) -> Installed:
         for _, schema, name, kind, partition, _ in seen:
             for statement in _statements(sql.Identifier(schema, name), kind, partition=partition):
                 connection.execute(statement)
-        connection.execute(f"INSERT INTO safepoint_capture.shapes {SHAPES}".encode(), [[row[0] for row in seen]])
-        data = {"tables": len(seen), "uncovered": [asdict(one) for one in uncovered]}
+        connection.execute(
+            f"INSERT INTO safepoint_capture.shapes (relation, name, columns) {SHAPES}".encode(),
+            [[row[0] for row in seen]],
+        )
+        follows = follow(connection)
+        data = {"tables": len(seen), "uncovered": [asdict(one) for one in uncovered], "follows": follows}
         comment = made_by(launch_id, _PURPOSE) + "\n" + json.dumps(data)
         connection.execute(sql.SQL("COMMENT ON SCHEMA safepoint_capture IS {}").format(sql.Literal(comment)))
-    return Installed(len(seen), tuple(uncovered))
+    return Installed(len(seen), tuple(uncovered), follows)
 
 
 def state(connection: Connection, launch_id: str) -> Mapping[str, Any] | None:
@@ -181,7 +189,7 @@ def _statements(table: sql.Identifier, kind: str, *, partition: bool) -> Sequenc
 
 
 def unseen(connection: Connection) -> tuple[str, ...]:
-    """Tables that were made after the triggers: what is written to them is not captured."""
+    """Tables that were made later and have no triggers: what is written to them is not captured."""
     tables = [row[0] for row in connection.execute(TABLES).fetchall() if row[3] == "r"]
     return tuple(str(row[0]) for row in connection.execute(UNSEEN, [tables]).fetchall())
 
@@ -194,6 +202,7 @@ def uninstall(connection: Connection, launch_id: str) -> bool:
     row = connection.execute(COMMENT).fetchone()
     if row is None or str(row[0] or "").partition("\n")[0] != made_by(launch_id, _PURPOSE):
         return False
+    unfollow(connection)
     for schema, name, trigger in connection.execute(TRIGGERED).fetchall():
         connection.execute(
             sql.SQL("DROP TRIGGER IF EXISTS {} ON {}").format(sql.Identifier(trigger), sql.Identifier(schema, name))

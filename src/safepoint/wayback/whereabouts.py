@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
@@ -32,9 +32,7 @@ def stash_values(connection: Connection, work: Work) -> int:
     )
 
 
-def forget_older(
-    connection: Connection, works: Sequence[Work], sinks: Mapping[str, Sink], homeless: Collection[str], after: int
-) -> None:
+def forget_older(connection: Connection, works: Sequence[Work], homeless: Sequence[Sink], after: int) -> None:
     """What an earlier replay stashed of a row that was changed since: only a row's last values are its stash."""
     older = f"s.commit_lsn <= {literal(format_lsn(after))}::pg_lsn"
     for work in works:
@@ -44,12 +42,12 @@ def forget_older(
                 f"DELETE FROM safepoint.stash s USING {work.change} c "
                 f"WHERE s.relation = {literal(work.new.name)} AND {older} AND s.key = {_changed_key(work)}",
             )
-    for name, sink in sinks.items():
-        if name in homeless and sink.table.key:
+    for sink in homeless:
+        if sink.table.key:
             run(
                 connection,
                 f"DELETE FROM safepoint.stash s USING pg_temp.{sink.stage} g "
-                f"WHERE s.relation = {literal(name)} AND {older} AND s.key = {_object('g', sink.table.key)}",
+                f"WHERE s.relation = {literal(sink.table.name)} AND {older} AND s.key = {_object('g', sink.table.key)}",
             )
 
 
