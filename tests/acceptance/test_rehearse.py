@@ -93,6 +93,9 @@ def _the_run_is_told(answer: dict[str, Any]) -> None:
     assert migrate["fault"] is None and migrate["looks"] > 3 and migrate["wal_bytes"] > 0
     assert foreseen["migrate"]["low"] <= foreseen["migrate"]["expected"] <= foreseen["migrate"]["high"]
     assert foreseen["ratio"]["table"] == "public.ledger_journalline"
+    speeds = foreseen["speeds"]
+    assert speeds["write"] > 0 and speeds["own"]["sync_seconds"] >= 0
+    assert any("syncs its log" in unknown for unknown in foreseen["unknown"]), foreseen["unknown"]
     assert any("fence" in unknown for unknown in foreseen["unknown"])
 
 

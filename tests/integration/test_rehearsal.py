@@ -30,6 +30,7 @@ from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes
 from safepoint.rehearsal.checks import ask_invariants, judge_invariants, sequences_behind, standing_checks
 from safepoint.rehearsal.examples import examples
 from safepoint.rehearsal.sampling import Sampler
+from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.stores import open_store
 
 
@@ -278,6 +279,18 @@ def test_locks_and_statements_of_another_session_are_seen_while_they_last(databa
     (inserted,) = [one for one in seen.statements if "insert into t" in one.text]
     assert inserted.wal_bytes > 10_000_000 and inserted.temporary_bytes > 1_000_000
     assert slept[0].wal_bytes < 1_000_000 and slept[0].temporary_bytes == 0
+
+
+def test_two_servers_are_compared_in_writing_without_the_right_to_write(database: Target) -> None:
+    began = time.monotonic()
+    found = measure_speeds(database, database, Io(1.0, 10, 1.0), Io(2.0, 60, 1.5))
+    assert time.monotonic() - began < 5.0
+    assert found.write is not None and len(found.live_spills) == len(found.scratch_spills) == 3
+    assert found.own == Io(1.0, 50, 0.5) and (found.scratch_sync is None or found.scratch_sync < 1.0)
+    with connect(database) as connection:
+        assert read_io(connection) is None and found.live_sync is None  # it does not time them
+    with connect(database, options="-c track_wal_io_timing=on") as connection:
+        assert read_io(connection) is not None and read_io(connection, sessions=True) is not None
 
 
 # -- whole rehearsals of a small project -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from safepoint.rehearsal.costs import Counted, Counts, Key, Share, by_run, by_st
 from safepoint.rehearsal.forecast import MARGIN, Ratio, disk_needed, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
 from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, spans, strongest
+from safepoint.rehearsal.speeds import Io, Speeds
 from safepoint.rehearsal.statements import shown, writes
 from safepoint.rehearsal.timeline import Applied, Printed, Stamps, timeline
 from safepoint.rehearsal.undo import definition, judge_undo
@@ -178,6 +180,24 @@ def test_a_scratch_server_that_was_slow_only_while_it_migrated_is_corrected_for(
 def test_a_forecast_without_a_measurement_says_so() -> None:
     found = forecast(inside=1.0, outside=0.5, ratio=None, growth=0.9, fixed={})
     assert found.migrate.expected == 1.5 and "taken as equal" in found.unknown[0]
+
+
+def test_each_part_of_a_migrations_time_is_corrected_by_its_own_ratio() -> None:
+    own = Io(sync_seconds=2.0, syncs=100, write_seconds=1.0)
+    speeds = Speeds((0.3, 0.3), (0.1, 0.1), own, live_sync=0.080, scratch_sync=0.020)
+    assert (speeds.write, speeds.sync, speeds.parts(10.0)) == (3.0, 4.0, (7.0, 1.0, 2.0))
+    even = ratio((0.1, 0.1), (0.1, 0.1))
+    found = forecast(inside=10.0, outside=1.0, ratio=even, growth=1.0, fixed={}, speeds=speeds)
+    assert found.migrate.expected == 1.0 + 7.0 + 1.0 * 3.0 + 2.0 * 4.0
+    assert not any("not corrected" in line for line in found.unknown)
+    # What is not known goes by the scans, and is said with the seconds that it is about.
+    blind = replace(speeds, live_sync=None)
+    untimed = forecast(inside=10.0, outside=1.0, ratio=even, growth=1.0, fixed={}, speeds=blind)
+    assert untimed.migrate.expected == 1.0 + 7.0 + 3.0 + 2.0
+    (line,) = [one for one in untimed.unknown if "syncs its log" in one]
+    assert "2.0 s of 10.0 s" in line and "track_wal_io_timing" in line
+    # The log may be synced by others, for longer than the migration took.
+    assert Speeds(own=Io(50.0, 100, 9.0)).parts(4.0) == (0.0, 0.0, 4.0)
 
 
 @given(st.floats(0, 1e5), st.floats(0, 100), st.floats(0.01, 100), st.floats(0.01, 100), st.floats(0.1, 10))
@@ -335,6 +355,8 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
             "window": {"low": 1.0, "expected": 2.0, "high": 3.0},
             "planned": 2.5,
             "disk": {"needed": 5, "free": None, "parts": {}},
+            "ratio": {"warm": 1.0},
+            "speeds": {"write": 1.1, "sync": None},
             "unknown": [evil],
         },
         "checks": [{"name": evil, "verdict": "fail", "summary": evil}],

@@ -95,14 +95,7 @@ def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
         f"peak; rewritten: {', '.join(migrate['rewrites']) or 'no table'}"
     )
     if foreseen:
-        for name, title in (("migrate", "live migrate"), ("window", "window so far known")):
-            found = foreseen[name]
-            low, high = format_duration(found["low"]), format_duration(found["high"])
-            yield Text(f"{title}: about {format_duration(found['expected'])} ({low} to {high})", style="bold")
-        if foreseen["disk"]:
-            yield Text(_disk(foreseen["disk"]), style="bold")
-        for unknown in foreseen["unknown"]:
-            yield Text(f"  not known: {unknown}", style="dim")
+        yield from _foreseen(foreseen)
     for check in data["checks"]:
         verdict = "open" if check["verdict"] == "not rehearsed" else check["verdict"]
         yield Text(f"{verdict:<8}{check['name']}: {check['summary']}", style=_STYLES[check["verdict"]])
@@ -115,6 +108,26 @@ def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
         yield from _undo(undo)
     for note in data["notes"]:
         yield Text(f"note: {note}", style="dim")
+
+
+def _foreseen(foreseen: Mapping[str, Any]) -> Iterator[Any]:
+    from rich.text import Text
+
+    from safepoint.config import format_duration
+
+    for name, title in (("migrate", "live migrate"), ("window", "window so far known")):
+        found = foreseen[name]
+        low, high = format_duration(found["low"]), format_duration(found["high"])
+        yield Text(f"{title}: about {format_duration(found['expected'])} ({low} to {high})", style="bold")
+    if foreseen["speeds"]:
+        by = {"scanning": (foreseen["ratio"] or {}).get("warm"), "writing": foreseen["speeds"]["write"]}
+        by["syncing"] = foreseen["speeds"]["sync"]
+        told = ", ".join(f"{name} {'not corrected' if one is None else f'× {one:.2f}'}" for name, one in by.items())
+        yield Text(f"  live against the copy: {told}", style="dim")
+    if foreseen["disk"]:
+        yield Text(_disk(foreseen["disk"]), style="bold")
+    for unknown in foreseen["unknown"]:
+        yield Text(f"  not known: {unknown}", style="dim")
 
 
 def _disk(disk: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from safepoint.config import PlanFile
 from safepoint.launch.doctor_database import server_disk
 from safepoint.launch.estimates import estimates
@@ -12,13 +14,22 @@ from safepoint.postgres.target import target
 from safepoint.rehearsal.checks import Check, judge_disk, judge_window
 from safepoint.rehearsal.forecast import MARGIN, Forecast, Ratio, disk_needed, forecast
 from safepoint.rehearsal.observation import Observed
+from safepoint.rehearsal.speeds import Speeds
 from safepoint.wayback.names import twin_name
 
 _WINDOW = ("stop", "migrate", "green")
 _STANDS = "select 1 from pg_database where datname = %s"
 
 
-def foresee(plan: PlanFile, seen: Observed, ratio: Ratio | None, snapshot_bytes: int) -> Forecast:
+@dataclass(frozen=True)
+class Measured:
+    """How the two servers compare: by scans of one table, and in writing and syncing."""
+
+    ratio: Ratio | None
+    speeds: Speeds
+
+
+def foresee(plan: PlanFile, seen: Observed, measured: Measured, snapshot_bytes: int) -> Forecast:
     """What to expect on the live database, which is asked for its size and its disk.
 
     Args:
@@ -33,7 +44,8 @@ def foresee(plan: PlanFile, seen: Observed, ratio: Ratio | None, snapshot_bytes:
     return forecast(
         inside=sum(run.seconds for run in seen.migrations),
         outside=seen.outside,
-        ratio=ratio,
+        ratio=measured.ratio,
+        speeds=measured.speeds,
         growth=growth,
         fixed={step.id: known[step.id] for step in steps if step.id in known},
         planned=planned_window(plan),

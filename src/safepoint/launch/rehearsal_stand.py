@@ -28,7 +28,7 @@ from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts import open_host
 from safepoint.launch.linting import breaking, linted
 from safepoint.launch.proving import Proven, prove_way_back, unproven
-from safepoint.launch.rehearsal_forecast import fits, foresee
+from safepoint.launch.rehearsal_forecast import Measured, fits, foresee
 from safepoint.launch.rehearsal_release import OnCopy, started_copy, try_release, try_start
 from safepoint.launch.rehearsal_rollback import make_copies, rehearse_rollback
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
@@ -48,8 +48,9 @@ from safepoint.rehearsal.checks import (
 )
 from safepoint.rehearsal.costs import make_counters
 from safepoint.rehearsal.examples import examples
-from safepoint.rehearsal.forecast import Forecast, Ratio, measure_ratio, together
+from safepoint.rehearsal.forecast import Forecast, measure_ratio, together
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
+from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.trial import Trial
@@ -124,19 +125,22 @@ class Stand:
             still = ground.set_like(scratch, self.live)
             table = _biggest(picture)
             ratio = None if table is None else measure_ratio(self._database, scratch, table)
+            began = _io(scratch)
         with part("migrate", "migrate"):
             watched = watch(manage, scratch, labels=pending.labels, cancelled=self.cancelled)
         with part("prepare", "look at the copy"):
+            speeds = measure_speeds(self._database, before, began, _io(scratch))
             # In the copy of before: the table may be gone, renamed or twice as large in the migrated one.
             if table is not None and ratio is not None:
                 ratio = together(ratio, measure_ratio(self._database, before, table, ratio.pages))
+        measured = Measured(ratio, speeds)
         ground.set_fast(scratch)
         after = _picture(scratch)
         seen = observed(watched, picture, after)
         notes = [*self.copy.notes, *still, *self._notes(pending, watched, after), *_uncounted(counted)]
         found = _Found()
         if watched.error is None:
-            found = self._look(manage, intent, _Sides(before, picture, after), seen, ratio)
+            found = self._look(manage, intent, _Sides(before, picture, after), seen, measured)
         version = self.copy.manifest.source.server_version_num
         lint = linted(self.plan, intent, seen, found.changes, picture, version)
         reasons = (*_reasons(seen, found.checks), *breaking(lint), *_untrue(found.trial))
@@ -161,14 +165,14 @@ class Stand:
             seconds=dict(self.clock.seconds),
         )
 
-    def _look(self, manage: Manage, intent: Intent, sides: _Sides, seen: Observed, ratio: Ratio | None) -> _Found:
+    def _look(self, manage: Manage, intent: Intent, sides: _Sides, seen: Observed, measured: Measured) -> _Found:
         """Everything that is looked at once the copy is migrated. What starts Django goes on beside what asks SQL."""
         before, part = sides.before, self.clock.part
         release = OnCopy(self.plan, manage, self.copy.target, self.folder, self.cancelled)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as beside:
             with part("compare", "compare every table and column"):
                 works = beside.submit(try_release, release)
-                prediction = foresee(self.plan, seen, ratio, self.copy.manifest.source.database_bytes)
+                prediction = foresee(self.plan, seen, measured, self.copy.manifest.source.database_bytes)
                 found = self._changes(before, self.copy.target, sides.picture, sides.after)
                 checks = self._checks(before, self.copy.target, sides.picture, sides.after)
                 checks = (*checks, *works.result().checks, *fits(prediction))
@@ -351,6 +355,11 @@ def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:
 def _picture(database: Target) -> Picture:
     with connect(database) as connection:
         return read_picture(connection)
+
+
+def _io(scratch: Target) -> Io | None:
+    with connect(scratch) as connection:
+        return read_io(connection, sessions=True)
 
 
 def _rows(printed: Fingerprint) -> dict[str, tuple[int, str]]:

@@ -25,7 +25,7 @@ from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.progress import Cancelled, Report, never, silent
-from safepoint.rehearsal import costs, ground
+from safepoint.rehearsal import costs, ground, speeds
 
 
 def rehearse(
@@ -131,9 +131,10 @@ def _take_one(plan_file: PlanFile, report: Report, cancelled: Cancelled) -> str:
 
 
 def _counting(plan_file: PlanFile, folder: Path) -> Mapping[str, str]:
-    """What lets the scratch server count statements, where its installation has the library."""
+    """What lets the scratch server count statements, where its installation has the library, and time its writes."""
     programs = programs_for(read_manifest(folder), plan_file.database.tools)
-    return costs.SETTINGS if programs.has_library(costs.LIBRARY) else {}
+    counting = costs.SETTINGS if programs.has_library(costs.LIBRARY) else {}
+    return {**counting, **(speeds.SETTINGS if programs.major >= 14 else {})}
 
 
 def _memory() -> int:

@@ -28,6 +28,8 @@ SETTINGS: Final = {
     "pg_stat_statements.max": "10000",
     "pg_stat_statements.save": "off",
 }
+UNCOUNTED: Final = "-c pg_stat_statements.track=none"
+"""For a session whose own statements are not to be counted; a server without the library takes it, too."""
 _MAINTENANCE: Final = "postgres"
 _PAGE: Final = 8192
 

@@ -14,6 +14,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.rehearsal.catalogue import Table
+from safepoint.rehearsal.speeds import Speeds
 
 # Seconds that one scan is meant to take, and that it may take at most on the live database.
 _SCAN_SECONDS = 0.1
@@ -127,6 +128,7 @@ class Forecast:
     unknown: tuple[str, ...]
     planned: float = 0.0
     disk: Disk | None = None
+    speeds: Speeds | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -136,6 +138,7 @@ class Forecast:
             "ratio": None if self.ratio is None else self.ratio.as_json(),
             "unknown": list(self.unknown),
             "disk": None if self.disk is None else self.disk.as_json(),
+            "speeds": None if self.speeds is None else self.speeds.as_json(),
         }
 
 
@@ -149,6 +152,7 @@ def forecast(
     unmeasured: Sequence[str] = (),
     planned: float = 0.0,
     disk: Disk | None = None,
+    speeds: Speeds | None = None,
 ) -> Forecast:
     """Put the times together. Pure.
 
@@ -160,13 +164,19 @@ def forecast(
         unmeasured: the window's steps of which nothing is known.
         planned: seconds between the stop of traffic and green in the timetable.
         disk: what the server's disk must hold.
+        speeds: how fast both servers write and sync; what is not known of it goes by the scans' ratio.
     """
     warm, cold = (ratio.warm, ratio.cold) if ratio else (1.0, 1.0)
+    known = speeds or Speeds()
     larger = max(1.0, growth)
+    likely, most = (
+        _corrected(inside, known, warm),
+        max(_corrected(inside, known, cold), _corrected(inside, known, warm)),
+    )
     migrate = Range(
-        round((outside + inside * warm) * (1 - MARGIN), 3),
-        round(outside + inside * warm * larger, 3),
-        round((outside + inside * cold * larger) * (1 + MARGIN), 3),
+        round((outside + likely) * (1 - MARGIN), 3),
+        round(outside + likely * larger, 3),
+        round((outside + most * larger) * (1 + MARGIN), 3),
     )
     rest = sum(fixed.values())
     window = Range(
@@ -174,17 +184,20 @@ def forecast(
         round(migrate.expected + rest, 3),
         round(migrate.high + rest * (1 + MARGIN), 3),
     )
-    unknown = [
-        "how fast the live database writes and syncs: only its reading was measured",
-        "what else the live server does in that hour",
-    ]
+    unknown = [*known.unknown(inside), "what else the live server does in that hour"]
     if ratio is None:
         unknown.insert(0, "how fast the live database is: there was no table to measure it with; taken as equal")
     if ratio is not None and ratio.unsteady:
         unknown.append("how long it takes on a quiet machine: the scratch server's was busy; rehearse again")
     if unmeasured:
         unknown.append(f"how long these steps take, of which no launch is known yet: {', '.join(unmeasured)}")
-    return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown), planned, disk)
+    return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown), planned, disk, speeds)
+
+
+def _corrected(inside: float, speeds: Speeds, ratio: float) -> float:
+    """Seconds of the migrations on the live server: each part by its own ratio."""
+    rest, write, sync = speeds.parts(inside)
+    return rest * ratio + write * (speeds.write or ratio) + sync * (speeds.sync or ratio)
 
 
 def measure_ratio(live: Target, scratch: Target, table: Table, pages: int | None = None) -> Ratio | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.rehearsal.costs import Counted, Counter
+from safepoint.rehearsal.costs import UNCOUNTED, Counted, Counter
 from safepoint.rehearsal.statements import shown
 
 EVERY = 0.04
@@ -229,7 +229,9 @@ class Sampler:
 
     def _look(self) -> None:
         try:
-            with connect(self._target, application_name="safepoint rehearsal", lock_timeout=1) as connection:
+            with connect(
+                self._target, application_name="safepoint rehearsal", lock_timeout=1, options=UNCOUNTED
+            ) as connection:
                 seen, counter = self._seen, Counter.open(self._target)
                 seen.base, seen.log_base = self._size(connection), self._log_size(connection)
                 seen.storages.append(self._storage(connection))

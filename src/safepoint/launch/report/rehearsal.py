@@ -69,7 +69,17 @@ def _numbers(data: Data) -> str:
     shown = "".join(f"<div><b>{escape(value)}</b><span>{escape(label)}</span></div>" for value, label in tiles)
     unknown = "".join(f"<li>{escape(one)}</li>" for one in foreseen["unknown"]) if foreseen else ""
     honest = f'<p class="quiet">What the forecast does not know:</p><ul class="quiet">{unknown}</ul>' if unknown else ""
-    return f'<section class="numbers">{shown}</section>{honest}'
+    return f'<section class="numbers">{shown}</section>{_corrections(foreseen)}{honest}'
+
+
+def _corrections(foreseen: Data | None) -> str:
+    """By what the times of the scratch server were multiplied."""
+    if not foreseen or not foreseen["speeds"]:
+        return ""
+    ratio, speeds = foreseen["ratio"], foreseen["speeds"]
+    found = {"scanning": ratio and ratio["warm"], "writing": speeds["write"], "syncing the log": speeds["sync"]}
+    told = ", ".join(f"{name} {'not corrected' if by is None else f'× {by:.2f}'}" for name, by in found.items())
+    return f'<p class="quiet">Live against the scratch server, as measured just before and after: {told}.</p>'
 
 
 def _disk(migrate: Data, foreseen: Data | None) -> list[tuple[str, str]]:
