@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,9 +20,10 @@ from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import How, arm, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import Policy, replay
 from safepoint.wayback.roundtrip import doubtful, round_trip
-from safepoint.wayback.writes import KINDS, Write, write_everything
+from safepoint.wayback.writes import KINDS, Write, empty_with_dependants, write_everything
 
 LAUNCH = "rehearsal"
 
@@ -78,11 +79,9 @@ def try_replay(
     facts = arm(live, LAUNCH, how)
     if facts.mode == "none":
         return not_tried(f"the changes cannot be captured: {facts.reason}")
-    try:
-        with connect(live, application_name="safepoint trial") as connection:
-            catalogue = read_catalogue(connection)
-            tables = [rule.new for rule in mapping.tables if rule.new in catalogue.tables]
-            writes = write_everything(connection, catalogue, tables)
+
+    def carried() -> tuple[Outcome, list[str]]:
+        """What the replay says, and what is not as it should be; where rows were put aside, they are what differs."""
         drain(live, facts, folder / "spool", cancelled=cancelled)
         outcome = replay(
             twin,
@@ -95,12 +94,27 @@ def try_replay(
             maintenance=maintenance,
             cancelled=cancelled,
         )
+        return outcome, [f"{one.table}: {one.reason}" for one in outcome.aside[:5]]
+
+    try:
+        with connect(live, application_name="safepoint trial") as connection:
+            catalogue = read_catalogue(connection)
+            tables = [rule.new for rule in mapping.tables if rule.new in catalogue.tables]
+            writes = write_everything(connection, catalogue, tables)
+            outcome, reasons = carried()
+            if not outcome.put_aside:
+                reasons = list(doubtful(mapping, round_trip(twin, live, mapping, cancelled=cancelled)))
+            emptied = None if reasons else empty_with_dependants(connection, catalogue, tables)
+        if emptied is not None:
+            # What was compared above is gone now; what is left to compare are the tables that must be empty.
+            writes = (*writes, emptied[0])
+            outcome, reasons = carried()
+            fewer = replace(mapping, tables=tuple(rule for rule in mapping.tables if rule.new in emptied[1]))
+            if not outcome.put_aside:
+                reasons = list(doubtful(fewer, round_trip(twin, live, fewer, cancelled=cancelled)))
     finally:
         disarm(live, facts)
     done = Counter(one.kind for one in writes if one.rows)
-    reasons = [f"{one.table}: {one.reason}" for one in outcome.aside[:5]]
-    if not outcome.put_aside:
-        reasons = list(doubtful(mapping, round_trip(twin, live, mapping, cancelled=cancelled)))
     if not done:
         return not_tried("no table took a write: there is no data")
     conflicts = sum(table.conflicts for table in outcome.tables)

@@ -16,8 +16,9 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 
-Kind = Literal["insert", "update", "delete", "key change", "cascade", "truncate"]
-KINDS: Final[tuple[Kind, ...]] = ("insert", "update", "key change", "delete", "cascade", "truncate")
+Kind = Literal["insert", "update", "delete", "key change", "cascade", "truncate", "truncate cascade"]
+_ROW_BY_ROW: Final[tuple[Kind, ...]] = ("insert", "update", "key change", "delete", "cascade", "truncate")
+KINDS: Final[tuple[Kind, ...]] = (*_ROW_BY_ROW, "truncate cascade")
 
 _TIMEOUT: Final = "SET statement_timeout = '15s'"
 _ROWS: Final = 3
@@ -43,16 +44,40 @@ Statements = Sequence[sql.Composed]
 
 
 def write_everything(connection: Connection, catalogue: Catalogue, tables: Sequence[str]) -> tuple[Write, ...]:
-    """Try each kind of write on each of the tables (`schema.table`); every one that PostgreSQL accepts is committed."""
+    """Try each kind of write on each of the tables (`schema.table`); every one that PostgreSQL accepts is committed.
+
+    TRUNCATE ... CASCADE is left to `empty_with_dependants`: it takes away what the other writes left to compare.
+    """
     connection.execute(_TIMEOUT)
     maker = _Maker(catalogue)
     found = []
-    for kind in KINDS:
+    for kind in _ROW_BY_ROW:
         chosen = [catalogue.tables[name] for name in tables]
         if kind == "truncate":
             chosen = _least(connection, [table for table in chosen if not maker.children(table)])
         found += [_try(connection, kind, table, maker.ways(kind, table)) for table in chosen]
     return tuple(found)
+
+
+def empty_with_dependants(
+    connection: Connection, catalogue: Catalogue, tables: Sequence[str]
+) -> tuple[Write, frozenset[str]] | None:
+    """TRUNCATE ... CASCADE of the table that takes the fewest rows with it; gives all tables that were emptied.
+
+    Only where each of them is one of `tables`: of the others nobody says what the old database should have then.
+    None: there is no such table that others refer to.
+    """
+    connection.execute(_TIMEOUT)
+    maker = _Maker(catalogue)
+    groups = {name: maker.dependants(catalogue.tables[name]) for name in tables}
+    fitting = {name: group for name, group in groups.items() if len(group) > 1 and group <= set(tables)}
+    counts = {name: _count(connection, catalogue.tables[name]) for name in {*fitting}.union(*fitting.values())}
+    sizes = {name: sum(counts[one] for one in group) for name, group in fitting.items() if counts[name]}
+    if not sizes or min(sizes.values()) >= _SMALL:
+        return None
+    chosen = min(sorted(sizes), key=lambda name: sizes[name])
+    statement = sql.SQL("TRUNCATE {} CASCADE").format(catalogue.tables[chosen].identifier)
+    return _try(connection, "truncate cascade", catalogue.tables[chosen], iter([[statement]])), fitting[chosen]
 
 
 def _try(connection: Connection, kind: Kind, table: Table, ways: Iterator[Statements]) -> Write:
@@ -63,7 +88,7 @@ def _try(connection: Connection, kind: Kind, table: Table, ways: Iterator[Statem
             with connection.transaction():
                 rows = [connection.execute(one).rowcount for one in statements]
                 connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
-            if kind == "truncate" or rows[-1] > 0:
+            if kind in ("truncate", "truncate cascade") or rows[-1] > 0:
                 return Write(kind, table.name, max(1, rows[-1]))
         except psycopg.Error as error:
             refused = " ".join(str(error.diag.message_primary or error).split())
@@ -72,13 +97,16 @@ def _try(connection: Connection, kind: Kind, table: Table, ways: Iterator[Statem
 
 def _least(connection: Connection, tables: Sequence[Table]) -> list[Table]:
     """The table with the fewest rows that has any: emptied, it takes the least away from the rest."""
-    counted = []
-    for table in tables:
-        query = sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) t").format(table.identifier, _SMALL)
-        row = connection.execute(query).fetchone()
-        counted.append((int(row[0]) if row else 0, table))
+    counted = [(_count(connection, table), table) for table in tables]
     found = [(count, table) for count, table in counted if 0 < count < _SMALL]
     return [min(found, key=lambda one: one[0])[1]] if found else []
+
+
+def _count(connection: Connection, table: Table) -> int:
+    """How many rows; it is not counted further than a small table has."""
+    query = sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) t").format(table.identifier, _SMALL)
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +141,16 @@ class _Maker:
             for key in other.foreign_keys
             if key.parent == table.name and other.name != table.name
         ]
+
+    def dependants(self, table: Table) -> frozenset[str]:
+        """Itself, and everything that TRUNCATE ... CASCADE takes with it."""
+        found, left = {table.name}, [table]
+        while left:
+            for child, _ in self.children(left.pop()):
+                if child.name not in found:
+                    found.add(child.name)
+                    left.append(child)
+        return frozenset(found)
 
     # -- inserting -----------------------------------------------------------------------------------------------
 
