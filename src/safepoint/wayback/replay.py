@@ -75,7 +75,7 @@ def replay(
     mapping: WayBack,
     *,
     launch_id: str,
-    out: Path,
+    out: Path | None = None,
     up_to: str | None = None,
     policy: Policy = "row",
     maintenance: str = "postgres",
@@ -87,7 +87,7 @@ def replay(
         twin: the database at the old schema; it may be closed to connections, and is closed again then.
         migrated: the database that was captured, under its present name; only read.
         up_to: the last commit's LSN to carry; by default all that is in the spool.
-        out: a folder for the files of what was stashed or put aside.
+        out: a folder for the files of what was stashed or put aside; None leaves them to `records.write_files`.
         policy: see `config.Wayback`.
 
     Raises:

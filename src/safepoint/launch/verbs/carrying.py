@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from safepoint.backup.restoring import restored
@@ -198,7 +199,6 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         ground.folder / "spool",
         mapping,
         launch_id=ground.launch_id,
-        out=ground.folder / "carried",
         up_to=drained.get("up_to"),  # what is carried is what is listed
         policy=ground.plan.wayback.policy,
         maintenance=maintenance,
@@ -216,6 +216,18 @@ def carried_now(ground: Ground) -> Mapping[str, Any] | None:
     """What the newest carrying did; None where it carried nothing. A rollback may be turned round, and taken again."""
     found = ground.evidence("back-carry")
     return found if found is not None and "files" in found else None
+
+
+def carried_files(ground: Ground) -> Mapping[str, Path] | None:
+    """What the carrying put away or aside, as files beside the ledger; None where nothing was carried.
+
+    They are read out of the twin's records once the site is open again: with much in them they take a while.
+    """
+    if carried_now(ground) is None:
+        return None
+    with connect(ground.target) as connection:
+        files = records.write_files(connection, ground.folder / "carried")
+    return {name: Path(path) for name, path in files.items()}
 
 
 def django_defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str | None]]:

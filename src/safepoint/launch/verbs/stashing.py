@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF, carried_now, django_defaults
+from safepoint.launch.verbs.carrying import PROOF, carried_files, django_defaults
 from safepoint.wayback import stash
 from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
@@ -67,11 +66,11 @@ class KeepStash(Verb):
         """What this launch had re-attached waits again too: it went with the migrated database."""
         state, launch_id = ground.plan.state, ground.launch_id
         back = stash.give_back(state, launch_id)
-        proof, carried = ground.fact(PROOF), carried_now(ground)
+        proof, carried = ground.fact(PROOF), carried_files(ground)
         kept = None
         if proof is not None and proof["proven"] and carried is not None:
             mapping = WayBack.from_json(dict(proof["mapping"]))
-            rows, release = Path(carried["files"]["stash"]), ground.release("new").version
+            rows, release = carried["stash"], ground.release("new").version
             kept = stash.keep_stash(state, launch_id, release, rows, ground.target.on(ground.kept), mapping)
         words = [f"{kept.count} rows wait in {kept.folder}"] if kept is not None else []
         words += [f"{len(back)} earlier stashes wait again"] if back else []

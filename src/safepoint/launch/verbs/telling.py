@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF, carried_now, django_defaults
+from safepoint.launch.verbs.carrying import PROOF, carried_files, django_defaults
 from safepoint.wayback import written
 from safepoint.wayback.affected import (
     Affected,
@@ -61,7 +60,7 @@ class TellAffected(Verb):
 def _gathered(ground: Ground, gathering: Gathering, words: Words) -> Affected:
     users = UserTable.of(ground.fact("project") or {})
     facts = CaptureFacts.from_json(dict(ground.need("capture")))
-    proof, carried = ground.fact(PROOF), carried_now(ground)
+    proof, carried = ground.fact(PROOF), carried_files(ground)
     kept = ground.target.on(ground.kept)
     mapping = WayBack.from_json(dict(proof["mapping"])) if proof is not None and proof["proven"] else None
     reason = None
@@ -70,7 +69,7 @@ def _gathered(ground: Ground, gathering: Gathering, words: Words) -> Affected:
         reason = "nothing was carried back" + (f": {said}" if said else "")
     fates = Fates(gathering.store, mapping, catalogue_of(kept), reason)
     if carried is not None:
-        fates.load(Path(carried["files"]["put_aside"]))
+        fates.load(carried["put_aside"])
     told = fated(fates, gathering, django_defaults(proof))
     words_of = {"user_table": users.table, "user_label": users.label, "given": ground.plan.wayback.affected}
     out = ground.folder / "affected.csv"
