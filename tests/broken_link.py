@@ -1,10 +1,11 @@
-"""A link that breaks: a TCP proxy that resets its connections after so many bytes, as often as it is told."""
+"""A link that breaks, or only trickles: a TCP proxy that resets connections after so many bytes, as often as told."""
 
 from __future__ import annotations
 
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -12,14 +13,19 @@ RESET = struct.pack("ii", 1, 0)
 
 
 class BrokenLink:
-    """Passes bytes on to a port. `breaks` connections are reset, each after `after` bytes from the client."""
+    """Passes bytes on to a port. `breaks` connections are reset, each after `after` bytes from the client.
 
-    def __init__(self, target_port: int, *, after: int, breaks: int) -> None:
-        self.after, self.breaks = after, breaks
+    `rate` is in bytes a second, of each direction of each connection; 0 passes nothing more, and may be set meanwhile.
+    """
+
+    def __init__(self, target_port: int, *, after: int, breaks: int, rate: float | None = None) -> None:
+        self.after, self.breaks, self.rate = after, breaks, rate
         self.broken = 0
         self._target = target_port
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if rate is not None:  # or what a slow link holds back would lie in the sockets' buffers
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
         self._open: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -43,6 +49,8 @@ class BrokenLink:
                 return
             try:
                 server = socket.create_connection(("127.0.0.1", self._target))
+                if self.rate is not None:
+                    server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
             except OSError:  # nobody is there now; the link itself stands
                 self._reset(client)
                 continue
@@ -53,8 +61,9 @@ class BrokenLink:
     def _pass(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
         seen = 0
         try:
-            while data := source.recv(65536):
+            while data := source.recv(65536 if self.rate is None else 4096):
                 seen += len(data)
+                self._hold_back(len(data))
                 if counted and seen > self.after and self._take_a_break():
                     self._reset(source)
                     self._reset(sink)
@@ -64,6 +73,12 @@ class BrokenLink:
         except OSError:  # one end was reset: the other one must learn of it
             self._reset(source)
             self._reset(sink)
+
+    def _hold_back(self, size: int) -> None:
+        while self.rate == 0:
+            time.sleep(0.05)
+        if self.rate is not None:
+            time.sleep(size / self.rate)
 
     def _take_a_break(self) -> bool:
         with self._lock:
@@ -81,9 +96,12 @@ class BrokenLink:
 
 
 @contextmanager
-def broken_link(target_port: int, *, after: int = 1 << 62, breaks: int = 0) -> Iterator[BrokenLink]:
-    link = BrokenLink(target_port, after=after, breaks=breaks)
+def broken_link(
+    target_port: int, *, after: int = 1 << 62, breaks: int = 0, rate: float | None = None
+) -> Iterator[BrokenLink]:
+    link = BrokenLink(target_port, after=after, breaks=breaks, rate=rate)
     try:
         yield link
     finally:
+        link.rate = None
         link.close()

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyrage
 import pytest
-from broken_link import broken_link
+from broken_link import BrokenLink, broken_link
 from faulty_s3 import ERROR_WITHIN_200, EXPIRED, FORBIDDEN, SLOW_DOWN, faulty_s3
 from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address, s3_server
 from ssh_server import SSHD, SshServer, ssh_server
@@ -21,6 +23,7 @@ from safepoint.config import Store
 from safepoint.errors import Interrupted, SafepointError, StoreError
 from safepoint.progress import Progress
 from safepoint.stores import SnapshotStore, open_store
+from safepoint.stores.retry import Retrying
 
 SNAPSHOT = "accounting-20260228-180000"
 BIG = 20 * 1024 * 1024  # several parts of a multipart upload
@@ -343,6 +346,70 @@ def test_a_link_that_stays_broken_is_told_with_what_to_check(s3: Address, snapsh
             store.upload(snapshot, SNAPSHOT)
     assert caught.value.subject and "3012.dat.zst" in caught.value.subject
     assert s3_store(s3, tmp_path.name).open().ids() == []
+
+
+def through(kind: str, request: pytest.FixtureRequest, link: BrokenLink, folder: Path) -> Place:
+    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
+    if kind == "sftp":
+        return sftp_store(server, folder / "appliance", port=link.port)
+    place = s3_store(server, folder.name, port=link.port)
+    # An answer must come sooner than a part takes to be sent; the time that sending takes is no silence.
+    options = {**place.settings.options, "config_kwargs": {"read_timeout": 2}}
+    return Place(place.settings.model_copy(update={"options": options}), place.folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_a_link_that_only_trickles_is_followed_with_progress_and_left_at_an_order(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    small = make_snapshot(tmp_path / "small", big=16_000_000)
+    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
+    with broken_link(server.port, rate=3_000_000) as link:
+        place = through(kind, request, link, tmp_path)
+        seen: list[Progress] = []
+        began = time.monotonic()
+        place.open().upload(small, SNAPSHOT, seen.append)
+        assert time.monotonic() - began > 4  # it was slow indeed
+        sizes = [one.done for one in seen if one.done]
+        assert sizes == sorted(sizes) and len(set(sizes)) > 5
+        link.rate = 400_000  # half a minute for all of it
+        ordered: list[float] = []
+
+        def stop() -> bool:
+            ordered.extend([time.monotonic()] if not ordered and len(seen) > 3 else [])
+            return bool(ordered)
+
+        seen.clear()
+        with pytest.raises(Interrupted):
+            place.open().upload(small, f"{SNAPSHOT}-2", seen.append, stop)
+        assert time.monotonic() - ordered[0] < 8
+        assert place.open().ids() == [SNAPSHOT]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_a_link_that_passes_nothing_any_more_is_given_up_and_the_error_says_for_how_long(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safepoint.stores.sftp._STALLED_SECONDS", 2.0)
+    monkeypatch.setitem(Retrying.__init__.__kwdefaults__, "attempts", 1)
+    small = make_snapshot(tmp_path / "small", big=9_000_000)
+    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
+    with broken_link(server.port, rate=30_000_000) as link:
+        place = through(kind, request, link, tmp_path)
+        store = place.open()
+        assert store.ids() == []
+
+        def stall(progress: Progress) -> None:
+            link.rate = 0 if progress.done > 1_000_000 else link.rate
+
+        began = time.monotonic()
+        with pytest.raises(StoreError) as caught:
+            store.upload(small, SNAPSHOT, stall)
+        assert time.monotonic() - began < 25
+        assert re.search("time[d ]*out", told(caught.value), re.I), told(caught.value)
 
 
 def told(error: SafepointError) -> str:

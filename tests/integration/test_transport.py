@@ -11,23 +11,28 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from broken_link import BrokenLink
+from broken_link import BrokenLink, broken_link
 from postgres_servers import FOLDER, Servers, has_postgres
+from ssh_server import SSHD, ssh_server
 
 from safepoint.backup.fingerprint import take
 from safepoint.backup.placement import place
 from safepoint.backup.proof import prove
 from safepoint.backup.snapshot import take_snapshot
-from safepoint.errors import CommandFailed, SafepointError
+from safepoint.errors import CommandFailed, Interrupted, ProofFailed, SafepointError
+from safepoint.hosts import open_host
 from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
+from safepoint.hosts.process import Local, ProcessHost, environment
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server, free_port
 from safepoint.postgres.target import Target
 from safepoint.postgres.unprivileged import account, reachable, run_as
+from safepoint.progress import Progress
 
 READER = "poor_but_honest"
 
@@ -173,6 +178,78 @@ def test_a_link_that_breaks_during_the_dump_is_a_failure_and_leaves_nothing(data
     assert not striker.is_alive() and list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
+def test_a_dump_over_ssh_on_a_link_that_only_trickles_is_followed_with_progress_and_left_at_an_order(
+    database: Target, tmp_path: Path
+) -> None:
+    if SSHD is None:
+        pytest.skip("there is no sshd on this machine (Debian: apt-get install openssh-server)")
+    run(database, "create table t as select md5(n::text) || md5((-n)::text) m from generate_series(1, 20000) n")
+    words: dict[str, Any] = {"installation": installation(17), "folder": tmp_path / "snapshots", "launch_id": None}
+    words["tools_folder"] = installation(17).bin_dir
+    (tmp_path / "sshd").mkdir()
+    with ssh_server(tmp_path / "sshd") as server, broken_link(server.port, rate=400_000) as link:
+        host = open_host("db", server.settings(port=link.port), tmp_path)
+        seen: list[Progress] = []
+        take_snapshot(database, host, snapshot_id="s", report=seen.append, **words)
+        sizes = [one.done for one in seen if one.what == "dump"]
+        assert sizes == sorted(sizes) and len(set(sizes)) > 2
+        assert prove(tmp_path / "snapshots" / "s", scratch_parent=tmp_path / "scratch").rows == 20000
+        link.rate = 20_000  # more than half a minute for all of it
+        ordered: list[float] = []
+
+        def stop() -> bool:
+            begun = next((one for one in seen if one.what == "dump" and one.done), None)
+            ordered.extend([time.monotonic()] if begun is not None and not ordered else [])
+            return bool(ordered)
+
+        seen.clear()
+        with pytest.raises(Interrupted):
+            take_snapshot(database, host, snapshot_id="s2", report=seen.append, cancelled=stop, **words)
+        assert time.monotonic() - ordered[0] < 8
+    assert [path.name for path in (tmp_path / "snapshots").iterdir()] == ["s"]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_database_that_is_dropped_during_the_dump_fails_it_and_leaves_nothing(
+    server: Server, new_database: Callable[[Server], Target], tmp_path: Path, streamed: bool
+) -> None:
+    target = new_database(server)
+    run(target, "create table t as select n, repeat(md5(n::text), 4) m from generate_series(1, 400000) n")
+    folder = tmp_path / "snapshots"
+
+    def strike() -> None:
+        while not any(
+            path.stat().st_size
+            for path in [*folder.glob("*.partial/archive/*.dat*"), *folder.glob("*.partial/archive.dump")]
+        ):
+            time.sleep(0.005)
+        run(target.on("postgres"), f"drop database {target.dbname} with (force)")
+
+    striker = threading.Thread(target=strike, daemon=True)
+    striker.start()
+    with pytest.raises(SafepointError) as caught:
+        snap(target, tmp_path, Elsewhere(installation(17).bin_dir) if streamed else None)
+    striker.join(20)
+    said = f"{caught.value} {caught.value.found}"
+    assert "terminating connection" in said and "was the database dropped" in said.lower(), said
+    assert not striker.is_alive() and list(folder.iterdir()) == []
+
+
+class Elsewhere(ProcessHost):
+    """A host that only a stream leaves."""
+
+    def __init__(self, bin_dir: Path) -> None:
+        self.name = "elsewhere"
+        self._bin_dir = bin_dir
+
+    def argv(self, command: Command) -> tuple[str, ...]:
+        return (str(self._bin_dir / command.argv[0]), *command.argv[1:])
+
+    def local(self, command: Command, *, feeds: bool) -> Local:
+        return Local(self.argv(command), environment(command))
+
+
 class Silent(Here):
     """A host whose programs are cut off without an error: what arrives has no bytes."""
 
@@ -237,6 +314,29 @@ def test_an_extension_that_the_other_server_lacks_is_named_with_what_to_do(
     assert "Install the extension" in str(caught.value.remedy)
     with connect(other) as connection:
         assert not connection.execute("select from pg_database where datname = 'lacks_an_extension'").fetchall()
+
+
+def test_an_extension_that_the_scratch_of_the_proof_lacks_is_named_with_what_to_install(
+    servers: Servers, new_database: Callable[..., Target], tmp_path: Path
+) -> None:
+    """PostgreSQL 18 finds extensions in folders that only one server knows."""
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER))
+    try:
+        (folder / "extension").mkdir()
+        (folder / "extension" / "only_here.control").write_text("default_version = '1'\nrelocatable = true\n")
+        (folder / "extension" / "only_here--1.sql").write_text("create function only_here() returns int return 7;\n")
+        for path in (folder, folder / "extension"):
+            path.chmod(0o755)
+        target = new_database(servers(18))
+        with connect(target) as connection:
+            connection.execute("select set_config('extension_control_path', %s, false)", [f"{folder}:$system"])
+            connection.execute("create extension only_here")
+        snapshot = snap(target, tmp_path, version=18)
+        with pytest.raises(ProofFailed, match="only_here") as caught:
+            prove(snapshot, scratch_parent=tmp_path / "scratch")
+        assert "Install the extension" in str(caught.value.remedy)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_what_stands_in_a_tablespace_is_proven_and_comes_back_without_it(database: Target, tmp_path: Path) -> None:

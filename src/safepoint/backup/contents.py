@@ -337,10 +337,11 @@ def _tid(page: int) -> sql.Composed:
 
 
 def _unreadable(part: Part, said: str) -> DatabaseError:
+    remedy = "Was it dropped meanwhile, or may the login not read it? Take the snapshot again."
+    if "during recovery" in said:
+        remedy = "A standby has no unlogged tables: take the snapshot from the primary."
+    elif "terminating connection" in said or "connection unexpectedly" in said:
+        remedy = "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again."
     return DatabaseError(
-        f"Table {part.name} cannot be fingerprinted: {' '.join(said.split())}",
-        subject=part.name,
-        remedy="A standby has no unlogged tables: take the snapshot from the primary."
-        if "during recovery" in said
-        else "Was it dropped meanwhile, or may the login not read it? Take the snapshot again.",
+        f"Table {part.name} cannot be fingerprinted: {' '.join(said.split())}", subject=part.name, remedy=remedy
     )

@@ -90,7 +90,10 @@ def _connected(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         # Of a link that stalls we want to know soon: it is tried again, and then told.
         limits = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
         options = {**options, "config_kwargs": {**limits, **options.get("config_kwargs", {})}}
-    return _filesystem(protocol, options), url.partition("://")[2]
+    found = _filesystem(protocol, options)
+    if hasattr(found, "retries"):
+        found.retries = 1  # s3fs tries five times itself: with ours, a dead link would be told after half an hour
+    return found, url.partition("://")[2]
 
 
 def _filesystem(protocol: str, options: Mapping[str, Any]) -> Any:
