@@ -55,7 +55,10 @@ DATABASES = {"default": {
 }}
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
-    "files": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": str(BASE_DIR / "cache")},
+    "files": {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": os.environ.get("SHOP_CACHE", str(BASE_DIR / "cache")),
+    },
 }
 LOGIN_REDIRECT_URL = "/"
 LOGIN_URL = "login"

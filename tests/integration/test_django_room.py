@@ -24,6 +24,7 @@ from safepoint.django.inspector import IDENTITY, pending, redirects, url_variabl
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import is_clean, migrate, plan_text
 from safepoint.django.standby import Standby
+from safepoint.django.wellness import Wellness, look_well, places_of
 from safepoint.errors import CommandFailed, Interrupted, LockNotAvailable
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
@@ -198,6 +199,32 @@ def test_a_check_that_failed_is_no_answer_to_whether_all_is_applied(site: Path, 
         is_clean(manage_of(site, shop.on("nowhere")))
 
 
+def test_a_rehearsal_clears_only_caches_that_are_known_not_to_be_the_live_ones(
+    site: Path, shop: Target, tmp_path: Path
+) -> None:
+    live, other = site / "src/cache", tmp_path / "other"
+    for folder in (live, other):
+        folder.mkdir(exist_ok=True)
+        (folder / "planted.djcache").write_bytes(b"")
+    away = manage_of(site, shop, SHOP_CACHE=str(other))
+
+    def looked(known: frozenset[str] | None) -> Wellness:
+        return look_well(
+            away, "/health/", "127.0.0.1", folder=str(tmp_path / "own"), live=known, clear=[("empty_files",)]
+        )
+
+    blind = looked(None)
+    assert {one.alias: one.kind for one in blind.caches} == {"default": "private", "files": "shared"}
+    assert blind.cleared is not None and blind.status == 200 and blind.left == ("empty_files",)
+    assert (other / "planted.djcache").exists()
+    # Where the live site's caches are known this one is another: it is cleared for real.
+    seen = looked(places_of(manage_of(site, shop)))
+    assert {one.alias: one.kind for one in seen.caches} == {"default": "private", "files": "own"}
+    assert seen.cleared is not None and seen.cleared.ok
+    assert not (other / "planted.djcache").exists() and (live / "planted.djcache").exists()
+    (live / "planted.djcache").unlink()
+
+
 def test_caches_are_cleared_by_the_commands_and_what_they_leave_by_django_itself(site: Path, shop: Target) -> None:
     manage = manage_of(site, shop)
     manage.run("shell", "-c", "from django.core.cache import caches; caches['files'].set('old', 'page', None)")
@@ -238,6 +265,7 @@ def test_one_that_waits_ends_when_its_conductor_is_killed(site: Path, shop: Targ
         from pathlib import Path
         from django_site import manage_of
         from safepoint.django.standby import Standby
+from safepoint.django.wellness import Wellness, look_well, places_of
         from safepoint.postgres.target import Target
         target = Target({shop.host!r}, {shop.port}, {shop.dbname!r}, {shop.user!r}, os.environ["TESTPW"])
         manage = manage_of(Path({str(site)!r}), target)

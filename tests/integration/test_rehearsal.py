@@ -15,19 +15,23 @@ from plan_file import PASSWORD_ENV, plan_file
 
 from safepoint.backup import fingerprint
 from safepoint.backup.shelf import store_snapshot
-from safepoint.config import PlanFile, load
+from safepoint.config import PlanFile, Release, load
+from safepoint.django.managepy import Manage
 from safepoint.errors import PlanFileError, Refused
+from safepoint.hosts.here import Here
 from safepoint.launch.estimates import estimates
+from safepoint.launch.rehearsal_release import OnCopy, try_start
 from safepoint.launch.rehearsals import newest_rehearsal
 from safepoint.launch.rehearsing import rehearse
 from safepoint.launch.snapshots import snapshots_folder
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
+from safepoint.progress import never
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, read_picture
 from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes, differences
-from safepoint.rehearsal.checks import ask_invariants, judge_invariants, sequences_behind, standing_checks
+from safepoint.rehearsal.checks import Check, ask_invariants, judge_invariants, sequences_behind, standing_checks
 from safepoint.rehearsal.examples import examples
 from safepoint.rehearsal.sampling import Sampler
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
@@ -281,6 +285,44 @@ def test_locks_and_statements_of_another_session_are_seen_while_they_last(databa
     assert slept[0].wal_bytes < 1_000_000 and slept[0].temporary_bytes == 0
 
 
+# Starts what answers 200 for every path, and asks no database; `stop` ends it by its pid file.
+START = """
+import http.server, os, sys
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    log_message = lambda *words: None
+if sys.argv[1] == "stop":
+    os.kill(int(open(sys.argv[3]).read()), 15)
+elif os.fork() == 0:
+    os.setsid()
+    os.closerange(0, 3)
+    open(sys.argv[3], "w").write(str(os.getpid()))
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Quiet).serve_forever()
+"""
+
+
+def test_a_start_command_that_does_not_go_to_the_copy_is_doubted_and_one_that_fails_is_a_no_go(
+    database: Target, tmp_path: Path
+) -> None:
+    (tmp_path / "app.py").write_text(START)
+
+    def started(*start: str) -> dict[str, Check]:
+        plan = plan_file(tmp_path, database)
+        stop = (sys.executable, "app.py", "stop", "{port}", str(tmp_path / "pid"))
+        given = {**plan.releases.new.model_dump(), "directory": str(tmp_path), "start": start, "stop": stop}
+        release = Release.model_validate({**given, "start_timeout": "5s"})
+        plan = plan.model_copy(update={"releases": plan.releases.model_copy(update={"new": release})})
+        manage = Manage(Here("here", tmp_path), release, {}, {"DATABASE_URL": database.url()})
+        return {one.name: one for one in try_start(OnCopy(plan, manage, database, tmp_path, never))}
+
+    word = (sys.executable, "app.py", "start", "{port}", str(tmp_path / "pid"))
+    elsewhere = started(*word)
+    assert elsewhere["start command"].verdict == "warning", elsewhere
+    assert "no session of it was seen on the copy" in elsewhere["start command"].summary
+    assert elsewhere["pages to warm"].verdict == elsewhere["stop command"].verdict == "pass"
+    broken = started(sys.executable, "-c", "raise SystemExit('no such module {port}')")
+    assert broken["start command"].verdict == "fail" and "no such module" in broken["start command"].summary
+
+
 def test_two_servers_are_compared_in_writing_without_the_right_to_write(database: Target) -> None:
     began = time.monotonic()
     found = measure_speeds(database, database, Io(1.0, 10, 1.0), Io(2.0, 60, 1.5))
@@ -321,8 +363,6 @@ def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
             run(target.on("postgres"), f"alter database {target.dbname} owner to postgres", "drop role shop")
 
 
-SET_IN_CACHE = "from django.core.cache import caches; caches['files'].set('live', 'still here', 3600)"
-SHOW_CACHE = "from django.core.cache import caches; print(caches['files'].get('live'))"
 OWN = """
     do $$ declare one record; begin
         for one in select oid::regclass::text as name from pg_class
@@ -358,8 +398,9 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     plan: Callable[..., PlanFile], shop: tuple[Path, Target]
 ) -> None:
     before = fingerprint.take(shop[1], jobs=1).digest
-    live_cache = django_site.manage_of(*shop)
-    live_cache.run("shell", "-c", SET_IN_CACHE)
+    planted = shop[0] / "src/cache/planted.djcache"
+    planted.parent.mkdir(exist_ok=True)
+    planted.write_bytes(b"")
     invariants = '[rehearsal.invariants]\nitems = "select count(*) from shop_item"'
     made = plan(f'\n[cache]\nclear = [["clear_cache"], ["empty_files"]]\n\n{invariants}\n')
     done = rehearse(made)
@@ -375,7 +416,7 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     assert told["cache"].verdict == told["start command"].verdict == "not rehearsed"
     assert "files (FileBasedCache), which the live site shares" in told["cache"].summary
     assert "manage.py empty_files" in told["cache"].summary and "{port}" in told["start command"].summary
-    assert "still here" in live_cache.run("shell", "-c", SHOW_CACHE).stdout
+    assert planted.exists()
     # The index is made by RunSQL that nobody said how to undo.
     assert done.undo is not None and done.undo.verdict == "fails" and "cannot reverse" in (done.undo.error or "")
     assert done.forecast is not None and done.forecast.migrate.expected > 0

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from safepoint.config import PlanFile, Release, format_bytes
-from safepoint.django.managepy import Manage
+from safepoint.django.managepy import Manage, last_words
 from safepoint.django.wellness import Wellness, look_well, places_of
 from safepoint.errors import CommandFailed, SafepointError
 from safepoint.hosts import Command
@@ -145,7 +145,7 @@ def try_start(on: OnCopy | str) -> tuple[Check, ...]:
         try:
             checks = _answering(on, moved)
         except CommandFailed as error:
-            checks = (Check(_START, "fail", f"{moved.version} does not start on the copy: {error.message}"),)
+            checks = (Check(_START, "fail", f"{moved.version} does not start on the copy: {_said(error)}"),)
         finally:
             stopped = _stopped(on, moved)
     if checks[0].verdict == "pass" and not seen.is_set():
@@ -185,7 +185,7 @@ def _stopped(on: OnCopy, moved: Release) -> tuple[Check, ...]:
     try:
         on.manage.host.run(_order(on, moved, moved.stop), timeout=_STOP_SECONDS)
     except SafepointError as failed:
-        error = f": {failed.message}"
+        error = f": {_said(failed)}"
     deadline = time.monotonic() + _GONE_SECONDS
     while (up := answers(moved.upstream, moved.health, on.plan.router.url)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -193,6 +193,11 @@ def _stopped(on: OnCopy, moved: Release) -> tuple[Check, ...]:
         left = f"it still answers at {moved.upstream}: end it by hand" if up else "nothing answers any more"
         return (Check("stop command", "fail", f"after the stop command {left}{error}"),)
     return (Check("stop command", "pass", "nothing answers any more after it"),)
+
+
+def _said(error: SafepointError) -> str:
+    """What went wrong, with the last words of the command."""
+    return f"{error.message} {last_words(error.found)}" if error.found else error.message
 
 
 def _order(on: OnCopy, moved: Release, words: tuple[str, ...]) -> Command:
