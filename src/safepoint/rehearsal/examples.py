@@ -193,7 +193,7 @@ def compared(
             continue
         other = {} if right is None else right[key]
         values = tuple(
-            Value(name, masked(name, text), masked(name, other[name][1]) if name in other else "without its column")
+            Value(name, _told(name, text), _told(name, other[name][1]) if name in other else "without its column")
             for name, (print_, text) in row.items()
             if (text not in (None, "") if name not in other else other[name][0] != print_)
         )
@@ -202,6 +202,10 @@ def compared(
     for key in right or ():
         if key not in left:
             yield key, "stayed behind", ()
+
+
+def _told(name: str, text: str | None) -> str:
+    return "an empty text" if text == "" else masked(name, text)
 
 
 def chosen(found: Iterable[Example]) -> tuple[Example, ...]:

@@ -261,7 +261,7 @@ def _lock(span: LockSpan, names: dict[int, str]) -> Lock | None:
 def _around(storages: Sequence[Storage], run: Applied) -> tuple[Storage, Storage]:
     """The last look at the storage before a migration began, and the first one after it ended."""
     empty = Storage(0.0, {}, 0, 0)
-    before = [one for one in storages if one.at <= run.began + EVERY]
+    before = [one for one in storages if one.at <= min(run.began + EVERY, run.ended)]
     after = [one for one in storages if one.at >= run.ended]
     return (before[-1] if before else empty), (after[0] if after else storages[-1] if storages else empty)
 

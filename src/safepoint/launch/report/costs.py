@@ -25,11 +25,13 @@ def written(data: Data) -> str:
         f'<td class="num">{_signed(run["grown_bytes"])}</td></tr>'
         for run in runs
     )
-    head = (
-        "<tr><th>Migration</th><th>Took</th><th>Rows written</th><th>Log written</th><th>Temporary disk</th>"
-        "<th>Database after it</th></tr>"
-    )
+    names = ("Took", "Rows written", "Log written", "Temporary disk", "Database after it")
+    head = f"<tr><th>Migration</th>{''.join(map(_number, names))}</tr>"
     return f'<h2>What each migration wrote</h2><div class="frame"><table>{head}{rows}</table></div>'
+
+
+def _number(name: str) -> str:
+    return f'<th class="num">{name}</th>'
 
 
 def _known(value: int | None, form: Callable[[int], str] = "{:,}".format) -> str:
@@ -41,9 +43,10 @@ def _signed(value: int) -> str:
 
 
 def _meter(share: float) -> str:
+    wide = max(1.0, 60 * share)
     return (
-        f'<svg width="60" height="8" aria-hidden="true"><rect class="bar running" width="{max(1.0, 60 * share):.1f}" '
-        'height="8" rx="1.5"/></svg>'
+        '<svg class="meter" width="60" height="8" aria-hidden="true">'
+        f'<rect width="{wide:.1f}" height="8" rx="1.5"/></svg>'
     )
 
 
@@ -60,8 +63,9 @@ def statements(data: Data) -> str:
         for one in costs
     )
     if rows:
-        head = "<tr><th>In all</th><th>Calls</th><th>Statement, and whom it kept out</th><th>Rows written</th>"
-        head += "<th>Log written</th><th>Temporary disk</th></tr>"
+        before, after = ("In all", "Calls"), ("Rows written", "Log written", "Temporary disk")
+        head = "".join((*map(_number, before), "<th>Statement, and whom it kept out</th>", *map(_number, after)))
+        head = f"<tr>{head}</tr>"
         return f'<h2>Statements by what they cost</h2><div class="frame"><table>{head}{rows}</table></div>'
     rows = "".join(
         f'<tr><td class="num">{format_duration(one["seconds"])}</td>'
