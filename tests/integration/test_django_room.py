@@ -265,7 +265,6 @@ def test_one_that_waits_ends_when_its_conductor_is_killed(site: Path, shop: Targ
         from pathlib import Path
         from django_site import manage_of
         from safepoint.django.standby import Standby
-from safepoint.django.wellness import Wellness, look_well, places_of
         from safepoint.postgres.target import Target
         target = Target({shop.host!r}, {shop.port}, {shop.dbname!r}, {shop.user!r}, os.environ["TESTPW"])
         manage = manage_of(Path({str(site)!r}), target)
