@@ -19,7 +19,7 @@ from safepoint.errors import CaptureLost, DatabaseError, LockNotAvailable, Refus
 from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.postgres.target import Target
-from safepoint.wayback import capture
+from safepoint.wayback import log_drain
 from safepoint.wayback.capture import CaptureFacts, arm, disarm, drain, lag
 from safepoint.wayback.names import capture_name, kept_name, twin_name
 from safepoint.wayback.quiet import safe_point
@@ -170,7 +170,7 @@ def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(capture, "_advance", killed)
+        patched.setattr(log_drain, "advance", killed)
         with pytest.raises(Killed):
             drain(site.target, facts, spool)
     write(site, "d")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -60,7 +60,8 @@ def _standby(plan_file: PlanFile) -> Standby:
     return standby
 
 
-def _only_one(plan_file: PlanFile):  # type: ignore[no-untyped-def]  # a context manager of the standard library's file
+def _only_one(plan_file: PlanFile) -> BinaryIO:
+    """The lock of the one that follows, held until this file is closed."""
     import fcntl
 
     file = (plan_file.state / "launches" / plan_file.launch_id / "follow.lock").open("ab")

@@ -65,31 +65,10 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
 
 
 def _taken(plan_file: PlanFile, report: Report) -> Manifest:
-    from safepoint.backup.snapshot import take_snapshot
-    from safepoint.hosts import open_host
-    from safepoint.launch.snapshots import local_tools, snapshots_folder
-    from safepoint.postgres.binaries import for_server
-    from safepoint.postgres.catalog import survey
-    from safepoint.postgres.connections import connect
-    from safepoint.postgres.target import target
+    from safepoint.launch.snapshots import take
 
-    settings = plan_file.database
-    database = target(settings)
-    with connect(database) as connection:
-        version = survey(connection).server_version_num
-    return take_snapshot(
-        database,
-        open_host(settings.tools_host, plan_file.host(settings.tools_host), plan_file.folder),
-        installation=for_server(version, local_tools(plan_file)),
-        remote=database.at(settings.tools_address),
-        tools_folder=settings.tools,
-        folder=snapshots_folder(plan_file),
-        snapshot_id=f"{plan_file.launch.application}-manual-{datetime.now(UTC):%Y%m%dT%H%M%SZ}",
-        launch_id=None,
-        jobs=plan_file.snapshot.jobs,
-        compress=plan_file.snapshot.compress,
-        report=report,
-    )
+    snapshot_id = f"{plan_file.launch.application}-manual-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    return take(plan_file, snapshot_id, None, report=report)
 
 
 def _taken_lines(plan_file: PlanFile, manifest: Manifest, proof: Proof, outcomes: tuple[Outcome, ...]) -> list[str]:

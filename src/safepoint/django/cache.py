@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safepoint.django.managepy import Manage
-from safepoint.django.piped import Standing, ask
+from safepoint.django.piped import ask
+from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed
 
 # These keep their entries inside one process: clearing them in `manage.py` reaches nobody else, and a restart of
@@ -101,7 +102,7 @@ def clear_caches(
     *,
     timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
-    standby: Standing | None = None,
+    standby: Standby | None = None,
 ) -> Cleared:
     """Run the commands that clear the cache, then clear what they left, and prove it: one start of Django.
 

@@ -7,34 +7,18 @@ import secrets
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from safepoint.django.managepy import Manage, explain, last_words
 from safepoint.errors import CommandFailed
+
+if TYPE_CHECKING:
+    from safepoint.django.standby import Standby
 
 # `shell` looks at its standard input only once and without waiting (select with a timeout of 0): over SSH, or in
 # a container, the script may not have arrived yet and an interactive shell would open. `-c` goes before that
 # look, and reads until the script has come whole.
 _READ = "import json, sys; work = json.loads(sys.stdin.read()); exec(work['frame'], {'work': work})"
-
-
-class Standing(Protocol):
-    """A process that has loaded the application already: `standby.Standby` is one."""
-
-    def ready(self, seconds: float = 0.0) -> bool:
-        """Whether it waits for work."""
-        ...
-
-    def ask(
-        self,
-        script: str,
-        parameters: Mapping[str, Any],
-        *,
-        timeout: float | None = 120,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> dict[str, Any]:
-        """As the function `ask`."""
-        ...
 
 
 def read_work(loaded: str) -> str:
@@ -70,7 +54,7 @@ def ask(
     *,
     timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
-    standby: Standing | None = None,
+    standby: Standby | None = None,
 ) -> dict[str, Any]:
     """Run a script of `safepoint.django.scripts` inside the application and give back its answer.
 

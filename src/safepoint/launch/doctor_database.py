@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError
 from safepoint.hosts import command, open_host
-from safepoint.launch import levelling
+from safepoint.launch import twin_choice
+from safepoint.launch.disk_room import room
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
 from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey
@@ -20,7 +18,6 @@ from safepoint.postgres.target import target
 from safepoint.wayback import capture
 
 OLDEST = 14
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _IDLE_SECONDS = 10.0
 
 # Who the application logs in as: what holds a role off, and where else it works.
@@ -280,78 +277,6 @@ def capacity(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
         yield ok("connections", f"{facts.free_connections} of {facts.max_connections} connections are free")
 
 
-def room(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
-    """Disk space for the dump and its proof here, and for the copy of the database on the server."""
-    size = facts.database_bytes
-    # A restored copy is about as big as its source; a compressed dump is rarely above half of it.
-    need = int(size * 1.8) + 64 * 1024**2
-    yield _space("disk", _existing(plan.state), need, f"snapshots and their proofs ({plan.state})")
-    copy = size + 64 * 1024**2
-    folder = Path(facts.data_directory) if facts.data_directory else None
-    if folder is not None and plan.database.host in (*_LOOPBACK, "") and _visible(folder):
-        yield _space("disk-server", folder, copy, f"the copy of the database ({folder})")
-        return
-    free = None if folder is None else _free_there(plan, folder)
-    if free is None:
-        yield warning(
-            "disk-server",
-            f"The server's disk cannot be seen from here; the copy needs {format_bytes(copy)} there.",
-            "Look yourself (`df -h` of its data directory), or set database.tools_host to the server's host.",
-        )
-    elif free < copy:
-        yield failure(
-            "disk-server",
-            f"The server's disk has {format_bytes(free)}, the copy needs {format_bytes(copy)}.",
-            "Make room there.",
-        )
-    else:
-        yield ok("disk-server", f"The server's disk has {format_bytes(free)}, the copy needs {format_bytes(copy)}")
-
-
-def _space(check: str, folder: Path, need: int, what: str) -> Finding:
-    if check == "disk" and not folder.is_dir():
-        return failure(check, f"{folder} is not a folder.", "Correct launch.state, or move what stands there.")
-    if not os.access(folder, os.W_OK) and check == "disk":
-        return failure(check, f"{folder} cannot be written.", "Correct launch.state, or the folder's permissions.")
-    free = shutil.disk_usage(folder).free
-    message = f"{format_bytes(free)} are free, {format_bytes(need)} are needed for {what}"
-    if free < need:
-        return failure(check, message, "Make room, or put it on another disk (launch.state).")
-    return ok(check, message)
-
-
-def _free_there(plan: PlanFile, folder: Path) -> int | None:
-    """Free bytes of the data directory on the tools' host, where that is the server's; None when it is not."""
-    name = plan.database.tools_host
-    if name == "here":
-        return None
-    host = open_host(name, plan.host(name), plan.folder)
-    result = host.run(command(("df", "-Pk", str(folder))), check=False, timeout=30)
-    words = result.stdout.strip().splitlines()[-1].split() if result.code == 0 and result.stdout.strip() else []
-    return int(words[3]) * 1024 if len(words) > 3 and words[3].isdigit() else None
-
-
-def server_disk(plan: PlanFile, facts: Survey) -> int | None:
-    """Free bytes on the server's disk; None where it cannot be seen from here."""
-    folder = Path(facts.data_directory) if facts.data_directory else None
-    if folder is None:
-        return None
-    if plan.database.host in (*_LOOPBACK, "") and _visible(folder):
-        return shutil.disk_usage(folder).free
-    return _free_there(plan, folder)
-
-
-def _existing(folder: Path) -> Path:
-    return next(path for path in (folder, *folder.parents) if path.exists())
-
-
-def _visible(folder: Path) -> bool:
-    try:
-        return folder.exists()
-    except OSError:  # a folder above it is not open to us
-        return False
-
-
 def contents(facts: Survey) -> Iterator[Finding]:
     """What the way back treats specially."""
     if facts.tables_without_key:
@@ -419,8 +344,8 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
 
 def twin(plan: PlanFile) -> Iterator[Finding]:
     """How the twin will come to be, by what is measured now."""
-    found = levelling.choose(plan)
-    shown = levelling.shown(found)
+    found = twin_choice.choose(plan)
+    shown = twin_choice.shown(found)
     if found.kind == "none":
         yield failure("twin", shown, "Without a twin there is no quick way back: remove that cause.")
     elif found.kind == "template" and (

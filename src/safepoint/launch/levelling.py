@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,90 +20,27 @@ import psycopg
 from safepoint.backup import fingerprint
 from safepoint.backup.manifest import read_manifest
 from safepoint.backup.placement import pour
-from safepoint.backup.snapshot import Instant, take_snapshot
-from safepoint.config import PlanFile, format_duration
+from safepoint.backup.snapshot import Instant
+from safepoint.config import format_duration
 from safepoint.errors import CaptureLost, Interrupted, ProofFailed, Refused, SafepointError
 from safepoint.launch import following
 from safepoint.launch.ground import Ground, since_abort
-from safepoint.launch.ledger import read
-from safepoint.launch.snapshots import local_tools
+from safepoint.launch.snapshots import local_tools, take
 from safepoint.launch.step import Evidence
-from safepoint.postgres.binaries import for_server
-from safepoint.postgres.catalog import survey
+from safepoint.launch.twin_choice import CHOICE, WORK, give_up, given_up, wanted
 from safepoint.postgres.connections import connect
 from safepoint.progress import Cancelled, Progress
-from safepoint.wayback import choice, feed, level, twin
+from safepoint.wayback import feed, level, twin
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.fence import FencePrior
 from safepoint.wayback.replay import NotWhole
 
-WORK: Final = "keep the twin level"
-CHOICE: Final = "twin-choice"
 EVERY: Final = 1.0
 """Seconds between two looks of the keeper."""
 _TRIES: Final = 3
-_SMALL: Final = 64 * 1024**2
 # What is Safepoint's own in a twin that is being kept level.
 _OWN: Final = re.compile(r"(^|[\s\"])safepoint([.\"]|$)")
 _FINAL: Final = (CaptureLost, NotWhole, Refused, ProofFailed)
-
-
-def decide(ground: Ground) -> choice.Choice:
-    """Choose by what the server says now; the first choice of a try stays."""
-    known = ground.fact(CHOICE)
-    if known is not None:
-        return choice.Choice(**{**known, "against": tuple(known["against"])})
-    found = choose(ground.plan)
-    ground.record(CHOICE, found.as_json())
-    return found
-
-
-def choose(plan: PlanFile) -> choice.Choice:
-    """What a launch by this plan file would choose now. Changes nothing."""
-    from safepoint.launch.doctor_database import server_disk
-    from safepoint.postgres.target import target
-
-    with connect(target(plan.database), application_name="safepoint twin") as connection:
-        facts = survey(connection)
-        measured = choice.measure(
-            connection, disk_free=server_disk(plan, facts), copy_speed=_known_speed(plan), found=facts
-        )
-    return choice.choose(measured, plan.wayback.twin, plan.wayback.copy_allowance.total_seconds())
-
-
-def _known_speed(plan: PlanFile) -> float | None:
-    """Bytes a second of the newest copy that a launch made here; a small one says nothing."""
-    for path in sorted(plan.state.glob("launches/*/ledger.jsonl"), key=lambda one: one.stat().st_mtime, reverse=True):
-        with suppress(SafepointError):
-            for entry in reversed(list(read(path))):
-                if entry.kind != "fact" or not entry.key.endswith(":twin"):
-                    continue
-                seconds, copied = entry.data["copy_seconds"], entry.data["size_bytes"]
-                if seconds > 0 and copied >= _SMALL:  # a level twin is not copied, and has 0 seconds
-                    return float(copied / seconds)
-    return None
-
-
-def wanted(ground: Ground) -> bool:
-    """Whether this launch has a level twin, or is to get one: chosen, and not given up."""
-    known = ground.fact(CHOICE)
-    return known is not None and known["kind"] == "logical" and given_up(ground) is None
-
-
-def given_up(ground: Ground) -> str | None:
-    """Why the level twin was given up in this run; None where it was not."""
-    known = ground.fact(_given_up_name(ground))
-    return None if known is None else str(known["reason"])
-
-
-def give_up(ground: Ground, reason: str) -> None:
-    """Note it: from here on the twin is to be copied inside the window."""
-    ground.record(_given_up_name(ground), {"reason": reason})
-
-
-def _given_up_name(ground: Ground) -> str:
-    # A run that is begun anew after a failure may try again.
-    return f"twin-given-up:{sum(entry.kind == 'run' for entry in ground.ledger.entries)}"
 
 
 @contextmanager
@@ -243,23 +180,15 @@ def _source(ground: Ground) -> tuple[Path, bool]:
         return folder, False
     name = f"{ground.launch_id}-seed"
     shutil.rmtree(ground.scratch / name, ignore_errors=True)
-    with connect(ground.target) as connection:
-        version = survey(connection).server_version_num
     with feed.opened(ground.target, ground.launch_id) as found:
-        take_snapshot(
-            ground.target,
-            ground.host(ground.plan.database.tools_host),
-            installation=for_server(version, ground.plan.database.tools),
-            remote=ground.target.at(ground.plan.database.tools_address),
-            tools_folder=ground.plan.database.tools,
+        take(
+            ground.plan,
+            name,
+            ground.launch_id,
             folder=ground.scratch,
-            snapshot_id=name,
-            launch_id=ground.launch_id,
-            jobs=ground.plan.snapshot.jobs,
-            compress=ground.plan.snapshot.compress,
+            at=Instant(found.lsn, found.snapshot),
             report=ground.report,
             cancelled=ground.cancelled,
-            at=Instant(found.lsn, found.snapshot),
         )
     return ground.scratch / name, True
 
@@ -351,26 +280,6 @@ def resume(ground: Ground) -> None:
         go_on(ground)
 
 
-def doubt(ground: Ground) -> str | None:
-    """Before the window: why it will take longer than planned, where it will. None: the twin is level, or never was."""
-    known = ground.fact(CHOICE)
-    if known is None or known["kind"] != "logical":
-        return None
-    failure = ground.background.failure(WORK)
-    if failure is not None and given_up(ground) is None:
-        give_up(ground, str(getattr(failure, "message", failure)))
-    reason = given_up(ground)
-    if reason is None and feed.begins_at(ground.target, ground.launch_id) is None:
-        give_up(ground, "its replication slot is gone or lost")
-        reason = given_up(ground)
-    if reason is None:
-        return None
-    return (
-        f"the twin could not be kept level ({reason}), so the window will be longer by its copy, "
-        f"some {format_duration(known['copy_seconds'])}"
-    )
-
-
 # -- the safe point ------------------------------------------------------------------------------------------------
 
 
@@ -460,10 +369,3 @@ def clear(ground: Ground) -> None:
     if (ground.fact(CHOICE) or {}).get("kind") == "logical":
         with suppress(SafepointError, psycopg.Error):
             remove(ground)
-
-
-def shown(found: choice.Choice | Mapping[str, Any]) -> str:
-    """The choice in one line, for `plan`, `doctor` and the survey."""
-    data = found.as_json() if isinstance(found, choice.Choice) else found
-    words = {"logical": "kept level before the window", "template": "copied inside the window", "none": "not possible"}
-    return f"The twin: {words[data['kind']]}; {data['reason']}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from safepoint.config import PlanFile
-from safepoint.launch.doctor_database import server_disk
+from safepoint.launch.disk_room import server_disk
 from safepoint.launch.estimates import estimates
 from safepoint.launch.plan import make_plan, planned_window
 from safepoint.postgres.catalog import survey

@@ -13,15 +13,11 @@ from safepoint.backup.manifest import read_manifest
 from safepoint.backup.proof import prove, restored
 from safepoint.backup.restoring import programs_for
 from safepoint.backup.shelf import list_snapshots
-from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile
 from safepoint.errors import PlanFileError
-from safepoint.hosts import open_host
 from safepoint.launch.rehearsal_stand import Clock, Stand
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder, write_rehearsal
-from safepoint.launch.snapshots import at_hand, snapshots_folder, stores_of
-from safepoint.postgres.binaries import for_server
-from safepoint.postgres.catalog import survey
+from safepoint.launch.snapshots import at_hand, snapshots_folder, stores_of, take
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.progress import Cancelled, Report, never, silent
@@ -100,25 +96,8 @@ def newest_proven(plan_file: PlanFile) -> str | None:
 
 
 def _take_one(plan_file: PlanFile, report: Report, cancelled: Cancelled) -> str:
-    database = target(plan_file.database)
-    settings = plan_file.database
-    with connect(database) as connection:
-        version = survey(connection).server_version_num
     snapshot_id = f"{plan_file.launch.application}-rehearsal-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    take_snapshot(
-        database,
-        open_host(settings.tools_host, plan_file.host(settings.tools_host), plan_file.folder),
-        installation=for_server(version, settings.tools),
-        remote=database.at(settings.tools_address),
-        tools_folder=settings.tools,
-        folder=snapshots_folder(plan_file),
-        snapshot_id=snapshot_id,
-        launch_id=None,
-        jobs=plan_file.snapshot.jobs,
-        compress=plan_file.snapshot.compress,
-        report=report,
-        cancelled=cancelled,
-    )
+    take(plan_file, snapshot_id, None, report=report, cancelled=cancelled)
     folder = snapshots_folder(plan_file) / snapshot_id
     prove(
         folder,

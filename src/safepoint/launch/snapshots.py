@@ -7,11 +7,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from safepoint.backup.manifest import Manifest
 from safepoint.backup.shelf import fetch_snapshot, in_use
+from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.config import PlanFile
 from safepoint.errors import SafepointError, StoreError
+from safepoint.hosts import open_host
 from safepoint.launch.begin import status_of
 from safepoint.launch.ledger import Entry, read
+from safepoint.postgres.binaries import for_server
+from safepoint.postgres.catalog import survey
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import target
 from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.stores import SnapshotStore, open_store
 
@@ -32,6 +39,46 @@ def local_tools(plan_file: PlanFile) -> Path | None:
 def stores_of(plan_file: PlanFile, identity: Path | None = None) -> dict[str, SnapshotStore]:
     """All stores of the plan file by name; none is connected yet. `identity` opens encrypted snapshots."""
     return {store.name: open_store(store, plan_file.folder, identity=identity) for store in plan_file.stores}
+
+
+def take(
+    plan_file: PlanFile,
+    snapshot_id: str,
+    launch_id: str | None,
+    *,
+    folder: Path | None = None,
+    at: Instant | None = None,
+    report: Report = silent,
+    cancelled: Cancelled = never,
+) -> Manifest:
+    """Take a snapshot of the live database as the plan file says: where, and by whose programs. It is not proven yet.
+
+    Args:
+        folder: where its folder is made; None: among the snapshots of this machine.
+        at: an exported snapshot to dump through.
+
+    Raises:
+        DatabaseError, CommandFailed, Interrupted: as `take_snapshot`.
+    """
+    settings = plan_file.database
+    database = target(settings)
+    with connect(database) as connection:
+        version = survey(connection).server_version_num
+    return take_snapshot(
+        database,
+        open_host(settings.tools_host, plan_file.host(settings.tools_host), plan_file.folder),
+        installation=for_server(version, local_tools(plan_file)),
+        remote=database.at(settings.tools_address),
+        tools_folder=settings.tools,
+        folder=folder or snapshots_folder(plan_file),
+        snapshot_id=snapshot_id,
+        launch_id=launch_id,
+        jobs=plan_file.snapshot.jobs,
+        compress=plan_file.snapshot.compress,
+        report=report,
+        cancelled=cancelled,
+        at=at,
+    )
 
 
 def standing_launches(state: Path) -> dict[str, str]:

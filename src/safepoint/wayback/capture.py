@@ -8,7 +8,6 @@ for a consuming read is not undone by a rollback.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +21,12 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback import triggers
 from safepoint.wayback.identity import Uncovered
+from safepoint.wayback.log_drain import LogDrain, advance
 from safepoint.wayback.names import between_name, capture_name
-from safepoint.wayback.publication import PUBLICATION, publish, unpublish
+from safepoint.wayback.publication import publish, unpublish
 from safepoint.wayback.quiet import flush_wal
 from safepoint.wayback.sessions import asking
-from safepoint.wayback.slot import drop_slot, free_slot, look_up_slot, lost, make_slot, whole_slot
+from safepoint.wayback.slot import drop_slot, look_up_slot, lost, make_slot, whole_slot
 from safepoint.wayback.spool import Spool
 from safepoint.wayback.trigger_drain import TriggerDrain
 from safepoint.wayback.triggers import install
@@ -40,25 +40,6 @@ rollback's swap and the opening of the site."""
 
 # Text in the stream is in the client's encoding and formats: `connect` pins the formats, this the encoding.
 _UTF8: Final = "-c client_encoding=UTF8"
-# Changes per read. Each read makes the server decode from its restart point again, which it moves seldom: few large
-# reads are three times as fast as many small ones. But it keeps what it decoded in a file: so not too large ones.
-_BATCH: Final = 20_000
-_MOST: Final = 1_000_000
-_READ: Final = 128 << 20
-_FETCH: Final = 2_000
-
-# The server keeps what it decoded in a spill file of its own, we take it from there piece by piece: memory stays
-# small on both sides even for one giant transaction (which always comes whole, whatever upto_nchanges says).
-PEEK = """
-SELECT (lsn - '0/0'::pg_lsn)::int8, xid::text::int8, data
-FROM pg_logical_slot_peek_binary_changes(%s, %s::pg_lsn, %s,
-     'proto_version', '1', 'publication_names', %s, 'messages', 'true')
-"""
-ADVANCE = """
-SELECT pg_replication_slot_advance(slot_name, %s::pg_lsn)
-FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_lsn
-"""
-
 RIGHTS = "SELECT rolsuper, rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"
 IDLE_TIMEOUT = """
 SELECT setting::int * CASE unit WHEN 'min' THEN 60 WHEN 'h' THEN 3600 WHEN 'ms' THEN 0.001 ELSE 1 END
@@ -283,12 +264,12 @@ def drain(
         _connected(target) as connection,
         asking("Reading the capture", facts.slot),
     ):
-        work = _Drain(connection, facts, file, cancelled)
+        work = LogDrain(connection, facts.slot, facts.publication, file, cancelled)
         flushed = flush_wal(connection)
         end = up_to or flushed
         complete = work.run(end, batch)
         if complete:
-            _advance(connection, facts.slot, end)
+            advance(connection, facts.slot, end)
         return Drained(
             spool=str(spool),
             up_to=end,
@@ -364,96 +345,6 @@ def disarm(target: Target, facts: CaptureFacts) -> None:
         unpublish(connection, facts.launch_id, facts.publication, facts.purpose)
 
 
-class _Drain:
-    """One drain's way through the stream."""
-
-    def __init__(self, connection: Connection, facts: CaptureFacts, spool: Spool, cancelled: Cancelled) -> None:
-        self.connection = connection
-        self.facts = facts
-        self.spool = spool
-        self.cancelled = cancelled
-        self.transactions = self.changes = self.bytes = 0
-        self.changed_tables: set[str] = set()
-        self._relations = dict(spool.position.relations)
-        self._skipping = False
-        # Tables are described once per read: what a skipped transaction described, a later one may rely on.
-        self._described: dict[bytes, tuple[int, int, bytes]] = {}
-
-    def run(self, end: str, batch: int | None) -> bool:
-        """Read batch by batch up to an LSN; gives whether it got there (False: cancelled)."""
-        read = 0
-        while not self.cancelled():
-            _check(self.connection, self.facts)
-            before = self.spool.position.commit_lsn
-            seen, commit = self._read(end, batch or _batch_after(read, self.bytes))
-            read += max(seen, 0)
-            if seen < 0:
-                return False
-            if commit is None:
-                return True
-            commit_lsn, end_lsn, transactions = commit
-            if commit_lsn > before:
-                self.spool.sync(commit_lsn, transactions, self._relations)
-                self.transactions += transactions
-            _advance(self.connection, self.facts.slot, format_lsn(end_lsn))
-        return False
-
-    def _read(self, end: str, batch: int) -> tuple[int, tuple[int, int, int] | None]:
-        """One peek: the number of messages (-1: cancelled), and the last commit: its LSN, its end, how many."""
-        seen, new = 0, 0
-        last: tuple[int, int] | None = None
-        self._described.clear()
-        with self.connection.transaction(), self.connection.cursor("safepoint_peek", binary=True) as cursor:
-            cursor.itersize = _FETCH
-            cursor.execute(PEEK, (self.facts.slot, end, batch, self.facts.publication))
-            for lsn, xid, data in cursor:
-                seen += 1
-                if seen % _FETCH == 0 and self.cancelled():
-                    return -1, None
-                self._take(lsn, xid, data)
-                if data[:1] == b"C":
-                    last = (int.from_bytes(data[2:10], "big"), int.from_bytes(data[10:18], "big"))
-                    new += not self._skipping
-        return seen, None if last is None else (*last, new)
-
-    def _take(self, lsn: int, xid: int, data: bytes) -> None:
-        kind = data[:1]
-        if kind == b"B":
-            self._skipping = int.from_bytes(data[1:9], "big") <= self.spool.position.commit_lsn
-        elif kind == b"M" and not data[1] & 1:
-            return  # not a part of any transaction
-        if kind == b"R":
-            self._note_shape(data)
-        if self._skipping:
-            if kind == b"R":
-                self._described[data[1:5]] = (lsn, xid, data)
-            return
-        self._append(lsn, xid, data)
-        if kind == b"B":
-            for held in self._described.values():
-                self._append(*held)
-            self._described.clear()
-        elif kind in b"IUDT":
-            self.changes += 1
-
-    def _append(self, lsn: int, xid: int, data: bytes) -> None:
-        self.spool.append(lsn, xid, data)
-        self.bytes += len(data)
-
-    def _note_shape(self, data: bytes) -> None:
-        oid = str(int.from_bytes(data[1:5], "big"))
-        shape = hashlib.blake2b(data, digest_size=8).hexdigest()
-        if self._relations.setdefault(oid, shape) != shape:
-            schema, name = data[5:].split(b"\0", 2)[:2]
-            self.changed_tables.add(f"{schema.decode()}.{name.decode()}")
-            self._relations[oid] = shape
-
-
-def _batch_after(changes: int, size: int) -> int:
-    """How many changes to read next, after so many of that size together."""
-    return _BATCH if not size else min(_MOST, max(_BATCH, _READ * changes // size))
-
-
 def cannot(connection: Connection, *, may_replicate: bool) -> str | None:
     """Why this server or this login cannot decode; None where it can."""
     level = str(_one(connection, "SHOW wal_level"))
@@ -462,17 +353,6 @@ def cannot(connection: Connection, *, may_replicate: bool) -> str | None:
     if not may_replicate:
         return "the conductor's role has not the REPLICATION attribute"
     return None
-
-
-def _check(connection: Connection, facts: CaptureFacts) -> None:
-    """The slot is whole and free, and the publication is there (PostgreSQL 18 would only warn and drop changes)."""
-    free_slot(connection, facts.slot, connection.info.dbname)
-    if connection.execute(PUBLICATION, (facts.publication,)).fetchone() is None:
-        raise lost(facts.slot, f"the publication {facts.publication} was dropped")
-
-
-def _advance(connection: Connection, slot: str, lsn: str) -> None:
-    connection.execute(ADVANCE, (lsn, slot, lsn))
 
 
 def _connected(target: Target, lock_timeout: float | None = None) -> Connection:

@@ -324,19 +324,5 @@ def finish(
                 inside.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, limit))
                 inside.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(str(mark))))
         outside.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(twin)))
-    tables, sequences, size = verified(target, target.dbname, made, finished=True)
-    return TwinFacts(
-        launch_id=launch_id,
-        live=live.name,
-        live_oid=live.oid,
-        twin=twin,
-        twin_oid=made.oid,
-        at=at,
-        size_bytes=size,
-        tables=tables,
-        sequences=sequences,
-        copy_seconds=0.0,
-        seconds=round(time.monotonic() - began, 3),
-        notes=tuple(notes),
-        kind="logical",
-    )
+    sizes = verified(target, target.dbname, made, finished=True)
+    return TwinFacts.of(launch_id, live, made, at, sizes, began=began, notes=notes, kind="logical")

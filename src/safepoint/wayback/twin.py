@@ -9,7 +9,7 @@ with the fence's read-only default replaced by what stood there before.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any, Final, Literal
@@ -92,6 +92,38 @@ class TwinFacts:
     notes: tuple[str, ...] = ()
     kind: Kind = "template"
 
+    @classmethod
+    def of(
+        cls,
+        launch_id: str,
+        live: Database,
+        twin: Database,
+        at: str,
+        sizes: tuple[int, int, int],
+        *,
+        began: float,
+        notes: Sequence[str],
+        copied: float = 0.0,
+        kind: Kind = "template",
+    ) -> TwinFacts:
+        """By the databases themselves and what `verified` gave; `began` is of the monotonic clock."""
+        tables, sequences, size = sizes
+        return cls(
+            launch_id=launch_id,
+            live=live.name,
+            live_oid=live.oid,
+            twin=twin.name,
+            twin_oid=twin.oid,
+            at=at,
+            size_bytes=size,
+            tables=tables,
+            sequences=sequences,
+            copy_seconds=round(copied, 3),
+            seconds=round(time.monotonic() - began, 3),
+            notes=tuple(notes),
+            kind=kind,
+        )
+
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""
         return asdict(self)
@@ -148,24 +180,11 @@ def make_twin(
         if made is None:
             raise DatabaseError(f"The twin {twin} vanished while it was made.", subject=twin)
         notes = [] if found else furnish(connection, live, twin, prior)
-        tables, sequences, size = verified(target, live.name, made, finished=found is not None)
+        sizes = verified(target, live.name, made, finished=found is not None)
         if found is None:
             _without_feed(target.on(twin), launch_id)
             _finish(connection, live, made, Mark(launch_id, "twin", at, own_words(live.comment)))
-    return TwinFacts(
-        launch_id=launch_id,
-        live=live.name,
-        live_oid=live.oid,
-        twin=twin,
-        twin_oid=made.oid,
-        at=at,
-        size_bytes=size,
-        tables=tables,
-        sequences=sequences,
-        copy_seconds=round(copied or 0.0, 3),
-        seconds=round(time.monotonic() - began, 3),
-        notes=tuple(notes),
-    )
+    return TwinFacts.of(launch_id, live, made, at, sizes, began=began, notes=notes, copied=copied or 0.0)
 
 
 def drop_twin(target: Target, name: str, launch_id: str, *, maintenance: str = "postgres") -> bool:

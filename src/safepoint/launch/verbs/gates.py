@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from safepoint.config import format_duration
 from safepoint.django.pending import Pending, read_pending
-from safepoint.launch import levelling
+from safepoint.launch import twin_choice
 from safepoint.launch.ground import Ground
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
@@ -112,7 +112,7 @@ class GateStop(Verb):
             else ("pass", "the code is as it was frozen")
         )
         reasons += _rehearsed(ground)
-        doubt = levelling.doubt(ground)
+        doubt = twin_choice.doubt(ground)
         if doubt is not None:
             reasons.append(("inconclusive", doubt))
         return judge(reasons, by_person=ground.plan.gates.stop == "person")

@@ -11,7 +11,6 @@ from typing import Any
 from safepoint.backup.manifest import Manifest, read_manifest
 from safepoint.backup.proof import prove, read_proof
 from safepoint.backup.shelf import in_use, store_everywhere
-from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile, format_bytes
 from safepoint.django.inspector import inspect
 from safepoint.errors import Refused
@@ -19,9 +18,8 @@ from safepoint.hosts import command
 from safepoint.launch import levelling
 from safepoint.launch.doctor import examine
 from safepoint.launch.ground import Ground
-from safepoint.launch.snapshots import local_tools
+from safepoint.launch.snapshots import local_tools, take
 from safepoint.launch.step import Evidence, Verb
-from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.stores import open_store
@@ -96,23 +94,9 @@ class Snapshot(Verb):
         label = ground.step.params["label"]
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
         snapshot_id = ground.record(f"snapshot:{label}", {"id": f"{ground.launch_id}-{label}-{stamp}"})["id"]
-        with connect(ground.target) as connection:
-            version = survey(connection).server_version_num
         with levelling.seed_instant(ground, label) as at:
-            manifest = take_snapshot(
-                ground.target,
-                ground.host(ground.plan.database.tools_host),
-                installation=for_server(version, ground.plan.database.tools),
-                remote=ground.target.at(ground.plan.database.tools_address),
-                tools_folder=ground.plan.database.tools,
-                folder=ground.snapshots,
-                snapshot_id=snapshot_id,
-                launch_id=ground.launch_id,
-                jobs=ground.plan.snapshot.jobs,
-                compress=ground.plan.snapshot.compress,
-                report=ground.report,
-                cancelled=ground.cancelled,
-                at=at,
+            manifest = take(
+                ground.plan, snapshot_id, ground.launch_id, at=at, report=ground.report, cancelled=ground.cancelled
             )
         return _snapshot_evidence(manifest)
 

@@ -11,7 +11,7 @@ from typing import Any
 from safepoint.checkpoints.logs import mark
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError, RouterError
-from safepoint.launch import following, levelling
+from safepoint.launch import following, levelling, twin_choice
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.migrate import drop_login
@@ -44,7 +44,7 @@ class StopTraffic(Verb):
         log = ground.plan.application.error_log
         if log is not None and ground.fact("log-mark") is None:
             ground.record("log-mark", mark(ground.application_host, log).as_json())
-        for work in (levelling.WORK, following.WORK):  # the fence waits for them
+        for work in (twin_choice.WORK, following.WORK):  # the fence waits for them
             ground.background.stop(work)
         ground.router.close(f"{ground.plan.launch.application} is being updated")
         return Evidence("the site answers 503 with Retry-After", ground.router.state().as_json())
@@ -213,7 +213,7 @@ class Twin(Verb):
             mark_ = quiet.mark_again(ground.target, _quiet_mark(ground, "quiet-mark"), maintenance=maintenance)
             ground.record("quiet-after-copy", {"mark": mark_.as_json(), "own": own})
         ground.record("twin", facts.as_json())
-        fallen_back = levelling.given_up(ground)
+        fallen_back = twin_choice.given_up(ground)
         why = "" if fallen_back is None else f" (it could not be kept level: {fallen_back})"
         return Evidence(
             f"safe point {facts.at}; twin of {format_bytes(facts.size_bytes)} in "

@@ -7,7 +7,7 @@ from typing import Any
 
 from safepoint.config import PlanFile
 from safepoint.errors import Refused
-from safepoint.launch import levelling
+from safepoint.launch import levelling, twin_choice
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 
@@ -25,14 +25,14 @@ class ChooseTwin(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """The first choice of a try stays."""
-        found = levelling.decide(ground)
+        found = twin_choice.decide(ground)
         if found.kind == "none":
             raise Refused(
                 f"No twin is possible: {found.reason}.",
                 subject=ground.plan.database.name,
                 remedy="Without a twin there is no quick way back: remove that cause, then `safepoint retry`.",
             )
-        return Evidence(levelling.shown(found), found.as_json())
+        return Evidence(twin_choice.shown(found), found.as_json())
 
 
 class SeedTwin(Verb):
@@ -59,7 +59,7 @@ class DropSeed(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Whatever of it is there. Where none was chosen the database is not asked: it may be away."""
-        if (ground.fact(levelling.CHOICE) or {}).get("kind") != "logical":
+        if (ground.fact(twin_choice.CHOICE) or {}).get("kind") != "logical":
             return Evidence("there is none")
         levelling.remove(ground)
         return Evidence("the twin and its feed are removed")

@@ -1,0 +1,133 @@
+"""What the log says is brought into the spool: peeked, written durably, and only then let go of by the server."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+from safepoint.postgres.connections import Connection
+from safepoint.postgres.pgoutput import format_lsn
+from safepoint.progress import Cancelled
+from safepoint.wayback.publication import PUBLICATION
+from safepoint.wayback.slot import free_slot, lost
+from safepoint.wayback.spool import Spool
+
+# Changes per read. Each read makes the server decode from its restart point again, which it moves seldom: few large
+# reads are three times as fast as many small ones. But it keeps what it decoded in a file: so not too large ones.
+_BATCH: Final = 20_000
+_MOST: Final = 1_000_000
+_READ: Final = 128 << 20
+_FETCH: Final = 2_000
+
+# The server keeps what it decoded in a spill file of its own, we take it from there piece by piece: memory stays
+# small on both sides even for one giant transaction (which always comes whole, whatever upto_nchanges says).
+PEEK = """
+SELECT (lsn - '0/0'::pg_lsn)::int8, xid::text::int8, data
+FROM pg_logical_slot_peek_binary_changes(%s, %s::pg_lsn, %s,
+     'proto_version', '1', 'publication_names', %s, 'messages', 'true')
+"""
+ADVANCE = """
+SELECT pg_replication_slot_advance(slot_name, %s::pg_lsn)
+FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_lsn
+"""
+
+
+class LogDrain:
+    """One drain's way through the stream."""
+
+    def __init__(self, connection: Connection, slot: str, publication: str, spool: Spool, cancelled: Cancelled) -> None:
+        self.connection = connection
+        self.slot, self.publication = slot, publication
+        self.spool = spool
+        self.cancelled = cancelled
+        self.transactions = self.changes = self.bytes = 0
+        self.changed_tables: set[str] = set()
+        self._relations = dict(spool.position.relations)
+        self._skipping = False
+        # Tables are described once per read: what a skipped transaction described, a later one may rely on.
+        self._described: dict[bytes, tuple[int, int, bytes]] = {}
+
+    def run(self, end: str, batch: int | None) -> bool:
+        """Read batch by batch up to an LSN; gives whether it got there (False: cancelled)."""
+        read = 0
+        while not self.cancelled():
+            self._check()
+            before = self.spool.position.commit_lsn
+            seen, commit = self._read(end, batch or batch_after(read, self.bytes))
+            read += max(seen, 0)
+            if seen < 0:
+                return False
+            if commit is None:
+                return True
+            commit_lsn, end_lsn, transactions = commit
+            if commit_lsn > before:
+                self.spool.sync(commit_lsn, transactions, self._relations)
+                self.transactions += transactions
+            advance(self.connection, self.slot, format_lsn(end_lsn))
+        return False
+
+    def _check(self) -> None:
+        """The slot is whole and free, and the publication is there (PostgreSQL 18 would only warn and drop changes)."""
+        free_slot(self.connection, self.slot, self.connection.info.dbname)
+        if self.connection.execute(PUBLICATION, (self.publication,)).fetchone() is None:
+            raise lost(self.slot, f"the publication {self.publication} was dropped")
+
+    def _read(self, end: str, batch: int) -> tuple[int, tuple[int, int, int] | None]:
+        """One peek: the number of messages (-1: cancelled), and the last commit: its LSN, its end, how many."""
+        seen, new = 0, 0
+        last: tuple[int, int] | None = None
+        self._described.clear()
+        with self.connection.transaction(), self.connection.cursor("safepoint_peek", binary=True) as cursor:
+            cursor.itersize = _FETCH
+            cursor.execute(PEEK, (self.slot, end, batch, self.publication))
+            for lsn, xid, data in cursor:
+                seen += 1
+                if seen % _FETCH == 0 and self.cancelled():
+                    return -1, None
+                self._take(lsn, xid, data)
+                if data[:1] == b"C":
+                    last = (int.from_bytes(data[2:10], "big"), int.from_bytes(data[10:18], "big"))
+                    new += not self._skipping
+        return seen, None if last is None else (*last, new)
+
+    def _take(self, lsn: int, xid: int, data: bytes) -> None:
+        kind = data[:1]
+        if kind == b"B":
+            self._skipping = int.from_bytes(data[1:9], "big") <= self.spool.position.commit_lsn
+        elif kind == b"M" and not data[1] & 1:
+            return  # not a part of any transaction
+        if kind == b"R":
+            self._note_shape(data)
+        if self._skipping:
+            if kind == b"R":
+                self._described[data[1:5]] = (lsn, xid, data)
+            return
+        self._append(lsn, xid, data)
+        if kind == b"B":
+            for held in self._described.values():
+                self._append(*held)
+            self._described.clear()
+        elif kind in b"IUDT":
+            self.changes += 1
+
+    def _append(self, lsn: int, xid: int, data: bytes) -> None:
+        self.spool.append(lsn, xid, data)
+        self.bytes += len(data)
+
+    def _note_shape(self, data: bytes) -> None:
+        oid = str(int.from_bytes(data[1:5], "big"))
+        shape = hashlib.blake2b(data, digest_size=8).hexdigest()
+        if self._relations.setdefault(oid, shape) != shape:
+            schema, name = data[5:].split(b"\0", 2)[:2]
+            self.changed_tables.add(f"{schema.decode()}.{name.decode()}")
+            self._relations[oid] = shape
+
+
+def batch_after(changes: int, size: int) -> int:
+    """How many changes to read next, after so many of that size together."""
+    return _BATCH if not size else min(_MOST, max(_BATCH, _READ * changes // size))
+
+
+def advance(connection: Connection, slot: str, lsn: str) -> None:
+    """Let the server forget what comes before an LSN; what is there already is no less."""
+    connection.execute(ADVANCE, (lsn, slot, lsn))
