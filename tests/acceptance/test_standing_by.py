@@ -43,6 +43,14 @@ def left(stage: Stage) -> list[object]:
     return [*slots, *roles, *twins, *stage.query("SELECT pubname FROM pg_publication")]
 
 
+def make_keyless(stage: Stage) -> None:
+    """A table that is nobody's model and has no key, with a row that stands twice."""
+    with psycopg.connect(**stage.server.target.on("accounting").conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
+        connection.execute("CREATE TABLE imported_line (what text, amount numeric)")
+        connection.execute("GRANT SELECT ON imported_line TO PUBLIC")
+        connection.execute("INSERT INTO imported_line VALUES ('rent', 1.0), ('rent', 1.0), (NULL, 1.00)")
+
+
 def kill_at(stage: Stage, boundary: str, *words: str) -> None:
     killed = forked.safepoint(
         [*words, "--plain", "--plan", str(stage.plan_path)],
@@ -60,6 +68,7 @@ def test_a_level_twin_survives_kills_and_a_rollback_from_another_machine_keeps_e
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage(lines=500, change=level)
+    make_keyless(stage)
     writers = stage.writers()
     for boundary in ("final-snapshot:applied", "seed-twin:applied", "gate-stop:recorded", "twin:applied"):
         kill_at(stage, boundary, "launch", "--now")
@@ -88,11 +97,16 @@ def test_a_level_twin_survives_kills_and_a_rollback_from_another_machine_keeps_e
     tally = writers.stop()
     assert tally.by_release["2.0"] > 0
     assert stage.acknowledged() - stage.present() == set()
+    assert stage.query("SELECT what, amount::text, count(*) FROM imported_line GROUP BY 1, 2 ORDER BY 1, 2") == [
+        ("rent", "1.0", 2),
+        (None, "1.00", 1),
+    ]
     assert left(stage) == []
 
 
 def test_an_abort_before_the_window_leaves_nothing_of_a_level_twin(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500, change=unproven)
+    make_keyless(stage)
     before = fingerprint.definitions(stage.server.target.on("accounting"))
     kill_at(stage, "seed-twin:recorded", "launch", "--now")
     assert len(left(stage)) == 3
