@@ -203,7 +203,10 @@ def test_rows_that_differ_are_shown_by_their_keys_without_secrets_wherever_in_th
     shown = {value.column: (value.before, value.after) for value in deep.values}
     assert shown == {"note": ("n8888", "x"), "api_token": ("***", "***")}
     assert {(one.key, one.fate) for one in found["public.u"]} == {("id=4", "is gone"), ("id=7", "stayed behind")}
-    assert [one.key for one in found["public.gone"]] == ["id=1", "id=2"] and found["public.keyless"] == ()
+    assert [one.key for one in found["public.gone"]] == ["id=1", "id=2"]
+    assert [str(one) for one in found["public.keyless"]] == [
+        "no row is shown: they have no key by which they could be named"
+    ]
     (long,) = found["public.t"]
     assert long.values[0].after.endswith("…") and len(long.values[0].after) == 60
 

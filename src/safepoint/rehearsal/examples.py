@@ -20,7 +20,13 @@ from safepoint.rehearsal.catalogue import Column, Table
 from safepoint.rehearsal.changes import Side, TableChange
 from safepoint.rehearsal.prints import key_text, of
 
-Fate = Literal["differs", "is gone", "stayed behind"]
+Fate = Literal[
+    "differs",
+    "is gone",
+    "stayed behind",
+    "no row is shown: they have no key by which they could be named",
+    "no row is shown: looking for one took longer than a minute",
+]
 
 MOST: Final = 3
 """Examples for each table."""
@@ -40,7 +46,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Example:
-    """A row by its key (`id=7`), and what became of it; `values` are those that differ."""
+    """A row by its key (`id=7`), and what became of it; `values` are those that differ. No key: why none is shown."""
 
     key: str
     fate: Fate
@@ -52,7 +58,7 @@ class Example:
 
     def __str__(self) -> str:
         told = ", ".join(f"{one.column} was {one.before}, is {one.after}" for one in self.values)
-        return f"{self.key} {told or self.fate}"
+        return f"{self.key} {told or self.fate}".strip()
 
 
 # By column: the hash of the whole value, and its beginning.
@@ -103,13 +109,13 @@ class _Read:
 
 
 def examples(before: Side, after: Side, change: TableChange) -> tuple[Example, ...]:
-    """Up to three rows of a table of both sides that differ; none where rows have no key, or it would take long."""
-    if change.before is None or change.kind == "identical" or not change.keyed:
+    """Up to three rows of a table of both sides that differ, or why none is shown; nothing where all are equal."""
+    if change.before is None or change.kind == "identical":
         return ()
     old = before.picture.named(change.before)
     new = None if change.after is None else after.picture.named(change.after)
-    if old is None or not old.key_columns:
-        return ()
+    if old is None or not old.key_columns or not change.keyed:
+        return (Example("", "no row is shown: they have no key by which they could be named"),)
     lost = tuple(one.before for one in change.columns if one.kind != "identical" and one.before is not None)
     gone = tuple(one.before for one in change.columns if one.after is None and one.before is not None)
     try:
@@ -121,7 +127,7 @@ def examples(before: Side, after: Side, change: TableChange) -> tuple[Example, .
         theirs = _Read(after.connection, new, _same(old, new), tuple(one for one in lost if one not in gone))
         return _found(ours, theirs, gone, max(change.rows_before, change.rows_after))
     except psycopg.errors.QueryCanceled:
-        return ()
+        return (Example("", "no row is shown: looking for one took longer than a minute"),)
 
 
 def _same(old: Table, new: Table) -> tuple[Column, ...]:

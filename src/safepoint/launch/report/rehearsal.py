@@ -339,8 +339,12 @@ def _examples(examples: Sequence[Data]) -> str:
     """Some rows, each with what was there and what is there after undoing."""
     if not examples:
         return ""
-    lines = "".join(f"<li><code>{escape(one['key'])}</code> {escape(_became(one))}</li>" for one in examples)
+    lines = "".join(f"<li>{_named_row(one)}{escape(_became(one))}</li>" for one in examples)
     return f'<ul class="quiet">{lines}</ul>'
+
+
+def _named_row(example: Data) -> str:
+    return f"<code>{escape(example['key'])}</code> " if example["key"] else ""
 
 
 def _became(example: Data) -> str:
