@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from results import Result, show, write
+from results import Result, merge, show
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 
@@ -183,7 +183,7 @@ def _peak_of_launch(stage: Stage) -> float:
 
     watcher = threading.Thread(target=sample)
     watcher.start()
-    code = process.wait(timeout=300)
+    code = process.wait(timeout=1800)
     watcher.join()
     if code != 0:
         raise SystemExit(f"the launch ended with {code}")
@@ -200,5 +200,5 @@ def measure(entries: int = 2_000_000, count: int = 3) -> list[Result]:
 
 if __name__ == "__main__":
     numbers = measure(*(int(word) for word in sys.argv[1:]))
-    write("launch.json", numbers)
+    merge("launch.json", numbers)
     show(numbers)

@@ -22,7 +22,6 @@ SAFEPOINT = Path(sys.executable).parent / "safepoint"
 TRANSACTIONS = 100_000
 SESSIONS = 4
 LINES = 20_000
-_PIECE = 500
 
 # One transaction: an entry of release 2.0 with two postings that balance.
 POST = """
@@ -42,16 +41,12 @@ def _plan(text: str, follow: str) -> str:
 
 def post(live: Target, transactions: int = TRANSACTIONS) -> None:
     """Write them over several sessions, each transaction by itself."""
+    each = transactions // SESSIONS
+    statement = f"DO $$ BEGIN FOR n IN 1..{each} LOOP {POST}; COMMIT; END LOOP; END $$"
 
     def some() -> None:
-        with connect(live) as connection:
-            connection.execute("SET synchronous_commit = off")
-            left = transactions // SESSIONS
-            while left:
-                with connection.pipeline():
-                    for _ in range(min(_PIECE, left)):
-                        connection.execute(POST.encode())
-                left -= min(_PIECE, left)
+        with connect(live, options="-c synchronous_commit=off") as connection:
+            connection.execute(statement.encode())
 
     with ThreadPoolExecutor(max_workers=SESSIONS) as pool:
         for session in [pool.submit(some) for _ in range(SESSIONS)]:
@@ -69,6 +64,8 @@ def rollback(name: str, follow: str, limit: float) -> list[Result]:
             post(live)
             if follower is not None:
                 _until_level(stage)
+            else:
+                stage.safepoint("follow", "--once", capture=True)  # as a timer does: what was written is spooled
             clock = time.monotonic()
             done = stage.safepoint("rollback", "--plain", capture=True, timeout=600)
             whole = time.monotonic() - clock
@@ -80,11 +77,13 @@ def rollback(name: str, follow: str, limit: float) -> list[Result]:
             carried = report["rollback"]["carried"]
             if carried < TRANSACTIONS:
                 raise SystemExit(f"only {carried} of {TRANSACTIONS} transactions were carried: nothing is measured")
+            carrying = next(row for row in report["steps"] if row["id"] == "back-carry")["evidence"]["phases"]
             steps = {row["id"]: row["seconds"] for row in report["steps"] if row["id"].startswith("back-")}
     longest = sorted(((seconds or 0, step) for step, seconds in steps.items()), reverse=True)[:5]
     detail = (
         f"{carried:,} transactions carried back, site closed; the whole command took {whole:.1f} s; longest: "
         + ", ".join(f"{step} {seconds:.1f} s" for seconds, step in longest)
+        + f"; of the carrying: {', '.join(f'{phase} {seconds:.1f}' for phase, seconds in carrying.items())}"
     )
     return [Result(name, round(float(report["rollback"]["downtime_seconds"]), 2), "s", limit, detail)]
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import carrying
 import rollbacks
-from launch import _bare_migrate, _peak_of_launch
+from launch import _bare_migrate, _hold, _peak_of_launch
 from results import Result, merge, show
 from stage import Stage  # the demo's own module
 from throughput import writers
 
+from safepoint.config.durations import parse_duration
 from safepoint.launch.begin import entries_of
 from safepoint.launch.report import build
 from safepoint.postgres.connections import connect
@@ -33,7 +34,8 @@ def logical(text: str) -> str:
 
 
 def window(name: str, gigabytes: float, count: int = LAUNCHES) -> list[Result]:
-    """Stop to open, minus a bare `migrate` of a copy, under traffic, with the logical twin."""
+    """Stop to green, minus the canary's hold and a bare `migrate` of a copy, under traffic, with the logical twin."""
+    hold = parse_duration(_hold()).total_seconds()
     found, bare, size = [], [], 0
     for _ in range(count):
         with _stage(int(gigabytes * LINES_PER_GB)) as stage:
@@ -43,10 +45,11 @@ def window(name: str, gigabytes: float, count: int = LAUNCHES) -> list[Result]:
             bare.append(_bare_migrate(stage))
             stage.writers()
             _peak_of_launch(stage)
-            found.append(float(build(entries_of(stage.plan))["window"]["seconds"]) - bare[-1])
+            found.append(float(build(entries_of(stage.plan))["window"]["seconds"]) - bare[-1] - hold)
     detail = (
         f"{size / 1e9:.2f} GB, {count} launches under traffic: {', '.join(f'{one:.1f}' for one in found)} s "
-        f"(traffic stopped to green, with the canary's hold) beyond a bare migrate of {statistics.median(bare):.1f} s"
+        f"(traffic stopped to green, without the {hold:g} s that the plan holds the canary) beyond a bare migrate of "
+        f"{statistics.median(bare):.1f} s; the login in a browser is 1.3 s of it"
     )
     return [Result(f"window_minus_migrate_seconds_{name}", round(statistics.median(found), 2), "s", 3, detail)]
 
@@ -62,6 +65,7 @@ MEASURES: Mapping[str, Callable[[], list[Result]]] = {
     **rollbacks.MEASURES,
     "window_minus_migrate_seconds_0.1gb": lambda: window("0.1gb", 0.1),
     "window_minus_migrate_seconds_1gb": lambda: window("1gb", 1, 1),
+    "window_minus_migrate_seconds_4gb": lambda: window("4gb", 4, 1),
     "writers_with_capture": lambda: writers("logical", "writers_with_capture", 0.95),
     # What triggers cost is told, not limited: they are for servers where there is no other way.
     "writers_with_triggers": lambda: writers("triggers", "writers_with_triggers", 0.0),
