@@ -129,7 +129,11 @@ WINDOW = {
 }
 
 
-@pytest.mark.parametrize("fault", WINDOW)
+TWICE = "a migration raises half-way"  # test_launch has one that raises, too
+KINDS = [pytest.param(one, id=one, marks=[pytest.mark.slow] if one == TWICE else []) for one in WINDOW]
+
+
+@pytest.mark.parametrize("fault", KINDS)
 def test_a_fault_in_the_window_rolls_back_by_itself_and_says_why(scene: Scene, fault: str) -> None:
     change, told, step = WINDOW[fault]
     scene.new_launch(change(scene))

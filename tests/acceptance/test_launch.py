@@ -18,6 +18,7 @@ from pathlib import Path
 
 import forked
 import psycopg
+import pytest
 from scene import brisk, unproven
 from stage import Stage
 
@@ -256,6 +257,7 @@ def test_a_lock_held_by_an_idle_transaction_becomes_a_question_and_retry_goes_on
     assert release_that_answers(stage) == "2.0"
 
 
+@pytest.mark.slow  # test_two_laptops has the same from two state folders
 def test_two_conductors_never_work_at_once(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500, change=unproven)
     argv = [
