@@ -176,7 +176,7 @@ def test_a_rollback_that_was_turned_round_is_taken_again_and_carries_the_rest(ma
     stage = make_stage(lines=500, change=level)
     writers = stage.writers()
     assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
-    time.sleep(1.0)
+    time.sleep(1.0)  # people post on 2.0 meanwhile
     kill_at(stage, "back-start-old:applied", "rollback")
     (name,) = stage.query("SELECT display_name FROM users_userprofile ORDER BY id LIMIT 1")[0]
     stage.query("UPDATE users_userprofile SET phone = '+44 20 7946 0018' WHERE display_name = %s RETURNING id", name)
@@ -184,11 +184,11 @@ def test_a_rollback_that_was_turned_round_is_taken_again_and_carries_the_rest(ma
     returned = stage.safepoint("return", "--plain", capture=True)
     assert returned.returncode == 0, returned.stdout + returned.stderr
     assert evidence(stage, "forth-between")["transactions"] == 1
-    time.sleep(1.0)
+    time.sleep(1.0)  # people post on 2.0 meanwhile
     kill_at(stage, "back-between:applied", "rollback")
     done = stage.safepoint("rollback", "--plain", capture=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    time.sleep(0.5)
+    time.sleep(0.5)  # and on 1.0 again
     tally = writers.stop()
     assert tally.by_release["2.0"] > 0
     assert stage.acknowledged() - stage.present() == set()

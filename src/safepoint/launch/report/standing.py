@@ -154,7 +154,7 @@ def _next(report: Report) -> str:
 def _left_behind(report: Report) -> str:
     """What a rollback that was turned round left in the twin; empty where nothing was."""
     found = (row_of(report["steps"], "forth-between") or {}).get("evidence") or {}
-    if not found.get("transactions", 0) and found.get("transactions", 0) is not None:
+    if found.get("transactions", 0) == 0:  # None: nobody knows what was written, which has to be said too
         return ""
     return f"Enter again what {report['launch']['old']} wrote before the return: {found['summary']}. "
 

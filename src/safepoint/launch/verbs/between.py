@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from safepoint.config import PlanFile
-from safepoint.errors import DatabaseError, Interrupted, LockNotAvailable, Refused, SafepointError
+from safepoint.errors import DatabaseError, Interrupted, Refused, SafepointError
 from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry
 from safepoint.launch.step import Evidence, Verb
@@ -33,7 +33,7 @@ class WatchBetween(Verb):
         """No failure stops the way back: the site has to come back, and only a return would have to know."""
         try:
             facts = capture.arm(ground.target, ground.launch_id, ground.plan.wayback.capture, purpose="between")
-        except (DatabaseError, LockNotAvailable, Refused) as error:
+        except (DatabaseError, Refused) as error:
             return Evidence(
                 f"not captured: {error.message} A return from here on cannot list what is written meanwhile",
                 {"error": error.as_json()},
