@@ -23,6 +23,7 @@ from safepoint.launch.course import Durable
 COURSE_VERSION = "safepoint-course-2"
 
 _TOPIC = "orders"
+_RECOVERY_SECONDS = 0.1
 
 Works = Mapping[str, Callable[..., Any]]
 Courses = Mapping[str, Callable[..., str]]
@@ -113,8 +114,11 @@ class Engine:
             "use_listen_notify": False,
             "max_executor_threads": 8,
         }
-        DBOS(config=config)
-        DBOS.launch()  # recovers what a dead conductor left pending
+        recovery = DBOS(config=config)._registry.get_internal_queue()
+        # What a dead conductor left pending goes through this queue, which is looked into once a second unless told
+        # otherwise, and DBOS has no setting for it: but the site may be closed meanwhile.
+        recovery._polling_interval_sec = _RECOVERY_SECONDS
+        DBOS.launch()
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ CREATE TABLE users (user TEXT PRIMARY KEY, first TEXT, last TEXT,
     carried INTEGER DEFAULT 0, part INTEGER DEFAULT 0, stashed INTEGER DEFAULT 0, lost INTEGER DEFAULT 0);
 CREATE TABLE items (user TEXT, place INTEGER, at TEXT, relation TEXT, action TEXT, key TEXT, fate TEXT, reason TEXT,
     PRIMARY KEY (user, place)) WITHOUT ROWID;
+CREATE TABLE whole (notes TEXT);
 """
 COUNT: Final = """
 INSERT INTO users (user, first, last, {column}) VALUES (?, ?, ?, 1)
@@ -188,21 +190,54 @@ class Fates:
 
 
 class Gathering:
-    """Gives each listed change its fate, and gathers by user."""
+    """Gives each listed change its fate, and gathers by user. As a context: its file goes at the end, unless kept.
 
-    def __init__(self, folder: Path) -> None:
+    The list is one step of a rollback, what is told from it the next: in between, the file stays.
+    """
+
+    def __init__(self, folder: Path, *, kept: bool = False) -> None:
         self._path = folder / "affected.sqlite"
-        self._path.unlink(missing_ok=True)
-        private(self._path).close()
-        self.store = sqlite3.connect(self._path, isolation_level=None)
-        self.store.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN; {SCHEMA}")
+        self.notes: tuple[str, ...] = ()
+        self._stays = False
+        if not kept:
+            self._path.unlink(missing_ok=True)
+            private(self._path).close()
+        self.store = sqlite3.connect(f"{self._path.resolve().as_uri()}?mode=rw", isolation_level=None, uri=True)
+        if not kept:
+            self.store.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; BEGIN; {SCHEMA}")
+
+    @classmethod
+    def kept(cls, folder: Path) -> Gathering | None:
+        """What an earlier step kept; None where it was not kept whole."""
+        try:
+            found = cls(folder, kept=True)
+        except sqlite3.Error:
+            return None
+        try:
+            row = found.store.execute("SELECT notes FROM whole").fetchone()
+        except sqlite3.Error:
+            row = None
+        if row is None:
+            found.store.close()
+            return None
+        found.notes = tuple(json.loads(row[0]))
+        return found
+
+    def keep(self, notes: Sequence[str]) -> None:
+        """All is gathered: make it durable, and let the file stay. `notes` are what the list cannot know."""
+        self.store.execute("INSERT INTO whole VALUES (?)", (json.dumps(list(notes)),))
+        self.store.execute("COMMIT")
+        with self._path.open("rb") as file:
+            os.fsync(file.fileno())
+        self._stays = True
 
     def __enter__(self) -> Gathering:
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.store.close()
-        self._path.unlink(missing_ok=True)
+        if not self._stays:
+            self._path.unlink(missing_ok=True)
 
     def add(self, row: Row) -> None:
         """Count one listed row."""

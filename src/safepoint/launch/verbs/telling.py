@@ -1,4 +1,7 @@
-"""The verb that says who is affected, once the site is open again: it takes its time from nobody's downtime."""
+"""The verbs that list what was written and say who is affected, once the site is open again.
+
+They take their time from nobody's downtime. The list goes once over the spool, and gathers by user what is told then.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.carrying import PROOF, carried_files, django_defaults
+from safepoint.launch.verbs.wayback import listed
 from safepoint.wayback import written
 from safepoint.wayback.affected import (
     Affected,
@@ -24,41 +28,70 @@ from safepoint.wayback.affected import (
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.mapping import WayBack
 
+LIST = "affected.csv"
 PAGE = "affected.html"
 LETTERS = "affected-users.csv"
 _SHOWN = 300
 
 
+class ListWritten(Verb):
+    """Every transaction since the safe point, row by row, with its user and what became of it."""
+
+    name = "list-written"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The listing."""
+        return (f"list each transaction with its user and its fate -> {LIST}",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Reads the spool and the kept database, which nobody changes any more."""
+        with Gathering(ground.folder) as gathering:
+            listing = _gather(ground, gathering)
+            gathering.keep(listing.notes)
+        # Where triggers capture, a table that was made since has none: nobody knows what was written to it.
+        unseen = ((ground.evidence("back-drain") or {}).get("drained") or {}).get("unseen") or ()
+        blind = f"; not captured, made since the launch: {', '.join(unseen)}" if unseen else ""
+        return Evidence(
+            f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {LIST}{blind}",
+            {**listing.as_json(), "carried": 0, "listed": listing.transactions},
+        )
+
+
 class TellAffected(Verb):
-    """Each changed row with its user and what became of it; a page and a text for each user that has to be told."""
+    """A page and a text for each user that has to be told."""
 
     name = "tell-affected"
 
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
         """What is written."""
-        return (f"each row's fate and user -> affected.csv, {LETTERS}, {PAGE}",)
+        return (f"by user what became of their rows -> {LETTERS}, {PAGE}",)
 
     def apply(self, ground: Ground) -> Evidence:
-        """Reads the kept database and the spool; writes files of mode 0600 in the launch's folder, and nothing else."""
+        """Reads the kept database and what was gathered; writes files of mode 0600 in the launch's folder."""
         plan = ground.plan
         words = Words(plan.launch.application, plan.releases.old.version, plan.releases.new.version)
-        with Gathering(ground.folder) as gathering:
-            found = _gathered(ground, gathering, words)
-        page = ground.folder / PAGE
-        partial = page.with_name(f"{PAGE}.partial")
-        with written.private(partial) as file:
-            file.write(affected_page(found, words, ground.launch_id))
-        partial.replace(page)
-        sums = found.totals
-        unknown = f", {sums.unknown} rows of nobody known" if sums.unknown else ""
+        users = UserTable.of(ground.fact("project") or {})
+        kept = Gathering.kept(ground.folder)
+        with kept or Gathering(ground.folder) as gathering:
+            notes = gathering.notes if kept is not None else _gather(ground, gathering).notes
+            letters = ground.folder / LETTERS
+            first = write_letters(gathering, ground.target.on(ground.kept), users, words, letters, shown=_SHOWN)
+            totals = gathering.totals()
+            found = Affected(totals, str(ground.folder / LIST), str(letters), notes, first)
+            page = ground.folder / PAGE
+            partial = page.with_name(f"{PAGE}.partial")
+            with written.private(partial) as file:
+                file.write(affected_page(found, words, ground.launch_id))
+            partial.replace(page)
+        unknown = f", {totals.unknown} rows of nobody known" if totals.unknown else ""
         return Evidence(
-            f"{sums.users} users affected, {sums.whole} kept everything{unknown}: {page}",
+            f"{totals.users} users affected, {totals.whole} kept everything{unknown}: {page}",
             {**found.as_json(), "page": str(page)},
         )
 
 
-def _gathered(ground: Ground, gathering: Gathering, words: Words) -> Affected:
-    users = UserTable.of(ground.fact("project") or {})
+def _gather(ground: Ground, gathering: Gathering) -> written.Written:
+    """Write the list, each line with its fate, and gather by user while it goes by."""
     facts = CaptureFacts.from_json(dict(ground.need("capture")))
     proof, carried = ground.fact(PROOF), carried_files(ground)
     kept = ground.target.on(ground.kept)
@@ -71,13 +104,4 @@ def _gathered(ground: Ground, gathering: Gathering, words: Words) -> Affected:
     if carried is not None:
         fates.load(carried["put_aside"])
     told = fated(fates, gathering, django_defaults(proof))
-    words_of = {"user_table": users.table, "user_label": users.label, "given": ground.plan.wayback.affected}
-    out = ground.folder / "affected.csv"
-    if facts.mode == "none":
-        listing = written.list_rows_since(kept, facts, out, told=told, cancelled=ground.cancelled, **words_of)  # type: ignore[arg-type]
-    else:
-        spool = ground.folder / "spool"
-        listing = written.list_written(kept, spool, out, told=told, cancelled=ground.cancelled, **words_of)  # type: ignore[arg-type]
-    letters = ground.folder / LETTERS
-    first = write_letters(gathering, kept, users, words, letters, shown=_SHOWN)
-    return Affected(gathering.totals(), file=str(out), letters=str(letters), notes=listing.notes, accounts=first)
+    return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told)

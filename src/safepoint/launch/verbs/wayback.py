@@ -1,4 +1,4 @@
-"""Verbs of the way back: list what was written, swap the twin in, check the old release, remove the capture."""
+"""Verbs of the way back: read the capture to its end, swap the twin in, check the old release, remove the capture."""
 
 from __future__ import annotations
 
@@ -47,30 +47,14 @@ class Drain(Verb):
         )
 
 
-class ListWritten(Verb):
-    """Every transaction since the safe point, entry by entry, with its user; once the site is open again."""
-
-    name = "list-written"
-
-    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
-        """The listing."""
-        return ("list each transaction with its user -> affected.csv",)
-
-    def apply(self, ground: Ground) -> Evidence:
-        """Reads the spool and the kept database, which nobody changes any more."""
-        facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
-        out = ground.folder / "affected.csv"
-        listing = listed(ground, ground.target.on(ground.kept), facts, ground.folder / "spool", out)
-        # Where triggers capture, a table that was made since has none: nobody knows what was written to it.
-        unseen = ((ground.evidence("back-drain") or {}).get("drained") or {}).get("unseen") or ()
-        blind = f"; not captured, made since the launch: {', '.join(unseen)}" if unseen else ""
-        return Evidence(
-            f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {out.name}{blind}",
-            {**listing.as_json(), "carried": 0, "listed": listing.transactions},
-        )
-
-
-def listed(ground: Ground, database: Target, facts: capture.CaptureFacts, spool: Path, out: Path) -> written.Written:
+def listed(
+    ground: Ground,
+    database: Target,
+    facts: capture.CaptureFacts,
+    spool: Path,
+    out: Path,
+    told: written.Told | None = None,
+) -> written.Written:
     """What a capture knows, as a file; from the tables themselves where nothing could be captured."""
     users = UserTable.of(ground.fact("project") or {})
     words: dict[str, Any] = {
@@ -78,6 +62,7 @@ def listed(ground: Ground, database: Target, facts: capture.CaptureFacts, spool:
         "user_label": users.label,
         "given": ground.plan.wayback.affected,
         "cancelled": ground.cancelled,
+        "told": told,
     }
     if facts.mode == "none":
         return written.list_rows_since(database, facts, out, **words)
