@@ -55,7 +55,7 @@ def slots_and_roles_left(stage: Stage) -> tuple[list[object], list[object]]:
 
 
 def test_a_rollback_that_discards_lists_every_entry_with_its_user(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage(lines=500, change=brisk)
+    stage = make_stage(lines=500, change=unproven)
     writers = stage.writers()
     assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
     time.sleep(1)

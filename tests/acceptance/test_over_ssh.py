@@ -168,7 +168,7 @@ def watched_argvs(signs: list[str]) -> Iterator[list[str]]:
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.03):
+        while not done.wait(0.1):
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
                     line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
