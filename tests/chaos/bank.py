@@ -187,11 +187,11 @@ def level(text: str) -> str:
     return text + '\n[wayback]\ntwin = "logical"\nfollow = "live"\n'
 
 
-def play(folder: Path, blow: Blow, *, change: Callable[[str], str] = same, lines: int = 500) -> None:
-    """A whole run; fails with its story."""
+def play(folder: Path, blow: Blow, *, change: Callable[[str], str] = same, lines: int = 500, rate: float = 10) -> None:
+    """A whole run, with so many entries a second by each of three writers; fails with its story."""
     with Stage(folder / "stage", lines=lines) as stage, broken_link(stage.server.target.port) as link:
         bank = Bank(stage, link, blow, change)
-        writers = stage.writers(count=3, rate=10)
+        writers = stage.writers(count=3, rate=rate)
         bank.run()
         time.sleep(0.3)
         tally = writers.stop()

@@ -24,7 +24,7 @@ SHORT = (
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("kind", "steps"), SHORT)
 def test_the_books_balance_after_a_blow(kind: Kind, steps: dict[str, float], tmp_path: Path) -> None:
-    play(tmp_path, draw_blow(random.Random(), kind, steps))
+    play(tmp_path, draw_blow(random.Random(), kind, steps), rate=3)
 
 
 @pytest.mark.slow

@@ -33,6 +33,7 @@ _INVALID = """form => {
     return bad ? `${bad.name}: ${bad.validationMessage}` : "";
 }"""
 _NAVIGATION_MS = 10_000
+_EMPTY = "<form method=post><input name=user><input type=password name=word><button>Send</button></form>"
 _USERNAME = "input[type=text], input[type=email], input[type=tel], input:not([type])"
 
 
@@ -72,12 +73,29 @@ def main() -> None:
                 timeout=wanted["timeout"] * 1000,
             )
             page = browser.new_context(base_url=wanted["public_url"]).new_page()
+            _warm_up(page)
         except Error as error:
             _answer(ok=False, stage="starting", said=_short(error), started=False)
             return
         print(json.dumps({"ready": True}), flush=True)
         if line := sys.stdin.readline():  # the end of the input: nobody wants a visit any more
             _make_visit(page, json.loads(line))
+
+
+def _warm_up(page: Any) -> None:
+    """Fill in and send a form of our own, at the site's address, of which nothing leaves the browser.
+
+    What a browser and its driver do for the first time takes much longer than the second time: the process that draws
+    the site's pages is started, scripts are compiled.
+    """
+    everything = "**/*"
+    page.route(everything, lambda route: route.fulfill(body=_EMPTY, content_type="text/html"))
+    _open(page, "/", "warming up")
+    form = page.locator("form", has=page.locator("input[type=password]")).first
+    form.locator(_USERNAME).last.fill("nobody")
+    form.locator("input[type=password]").first.fill("nothing")
+    _submit(page, form, "warming up")
+    page.unroute(everything)
 
 
 def _make_visit(page: Any, task: Mapping[str, Any]) -> None:
