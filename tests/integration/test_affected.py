@@ -14,14 +14,14 @@ from safepoint.launch.report.affected import affected_page
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected import (
     Affected,
-    Fates,
     Gathering,
+    Telling,
     UserTable,
     Words,
     catalogue_of,
-    fated,
     write_letters,
 )
+from safepoint.wayback.fates import Fates
 from safepoint.wayback.written import list_written
 
 # A user model of the site's own: a UUID for a key, people log in with their address, and one name.
@@ -68,7 +68,7 @@ def told(made: Ground, users: UserTable = USERS, reason: str | None = None) -> t
             user_table=users.table,
             user_label=users.label,
             given=GIVEN,
-            told=fated(fates, gathering, usual),
+            told=Telling(fates, gathering, usual),
         )
         accounts = write_letters(gathering, made.live, users, WORDS, letters, shown=10)
         found = Affected(gathering.totals(), str(out), str(letters), written.notes, accounts)
@@ -146,3 +146,31 @@ def test_sql_of_the_plan_that_fails_is_said_and_keeps_nothing_from_being_listed(
     assert {row["reason"] for row in rows} == {"nothing was carried back: --discard was ordered"}
     assert rows[1]["user"] == "ann@x.org" and rows[1]["user_from"] == "transaction"
     assert any("wayback.affected.draft cannot be asked" in note for note in found.notes)
+
+
+def test_what_was_gathered_is_kept_for_the_next_step_and_not_trusted_where_it_is_not_whole(
+    database: Target, tmp_path: Path
+) -> None:
+    with ground(database, tmp_path, BEFORE, MIGRATION, OPERATIONS) as made:
+        written(made)
+        made.carry()
+        with Gathering(made.folder) as gathering:
+            fates = Fates(gathering.store, made.mapping(), catalogue_of(made.live), "it was discarded")
+            list_written(made.live, made.spool, made.folder / "a.csv", told=Telling(fates, gathering, {}))
+            assert Gathering.kept(made.folder) is None  # it is still being gathered
+            gathering.keep(["what cannot be known"])
+            totals = gathering.totals()
+    file = made.folder / "affected.sqlite"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert Gathering.kept(made.folder) is None
+    file.write_bytes(b"not a database at all" * 400)
+    assert Gathering.kept(made.folder) is None
+    file.write_bytes(whole)
+    kept = Gathering.kept(made.folder)
+    assert kept is not None
+    with kept as gathering:
+        assert gathering.notes == ("what cannot be known",) and gathering.totals() == totals
+    assert totals.lost == 6 and not file.exists()
+    assert Gathering.kept(made.folder) is None

@@ -21,9 +21,9 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected import SCHEMA as AFFECTED
-from safepoint.wayback.affected import Fates
 from safepoint.wayback.capture import arm, choose, disarm, drain, lag
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.fates import Fates
 from safepoint.wayback.replay import replay
 from safepoint.wayback.spool import durable_position, read_changes, read_header
 

@@ -14,17 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.mapping import NOT_CARRIED, WayBack
+from safepoint.wayback.fates import Fate, Fates
 from safepoint.wayback.owners import Owners, Person
 from safepoint.wayback.spool import Change
 from safepoint.wayback.written import Row, harmless, private
 
-Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 HEADINGS: Final = ("user", "name", "email", "first", "last", "carried", "carried_in_part", "stashed", "not_carried")
 _ITEMS: Final = 20
 _BATCH: Final = 500
@@ -38,15 +37,12 @@ CREATE TABLE items (user TEXT, place INTEGER, at TEXT, relation TEXT, action TEX
 CREATE TABLE whole (notes TEXT);
 """
 COUNT: Final = """
-INSERT INTO users (user, first, last, {column}) VALUES (?, ?, ?, 1)
-ON CONFLICT (user) DO UPDATE SET last = excluded.last, {column} = {column} + 1
+INSERT INTO users (user, first, last, carried, part, stashed, lost) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (user) DO UPDATE SET last = excluded.last, carried = carried + excluded.carried,
+    part = part + excluded.part, stashed = stashed + excluded.stashed, lost = lost + excluded.lost
 """
-_COLUMNS: Final[Mapping[str, str]] = {
-    "carried": "carried",
-    "carried in part": "part",
-    "stashed": "stashed",
-    "not carried": "lost",
-}
+_PLACES: Final[Mapping[str, int]] = {"carried": 2, "carried in part": 3, "stashed": 4, "not carried": 5}
+_HELD: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -126,69 +122,6 @@ class Affected:
         }
 
 
-class Fates:
-    """What became of the rows that a replay did not carry whole. Made of its files; `reason` where it carried none."""
-
-    def __init__(self, store: sqlite3.Connection, mapping: WayBack | None, new: Catalogue, reason: str | None) -> None:
-        self._store, self._new, self._reason = store, new, reason
-        self._feeds = {} if mapping is None else mapping.feeds
-        self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
-        self._homeless = {} if mapping is None else mapping.stash
-
-    def load(self, put_aside: Path) -> None:
-        """Take in the lines of what was put aside."""
-        with put_aside.open(encoding="utf-8") as file:
-            for line in file:
-                one = json.loads(line)
-                relation = self._olds.get(one["relation"], one["relation"])
-                row = (relation, _canonical(one["key"]), one["xid"], one["kind"], one["reason"])
-                self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?)", row)
-        self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
-
-    def of(self, change: Change, defaults: Mapping[str, Mapping[str, str | None]]) -> tuple[Fate, str]:
-        """The fate of one change and the reason. `defaults`: new table -> column -> the value of a row untouched."""
-        if self._reason is not None:
-            return "not carried", self._reason
-        table = self._new.roots.get(change.table, change.table)
-        row = {**change.old, **change.new}
-        known = self._new.tables.get(table)
-        columns = known.key if known is not None else ()
-        key = _canonical({name: row.get(name) for name in columns})
-        keyed = "" if columns else " AND xid = :xid"  # whole rows without a key are told by their transaction
-        found = self._store.execute(
-            f"SELECT reason FROM aside WHERE relation = :table AND key = :key{keyed} "
-            f"AND (kind <> 'transaction' OR xid = :xid) LIMIT 1",
-            {"table": table, "key": key, "xid": change.transaction.xid},
-        ).fetchone()
-        if found is not None:
-            return "not carried", str(found[0])
-        if table in self._homeless:
-            name = table.partition(".")[2]
-            if name in NOT_CARRIED:
-                return "carried", NOT_CARRIED[name]
-            return "stashed", "the old release has no such table: kept for the next launch"
-        rule = self._feeds.get(table)
-        if rule is None:
-            return self._unmapped(table, known is not None)
-        if change.action in ("delete", "truncate"):
-            return "carried", ""
-        usual = defaults.get(table, {})
-        parts = [name for name in rule.stash if isinstance(row.get(name), str) and row[name] != usual.get(name)]
-        if not parts:
-            return "carried", ""
-        kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
-        return "carried in part", f"{kept}: {', '.join(parts)}"
-
-    def _unmapped(self, table: str, there: bool) -> tuple[Fate, str]:
-        """A table that was none when the way back was proven."""
-        name = table.partition(".")[2]
-        if name in NOT_CARRIED:
-            return "carried", NOT_CARRIED[name]
-        if there:
-            return "stashed", "the table was made after the launch: kept for the next one"
-        return "not carried", "the table was made after the launch and is gone again, or is not the application's own"
-
-
 class Gathering:
     """Gives each listed change its fate, and gathers by user. As a context: its file goes at the end, unless kept.
 
@@ -199,6 +132,7 @@ class Gathering:
         self._path = folder / "affected.sqlite"
         self.notes: tuple[str, ...] = ()
         self._stays = False
+        self._counts: dict[str, list[Any]] = {}
         if not kept:
             self._path.unlink(missing_ok=True)
             private(self._path).close()
@@ -225,6 +159,7 @@ class Gathering:
 
     def keep(self, notes: Sequence[str]) -> None:
         """All is gathered: make it durable, and let the file stay. `notes` are what the list cannot know."""
+        self._count()
         self.store.execute("INSERT INTO whole VALUES (?)", (json.dumps(list(notes)),))
         self.store.execute("COMMIT")
         with self._path.open("rb") as file:
@@ -243,7 +178,11 @@ class Gathering:
         """Count one listed row."""
         if row.housekeeping:
             return
-        self.store.execute(COUNT.format(column=_COLUMNS[row.fate]), (row.user, row.committed_at, row.committed_at))
+        counts = self._counts.setdefault(row.user, [row.committed_at, "", 0, 0, 0, 0])
+        counts[1] = row.committed_at
+        counts[_PLACES[row.fate]] += 1
+        if len(self._counts) >= _HELD:
+            self._count()
         if row.fate == "carried":
             return
         (place,) = self.store.execute("SELECT count(*) FROM items WHERE user = ?", (row.user,)).fetchone()
@@ -251,8 +190,14 @@ class Gathering:
             values = (row.user, place, row.committed_at, row.table, row.action, row.key, row.fate, row.reason)
             self.store.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
 
+    def _count(self) -> None:
+        """Bring what was counted into the file: memory does not grow with the users."""
+        self.store.executemany(COUNT, [(user, *counts) for user, counts in self._counts.items()])
+        self._counts.clear()
+
     def accounts(self, owners: Owners, email: str | None, names: tuple[str, ...]) -> Iterator[Account]:
         """The affected users, who lost most first; those of no user last."""
+        self._count()
         query = (
             "SELECT user, first, last, carried, part, stashed, lost FROM users WHERE part + stashed + lost > 0 "
             "ORDER BY user = '', lost DESC, stashed + part DESC, user"
@@ -273,6 +218,7 @@ class Gathering:
 
     def totals(self) -> Totals:
         """The sums over all users."""
+        self._count()
         row = self.store.execute(
             "SELECT count(*) FILTER (WHERE user <> '' AND part + stashed + lost > 0), "
             "count(*) FILTER (WHERE user <> '' AND part + stashed + lost = 0), "
@@ -374,10 +320,6 @@ def write_letters(
     return tuple(first)
 
 
-def _canonical(key: Mapping[str, Any]) -> str:
-    return json.dumps(dict(key), sort_keys=True, ensure_ascii=True)
-
-
 _READER: Final = "-c client_encoding=UTF8 -c default_transaction_read_only=on"
 
 
@@ -387,13 +329,21 @@ def catalogue_of(target: Target) -> Catalogue:
         return read_catalogue(connection)
 
 
-def fated(fates: Fates, gathering: Gathering, defaults: Mapping[str, Mapping[str, str | None]]) -> Any:
-    """For `written.list_written`: gives each line its fate."""
+@dataclass(frozen=True)
+class Telling:
+    """For `written.list_written`: gives each line its fate, and gathers by user.
 
-    def told(change: Change, row: Row) -> Row:
-        fate, reason = fates.of(change, defaults)
-        made = replace(row, fate=fate, reason=reason)
-        gathering.add(made)
-        return made
+    `defaults`: new table -> column -> the value of a row untouched.
+    """
 
-    return told
+    fates: Fates
+    gathering: Gathering
+    defaults: Mapping[str, Mapping[str, str | None]]
+
+    def fate(self, change: Change) -> tuple[str, str]:
+        """What became of one change, and why."""
+        return self.fates.of(change, self.defaults)
+
+    def add(self, row: Row) -> None:
+        """Count a line."""
+        self.gathering.add(row)

@@ -11,8 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO
 
 from psycopg import sql
 
@@ -74,7 +75,30 @@ class Row:
         return asdict(self)
 
 
-Told = Callable[["Change", Row], Row]
+_CELLS: Final = attrgetter(*HEADINGS)
+
+
+class Told(Protocol):
+    """What gives the listed changes their fates, and is shown each line."""
+
+    def fate(self, change: Change, /) -> tuple[str, str]:
+        """What became of it, and why."""
+
+    def add(self, row: Row, /) -> None:
+        """A line of the list, with its fate in it."""
+
+
+class _Untold:
+    """Nothing is known of any fate."""
+
+    def fate(self, _change: Change, /) -> tuple[str, str]:
+        return "", ""
+
+    def add(self, _row: Row, /) -> None:
+        pass
+
+
+UNTOLD: Final = _Untold()
 
 
 @dataclass(frozen=True)
@@ -113,7 +137,7 @@ def list_written(
     user_label: str = "username",
     given: Mapping[str, str] | None = None,
     cancelled: Cancelled = never,
-    told: Told | None = None,
+    told: Told = UNTOLD,
 ) -> Written:
     """List what the spool holds. Memory does not grow with it, but for one counter per user.
 
@@ -122,7 +146,7 @@ def list_written(
         out: the CSV file to write: one line per row, see `HEADINGS`; values of secret columns are masked. It holds
             personal data: only its owner may read it.
         given: the plan's own SQL, see `config.Wayback.affected`.
-        told: is given each change with its line, and may give it a fate.
+        told: gives each change its fate, and is shown each line.
 
     Raises:
         CaptureLost: the spool is damaged.
@@ -140,7 +164,7 @@ def list_rows_since(
     user_label: str = "username",
     given: Mapping[str, str] | None = None,
     cancelled: Cancelled = never,
-    told: Told | None = None,
+    told: Told = UNTOLD,
 ) -> Written:
     """The list where changes could not be decoded: every row whose newest version was written since the capture
     was armed. Reads all tables once. What it cannot know is said in `notes`."""
@@ -168,7 +192,7 @@ def _listed(
     out: Path,
     users: _Users,
     cancelled: Cancelled,
-    told: Told | None,
+    told: Told,
     *,
     notes: tuple[str, ...],
 ) -> Written:
@@ -188,10 +212,10 @@ def _listed(
         _go_on(cancelled, out)
         for chunk in _chunks(source(connection)):
             _go_on(cancelled, out)
-            for change, line in zip(chunk, describe(chunk, owners.of(chunk), owners.schema), strict=True):
-                row = line if told is None else told(change, line)
-                writer.writerow([harmless(cell) for cell in asdict(row).values()])
+            for row in describe(chunk, owners.of(chunk), owners.schema, told.fate):
+                writer.writerow(map(harmless, _CELLS(row)))
                 tally.add(row)
+                told.add(row)
     partial.replace(out)
     return tally.written(out, (*notes, *owners.faults), not notes, time.monotonic() - began)
 
@@ -208,7 +232,12 @@ def _go_on(cancelled: Cancelled, out: Path) -> None:
         raise Interrupted("The listing was stopped.", subject=str(out), remedy="Run it again.")
 
 
-def describe(changes: Sequence[Change], users: Sequence[str | None], schema: Schema) -> Iterator[Row]:
+def describe(
+    changes: Sequence[Change],
+    users: Sequence[str | None],
+    schema: Schema,
+    fate: Callable[[Change], tuple[str, str]] = UNTOLD.fate,
+) -> Iterator[Row]:
     """The lines for these changes. Pure.
 
     A row that leads to no user (a deleted one, of which the log tells only the key) gets the user of its
@@ -224,6 +253,7 @@ def describe(changes: Sequence[Change], users: Sequence[str | None], schema: Sch
         source = "row" if user is not None else "transaction" if len(others) == 1 else "unknown"
         name = user if user is not None else next(iter(others)) if len(others) == 1 else ""
         at = change.transaction.committed_at
+        became, why = fate(change)
         yield Row(
             committed_at=at.isoformat(timespec="milliseconds") if at else "unknown",
             xid=change.transaction.xid,
@@ -235,6 +265,8 @@ def describe(changes: Sequence[Change], users: Sequence[str | None], schema: Sch
             user_from=source,
             housekeeping=change.relation.name in HOUSEKEEPING,
             values=_summary(change.new or change.old),
+            fate=became,
+            reason=why,
         )
 
 

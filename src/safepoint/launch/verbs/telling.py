@@ -17,15 +17,15 @@ from safepoint.launch.verbs.wayback import listed
 from safepoint.wayback import written
 from safepoint.wayback.affected import (
     Affected,
-    Fates,
     Gathering,
+    Telling,
     UserTable,
     Words,
     catalogue_of,
-    fated,
     write_letters,
 )
 from safepoint.wayback.capture import CaptureFacts
+from safepoint.wayback.fates import Fates
 from safepoint.wayback.mapping import WayBack
 
 LIST = "affected.csv"
@@ -103,5 +103,5 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     fates = Fates(gathering.store, mapping, catalogue_of(kept), reason)
     if carried is not None:
         fates.load(carried["put_aside"])
-    told = fated(fates, gathering, django_defaults(proof))
+    told = Telling(fates, gathering, django_defaults(proof))
     return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told)

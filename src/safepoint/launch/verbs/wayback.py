@@ -53,7 +53,7 @@ def listed(
     facts: capture.CaptureFacts,
     spool: Path,
     out: Path,
-    told: written.Told | None = None,
+    told: written.Told = written.UNTOLD,
 ) -> written.Written:
     """What a capture knows, as a file; from the tables themselves where nothing could be captured."""
     users = UserTable.of(ground.fact("project") or {})

@@ -1,0 +1,89 @@
+"""What became of the rows that were written after the launch: told by what a replay put aside, and by the mapping."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from safepoint.wayback.catalogue import Catalogue
+from safepoint.wayback.mapping import NOT_CARRIED, WayBack
+from safepoint.wayback.spool import Change
+
+Fate = Literal["carried", "carried in part", "stashed", "not carried"]
+
+
+class Fates:
+    """What became of the rows that a replay did not carry whole. Made of its files; `reason` where it carried none."""
+
+    def __init__(self, store: sqlite3.Connection, mapping: WayBack | None, new: Catalogue, reason: str | None) -> None:
+        self._store, self._new, self._reason = store, new, reason
+        self._feeds = {} if mapping is None else mapping.feeds
+        self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
+        self._homeless = {} if mapping is None else mapping.stash
+        self._aside: set[str] = set()
+
+    def load(self, put_aside: Path) -> None:
+        """Take in the lines of what was put aside."""
+        with put_aside.open(encoding="utf-8") as file:
+            for line in file:
+                one = json.loads(line)
+                relation = self._olds.get(one["relation"], one["relation"])
+                row = (relation, _canonical(one["key"]), one["xid"], one["kind"], one["reason"])
+                self._aside.add(relation)
+                self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?)", row)
+        self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
+
+    def of(self, change: Change, defaults: Mapping[str, Mapping[str, str | None]]) -> tuple[Fate, str]:
+        """The fate of one change and the reason. `defaults`: new table -> column -> the value of a row untouched."""
+        if self._reason is not None:
+            return "not carried", self._reason
+        table = self._new.roots.get(change.table, change.table)
+        row = {**change.old, **change.new}
+        known = self._new.tables.get(table)
+        if table in self._aside and (why := self._put_aside(change, table, row)) is not None:
+            return "not carried", why
+        if table in self._homeless:
+            name = table.partition(".")[2]
+            if name in NOT_CARRIED:
+                return "carried", NOT_CARRIED[name]
+            return "stashed", "the old release has no such table: kept for the next launch"
+        rule = self._feeds.get(table)
+        if rule is None:
+            return self._unmapped(table, known is not None)
+        if change.action in ("delete", "truncate"):
+            return "carried", ""
+        usual = defaults.get(table, {})
+        parts = [name for name in rule.stash if isinstance(row.get(name), str) and row[name] != usual.get(name)]
+        if not parts:
+            return "carried", ""
+        kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
+        return "carried in part", f"{kept}: {', '.join(parts)}"
+
+    def _put_aside(self, change: Change, table: str, row: Mapping[str, Any]) -> str | None:
+        """Why this row was put aside; None where it was not."""
+        known = self._new.tables.get(table)
+        columns = known.key if known is not None else ()
+        key = _canonical({name: row.get(name) for name in columns})
+        keyed = "" if columns else " AND xid = :xid"  # whole rows without a key are told by their transaction
+        found = self._store.execute(
+            f"SELECT reason FROM aside WHERE relation = :table AND key = :key{keyed} "
+            f"AND (kind <> 'transaction' OR xid = :xid) LIMIT 1",
+            {"table": table, "key": key, "xid": change.transaction.xid},
+        ).fetchone()
+        return None if found is None else str(found[0])
+
+    def _unmapped(self, table: str, there: bool) -> tuple[Fate, str]:
+        """A table that was none when the way back was proven."""
+        name = table.partition(".")[2]
+        if name in NOT_CARRIED:
+            return "carried", NOT_CARRIED[name]
+        if there:
+            return "stashed", "the table was made after the launch: kept for the next one"
+        return "not carried", "the table was made after the launch and is gone again, or is not the application's own"
+
+
+def _canonical(key: Mapping[str, Any]) -> str:
+    return json.dumps(dict(key), sort_keys=True, ensure_ascii=True)
