@@ -19,9 +19,16 @@ PRELOADED = (conductor, engine)
 
 
 def safepoint(
-    words: Sequence[str], env: Mapping[str, str], output: Path, errors: Path | None = None, *, timeout: float = 120.0
+    words: Sequence[str],
+    env: Mapping[str, str],
+    output: Path,
+    errors: Path | None = None,
+    *,
+    timeout: float = 120.0,
+    bare: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `safepoint WORDS` with `env` on top of this process' environment; the exit code as `subprocess` gives it.
+    """Run `safepoint WORDS` with `env` on top of this process' environment (`bare`: with nothing else); the exit code
+    as `subprocess` gives it.
 
     What it says goes to `output`; what it says of errors too, where they have no file of their own.
 
@@ -32,7 +39,7 @@ def safepoint(
     verbs.verb("migrate")
     pid = os.fork()
     if pid == 0:
-        _child(words, env, output, errors or output)
+        _child(words, env, output, errors or output, bare=bare)
     deadline = time.monotonic() + timeout
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
@@ -46,13 +53,15 @@ def safepoint(
     return subprocess.CompletedProcess(list(words), os.waitstatus_to_exitcode(status), text, faults)
 
 
-def _child(words: Sequence[str], env: Mapping[str, str], output: Path, errors: Path) -> None:
+def _child(words: Sequence[str], env: Mapping[str, str], output: Path, errors: Path, *, bare: bool) -> None:
     code = 1
     try:
         os.setsid()
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1 if errors == output else os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        if bare:
+            os.environ.clear()
         os.environ.update(env)
         sys.argv = ["safepoint", *words]
         cli.main()

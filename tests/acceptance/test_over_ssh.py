@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import forked
 import psycopg
 import pytest
 from broken_link import BrokenLink, broken_link
@@ -132,9 +133,9 @@ class Launched:
         )
 
     def safepoint(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        process = self.popen(*words, **env)
-        said = process.communicate(timeout=200)[0]
-        return subprocess.CompletedProcess(words, process.returncode, said, "")
+        said = self.stage.folder / f"said-{time.monotonic_ns()}"
+        words = (*words, "--plan", str(self.stage.plan_path))
+        return forked.safepoint(words, {**self.environment, **env}, said, timeout=200, bare=True)
 
     def asked(self, query: str) -> list[tuple[Any, ...]]:
         login = self.stage.server.target.on("accounting").conninfo()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import psycopg
 import pytest
 from scene import unproven
@@ -44,13 +45,10 @@ def other_laptop(stage: Stage) -> Path:
 
 
 def on(stage: Stage, plan: Path, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [SAFEPOINT, *words, "--plan", str(plan)],
-        env={**os.environ, **stage.environment, **(env or {})},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
+    said = stage.folder / f"other-{time.monotonic_ns()}"
+    words = (*words, "--plan", str(plan))
+    return forked.safepoint(
+        words, {**stage.environment, **(env or {})}, said.with_suffix(".out"), said.with_suffix(".err")
     )
 
 
