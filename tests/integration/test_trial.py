@@ -42,6 +42,25 @@ def test_a_twin_that_is_not_level_is_found(database: Target, tmp_path: Path) -> 
         assert trial.verdict == "differs" and any("customer" in one for one in trial.reasons), trial
 
 
+@pytest.mark.parametrize(
+    ("table", "statement"),
+    [
+        ("part", "update part set note = '{}' where id = 50"),
+        ("part", "delete from part where id = 50"),
+        ("part", "insert into part values (66, 'b', null)"),
+        ("line", "update line set no = 7 where item_id = 11 and no = 1"),
+    ],
+)
+def test_a_row_that_no_write_touched_is_compared_as_well(
+    database: Target, tmp_path: Path, table: str, statement: str
+) -> None:
+    more = "insert into part select n, 'a', null from generate_series(20, 60) n"  # not the table that is truncated
+    with ground(database, tmp_path, (BEFORE, more), MIGRATION, OPERATIONS) as made:
+        made.old(f"with done as ({statement} returning 1) select count(*) from done")
+        trial = tried(made)
+        assert trial.verdict == "differs" and all(one.startswith(table) for one in trial.reasons), trial
+
+
 def test_what_the_schema_refuses_is_told_and_the_rest_is_tried(database: Target, tmp_path: Path) -> None:
     with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
         made.write("create function no() returns trigger language plpgsql as $$ begin raise 'never'; end $$")

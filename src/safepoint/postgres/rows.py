@@ -93,6 +93,13 @@ def hash_rows(
         condition: "where ..." over the table's own columns.
         wide: texts may be stored outside of their rows: each is fetched once then, and not by both hashes.
     """
+    return hash_source(sql.SQL("only {}").format(table), columns, condition=condition, wide=wide)
+
+
+def hash_source(
+    source: sql.Composable, columns: Sequence[RowColumn], *, condition: sql.Composable | None = None, wide: bool = False
+) -> sql.Composed:
+    """The same of whatever stands behind FROM: a table with its partitions, a subquery. Pure."""
     chained, rest = columns[:_CHAINED], columns[_CHAINED:]
     cells: list[sql.Composable] = []
     links: list[_Link] = []
@@ -113,12 +120,10 @@ def hash_rows(
         cells += [] if word is None else [word]
     named = (sql.SQL("{} as {}").format(cell, _alias(place)) for place, cell in enumerate(cells))
     # OFFSET 0 keeps the planner from writing each value twice, once for each sum.
-    return sql.SQL(
-        "select count(*), {}, {} from (select {} from only {} as safepoint_row {} offset 0) as lines"
-    ).format(
+    return sql.SQL("select count(*), {}, {} from (select {} from {} as safepoint_row {} offset 0) as lines").format(
         *(sql.SQL("coalesce(sum({}), 0)").format(_chain(links, seed)) for seed in _SEEDS),
         _comma(named),
-        table,
+        source,
         condition or sql.SQL(""),
     )
 
