@@ -8,11 +8,20 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import psycopg
-from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.rehearsal.catalogue import Column, Picture, Table
-from safepoint.rehearsal.prints import ColumnPrint, TableContent, cast, give_keys, lost_by, of, read_content, read_rows
+from safepoint.rehearsal.prints import (
+    Asked,
+    ColumnPrint,
+    TableContent,
+    cast,
+    give_keys,
+    lost_by,
+    of,
+    read_content,
+    read_rows,
+)
 
 Kind = Literal["identical", "renamed", "retyped", "narrowed", "re-expressed", "moved", "filled", "added", "removed"]
 _CAST = " (cast)"
@@ -155,7 +164,7 @@ def _change(before: Side, after: Side, old: Table | None, new: Table | None, pai
 
 def _widened(after: Side, old: Table, new: Table, pairs: Sequence[Pair], rows: int) -> TableChange:
     """All columns that were there are as they were, in another order or beside new ones: only these are looked at."""
-    fresh = {two.name: of(two.name) for one, two in pairs if one is None and two is not None}
+    fresh = {two.name: _asked(two, closely=True) for one, two in pairs if one is None and two is not None}
     theirs = read_content(after.connection, new, (), fresh) if fresh else TableContent(rows, "", {})
     judge = _Judge(after.connection, old, TableContent(rows, "", {}), theirs)
     columns = tuple(
@@ -191,6 +200,11 @@ def _compared(before: Side, after: Side, old: Table, new: Table, pairs: Sequence
     return TableChange(old.name, new.name, rows_before, rows_after, added, removed, tuple(columns), bool(key))
 
 
+def _asked(column: Column, *, closely: bool) -> Asked:
+    """Only of a column that came or went more is told than whether its values are the same."""
+    return Asked(of(column.name), column.type, closely)
+
+
 def _shared_key(old: Table, new: Table, pairs: Sequence[Pair]) -> list[tuple[Column, Column]]:
     """The primary key, where it is made of the same columns on both sides and of the same kind of values."""
     partner = {one.number: two for one, two in pairs if one is not None and two is not None}
@@ -211,15 +225,15 @@ def _contents(
     *,
     only_keys: bool = False,
 ) -> tuple[TableContent, TableContent]:
-    ours: dict[str, sql.Composable] = {}
-    theirs: dict[str, sql.Composable] = {}
+    ours: dict[str, Asked] = {}
+    theirs: dict[str, Asked] = {}
     for one, two in pairs:
         if one is not None:
-            ours[one.name] = of(one.name)
+            ours[one.name] = _asked(one, closely=two is None)
         if two is not None:
-            theirs[two.name] = of(two.name)
+            theirs[two.name] = _asked(two, closely=one is None)
         if one is not None and two is not None and one.type != two.type:
-            ours[one.name + _CAST] = cast(one.name, two.type)
+            ours[one.name + _CAST] = Asked(cast(one.name, two.type), two.type)
     mine_key, other_key = [one for one, _ in key], [two for _, two in key]
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal-compare") as pool:
         future = pool.submit(read_content, after.connection, new, other_key, theirs, only_keys=only_keys)
@@ -228,7 +242,7 @@ def _contents(
                 mine = read_content(before.connection, old, mine_key, ours, only_keys=only_keys)
         except psycopg.Error:
             # A value that cannot be cast plainly: then the cast explains nothing, and the other prints are taken.
-            plain = {name: expression for name, expression in ours.items() if not name.endswith(_CAST)}
+            plain = {name: asked for name, asked in ours.items() if not name.endswith(_CAST)}
             mine = read_content(before.connection, old, mine_key, plain, only_keys=only_keys)
         other = future.result()
     return mine, other

@@ -1,13 +1,15 @@
 """The content of single columns, hashed inside PostgreSQL over the rows' keys, so that no row travels.
 
-For each column the hash of "key, value" is summed over all rows, with two seeds, modulo 2**64. The sum does not
-depend on the order of rows, but it does on which row has which value: two rows that swap theirs are seen.
-`ROW(x)::text` calls the same output function as COPY (a plain cast to text would trim `character(n)`, and write
-booleans otherwise).
+For each column the hash of its value, with the hash of the row's key as its seed, is summed over all rows: twice, from
+different seeds, modulo 2**64. The sum does not depend on the order of rows, but it does on which row has which value:
+two rows that swap theirs are seen. Integers are put into the seed, as `postgres.rows` has it; types that have no cast
+to text are written by their output function; all others as `ROW(x)::text`, which calls the output function as COPY does
+(a cast would trim `character(n)`, and write booleans otherwise).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,12 @@ from safepoint.rehearsal.catalogue import Column, Table
 
 SEEDS = (0, 0x53414645)
 _MODULUS = 2**64
+_INTEGERS = frozenset({"smallint", "integer", "bigint"})
+_WRITTEN = frozenset(
+    {"text", "character varying", "numeric", "real", "double precision", "date", "interval", "uuid", "json", "jsonb"}
+    | {"timestamp with time zone", "timestamp without time zone", "bytea"}
+)
+_MODIFIER = re.compile(r"\(\d+(,-?\d+)?\)")
 KEYS = "safepoint_keys"
 
 _MAKE_KEYS = sql.SQL('create temporary table {} (k text collate "C" primary key)').format(sql.Identifier(KEYS))
@@ -29,19 +37,28 @@ _DROP_KEYS = sql.SQL("drop table if exists pg_temp.{}").format(sql.Identifier(KE
 class ColumnPrint:
     """A column's content over some rows. `constant`: all rows have the same value, which is `least`, as ROW text.
 
-    `filled` counts values that are neither NULL nor an empty text.
+    `filled` counts values that are neither NULL nor an empty text. All but the content is told only if it is asked for.
     """
 
     content: str
-    filled: int
-    constant: bool
-    least: str | None
+    filled: int = 0
+    constant: bool = False
+    least: str | None = None
 
     @property
     def value(self) -> str:
         """The constant value, for people."""
         text = (self.least or "()")[1:-1]
         return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text or "NULL"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An expression over the alias `t`, and its type (`format_type`). `closely`: its print is to be told in full."""
+
+    expression: sql.Composable
+    type: str
+    closely: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ def read_content(
     connection: Connection,
     table: Table,
     key: Sequence[Column],
-    expressions: Mapping[str, sql.Composable],
+    asked: Mapping[str, Asked],
     *,
     only_keys: bool = False,
 ) -> TableContent:
@@ -65,16 +82,19 @@ def read_content(
 
     Args:
         key: the columns that tell rows apart; without any, swapped values are not seen.
-        expressions: by the names under which their prints are given back; over the alias `t`.
+        asked: by the names under which their prints are given back.
         only_keys: only rows whose key is in the temporary table that `give_keys` made.
     """
-    row = connection.execute(content_query(table, key, list(expressions.values()), only_keys=only_keys)).fetchone()
+    row = connection.execute(content_query(table, key, list(asked.values()), only_keys=only_keys)).fetchone()
     values = list(row or ())
-    rows, keys = int(values[0]), _digits(values[1:3])
+    rows, keys, at = int(values[0]), _digits(values[1:3]), 3
     prints = {}
-    for number, name in enumerate(expressions):
-        one, two, filled, least, most = values[3 + 5 * number : 8 + 5 * number]
-        prints[name] = ColumnPrint(_digits([one, two]), filled, least == most, least)
+    for name, one in asked.items():
+        content, at = _digits(values[at : at + 2]), at + 2
+        prints[name] = ColumnPrint(content)
+        if one.closely:
+            (filled, least, most), at = values[at : at + 3], at + 3
+            prints[name] = ColumnPrint(content, filled, least == most, least)
     return TableContent(rows, keys, prints)
 
 
@@ -91,29 +111,50 @@ def read_rows(connection: Connection, table: Table, columns: Sequence[Column]) -
 
 
 def content_query(
-    table: Table, key: Sequence[Column], expressions: Sequence[sql.Composable], *, only_keys: bool = False
+    table: Table, key: Sequence[Column], asked: Sequence[Asked], *, only_keys: bool = False
 ) -> sql.Composed:
-    """The query; each expression is written as text once. Pure.
+    """The query; each expression is written as text once, each key hashed once. Pure.
 
-    OFFSET 0 keeps the planner from doing that for each of the sums again. NULL differs from an empty text, as
-    `()` does from `("")`.
+    OFFSET 0 keeps the planner from doing that for each of the sums again.
     """
-    sums = [_SUMS_OF_KEY, *(_sums(number) for number in range(len(expressions)))]
-    texts = [
-        sql.SQL('row({})::text collate "C" as {}').format(expression, sql.Identifier(f"c{number}"))
-        for number, expression in enumerate(expressions)
-    ]
+    cells = [sql.SQL("{} as {}").format(cell, name) for one, at in _numbered(asked) for cell, name in _cells(one, at)]
+    names = [name for one, at in _numbered(asked) for _, name in _cells(one, at)]
     join: sql.Composable = sql.SQL("")
     if only_keys:
         join = sql.SQL("join pg_temp.{} keys on keys.k = {}").format(sql.Identifier(KEYS), key_text(key))
-    return sql.SQL("select count(*), {} from (select {} as k{}{} from only {} as t {} offset 0) as lines").format(
-        sql.SQL(", ").join(sums),
-        key_text(key),
-        sql.SQL(", " if texts else ""),
-        sql.SQL(", ").join(texts),
-        sql.Identifier(table.schema, table.relation),
-        join,
+    return sql.SQL(
+        "select count(*), {sums} "
+        "from (select hashtextextended(k, {one}) as k0, hashtextextended(k, {two}) as k1{names} "
+        "from (select {key} as k{cells} from only {table} as t {join} offset 0) as lines offset 0) as hashed"
+    ).format(
+        sums=sql.SQL(", ").join([_SUMS_OF_KEY, *(_sums(one, at) for one, at in _numbered(asked))]),
+        one=sql.Literal(SEEDS[0]),
+        two=sql.Literal(SEEDS[1]),
+        names=sql.Composed([sql.SQL(", {}").format(name) for name in names]),
+        key=key_text(key),
+        cells=sql.Composed([sql.SQL(", {}").format(cell) for cell in cells]),
+        table=sql.Identifier(table.schema, table.relation),
+        join=join,
     )
+
+
+def _numbered(asked: Sequence[Asked]) -> list[tuple[Asked, int]]:
+    return [(one, number) for number, one in enumerate(asked)]
+
+
+def _cells(one: Asked, number: int) -> list[tuple[sql.Composable, sql.Identifier]]:
+    """What is hashed (NULL for NULL), and the whole as a row's text where it is looked at closely."""
+    base, text = _MODIFIER.sub("", one.type), sql.SQL('row({})::text collate "C"').format(one.expression)
+    found: list[tuple[sql.Composable, sql.Identifier]] = []
+    value = sql.SQL("nullif({}, '()')").format(text)
+    if base in _INTEGERS:
+        value = sql.SQL("{}::int8").format(one.expression)
+    elif base in _WRITTEN:
+        value = sql.SQL('{}::text collate "C"').format(one.expression)
+    found.append((value, sql.Identifier(f"c{number}")))
+    if one.closely:
+        found.append((text, sql.Identifier(f"r{number}")))
+    return found
 
 
 def key_text(key: Sequence[Column]) -> sql.Composed:
@@ -159,19 +200,20 @@ def give_keys(source: Connection, table: Table, key: Sequence[Column], to: Conne
     to.execute(sql.SQL("analyze pg_temp.{}").format(sql.Identifier(KEYS)))
 
 
-_SUMS_OF_KEY = sql.SQL("coalesce(sum(hashtextextended(k, {})), 0), coalesce(sum(hashtextextended(k, {})), 0)").format(
-    sql.Literal(SEEDS[0]), sql.Literal(SEEDS[1])
-)
+_SUMS_OF_KEY = sql.SQL("coalesce(sum(k0), 0), coalesce(sum(k1), 0)")
 
 
-def _sums(number: int) -> sql.Composed:
-    name = sql.Identifier(f"c{number}")
-    one, two = (
-        sql.SQL("coalesce(sum(hashtextextended(k || {}, {})), 0)").format(name, sql.Literal(seed)) for seed in SEEDS
-    )
-    return sql.SQL("{}, {}, count(*) filter (where {} not in ('()', '(\"\")')), min({}), max({})").format(
-        one, two, name, name, name
-    )
+def _sums(one: Asked, number: int) -> sql.Composed:
+    cell, row = sql.Identifier(f"c{number}"), sql.Identifier(f"r{number}")
+    link = "hashint4extended(1, {cell} # {key})"
+    if _MODIFIER.sub("", one.type) not in _INTEGERS:
+        link = "hashtextextended({cell}, {key})"
+    # Another hash for NULL: it is none of a text's, an empty one's neither.
+    whole = sql.SQL(f"coalesce(sum(coalesce({link}, hashint4extended(2, {{key}}))), 0)")
+    sums = [whole.format(cell=cell, key=sql.Identifier(key)) for key in ("k0", "k1")]
+    if one.closely:
+        sums.append(sql.SQL("count(*) filter (where {0} not in ('()', '(\"\")')), min({0}), max({0})").format(row))
+    return sql.SQL(", ").join(sums)
 
 
 def _digits(sums: Sequence[int]) -> str:

@@ -23,6 +23,7 @@ KINDS: Final[tuple[Kind, ...]] = (*_ROW_BY_ROW, "truncate cascade")
 _TIMEOUT: Final = "SET statement_timeout = '15s'"
 _ROWS: Final = 3
 _SMALL: Final = 10_000
+_FAMILY: Final = 1_000  # children that are copied with their parent, at most: a few rows are to be written
 _NUMBERS: Final = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
 _TEXTS: Final = ("text", "character varying", "citext")
 _DAYS: Final = ("date", "timestamp without time zone", "timestamp with time zone")
@@ -211,8 +212,11 @@ class _Maker:
             _name(column), table.identifier, _name(column)
         )
         new = sql.SQL("(SELECT max({}) FROM {})").format(_name(theirs), parent.identifier)
-        one = sql.SQL("SELECT * FROM {} WHERE {} = {}").format(parent.identifier, _name(theirs), old)
-        all_ = sql.SQL("SELECT * FROM {} WHERE {} = {}").format(table.identifier, _name(column), old)
+        few = sql.SQL("(SELECT count(*) FROM (SELECT FROM {} WHERE {} = {} LIMIT {}) n) < {}").format(
+            table.identifier, _name(column), old, _FAMILY, _FAMILY
+        )
+        one = sql.SQL("SELECT * FROM {} WHERE {} = {} AND {}").format(parent.identifier, _name(theirs), old, few)
+        all_ = sql.SQL("SELECT * FROM {} WHERE {} = {} AND {}").format(table.identifier, _name(column), old, few)
         return [self._copies(parent, one, {}), self._copies(table, all_, {column: new})]
 
     # -- changing ------------------------------------------------------------------------------------------------
