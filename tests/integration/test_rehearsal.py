@@ -12,22 +12,25 @@ from pathlib import Path
 import django_site
 import pytest
 from plan_file import PASSWORD_ENV, plan_file
+from psycopg import sql
 
 from safepoint.backup import fingerprint
 from safepoint.backup.shelf import store_snapshot
 from safepoint.config import PlanFile, Release, load
 from safepoint.django.managepy import Manage
-from safepoint.errors import PlanFileError, Refused
+from safepoint.django.pending import reverse
+from safepoint.errors import Interrupted, PlanFileError, Refused
 from safepoint.hosts.here import Here
 from safepoint.launch.estimates import estimates
 from safepoint.launch.rehearsal_release import OnCopy, try_start
+from safepoint.launch.rehearsal_undo import furnished_copy
 from safepoint.launch.rehearsals import newest_rehearsal
 from safepoint.launch.rehearsing import rehearse
 from safepoint.launch.snapshots import snapshots_folder
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.progress import never
+from safepoint.progress import Progress, never
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, read_picture
 from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes, differences
@@ -460,6 +463,53 @@ def test_an_application_that_does_not_go_where_it_is_pointed_is_refused_before_i
         rehearse(plan(url_env="SOME_OTHER_URL"))
     assert "answered from another database" in caught.value.message and caught.value.remedy
     assert fingerprint.take(shop[1], jobs=1).digest == before
+
+
+def test_an_order_in_the_middle_ends_the_undoing_too_and_leaves_nothing(
+    plan: Callable[..., PlanFile], shop: tuple[Path, Target]
+) -> None:
+    made, at = plan(), threading.Event()
+
+    def report(progress: Progress) -> None:
+        if "take every row back" in progress.what:
+            at.set()
+
+    with pytest.raises(Interrupted):
+        rehearse(made, report=report, cancelled=at.is_set)
+    assert list((made.state / "scratch").iterdir()) == [] and newest_rehearsal(made) is None
+    assert [one for one in threading.enumerate() if one.name.startswith("rehearsal")] == []
+
+
+def test_migrations_are_undone_nowhere_but_in_the_copy_that_is_meant(shop: tuple[Path, Target]) -> None:
+    folder, target = shop
+    with pytest.raises(Refused) as caught:
+        reverse(django_site.manage_of(folder, target), ["shop.0001_initial"], identity="1@1.5")
+    assert caught.value.expected == "database 1@1.5 (oid@start of the server)" and caught.value.found != "1@1.5"
+    with connect(target) as connection:
+        assert connection.execute("select count(*) from shop_item").fetchone() == (50,)
+
+
+def test_the_copy_to_undo_in_has_what_a_template_leaves_out(database: Target) -> None:
+    name = database.dbname
+    run(
+        database.on("postgres"),
+        "create role keeper",
+        f"alter database {name} owner to keeper",
+        f"alter database {name} set work_mem = '7MB'",
+        f"revoke connect on database {name} from public",
+    )
+    facts = sql.SQL(
+        "select pg_get_userbyid(datdba), array(select unnest(datacl)::text order by 1), setconfig "
+        "from pg_database d left join pg_db_role_setting s on s.setdatabase = d.oid where datname = {}"
+    )
+    copy = furnished_copy(database, f"{name}_undone")
+    try:
+        with connect(database) as connection:
+            found = [connection.execute(facts.format(one.dbname)).fetchone() for one in (database, copy)]
+        assert found[0] == found[1] and found[0] is not None and found[0][0] == "keeper"
+    finally:
+        ground.drop_copy(copy)
+        run(database.on("postgres"), f"alter database {name} owner to postgres", "drop role keeper")
 
 
 def test_without_a_variable_it_says_what_to_set(plan: Callable[..., PlanFile]) -> None:

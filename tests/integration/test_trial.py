@@ -9,14 +9,15 @@ from replay_ground import RELAX, RELAXED, SHOP, Ground, ground
 from test_replay_equals import BEFORE, MIGRATION, OPERATIONS, SAME
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How, disarm
-from safepoint.wayback.trial import Trial, try_replay
+from safepoint.wayback.capture import How, arm, disarm
+from safepoint.wayback.trial import LAUNCH, Trial, try_replay
 from safepoint.wayback.writes import KINDS
 
 
 def tried(made: Ground, how: How = "auto") -> Trial:
-    disarm(made.live, made.facts)  # the trial arms a capture of its own
-    return try_replay(made.twin, made.live, made.mapping(), made.folder / "trial", how=how)
+    disarm(made.live, made.facts)  # the trial has a capture of its own
+    facts = arm(made.live, LAUNCH, how)
+    return try_replay(made.twin, made.live, made.mapping(), made.folder / "trial", facts)
 
 
 @pytest.mark.parametrize("how", ["logical", "triggers"])

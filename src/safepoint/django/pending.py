@@ -10,6 +10,7 @@ from typing import Any
 
 from safepoint.django.managepy import Manage
 from safepoint.django.piped import ask
+from safepoint.errors import Refused
 
 
 @dataclass(frozen=True)
@@ -83,16 +84,30 @@ def reverse(
     manage: Manage,
     migrations: Sequence[str],
     *,
+    identity: str,
     database: str = "default",
     timeout: float | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Reversal:
     """Undo these migrations. That one of them cannot be undone is an answer, not an error.
 
+    Args:
+        identity: of the database in which they are undone (see `inspector.IDENTITY`).
+
     Raises:
+        Refused: the project is connected to another one; nothing was undone.
         CommandFailed: the project cannot be started, or its database does not answer.
         Interrupted: it was cancelled.
     """
-    parameters = {"database": database, "migrations": list(migrations)}
+    parameters = {"database": database, "migrations": list(migrations), "identity": identity}
     answer = ask(manage, "reversal", parameters, timeout=timeout, cancelled=cancelled)
+    if "elsewhere" in answer:
+        raise Refused(
+            "The application does not go to the copy on which its migrations are to be undone.",
+            subject=database,
+            expected=f"database {identity} (oid@start of the server)",
+            found=str(answer["elsewhere"]),
+            remedy="Do the settings take the address of the default database from this variable alone? "
+            "Nothing was undone.",
+        )
     return Reversal(**{**answer, "left": tuple(answer["left"])})

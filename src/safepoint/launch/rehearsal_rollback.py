@@ -1,4 +1,4 @@
-"""A rollback rehearsed on two further copies: one of the migrated database that is written to, one as the twin."""
+"""A rollback rehearsed: the migrated database is written to, and a copy of the one before is its twin."""
 
 from __future__ import annotations
 
@@ -13,56 +13,85 @@ from safepoint.backup.proof import Restored
 from safepoint.config import PlanFile, format_bytes
 from safepoint.errors import Interrupted, SafepointError
 from safepoint.launch.proving import Proven
+from safepoint.launch.rehearsal_undo import furnished_copy
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.rehearsal import ground
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.trial import Trial, failed, not_tried, try_replay
+from safepoint.wayback.capture import CaptureFacts, arm
+from safepoint.wayback.trial import LAUNCH, Trial, failed, not_tried, try_replay
 
 _MAINTENANCE: Final = "postgres"
 
 
 @dataclass(frozen=True)
 class Copies:
-    """A database at either schema, the mapping between them, and a folder for the spool."""
+    """`undone`: a further copy of the migrated database, to undo the migrations in."""
 
-    live: Target
+    undone: Target
+    ready: Ready | None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """For a rehearsed rollback: a twin, the capture (or why it cannot be armed), and a folder for the spool."""
+
     twin: Target
-    mapping: WayBack
+    armed: CaptureFacts | SafepointError
     folder: Path
 
 
-def make_copies(stack: ExitStack, plan: PlanFile, copy: Restored, before: Target, proven: Proven) -> Copies | Trial:
-    """Copies of both sides, gone with the stack; or why no rollback is rehearsed. Nobody may be connected to either."""
-    if proven.mapping is None or not proven.proven:
-        return not_tried("the way back is not proven")
-    place = plan.state / "scratch"
-    needed, free = 2 * copy.manifest.source.database_bytes, shutil.disk_usage(place).free
+def make_copies(stack: ExitStack, plan: PlanFile, copy: Restored, before: Target) -> Copies | str:
+    """Make them, gone with the stack; or why there are none. Nobody may be connected to either database.
+
+    The capture is armed here already: that waits for all transactions of the server, and undoing a migration is a
+    long one. Without `wayback.prove` no rollback is rehearsed.
+    """
+    place, prove = plan.state / "scratch", plan.wayback.prove
+    needed, free = (1 + prove) * copy.manifest.source.database_bytes, shutil.disk_usage(place).free
     if needed > free / 2:
-        return not_tried(f"two more copies need {format_bytes(needed)}, and {format_bytes(free)} are free here")
-    spool = stack.enter_context(TemporaryDirectory(prefix="trial-", dir=place))
-    made = []
-    for source, name in ((copy.target, "safepoint_live"), (before, "safepoint_twin")):
-        made.append(ground.copy_of(source, name))
-        stack.callback(ground.drop_copy, made[-1])
-    return Copies(made[0], made[1], proven.mapping, Path(spool))
+        many = "two more copies need" if prove else "one more copy needs"
+        return f"{many} {format_bytes(needed)}, and {format_bytes(free)} are free here"
+    undone = furnished_copy(copy.target, "safepoint_undone")
+    stack.callback(ground.drop_copy, undone)
+    if not prove:
+        return Copies(undone, None)
+    folder = stack.enter_context(TemporaryDirectory(prefix="trial-", dir=place))
+    twin = ground.copy_of(before, "safepoint_twin")
+    stack.callback(ground.drop_copy, twin)
+    try:
+        armed: CaptureFacts | SafepointError = arm(copy.target, LAUNCH, plan.wayback.capture)
+    except SafepointError as error:
+        armed = error
+    return Copies(undone, Ready(twin, armed, Path(folder)))
 
 
-def rehearse_rollback(copies: Copies | Trial | None, plan: PlanFile, cancelled: Cancelled) -> Trial | None:
-    """Writes of every kind on the migrated copy, carried back as a rollback would.
+def rehearse_rollback(
+    copies: Copies | str, plan: PlanFile, migrated: Target, proven: Proven | None, cancelled: Cancelled
+) -> Trial | None:
+    """Writes of every kind to the migrated database, carried back as a rollback would. Nothing else needs it any more.
+
+    None where the plan does not want the way back proven.
 
     Raises:
         Interrupted: it was cancelled.
     """
-    if not isinstance(copies, Copies):
-        return copies
+    if proven is None:
+        return None
+    if proven.mapping is None or not proven.proven:
+        return not_tried("the way back is not proven")
+    if isinstance(copies, str):
+        return not_tried(copies)
+    if copies.ready is None:
+        return None
+    if isinstance(copies.ready.armed, SafepointError):
+        return failed(copies.ready.armed)
     try:
         return try_replay(
-            copies.twin,
-            copies.live,
-            copies.mapping,
-            copies.folder,
-            how=plan.wayback.capture,
+            copies.ready.twin,
+            migrated,
+            proven.mapping,
+            copies.ready.folder,
+            copies.ready.armed,
             policy=plan.wayback.policy,
             maintenance=_MAINTENANCE,
             cancelled=cancelled,

@@ -16,21 +16,21 @@ from functools import partial
 from pathlib import Path
 
 from safepoint.backup import fingerprint
-from safepoint.backup.prints import Fingerprint, compare
 from safepoint.backup.proof import Restored
 from safepoint.config import PlanFile
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.intent import Intent, read_intent
 from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations
-from safepoint.django.pending import Pending, reverse
+from safepoint.django.pending import Pending
 from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts import open_host
 from safepoint.launch.linting import breaking, linted
 from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.rehearsal_forecast import Measured, fits, foresee
 from safepoint.launch.rehearsal_release import OnCopy, started_copy, try_release, try_start
-from safepoint.launch.rehearsal_rollback import make_copies, rehearse_rollback
+from safepoint.launch.rehearsal_rollback import Copies, make_copies, rehearse_rollback
+from safepoint.launch.rehearsal_undo import READING, Undoing, beside, rows_of
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
 from safepoint.launch.waybacks import keep_way_back, schemas_of
 from safepoint.postgres.connections import connect
@@ -38,7 +38,7 @@ from safepoint.postgres.target import Target, target
 from safepoint.progress import Progress, Report
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, Table, read_picture
-from safepoint.rehearsal.changes import Side, TableChange, changes, differences
+from safepoint.rehearsal.changes import Side, TableChange, changes
 from safepoint.rehearsal.checks import (
     Check,
     ask_invariants,
@@ -47,24 +47,25 @@ from safepoint.rehearsal.checks import (
     standing_checks,
 )
 from safepoint.rehearsal.costs import make_counters
-from safepoint.rehearsal.examples import examples
 from safepoint.rehearsal.forecast import Forecast, measure_ratio, together
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
-from safepoint.rehearsal.undo import Undo, definition, judge_undo
+from safepoint.rehearsal.undo import Undo
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
 _MAINTENANCE = "postgres"
-# Definitions in which undoing is compared: rows, sequences and columns are judged table by table.
-_NOT_STRUCTURE = ("table", "sequence", "large objects", "role", "setting", "encoding", "column")
-_PARTS = 7
+_PARTS = 8
 
 
 @dataclass
 class Clock:
-    """How long each part took, and whom to tell when one begins."""
+    """How long each part took, and whom to tell when one begins.
+
+    The parts follow each other, so their seconds add up. Undoing the migrations goes on beside those after `prepare`:
+    the seconds of `undo` are those that were waited for it in the end.
+    """
 
     report: Report
     seconds: dict[str, float]
@@ -118,7 +119,7 @@ class Stand:
             before = ground.copy_of(scratch, _BEFORE)
             ground.make_statistics(scratch)
             counted = make_counters(scratch)
-            manage = self._manage()
+            manage = self._manage(scratch)
             intent = self._intent(manage)
             pending = intent.pending
             picture = _picture(scratch)
@@ -166,37 +167,63 @@ class Stand:
         )
 
     def _look(self, manage: Manage, intent: Intent, sides: _Sides, seen: Observed, measured: Measured) -> _Found:
-        """Everything that is looked at once the copy is migrated. What starts Django goes on beside what asks SQL."""
-        before, part = sides.before, self.clock.part
-        release = OnCopy(self.plan, manage, self.copy.target, self.folder, self.cancelled)
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as beside:
+        """Everything that is looked at once the copy is migrated. Undoing takes as long as migrating: where the disk
+        has room for it, it goes on beside the rest, in a copy of its own."""
+        scratch, part = self.copy.target, self.clock.part
+        was, jobs = self.copy.manifest.fingerprint, self.plan.snapshot.jobs
+        undoing = Undoing(manage, scratch, intent.pending, sides.before, sides.picture, was, jobs)
+        with ExitStack() as stack:
+            with part("prepare", "copy it"):
+                copies = make_copies(stack, self.plan, self.copy, sides.before)
+            if isinstance(copies, str):
+                found = self._judged(stack, manage, intent, sides, copies, (seen, measured))
+                with part("undo", "undo the migrations"):
+                    return replace(found, undo=undoing.undo(self.cancelled))
+            undoing = replace(undoing, manage=self._manage(copies.undone, "rehearsal-undo"), at=copies.undone)
+            with beside(undoing.undo, self.cancelled) as (cancelled, undone):
+                stand = replace(self, cancelled=cancelled)
+                found = stand._judged(stack, manage, intent, sides, copies, (seen, measured))
+                with part("undo", "undo the migrations"):
+                    return replace(found, undo=undone())
+
+    def _judged(
+        self,
+        stack: ExitStack,
+        manage: Manage,
+        intent: Intent,
+        sides: _Sides,
+        copies: Copies | str,
+        told: tuple[Observed, Measured],
+    ) -> _Found:
+        """All but undoing it. What starts Django goes on beside what asks SQL."""
+        before, scratch, part = sides.before, self.copy.target, self.clock.part
+        release = OnCopy(self.plan, manage, scratch, self.folder, self.cancelled)
+        size = self.copy.manifest.source.database_bytes
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
             with part("compare", "compare every table and column"):
-                works = beside.submit(try_release, release)
-                prediction = foresee(self.plan, seen, measured, self.copy.manifest.source.database_bytes)
-                found = self._changes(before, self.copy.target, sides.picture, sides.after)
-                checks = self._checks(before, self.copy.target, sides.picture, sides.after)
+                works = django.submit(try_release, release)
+                prediction = foresee(self.plan, *told, size)
+                found = self._changes(before, scratch, sides.picture, sides.after)
+                checks = self._checks(before, scratch, sides.picture, sides.after)
                 checks = (*checks, *works.result().checks, *fits(prediction))
             with part("way back", "take every row back"):
                 proven = self._way_back(before, intent.operations)
-            with part("undo", "undo the migrations, and rehearse a rollback"), ExitStack() as stack:
-                copies = proven if proven is None else make_copies(stack, self.plan, self.copy, before, proven)
-                size = self.copy.manifest.source.database_bytes
+            with part("trial", "rehearse a rollback, and start the new release"):
                 apart = started_copy(stack, release, works.result(), size)
-                undo = beside.submit(self._undo, manage, intent.pending, before, sides.picture)
-                started = beside.submit(try_start, apart)
-                trial = rehearse_rollback(copies, self.plan, self.cancelled)
-                checks = (*checks, *started.result())
-                return _Found(found, checks, prediction, proven, trial, undo.result())
+                started = django.submit(try_start, apart)
+                trial = rehearse_rollback(copies, self.plan, scratch, proven, self.cancelled)
+                return _Found(found, (*checks, *started.result()), prediction, proven, trial)
 
-    def _manage(self) -> Manage:
-        """The new release's `manage.py` at the scratch server, with the kind of login that the launch migrates with.
+    def _manage(self, database: Target, name: str = "rehearsal") -> Manage:
+        """The new release's `manage.py` at a database of the scratch server, with the kind of login that the launch
+        migrates with; `name` is the login's.
 
         `application.database_address` is not used: it leads to the live server.
         """
         settings = self.plan.database
         login = migration_login(
-            self.copy.target,
-            "rehearsal",
+            database,
+            name,
             settings.application_roles[0],
             maintenance=_MAINTENANCE,
             lock_timeout=settings.lock_timeout.total_seconds(),
@@ -280,9 +307,9 @@ class Stand:
     def _changes(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[TableChange, ...]:
         was = self.copy.manifest.fingerprint
         jobs = self.plan.snapshot.jobs
-        now = _rows(fingerprint.take(scratch, jobs=jobs, cancelled=self.cancelled, version=was.format))
-        with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
-            return changes(Side(one, picture, _rows(was)), Side(two, after, now))
+        now = rows_of(fingerprint.take(scratch, jobs=jobs, cancelled=self.cancelled, version=was.format))
+        with connect(before, options=READING) as one, connect(scratch, options=READING) as two:
+            return changes(Side(one, picture, rows_of(was)), Side(two, after, now))
 
     def _checks(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[Check, ...]:
         given = self.plan.rehearsal.invariants
@@ -293,30 +320,6 @@ class Stand:
             behind = tuple(found for found in sequences_behind(two) if found not in was)
             invariants = judge_invariants(ask_invariants(one, old), ask_invariants(two, new))
         return (*standing_checks(picture, after, behind), *invariants)
-
-    def _undo(self, manage: Manage, pending: Pending, before: Target, picture: Picture) -> Undo:
-        reversal = reverse(manage, pending.labels, cancelled=self.cancelled)
-        if reversal.error is not None or reversal.left:
-            return judge_undo(reversal, (), ())
-        scratch, was = self.copy.target, self.copy.manifest.fingerprint
-        jobs = self.plan.snapshot.jobs
-        now = fingerprint.take(scratch, jobs=jobs, cancelled=self.cancelled, version=was.format)
-        was, now = (replace(one, roles={}, settings={}) for one in (was, now))
-        structure = [
-            said
-            for one in compare(was, now)
-            if one.kind not in _NOT_STRUCTURE
-            and (said := definition(one.kind, one.name, one.expected, one.found)) is not None
-        ]
-        with connect(before, options=_READING) as one, connect(scratch, options=_READING) as two:
-            sides = Side(one, picture, _rows(was)), Side(two, _picture(scratch), _rows(now))
-            found = differences(*sides)
-            rows = {change.before: examples(*sides, change) for change in found if change.before is not None}
-        return judge_undo(reversal, found, structure, rows)
-
-
-# As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
-_READING = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
 
 
 def _uncounted(counted: bool) -> tuple[str, ...]:
@@ -360,10 +363,6 @@ def _picture(database: Target) -> Picture:
 def _io(scratch: Target) -> Io | None:
     with connect(scratch) as connection:
         return read_io(connection, sessions=True)
-
-
-def _rows(printed: Fingerprint) -> dict[str, tuple[int, str]]:
-    return {name: (table.rows, table.content) for name, table in printed.tables.items()}
 
 
 def _reasons(seen: Observed, checks: tuple[Check, ...]) -> tuple[str, ...]:

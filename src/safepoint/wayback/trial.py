@@ -17,7 +17,7 @@ from safepoint.errors import SafepointError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
-from safepoint.wayback.capture import How, arm, disarm, drain
+from safepoint.wayback.capture import CaptureFacts, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
@@ -60,8 +60,8 @@ def try_replay(
     live: Target,
     mapping: WayBack,
     folder: Path,
+    facts: CaptureFacts,
     *,
-    how: How = "auto",
     policy: Policy = "row",
     maintenance: str = "postgres",
     cancelled: Cancelled = never,
@@ -70,13 +70,12 @@ def try_replay(
 
     Args:
         folder: for the spool and the files of the replay.
-        how: which capture is tried, as the plan file asks for it.
+        facts: the capture that `arm` began on `live` for `LAUNCH`, before anything was written; it is ended here.
 
     Raises:
         Interrupted: it was cancelled.
     """
     began = time.monotonic()
-    facts = arm(live, LAUNCH, how)
     if facts.mode == "none":
         return not_tried(f"the changes cannot be captured: {facts.reason}")
 

@@ -8,10 +8,20 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
+_IDENTITY = """
+    select oid::text || '@' || extract(epoch from pg_postmaster_start_time())::text
+    from pg_database where datname = current_database()
+"""
+
 
 def answer(parameters):
-    """What was undone until the end, or until the first error."""
+    """What was undone until the end, or until the first error; in another database than is meant, nothing."""
     alias, labels = parameters["database"], parameters["migrations"]
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_IDENTITY)
+        here = cursor.fetchone()[0]
+    if here != parameters["identity"]:
+        return {"elsewhere": here}
     said, began = io.StringIO(), time.monotonic()
     error, migration = None, None
     try:

@@ -1,0 +1,132 @@
+"""Migrating backwards, tried on a copy of the migrated database of its own, beside all else that is looked at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+from psycopg import sql
+
+from safepoint.backup import fingerprint
+from safepoint.backup.prints import Fingerprint, compare
+from safepoint.django.inspector import IDENTITY
+from safepoint.django.managepy import Manage
+from safepoint.django.pending import Pending, reverse
+from safepoint.errors import DatabaseError, Interrupted
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled
+from safepoint.rehearsal import ground
+from safepoint.rehearsal.catalogue import Picture, read_picture
+from safepoint.rehearsal.changes import Side, differences
+from safepoint.rehearsal.examples import examples
+from safepoint.rehearsal.undo import Undo, definition, judge_undo
+from safepoint.wayback.twin import furnish, look_up
+
+T = TypeVar("T")
+
+# As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
+READING: Final = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
+# Definitions in which undoing is compared: rows, sequences and columns are judged table by table.
+_NOT_STRUCTURE: Final = ("table", "sequence", "large objects", "role", "setting", "encoding", "column")
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """What is undone: `manage` is pointed at the migrated database `at`; `before`, `picture` and `was` are how the
+    database was before the migrations."""
+
+    manage: Manage
+    at: Target
+    pending: Pending
+    before: Target
+    picture: Picture
+    was: Fingerprint
+    jobs: int
+
+    def undo(self, cancelled: Cancelled) -> Undo:
+        """Undo the migrations and compare.
+
+        Raises:
+            Refused: the application does not answer from `at`; nothing was undone.
+            CommandFailed, DatabaseError, Interrupted: as the parts.
+        """
+        with connect(self.at) as connection:
+            row = connection.execute(IDENTITY.encode()).fetchone()
+        identity = "" if row is None else str(row[0])
+        reversal = reverse(self.manage, self.pending.labels, identity=identity, cancelled=cancelled)
+        if reversal.error is not None or reversal.left:
+            return judge_undo(reversal, (), ())
+        now = fingerprint.take(self.at, jobs=self.jobs, cancelled=cancelled, version=self.was.format)
+        was, now = (replace(one, roles={}, settings={}) for one in (self.was, now))
+        structure = [
+            said
+            for one in compare(was, now)
+            if one.kind not in _NOT_STRUCTURE
+            and (said := definition(one.kind, one.name, one.expected, one.found)) is not None
+        ]
+        with connect(self.before, options=READING) as one, connect(self.at, options=READING) as two:
+            sides = Side(one, self.picture, rows_of(was)), Side(two, read_picture(two), rows_of(now))
+            found = differences(*sides)
+            rows = {change.before: examples(*sides, change) for change in found if change.before is not None}
+        return judge_undo(reversal, found, structure, rows)
+
+
+def rows_of(printed: Fingerprint) -> dict[str, tuple[int, str]]:
+    """Rows and content of each table."""
+    return {name: (table.rows, table.content) for name, table in printed.tables.items()}
+
+
+def furnished_copy(source: Target, name: str) -> Target:
+    """A copy that has its original's owner, settings and grants too. Nobody may be connected to the original.
+
+    Raises:
+        DatabaseError: PostgreSQL refused.
+    """
+    copy = ground.copy_of(source, name)
+    with connect(source.on("template1")) as connection:
+        original = look_up(connection, source.dbname)
+        if original is None:
+            raise DatabaseError(f"There is no database {source.dbname}.", subject=source.dbname)
+        words = sql.Identifier(name), sql.Identifier(original.owner)
+        connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*words))
+        furnish(connection, original, name, None)
+    return copy
+
+
+@contextmanager
+def beside(work: Callable[[Cancelled], T], cancelled: Cancelled) -> Iterator[tuple[Cancelled, Callable[[], T]]]:
+    """Carry out `work` on a thread of its own, beside the body. Gives what both are cancelled by, and what waits for
+    the answer.
+
+    Whichever fails first is what is raised, and it ends the other; leaving waits until that has ended.
+    """
+    ended, failed = threading.Event(), threading.Event()
+
+    def over() -> bool:
+        return cancelled() or ended.is_set()
+
+    def guarded() -> T:
+        try:
+            return work(over)
+        except BaseException:
+            if not ended.is_set():
+                failed.set()
+                ended.set()
+            raise
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal-beside") as pool:
+        future = pool.submit(guarded)
+        try:
+            yield over, future.result
+        except Interrupted as interrupted:
+            ended.set()
+            error = future.exception() if failed.is_set() and not cancelled() else None
+            raise error or interrupted from None
+        except BaseException:
+            ended.set()
+            raise
