@@ -117,13 +117,15 @@ class Stand:
         scratch, part = self.copy.target, self.clock.part
         with part("prepare", "prepare the copy"):
             before = ground.copy_of(scratch, _BEFORE)
-            ground.make_statistics(scratch)
-            counted = make_counters(scratch)
             manage = self._manage(scratch)
-            intent = self._intent(manage)
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
+                meant = django.submit(self._intent, manage)
+                ground.make_statistics(scratch)
+                counted = make_counters(scratch)
+                still = ground.set_like(scratch, self.live)
+                intent = meant.result()
             pending = intent.pending
             picture = _picture(scratch)
-            still = ground.set_like(scratch, self.live)
             table = _biggest(picture)
             ratio = None if table is None else measure_ratio(self._database, scratch, table)
             began = _io(scratch)
