@@ -8,6 +8,7 @@ is gone when the stage is left.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -226,7 +227,8 @@ def _plan_text(folder: Path, *, own_ports: bool) -> str:
     text = (DEMO / "launch.toml").read_text()
     for port in PORTS:
         if not own_ports or not _free(port):
-            text = text.replace(str(port), str(free_port()))
+            # The whole number: a port that was put in before may end in the same digits.
+            text = re.sub(rf"\b{port}\b", str(free_port()), text)
     site, demo = str(folder / "site"), str(DEMO)
     return (
         text.replace(f"../../{BUILD}site", site)
