@@ -164,7 +164,9 @@ def _change(before: Side, after: Side, old: Table | None, new: Table | None, pai
 
 def _widened(after: Side, old: Table, new: Table, pairs: Sequence[Pair], rows: int) -> TableChange:
     """All columns that were there are as they were, in another order or beside new ones: only these are looked at."""
-    fresh = {two.name: _asked(two, closely=True) for one, two in pairs if one is None and two is not None}
+    fresh = {
+        two.name: Asked(of(two.name), two.type, ranged=True) for one, two in pairs if one is None and two is not None
+    }
     theirs = read_content(after.connection, new, (), fresh) if fresh else TableContent(rows, "", {})
     judge = _Judge(after.connection, old, TableContent(rows, "", {}), theirs)
     columns = tuple(
@@ -200,11 +202,6 @@ def _compared(before: Side, after: Side, old: Table, new: Table, pairs: Sequence
     return TableChange(old.name, new.name, rows_before, rows_after, added, removed, tuple(columns), bool(key))
 
 
-def _asked(column: Column, *, closely: bool) -> Asked:
-    """Only of a column that came or went more is told than whether its values are the same."""
-    return Asked(of(column.name), column.type, closely)
-
-
 def _shared_key(old: Table, new: Table, pairs: Sequence[Pair]) -> list[tuple[Column, Column]]:
     """The primary key, where it is made of the same columns on both sides and of the same kind of values."""
     partner = {one.number: two for one, two in pairs if one is not None and two is not None}
@@ -225,13 +222,14 @@ def _contents(
     *,
     only_keys: bool = False,
 ) -> tuple[TableContent, TableContent]:
+    # Only of a column that came or went more is asked than whether its values are the same.
     ours: dict[str, Asked] = {}
     theirs: dict[str, Asked] = {}
     for one, two in pairs:
         if one is not None:
-            ours[one.name] = _asked(one, closely=two is None)
+            ours[one.name] = Asked(of(one.name), one.type, counted=two is None)
         if two is not None:
-            theirs[two.name] = _asked(two, closely=one is None)
+            theirs[two.name] = Asked(of(two.name), two.type, ranged=one is None)
         if one is not None and two is not None and one.type != two.type:
             ours[one.name + _CAST] = Asked(cast(one.name, two.type), two.type)
     mine_key, other_key = [one for one, _ in key], [two for _, two in key]

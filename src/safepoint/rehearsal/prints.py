@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -54,11 +54,13 @@ class ColumnPrint:
 
 @dataclass(frozen=True)
 class Asked:
-    """An expression over the alias `t`, and its type (`format_type`). `closely`: its print is to be told in full."""
+    """An expression over the alias `t`, and its type (`format_type`). What its print tells besides the content:
+    `counted`, how many values are filled; `ranged`, whether all are the same and which is the least."""
 
     expression: sql.Composable
     type: str
-    closely: bool = False
+    counted: bool = False
+    ranged: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,12 @@ def read_content(
     rows, keys, at = int(values[0]), _digits(values[1:3]), 3
     prints = {}
     for name, one in asked.items():
-        content, at = _digits(values[at : at + 2]), at + 2
-        prints[name] = ColumnPrint(content)
-        if one.closely:
-            (filled, least, most), at = values[at : at + 3], at + 3
-            prints[name] = ColumnPrint(content, filled, least == most, least)
+        found, at = ColumnPrint(_digits(values[at : at + 2])), at + 2
+        if one.counted:
+            found, at = replace(found, filled=values[at]), at + 1
+        if one.ranged:
+            found, at = replace(found, constant=values[at] == values[at + 1], least=values[at]), at + 2
+        prints[name] = found
     return TableContent(rows, keys, prints)
 
 
@@ -143,7 +146,7 @@ def _numbered(asked: Sequence[Asked]) -> list[tuple[Asked, int]]:
 
 
 def _cells(one: Asked, number: int) -> list[tuple[sql.Composable, sql.Identifier]]:
-    """What is hashed (NULL for NULL), and the whole as a row's text where it is looked at closely."""
+    """What is hashed (NULL for NULL), and the whole as a row's text where the least is asked for."""
     base, text = _MODIFIER.sub("", one.type), sql.SQL('row({})::text collate "C"').format(one.expression)
     found: list[tuple[sql.Composable, sql.Identifier]] = []
     value = sql.SQL("nullif({}, '()')").format(text)
@@ -152,7 +155,7 @@ def _cells(one: Asked, number: int) -> list[tuple[sql.Composable, sql.Identifier
     elif base in _WRITTEN:
         value = sql.SQL('{}::text collate "C"').format(one.expression)
     found.append((value, sql.Identifier(f"c{number}")))
-    if one.closely:
+    if one.ranged:
         found.append((text, sql.Identifier(f"r{number}")))
     return found
 
@@ -204,15 +207,18 @@ _SUMS_OF_KEY = sql.SQL("coalesce(sum(k0), 0), coalesce(sum(k1), 0)")
 
 
 def _sums(one: Asked, number: int) -> sql.Composed:
-    cell, row = sql.Identifier(f"c{number}"), sql.Identifier(f"r{number}")
-    link = "hashint4extended(1, {cell} # {key})"
-    if _MODIFIER.sub("", one.type) not in _INTEGERS:
-        link = "hashtextextended({cell}, {key})"
+    cell, row, base = sql.Identifier(f"c{number}"), sql.Identifier(f"r{number}"), _MODIFIER.sub("", one.type)
+    link = "hashint4extended(1, {cell} # {key})" if base in _INTEGERS else "hashtextextended({cell}, {key})"
     # Another hash for NULL: it is none of a text's, an empty one's neither.
     whole = sql.SQL(f"coalesce(sum(coalesce({link}, hashint4extended(2, {{key}}))), 0)")
     sums = [whole.format(cell=cell, key=sql.Identifier(key)) for key in ("k0", "k1")]
-    if one.closely:
-        sums.append(sql.SQL("count(*) filter (where {0} not in ('()', '(\"\")')), min({0}), max({0})").format(row))
+    if one.counted:
+        # An empty text, written as a row, is `("")`.
+        empty = sql.Literal("" if base in _WRITTEN else '("")')
+        filled = "{0} is not null" if base in _INTEGERS else "{0} is not null and {0} <> {1}"
+        sums.append(sql.SQL(f"count(*) filter (where {filled})").format(cell, empty))
+    if one.ranged:
+        sums.append(sql.SQL("min({0}), max({0})").format(row))
     return sql.SQL(", ").join(sums)
 
 
