@@ -16,6 +16,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.raised_identities import unwatch
 from safepoint.postgres.replica_identity import Identity, restore
 from safepoint.postgres.target import Target
 
@@ -52,6 +53,7 @@ def _publications(connection: Connection) -> list[str]:
         identities = _identities(str(comment))
         if identities is None:
             continue
+        unwatch(connection, name, identities)
         for identity in identities:
             restore(connection, identity)
         connection.execute(sql.SQL("drop publication {}").format(sql.Identifier(name)))

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.raised_identities import unwatch, watch
 from safepoint.postgres.replica_identity import Identity, restore
 from safepoint.wayback.identity import Uncovered, decide, survey
 from safepoint.wayback.names import made_by
@@ -52,6 +53,8 @@ def publish(
             "uncovered": [asdict(one) for one in uncovered],
             "all_tables": all_tables,
         }
+        if all_tables:
+            watch(connection, name, made_by(launch_id, purpose))
         comment = made_by(launch_id, purpose) + "\n" + json.dumps(state)
         connection.execute(
             sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), sql.Literal(comment))
@@ -81,8 +84,12 @@ def unpublish(connection: Connection, launch_id: str, name: str, purpose: str = 
     """Remove the publication and put the replica identities back. May be run again at any time."""
     state = publication(connection, launch_id, name, purpose)
     if state is None:
+        with connection.transaction():
+            unwatch(connection, name)  # somebody dropped the publication alone
         return
+    identities = [Identity(**one) for one in state["identities"]]
     with connection.transaction():
-        for one in state["identities"]:
-            restore(connection, Identity(**one))
+        unwatch(connection, name, identities)
+        for one in identities:
+            restore(connection, one)
         connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
