@@ -57,10 +57,14 @@ def run(site: Books, *statements: str) -> None:
             connection.execute(statement)  # type: ignore[call-overload]
 
 
-def raised(site: Books, facts: CaptureFacts) -> list[tuple[object, ...]]:
+def raised(site: Books, facts: CaptureFacts) -> list[str]:
+    """What is noted, in order."""
+    query = (
+        "select obj_description(oid, 'pg_type') from pg_type where typnamespace = %s::regnamespace and typtype = 'd' "
+        "order by 1"
+    )
     with connect(site.target) as connection:
-        query = f"select relation::text, prior::text from {facts.publication}.raised order by 1"
-        return connection.execute(query).fetchall()
+        return [str(row[0]) for row in connection.execute(query, [facts.publication]).fetchall()]
 
 
 def changes(spool: Path) -> list[tuple[str, str, dict[str, object]]]:
@@ -90,7 +94,12 @@ def test_a_table_without_a_key_that_is_made_later_is_written_to_and_captured(sit
         *[("public.noted", "delete", {"n": "1", "what": "a"})] * 2,
         ("public.filled", "update", {"n": "1"}),
     ]
-    assert raised(site, facts) == [("filled", "d"), ("noted", "d")]
+    assert raised(site, facts) == ["d public.filled", "d public.noted"]
+    with connect(site.target) as connection:  # a publication of the user's own, whose subscribers have no table of ours
+        connection.execute("create publication theirs for all tables")
+        published = connection.execute("select schemaname from pg_publication_tables where pubname = 'theirs'")
+        assert {row[0] for row in published.fetchall()} == {"public"}
+        connection.execute("drop publication theirs")
     disarm(site.target, facts)
     assert identity(site.target, "noted") == identity(site.target, "filled") == "d"
     assert left(site.target) == (0, 0, 0)
@@ -109,7 +118,7 @@ def test_a_table_that_loses_its_key_is_raised_and_lowered_once_it_has_one(site: 
         "update steps set n = 2",
     )
     assert identity(site.target, "django_session") == "f" and identity(site.target, "steps") == "d"
-    assert raised(site, facts) == [("django_session", "d")]
+    assert raised(site, facts) == ["d public.django_session"]
     run(site, "alter table django_session add primary key (session_key)", "delete from django_session")
     assert identity(site.target, "django_session") == "d" and raised(site, facts) == []
     disarm(site.target, facts)
@@ -181,7 +190,7 @@ def test_a_schema_of_that_name_that_is_somebody_elses_stays(one_site: Books) -> 
     facts = arm(one_site.target, LAUNCH)
     disarm(one_site.target, facts)
     with connect(one_site.target) as connection:
-        connection.execute(f"create schema {capture_name(LAUNCH)}; create table {capture_name(LAUNCH)}.raised (n int)")
+        connection.execute(f"create schema {capture_name(LAUNCH)}; create table {capture_name(LAUNCH)}.own (n int)")
     disarm(one_site.target, facts)
     assert left(one_site.target) == (0, 0, 1)
     with connect(one_site.target) as connection:
@@ -190,7 +199,7 @@ def test_a_schema_of_that_name_that_is_somebody_elses_stays(one_site: Books) -> 
 
 def test_a_snapshot_that_is_taken_meanwhile_restores_without_a_trace(one_site: Books, tmp_path: Path) -> None:
     facts = arm(one_site.target, LAUNCH)
-    run(one_site, "create table noted (n int)")
+    run(one_site, "create table noting (n int)", "alter table noting rename to noted")
     take_snapshot(
         one_site.target,
         Here("here", tmp_path),

@@ -53,7 +53,7 @@ def _publications(connection: Connection) -> list[str]:
         identities = _identities(str(comment))
         if identities is None:
             continue
-        unwatch(connection, name, identities)
+        unwatch(connection, name, identities, copy=True)
         for identity in identities:
             restore(connection, identity)
         connection.execute(sql.SQL("drop publication {}").format(sql.Identifier(name)))

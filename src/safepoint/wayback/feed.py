@@ -119,7 +119,7 @@ def end(target: Target, launch_id: str) -> bool:
 
 def forget_publication(connection: Connection, launch_id: str) -> None:
     """Remove the publication that came into the twin with the snapshot, inside the caller's transaction."""
-    unpublish(connection, launch_id, feed_name(launch_id), _PURPOSE)
+    unpublish(connection, launch_id, feed_name(launch_id), _PURPOSE, copy=True)
 
 
 def spool_path(folder: Path, start_lsn: str) -> Path:

@@ -44,8 +44,6 @@ class LogDrain:
         self.changed_tables: set[str] = set()
         self._relations = dict(spool.position.relations)
         self._skipping = False
-        # What our own event trigger notes is published as everything is; see `postgres.raised_identities`.
-        self._own_schema, self._own = publication.encode(), set[bytes]()
         # Tables are described once per read: what a skipped transaction described, a later one may rely on.
         self._described: dict[bytes, tuple[int, int, bytes]] = {}
 
@@ -98,8 +96,6 @@ class LogDrain:
             self._skipping = int.from_bytes(data[1:9], "big") <= self.spool.position.commit_lsn
         elif kind == b"M" and not data[1] & 1:
             return  # not a part of any transaction
-        if (self._own or kind == b"R") and self._is_own(kind, data):
-            return
         if kind == b"R":
             self._note_shape(data)
         if self._skipping:
@@ -113,11 +109,6 @@ class LogDrain:
             self._described.clear()
         elif kind in b"IUDT":
             self.changes += 1
-
-    def _is_own(self, kind: bytes, data: bytes) -> bool:
-        if kind == b"R" and data[5:].split(b"\0", 1)[0] == self._own_schema:
-            self._own.add(data[1:5])
-        return kind in b"RIUD" and data[1:5] in self._own
 
     def _append(self, lsn: int, xid: int, data: bytes) -> None:
         self.spool.append(lsn, xid, data)

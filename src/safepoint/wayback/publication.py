@@ -80,16 +80,22 @@ def publication(connection: Connection, launch_id: str, name: str, purpose: str 
     return state
 
 
-def unpublish(connection: Connection, launch_id: str, name: str, purpose: str = "capture") -> None:
-    """Remove the publication and put the replica identities back. May be run again at any time."""
+def unpublish(
+    connection: Connection, launch_id: str, name: str, purpose: str = "capture", *, copy: bool = False
+) -> None:
+    """Remove the publication and put the replica identities back. May be run again at any time.
+
+    Args:
+        copy: the database was restored from a dump of the one in which it was made.
+    """
     state = publication(connection, launch_id, name, purpose)
     if state is None:
         with connection.transaction():
-            unwatch(connection, name)  # somebody dropped the publication alone
+            unwatch(connection, name, copy=copy)  # somebody dropped the publication alone
         return
     identities = [Identity(**one) for one in state["identities"]]
     with connection.transaction():
-        unwatch(connection, name, identities)
+        unwatch(connection, name, identities, copy=copy)
         for one in identities:
             restore(connection, one)
         connection.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
