@@ -17,6 +17,7 @@ from safepoint.postgres.target import Target
 
 MEMORY = Path("/dev/shm")
 _ROOM = 6 * 1024**3
+_LONG = ("acceptance", "chaos")
 
 
 def pytest_configure() -> None:
@@ -27,6 +28,29 @@ def pytest_configure() -> None:
     usable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= _ROOM
     if usable and "TMPDIR" not in os.environ:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+
+@pytest.hookimpl(trylast=True)  # what `-m` leaves out is gone by then
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each of several workers begins with its share of the whole launches: at the end nobody is alone with a long one.
+
+    pytest-xdist gives the workers pieces of equal length, one after the other, and lets who is idle take from others.
+    """
+    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
+    if workers == 1:
+        return
+    modules = list(dict.fromkeys(item.path for item in items if item.path.parent.name in _LONG))
+    first: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for number, module in enumerate(modules):
+        first[number % workers] += [item for item in items if item.path == module]
+    others = [item for item in items if item.path.parent.name not in _LONG]
+    left, found = len(items), list[pytest.Item]()
+    for number, long in enumerate(first):
+        size = left // (workers - number)
+        taken = max(0, size - len(long))
+        found += [*long, *others[:taken]]
+        others, left = others[taken:], left - size
+    items[:] = [*found, *others]
 
 
 # A loaded machine is no fault of what is tested: how long one example takes decides nothing.
