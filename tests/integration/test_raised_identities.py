@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -211,3 +213,46 @@ def test_a_snapshot_that_is_taken_meanwhile_restores_without_a_trace(one_site: B
     with restored(tmp_path / "s", scratch_parent=tmp_path / "scratch") as copy:
         assert identity(copy.target, "noted") == "d" and left(copy.target) == (0, 0, 0)
     disarm(one_site.target, facts)
+
+
+def test_a_table_whose_making_is_under_way_while_it_is_armed_is_seen(site: Books) -> None:
+    with psycopg.connect(**site.application.conninfo()) as slow:  # type: ignore[arg-type]
+        slow.execute("create table under_way (n int)")
+        with ThreadPoolExecutor(1) as pool:
+            arming = pool.submit(arm, site.target, LAUNCH)
+            time.sleep(0.7)  # it waits for this transaction now
+            slow.commit()
+            facts = arming.result(20)
+    run(site, "insert into under_way values (1)", "update under_way set n = 2", "delete from under_way")
+    disarm(site.target, facts)
+    assert identity(site.target, "under_way") == "d" and left(site.target) == (0, 0, 0)
+
+
+def test_a_key_that_goes_with_what_it_is_made_of_and_one_that_comes_with_a_generated_column(site: Books) -> None:
+    run(
+        site,
+        "create domain code as text; create table coded (c code primary key, n int)",
+        "create type pair as (a int, b int); create table paired (p pair primary key, n int)",
+        "create schema safepoint_like; create table safepoint_like.own (n int primary key)",
+    )
+    facts = arm(site.target, LAUNCH)
+    run(
+        site,
+        "drop domain code cascade",
+        "update coded set n = 1",
+        "drop type pair cascade",
+        "update paired set n = 1",
+        "alter table safepoint_like.own drop constraint own_pkey",
+        "update safepoint_like.own set n = 1",
+        "create table late (n int)",
+        "alter table late add twice int generated always as (n * 2) stored, add primary key (n)",
+        "insert into late values (1)",
+        "update late set n = 2",
+        "create table passed (n int)",
+        "drop table passed",
+        "alter table coded rename to decoded",
+    )
+    assert raised(site, facts) == ["d public.decoded", "d public.paired", "d safepoint_like.own"]
+    disarm(site.target, facts)
+    run(site, "drop schema safepoint_like cascade")
+    assert identity(site.target, "late") == "d" and left(site.target) == (0, 0, 0)

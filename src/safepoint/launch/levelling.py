@@ -39,7 +39,7 @@ EVERY: Final = 1.0
 """Seconds between two looks of the keeper."""
 _TRIES: Final = 3
 # What is Safepoint's own in a twin that is being kept level.
-_OWN: Final = re.compile(r"(^|[\s\"])safepoint([.\"]|$)")
+_OWN: Final = re.compile(r"(^|[\s\"])safepoint(_twin_\w+)?([.\"(\s]|$)")
 _FINAL: Final = (CaptureLost, NotWhole, Refused, ProofFailed)
 
 

@@ -24,53 +24,60 @@ from safepoint.postgres.replica_identity import Identity, restore
 _MARK: Final = "made by Safepoint for launch "
 
 # What needs it: an identity by the primary key without one, by an index without it, or none at all. Under FULL a table
-# with generated columns refuses from PostgreSQL 18 on what it should allow: there is nothing to be done for it.
-# pg_event_trigger_ddl_commands tells nothing of what is dropped. Nothing in it may make the application's statement
-# fail, and it waits for nobody: what it alters is locked by that statement already.
-_MAKE: Final = """
+# with generated columns refuses from PostgreSQL 18 on what it should allow: there is nothing to be done for it, but to
+# take FULL back once there is a key. Nothing here may make the application's statement fail.
+_LOOK: Final = """
 CREATE SCHEMA {name};
-CREATE FUNCTION {name}.raise() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
+COMMENT ON SCHEMA {name} IS {mark};
+CREATE FUNCTION {name}.look() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' SET row_security = off
-AS $raise$
+AS $look$
 DECLARE
     one record;
 BEGIN
-    IF current_setting('safepoint.raising', true) = 'yes' OR (tg_tag <> 'DROP INDEX' AND NOT EXISTS (
-        SELECT FROM pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp')) THEN
-        RETURN;
-    END IF;
     PERFORM set_config('safepoint.raising', 'yes', true);
     FOR one IN
         WITH noted AS (
-            SELECT t.typname::text::oid AS relation, obj_description(t.oid, 'pg_type') AS note
-            FROM pg_type t WHERE t.typnamespace = {schema}::regnamespace AND t.typtype = 'd')
-        SELECT c.oid, c.relreplident::text AS identity, left(r.note, 1) AS prior, r.note,
-               format('%s %I.%I', left(r.note, 1), n.nspname, c.relname) AS now,
-               format('%s %I.%I', c.relreplident, n.nspname, c.relname) AS told,
-               CASE WHEN c.relreplident = 'f' THEN left(r.note, 1) ELSE c.relreplident::text END = 'd' AND EXISTS (
-                   SELECT FROM pg_index i
-                   WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid) AS has_key
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN noted r ON r.relation = c.oid
-        WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND (r.relation IS NOT NULL OR c.relreplident <> 'f')
-          AND NOT (c.relreplident = 'i' AND EXISTS (
-              SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid))
-          AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'safepoint')
-          AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT LIKE 'safepoint\\_%'
+            SELECT t.typname::text AS name, t.typname::text::oid AS relation, obj_description(t.oid, 'pg_type') AS note
+            FROM pg_type t WHERE t.typnamespace = {schema}::regnamespace AND t.typtype = 'd'
+        ), seen AS (
+            SELECT c.oid, coalesce(r.name, c.oid::text) AS name, c.relreplident::text AS identity, r.note,
+                   format('%s %I.%I', left(r.note, 1), n.nspname, c.relname) AS now,
+                   format('%s %I.%I', c.relreplident, n.nspname, c.relname) AS told, n.oid AS schema,
+                   CASE CASE WHEN c.relreplident = 'f' THEN left(r.note, 1) ELSE c.relreplident::text END
+                       WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
+                                             AND i.indisprimary AND i.indimmediate AND i.indisvalid)
+                       WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
+                                             AND i.indisreplident AND i.indisvalid)
+                       ELSE false END AS named
+            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN noted r ON r.relation = c.oid
+            WHERE c.relkind = 'r' AND c.relpersistence = 'p' AND (r.note IS NOT NULL OR c.relreplident <> 'f')
+              AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%'
+        )
+        SELECT 'raise' AS what, s.* FROM seen s
+        WHERE NOT named AND identity <> 'f'
+          AND coalesce(obj_description(schema, 'pg_namespace') NOT LIKE 'made by Safepoint for launch %', true)
           AND (current_setting('server_version_num')::int < 180000 OR NOT EXISTS (
-              SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped))
+              SELECT FROM pg_attribute a WHERE a.attrelid = s.oid AND a.attgenerated <> '' AND NOT a.attisdropped))
+        UNION ALL SELECT 'lower', s.* FROM seen s WHERE note IS NOT NULL AND named
+        UNION ALL SELECT 'name', s.* FROM seen s WHERE identity = 'f' AND NOT named AND note <> now
+        UNION ALL SELECT 'gone', NULL, name, NULL, NULL, NULL, NULL, NULL, NULL FROM noted
+                  WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = relation)
     LOOP
         BEGIN
-            IF one.identity <> 'f' AND NOT one.has_key THEN
+            IF one.what = 'raise' THEN
                 EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', one.oid::regclass);
                 IF one.note IS NULL THEN
-                    EXECUTE format('CREATE DOMAIN %I.%I AS bool', {schema}, one.oid);
+                    EXECUTE format('CREATE DOMAIN %I.%I AS bool', {schema}, one.name);
                 END IF;
-                EXECUTE format('COMMENT ON DOMAIN %I.%I IS %L', {schema}, one.oid, one.told);
-            ELSIF one.prior IS NOT NULL AND one.has_key THEN
-                EXECUTE format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', one.oid::regclass);
-                EXECUTE format('DROP DOMAIN %I.%I', {schema}, one.oid);
-            ELSIF one.note <> one.now THEN  -- renamed
-                EXECUTE format('COMMENT ON DOMAIN %I.%I IS %L', {schema}, one.oid, one.now);
+                EXECUTE format('COMMENT ON DOMAIN %I.%I IS %L', {schema}, one.name, one.told);
+            ELSIF one.what = 'name' THEN
+                EXECUTE format('COMMENT ON DOMAIN %I.%I IS %L', {schema}, one.name, one.now);
+            ELSE
+                IF one.identity = 'f' THEN
+                    EXECUTE format('ALTER TABLE %s REPLICA IDENTITY DEFAULT', one.oid::regclass);
+                END IF;
+                EXECUTE format('DROP DOMAIN %I.%I', {schema}, one.name);
             END IF;
         EXCEPTION WHEN OTHERS THEN
             NULL;
@@ -79,15 +86,33 @@ BEGIN
     PERFORM set_config('safepoint.raising', '', true);
 EXCEPTION WHEN OTHERS THEN
     NULL;
+END $look$;
+REVOKE ALL ON FUNCTION {name}.look() FROM PUBLIC;
+"""
+# What is dropped with CASCADE may take a column of a key with it; pg_event_trigger_ddl_commands tells nothing of that.
+_TRIGGER: Final = """
+CREATE FUNCTION {name}.raise() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $raise$
+BEGIN
+    IF coalesce(current_setting('safepoint.raising', true), '') <> 'yes' AND (tg_tag LIKE 'DROP %' OR EXISTS (
+        SELECT FROM pg_event_trigger_ddl_commands() WHERE schema_name IS DISTINCT FROM 'pg_temp')) THEN
+        PERFORM {name}.look();
+    END IF;
+EXCEPTION WHEN OTHERS THEN
+    NULL;
 END $raise$;
 REVOKE ALL ON FUNCTION {name}.raise() FROM PUBLIC;
 CREATE EVENT TRIGGER {name} ON ddl_command_end
-    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'ALTER TABLE', 'DROP INDEX')
+    WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'CREATE SCHEMA', 'CREATE EXTENSION', 'ALTER TABLE',
+                 'ALTER TYPE', 'ALTER SCHEMA', 'ALTER EXTENSION', 'DROP INDEX', 'DROP DOMAIN', 'DROP TYPE',
+                 'DROP SCHEMA', 'DROP EXTENSION', 'DROP OWNED', 'DROP FUNCTION', 'DROP ROUTINE', 'DROP COLLATION',
+                 'DROP CAST', 'DROP OPERATOR CLASS', 'DROP OPERATOR FAMILY', 'DROP VIEW')
     EXECUTE FUNCTION {name}.raise();
 ALTER EVENT TRIGGER {name} ENABLE ALWAYS;
-COMMENT ON SCHEMA {name} IS {mark};
 """
 _OURS: Final = "SELECT obj_description(to_regnamespace(quote_ident(%s)), 'pg_namespace')"
+_THERE: Final = "SELECT to_regprocedure(quote_ident(%s) || '.look()') IS NOT NULL"
 # In a restored copy every table has another oid: there it is looked up by its name.
 _RAISED: Final = """
 SELECT n.nspname, c.relname, left(d.note, 1)
@@ -106,7 +131,14 @@ def watch(connection: Connection, name: str, mark: str) -> None:
         mark: what says whose it is, as the publication's comment has it.
     """
     words: dict[str, Any] = {"name": sql.Identifier(name), "schema": sql.Literal(name), "mark": sql.Literal(mark)}
-    connection.execute(sql.SQL(_MAKE).format(**words))
+    connection.execute(sql.SQL(_LOOK).format(**words))
+    connection.execute(sql.SQL(_TRIGGER).format(**words))
+
+
+def look_again(connection: Connection, name: str) -> None:
+    """Once what was under way while it was made has ended: tables that were not committed yet were not seen."""
+    if connection.execute(_THERE, [name]).fetchone() == (True,):
+        connection.execute(sql.SQL("SELECT {}.look()").format(sql.Identifier(name)))
 
 
 def unwatch(connection: Connection, name: str, identities: Sequence[Identity] = (), *, copy: bool = False) -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import format_lsn
+from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.replica_identity import Identity
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
@@ -204,6 +205,8 @@ def arm(
             if reason is not None:
                 unpublish(connection, launch_id, name, purpose)
                 identities = ()
+            elif all_tables:
+                look_again(connection, name)  # the slot has waited for all that was under way
         mode, follows = choose(how, reason), False
         if mode == "triggers" and (why := triggers.cannot(connection)) is not None:
             mode, reason = "none", f"{reason}; no triggers either: {why}"

@@ -19,6 +19,7 @@ from psycopg import sql
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, connect, connection_error
+from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import RIGHTS, CaptureFacts, cannot
 from safepoint.wayback.names import feed_name
@@ -63,6 +64,8 @@ def opened(target: Target, launch_id: str, *, timeout: float = _WAIT) -> Iterato
         unpublish(connection, launch_id, name, _PURPOSE)  # tables may have come since
         publish(connection, launch_id, name, _PURPOSE, superuser=superuser)
     with _instant(target, name, "", timeout) as found:
+        with _connected(target) as connection:
+            look_again(connection, name)  # the slot has waited for all that was under way
         yield found
 
 
