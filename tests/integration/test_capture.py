@@ -6,7 +6,6 @@ import dataclasses
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -29,18 +28,6 @@ from safepoint.wayback.twin import make_twin
 
 LAUNCH = "books-2.0"
 ENTRY = "insert into ledger_entry (memo, author_id) values (%s, 1)"
-
-
-@pytest.fixture
-def site(any_database: Target) -> Iterator[Books]:
-    with books(any_database) as made:
-        yield made
-
-
-@pytest.fixture
-def one_site(database: Target) -> Iterator[Books]:
-    with books(database) as made:
-        yield made
 
 
 def write(site: Books, *memos: str) -> None:

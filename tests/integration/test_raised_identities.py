@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
-import pytest
-from books import Books, books
+from books import Books
 
 from safepoint.backup.restoring import restored
 from safepoint.backup.snapshot import take_snapshot
@@ -26,18 +24,6 @@ LEFT = """
 select (select count(*) from pg_event_trigger), (select count(*) from pg_publication),
        (select count(*) from pg_namespace where nspname like 'safepoint%')
 """
-
-
-@pytest.fixture
-def site(any_database: Target) -> Iterator[Books]:
-    with books(any_database) as made:
-        yield made
-
-
-@pytest.fixture
-def one_site(database: Target) -> Iterator[Books]:
-    with books(database) as made:
-        yield made
 
 
 def identity(target: Target, table: str) -> str:
@@ -220,7 +206,10 @@ def test_a_table_whose_making_is_under_way_while_it_is_armed_is_seen(site: Books
         slow.execute("create table under_way (n int)")
         with ThreadPoolExecutor(1) as pool:
             arming = pool.submit(arm, site.target, LAUNCH)
-            time.sleep(0.7)  # it waits for this transaction now
+            with connect(site.target) as connection:  # once it is published, the slot waits for this transaction
+                while connection.execute("select count(*) from pg_publication").fetchone() == (0,):
+                    assert not arming.done()
+                    time.sleep(0.02)
             slow.commit()
             facts = arming.result(20)
     run(site, "insert into under_way values (1)", "update under_way set n = 2", "delete from under_way")

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from books import Books, books
+from books import Books
 
 from safepoint.errors import Interrupted
 from safepoint.postgres.connections import connect
-from safepoint.postgres.target import Target
 from safepoint.wayback.capture import CaptureFacts, arm, disarm, drain
 from safepoint.wayback.written import HEADINGS, Written, list_rows_since, list_written
 
 LAUNCH = "books-2.0"
-
-
-@pytest.fixture
-def site(any_database: Target) -> Iterator[Books]:
-    with books(any_database) as made:
-        yield made
-
-
-@pytest.fixture
-def one_site(database: Target) -> Iterator[Books]:
-    with books(database) as made:
-        yield made
 
 
 def listed(site: Books, facts: CaptureFacts, folder: Path) -> tuple[Written, list[dict[str, str]]]:

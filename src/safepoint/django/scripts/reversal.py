@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
+# As `inspector.IDENTITY`: this script is piped into the project, where nothing of Safepoint can be imported.
 _IDENTITY = """
     select oid::text || '@' || extract(epoch from pg_postmaster_start_time())::text
     from pg_database where datname = current_database()
