@@ -54,6 +54,34 @@ def patient(text: str) -> str:
     return text.replace('lock_timeout = "5s"', 'lock_timeout = "40s"')
 
 
+def release_that_answers(stage: Stage) -> str | None:
+    """The release that people see; None where the site is closed."""
+    try:
+        with urllib.request.urlopen(stage.plan.router.url + "/healthz", timeout=10) as answer:
+            return str(answer.headers["X-Release"])
+    except urllib.error.HTTPError:
+        return None
+
+
+def application_may_write(stage: Stage) -> bool:
+    """Whether the application's own role can log in and is not read-only by default."""
+    return stage.query("SHOW default_transaction_read_only") == [("off",)]
+
+
+def slots_and_roles_left(stage: Stage) -> tuple[list[object], list[object]]:
+    """What Safepoint may have left in the server: replication slots, roles."""
+    with psycopg.connect(**stage.server.target.conninfo()) as connection:  # type: ignore[arg-type]
+        slots = connection.execute("SELECT slot_name FROM pg_replication_slots").fetchall()
+        roles = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'safepoint%'").fetchall()
+    return [row[0] for row in slots], [row[0] for row in roles]
+
+
+def evidence(stage: Stage, step: str) -> dict[str, Any]:
+    """The newest evidence of a step that was done."""
+    done = [entry for entry in entries_of(stage.plan) if entry.kind == "step.done" and entry.step == step]
+    return dict(done[-1].data["evidence"])
+
+
 @dataclass(frozen=True)
 class Said:
     """How a command ended."""
@@ -165,11 +193,7 @@ class Scene:
 
     def release(self) -> str | None:
         """The release that people see; None where the site is closed."""
-        try:
-            with urllib.request.urlopen(self.stage.plan.router.url + "/healthz", timeout=10) as answer:
-                return str(answer.headers["X-Release"])
-        except urllib.error.HTTPError:
-            return None
+        return release_that_answers(self.stage)
 
     def _databases(self) -> set[str]:
         return {str(row[0]) for row in self.ask("SELECT datname FROM pg_database")}

@@ -14,7 +14,7 @@ from pathlib import Path
 import forked
 import psycopg
 import pytest
-from scene import brisk
+from scene import brisk, evidence
 from stage import Stage
 
 from safepoint.backup import fingerprint
@@ -59,10 +59,6 @@ def kill_at(stage: Stage, boundary: str, *words: str) -> None:
         stage.folder / "killed.log",
     )
     assert killed.returncode == -signal.SIGKILL, killed.stdout[-2000:]
-
-
-def evidence(stage: Stage, step: str) -> dict[str, object]:
-    return [e.data["evidence"] for e in entries_of(stage.plan) if e.kind == "step.done" and e.step == step][-1]
 
 
 def test_a_level_twin_survives_kills_and_a_rollback_from_another_machine_keeps_every_entry(
@@ -156,7 +152,7 @@ def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
     # What the worker wrote stays behind in the twin: it is listed with its user, and said where it is read.
     found = evidence(stage, "forth-between")
     assert (found["transactions"], found["rows"]) == (1, 1), found
-    assert list(found["users"].values()) == [1]  # type: ignore[attr-defined]
+    assert list(found["users"].values()) == [1]
     listed = (stage.plan.state / "launches" / stage.plan.launch_id / "left-behind.csv").read_text()
     assert "users_userprofile" in listed and "+44 20 7946 0018" in listed
     assert "left-behind.csv" in stage.safepoint("status", capture=True).stdout

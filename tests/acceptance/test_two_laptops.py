@@ -16,7 +16,7 @@ from pathlib import Path
 import forked
 import psycopg
 import pytest
-from scene import unproven
+from scene import application_may_write, release_that_answers, slots_and_roles_left, unproven
 from stage import Stage
 
 from safepoint.errors import Refused
@@ -155,8 +155,15 @@ def test_an_abort_needs_no_database_and_a_launch_is_not_begun_again_elsewhere(
     said = json.loads(second.stdout)
     assert "begun before, from another state folder" in said["message"]
     assert "the database accounting_twin_" in said["found"] and "fence" in said["found"]
+    assert release_that_answers(stage) is None
     aborted = stage.safepoint("abort", "--plain", capture=True)
     assert aborted.returncode == 0, aborted.stdout + aborted.stderr
+    assert release_that_answers(stage) == "1.0"
+    assert application_may_write(stage)
+    assert slots_and_roles_left(stage) == ([], [])
+    again = stage.safepoint("abort", "--json", capture=True)
+    assert again.returncode == 3
+    assert "over already" in json.loads(again.stdout)["message"]
 
 
 # The guard itself, without a launch around it.
