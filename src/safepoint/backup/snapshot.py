@@ -372,9 +372,9 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
         ("SET TRANSACTION SNAPSHOT", "The session that held the snapshot was ended: by whom? Then take it again."),
         ("during recovery", "A standby has no unlogged tables: take the snapshot from the primary."),
         ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
-        (
-            "terminating connection",
-            "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again.",
+        *(
+            (sign, "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again.")
+            for sign in ("terminating connection", "closed the connection unexpectedly")
         ),
     )
     remedy = next((text for sign, text in remedies if sign in said), error.remedy)
