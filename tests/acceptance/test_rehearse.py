@@ -149,23 +149,9 @@ def _undoing_is_told(answer: dict[str, Any]) -> None:
 def test_what_must_hold_and_does_not_is_a_no_go_that_says_why(make_stage: Callable[..., Stage]) -> None:
     broken = '\n[rehearsal.invariants]\ntags = "SELECT count(*) FROM django_migrations"\n'
     site = make_stage(change=lambda text: text + broken, lines=400)
-    _plant_a_long_memo(site)
     said = site.safepoint("rehearse", capture=True)
-    # A memo that is too long for 2.0 stops its migration: better here than in the window.
-    assert said.returncode == 3, said.stdout + said.stderr
-    assert "no-go" in said.stdout and "ledger.0003_entry_fields" in said.stdout
-    assert "value too long" in said.stdout and "Traceback" not in said.stdout + said.stderr
-    site.query("UPDATE ledger_journalentry SET memo = 'short' WHERE length(memo) > 140 RETURNING id")
-    taken = site.safepoint("backup", capture=True)
-    assert taken.returncode == 0, taken.stderr
-    said = site.safepoint("rehearse", capture=True)
-    assert said.returncode == 3 and "tags: before: 1 rows" in said.stdout, said.stdout + said.stderr
-
-
-def _plant_a_long_memo(site: Stage) -> None:
-    query = "UPDATE ledger_journalentry SET memo = repeat('long ', 30) WHERE id = %s RETURNING id"
-    (first,) = site.query("SELECT min(id) FROM ledger_journalentry")
-    assert site.query(query, *first)
+    assert said.returncode == 3 and "no-go" in said.stdout, said.stdout + said.stderr
+    assert "tags: before: 1 rows" in said.stdout and "Traceback" not in said.stdout + said.stderr
 
 
 def test_an_application_that_cannot_be_pointed_elsewhere_is_told_what_to_set(tmp_path: Path, site: Stage) -> None:

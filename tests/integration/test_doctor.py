@@ -173,15 +173,17 @@ def test_no_finding_holds_a_password(shop: Shop, tmp_path: Path) -> None:
 def test_what_the_way_back_treats_specially_is_named(shop: Shop, tmp_path: Path) -> None:
     with connect(shop.target) as connection:
         connection.execute("create table keyless (a int); create unlogged table quick (a int primary key)")
+        connection.execute("create publication everything for all tables")
         row = connection.execute("select lo_create(0)").fetchone()
         try:
             findings = tuple(database(shop.plan(tmp_path)))
         finally:
-            connection.execute("drop table keyless, quick")
+            connection.execute("drop table keyless, quick; drop publication everything")
             connection.execute("select lo_unlink(%s)", row)
     assert "public.keyless" in found(findings, "keys", "").message
     assert "public.quick" in found(findings, "unlogged", "").message
     assert "1 large objects" in found(findings, "large-objects", "").message
+    assert "The publication everything" in found(findings, "replication", "FOR TABLES IN SCHEMA").message
 
 
 def test_prepared_and_idle_transactions_are_seen_with_the_words_that_end_them(

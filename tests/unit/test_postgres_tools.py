@@ -104,6 +104,9 @@ def test_a_server_is_made_with_a_password_where_it_has_one() -> None:
     programs = Installation(17, "17.10", Path("/pg/bin"), "wheel")
     assert "--auth=scram-sha-256" in initdb_argv(programs, Path("/d"), "postgres", scram=True)
     assert "--auth=trust" in initdb_argv(programs, Path("/d"), "postgres", scram=False)
+    # initdb has no --set before PostgreSQL 16.
+    older = Installation(15, "15.3", Path("/pg/bin"), "system")
+    assert not [word for word in initdb_argv(older, Path("/d"), "postgres", scram=True) if "--set" in word]
 
 
 def test_a_server_listens_on_loopback_only_and_values_are_quoted() -> None:

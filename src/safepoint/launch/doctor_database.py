@@ -45,6 +45,8 @@ SUBSCRIPTIONS = """
     select subname from pg_subscription s join pg_database d on d.oid = s.subdbid
     where d.datname = current_database() and subenabled
 """
+# Publications that will publish what Safepoint makes, too; its own are named after it.
+ALL_TABLES = r"select pubname from pg_publication where puballtables and pubname !~ '^safepoint_' order by 1"
 # pg_dump stops with an error at the first table that it may not read.
 UNREADABLE = """
     select format('%s.%s', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -339,6 +341,13 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
             "replication",
             f"Enabled subscriptions write into this database: {_some(enabled)}.",
             f"ALTER SUBSCRIPTION {enabled[0]} DISABLE; for the window.",
+        )
+    for (name,) in connection.execute(ALL_TABLES).fetchall():
+        yield warning(
+            "replication",
+            f"The publication {name} is FOR ALL TABLES: it publishes what Safepoint makes here, too (the tables of a "
+            "capture by triggers, and of a stash), and a subscriber that has none of that name stops.",
+            "Disable its subscriptions until the launch is retired, or publish by schema (FOR TABLES IN SCHEMA).",
         )
 
 
