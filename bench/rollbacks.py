@@ -59,33 +59,41 @@ def rollback(name: str, follow: str, limit: float) -> list[Result]:
         Path(folder).chmod(0o755)
         with Stage(Path(folder) / "stage", lines=LINES, change=lambda text: _plan(text, follow)) as stage:
             stage.safepoint("launch", "--now", "--plain", capture=True, timeout=600)
-            follower = _follower(stage) if follow == "live" else None
-            live = stage.server.target.on(stage.plan.database.name)
-            post(live)
-            if follower is not None:
-                _until_level(stage)
-            else:
-                stage.safepoint("follow", "--once", capture=True)  # as a timer does: what was written is spooled
-            clock = time.monotonic()
-            done = stage.safepoint("rollback", "--plain", capture=True, timeout=600)
-            whole = time.monotonic() - clock
-            if follower is not None:
-                follower.wait(30)
-            if done.returncode != 0:
-                raise SystemExit(done.stdout + done.stderr)
-            report = build(entries_of(stage.plan))
-            carried = report["rollback"]["carried"]
-            if carried < TRANSACTIONS:
-                raise SystemExit(f"only {carried} of {TRANSACTIONS} transactions were carried: nothing is measured")
-            carrying = next(row for row in report["steps"] if row["id"] == "back-carry")["evidence"]["phases"]
-            steps = {row["id"]: row["seconds"] for row in report["steps"] if row["id"].startswith("back-")}
+            seconds, detail = write_and_roll_back(stage, follow)
+    return [Result(name, seconds, "s", limit, detail)]
+
+
+def write_and_roll_back(stage: Stage, follow: str) -> tuple[float, str]:
+    """Write to a launched site, and roll it back: seconds in which it was closed, and what they were spent on.
+
+    With `follow` "spool" what was written is spooled before, as a timer does; with "live" it is applied already.
+    """
+    follower = _follower(stage) if follow == "live" else None
+    post(stage.server.target.on(stage.plan.database.name))
+    if follower is not None:
+        _until_level(stage)
+    else:
+        stage.safepoint("follow", "--once", capture=True)
+    clock = time.monotonic()
+    done = stage.safepoint("rollback", "--plain", capture=True, timeout=600)
+    whole = time.monotonic() - clock
+    if follower is not None:
+        follower.wait(30)
+    if done.returncode != 0:
+        raise SystemExit(done.stdout + done.stderr)
+    report = build(entries_of(stage.plan))
+    carried = report["rollback"]["carried"]
+    if carried < TRANSACTIONS:
+        raise SystemExit(f"only {carried} of {TRANSACTIONS} transactions were carried: nothing is measured")
+    carrying = next(row for row in report["steps"] if row["id"] == "back-carry")["evidence"]["phases"]
+    steps = {row["id"]: row["seconds"] for row in report["steps"] if row["id"].startswith("back-")}
     longest = sorted(((seconds or 0, step) for step, seconds in steps.items()), reverse=True)[:5]
     detail = (
         f"{carried:,} transactions carried back, site closed; the whole command took {whole:.1f} s; longest: "
         + ", ".join(f"{step} {seconds:.1f} s" for seconds, step in longest)
         + f"; of the carrying: {', '.join(f'{phase} {seconds:.1f}' for phase, seconds in carrying.items())}"
     )
-    return [Result(name, round(float(report["rollback"]["downtime_seconds"]), 2), "s", limit, detail)]
+    return round(float(report["rollback"]["downtime_seconds"]), 2), detail
 
 
 def _follower(stage: Stage) -> subprocess.Popen[bytes]:

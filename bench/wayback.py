@@ -8,7 +8,9 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import carrying
@@ -33,34 +35,86 @@ def logical(text: str) -> str:
     return text.replace("[wayback.tables", '[wayback]\ntwin = "logical"\nprove = false\n\n[wayback.tables', 1)
 
 
+def followed(text: str) -> str:
+    """The demo's plan with a level twin that follows live, the way back proven."""
+    return _whole(text, 'twin = "logical"\nfollow = "live"')
+
+
+def spooled(text: str) -> str:
+    """The demo's plan with a level twin, the way back proven; what is written is only spooled."""
+    return _whole(text, 'twin = "logical"')
+
+
+def _whole(text: str, settings: str) -> str:
+    text = text.replace("[wayback.tables", f"[wayback]\n{settings}\n\n[wayback.tables", 1)
+    return f"{text}\n[rehearsal]\nrequired = false\n"
+
+
 def window(name: str, gigabytes: float, count: int = LAUNCHES) -> list[Result]:
     """Stop to green, minus the canary's hold and a bare `migrate` of a copy, under traffic, with the logical twin."""
-    hold = parse_duration(_hold()).total_seconds()
-    found, bare, logins, size = [], [], [], 0
+    launched = []
     for _ in range(count):
-        with _stage(int(gigabytes * LINES_PER_GB)) as stage:
-            with connect(stage.server.target.on(stage.plan.database.name)) as connection:
-                row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
-            size = int(row[0]) if row else 0
-            bare.append(_bare_migrate(stage))
-            stage.writers()
-            _peak_of_launch(stage)
-            report = build(entries_of(stage.plan))
-            found.append(float(report["window"]["seconds"]) - bare[-1] - hold)
-            checks = next(one["evidence"]["checkpoints"] for one in report["steps"] if one["id"] == "checkpoints")
-            logins.append(next(one["seconds"] for one in checks if one["name"] == "login"))
+        with _stage(gigabytes, logical) as stage:
+            launched.append(_Window.measured(stage))
+    return [_beyond_migrate(name, launched)]
+
+
+def whole_life(name: str, gigabytes: float, follow: str = "spool") -> list[Result]:
+    """One launch under traffic, 100,000 transactions on it, and its rollback: both numbers of one size."""
+    with _stage(gigabytes, followed if follow == "live" else spooled) as stage:
+        launched = _Window.measured(stage)
+        seconds, detail = rollbacks.write_and_roll_back(stage, follow)
+    which, limit = ("live", 2) if follow == "live" else ("100k", 10)
+    back = Result(f"rollback_seconds_{which}_{name}", seconds, "s", limit, f"{launched.size / 1e9:.2f} GB: {detail}")
+    return [_beyond_migrate(name, [launched]), back]
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What one launch took: seconds beyond a bare migrate, that migrate, the login in a browser; bytes of its data."""
+
+    beyond: float
+    bare: float
+    login: float
+    size: int
+
+    @classmethod
+    def measured(cls, stage: Stage) -> _Window:
+        """Launch under traffic, which ends with it."""
+        with connect(stage.server.target.on(stage.plan.database.name)) as connection:
+            row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        bare = _bare_migrate(stage)
+        writers = stage.writers()
+        _peak_of_launch(stage)
+        writers.stop()
+        report = build(entries_of(stage.plan))
+        checks = next(one["evidence"]["checkpoints"] for one in report["steps"] if one["id"] == "checkpoints")
+        login = next(one["seconds"] for one in checks if one["name"] == "login")
+        beyond = float(report["window"]["seconds"]) - bare - _held()
+        return cls(beyond, bare, login, int(row[0]) if row else 0)
+
+
+def _held() -> float:
+    return parse_duration(_hold()).total_seconds()
+
+
+def _beyond_migrate(name: str, launched: Sequence[_Window]) -> Result:
+    beyond = [one.beyond for one in launched]
     detail = (
-        f"{size / 1e9:.2f} GB, {count} launches under traffic: {', '.join(f'{one:.1f}' for one in found)} s "
-        f"(traffic stopped to green, without the {hold:g} s that the plan holds the canary) beyond a bare migrate of "
-        f"{statistics.median(bare):.1f} s; the login in a browser is {statistics.median(logins):.1f} s of it"
+        f"{launched[-1].size / 1e9:.2f} GB, launches under traffic: {', '.join(f'{one:.1f}' for one in beyond)} s "
+        f"(traffic stopped to green, without the {_held():g} s that the plan holds the canary) beyond a bare migrate "
+        f"of {statistics.median(one.bare for one in launched):.1f} s; the login in a browser is "
+        f"{statistics.median(one.login for one in launched):.1f} s of it"
     )
-    return [Result(f"window_minus_migrate_seconds_{name}", round(statistics.median(found), 2), "s", 3, detail)]
+    return Result(f"window_minus_migrate_seconds_{name}", round(statistics.median(beyond), 2), "s", 3, detail)
 
 
-def _stage(lines: int) -> Stage:
-    folder = Path(tempfile.mkdtemp(prefix="safepoint-bench-"))
-    folder.chmod(0o755)
-    return Stage(folder / "stage", lines=lines, change=logical)
+@contextmanager
+def _stage(gigabytes: float, change: Callable[[str], str]) -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory(prefix="safepoint-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        with Stage(Path(folder) / "stage", lines=int(gigabytes * LINES_PER_GB), change=change) as stage:
+            yield stage
 
 
 MEASURES: Mapping[str, Callable[[], list[Result]]] = {
@@ -68,7 +122,11 @@ MEASURES: Mapping[str, Callable[[], list[Result]]] = {
     **rollbacks.MEASURES,
     "window_minus_migrate_seconds_0.1gb": lambda: window("0.1gb", 0.1),
     "window_minus_migrate_seconds_1gb": lambda: window("1gb", 1, 1),
-    "window_minus_migrate_seconds_4gb": lambda: window("4gb", 4, 1),
+    # Half an hour on two cores: each of its four copies of the data is loaded, and two are migrated.
+    "4gb": lambda: whole_life("4gb", 4),
+    "rollback_seconds_100k_0.1gb": lambda: whole_life("0.1gb", 0.1)[1:],
+    "rollback_seconds_100k_1gb": lambda: whole_life("1gb", 1)[1:],
+    "rollback_seconds_live_1gb": lambda: whole_life("1gb", 1, "live")[1:],
     "writers_with_capture": lambda: writers("logical", "writers_with_capture", 0.95),
     # What triggers cost is told, not limited: they are for servers where there is no other way.
     "writers_with_triggers": lambda: writers("triggers", "writers_with_triggers", 0.0),

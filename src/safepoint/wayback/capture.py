@@ -194,19 +194,15 @@ def arm(
     with _connected(target, lock_timeout=lock_timeout) as connection, asking("Arming the capture", target.dbname):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
-        reason = cannot(connection, may_replicate=may_replicate)
-        if how == "triggers":
-            reason = "the plan file says so"
+        reason = "the plan file says so" if how == "triggers" else cannot(connection, may_replicate=may_replicate)
         identities, uncovered, all_tables = publish(
             connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None
         )
         if reason is None:
-            reason = make_slot(connection, target.dbname, name, timeout)
+            reason = _make_slot(connection, name, timeout, all_tables=all_tables)
             if reason is not None:
                 unpublish(connection, launch_id, name, purpose)
                 identities = ()
-            elif all_tables:
-                look_again(connection, name)  # the slot has waited for all that was under way
         mode, follows = choose(how, reason), False
         if mode == "triggers" and (why := triggers.cannot(connection)) is not None:
             mode, reason = "none", f"{reason}; no triggers either: {why}"
@@ -233,6 +229,14 @@ def arm(
             purpose=purpose,
             follows_tables=follows,
         )
+
+
+def _make_slot(connection: Connection, name: str, timeout: float, *, all_tables: bool) -> str | None:
+    """The slot of a publication that stands; why there is none."""
+    reason = make_slot(connection, connection.info.dbname, name, timeout)
+    if reason is None and all_tables:
+        look_again(connection, name)  # the slot has waited for all that was under way
+    return reason
 
 
 def drain(

@@ -78,39 +78,8 @@ def try_replay(
     began = time.monotonic()
     if facts.mode == "none":
         return not_tried(f"the changes cannot be captured: {facts.reason}")
-
-    def carried() -> tuple[Outcome, list[str]]:
-        """What the replay says, and what is not as it should be; where rows were put aside, they are what differs."""
-        drain(live, facts, folder / "spool", cancelled=cancelled)
-        outcome = replay(
-            twin,
-            live,
-            folder / "spool",
-            mapping,
-            launch_id=LAUNCH,
-            out=folder / "carried",
-            policy=policy,
-            maintenance=maintenance,
-            cancelled=cancelled,
-        )
-        return outcome, [f"{one.table}: {one.reason}" for one in outcome.aside[:5]]
-
     try:
-        with connect(live, application_name="safepoint trial") as connection:
-            catalogue = read_catalogue(connection)
-            tables = [rule.new for rule in mapping.tables if rule.new in catalogue.tables]
-            writes = write_everything(connection, catalogue, tables)
-            outcome, reasons = carried()
-            if not outcome.put_aside:
-                reasons = list(doubtful(mapping, round_trip(twin, live, mapping, cancelled=cancelled)))
-            emptied = None if reasons else empty_with_dependants(connection, catalogue, tables)
-        if emptied is not None:
-            # What was compared above is gone now; what is left to compare are the tables that must be empty.
-            writes = (*writes, emptied[0])
-            outcome, reasons = carried()
-            fewer = replace(mapping, tables=tuple(rule for rule in mapping.tables if rule.new in emptied[1]))
-            if not outcome.put_aside:
-                reasons = list(doubtful(fewer, round_trip(twin, live, fewer, cancelled=cancelled)))
+        writes, outcome, reasons = _Copies(twin, live, mapping, folder, facts, policy, maintenance, cancelled).tried()
     finally:
         disarm(live, facts)
     done = Counter(one.kind for one in writes if one.rows)
@@ -128,6 +97,58 @@ def try_replay(
         outcome.put_aside,
         round(time.monotonic() - began, 3),
     )
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """The migrated copy, the twin, and all that a rollback between them goes by."""
+
+    twin: Target
+    live: Target
+    mapping: WayBack
+    folder: Path
+    facts: CaptureFacts
+    policy: Policy
+    maintenance: str
+    cancelled: Cancelled
+
+    def tried(self) -> tuple[tuple[Write, ...], Outcome, list[str]]:
+        """What was written, what the last replay says, and what is not as it should be."""
+        with connect(self.live, application_name="safepoint trial") as connection:
+            catalogue = read_catalogue(connection)
+            tables = [rule.new for rule in self.mapping.tables if rule.new in catalogue.tables]
+            writes = write_everything(connection, catalogue, tables)
+            outcome = self._carried()
+            reasons = self._differences(outcome, self.mapping)
+            emptied = None if reasons else empty_with_dependants(connection, catalogue, tables)
+        if emptied is None:
+            return writes, outcome, reasons
+        # What was compared above is gone now; what is left to compare are the tables that must be empty.
+        write, empty = emptied
+        outcome = self._carried()
+        fewer = replace(self.mapping, tables=tuple(rule for rule in self.mapping.tables if rule.new in empty))
+        return (*writes, write), outcome, self._differences(outcome, fewer)
+
+    def _carried(self) -> Outcome:
+        spool = self.folder / "spool"
+        drain(self.live, self.facts, spool, cancelled=self.cancelled)
+        return replay(
+            self.twin,
+            self.live,
+            spool,
+            self.mapping,
+            launch_id=LAUNCH,
+            out=self.folder / "carried",
+            policy=self.policy,
+            maintenance=self.maintenance,
+            cancelled=self.cancelled,
+        )
+
+    def _differences(self, outcome: Outcome, mapping: WayBack) -> list[str]:
+        """Where rows were put aside, they are what differs."""
+        if outcome.put_aside:
+            return [f"{one.table}: {one.reason}" for one in outcome.aside[:5]]
+        return list(doubtful(mapping, round_trip(self.twin, self.live, mapping, cancelled=self.cancelled)))
 
 
 def failed(error: SafepointError) -> Trial:
