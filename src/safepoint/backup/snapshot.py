@@ -369,13 +369,14 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
             "pg_dump locks every table and sequence at once: raise max_locks_per_transaction on the server (a restart) "
             "until that times max_connections is well above their number, then try again.",
         ),
-        ("SET TRANSACTION SNAPSHOT", "The session that held the snapshot was ended: by whom? Then take it again."),
-        ("during recovery", "A standby has no unlogged tables: take the snapshot from the primary."),
-        ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
+        # Before what depends on the query that was under way: this may come at any of them.
         *(
             (sign, "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again.")
             for sign in ("terminating connection", "closed the connection unexpectedly")
         ),
+        ("SET TRANSACTION SNAPSHOT", "The session that held the snapshot was ended: by whom? Then take it again."),
+        ("during recovery", "A standby has no unlogged tables: take the snapshot from the primary."),
+        ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
     )
     remedy = next((text for sign, text in remedies if sign in said), error.remedy)
     return CommandFailed(
