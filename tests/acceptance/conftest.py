@@ -54,7 +54,7 @@ class QuickStage(Stage):
             timeout=timeout,
         )
 
-    def writers(self, count: int = 4, rate: float = 2.0) -> Writers:
+    def writers(self, count: int = 4, rate: float = 1.0) -> Writers:
         """Fewer entries than the demo's: what matters is that some are under way at every moment."""
         return super().writers(count, rate)
 

@@ -32,7 +32,7 @@ SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'safepo
 
 
 def asking_first(text: str) -> str:
-    """The demo's plan with a person at the gate before the window: there a conductor waits."""
+    """The demo's plan with a person at the gate before the window: there a conductor goes no further."""
     return unproven(text) + '\n[gates]\nstop = "person"\n'
 
 
@@ -63,7 +63,7 @@ def until(true: Callable[[], object], seconds: float = 60.0) -> bool:
 
 @contextmanager
 def waiting_conductor(stage: Stage) -> Iterator[subprocess.Popen[str]]:
-    """A conductor in a process of its own that waits at the gate before the window."""
+    """A conductor in a process of its own that waits: it was told to hold, before anything takes time."""
     process = subprocess.Popen(
         [SAFEPOINT, "launch", "--now", "--plain", "--plan", str(stage.plan_path)],
         env={**os.environ, **stage.environment},
@@ -76,6 +76,8 @@ def waiting_conductor(stage: Stage) -> Iterator[subprocess.Popen[str]]:
         return bool(conductors(stage)) and any(entry.kind == "ask" for entry in entries_of(stage.plan))
 
     try:
+        assert until(lambda: conductors(stage) or process.poll() is not None)
+        on(stage, stage.plan_path, "hold")
         assert until(lambda: waits() or process.poll() is not None)
         assert process.poll() is None, process.communicate()[0]
         yield process

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import forked
 import psycopg
 import pytest
 
@@ -264,14 +265,10 @@ def state_is_a_file(plan: Path) -> None:
 
 
 def launch_now(folder: Path) -> subprocess.CompletedProcess[str]:
-    """`safepoint launch --now` in a process of its own: it conducts."""
-    launched = subprocess.run(
-        [str(Path(sys.executable).parent / "safepoint"), "launch", "--now", "--plain"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    """`safepoint launch --now` in a process of its own, in this one's folder: it conducts."""
+    said = folder.with_name(f"{folder.name}-said")
+    launched = forked.safepoint(
+        ["launch", "--now", "--plain"], {}, said.with_suffix(".out"), said.with_suffix(".err"), timeout=60
     )
     assert "Traceback" not in launched.stdout + launched.stderr
     return launched
