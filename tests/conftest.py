@@ -12,7 +12,8 @@ import pytest
 from hypothesis import settings
 from postgres_servers import FOLDER, Servers, drop_database, fresh_database
 
-from safepoint.postgres.servers import Server, sweep
+from safepoint.postgres.scratch import sweep
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 
 MEMORY = Path("/dev/shm")

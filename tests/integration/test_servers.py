@@ -17,7 +17,8 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres import processes
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
-from safepoint.postgres.servers import MARKER, Server, scratch_server, sweep
+from safepoint.postgres.scratch import scratch_server, sweep
+from safepoint.postgres.servers import MARKER, Server
 from safepoint.postgres.target import Target
 
 
@@ -105,7 +106,7 @@ def test_a_killed_maker_takes_its_scratch_server_along_and_sweep_removes_the_res
     code = f"""
         import sys, time
         from pathlib import Path
-        from safepoint.postgres.servers import scratch_server
+        from safepoint.postgres.scratch import scratch_server
         with scratch_server(Path({str(tmp_path)!r}), 17) as server:
             print(server.pid, flush=True)
             time.sleep(600)

@@ -8,7 +8,8 @@ import pytest
 
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, for_server, installation, parse_version
-from safepoint.postgres.servers import configuration, initdb_argv, scratch_settings
+from safepoint.postgres.scratch import scratch_settings
+from safepoint.postgres.servers import configuration, initdb_argv
 from safepoint.postgres.target import Target
 
 TARGET = Target("db.example.org", 5433, "accounting", "keeper", "s3cret")

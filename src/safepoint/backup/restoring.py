@@ -23,7 +23,7 @@ from safepoint.hosts.here import Here
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, for_server
 from safepoint.postgres.connections import connect
-from safepoint.postgres.servers import scratch_server
+from safepoint.postgres.scratch import scratch_server
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
