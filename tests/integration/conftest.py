@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import django_site
 import pytest
 from books import Books, books
+from plan_file import PASSWORD_ENV, plan_file
 
+from safepoint.config import PlanFile, load
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 
 
@@ -22,3 +29,65 @@ def one_site(database: Target) -> Iterator[Books]:
     """The books on PostgreSQL 17."""
     with books(database) as made:
         yield made
+
+
+def run(target: Target, *statements: str) -> None:
+    with connect(target) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+@pytest.fixture(scope="module")
+def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Target]]:
+    """The project of the tests with its first migration applied and some rows; its database's owner is `shop`."""
+    folder = django_site.write_site(tmp_path_factory.mktemp("shop"))
+    with django_site.site_database(server) as target:
+        run(
+            target,
+            "create role shop",
+            f"alter database {target.dbname} owner to shop",
+            "grant create on schema public to shop",
+        )
+        try:
+            django_site.manage_of(folder, target).run("migrate", "shop", "0001", "--verbosity", "0")
+            django_site.manage_of(folder, target).run("migrate", "auth", "--verbosity", "0")
+            run(
+                target,
+                "insert into shop_item (name, kind, urgent) select 'item', 'a', false from generate_series(1, 50)",
+            )
+            run(target, "reassign owned by postgres to shop" if target.user != "postgres" else OWN.format(role="shop"))
+            yield folder, target
+        finally:
+            run(target, "reassign owned by shop to postgres", "drop owned by shop")
+            run(target.on("postgres"), f"alter database {target.dbname} owner to postgres", "drop role shop")
+
+
+OWN = """
+    do $$ declare one record; begin
+        for one in select oid::regclass::text as name from pg_class
+                   where relnamespace = 'public'::regnamespace and relkind = 'r' loop
+            execute 'alter table ' || one.name || ' owner to {role}';
+        end loop;
+    end $$
+"""
+
+
+@pytest.fixture
+def shop_plan(shop: tuple[Path, Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PlanFile]:
+    """Makes plan files for the shop; what it is given goes to the new release's variables."""
+    folder, target = shop
+    monkeypatch.setenv(PASSWORD_ENV, target.password or "")
+
+    def make(more: str = "", *, url_env: str | None = "DATABASE_URL", **env: str) -> PlanFile:
+        made = plan_file(tmp_path, target)
+        text = made.path.read_text().replace('["python", "manage.py"]', f'["{sys.executable}", "src/manage.py"]')
+        text = text.replace('directory = "."', f'directory = "{folder}"')
+        if url_env:
+            text = text.replace("[releases.old]", f'[application]\nurl_env = "{url_env}"\n\n[releases.old]')
+        if env:
+            words = ", ".join(f'{name} = "{value}"' for name, value in env.items())
+            text = text.replace('version = "2.0"', f'version = "2.0"\nenv = {{ {words} }}')
+        made.path.write_text(text + more)
+        return load(made.path)
+
+    return make

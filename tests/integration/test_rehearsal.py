@@ -11,15 +11,15 @@ from pathlib import Path
 
 import django_site
 import pytest
-from plan_file import PASSWORD_ENV, plan_file
+from plan_file import plan_file
 from psycopg import sql
 
 from safepoint.backup import fingerprint
 from safepoint.backup.shelf import store_snapshot
-from safepoint.config import PlanFile, Release, load
+from safepoint.config import PlanFile, Release
 from safepoint.django.managepy import Manage
 from safepoint.django.pending import reverse
-from safepoint.errors import Interrupted, PlanFileError, Refused
+from safepoint.errors import PlanFileError, Refused
 from safepoint.hosts.here import Here
 from safepoint.launch.estimates import estimates
 from safepoint.launch.rehearsal_release import OnCopy, try_start
@@ -30,7 +30,7 @@ from safepoint.launch.snapshots import snapshots_folder
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.progress import Progress, never
+from safepoint.progress import never
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, read_picture
 from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes, differences
@@ -344,71 +344,15 @@ def test_two_servers_are_compared_in_writing_without_the_right_to_write(database
 # -- whole rehearsals of a small project -------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Target]]:
-    """The project of the tests with its first migration applied and some rows; its database's owner is `shop`."""
-    folder = django_site.write_site(tmp_path_factory.mktemp("shop"))
-    with django_site.site_database(server) as target:
-        run(
-            target,
-            "create role shop",
-            f"alter database {target.dbname} owner to shop",
-            "grant create on schema public to shop",
-        )
-        try:
-            django_site.manage_of(folder, target).run("migrate", "shop", "0001", "--verbosity", "0")
-            django_site.manage_of(folder, target).run("migrate", "auth", "--verbosity", "0")
-            run(
-                target,
-                "insert into shop_item (name, kind, urgent) select 'item', 'a', false from generate_series(1, 50)",
-            )
-            run(target, "reassign owned by postgres to shop" if target.user != "postgres" else OWN.format(role="shop"))
-            yield folder, target
-        finally:
-            run(target, "reassign owned by shop to postgres", "drop owned by shop")
-            run(target.on("postgres"), f"alter database {target.dbname} owner to postgres", "drop role shop")
-
-
-OWN = """
-    do $$ declare one record; begin
-        for one in select oid::regclass::text as name from pg_class
-                   where relnamespace = 'public'::regnamespace and relkind = 'r' loop
-            execute 'alter table ' || one.name || ' owner to {role}';
-        end loop;
-    end $$
-"""
-
-
-@pytest.fixture
-def plan(shop: tuple[Path, Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PlanFile]:
-    """Makes plan files for the shop; what it is given goes to the new release's variables."""
-    folder, target = shop
-    monkeypatch.setenv(PASSWORD_ENV, target.password or "")
-
-    def make(more: str = "", *, url_env: str | None = "DATABASE_URL", **env: str) -> PlanFile:
-        made = plan_file(tmp_path, target)
-        text = made.path.read_text().replace('["python", "manage.py"]', f'["{sys.executable}", "src/manage.py"]')
-        text = text.replace('directory = "."', f'directory = "{folder}"')
-        if url_env:
-            text = text.replace("[releases.old]", f'[application]\nurl_env = "{url_env}"\n\n[releases.old]')
-        if env:
-            words = ", ".join(f'{name} = "{value}"' for name, value in env.items())
-            text = text.replace('version = "2.0"', f'version = "2.0"\nenv = {{ {words} }}')
-        made.path.write_text(text + more)
-        return load(made.path)
-
-    return make
-
-
 def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database_stays_as_it_was(
-    plan: Callable[..., PlanFile], shop: tuple[Path, Target]
+    shop_plan: Callable[..., PlanFile], shop: tuple[Path, Target]
 ) -> None:
     before = fingerprint.take(shop[1], jobs=1).digest
     planted = shop[0] / "src/cache/planted.djcache"
     planted.parent.mkdir(exist_ok=True)
     planted.write_bytes(b"")
     invariants = '[rehearsal.invariants]\nitems = "select count(*) from shop_item"'
-    made = plan(f'\n[cache]\nclear = [["clear_cache"], ["empty_files"]]\n\n{invariants}\n')
+    made = shop_plan(f'\n[cache]\nclear = [["clear_cache"], ["empty_files"]]\n\n{invariants}\n')
     done = rehearse(made)
     assert done.verdict == "go", done.reasons
     assert [run.label for run in done.observed.migrations][-2:] == ["shop.0002_price", "shop.0003_index"]
@@ -435,7 +379,7 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     assert list((made.state / "scratch").iterdir()) == []
     _rehearsed_from_a_store_alone(made, done.snapshot_id)
     # The same snapshot is taken again for a migration that raises: that is an answer, and no error.
-    broken = rehearse(plan(SHOP_BREAKS="1"))
+    broken = rehearse(shop_plan(SHOP_BREAKS="1"))
     assert broken.snapshot_id == done.snapshot_id and broken.verdict == "no-go"
     assert "shop.0002_price" in broken.reasons[0] and "item 7" in broken.reasons[0]
     assert broken.observed.migrations[-1].ok is False and broken.undo is None
@@ -455,29 +399,14 @@ def _rehearsed_from_a_store_alone(made: PlanFile, snapshot_id: str) -> None:
 
 
 def test_an_application_that_does_not_go_where_it_is_pointed_is_refused_before_it_may_write(
-    plan: Callable[..., PlanFile], shop: tuple[Path, Target], monkeypatch: pytest.MonkeyPatch
+    shop_plan: Callable[..., PlanFile], shop: tuple[Path, Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", shop[1].url())
     before = fingerprint.take(shop[1], jobs=1).digest
     with pytest.raises(Refused) as caught:
-        rehearse(plan(url_env="SOME_OTHER_URL"))
+        rehearse(shop_plan(url_env="SOME_OTHER_URL"))
     assert "answered from another database" in caught.value.message and caught.value.remedy
     assert fingerprint.take(shop[1], jobs=1).digest == before
-
-
-def test_an_order_in_the_middle_ends_the_undoing_too_and_leaves_nothing(
-    plan: Callable[..., PlanFile], shop: tuple[Path, Target]
-) -> None:
-    made, at = plan(), threading.Event()
-
-    def report(progress: Progress) -> None:
-        if "take every row back" in progress.what:
-            at.set()
-
-    with pytest.raises(Interrupted):
-        rehearse(made, report=report, cancelled=at.is_set)
-    assert list((made.state / "scratch").iterdir()) == [] and newest_rehearsal(made) is None
-    assert [one for one in threading.enumerate() if one.name.startswith("rehearsal")] == []
 
 
 def test_migrations_are_undone_nowhere_but_in_the_copy_that_is_meant(shop: tuple[Path, Target]) -> None:
@@ -512,7 +441,7 @@ def test_the_copy_to_undo_in_has_what_a_template_leaves_out(database: Target) ->
         run(database.on("postgres"), f"alter database {name} owner to postgres", "drop role keeper")
 
 
-def test_without_a_variable_it_says_what_to_set(plan: Callable[..., PlanFile]) -> None:
+def test_without_a_variable_it_says_what_to_set(shop_plan: Callable[..., PlanFile]) -> None:
     with pytest.raises(PlanFileError) as caught:
-        rehearse(plan(url_env=None))
+        rehearse(shop_plan(url_env=None))
     assert caught.value.subject == "application.url_env" and "DATABASE_URL" in (caught.value.expected or "")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safepoint.cli.launch import PlanOption
+from safepoint.cli.order import ordered
 from safepoint.cli.progress import shown
-from safepoint.errors import ExitCode
+from safepoint.errors import ExitCode, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,8 +35,12 @@ def rehearse(
     from safepoint.launch.rehearsing import rehearse as rehearse_it
 
     plan_file = load(plan)
-    with shown(quiet=json_) as report:
-        done = rehearse_it(plan_file, snapshot, report=report)
+    with ordered("the rehearsal is ended, and its copies are removed") as order:
+        try:
+            with shown(quiet=json_) as report:
+                done = rehearse_it(plan_file, snapshot, report=report, cancelled=order)
+        except Interrupted as error:
+            raise _ended(plan, order.name) from error
     data = done.as_json()
     if json_:
         import json
@@ -48,6 +53,14 @@ def rehearse(
         typer.echo(f"\nreport: {rehearsal_folder(plan_file, done.snapshot_id) / PAGE}")
     if done.verdict != "go":
         raise typer.Exit(int(ExitCode.NO_GO))
+
+
+def _ended(plan: Path, by: str | None) -> Interrupted:
+    return Interrupted(
+        f"The rehearsal was ended by {by or 'an order'}. The live database was only read and is as it was; the scratch "
+        "server with every copy in it is removed. What an earlier rehearsal found still stands.",
+        remedy=f"`safepoint rehearse --plan {plan}` begins anew. A snapshot that was proven is not taken again.",
+    )
 
 
 def _show(console: Console, data: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from safepoint.backup.restoring import programs_for
 from safepoint.backup.shelf import list_snapshots
 from safepoint.config import PlanFile
 from safepoint.errors import PlanFileError
+from safepoint.launch.rehearsal_order import obeying, sessions_end
 from safepoint.launch.rehearsal_stand import Clock, Stand
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder, write_rehearsal
 from safepoint.launch.snapshots import at_hand, snapshots_folder, stores_of, take
@@ -48,7 +49,11 @@ def rehearse(
             snapshot_id = newest_proven(plan_file) or _take_one(plan_file, report, cancelled)
     with connect(target(plan_file.database)) as connection:
         live = ground.read_settings(connection)
-    with at_hand(plan_file, snapshot_id, report=report, cancelled=cancelled) as folder, ExitStack() as stack:
+    with (
+        obeying(cancelled),
+        at_hand(plan_file, snapshot_id, report=report, cancelled=cancelled) as folder,
+        ExitStack() as stack,
+    ):
         with clock.part("restore", "restore"):
             copy = stack.enter_context(
                 restored(
@@ -62,7 +67,8 @@ def rehearse(
                 )
             )
         own = stack.enter_context(TemporaryDirectory(prefix="rehearsal-", dir=plan_file.state / "scratch"))
-        done = Stand(plan_file, copy, live, Path(own), clock, cancelled).rehearse()
+        with sessions_end(copy.target, cancelled):
+            done = Stand(plan_file, copy, live, Path(own), clock, cancelled).rehearse()
     write_rehearsal(rehearsal_folder(plan_file, snapshot_id), done)
     return done
 
