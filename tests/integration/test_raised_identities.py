@@ -7,23 +7,35 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
+import pytest
 from books import Books
+from postgres_servers import Servers, has_postgres
 
 from safepoint.backup.restoring import restored
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.hosts.here import Here
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import CaptureFacts, Purpose, arm, disarm, drain
 from safepoint.wayback.names import capture_name
 from safepoint.wayback.spool import read_changes
 
 LAUNCH = "books-2.0"
+MAJORS = (15, 17, 18)
 LEFT = """
 select (select count(*) from pg_event_trigger), (select count(*) from pg_publication),
        (select count(*) from pg_namespace where nspname like 'safepoint%')
 """
+
+
+@pytest.fixture(params=MAJORS, ids=[f"pg{major}" for major in MAJORS])
+def any_server(request: pytest.FixtureRequest, servers: Servers) -> Server:
+    """Also the oldest one that is had."""
+    if not has_postgres(request.param):
+        pytest.skip(f"PostgreSQL {request.param} is not installed")
+    return servers(request.param)
 
 
 def identity(target: Target, table: str) -> str:
