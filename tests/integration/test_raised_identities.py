@@ -68,7 +68,9 @@ def raised(site: Books, facts: CaptureFacts) -> list[str]:
 
 
 def changes(spool: Path) -> list[tuple[str, str, dict[str, object]]]:
-    return [(one.table, one.action, dict(one.old or one.new)) for one in read_changes(spool)]
+    """Without what is computed, which the log has from PostgreSQL 18 on."""
+    found = [(one.table, one.action, dict(one.old or one.new)) for one in read_changes(spool)]
+    return [(table, action, {name: row[name] for name in row if name != "twice"}) for table, action, row in found]
 
 
 def test_a_table_without_a_key_that_is_made_later_is_written_to_and_captured(site: Books, tmp_path: Path) -> None:
@@ -78,12 +80,14 @@ def test_a_table_without_a_key_that_is_made_later_is_written_to_and_captured(sit
         site,
         "create table noted (n int, what text)",
         "create table filled as select 1 as n",
+        "create table doubled (n int, twice int generated always as (n * 2) stored)",
         "create temp table passing (n int)",
         "create unlogged table quick (n int)",
         "insert into noted values (1, 'a'), (1, 'a'), (2, 'b')",
         "update noted set what = 'c' where n = 2",
         "delete from noted where n = 1",
         "update filled set n = 2",
+        "insert into doubled values (1); update doubled set n = 2; delete from doubled",
         "update quick set n = 1; delete from quick; update passing set n = 1",
     )
     drain(site.target, facts, tmp_path / "spool")
@@ -93,8 +97,11 @@ def test_a_table_without_a_key_that_is_made_later_is_written_to_and_captured(sit
         ("public.noted", "update", {"n": "2", "what": "b"}),
         *[("public.noted", "delete", {"n": "1", "what": "a"})] * 2,
         ("public.filled", "update", {"n": "1"}),
+        ("public.doubled", "insert", {"n": "1"}),
+        ("public.doubled", "update", {"n": "1"}),
+        ("public.doubled", "delete", {"n": "2"}),
     ]
-    assert raised(site, facts) == ["d public.filled", "d public.noted"]
+    assert raised(site, facts) == ["d public.doubled", "d public.filled", "d public.noted"]
     with connect(site.target) as connection:  # a publication of the user's own, whose subscribers have no table of ours
         connection.execute("create publication theirs for all tables")
         published = connection.execute("select schemaname from pg_publication_tables where pubname = 'theirs'")

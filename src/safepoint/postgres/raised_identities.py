@@ -24,7 +24,7 @@ from safepoint.postgres.replica_identity import Identity, restore
 _MARK: Final = "made by Safepoint for launch "
 
 # What needs it: an identity by the primary key without one, by an index without it, or none at all. Under FULL a table
-# with generated columns refuses from PostgreSQL 18 on what it should allow: there is nothing to be done for it, but to
+# with virtual columns (PostgreSQL 18) refuses what it should allow: there is nothing to be done for it, but to
 # take FULL back once there is a key. Nothing here may make the application's statement fail.
 _LOOK: Final = """
 CREATE SCHEMA {name};
@@ -57,8 +57,8 @@ BEGIN
         SELECT 'raise' AS what, s.* FROM seen s
         WHERE NOT named AND identity <> 'f'
           AND coalesce(obj_description(schema, 'pg_namespace') NOT LIKE 'made by Safepoint for launch %', true)
-          AND (current_setting('server_version_num')::int < 180000 OR NOT EXISTS (
-              SELECT FROM pg_attribute a WHERE a.attrelid = s.oid AND a.attgenerated <> '' AND NOT a.attisdropped))
+          AND NOT EXISTS (
+              SELECT FROM pg_attribute a WHERE a.attrelid = s.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)
         UNION ALL SELECT 'lower', s.* FROM seen s WHERE note IS NOT NULL AND named
         UNION ALL SELECT 'name', s.* FROM seen s WHERE identity = 'f' AND NOT named AND note <> now
         UNION ALL SELECT 'gone', NULL, name, NULL, NULL, NULL, NULL, NULL, NULL FROM noted

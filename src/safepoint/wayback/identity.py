@@ -11,7 +11,8 @@ from safepoint.postgres.replica_identity import Identity
 
 # A primary key that is DEFERRABLE does not serve; a unique index serves when it is whole and its columns are NOT NULL
 # (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). From PostgreSQL 18 on UPDATE and DELETE fail on a table
-# whose identity holds a generated column of either kind that the publication does not send; before, they do not.
+# whose identity holds a generated column that the publication does not send; before, they do not. Ours send the stored
+# ones there; virtual ones nobody can send.
 TABLES = """
 SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.relkind = 'p',
        pg_has_role(c.relowner, 'USAGE'),
@@ -24,9 +25,7 @@ SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.rel
           AND NOT EXISTS (SELECT FROM unnest(i.indkey[0:i.indnkeyatts - 1]) k
                           JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k WHERE NOT a.attnotnull)
         ORDER BY i.indnkeyatts, x.relname LIMIT 1),
-       current_setting('server_version_num')::int >= 180000
-           AND EXISTS (SELECT FROM pg_attribute a
-                       WHERE a.attrelid = c.oid AND a.attgenerated <> '' AND NOT a.attisdropped)
+       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
@@ -99,7 +98,7 @@ def decide(tables: Sequence[Table]) -> tuple[list[Identity], list[Uncovered]]:
             prior = Identity(table.schema, table.relation, table.identity, table.own_index, now, index)
             identities.append(prior)
         else:
-            reason = "it has no key, and REPLICA IDENTITY FULL with generated columns makes UPDATE fail on this version"
+            reason = "it has no key, and REPLICA IDENTITY FULL with virtual columns makes UPDATE fail"
             uncovered.append(Uncovered(table.name, reason, published_fails=True))
     return identities, uncovered
 

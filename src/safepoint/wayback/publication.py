@@ -21,6 +21,10 @@ from safepoint.wayback.names import made_by
 PUBLICATION: Final = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
 
 
+# From this version on a publication may send stored generated columns: where they name a row, it has to.
+_SENDS_COMPUTED: Final = 180000
+
+
 def publish(
     connection: Connection, launch_id: str, name: str, purpose: str = "capture", *, superuser: bool, dry: bool = False
 ) -> tuple[tuple[Identity, ...], tuple[Uncovered, ...], bool]:
@@ -47,7 +51,9 @@ def publish(
         if not all_tables:
             names = sql.SQL(", ").join(sql.Identifier(table.schema, table.relation) for table in listed)
             scope = sql.SQL(" FOR TABLE {}").format(names) if listed else sql.SQL("")  # type: ignore[assignment]
-        connection.execute(sql.SQL("CREATE PUBLICATION {}{}").format(sql.Identifier(name), scope))
+        computed = connection.info.server_version >= _SENDS_COMPUTED
+        sent = sql.SQL(" WITH (publish_generated_columns = stored)" if computed else "")
+        connection.execute(sql.SQL("CREATE PUBLICATION {}{}{}").format(sql.Identifier(name), scope, sent))
         state = {
             "identities": [asdict(one) for one in identities],
             "uncovered": [asdict(one) for one in uncovered],

@@ -55,7 +55,7 @@ class Sink:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The captured columns: generated ones are not in the log."""
+        """The columns that are staged: generated ones are computed again, where the log has them at all."""
         return tuple(column.name for column in self.table.columns if not column.generated)
 
 
@@ -213,7 +213,8 @@ class _Staging:
         names = [column.name for column in relation.columns]
         if self.mapped is not None and table.name not in self.mapped:
             return _loose_shape(sink, relation, names)
-        if set(names) != set(sink.columns):
+        computed = {column.name for column in table.columns if column.generated}
+        if set(names) - computed != set(sink.columns):
             raise Refused(
                 f"The columns of {relation.qualified} are not those that were captured.",
                 subject=relation.qualified,
@@ -231,9 +232,9 @@ class _Staging:
                 remedy="Its REPLICA IDENTITY was changed after the launch. Roll back with --discard.",
             )
         order = tuple(names.index(name) for name in sink.columns)
-        straight = None if order == tuple(range(len(order))) else order
+        straight = None if order == tuple(range(len(names))) else order
         key = tuple(names.index(name) for name in table.key)
-        return _Shape(sink, relation.oid, relation.qualified, straight, key, len(META) + len(names))
+        return _Shape(sink, relation.oid, relation.qualified, straight, key, len(META) + len(order))
 
     def _make_sink(self, table: Table) -> Sink:
         sink = Sink(table, f"sp_stage_{len(self.staged.sinks)}")
