@@ -1,12 +1,13 @@
 """The numbers of a rehearsal: how well it foresees the live migration, and what looking and comparing cost.
 
-Run: python bench/rehearsal.py [journal lines] [pairs]
+Run: python bench/rehearsal.py [journal lines] [pairs]; without them, all three sizes (some 40 minutes on two cores).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -32,6 +33,26 @@ from safepoint.postgres.target import Target
 from safepoint.rehearsal.observation import watch
 
 TRIAL = "trial"
+# Journal lines, and how many pairs of migrations: the longer one takes, the less two differ.
+SIZES = {200_000: 5, 1_000_000: 2, 4_000_000: 1}
+# Live, a copy of it, the snapshot, and in the scratch server the copies before, undone and twin, each with its log.
+BYTES_OF_LINE = 6_000
+
+
+def limit(lines: int) -> float:
+    """Seconds after which whatever runs is ended, and nothing was measured."""
+    return 300 + lines / 2_000
+
+
+def room(lines: int, folder: Path) -> None:
+    """Refuse what the disk cannot hold.
+
+    Raises:
+        SystemExit: too little is free.
+    """
+    free, needed = shutil.disk_usage(folder).free, lines * BYTES_OF_LINE
+    if free < needed:
+        sys.exit(f"{lines:,} lines need {needed / 1e9:.0f} GB in {folder}, and {free / 1e9:.0f} GB are free")
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -62,29 +83,31 @@ def trial(stage: Stage) -> Iterator[tuple[Manage, Target]]:
             connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(TRIAL)))
 
 
-def run_bare(stage: Stage) -> float:
-    """Seconds of `migrate` on a copy of live, as the launch runs it."""
+def run_bare(stage: Stage, seconds: float | None = None) -> float:
+    """Seconds of `migrate` on a copy of live, as the launch runs it; it is ended after `seconds`."""
     with trial(stage) as (manage, _):
-        return timed(lambda: migrate(manage))
+        return timed(lambda: migrate(manage, timeout=seconds))
 
 
-def run_observed(stage: Stage) -> float:
+def run_observed(stage: Stage, seconds: float | None = None) -> float:
     """Seconds of the same, watched."""
     with trial(stage) as (manage, target):
-        return timed(lambda: watch(manage, target))
+        return timed(lambda: watch(manage, target, timeout=seconds))
 
 
-def measure(lines: int = 200_000, pairs: int = 5) -> list[Result]:
+def measure(lines: int, pairs: int) -> list[Result]:
     """Rehearse first, then migrate copies of the live database, bare and watched in turn."""
+    most = limit(lines)
+    room(lines, Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix="safepoint-bench-") as folder:
         Path(folder).chmod(0o711)
         with Stage(Path(folder) / "stage", lines=lines, own_ports=False) as stage:
             os.environ.update(stage.environment)
-            stage.safepoint("backup", capture=True)
-            answer = json.loads(stage.safepoint("rehearse", "--json", capture=True, timeout=1800).stdout)
+            stage.safepoint("backup", capture=True, timeout=3 * most)
+            answer = json.loads(stage.safepoint("rehearse", "--json", capture=True, timeout=3 * most).stdout)
             for release in (stage.plan.releases.old, stage.plan.releases.new):
                 stage.run(release, *release.stop, check=False)
-            runs = [(run_bare(stage), run_observed(stage)) for _ in range(pairs)]
+            runs = [(run_bare(stage, most), run_observed(stage, most)) for _ in range(pairs)]
             hashed = timed(lambda: fingerprint.take(stage.server.target.on(stage.plan.database.name)))
     return results(lines, answer, runs, hashed)
 
@@ -115,7 +138,7 @@ def results(lines: int, answer: dict[str, object], runs: list[tuple[float, float
             f"{size}, median of {len(runs)} pairs in turn",
         ),
         Result(
-            "rehearsal_extra_vs_migrate_and_fingerprints",
+            f"rehearsal_extra_vs_migrate_and_fingerprints_{lines}",
             round(extra / (bare + hashed), 3),
             "x",
             1.5,
@@ -127,6 +150,8 @@ def results(lines: int, answer: dict[str, object], runs: list[tuple[float, float
 
 if __name__ == "__main__":
     words = [int(word) for word in sys.argv[1:]]
-    found = measure(*words)
-    merge("rehearsal.json", found)  # runs of other sizes stay
-    show(found)
+    sizes = {words[0]: words[1] if len(words) > 1 else SIZES.get(words[0], 3)} if words else SIZES
+    for size, pairs in sizes.items():
+        found = measure(size, pairs)
+        merge("rehearsal.json", found)  # runs of other sizes stay
+        show(found)

@@ -1,4 +1,4 @@
-"""`make bench`: all numbers, written to bench/results/ and shown as tables. Takes about an hour on two cores.
+"""`make bench`: all numbers, written to bench/results/ and shown as tables. Takes some two hours on two cores.
 
 The way back's and the rehearsal's numbers can be measured alone: `python bench/wayback.py NAMES`, `bench/rehearsal.py`.
 

@@ -9,7 +9,10 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a piece of work is: `done` of `total` in `unit` ("bytes", "tables", "rows", "s"); None is unknown."""
+    """How far a piece of work is: `done` of `total` in `unit` ("bytes", "tables", "rows", "s"); None is unknown.
+
+    What cannot be told piece by piece has no unit and a total of 1: it is begun (0) or done (1).
+    """
 
     what: str
     done: float

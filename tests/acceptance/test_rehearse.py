@@ -31,7 +31,8 @@ def columns(answer: dict[str, Any], table: str) -> dict[str, str]:
 
 @pytest.fixture
 def site(make_stage: Callable[..., Stage]) -> Stage:
-    return make_stage(change=lambda text: text + INVARIANTS)
+    by_http = '[checkpoints.login]\nbrowser = "http"'
+    return make_stage(change=lambda text: text.replace("[checkpoints.login]", by_http) + INVARIANTS)
 
 
 def test_the_launch_is_known_before_the_launch(site: Stage) -> None:
@@ -48,6 +49,7 @@ def test_the_launch_is_known_before_the_launch(site: Stage) -> None:
     assert all(check["verdict"] == "pass" for check in answer["checks"]), answer["checks"]
     names = {check["name"] for check in answer["checks"]}
     assert {"entries", "balance of each account", "cache", "start command", "pages to warm", "stop command"} <= names
+    assert {"size checkpoint", "login checkpoint"} <= names
     # 2.0 was started for real, with its files in a folder of the rehearsal's own.
     assert sorted(path.name for path in (site.folder / "site").iterdir()) == files
     _the_way_back_is_told(site)

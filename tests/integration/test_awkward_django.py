@@ -205,6 +205,7 @@ def test_what_django_allows_is_rehearsed(yard: PlanFile, monkeypatch: pytest.Mon
     done = rehearsed(yard, monkeypatch)
     assert done.verdict == "go", (done.reasons, done.observed.output)
     assert done.pending.labels == ("yard.0002_squashed", "yard.0004_states", "yard.0005_by_request")
+    assert [len(one.replaces) for one in done.pending.migrations] == [2, 0, 0]
     # What a migration prints is not taken for a migration.
     assert [run.label for run in done.observed.migrations] == list(done.pending.labels)
     slot = next(one for one in done.changes if one.before == "public.yard_slot")

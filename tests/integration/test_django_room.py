@@ -69,7 +69,7 @@ def test_a_project_tells_about_itself_whatever_it_prints(site: Path, shop: Targe
     assert "empty_files" in project.commands and "clear_cache" not in project.commands
     assert project.error_logs == (str(site / "src/error.log"),)
     assert "DATABASE_URL" in project.environment
-    assert project.unmade == () and project.without_key == () and project.applied == 16
+    assert project.routers == () and project.unmade == () and project.without_key == () and project.applied == 16
     default = project.database()
     assert default is not None and default.is_postgresql
     assert (default.name, default.user, default.port) == (shop.dbname, shop.user, str(shop.port))
@@ -80,7 +80,7 @@ def test_pending_migrations_are_described_with_what_lies_inside_their_operations
     assert (price.label, price.atomic, price.runs_python, price.runs_sql) == ("shop.0002_price", True, True, False)
     assert price.operations == ("AddField", "RunPython") and price.reversible
     assert (index.label, index.atomic, index.runs_python, index.runs_sql) == ("shop.0003_index", False, False, True)
-    assert index.operations == ("RunSQL",) and not index.reversible
+    assert index.operations == ("RunSQL",) and not index.reversible and index.replaces == ()
 
 
 def test_what_a_project_tells_holds_no_password(site: Path, shop: Target) -> None:

@@ -18,6 +18,11 @@ def test_a_line_says_how_much_how_fast_and_how_long_still() -> None:
     )
 
 
+def test_what_has_no_pieces_is_begun_or_done() -> None:
+    assert line(Progress("rehearsal: migrate", 0, 1), 0.0, 0) == "rehearsal: migrate: begun"
+    assert line(Progress("rehearsal: migrate", 1, 1), 62.0, 1) == "rehearsal: migrate: done in 1 min 02 s"
+
+
 def test_lines_come_when_something_begins_and_every_few_seconds() -> None:
     now, said = [0.0], []
     lines = Lines(said.append, lambda: now[0])

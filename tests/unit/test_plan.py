@@ -169,6 +169,11 @@ def test_the_timetable_shows_moments_as_the_runbook_writes_them(plan: Plan) -> N
     assert ("T 09:15", "Sun 2026-03-01 09:15") in shown
 
 
+def test_what_a_rehearsal_foresees_stands_with_its_range(plan: Plan) -> None:
+    text = markdown(plan, date(2026, 3, 1), {"migrate": 61.0, "fence": 0.2}, {"migrate": (45.0, 90.0)})
+    assert "| 1 min 01 s (45.0 s to 1 min 30 s) |" in text and "| 0.20 s |" in text
+
+
 def test_markdown_has_one_line_a_step_and_no_cell_that_ends_the_table(plan: Plan) -> None:
     hostile = replace(plan, steps=(replace(plan.steps[0], title="a | b\nc", commands=("x `y` | z",)), *plan.steps[1:]))
     lines = [line for line in markdown(hostile, date(2026, 3, 1)).splitlines() if line.startswith("| ")]

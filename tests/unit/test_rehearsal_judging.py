@@ -25,7 +25,7 @@ from safepoint.rehearsal.costs import Counted, Counts, Key, Share, by_run, by_st
 from safepoint.rehearsal.forecast import MARGIN, Ratio, disk_needed, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
 from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, spans, strongest
-from safepoint.rehearsal.speeds import Io, Speeds
+from safepoint.rehearsal.speeds import Io, Parts, Speeds
 from safepoint.rehearsal.statements import shown, writes
 from safepoint.rehearsal.timeline import Applied, Printed, Stamps, timeline
 from safepoint.rehearsal.undo import definition, judge_undo
@@ -185,7 +185,7 @@ def test_a_forecast_without_a_measurement_says_so() -> None:
 def test_each_part_of_a_migrations_time_is_corrected_by_its_own_ratio() -> None:
     own = Io(sync_seconds=2.0, syncs=100, write_seconds=1.0)
     speeds = Speeds((0.3, 0.3), (0.1, 0.1), own, live_sync=0.080, scratch_sync=0.020)
-    assert (speeds.write, speeds.sync, speeds.parts(10.0)) == (3.0, 4.0, (7.0, 1.0, 2.0))
+    assert (speeds.write, speeds.sync, speeds.parts(10.0)) == (3.0, 4.0, Parts(0.0, 7.0, 1.0, 2.0))
     even = ratio((0.1, 0.1), (0.1, 0.1))
     found = forecast(inside=10.0, outside=1.0, ratio=even, growth=1.0, fixed={}, speeds=speeds)
     assert found.migrate.expected == 1.0 + 7.0 + 1.0 * 3.0 + 2.0 * 4.0
@@ -195,9 +195,34 @@ def test_each_part_of_a_migrations_time_is_corrected_by_its_own_ratio() -> None:
     untimed = forecast(inside=10.0, outside=1.0, ratio=even, growth=1.0, fixed={}, speeds=blind)
     assert untimed.migrate.expected == 1.0 + 7.0 + 3.0 + 2.0
     (line,) = [one for one in untimed.unknown if "syncs its log" in one]
-    assert "2.0 s of 10.0 s" in line and "track_wal_io_timing" in line
+    assert "2.0 s of 10.0 s" in line and "track_wal_io_timing" in line and "20.0 s, which the range allows for" in line
+    assert untimed.migrate.high == (1.0 + 7.0 + 3.0 + 20.0) * (1 + MARGIN)
+    # A scratch server that syncs in no time says nothing about the disk that its log will be written to.
+    log = forecast(inside=10.0, outside=1.0, ratio=even, growth=1.0, fixed={}, speeds=Speeds(), log=2 * GB)
+    assert log.migrate.high == pytest.approx((1.0 + 10.0 + 2048 / 40) * (1 + MARGIN))
     # The log may be synced by others, for longer than the migration took.
-    assert Speeds(own=Io(50.0, 100, 9.0)).parts(4.0) == (0.0, 0.0, 4.0)
+    assert Speeds(own=Io(50.0, 100, 9.0)).parts(4.0) == Parts(0.0, 0.0, 0.0, 4.0)
+
+
+def test_a_slow_sync_is_paid_once_a_sync_and_not_by_the_bytes_that_it_syncs() -> None:
+    own = Io(sync_seconds=2.0, syncs=10, write_seconds=0.0)
+    speeds = Speeds(own=own, live_sync=0.021, scratch_sync=0.001)
+    assert speeds.sync == 20.0 and speeds.synced(10.0) == pytest.approx(2.0 + 10 * 0.020)
+    even = ratio((0.1, 0.1), (0.1, 0.1))
+    found = forecast(inside=10.0, outside=0.0, ratio=even, growth=1.0, fixed={}, speeds=speeds, log=2 * GB)
+    assert found.migrate.expected == pytest.approx(10.2)
+    assert found.migrate.high == pytest.approx((8.0 + 2048 / 40) * (1 + MARGIN))
+    assert any("2048 MB of log" in line and "51.2 s" in line for line in found.unknown), found.unknown
+
+
+def test_what_the_application_does_itself_is_as_fast_as_here_whatever_the_live_server_is() -> None:
+    own = Io(sync_seconds=1.0, syncs=600, write_seconds=0.0, active_seconds=4.0)
+    speeds = Speeds(own=own, live_sync=0.02, scratch_sync=0.02)
+    assert speeds.parts(10.0) == Parts(6.0, 3.0, 0.0, 1.0)
+    slow = ratio((0.3, 0.3), (0.1, 0.1))
+    found = forecast(inside=10.0, outside=1.0, ratio=slow, growth=1.0, fixed={}, speeds=speeds)
+    assert found.migrate.expected == pytest.approx(1.0 + 6.0 + 3.0 * 3.0 + 1.0)
+    assert replace(own, active_seconds=99.0).since(Io(0, 0, 0, 1.0)).active_seconds == 98.0
 
 
 @given(st.floats(0, 1e5), st.floats(0, 100), st.floats(0.01, 100), st.floats(0.01, 100), st.floats(0.1, 10))

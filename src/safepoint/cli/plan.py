@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from safepoint.launch.plan import Plan
     from safepoint.launch.report.mapping import MappingTable
+    from safepoint.launch.report.timetable import Spans
 
 
 def plan(
@@ -35,31 +36,32 @@ def plan(
 
     from safepoint.cli.report import write
     from safepoint.config import load
-    from safepoint.launch.estimates import estimates
+    from safepoint.launch.estimates import estimates, spans
     from safepoint.launch.plan import make_plan, phase_starts
 
     plan_file = load(plan)
     made = make_plan(plan_file)
     day = plan_file.launch.date
-    seconds = estimates(plan_file)
+    seconds, between = estimates(plan_file), spans(plan_file)
     if html is not None:
         from safepoint.launch.report.timetable import timetable_page
 
-        write(html, timetable_page(made, day, seconds))
+        write(html, timetable_page(made, day, seconds, between))
     if ics is not None:
         from safepoint.launch.calendar import calendar
 
         write(ics, calendar(made, phase_starts(plan_file), datetime.now(UTC)))
     if json_:
-        typer.echo(json.dumps({**made.as_json(), "digest": made.digest, "estimated_seconds": seconds}))
+        known = {"estimated_seconds": seconds, "seconds_between": between}
+        typer.echo(json.dumps({**made.as_json(), "digest": made.digest, **known}))
     elif md:
         from safepoint.launch.report.timetable import markdown
 
-        typer.echo(markdown(made, day, seconds), nl=False)
+        typer.echo(markdown(made, day, seconds, between), nl=False)
     elif html is not None or ics is not None:
         typer.echo("\n".join(str(path) for path in (html, ics) if path is not None))
     else:
-        _show(made, day, seconds)
+        _show(made, day, seconds, between)
 
 
 def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path | None) -> None:
@@ -125,7 +127,7 @@ def _show_way_back(made: MappingTable) -> None:
         console.print(Text(f"  {kind:<9} {MEANINGS[kind]}", style="dim"))
 
 
-def _show(made: Plan, day: date, seconds: Mapping[str, float]) -> None:
+def _show(made: Plan, day: date, seconds: Mapping[str, float], between: Spans) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -144,7 +146,7 @@ def _show(made: Plan, day: date, seconds: Mapping[str, float]) -> None:
     table.add_column("step and what it runs", overflow="fold", ratio=1)
     table.add_column("takes", no_wrap=True, justify="right")
     table.add_column("on failure", no_wrap=True)
-    for number, row in enumerate(timetable(made, day, seconds)):
+    for number, row in enumerate(timetable(made, day, seconds, between)):
         if row.moment and number:
             table.add_section()
         name = Text(f"◆ {row.step.title}", style="bold magenta") if row.step.gate else Text(row.step.title)

@@ -91,6 +91,12 @@ def _show(console: Console, data: Mapping[str, Any]) -> None:
         console.print(line)
 
 
+def _heading(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(f"\n{text}", style="bold")
+
+
 def _held(seconds: float) -> str:
     from safepoint.config import format_duration
 
@@ -109,13 +115,17 @@ def _lines(data: Mapping[str, Any]) -> Iterator[Any]:
     )
     if foreseen:
         yield from _foreseen(foreseen)
+    yield _heading("What must hold")
     for check in data["checks"]:
         verdict = "open" if check["verdict"] == "not rehearsed" else check["verdict"]
         yield Text(f"{verdict:<8}{check['name']}: {check['summary']}", style=_STYLES[check["verdict"]])
+    yield _heading("What to look at in the migrations")
     yield from _lint(data["lint"])
+    yield _heading("What changed")
     for change in data["changes"]:
         if change["kind"] != "identical":
             yield from _change(change)
+    yield _heading("Can it be taken back?")
     yield from _way_back(data["way_back"], data["trial"])
     if undo:
         yield from _undo(undo)
@@ -134,7 +144,7 @@ def _foreseen(foreseen: Mapping[str, Any]) -> Iterator[Any]:
         yield Text(f"{title}: about {format_duration(found['expected'])} ({low} to {high})", style="bold")
     if foreseen["speeds"]:
         by = {"scanning": (foreseen["ratio"] or {}).get("warm"), "writing": foreseen["speeds"]["write"]}
-        by["syncing"] = foreseen["speeds"]["sync"]
+        by["a small sync"] = foreseen["speeds"]["sync"]
         told = ", ".join(f"{name} {'not corrected' if one is None else f'× {one:.2f}'}" for name, one in by.items())
         yield Text(f"  live against the copy: {told}", style="dim")
     if foreseen["disk"]:

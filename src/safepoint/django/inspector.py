@@ -19,7 +19,8 @@ IDENTITY = """
 
 @dataclass(frozen=True)
 class Migration:
-    """One migration that is not applied yet. `reversible` is about structure only, never about the rows."""
+    """One migration that is not applied yet. `reversible` is about structure only, never about the rows; `replaces` are
+    those that a squashed one stands for."""
 
     app: str
     name: str
@@ -28,6 +29,7 @@ class Migration:
     runs_python: bool
     runs_sql: bool
     reversible: bool
+    replaces: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -36,7 +38,7 @@ class Migration:
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
-        return {**asdict(self), "operations": list(self.operations)}
+        return {**asdict(self), "operations": list(self.operations), "replaces": list(self.replaces)}
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class Project:
     identity: str | None = None
     database_error: str | None = None
     user_columns: dict[str, Any] | None = None
+    routers: tuple[str, ...] = ()
 
     def database(self, alias: str = "default") -> ProjectDatabase | None:
         """The database of that alias."""
@@ -132,7 +135,8 @@ def project(answer: dict[str, Any]) -> Project:
     fields["databases"] = tuple(ProjectDatabase(alias=alias, **values) for alias, values in answer["databases"].items())
     if answer["pending"] is not None:
         fields["pending"] = tuple(
-            Migration(**{**migration, "operations": tuple(migration["operations"])}) for migration in answer["pending"]
+            Migration(**{**one, **{name: tuple(one[name]) for name in ("operations", "replaces")}})
+            for one in answer["pending"]
         )
     return Project(**fields)
 

@@ -17,7 +17,8 @@ from safepoint.errors import Refused
 class PendingMigration:
     """One migration that `migrate` would apply. `sha256` is that of its file; None where it has none.
 
-    `opaque` names the kinds of its operations that may change rows (RunPython, RunSQL).
+    `opaque` names the kinds of its operations that may change rows (RunPython, RunSQL); `replaces` those that a
+    squashed one stands for.
     """
 
     label: str
@@ -25,10 +26,11 @@ class PendingMigration:
     atomic: bool
     reversible: bool
     opaque: tuple[str, ...]
+    replaces: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
-        return {**asdict(self), "opaque": list(self.opaque)}
+        return {**asdict(self), "opaque": list(self.opaque), "replaces": list(self.replaces)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ def read_pending(manage: Manage, *, database: str = "default", timeout: float | 
 
 def pending(answer: dict[str, Any]) -> Pending:
     """Read the script's answer. Pure."""
-    migrations = tuple(PendingMigration(**{**one, "opaque": tuple(one["opaque"])}) for one in answer["migrations"])
+    lists = ("opaque", "replaces")
+    migrations = tuple(
+        PendingMigration(**{**one, **{name: tuple(one[name]) for name in lists}}) for one in answer["migrations"]
+    )
     return Pending(answer["identity"], tuple(answer["others"]), migrations)
 
 

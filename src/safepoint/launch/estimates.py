@@ -30,6 +30,15 @@ def estimates(plan_file: PlanFile) -> dict[str, float]:
     return known
 
 
+def spans(plan_file: PlanFile) -> dict[str, tuple[float, float]]:
+    """The least and the most seconds, by step id, where more than an estimate is known: of the migrations, from the
+    newest rehearsal."""
+    foreseen = (newest_rehearsal(plan_file) or {}).get("forecast")
+    if foreseen is None:
+        return {}
+    return {"migrate": (float(foreseen["migrate"]["low"]), float(foreseen["migrate"]["high"]))}
+
+
 def measured(entries: Iterable[Entry]) -> dict[str, float]:
     """Seconds that each step of a launch took. Pure."""
     return {

@@ -46,6 +46,7 @@ def foresee(plan: PlanFile, seen: Observed, measured: Measured, snapshot_bytes: 
         outside=seen.outside,
         ratio=measured.ratio,
         speeds=measured.speeds,
+        log=seen.wal_bytes,
         growth=growth,
         fixed={step.id: known[step.id] for step in steps if step.id in known},
         planned=planned_window(plan),

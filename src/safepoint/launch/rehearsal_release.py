@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from safepoint.checkpoints.login import login
 from safepoint.config import PlanFile, Release, format_bytes
 from safepoint.django.managepy import Manage, last_words
 from safepoint.django.wellness import Wellness, look_well, places_of
@@ -25,12 +27,13 @@ from safepoint.postgres.servers import free_port
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.rehearsal import ground
-from safepoint.rehearsal.checks import Check, judge_caches, judge_release, why_not_started
+from safepoint.rehearsal.checks import Check, judge_caches, judge_checkpoint, judge_release, why_not_started
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.names import migration_role
 
 _START: Final = "start command"
 _LOGIN: Final = "rehearsal-start"
+_LOGIN_CHECK: Final = "login checkpoint"
 _STOP_SECONDS: Final = 120.0
 _GONE_SECONDS: Final = 15.0
 
@@ -166,7 +169,19 @@ def _answering(on: OnCopy, moved: Release) -> tuple[Check, ...]:
         said = "does not answer" if status is None else f"answers {status} and not 200"
         return (Check(_START, "fail", f"started on the copy, and {moved.health} {said} within {took:.0f} s"),)
     good = f"{moved.version} starts on the copy, at another port, and {moved.health} answers 200 after {took:.1f} s"
-    return Check(_START, "pass", good), _warmed(on, moved)
+    return Check(_START, "pass", good), _warmed(on, moved), *_logged_in(on, moved)
+
+
+def _logged_in(on: OnCopy, moved: Release) -> tuple[Check, ...]:
+    """The test user's visit, with its form: here it leaves its entry in the copy."""
+    settings = on.plan.checkpoints.login
+    if settings is None:
+        return ()
+    if settings.password_env not in os.environ:
+        why = f"not rehearsed: the environment variable {settings.password_env} is not set"
+        return (Check(_LOGIN_CHECK, "not rehearsed", why),)
+    found = login(f"http://{moved.upstream}", settings, public_url=on.plan.router.url)
+    return (judge_checkpoint(_LOGIN_CHECK, found.verdict, found.detail, found.remedy),)
 
 
 def _warmed(on: OnCopy, moved: Release) -> Check:

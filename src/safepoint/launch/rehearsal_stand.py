@@ -17,6 +17,7 @@ from pathlib import Path
 
 from safepoint.backup import fingerprint
 from safepoint.backup.proof import Restored
+from safepoint.checkpoints.database import judge_size, measure_size
 from safepoint.config import PlanFile
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.intent import Intent, read_intent
@@ -42,6 +43,7 @@ from safepoint.rehearsal.changes import Side, TableChange, changes
 from safepoint.rehearsal.checks import (
     Check,
     ask_invariants,
+    judge_checkpoint,
     judge_invariants,
     sequences_behind,
     standing_checks,
@@ -56,7 +58,6 @@ from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
 _MAINTENANCE = "postgres"
-_PARTS = 8
 
 
 @dataclass
@@ -73,10 +74,11 @@ class Clock:
     @contextmanager
     def part(self, name: str, what: str) -> Iterator[None]:
         """Time a part."""
-        self.report(Progress(f"rehearsal: {what}", len(self.seconds), _PARTS, "parts"))
+        self.report(Progress(f"rehearsal: {what}", 0, 1))
         began = time.monotonic()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
+        self.report(Progress(f"rehearsal: {what}", 1, 1))
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class Stand:
         with part("migrate", "migrate"):
             watched = watch(manage, scratch, labels=pending.labels, cancelled=self.cancelled)
         with part("prepare", "look at the copy"):
-            speeds = measure_speeds(self._database, before, began, _io(scratch))
+            speeds = measure_speeds(self._database, before, began, _io(scratch), looked=watched.sampled.seconds)
             # In the copy of before: the table may be gone, renamed or twice as large in the migrated one.
             if table is not None and ratio is not None:
                 ratio = together(ratio, measure_ratio(self._database, before, table, ratio.pages))
@@ -321,7 +323,9 @@ class Stand:
             was = sequences_behind(one)
             behind = tuple(found for found in sequences_behind(two) if found not in was)
             invariants = judge_invariants(ask_invariants(one, old), ask_invariants(two, new))
-        return (*standing_checks(picture, after, behind), *invariants)
+            size = judge_size(measure_size(two), baseline=measure_size(one), growth=self.plan.checkpoints.size_growth)
+        checkpoint = judge_checkpoint("size checkpoint", size.verdict, size.detail, size.remedy)
+        return (*standing_checks(picture, after, behind), *invariants, checkpoint)
 
 
 def _uncounted(counted: bool) -> tuple[str, ...]:

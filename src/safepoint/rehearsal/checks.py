@@ -274,6 +274,13 @@ def why_not_started(start: Sequence[str], *, here: bool, open_port: bool, shared
     return None
 
 
+def judge_checkpoint(name: str, verdict: str, detail: str, remedy: str | None) -> Check:
+    """A checkpoint of the launch, tried on the copy: what would be open there is a warning here. Pure."""
+    verdicts: Mapping[str, Verdict] = {"pass": "pass", "fail": "fail"}
+    said = f"{detail}; {remedy}" if remedy and verdict != "pass" else detail
+    return Check(name, verdicts.get(verdict, "warning"), said)
+
+
 def judge_window(planned: float, low: float, expected: float, high: float) -> Check:
     """Whether what is known of the window fits into the one of the timetable; all in seconds. Pure."""
     said = f"{expected:.0f} s ({low:.0f} to {high:.0f}) are foreseen, {planned:.0f} s are planned"

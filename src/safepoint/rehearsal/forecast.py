@@ -17,10 +17,10 @@ from safepoint.rehearsal.catalogue import Table
 from safepoint.rehearsal.speeds import Speeds
 
 # Seconds that one scan is meant to take, and that it may take at most on the live database.
-_SCAN_SECONDS = 0.1
+_SCAN_SECONDS = 0.05
 _SCAN_LIMIT = 2.0
 _FIRST_PAGES = 256
-_RUNS = 4
+_RUNS = 3
 _PAGE = 8192
 _STEADY = 1.4
 MARGIN = 0.25
@@ -153,6 +153,7 @@ def forecast(
     planned: float = 0.0,
     disk: Disk | None = None,
     speeds: Speeds | None = None,
+    log: int = 0,
 ) -> Forecast:
     """Put the times together. Pure.
 
@@ -165,14 +166,13 @@ def forecast(
         planned: seconds between the stop of traffic and green in the timetable.
         disk: what the server's disk must hold.
         speeds: how fast both servers write and sync; what is not known of it goes by the scans' ratio.
+        log: bytes that the migrations wrote to the write-ahead log.
     """
     warm, cold = (ratio.warm, ratio.cold) if ratio else (1.0, 1.0)
     known = speeds or Speeds()
     larger = max(1.0, growth)
-    likely, most = (
-        _corrected(inside, known, warm),
-        max(_corrected(inside, known, cold), _corrected(inside, known, warm)),
-    )
+    likely, most = (_corrected(inside, known, by) for by in (warm, max(warm, cold)))
+    most = max(likely, most + max(0.0, known.most_synced(inside, log) - _sync(inside, known, max(warm, cold))))
     migrate = Range(
         round((outside + likely) * (1 - MARGIN), 3),
         round(outside + likely * larger, 3),
@@ -184,7 +184,7 @@ def forecast(
         round(migrate.expected + rest, 3),
         round(migrate.high + rest * (1 + MARGIN), 3),
     )
-    unknown = [*known.unknown(inside), "what else the live server does in that hour"]
+    unknown = [*known.unknown(inside, log), "what else the live server does in that hour"]
     if ratio is None:
         unknown.insert(0, "how fast the live database is: there was no table to measure it with; taken as equal")
     if ratio is not None and ratio.unsteady:
@@ -195,13 +195,20 @@ def forecast(
 
 
 def _corrected(inside: float, speeds: Speeds, ratio: float) -> float:
-    """Seconds of the migrations on the live server: each part by its own ratio."""
-    rest, write, sync = speeds.parts(inside)
-    return rest * ratio + write * (speeds.write or ratio) + sync * (speeds.sync or ratio)
+    """Seconds of the migrations on the live server: each part by its own ratio. What the application itself does is
+    done on the same machine as here."""
+    parts = speeds.parts(inside)
+    written = parts.write * (speeds.write or ratio)
+    return parts.client + parts.rest * ratio + written + _sync(inside, speeds, ratio)
+
+
+def _sync(inside: float, speeds: Speeds, ratio: float) -> float:
+    known = speeds.synced(inside)
+    return speeds.parts(inside).sync * ratio if known is None else known
 
 
 def measure_ratio(live: Target, scratch: Target, table: Table, pages: int | None = None) -> Ratio | None:
-    """Scan the same pages of one table on both servers in turns; half a second on each, and only reading.
+    """Scan the same pages of one table on both servers in turns; a quarter of a second on each, and only reading.
 
     None where the live table is gone or locked, or a scan takes too long.
 

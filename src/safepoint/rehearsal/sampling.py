@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -133,6 +133,7 @@ class Sampled:
 
     `peak_bytes` is by how much the database with its temporary files was bigger than at the beginning, at most, and
     `log_bytes` the same of the write-ahead log's files. `counted` is None where the server does not count statements.
+    `seconds` is how long the looking itself kept the server at work, at the most.
     """
 
     locks: tuple[LockSpan, ...]
@@ -143,6 +144,7 @@ class Sampled:
     fault: str | None
     log_bytes: int = 0
     counted: Counted | None = None
+    seconds: float = 0.0
 
 
 @dataclass
@@ -171,6 +173,7 @@ class _Seen:
     log_peak: int = 0
     counted: Counted | None = None
     fault: str | None = None
+    seconds: float = 0.0
 
 
 class Sampler:
@@ -225,6 +228,7 @@ class Sampler:
             seen.fault,
             max(0, seen.log_peak - seen.log_base),
             seen.counted,
+            seen.seconds,
         )
 
     def _look(self) -> None:
@@ -256,7 +260,7 @@ class Sampler:
                 marks = self._marks
                 if counter is not None:  # first: the next migration has begun already
                     counter.look(time.monotonic() - self.began)
-                self._seen.storages.append(self._storage(connection))
+                self._timed(lambda: self._seen.storages.append(self._storage(connection)))
             now = time.monotonic()
             locks: dict[int, int] = dict(connection.execute(_LOCKS, [list(MODES)]).fetchall())
             self._seen.ticks.append((now, locks))
@@ -264,6 +268,12 @@ class Sampler:
             if now - sized > _SIZE_EVERY:
                 sized = now
                 self._note_sizes(connection)
+            self._seen.seconds += time.monotonic() - now
+
+    def _timed(self, look: Callable[[], None]) -> None:
+        began = time.monotonic()
+        look()
+        self._seen.seconds += time.monotonic() - began
 
     def _note_statements(self, connection: Connection, now: float, before: int) -> int:
         """What runs now, and what it has cost since the last look; gives where the log stands."""

@@ -88,7 +88,7 @@ def _table(change: TableChange, examples: Mapping[str, tuple[Example, ...]]) -> 
         lost.append("the table stayed behind")
     else:
         lost += [f"{change.removed:,} rows are gone"] if change.removed else []
-        lost += [f"{change.added:,} rows stayed behind"] if change.added else []
+        lost += [f"{change.added:,} {'row' if change.added == 1 else 'rows'} stayed behind"] if change.added else []
     lost += [_words(column) for column in change.columns if column.kind not in ("identical",)]
     shown = examples.get(name, ()) if lost else ()
     return TableUndo(name, "loses" if lost else "exact", change.rows_before, tuple(lost), shown)

@@ -39,6 +39,7 @@ def describe(migration):
         "sha256": content(migration),
         "atomic": bool(migration.atomic),
         "reversible": all(bool(operation.reversible) for operation in operations),
+        "replaces": [app + "." + name for app, name in migration.replaces],
         "opaque": sorted({type(operation).__name__ for operation in operations if is_opaque(operation)}),
     }
 

@@ -35,6 +35,7 @@ def answer(parameters):
         "debug": bool(settings.DEBUG),
         "allowed_hosts": list(settings.ALLOWED_HOSTS),
         "databases": databases(),
+        "routers": [one if isinstance(one, str) else type(one).__name__ for one in settings.DATABASE_ROUTERS],
         "caches": {alias: cache.get("BACKEND", "") for alias, cache in settings.CACHES.items()},
         "session_engine": settings.SESSION_ENGINE,
         "login_url": login_url(),
@@ -180,6 +181,7 @@ def describe(migration):
         "runs_python": any(isinstance_by_name(operation, "RunPython") for operation in operations),
         "runs_sql": any(isinstance_by_name(operation, "RunSQL") for operation in operations),
         "reversible": all(bool(operation.reversible) for operation in operations),
+        "replaces": [app + "." + name for app, name in migration.replaces],
     }
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from html import escape
-from typing import Any
+from typing import Any, Final
 
 from safepoint.config.durations import format_bytes, format_duration
 
 Data = Mapping[str, Any]
+
+# A statement that took less is counted together with others, unless it is among the first.
+_WORTH: Final = 0.01
+_SHOWN: Final = 5
 
 
 def written(data: Data) -> str:
@@ -20,7 +24,7 @@ def written(data: Data) -> str:
     rows = "".join(
         f'<tr><td>{escape(run["label"])}</td><td class="num">{format_duration(run["seconds"])}</td>'
         f'<td class="num">{_known(run["rows"])}</td>'
-        f'<td class="num">{_meter(run["wal_bytes"] / most)} {format_bytes(run["wal_bytes"])}</td>'
+        f'<td class="num metered">{_meter(run["wal_bytes"] / most)}{format_bytes(run["wal_bytes"])}</td>'
         f'<td class="num">{_known(run["temporary_bytes"], format_bytes)}</td>'
         f'<td class="num">{_signed(run["grown_bytes"])}</td></tr>'
         for run in runs
@@ -54,14 +58,20 @@ def statements(data: Data) -> str:
     """By what they cost in all, where the server counted; else those that were seen running."""
     costs, seen = data["migrate"]["costs"], data["migrate"]["statements"]
     held = {one["text"]: _blocked(one) for one in seen}
+    shown = [one for place, one in enumerate(costs) if place < _SHOWN or one["seconds"] >= _WORTH]
     rows = "".join(
         f'<tr><td class="num">{format_duration(one["seconds"])}</td><td class="num">{one["calls"]:,}</td>'
         f'<td class="long"><code>{escape(one["text"])}</code><br><span class="quiet">'
         f"{escape('; '.join([*one['migrations'], *([held[one['text']]] if one['text'] in held else [])]))}</span></td>"
         f'<td class="num">{one["rows"]:,}</td><td class="num">{format_bytes(one["wal_bytes"])}</td>'
         f'<td class="num">{format_bytes(one["temporary_bytes"])}</td></tr>'
-        for one in costs
+        for one in shown
     )
+    left = costs[len(shown) :]
+    if left:
+        took = format_duration(sum(one["seconds"] for one in left))
+        said = f"{len(left)} more statements, together"
+        rows += f'<tr><td class="num">{took}</td><td></td><td class="quiet">{said}</td></tr>'
     if rows:
         before, after = ("In all", "Calls"), ("Rows written", "Log written", "Temporary disk")
         head = "".join((*map(_number, before), "<th>Statement, and whom it kept out</th>", *map(_number, after)))

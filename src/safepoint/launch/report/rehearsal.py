@@ -25,7 +25,7 @@ _LEGEND = (
 _TONES = {"go": "good", "no-go": "bad"}
 _LINT = {"breaks": "fail", "locks": "interrupted", "risk": "interrupted", "hint": "running"}
 _CHIPS = {"pass": "pass", "fail": "fail", "warning": "interrupted", "exact": "pass", "loses": "interrupted", **_LINT}
-_CHIPS["not rehearsed"] = "running"
+_CHIPS |= {"not rehearsed": "running", "not tried": "running"}
 
 
 def rehearsal_page(data: Data) -> str:
@@ -44,13 +44,14 @@ def _head(data: Data) -> str:
     )
     reasons = "".join(f"<dt>Why</dt><dd>{escape(reason)}</dd>" for reason in data["reasons"])
     notes = "".join(f"<dt>Note</dt><dd>{escape(note)}</dd>" for note in data["notes"])
+    listed = f"<dl>{reasons}{notes}</dl>" if reasons or notes else ""
     snapshot = data["snapshot"]
     return (
         f'<div class="over"><span>Rehearsal of release {escape(data["release"])} on snapshot <code>'
         f"{escape(snapshot['id'])}</code>, taken {escape(snapshot['taken_at'][:16])}</span>"
         f"<span>made {escape(data['made_at'][:16])} UTC · migrations <code>{escape(data['digest'][:16])}</code></span>"
         f'</div><section class="verdict {_TONES[data["verdict"]]}"><div class="word">{escape(data["verdict"])}</div>'
-        f"<h1>{said} on the restored copy</h1><dl>{reasons}{notes}</dl></section>"
+        f"<h1>{said} on the restored copy</h1>{listed}</section>"
     )
 
 
@@ -58,9 +59,9 @@ def _numbers(data: Data) -> str:
     migrate, foreseen = data["migrate"], data["forecast"]
     tiles = [(format_duration(migrate["seconds"]), "migrate on the scratch server")]
     if foreseen:
-        tiles.append((_span(foreseen["migrate"]), "expected for migrate on the live database"))
+        tiles.append(_expected(foreseen["migrate"], "migrate on the live database"))
         window = "the window" if not foreseen["unknown"] else "the window, as far as it is known"
-        tiles.append((_span(foreseen["window"]), window))
+        tiles.append(_expected(foreseen["window"], window))
     tiles += [
         (format_bytes(migrate["wal_bytes"]), "write-ahead log, at the least"),
         *_disk(migrate, foreseen),
@@ -77,7 +78,7 @@ def _corrections(foreseen: Data | None) -> str:
     if not foreseen or not foreseen["speeds"]:
         return ""
     ratio, speeds = foreseen["ratio"], foreseen["speeds"]
-    found = {"scanning": ratio and ratio["warm"], "writing": speeds["write"], "syncing the log": speeds["sync"]}
+    found = {"scanning": ratio and ratio["warm"], "writing": speeds["write"], "a small sync of the log": speeds["sync"]}
     told = ", ".join(f"{name} {'not corrected' if by is None else f'× {by:.2f}'}" for name, by in found.items())
     return f'<p class="quiet">Live against the scratch server, as measured just before and after: {told}.</p>'
 
@@ -136,13 +137,14 @@ def _share(counts: Mapping[str, int], tones: Mapping[str, str]) -> str:
         words.append(f'<span><i class="{tone}"></i>{count} {escape(name)}</span>')
         x += width
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} 18" role="img" aria-label="Tables by what became of them" '
+        f'<svg class="chart share" viewBox="0 0 {WIDTH} 18" role="img" aria-label="Tables by what became of them" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg><div class="legend">{"".join(words)}</div>'
     )
 
 
-def _span(found: Data) -> str:
-    return f"{format_duration(found['low'])} to {format_duration(found['high'])}"
+def _expected(found: Data, what: str) -> tuple[str, str]:
+    span = f"{format_duration(found['low'])} to {format_duration(found['high'])}"
+    return f"≈ {format_duration(found['expected'])}", f"{what}: {span}"
 
 
 def _chart(data: Data) -> str:
@@ -249,11 +251,10 @@ def _changes(data: Data) -> str:
             + (f" · {escape(column['detail'])}" if column["detail"] else "")
             for column in columns
         )
-        rows.append(
-            f'<tr><td>{name}</td><td>{escape(change["kind"])}</td><td>{count}</td><td class="long">{told}</td></tr>'
-        )
+        kind = escape(change["kind"])
+        rows.append(f'<tr><td>{name}</td><td>{kind}</td><td class="num">{count}</td><td class="long">{told}</td></tr>')
     same = sum(change["kind"] == "identical" for change in data["changes"])
-    head = "<tr><th>Table</th><th>Became</th><th>Rows</th><th>Columns</th></tr>"
+    head = '<tr><th>Table</th><th>Became</th><th class="num">Rows</th><th>Columns</th></tr>'
     if not data["changes"]:
         return ""
     picture = _share(Counter(change["kind"] for change in sorted(data["changes"], key=_by_kind)), _KINDS)
@@ -293,7 +294,7 @@ def _trial(trial: Data) -> str:
         return f"<p>A rollback was not rehearsed:</p><ul>{reasons}</ul>"
     bars = "".join(
         f"<tr><td>{escape(kind)}</td><td>{_chip('pass' if count else 'not tried')}</td>"
-        f'<td class="num">{count} tables</td></tr>'
+        f'<td class="num">{count} table{"" if count == 1 else "s"}</td></tr>'
         for kind, count in trial["writes"].items()
     )
     good = "and every row is what it should be" if trial["verdict"] == "equal" else "and this differs:"
@@ -302,7 +303,7 @@ def _trial(trial: Data) -> str:
     return (
         f"<p>A rollback was rehearsed in {format_duration(trial['seconds'])}: {trial['carried']} of "
         f"{trial['transactions']} generated transactions were carried back, {good}</p><ul>{reasons}</ul>"
-        f'<div class="frame"><table><tr><th>Write</th><th>Tried</th><th>In</th></tr>{bars}</table></div>'
+        f'<div class="frame"><table><tr><th>Write</th><th>Tried</th><th class="num">In</th></tr>{bars}</table></div>'
         + (more if refused else "")
     )
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from html import escape
+from typing import TypeAlias
 
 from safepoint.config import format_duration
 from safepoint.launch.plan import Plan
 from safepoint.launch.report.chart import PHASES
 from safepoint.launch.report.html import page
 from safepoint.launch.step import PlannedStep
+
+Spans: TypeAlias = Mapping[str, tuple[float, float]]
 
 FAILURES = {"stop": "stop", "ask": "ask", "undo": "way back"}
 LEGEND = (
@@ -23,18 +26,23 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class TimetableRow:
-    """One step. `moment` and `local` stand only at the first step of a phase; `seconds` is how long it should take."""
+    """One step. `moment` and `local` stand only at the first step of a phase; `seconds` is how long it should take, and
+    `span` the least and the most of it where that is known."""
 
     moment: str
     local: str
     phase: str
     step: PlannedStep
     seconds: float | None = None
+    span: tuple[float, float] | None = None
 
     @property
     def takes(self) -> str:
         """How long it should take, in words; empty where nobody knows."""
-        return "" if self.seconds is None else format_duration(self.seconds)
+        if self.seconds is None:
+            return ""
+        between = "" if self.span is None else f" ({' to '.join(map(format_duration, self.span))})"
+        return format_duration(self.seconds) + between
 
     @property
     def on_failure(self) -> str:
@@ -42,8 +50,10 @@ class TimetableRow:
         return FAILURES[self.step.on_failure]
 
 
-def timetable(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) -> list[TimetableRow]:
-    """The steps with their moments relative to the launch day `day`; `seconds` by step id where known."""
+def timetable(
+    plan: Plan, day: date, seconds: Mapping[str, float] | None = None, spans: Spans | None = None
+) -> list[TimetableRow]:
+    """The steps with their moments relative to the launch day `day`; `seconds` and `spans` by step id where known."""
     rows = []
     for step in (*plan.steps, *plan.standby):
         moment = local = ""
@@ -52,7 +62,8 @@ def timetable(plan: Plan, day: date, seconds: Mapping[str, float] | None = None)
             days = (at.date() - day).days
             moment = f"T{days:+d} {at:%H:%M}" if days else f"T {at:%H:%M}"
             local = f"{at:%a %Y-%m-%d %H:%M}"
-        rows.append(TimetableRow(moment, local, PHASES.get(step.phase, step.phase), step, (seconds or {}).get(step.id)))
+        phase, takes = PHASES.get(step.phase, step.phase), (seconds or {}).get(step.id)
+        rows.append(TimetableRow(moment, local, phase, step, takes, (spans or {}).get(step.id)))
     return rows
 
 
@@ -61,7 +72,7 @@ def title(plan: Plan) -> str:
     return f"{plan.application} {plan.old} -> {plan.new}, launch {plan.launch_id}"
 
 
-def markdown(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) -> str:
+def markdown(plan: Plan, day: date, seconds: Mapping[str, float] | None = None, spans: Spans | None = None) -> str:
     """The timetable as a Markdown table."""
     lines = [
         f"# {cell(title(plan))}",
@@ -71,7 +82,7 @@ def markdown(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) 
         "| T | when | step | takes | runs | on failure |",
         "|---|---|---|---|---|---|",
     ]
-    for row in timetable(plan, day, seconds):
+    for row in timetable(plan, day, seconds, spans):
         name = f"**Gate: {cell(row.step.title)}**" if row.step.gate else cell(row.step.title)
         runs = "<br>".join(f"`{cell(command)}`" for command in row.step.commands)
         lines.append(f"| {row.moment} | {row.local} | {name} | {row.takes} | {runs} | {row.on_failure} |")
@@ -84,14 +95,16 @@ def cell(value: str) -> str:
     return value.replace("\\", "\\\\").replace("|", "\\|").replace("`", "'").replace("\n", " ")
 
 
-def timetable_page(plan: Plan, day: date, seconds: Mapping[str, float] | None = None) -> str:
+def timetable_page(
+    plan: Plan, day: date, seconds: Mapping[str, float] | None = None, spans: Spans | None = None
+) -> str:
     """The timetable as a self-contained page."""
     head = (
         f'<div class="over"><span>Plan <code>{plan.digest[:16]}</code> of launch <code>{escape(plan.launch_id)}'
         f"</code></span><span>times are {escape(plan.timezone)}</span></div>"
         f"<h1>{escape(plan.application)} {escape(plan.old)} → {escape(plan.new)}</h1>"
     )
-    rows = "".join(_page_row(row) for row in timetable(plan, day, seconds))
+    rows = "".join(_page_row(row) for row in timetable(plan, day, seconds, spans))
     legend = "".join(f"<span><b>{word}</b>: {meaning}</span>" for word, meaning in LEGEND)
     columns = "<tr><th>T</th><th>When</th><th>Step</th><th>Takes</th><th>Runs</th><th>On failure</th></tr>"
     return page(
