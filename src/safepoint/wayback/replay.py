@@ -369,7 +369,7 @@ class _Carrying:
         if self.scope.excluding:
             for sink in homeless:
                 whereabouts.put_aside_transactions(connection, sink, sink.table.name)
-        whereabouts.classify(connection, works, homeless)
+        whereabouts.classify(connection, works, homeless, self.scope.truncations)
         self._phase("account")
         sequences = raise_sequences(connection, self.source, self.mapping, self.old, self.new)
         states = self._states(after)

@@ -10,7 +10,7 @@ from safepoint.wayback.catalogue import Table
 from safepoint.wayback.compaction import Scope, Work, ask, fill_last, run
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.outcome import Aside
-from safepoint.wayback.staging import TRANSACTIONS, Sink
+from safepoint.wayback.staging import TRANSACTIONS, Sink, Truncation
 
 # A commit's time comes as microseconds since 2000-01-01 (protocol-logicalrep-message-formats).
 _WHEN = "(timestamptz '2000-01-01 00:00:00+00' + t.committed_us * interval '1 microsecond')"
@@ -111,8 +111,13 @@ def same_key(work: Work, stage: str = "s", change: str = "c") -> str:
     )
 
 
-def classify(connection: Connection, works: Sequence[Work], stashed: Collection[Sink]) -> None:
-    """`sp_flags`: transactions that are not carried whole; `safepoint.transactions` says how each of them fares."""
+def classify(
+    connection: Connection, works: Sequence[Work], stashed: Collection[Sink], truncations: Collection[Truncation] = ()
+) -> None:
+    """`sp_flags`: transactions that are not carried whole; `safepoint.transactions` says how each of them fares.
+
+    A TRUNCATE has no row that was staged: `truncations` say which transactions made one of which table.
+    """
     run(connection, "DROP TABLE IF EXISTS pg_temp.sp_flags")
     parts = ["SELECT tx, true AS lost, false AS stashed FROM pg_temp.sp_excluded"]
     for work in works:
@@ -124,6 +129,10 @@ def classify(connection: Connection, works: Sequence[Work], stashed: Collection[
                 f"WHERE verdict IS NOT NULL"
             )
     parts += [f"SELECT _sp_tx, false, true FROM pg_temp.{sink.stage}" for sink in stashed]
+    homeless = {sink.table.name for sink in stashed}
+    emptied = sorted({one.transaction for one in truncations if one.table in homeless})
+    if emptied:
+        parts.append(f"SELECT unnest('{{{','.join(map(str, emptied))}}}'::int4[]), false, true")
     run(
         connection,
         f"CREATE TEMP TABLE sp_flags ON COMMIT DROP AS SELECT tx, bool_or(lost) AS lost, bool_or(stashed) AS stashed, "
@@ -137,6 +146,9 @@ def classify(connection: Connection, works: Sequence[Work], stashed: Collection[
             f"WHERE s._sp_tx = f.tx AND c.verdict IS NULL AND NOT f.kept "
             f"AND NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = f.tx)",
         )
+    if emptied:
+        kept = sorted({one.transaction for one in truncations if one.table not in homeless})
+        connection.execute("UPDATE pg_temp.sp_flags SET kept = true WHERE tx = ANY(%s::int4[])", [kept])
     run(
         connection,
         f"INSERT INTO safepoint.transactions "
