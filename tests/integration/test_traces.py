@@ -15,6 +15,7 @@ from safepoint.backup.proof import prove
 from safepoint.backup.restoring import restored
 from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.hosts.here import Here
+from safepoint.launch.comparing import Comparison, comparer
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
@@ -81,6 +82,34 @@ def test_a_snapshot_dumped_under_a_feed_and_captures_restores_to_what_was_there_
     placed = place(folder, shop, f"{shop.dbname}_again")
     assert differences(before, shop.on(placed.database)) == []
     assert any("Safepoint" in note for note in placed.notes)
+
+
+def test_what_stood_there_during_the_dump_or_stands_there_now_is_no_difference(shop: Target, tmp_path: Path) -> None:
+    told: list[Comparison] = []
+
+    def compared(folder: Path) -> Comparison:
+        prove(folder, scratch_parent=tmp_path / "scratch", look=comparer(shop, told.append))
+        return told[-1]
+
+    capture.arm(shop, LAUNCH, "auto")
+    capture.arm(shop, LAUNCH, "triggers", purpose="between")
+    with connect(shop) as connection:  # its identity is raised by the event trigger
+        connection.execute('create table later (n int); create table "Odd ""one" (n int)')
+    with feed.opened(shop, LAUNCH) as now:
+        under = snapshot(shop, tmp_path, Instant(now.lsn, now.snapshot))
+    assert compared(under).differences == ()
+    feed.end(shop, LAUNCH)
+    for purpose in ("between", "capture"):
+        capture.disarm(shop, capture.arm(shop, LAUNCH, "auto", purpose=purpose))  # type: ignore[arg-type]
+    after = compared(under)
+    assert after.differences == () and len(after.left_out) >= 3 and "Safepoint's own" in after.lines()[-1]
+    bare = snapshot(shop, tmp_path / "bare")
+    capture.arm(shop, LAUNCH, "auto")
+    with connect(shop) as connection:
+        connection.execute("alter table item add extra int")
+    assert [(one.kind, one.name) for one in compared(bare).differences if one.kind != "table"] == [
+        ("relation", "public.item")
+    ]
 
 
 def test_what_only_looks_like_ours_is_restored_as_it_was(shop: Target, tmp_path: Path) -> None:
