@@ -1,0 +1,1 @@
+-- Run this as a superuser after the archive was restored.

@@ -1,0 +1,61 @@
+"""Snapshots that older versions of Safepoint took: proven and restored as those of today."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from plan_file import PASSWORD_ENV, plan_file
+
+from safepoint.backup.fingerprint import compare, take
+from safepoint.backup.manifest import read_manifest
+from safepoint.backup.proof import prove, read_proof
+from safepoint.errors import ProofFailed
+from safepoint.launch.restoring import restore_into
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """Its folder, where a proof may be written."""
+    return Path(shutil.copytree(DATA / "shop-format-1", tmp_path / "shop-format-1"))
+
+
+@pytest.fixture
+def again(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
+    """Where it is restored to."""
+    monkeypatch.setenv(PASSWORD_ENV, "only-for-tests")
+    target = server.target.on("shop_again")
+    yield target
+    with connect(server.target) as connection:
+        connection.execute("drop database if exists shop_again with (force)")
+        connection.execute("drop role if exists shop_owner")
+
+
+def test_one_of_the_first_format_is_proven_and_restored_whole(older: Path, again: Target, tmp_path: Path) -> None:
+    manifest = read_manifest(older)
+    assert manifest.fingerprint.format == 1
+    proof = prove(older, scratch_parent=tmp_path / "scratch")
+    assert read_proof(older) == proof and proof.rows == manifest.fingerprint.rows > 700
+    placed = restore_into(plan_file(tmp_path, again), older, "shop_again")
+    assert (placed.rows, placed.tables) == (proof.rows, proof.tables)
+    assert compare(manifest.fingerprint, take(again, version=1)) == ()
+    with connect(again) as connection:
+        connection.execute("update line set n = n + 0.01 where account_id = 7")
+    assert [one.name for one in compare(manifest.fingerprint, take(again, version=1))] == ["public.line"]
+
+
+def test_one_byte_of_it_that_changed_is_seen_before_anything_is_restored(older: Path, tmp_path: Path) -> None:
+    archive = next((older / "archive").glob("2589.dat*"))
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    archive.write_bytes(data)
+    with pytest.raises(ProofFailed, match=r"2589\.dat"):
+        prove(older, scratch_parent=tmp_path / "scratch")
+    assert not (tmp_path / "scratch").exists()
