@@ -1,6 +1,7 @@
 """`make bench`: all numbers, written to bench/results/ and shown as tables. Takes some two hours on two cores.
 
 The way back's and the rehearsal's numbers can be measured alone: `python bench/wayback.py NAMES`, `bench/rehearsal.py`.
+A live server slower than the scratch one needs root, and is by itself: `bench/unequal.py`.
 
 Run: python bench/run.py [entries of the big database; 2,000,000 make 0.9 GB]
 """

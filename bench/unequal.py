@@ -111,7 +111,7 @@ def commits(stage: Stage) -> None:
             connection.execute("select pg_logical_emit_message(true, 'bench', '')")
 
 
-def measure_case(stage: Stage, case: Case, lines: int, runs: int = 2) -> list[Result]:
+def measure_case(stage: Stage, case: Case, lines: int, runs: int = 1) -> list[Result]:
     """The forecast made with the live server slowed, and then migrations of copies on it."""
     with slowed(stage, case.limits):
         if case.timed:
