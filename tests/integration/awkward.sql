@@ -38,6 +38,8 @@ create table parent (a int primary key);
 create table child (b int) inherits (parent);
 insert into parent values (1);
 insert into child values (2, 3);
+alter table parent add late text; -- behind the child's own column: no restore keeps it there
+update child set late = 'l';
 
 create view names as select p.name, count(*) as many from plain p where p.name like 'name%' group by p.name having count(*) > 0;
 create materialized view totals as select kind, sum(amount) as total from plain group by kind;

@@ -140,6 +140,8 @@ def test_the_columns_of_a_tables_child_are_hashed_in_an_order_that_a_restore_kee
     for table in "uv":
         run(database, f"insert into {table} (a, c, d) values (1, 2, 3)")
     assert contents(database, "public.u") == contents(database, "public.v")
+    relations = take(database).structure["relation"]
+    assert relations["public.u"] == relations["public.v"]
 
 
 @pytest.mark.skipif(not has_postgres(15), reason="PostgreSQL 15 is not installed")

@@ -32,6 +32,13 @@ _OWN_CLASS = (
 _CLASS = "pg_class c join pg_namespace n on n.oid = c.relnamespace"
 _NAME = "format('%I.%I', n.nspname, c.relname)"
 
+# A restore makes an inheriting table with its parents' columns first, wherever a column that a parent was given later
+# stood in it (pg_dump writes only the table's own). A partition keeps its order.
+_INHERITED = """
+    case when not c.relispartition and a.attinhcount > 0
+        and exists (select from pg_inherits i where i.inhrelid = c.oid) then a.attname end
+"""
+
 # Of a column's options only the documented ones (ALTER TABLE page: n_distinct, n_distinct_inherited) are compared:
 # some builds keep numbers of their own there, which differ from database to database.
 _RELATIONS = f"""
@@ -59,7 +66,8 @@ _RELATIONS = f"""
                 case a.attgenerated when 's' then 'stored' when 'v' then 'virtual' end,
                 'default ' || pg_get_expr(d.adbin, d.adrelid),
                 'options ' || (select string_agg(o, ', ' order by o) from unnest(a.attoptions) o
-                               where o like 'n\\_distinct%')), E'\\n' order by a.attnum)
+                               where o like 'n\\_distinct%')), E'\\n'
+                order by {_INHERITED} nulls last, a.attnum)
          from pg_attribute a join pg_type t on t.oid = a.atttypid
          left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and c.relkind <> 'v' and c.relkind <> 'm'),
