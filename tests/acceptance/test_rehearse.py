@@ -31,8 +31,7 @@ def columns(answer: dict[str, Any], table: str) -> dict[str, str]:
 
 @pytest.fixture
 def site(make_stage: Callable[..., Stage]) -> Stage:
-    by_http = '[checkpoints.login]\nbrowser = "http"'
-    return make_stage(change=lambda text: text.replace("[checkpoints.login]", by_http) + INVARIANTS)
+    return make_stage(change=lambda text: text + INVARIANTS)
 
 
 def test_the_launch_is_known_before_the_launch(site: Stage) -> None:

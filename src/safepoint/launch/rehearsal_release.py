@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,17 +72,22 @@ def try_release(on: OnCopy) -> Works:
     except CommandFailed as error:
         said = f"it cannot be started on the migrated copy: {error.message}"
         return Works((Check("the new release", "fail", said),), "its manage.py does not start there")
-    why = why_not_started(
-        release.start,
-        here=on.plan.host(on.plan.application.host).kind == "here",
-        open_port=release.at_port(0) is not None,
-        shared=[one.name for one in found.caches if one.kind == "shared"],
-    )
+    why = _why_not(on, [one.name for one in found.caches if one.kind == "shared"])
     checks = judge_release(release.health, found.errors, found.pending, found.status, found.fault)
     return Works((*checks, _caches(found)), why)
 
 
-def started_copy(stack: ExitStack, on: OnCopy, works: Works, size: int) -> OnCopy | str:
+def _why_not(on: OnCopy, shared: Sequence[str]) -> str | None:
+    release = on.plan.releases.new
+    return why_not_started(
+        release.start,
+        here=on.plan.host(on.plan.application.host).kind == "here",
+        open_port=release.at_port(0) is not None,
+        shared=shared,
+    )
+
+
+def started_copy(stack: ExitStack, on: OnCopy, size: int) -> OnCopy | str:
     """A copy for the release to be started on, gone with the stack; or why it is not. Nobody may be connected.
 
     A copy of its own: a page that is fetched may write (a session), and the other one is compared.
@@ -90,8 +95,8 @@ def started_copy(stack: ExitStack, on: OnCopy, works: Works, size: int) -> OnCop
     Args:
         size: bytes of the database.
     """
-    if works.why_not is not None:
-        return works.why_not
+    if (why := _why_not(on, ())) is not None:
+        return why
     free = shutil.disk_usage(on.folder).free
     if 2 * size > free:
         return f"another copy needs {format_bytes(size)}, and {format_bytes(free)} are free here"
@@ -139,8 +144,10 @@ def _caches(found: Wellness) -> Check:
     )
 
 
-def try_start(on: OnCopy | str) -> tuple[Check, ...]:
-    """The start command at a free port, its health page and the pages that warm the cache, and the stop command."""
+def try_start(on: OnCopy | str, cancelled: Cancelled) -> tuple[Check, ...]:
+    """The start command at a free port, its health page, the pages that warm the cache and the test user's visit, and
+    the stop command."""
+    on = on if isinstance(on, str) else replace(on, cancelled=cancelled)
     moved = None if isinstance(on, str) else on.plan.releases.new.at_port(free_port())
     if isinstance(on, str) or moved is None:
         return (Check(_START, "not rehearsed", f"not rehearsed: the start command, because {on}"),)
@@ -173,13 +180,16 @@ def _answering(on: OnCopy, moved: Release) -> tuple[Check, ...]:
 
 
 def _logged_in(on: OnCopy, moved: Release) -> tuple[Check, ...]:
-    """The test user's visit, with its form: here it leaves its entry in the copy."""
+    """The test user's visit, with its form: here it leaves its entry in the copy. Without a browser, which takes longer
+    to start than all else here, unless the plan says that only one will do."""
     settings = on.plan.checkpoints.login
     if settings is None:
         return ()
     if settings.password_env not in os.environ:
         why = f"not rehearsed: the environment variable {settings.password_env} is not set"
         return (Check(_LOGIN_CHECK, "not rehearsed", why),)
+    if settings.browser == "auto":
+        settings = settings.model_copy(update={"browser": "http"})
     found = login(f"http://{moved.upstream}", settings, public_url=on.plan.router.url)
     return (judge_checkpoint(_LOGIN_CHECK, found.verdict, found.detail, found.remedy),)
 

@@ -178,34 +178,37 @@ class Stand:
         undoing = Undoing(manage, scratch, intent.pending, sides.before, sides.picture, was, jobs)
         with ExitStack() as stack:
             with part("prepare", "copy it"):
+                release = OnCopy(self.plan, manage, scratch, self.folder, self.cancelled)
+                apart = started_copy(stack, release, self.copy.manifest.source.database_bytes)
                 copies = make_copies(stack, self.plan, self.copy, sides.before)
             if isinstance(copies, str):
-                found = self._judged(stack, manage, intent, sides, copies, (seen, measured))
+                found = self._judged(release, apart, intent, sides, copies, (seen, measured))
                 with part("undo", "undo the migrations"):
                     return replace(found, undo=undoing.undo(self.cancelled))
             undoing = replace(undoing, manage=self._manage(copies.undone, "rehearsal-undo"), at=copies.undone)
             with beside(undoing.undo, self.cancelled) as (cancelled, undone):
                 stand = replace(self, cancelled=cancelled)
-                found = stand._judged(stack, manage, intent, sides, copies, (seen, measured))
+                found = stand._judged(release, apart, intent, sides, copies, (seen, measured))
                 with part("undo", "undo the migrations"):
                     return replace(found, undo=undone())
 
     def _judged(
         self,
-        stack: ExitStack,
-        manage: Manage,
+        release: OnCopy,
+        apart: OnCopy | str,
         intent: Intent,
         sides: _Sides,
         copies: Copies | str,
         told: tuple[Observed, Measured],
     ) -> _Found:
-        """All but undoing it. What starts Django goes on beside what asks SQL."""
+        """All but undoing it. What starts Django goes on beside what asks SQL: the release on the migrated copy, and
+        then started on the one `apart`."""
         before, scratch, part = sides.before, self.copy.target, self.clock.part
-        release = OnCopy(self.plan, manage, scratch, self.folder, self.cancelled)
         size = self.copy.manifest.source.database_bytes
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
             with part("compare", "compare every table and column"):
-                works = django.submit(try_release, release)
+                works = django.submit(try_release, replace(release, cancelled=self.cancelled))
+                started = django.submit(lambda: try_start(works.result().why_not or apart, self.cancelled))
                 prediction = foresee(self.plan, *told, size)
                 found = self._changes(before, scratch, sides.picture, sides.after)
                 checks = self._checks(before, scratch, sides.picture, sides.after)
@@ -213,8 +216,6 @@ class Stand:
             with part("way back", "take every row back"):
                 proven = self._way_back(before, intent.operations)
             with part("trial", "rehearse a rollback, and start the new release"):
-                apart = started_copy(stack, release, works.result(), size)
-                started = django.submit(try_start, apart)
                 trial = rehearse_rollback(copies, self.plan, scratch, proven, self.cancelled)
                 return _Found(found, (*checks, *started.result()), prediction, proven, trial)
 
