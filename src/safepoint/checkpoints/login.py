@@ -112,7 +112,7 @@ def stand_by(base_url: str, settings: Login, *, public_url: str) -> Chromium | N
 def choose_browser(wanted: str, base_url: str, public_url: str) -> tuple[str | None, str]:
     """The browser's program, or None with the reason."""
     if wanted == "http":
-        return None, "the plan file asks for an HTTP session"
+        return None, "no browser was asked for"
     if urlsplit(public_url).scheme == "https" and base_url != public_url:
         # A browser cannot be made to speak plain HTTP for an https address.
         return None, "the release answers without TLS, and people reach it with TLS"
