@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from results import Result, show
+from results import Result, merge, show
 from snapshot import DATA, SETTINGS, tool
 
 from safepoint.backup.explain import explain
@@ -107,4 +107,6 @@ def _value_changes(target: Target, count: int) -> Result:
 
 
 if __name__ == "__main__":
-    show(measure(*[int(word) for word in sys.argv[1:]]))
+    numbers = measure(*[int(word) for word in sys.argv[1:]])
+    merge("snapshot.json", numbers)
+    show(numbers)
