@@ -159,8 +159,9 @@ def _what_must_hold_and_does_not_is_a_no_go_that_says_why(site: Stage) -> None:
 
 
 def test_an_application_that_cannot_be_pointed_elsewhere_is_told_what_to_set(tmp_path: Path, site: Stage) -> None:
-    text = site.plan_path.read_text()
-    site.plan_path.write_text("\n".join(line for line in text.splitlines() if not line.startswith("url_env")))
+    text = site.plan_path.read_text().replace("[application]", '[application]\nhost = "far"', 1)
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("url_env"))
+    site.plan_path.write_text(text + '\n[hosts.far]\nkind = "ssh"\naddress = "far.example"\n')
     said = site.safepoint("rehearse", capture=True)
     assert said.returncode == 2
     assert "url_env" in said.stderr and "[application]" in said.stderr and "Nothing was run" in said.stderr

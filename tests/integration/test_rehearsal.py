@@ -16,10 +16,10 @@ from psycopg import sql
 
 from safepoint.backup import fingerprint
 from safepoint.backup.shelf import store_snapshot
-from safepoint.config import PlanFile, Release
+from safepoint.config import PlanFile, Release, load
 from safepoint.django.managepy import Manage
 from safepoint.django.pending import reverse
-from safepoint.errors import PlanFileError, Refused
+from safepoint.errors import Refused
 from safepoint.hosts.here import Here
 from safepoint.launch.estimates import estimates
 from safepoint.launch.rehearsal_release import OnCopy, try_start
@@ -441,7 +441,21 @@ def test_the_copy_to_undo_in_has_what_a_template_leaves_out(database: Target) ->
         run(database.on("postgres"), f"alter database {name} owner to postgres", "drop role keeper")
 
 
-def test_without_a_variable_it_says_what_to_set(shop_plan: Callable[..., PlanFile]) -> None:
-    with pytest.raises(PlanFileError) as caught:
-        rehearse(shop_plan(url_env=None))
-    assert caught.value.subject == "application.url_env" and "DATABASE_URL" in (caught.value.expected or "")
+def test_without_a_variable_settings_are_made_that_lead_to_the_copy_or_it_says_what_to_set(
+    shop_plan: Callable[..., PlanFile], shop: tuple[Path, Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", shop[1].url())  # where its own settings lead to: the live one
+    before = fingerprint.take(shop[1], jobs=1).digest
+    done = rehearse(shop_plan(url_env=None))
+    assert done.verdict == "go", done.reasons
+    assert [run.label for run in done.observed.migrations][-2:] == ["shop.0002_price", "shop.0003_index"]
+    assert fingerprint.take(shop[1], jobs=1).digest == before
+    assert not list((shop[0] / "src").rglob("safepoint*"))
+    # One that insists on settings of its own is seen before it may write.
+    made = shop_plan(url_env=None)
+    insists = '["env", "DJANGO_SETTINGS_MODULE=shop.settings", "'
+    made.path.write_text(made.path.read_text().replace('manage = ["', f"manage = {insists}"))
+    with pytest.raises(Refused, match="answered from another database") as caught:
+        rehearse(load(made.path))
+    assert "DJANGO_SETTINGS_MODULE" in (caught.value.remedy or "") and "variable" in (caught.value.remedy or "")
+    assert fingerprint.take(shop[1], jobs=1).digest == before

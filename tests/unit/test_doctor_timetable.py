@@ -106,7 +106,8 @@ def test_a_check_that_looked_at_nothing_and_one_with_a_fault_of_its_own_have_fai
 @pytest.mark.parametrize(
     ("more", "verdict", "said"),
     [
-        ("", "failure", "application.url_env"),
+        ("", "ok", "settings that lead to the copy"),
+        ('[application]\nhost = "far"\n[hosts.far]\nkind = "ssh"\naddress = "far"', "failure", "application.url_env"),
         ("[rehearsal]\nrequired = false", "ok", "by the plan's choice"),
         ('[application]\nurl_env = "DATABASE_URL"', "ok", "data of the day before"),
         (

@@ -134,15 +134,18 @@ def rehearsal(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     if not plan.rehearsal.required:
         yield ok("rehearsal", "The migrations are not rehearsed, by the plan's choice")
         return
-    if plan.application.url_env is None:
+    host = plan.application.host
+    here = plan.host(host).kind == "here"
+    if plan.application.url_env is None and not here:
         yield failure(
             "rehearsal",
             "The launch wants a rehearsal, and the application cannot be pointed at a copy.",
             f"Name the variable with the database's address in application.url_env, or {without}.",
         )
         return
-    host = plan.application.host
-    if plan.host(host).kind != "here":
+    if plan.application.url_env is None:
+        yield ok("rehearsal", "For its rehearsal the application gets settings that lead to the copy, over its own")
+    if not here:
         yield warning(
             "rehearsal",
             f"The copy is on this machine; the application on {host!r} has to reach 127.0.0.1 here to be rehearsed.",

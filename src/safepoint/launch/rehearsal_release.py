@@ -18,6 +18,7 @@ import psycopg
 from safepoint.checkpoints.login import login
 from safepoint.config import PlanFile, Release, format_bytes
 from safepoint.django.managepy import Manage, last_words
+from safepoint.django.pointing import only_pointing, variable
 from safepoint.django.wellness import Wellness, look_well, places_of
 from safepoint.errors import CommandFailed, SafepointError
 from safepoint.hosts import Command
@@ -104,7 +105,7 @@ def started_copy(stack: ExitStack, on: OnCopy, size: int) -> OnCopy | str:
     stack.callback(ground.drop_copy, copy)
     owner = on.plan.database.application_roles[0]
     login = migration_login(copy, _LOGIN, owner, maintenance="postgres")
-    return replace(on, copy=copy, manage=replace(on.manage, secrets={str(on.plan.application.url_env): login.url()}))
+    return replace(on, copy=copy, manage=replace(on.manage, secrets={variable(on.plan.application): login.url()}))
 
 
 def _looked(on: OnCopy) -> Wellness:
@@ -115,7 +116,8 @@ def _looked(on: OnCopy) -> Wellness:
     live: set[str] = set()
     try:
         for release in (on.plan.releases.new, on.plan.releases.old):
-            live |= places_of(Manage(on.manage.host, release, {}, on.manage.secrets), cancelled=on.cancelled)
+            there = Manage(on.manage.host, release, only_pointing(on.manage.env), on.manage.secrets)
+            live |= places_of(there, cancelled=on.cancelled)
     except CommandFailed:
         return found  # what is not known to be another one is taken for the live one
     return _look(on, live)

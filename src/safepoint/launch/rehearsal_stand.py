@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from safepoint.backup import fingerprint
 from safepoint.backup.proof import Restored
 from safepoint.checkpoints.database import judge_size, measure_size
 from safepoint.config import PlanFile
+from safepoint.django import pointing
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.intent import Intent, read_intent
 from safepoint.django.managepy import Manage
@@ -239,9 +240,19 @@ class Stand:
         return Manage(
             host,
             self.plan.releases.new,
-            env={**self.plan.rehearsal.variables(self.folder), "PGOPTIONS": options},
-            secrets={str(application.url_env): login.url()},
+            env={**self.plan.rehearsal.variables(self.folder), "PGOPTIONS": options, **self._settings},
+            secrets={pointing.variable(application): login.url()},
         )
+
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        """Where no variable leads the application to the copy: what makes it use settings that do."""
+        application = self.plan.application
+        if application.url_env is not None:
+            return {}
+        host = open_host(application.host, self.plan.host(application.host), self.plan.folder)
+        given = self.plan.rehearsal.variables(self.folder)
+        return pointing.settings_over(Manage(host, self.plan.releases.new), self.folder / "settings", given)
 
     def _intent(self, manage: Manage) -> Intent:
         """What it means to do; and that the application is where it was pointed, before it may write anything."""
@@ -255,11 +266,17 @@ class Stand:
         if row is None or pending.identity != row[0]:
             raise Refused(
                 "The application does not go to the scratch server: it answered from another database.",
-                subject=f"application.url_env = {self.plan.application.url_env!r}",
+                subject=f"application.url_env = {self.plan.application.url_env!r}"
+                if self.plan.application.url_env
+                else "application.url_env is not set",
                 expected=f"database {row[0] if row else '?'} (oid@start of the server)",
                 found=pending.identity,
                 remedy="Do the settings take the address of the default database from this variable, and does the "
-                "release's own `env` not set it? Nothing was migrated.",
+                "release's own `env` not set it? Nothing was migrated."
+                if self.plan.application.url_env
+                else "Settings were made for it, and it did not use them: does `manage` set DJANGO_SETTINGS_MODULE "
+                "itself? Let the settings read the database's URL from a variable (dj-database-url, django-environ, "
+                "or os.environ), and name that one in [application]. Nothing was migrated.",
             )
         if pending.others:
             raise Refused(

@@ -74,12 +74,15 @@ def rehearse(
 
 
 def refuse_unpointed(plan_file: PlanFile) -> None:
-    """The rehearsal must lead the application to the scratch server, by a variable and not by editing its files.
+    """The rehearsal must lead the application to the scratch server, and not by editing its files.
+
+    Settings can be made for it on this machine; elsewhere there is only the variable.
 
     Raises:
-        PlanFileError: the plan file names no such variable.
+        PlanFileError: the plan file names no such variable, and the application is not on this machine.
     """
-    if plan_file.application.url_env is None:
+    host = plan_file.host(plan_file.application.host)
+    if plan_file.application.url_env is None and host.kind != "here":
         raise PlanFileError(
             "A rehearsal needs to know how to point the application at another database.",
             subject="application.url_env",

@@ -1,0 +1,82 @@
+"""Pointing an application at a copy: by the variable that its settings read, or by settings that are made for it.
+
+Its files are never edited. A project whose settings take the database's address from no variable gets a settings
+module of the rehearsal's own, in a folder of the rehearsal's own: it takes over everything from the project's settings
+and puts another address into them. Whether it was obeyed is for the caller to see, before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from safepoint.config.models import Application
+from safepoint.django.inspector import inspect
+from safepoint.django.managepy import Manage
+
+VARIABLE: Final = "SAFEPOINT_DATABASE_URL"
+_MODULE: Final = "safepoint_pointed_settings"
+_OWN: Final = "SAFEPOINT_OWN_SETTINGS"
+_NAMES: Final = ("DJANGO_SETTINGS_MODULE", "PYTHONPATH", _OWN)
+
+# Read by the application's Python, which may be 3.8. What leads to another server, or wants its certificate, is left
+# out of OPTIONS; options of the session stay, and may write.
+_TEXT: Final = f'''"""Made by Safepoint for a rehearsal: the project's own settings, with the database of a copy."""
+import os
+from importlib import import_module
+from urllib.parse import unquote, urlsplit
+
+_own = import_module(os.environ["{_OWN}"])
+globals().update({{name: getattr(_own, name) for name in dir(_own) if name.isupper()}})
+_url = urlsplit(os.environ["{VARIABLE}"])
+_options = {{
+    name: value
+    for name, value in (_own.DATABASES["default"].get("OPTIONS") or {{}}).items()
+    if not name.startswith("ssl") and name not in ("service", "passfile", "hostaddr")
+}}
+if "options" in _options:
+    _options["options"] += " -c default_transaction_read_only=off"
+DATABASES = {{
+    **_own.DATABASES,
+    "default": {{
+        **_own.DATABASES["default"],
+        "HOST": _url.hostname,
+        "PORT": str(_url.port),
+        "NAME": unquote(_url.path[1:]),
+        "USER": unquote(_url.username or ""),
+        "PASSWORD": unquote(_url.password or ""),
+        "OPTIONS": _options,
+    }},
+}}
+'''
+
+
+def variable(application: Application) -> str:
+    """The environment variable that carries the address of the copy."""
+    return application.url_env or VARIABLE
+
+
+def settings_over(own: Manage, folder: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Make a settings module over those that a release uses; what its environment needs to use that one.
+
+    Args:
+        own: the release with its own settings, on this machine.
+        folder: for the module; Python finds it there.
+        given: what its environment has besides.
+
+    Raises:
+        CommandFailed: the project cannot be started.
+    """
+    settings = inspect(own).settings
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{_MODULE}.py").write_text(_TEXT, encoding="utf-8")
+    found = given.get("PYTHONPATH") or own.release.env.get("PYTHONPATH") or os.environ.get("PYTHONPATH")
+    path = os.pathsep.join([str(folder), *([found] if found else [])])
+    return dict(zip(_NAMES, (_MODULE, path, settings), strict=True))
+
+
+def only_pointing(env: Mapping[str, str]) -> dict[str, str]:
+    """Of an environment what `settings_over` gave."""
+    return {name: env[name] for name in _NAMES if name in env} if _OWN in env else {}
