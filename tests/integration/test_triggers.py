@@ -211,7 +211,7 @@ def test_tables_that_are_made_while_triggers_capture_are_captured_whatever_becom
                 ("public.part_c", "insert", "3"),
             ]
             outcome = replay(made.twin, made.live, made.spool, mapping, launch_id=LAUNCH, out=made.folder / "out")
-            assert (outcome.put_aside, outcome.stashed, outcome.transactions) == (0, 8, 11)
+            assert (outcome.put_aside, outcome.stashed, outcome.transactions) == (0, 9, 11)
             stashed = (made.folder / "out" / "stash.jsonl").read_text().splitlines()
             rows = [(one["relation"], one["action"], one["values"].get("n")) for one in map(json.loads, stashed)]
             assert ("public.noted", "truncate", None) in rows and ("public.grown", "insert", "1") in rows
