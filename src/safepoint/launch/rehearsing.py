@@ -38,7 +38,7 @@ def rehearse(
         snapshot_id: None takes the newest proven one, or takes and proves one where there is none.
 
     Raises:
-        PlanFileError: `application.url_env` is not set.
+        PlanFileError: `application.url_env` is not set, and the application is not on this machine.
         Refused: the application does not go where it is pointed; nothing was run then.
         ProofFailed, DatabaseError, StoreError, CommandFailed, Interrupted: as the parts.
     """
