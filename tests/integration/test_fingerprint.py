@@ -240,6 +240,11 @@ CHANGES = {
     "an empty schema": ("create schema empty", "object"),
     "row security": ("alter table plain disable row level security", "relation"),
     "a database setting": ("alter database {db} set work_mem = '5MB'", "setting"),
+    "a setting of a role here": ("alter role postgres in database {db} set work_mem = '5MB'", "setting"),
+    "default privileges": (
+        "alter default privileges in schema public revoke select on tables from public",
+        "owner and grants of",
+    ),
     "a database grant": ("revoke connect on database {db} from public", "owner and grants of"),
     "publication": ("alter publication everything set (publish = 'insert')", "publication"),
 }
