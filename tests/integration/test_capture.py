@@ -141,6 +141,27 @@ def test_a_virtual_column_without_a_key_is_left_out_rather_than_breaking_the_app
         drop_database(database)
 
 
+def test_what_was_drained_is_not_decoded_again_by_the_next_drain(site: Books, tmp_path: Path) -> None:
+    facts, spool = arm(site.target, LAUNCH), tmp_path / "spool"
+    far = "select pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) from pg_replication_slots where slot_name = %s"
+    with connect(site.target) as connection, connect(site.application) as writer:
+        for _ in range(3):
+            for _ in range(10):
+                writer.execute(ENTRY, ["x" * 200_000])
+            drain(site.target, facts, spool)
+            row = connection.execute(far, [facts.slot]).fetchone()
+            assert row is not None and row[0] < 100_000, row
+        open_one = psycopg.connect(**site.application.conninfo())  # type: ignore[arg-type]
+        open_one.execute(ENTRY, ["begun before, committed after"])
+        write(site, *("y" * 200_000 for _ in range(10)))
+        drain(site.target, facts, spool)
+        open_one.commit()
+        open_one.close()
+        drain(site.target, facts, spool)
+    assert len(memos(spool)) == 41 and memos(spool)[-1] == "begun before, committed after"
+    disarm(site.target, facts)
+
+
 def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
     one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

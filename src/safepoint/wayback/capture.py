@@ -22,7 +22,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback import triggers
 from safepoint.wayback.identity import Uncovered
-from safepoint.wayback.log_drain import LogDrain, advance
+from safepoint.wayback.log_drain import LogDrain, advance, mark_restart
 from safepoint.wayback.names import between_name, capture_name
 from safepoint.wayback.publication import publish, unpublish
 from safepoint.wayback.quiet import flush_wal
@@ -272,6 +272,7 @@ def drain(
         asking("Reading the capture", facts.slot),
     ):
         work = LogDrain(connection, facts.slot, facts.publication, file, cancelled)
+        mark_restart(connection, facts.slot)
         flushed = flush_wal(connection)
         end = up_to or flushed
         complete = work.run(end, batch)

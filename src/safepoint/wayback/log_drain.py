@@ -32,6 +32,16 @@ FROM pg_replication_slots WHERE slot_name = %s AND confirmed_flush_lsn < %s::pg_
 """
 
 
+# Where decoding may begin again is written to the log by the server every 15 seconds (LOG_SNAPSHOT_INTERVAL_MS in
+# bgwriter.c), and from there all is decoded once more by each read. From PostgreSQL 16 on it can be asked to write one.
+MARKS: Final = 160000
+FAR: Final = """
+SELECT has_function_privilege('pg_log_standby_snapshot()', 'EXECUTE') AND EXISTS (
+    SELECT FROM pg_replication_slots
+    WHERE slot_name = %s AND pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) > 1 << 20)
+"""
+
+
 class LogDrain:
     """One drain's way through the stream."""
 
@@ -126,6 +136,18 @@ class LogDrain:
 def batch_after(changes: int, size: int) -> int:
     """How many changes to read next, after so many of that size together."""
     return _BATCH if not size else min(_MOST, max(_BATCH, _READ * changes // size))
+
+
+def mark_restart(connection: Connection, slot: str) -> None:
+    """Have the server write where decoding may begin again, if that lies more than 1 MB back: the next drain is short.
+
+    It counts once the slot is advanced past it.
+    """
+    if connection.info.server_version < MARKS:
+        return
+    row = connection.execute(FAR, (slot,)).fetchone()
+    if row is not None and row[0]:
+        connection.execute("SELECT pg_log_standby_snapshot()")
 
 
 def advance(connection: Connection, slot: str, lsn: str) -> None:
