@@ -84,9 +84,10 @@ def _lines(done: Placed | Replaced) -> list[str]:
     from safepoint.config import format_duration
 
     placed = done if isinstance(done, Placed) else done.placed
+    tables = "1 table" if placed.tables == 1 else f"{placed.tables} tables"
     lines = [
         f"{placed.snapshot_id} (taken {placed.taken_at[:16]}) is restored as {placed.database}: "
-        f"{placed.rows:,} rows in {placed.tables} tables, each equal, {format_duration(placed.seconds)}"
+        f"{placed.rows:,} rows in {tables}, each equal, {format_duration(placed.seconds)}"
     ]
     lines += [f"  only: {', '.join(placed.only)}"] if placed.only else []
     lines += [f"  role {role} was made, without a password: set it with \\password" for role in placed.roles_made]
