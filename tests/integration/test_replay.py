@@ -193,7 +193,8 @@ def test_few_changes_of_a_big_table_are_looked_up_by_its_key(
         return run(connection, statement)
 
     monkeypatch.setattr(compaction, "run", noted)
-    grown = "alter table tagged alter n type bigint, drop gone, alter what type text; alter table plain alter id type bigint"
+    grown = "alter table tagged alter n type bigint, drop gone, alter what type text"
+    grown += "; alter table plain alter id type bigint"
     dropped = operations(("column-removed", "tagged", "tagged", "gone", None))
     with ground(any_database, tmp_path, BIG, grown, dropped) as made:
         made.write(
