@@ -19,7 +19,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.postgres.target import Target
 from safepoint.wayback import log_drain
-from safepoint.wayback.capture import CaptureFacts, arm, disarm, drain, lag
+from safepoint.wayback.capture import CaptureFacts, arm, disarm, disarm_unrecorded, drain, lag
 from safepoint.wayback.names import capture_name, kept_name, twin_name
 from safepoint.wayback.quiet import safe_point
 from safepoint.wayback.spool import Change, Spool, read_changes, read_transactions
@@ -139,6 +139,28 @@ def test_a_virtual_column_without_a_key_is_left_out_rather_than_breaking_the_app
             disarm(database, facts)
     finally:
         drop_database(database)
+
+
+def test_a_capture_that_was_broken_off_while_it_was_made_is_taken_away_by_its_name(
+    site: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise psycopg.OperationalError("the server stopped")
+
+    before = identities(site.target)
+    with monkeypatch.context() as patched:
+        patched.setattr("safepoint.wayback.capture.look_up_slot", stopped)
+        with pytest.raises(DatabaseError):
+            arm(site.target, LAUNCH, purpose="between")
+    left = (
+        "select (select count(*) from pg_publication) + (select count(*) from pg_replication_slots where database = %s)"
+    )
+    with connect(site.target) as connection:
+        assert connection.execute(left, [site.target.dbname]).fetchone() == (2,)
+        for _ in range(2):
+            disarm_unrecorded(site.target, LAUNCH, "between")
+            assert connection.execute(left, [site.target.dbname]).fetchone() == (0,)
+    assert identities(site.target) == before
 
 
 def test_what_was_drained_is_not_decoded_again_by_the_next_drain(site: Books, tmp_path: Path) -> None:

@@ -346,11 +346,21 @@ def lag(target: Target, facts: CaptureFacts) -> Lag:
 
 def disarm(target: Target, facts: CaptureFacts) -> None:
     """End the capture: slot, publication, triggers go, replica identities are put back. May be run again any time."""
-    with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", facts.slot):
-        drop_slot(connection, facts.slot)
-        if facts.purpose != "twin":
-            triggers.uninstall(connection, facts.launch_id)
-        unpublish(connection, facts.launch_id, facts.publication, facts.purpose)
+    _end(target, facts.launch_id, facts.publication, facts.purpose)
+
+
+def disarm_unrecorded(target: Target, launch_id: str, purpose: Purpose) -> None:
+    """The same for one that was broken off while it was made: nobody has its facts, and its name is known."""
+    name = between_name(launch_id) if purpose == "between" else capture_name(launch_id)
+    _end(target, launch_id, name, purpose)
+
+
+def _end(target: Target, launch_id: str, name: str, purpose: Purpose) -> None:
+    with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", name):
+        drop_slot(connection, name)
+        if purpose != "twin":
+            triggers.uninstall(connection, launch_id)
+        unpublish(connection, launch_id, name, purpose)
 
 
 def cannot(connection: Connection, *, may_replicate: bool) -> str | None:

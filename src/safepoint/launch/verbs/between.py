@@ -87,8 +87,11 @@ class EndBetween(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Nothing of Safepoint stays in the application's database."""
+        if not _live(ground):  # the migrated database has a capture of its own, which stays
+            return Evidence("there is none")
         facts = _armed(ground)
-        if facts is None or not _live(ground):  # the migrated database has a capture of its own, which stays
+        if facts is None:  # a server that stopped while it was made may have half of it still
+            capture.disarm_unrecorded(ground.target, ground.launch_id, "between")
             return Evidence("there is none")
         capture.disarm(ground.target, facts)
         return Evidence("it is removed")
