@@ -200,7 +200,7 @@ def test_a_lock_held_by_an_idle_transaction_becomes_a_question_and_a_rollback_th
     ended = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert release_that_answers(stage) == "2.0"
-    time.sleep(1)
+    time.sleep(1)  # people post on 2.0 meanwhile
     assert stage.safepoint("rollback", "--discard", "--plain", capture=True).returncode == 0
     tally = writers.stop()
     missing = stage.acknowledged() - stage.present()

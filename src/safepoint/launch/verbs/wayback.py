@@ -147,7 +147,8 @@ class Disarm(Verb):
         database = ground.target.on(ground.kept) if gone else ground.target
         feed.end(database, ground.launch_id)  # where a kill came before the migration
         recorded = ground.fact("capture")
-        if recorded is None:
+        if recorded is None:  # a server that stopped while it was made may have half of it still
+            capture.disarm_unrecorded(database, ground.launch_id, "capture")
             return Evidence("no capture was armed")
         capture.disarm(database, capture.CaptureFacts.from_json(dict(recorded)))
         return Evidence("the capture is removed")
