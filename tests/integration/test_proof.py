@@ -10,66 +10,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from awkward import AWKWARD, DATABASE, OWNERS, run, snap
 
 from safepoint.backup.manifest import read_manifest, write_manifest
 from safepoint.backup.prints import TablePrint
 from safepoint.backup.proof import prove, read_proof
 from safepoint.backup.shelf import fetch_snapshot, list_snapshots, remove_here, retention, store_snapshot
-from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import Store
 from safepoint.errors import Interrupted, ProofFailed, Refused
-from safepoint.hosts.here import Here
 from safepoint.postgres.binaries import installations
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.stores import open_store
 
-AWKWARD = (Path(__file__).parent / "awkward.sql").read_text(encoding="utf-8")
-OWNERS = '''
-    create role awkward_owner;
-    create role awkward_group;
-    create role awkward_app login in role awkward_group valid until '2099-01-01';
-    alter role awkward_app set search_path to "$user", public;
-    alter table plain owner to awkward_owner;
-    grant select, insert on plain to awkward_app with grant option;
-    grant update (name) on plain to awkward_group;
-    grant usage on schema "Odd ""schema""" to awkward_app;
-    revoke execute on function double_it(int) from public;
-    alter default privileges for role awkward_owner grant select on tables to awkward_app;
-    create policy for_app on plain for update to awkward_app using (true);
-'''
-DATABASE = (
-    'alter database {db} set search_path to "$user", public, \'Odd "schema"\'',
-    "alter database {db} set work_mem to '9MB'",
-    "alter role awkward_app in database {db} set statement_timeout to '7s'",
-    "alter database {db} set default_transaction_read_only to on",
-    "revoke connect on database {db} from public",
-    "grant connect on database {db} to awkward_app",
-    "alter database {db} connection limit 50",
-    "comment on database {db} is 'it''s the one'",
-    "alter database {db} owner to awkward_owner",
-)
 MAJORS = sorted({found.major for found in installations()} & {15, 17, 18})
-
-
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
-
-
-def snap(target: Target, server: Server, folder: Path, snapshot_id: str = "s") -> Path:
-    take_snapshot(
-        target,
-        Here("here", folder.parent),
-        installation=server.installation,
-        folder=folder,
-        snapshot_id=snapshot_id,
-        launch_id="launch-1",
-        jobs=2,
-    )
-    return folder / snapshot_id
 
 
 @pytest.fixture(scope="module")

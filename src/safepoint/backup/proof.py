@@ -15,6 +15,7 @@ from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import read_manifest, sync_folder
 from safepoint.backup.prints import Difference, Fingerprint, compare
 from safepoint.backup.restoring import Restored, restored
+from safepoint.backup.scratch import OWN, Scratch
 from safepoint.errors import ProofFailed
 from safepoint.progress import Cancelled, Report, never, silent
 
@@ -52,15 +53,18 @@ def prove(
     cancelled: Cancelled = never,
     extra: Path | None = None,
     look: Callable[[Restored, Fingerprint], None] | None = None,
+    scratch: Scratch = OWN,
 ) -> Proof:
     """Restore a snapshot into a scratch server, compare fingerprints, and write the proof beside the manifest.
 
     Args:
+        scratch: where; by default a server of our own.
         look: is shown the restored copy and its fingerprint while it stands, also where it is not equal.
 
     Raises:
         ProofFailed: files are damaged, it cannot be restored, or the copy differs; an older proof is removed then.
         DatabaseError: there is no PostgreSQL here that could prove it.
+        Refused: the scratch server that was named must not be used.
         Interrupted: `cancelled` became true.
     """
     began = time.monotonic()
@@ -73,10 +77,13 @@ def prove(
             cancelled=cancelled,
             extra=extra,
             as_dumped=True,
+            scratch=scratch,
         ) as copy:
             version = copy.manifest.fingerprint.format
             found = take(copy.target, jobs=jobs, report=report, cancelled=cancelled, version=version)
             differences = compare(copy.manifest.fingerprint, found)
+            if copy.shared:  # its roles are that server's own, which the notes say
+                differences = tuple(one for one in differences if one.kind != "role")
             if look is not None:
                 look(copy, found)
             if differences:

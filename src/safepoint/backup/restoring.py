@@ -1,10 +1,9 @@
-"""Bringing a snapshot back to life in a scratch server: roles, database, archive, the database's own settings."""
+"""Bringing a snapshot back to life, to be thrown away: roles, database, archive, the database's own settings."""
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,21 +13,17 @@ from psycopg import sql
 
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.properties import NAME as PROPERTIES
+from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.snapshot import GLOBALS
-from safepoint.backup.structure import SCRATCH_ROLE
 from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, Interrupted, ProofFailed
-from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, for_server
 from safepoint.postgres.connections import connect
-from safepoint.postgres.scratch import scratch_server
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
-# Said by `psql` for the superuser that a new server has already: that is as it must be.
-_EXPECTED_ERRORS = ("already exists",)
 _NO_SUCH_LOCALE = (
     psycopg.errors.WrongObjectType,
     psycopg.errors.InvalidParameterValue,
@@ -41,12 +36,16 @@ _FALLBACK_LOCALES = ("C.UTF-8", "C")
 
 @dataclass(frozen=True)
 class Restored:
-    """A snapshot that lives in a scratch server. `notes` say in what the scratch could not be like the source."""
+    """A snapshot that lives in a scratch server. `notes` say in what the scratch could not be like the source.
+
+    `shared`: others use that server as well (see `postgres.scratch_databases`).
+    """
 
     manifest: Manifest
     target: Target
     server_version: str
     notes: tuple[str, ...]
+    shared: bool = False
 
 
 @contextmanager
@@ -60,34 +59,30 @@ def restored(
     extra: Path | None = None,
     settings: Mapping[str, str] | None = None,
     as_dumped: bool = False,
+    scratch: Scratch = OWN,
+    roles: Collection[str] = (),
 ) -> Iterator[Restored]:
-    """A snapshot, checked and restored into a scratch server that is gone on leaving.
+    """A snapshot, checked and restored into a scratch place; it is gone on leaving.
 
     Args:
         folder: the snapshot's folder.
-        scratch_parent: the folder that gets the scratch server; it needs room for the whole database.
+        scratch_parent: the folder that gets a scratch server of our own; it needs room for the whole database.
         extra: a folder with PostgreSQL programs to prefer.
         settings: of the scratch server, in place of its own.
         as_dumped: what Safepoint itself had standing in the source is in the copy, too: to compare the two.
+        scratch: where; by default a server of our own.
+        roles: that have to be there besides the snapshot's.
 
     Raises:
         ProofFailed: a file is not as it was written, or the archive cannot be restored.
-        DatabaseError: this machine has no PostgreSQL for it, or the scratch server does not start.
+        DatabaseError: this machine has no PostgreSQL for it, or the scratch server does not start or answer.
+        Refused: the scratch server that was named must not be used.
         Interrupted: `cancelled` became true.
     """
     manifest = verify_files(folder, report=report, cancelled=cancelled)
     programs = programs_for(manifest, extra)
-    megabytes = manifest.source.database_bytes // 1024**2
-    superuser = manifest.source.bootstrap_superuser
-    with scratch_server(
-        scratch_parent,
-        programs.major,
-        megabytes_hint=megabytes,
-        programs=programs,
-        superuser="postgres" if superuser.startswith("pg_") else superuser,
-        settings=settings,
-    ) as server:
-        work = _Restore(folder.resolve(), manifest, programs, server.target, server.folder, jobs, report, cancelled)
+    with scratch.room(scratch_parent, manifest, programs, settings=settings, roles=roles) as room:
+        work = _Restore(folder.resolve(), manifest, programs, room, jobs, report, cancelled)
         copy = work.run()
         if not as_dumped:
             copy = replace(copy, notes=(*copy.notes, *work.take_away(copy.target)))
@@ -108,25 +103,28 @@ class _Restore:
     folder: Path
     manifest: Manifest
     programs: Installation
-    superuser: Target
-    workspace: Path
+    room: Room
     jobs: int
     report: Report
     cancelled: Cancelled
 
     def run(self) -> Restored:
         """All steps in their order; the database's own settings come last, as they may forbid writing."""
-        login = self._login()
-        notes = [*self._script(login, GLOBALS), *self._database(login)]
-        target = login.on(self.manifest.source.database)
+        place, room = self.room.place, self.room
+        notes = [*place.notes]
+        with self._failing(f"{GLOBALS} could not be run"):
+            notes += room.bring_roles(self.folder / GLOBALS, self.manifest, self.cancelled)
+        notes += self._database()
+        target = place.login.on(place.database)
         self._archive(target)
-        notes += self._script(login, PROPERTIES)
-        if self.programs.major != self.manifest.source.server_version_num // 10000:
+        with self._failing(f"{PROPERTIES} could not be run"):
+            notes += room.bring_properties(self.folder / PROPERTIES, self.cancelled)
+        if int(place.version.split(".")[0]) != self.manifest.source.server_version_num // 10000:
             notes.append(
                 f"the source is PostgreSQL {self.manifest.source.server_version}, the scratch server "
-                f"{self.programs.version}: definitions are compared by name only"
+                f"{place.version}: definitions are compared by name only"
             )
-        return Restored(self.manifest, target, self.programs.version, tuple(notes))
+        return Restored(self.manifest, target, place.version, tuple(notes), room.shared)
 
     def take_away(self, target: Target) -> tuple[str, ...]:
         """Take what is Safepoint's own out of the copy."""
@@ -135,31 +133,19 @@ class _Restore:
         except psycopg.Error as error:
             raise _unrestorable(self.folder, f"what is Safepoint's own does not leave it: {error}") from error
 
-    def _login(self) -> Target:
-        """A second superuser: what globals.sql does to the first one (settings, expiry) must not touch us."""
-        password = secrets.token_urlsafe(24)
-        with connect(self.superuser) as connection:
-            verifier = connection.pgconn.encrypt_password(
-                password.encode(), SCRATCH_ROLE.encode(), b"scram-sha-256"
-            ).decode()
-            connection.execute(
-                sql.SQL("create role {} superuser login password {}").format(
-                    sql.Identifier(SCRATCH_ROLE), sql.Literal(verifier)
-                )
-            )
-        # template1 is not renamed, dropped or changed by any snapshot.
-        return self.superuser.on("template1").login(SCRATCH_ROLE, password)
-
-    def _database(self, login: Target) -> list[str]:
-        source = self.manifest.source
+    def _database(self) -> list[str]:
+        place = self.room.place
+        source = replace(self.manifest.source, database=place.database)
         notes: list[str] = []
-        with connect(login) as connection:
-            connection.execute(
-                sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(source.database))
-            )
+        with connect(place.login, application_name=place.database) as connection:
+            if not self.room.shared:  # a new server has a database `postgres`, and the source may be called so
+                connection.execute(
+                    sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(source.database))
+                )
             for words in locales(source):
                 try:
                     connection.execute(create_database(source, words, self.manifest.fingerprint.encoding))
+                    self.room.made(connection)
                 except _NO_SUCH_LOCALE as error:
                     notes.append(f"this machine lacks the locale: {error.diag.message_primary}")
                 except psycopg.Error as error:
@@ -176,19 +162,16 @@ class _Restore:
             program=self.programs.program("pg_restore"),
         )
         total = self.manifest.source.database_bytes
-        with measured(target.on("template1"), target.dbname, total, self.report, self.cancelled) as asked:
-            self._run(command, "its archive cannot be restored", asked)
+        with (
+            self._failing("its archive cannot be restored"),
+            measured(self.room.place.login, target.dbname, total, self.report, self.cancelled) as asked,
+        ):
+            Here("here", self.room.place.workspace).run(command, cancelled=asked)
 
-    def _script(self, login: Target, name: str) -> list[str]:
-        """Run one of the snapshot's SQL files; what failed in it, but for what a new server has already."""
-        command = tools.run_sql(login, self.folder / name, program=self.programs.program("psql"))
-        lines = self._run(command, f"{name} could not be run").splitlines()
-        said = [line.split("ERROR:", 1)[1].strip() for line in lines if "ERROR:" in line]
-        return [f"{name}: {line}" for line in said if not any(sign in line for sign in _EXPECTED_ERRORS)]
-
-    def _run(self, command: Command, what: str, cancelled: Cancelled | None = None) -> str:
+    @contextmanager
+    def _failing(self, what: str) -> Iterator[None]:
         try:
-            return Here("here", self.workspace).run(command, cancelled=cancelled or self.cancelled).stderr
+            yield
         except CommandFailed as error:
             if self.cancelled():
                 raise Interrupted("The restore was ended by an order.", subject=str(self.folder)) from error

@@ -12,7 +12,7 @@ from typing import Final
 _IDENTIFIER: Final = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|;", re.DOTALL)
 _ROLE = re.compile(rf"(?:CREATE|ALTER) ROLE (?P<role>{_IDENTIFIER})")
-_MEMBER = re.compile(rf"GRANT {_IDENTIFIER} TO (?P<role>{_IDENTIFIER})")
+_MEMBER = re.compile(rf"GRANT (?P<group>{_IDENTIFIER}) TO (?P<role>{_IDENTIFIER})")
 _GRANTOR = re.compile(rf" GRANTED BY {_IDENTIFIER}$")
 _ON_DATABASE = re.compile(
     rf"(?P<head>COMMENT ON DATABASE|ALTER DATABASE|(?:REVOKE|GRANT) [A-Z ]+ ON DATABASE"
@@ -49,6 +49,18 @@ def for_roles(script: str, roles: Collection[str]) -> list[str]:
         match = _ROLE.match(statement) or _MEMBER.match(statement)
         if match is not None and unquoted(match["role"]) in roles:
             kept.append(_GRANTOR.sub("", statement))
+    return kept
+
+
+def granted_among(script: str, roles: Collection[str]) -> list[str]:
+    """The memberships of `globals.sql` among these roles, and of one of them in a role of PostgreSQL's own."""
+    kept = []
+    for statement in statements(script):
+        match = _MEMBER.match(statement)
+        if match is not None and unquoted(match["role"]) in roles:
+            group = unquoted(match["group"])
+            if group in roles or group.startswith("pg_"):
+                kept.append(_GRANTOR.sub("", statement))
     return kept
 
 

@@ -29,7 +29,7 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
     from safepoint.backup.proof import prove
     from safepoint.backup.shelf import in_use, store_everywhere
     from safepoint.config import load
-    from safepoint.launch.snapshots import local_tools, snapshots_folder, stores_of
+    from safepoint.launch.snapshots import local_tools, scratch_of, snapshots_folder, stores_of
 
     plan_file = load(plan)
     stores = stores_of(plan_file)  # a wrong recipient or a missing password is told before the work
@@ -40,6 +40,7 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
             proof = prove(
                 folder,
                 scratch_parent=plan_file.state / "scratch",
+                scratch=scratch_of(plan_file),
                 jobs=plan_file.snapshot.jobs,
                 report=report,
                 extra=local_tools(plan_file),
@@ -105,7 +106,7 @@ def verify(
     from safepoint.backup.proof import prove
     from safepoint.config import format_duration, load
     from safepoint.launch.comparing import comparer
-    from safepoint.launch.snapshots import at_hand, local_tools
+    from safepoint.launch.snapshots import at_hand, local_tools, scratch_of
     from safepoint.postgres.target import target
 
     plan_file = load(plan)
@@ -121,6 +122,7 @@ def verify(
         proof = prove(
             folder,
             scratch_parent=plan_file.state / "scratch",
+            scratch=scratch_of(plan_file),
             jobs=plan_file.snapshot.jobs,
             report=report,
             extra=local_tools(plan_file),

@@ -17,6 +17,7 @@ from safepoint.config.models import (
     SshHost,
     Store,
 )
+from safepoint.config.scratch import ScratchServer
 
 __all__ = [
     "AnyHost",
@@ -31,6 +32,7 @@ __all__ = [
     "Moment",
     "PlanFile",
     "Release",
+    "ScratchServer",
     "SshHost",
     "Store",
     "format_bytes",

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model
 
 from safepoint.config.durations import Moment
 from safepoint.config.rehearsal import Rehearsal
+from safepoint.config.scratch import ScratchServer
 from safepoint.config.section import Duration, Section
 
 Argv = tuple[str, ...]
@@ -362,6 +363,7 @@ class PlanFile(Section):
     releases: Releases
     router: AnyRouter
     snapshot: SnapshotSettings = SnapshotSettings()
+    scratch: ScratchServer | None = None
     stores: tuple[Store, ...] = Field(min_length=1)
     cache: Cache = Cache()
     canary: Canary = Canary()
@@ -399,6 +401,10 @@ class PlanFile(Section):
             )
         if len({store.name for store in self.stores}) != len(self.stores):
             raise ValueError("two stores have the same name")
+        if self.scratch and (self.scratch.host, self.scratch.port) == (self.database.host, self.database.port):
+            raise ValueError(
+                "scratch names the server of the database itself: copies are never made beside what is live"
+            )
         return self
 
     @property

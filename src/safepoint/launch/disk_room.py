@@ -19,7 +19,7 @@ def room(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
     """Disk space for the dump and its proof here, and for the copy of the database on the server."""
     size = facts.database_bytes
     # A restored copy is about as big as its source; a compressed dump is rarely above half of it.
-    need = int(size * 1.8) + 64 * 1024**2
+    need = int(size * (1.8 if plan.scratch is None else 0.8)) + 64 * 1024**2
     yield _space("disk", _existing(plan.state), need, f"snapshots and their proofs ({plan.state})")
     copy = size + 64 * 1024**2
     folder = Path(facts.data_directory) if facts.data_directory else None

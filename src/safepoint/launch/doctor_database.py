@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
+from safepoint.backup.scratch import NamedServer
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError
 from safepoint.hosts import command, open_host
@@ -14,7 +15,8 @@ from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
 from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey
 from safepoint.postgres.connections import Connection, connect
-from safepoint.postgres.target import target
+from safepoint.postgres.scratch_databases import MAINTENANCE
+from safepoint.postgres.target import scratch_target, target
 from safepoint.wayback import capture
 
 OLDEST = 14
@@ -64,7 +66,8 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     with connect(login, application_name="safepoint doctor") as connection:
         facts = survey(connection)
         parts: dict[str, Callable[[], Iterator[Finding]]] = {
-            "server": lambda: server(plan, facts),
+            "server": lambda: server(facts),
+            "scratch": lambda: scratch(plan, facts),
             "pg_dump": lambda: pg_dump(plan, facts),
             "clock": lambda: clock(connection, now),
             "rights": lambda: rights(connection, plan, facts),
@@ -82,8 +85,8 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
         yield ok("maintenance", f"The maintenance database {plan.database.maintenance} can be connected to")
 
 
-def server(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
-    """The server's version, and `pg_dump` and a scratch server that fit it."""
+def server(facts: Survey) -> Iterator[Finding]:
+    """The server's version."""
     major = facts.server_version_num // 10000
     if major < OLDEST:
         yield failure(
@@ -94,17 +97,31 @@ def server(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
         yield ok(
             "server", f"PostgreSQL {facts.server_version}, database {facts.database}: {size}, {facts.tables} tables"
         )
+
+
+def scratch(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
+    """Where proofs and rehearsals make their copies."""
+    major = facts.server_version_num // 10000
+    if plan.scratch is not None:
+        named = plan.scratch
+        version = NamedServer(scratch_target(named, MAINTENANCE), target(plan.database)).examine(major)
+        yield ok(
+            "scratch",
+            f"Copies are made on {named.host}:{named.port} (PostgreSQL {version}), which is not tuned for them; its "
+            f"disk cannot be seen from here, and two of {format_bytes(facts.database_bytes)} need room there",
+        )
+        return
     try:
-        scratch = for_server(facts.server_version_num, plan.database.tools)
+        programs = for_server(facts.server_version_num, plan.database.tools)
     except DatabaseError as error:
         yield failure("scratch", f"No scratch server for the proofs: {error.message}", error.remedy)
         return
-    if scratch.major == major:
-        yield ok("scratch", f"Proofs run on {scratch}")
+    if programs.major == major:
+        yield ok("scratch", f"Proofs run on {programs}")
     else:
         yield warning(
             "scratch",
-            f"Proofs will run on {scratch}, the server is PostgreSQL {major}.",
+            f"Proofs will run on {programs}, the server is PostgreSQL {major}.",
             f"Install PostgreSQL {major} here, so that a snapshot is proven on what it will be restored to.",
         )
 

@@ -320,6 +320,14 @@ max_age = "2h"               # an older snapshot is not good enough for the wind
 # keep = "30d"               # on this machine; `safepoint prune` lets older ones go
 # encrypt_to = ["age1..."]   # who can open what leaves this machine: recipients that age-keygen prints, or SSH keys
 
+# A server for proofs and rehearsals, where this machine should start none. A superuser makes databases with random
+# names there, and removes them; it must not be the server of the database.
+# [scratch]
+# host = "scratch.internal"
+# port = 5432
+# user = "safepoint"
+# password_env = "SAFEPOINT_SCRATCH_PASSWORD"
+
 # Where snapshots are kept, as many stores as you like: file:, s3://, sftp://, gs://, az:// ... Have one offsite.
 [[stores]]
 name = "local"

@@ -11,6 +11,7 @@ import psycopg
 
 from safepoint.errors import Interrupted, SafepointError
 from safepoint.postgres.connections import connect
+from safepoint.postgres.scratch_databases import base
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 
@@ -21,6 +22,7 @@ _GRACE_SECONDS: Final = 1.0
 _END_SESSIONS: Final = """
     select pg_terminate_backend(pid) from pg_stat_activity
     where backend_type in ('client backend', 'walsender') and pid <> pg_backend_pid()
+      and (%(run)s::text is null or starts_with(datname, %(run)s))
 """
 
 
@@ -43,7 +45,10 @@ def obeying(cancelled: Cancelled) -> Iterator[None]:
 
 @contextmanager
 def sessions_end(scratch: Target, cancelled: Cancelled) -> Iterator[None]:
-    """While this lasts, an order ends every session of the scratch server, which is removed next anyway."""
+    """While this lasts, an order ends every session of the scratch server, which is removed next anyway.
+
+    Where others use that server as well, only those of this run's databases.
+    """
     if cancelled is never:
         yield
         return
@@ -65,4 +70,4 @@ def sessions_end(scratch: Target, cancelled: Cancelled) -> Iterator[None]:
 
 def _end_sessions(scratch: Target) -> None:
     with suppress(psycopg.Error, SafepointError), connect(scratch.on("postgres")) as connection:
-        connection.execute(_END_SESSIONS.encode())
+        connection.execute(_END_SESSIONS.encode(), {"run": base(scratch.dbname)})

@@ -24,6 +24,7 @@ from safepoint.errors import CommandFailed, SafepointError
 from safepoint.hosts import Command
 from safepoint.launch.asking import answers
 from safepoint.postgres.connections import connect
+from safepoint.postgres.scratch_databases import shared
 from safepoint.postgres.servers import free_port
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
@@ -98,6 +99,8 @@ def started_copy(stack: ExitStack, on: OnCopy, size: int) -> OnCopy | str:
     """
     if (why := _why_not(on, ())) is not None:
         return why
+    if shared(on.copy):
+        return "others use the scratch server as well, and its disk cannot be seen from here"
     free = shutil.disk_usage(on.folder).free
     if 2 * size > free:
         return f"another copy needs {format_bytes(size)}, and {format_bytes(free)} are free here"

@@ -46,6 +46,8 @@ def make_copies(stack: ExitStack, plan: PlanFile, copy: Restored, before: Target
     The capture is armed here already: that waits for all transactions of the server, and undoing a migration is a
     long one. Without `wayback.prove` no rollback is rehearsed.
     """
+    if copy.shared:
+        return "others use the scratch server as well, and its disk cannot be seen from here"
     place, prove = plan.state / "scratch", plan.wayback.prove
     needed, free = (1 + prove) * copy.manifest.source.database_bytes, shutil.disk_usage(place).free
     if needed > free / 2:

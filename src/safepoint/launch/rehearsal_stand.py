@@ -36,6 +36,7 @@ from safepoint.launch.rehearsal_undo import READING, Undoing, beside, rows_of
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
 from safepoint.launch.waybacks import keep_way_back, schemas_of
 from safepoint.postgres.connections import connect
+from safepoint.postgres.scratch_databases import base
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Progress, Report
 from safepoint.rehearsal import ground
@@ -59,6 +60,11 @@ from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
 _MAINTENANCE = "postgres"
+_SHARED = (
+    "left out, because others use the scratch server as well: the live server's settings, what statements cost, how "
+    "long it waited for its disk, a rollback rehearsed, and the start of the release; what others do there slows the "
+    "migration, and is in the bytes of log"
+)
 
 
 @dataclass
@@ -143,7 +149,7 @@ class Stand:
         ground.set_fast(scratch)
         after = _picture(scratch)
         seen = observed(watched, picture, after)
-        notes = [*self.copy.notes, *still, *self._notes(pending, watched, after), *_uncounted(counted)]
+        notes = [*self.copy.notes, *still, *self._notes(pending, watched, after), *self._uncounted(counted)]
         found = _Found()
         if watched.error is None:
             found = self._look(manage, intent, _Sides(before, picture, after), seen, measured)
@@ -229,7 +235,7 @@ class Stand:
         settings = self.plan.database
         login = migration_login(
             database,
-            name,
+            base(database.dbname) or name,
             settings.application_roles[0],
             maintenance=_MAINTENANCE,
             lock_timeout=settings.lock_timeout.total_seconds(),
@@ -321,6 +327,13 @@ class Stand:
             notes.append(f"the looking ended early ({watched.sampled.fault}): locks and rewrites may be missing")
         return notes
 
+    def _uncounted(self, counted: bool) -> tuple[str, ...]:
+        if self.copy.shared:
+            return (_SHARED,)
+        if counted:
+            return ()
+        return ("the scratch server has no pg_stat_statements: rows and temporary bytes are not told by migration",)
+
     @property
     def _database(self) -> Target:
         """The live one."""
@@ -344,12 +357,6 @@ class Stand:
             size = judge_size(measure_size(two), baseline=measure_size(one), growth=self.plan.checkpoints.size_growth)
         checkpoint = judge_checkpoint("size checkpoint", size.verdict, size.detail, size.remedy)
         return (*standing_checks(picture, after, behind), *invariants, checkpoint)
-
-
-def _uncounted(counted: bool) -> tuple[str, ...]:
-    if counted:
-        return ()
-    return ("the scratch server has no pg_stat_statements: rows and temporary bytes are not told by migration",)
 
 
 def _untrue(trial: Trial | None) -> tuple[str, ...]:
@@ -385,6 +392,8 @@ def _picture(database: Target) -> Picture:
 
 
 def _io(scratch: Target) -> Io | None:
+    if base(scratch.dbname) is not None:
+        return None  # its counters are everyone's
     with connect(scratch) as connection:
         return read_io(connection, sessions=True)
 

@@ -18,7 +18,7 @@ from safepoint.errors import PlanFileError
 from safepoint.launch.rehearsal_order import obeying, sessions_end
 from safepoint.launch.rehearsal_stand import Clock, Stand
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder, write_rehearsal
-from safepoint.launch.snapshots import at_hand, snapshots_folder, stores_of, take
+from safepoint.launch.snapshots import at_hand, scratch_of, snapshots_folder, stores_of, take
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.progress import Cancelled, Report, never, silent
@@ -59,6 +59,8 @@ def rehearse(
                 restored(
                     folder,
                     scratch_parent=plan_file.state / "scratch",
+                    scratch=scratch_of(plan_file),
+                    roles=plan_file.database.application_roles,
                     jobs=plan_file.snapshot.jobs,
                     report=report,
                     cancelled=cancelled,
@@ -111,6 +113,7 @@ def _take_one(plan_file: PlanFile, report: Report, cancelled: Cancelled) -> str:
     prove(
         folder,
         scratch_parent=plan_file.state / "scratch",
+        scratch=scratch_of(plan_file),
         jobs=plan_file.snapshot.jobs,
         report=report,
         cancelled=cancelled,

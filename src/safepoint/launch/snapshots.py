@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safepoint.backup.manifest import Manifest
+from safepoint.backup.scratch import OWN, NamedServer, Scratch
 from safepoint.backup.shelf import fetch_snapshot, in_use
 from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.config import PlanFile
@@ -18,7 +19,8 @@ from safepoint.launch.ledger import Entry, read
 from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
-from safepoint.postgres.target import target
+from safepoint.postgres.scratch_databases import MAINTENANCE
+from safepoint.postgres.target import scratch_target, target
 from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.stores import SnapshotStore, open_store
 
@@ -34,6 +36,17 @@ def snapshots_folder(plan_file: PlanFile) -> Path:
 def local_tools(plan_file: PlanFile) -> Path | None:
     """The folder of PostgreSQL's programs that the plan file names, where it is one of this machine."""
     return plan_file.database.tools if plan_file.database.tools_host == "here" else None
+
+
+def scratch_of(plan_file: PlanFile) -> Scratch:
+    """Where copies are made and thrown away: on the server that the plan file names, else on one of our own.
+
+    Raises:
+        PlanFileError: the password of the named one is not in the environment.
+    """
+    if plan_file.scratch is None:
+        return OWN
+    return NamedServer(scratch_target(plan_file.scratch, MAINTENANCE), target(plan_file.database))
 
 
 def stores_of(plan_file: PlanFile, identity: Path | None = None) -> dict[str, SnapshotStore]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
-from safepoint.config import Database
+from safepoint.config import Database, ScratchServer
 from safepoint.errors import PlanFileError
 
 
@@ -85,13 +85,23 @@ def target(database: Database) -> Target:
     Raises:
         PlanFileError: the variable is not set.
     """
-    password = None
-    if database.password_env is not None:
-        password = os.environ.get(database.password_env)
-        if password is None:
-            raise PlanFileError(
-                f"The environment variable {database.password_env} (database.password_env) is not set.",
-                subject="database.password_env",
-                remedy=f"Set {database.password_env} to the password of role {database.user!r} and try again.",
-            )
+    password = _password(database.password_env, "database", database.user)
     return Target(database.host, database.port, database.name, database.user, password, database.sslmode)
+
+
+def scratch_target(scratch: ScratchServer, dbname: str) -> Target:
+    """The login to the scratch server. Raises as `target`."""
+    password = _password(scratch.password_env, "scratch", scratch.user)
+    return Target(scratch.host, scratch.port, dbname, scratch.user, password, scratch.sslmode)
+
+
+def _password(variable: str | None, section: str, user: str) -> str | None:
+    if variable is None:
+        return None
+    if variable not in os.environ:
+        raise PlanFileError(
+            f"The environment variable {variable} ({section}.password_env) is not set.",
+            subject=f"{section}.password_env",
+            remedy=f"Set {variable} to the password of role {user!r} and try again.",
+        )
+    return os.environ[variable]

@@ -16,6 +16,7 @@ import psycopg
 
 from safepoint.errors import SafepointError
 from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.scratch_databases import shared
 from safepoint.postgres.target import Target
 from safepoint.rehearsal.statements import shown, writes
 from safepoint.rehearsal.timeline import Applied
@@ -141,7 +142,10 @@ class Counter:
 
 
 def make_counters(scratch: Target) -> bool:
-    """Let a scratch server's counters be read, and begin with nothing; False where it does not count."""
+    """Let a scratch server's counters be read, and begin with nothing; False where it does not count, or is not ours
+    to be changed."""
+    if shared(scratch):
+        return False
     with connect(scratch.on(_MAINTENANCE)) as connection:
         loaded = connection.execute("show shared_preload_libraries").fetchone() or ("",)
         if LIBRARY not in loaded[0]:

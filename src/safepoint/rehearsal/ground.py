@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.scratch_databases import base, beside, copy_name, mark, shared
 from safepoint.postgres.target import Target
 
 # What decides how long a migration takes and can be set without a restart. A scratch server is set up for loading
@@ -71,24 +72,33 @@ def settings_at_start(live: Mapping[str, str], memory: int) -> dict[str, str]:
 
 
 def set_like(scratch: Target, live: Mapping[str, str]) -> tuple[str, ...]:
-    """Give the scratch server the live one's settings; gives in words what still differs."""
+    """Give the scratch server the live one's settings; gives in words what still differs. One that others use as well
+    keeps its own."""
     with connect(scratch) as connection:
         own = read_settings(connection)
+        if shared(scratch):
+            return _differing(own, live, (*LIKE_LIVE, *AT_START))
         for name in LIKE_LIVE:
             if name in own and name in live and own[name] != live[name]:
                 connection.execute(
                     sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(live[name]))
                 )
         connection.execute(_WAIT_RELOADED)
-        return tuple(
-            f"{name} is {own[name]} on the scratch server and {live[name]} on the live one"
-            for name in AT_START
-            if name in own and name in live and own[name] != live[name]
-        )
+        return _differing(own, live, AT_START)
+
+
+def _differing(own: Mapping[str, str], live: Mapping[str, str], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(
+        f"{name} is {own[name]} on the scratch server and {live[name]} on the live one"
+        for name in names
+        if name in own and name in live and own[name] != live[name]
+    )
 
 
 def set_fast(scratch: Target) -> None:
     """Back to a server for comparing: nothing of it has to survive."""
+    if shared(scratch):
+        return
     with connect(scratch) as connection:
         for name in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
             connection.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(name)))
@@ -98,20 +108,24 @@ def set_fast(scratch: Target) -> None:
 def copy_of(scratch: Target, name: str) -> Target:
     """A copy of the scratch database, made by PostgreSQL itself; nobody may be connected to the original.
 
-    The files are copied: going through the write-ahead log would only take longer.
+    The files are copied: going through the write-ahead log would only take longer. On a server that others use as well
+    it has another name, by which it is removed with all else of this run.
     """
-    with connect(scratch.on("template1")) as connection:
+    name = copy_name(scratch, name)
+    with connect(beside(scratch), application_name=base(scratch.dbname) or "safepoint") as connection:
         words: dict[str, Any] = {"name": sql.Identifier(name), "source": sql.Identifier(scratch.dbname)}
         query = "create database {name} template {source}"
         if connection.info.server_version >= 150000:
             query += " strategy file_copy"
         connection.execute(sql.SQL(query).format(**words))
+        if shared(scratch):
+            mark(connection, name)
     return scratch.on(name)
 
 
 def drop_copy(copy: Target) -> None:
     """Remove a copy of the scratch database."""
-    with connect(copy.on("template1")) as connection:
+    with connect(beside(copy)) as connection:
         connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(copy.dbname)))
 
 

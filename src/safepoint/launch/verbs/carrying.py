@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safepoint.backup.restoring import restored
+from safepoint.backup.restoring import Restored, restored
 from safepoint.config import PlanFile, format_duration
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.managepy import Manage, redirect
@@ -23,14 +23,17 @@ from safepoint.errors import CommandFailed, DatabaseError, Refused
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
 from safepoint.launch.proving import Proven, prove_way_back, unproven
+from safepoint.launch.snapshots import scratch_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.prepare import snapshot_folder
 from safepoint.launch.waybacks import keep_way_back
 from safepoint.postgres.connections import connect
+from safepoint.postgres.scratch_databases import MAINTENANCE, base
 from safepoint.postgres.target import Target
 from safepoint.rehearsal.ground import copy_of
 from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.login import migration_login
 from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
 from safepoint.wayback.replay import entering, replay
 from safepoint.wayback.schemas import Schemas
@@ -73,9 +76,14 @@ class ProveWayBack(Verb):
             return _unproven(ground, [f"the migrations' operations cannot be read: {error.message}"])
         folder = snapshot_folder(ground, "prelaunch")
         with restored(
-            folder, scratch_parent=ground.scratch, jobs=ground.plan.snapshot.jobs, cancelled=ground.cancelled
+            folder,
+            scratch_parent=ground.scratch,
+            scratch=scratch_of(ground.plan),
+            roles=ground.plan.database.application_roles,
+            jobs=ground.plan.snapshot.jobs,
+            cancelled=ground.cancelled,
         ) as scratch:
-            pointed = _pointed_at(ground, scratch.target)
+            pointed = _pointed_at(ground, _login(ground, scratch))
             elsewhere = _not_only_there(pointed, scratch.target)
             if elsewhere is not None:
                 return _unproven(ground, [elsewhere])
@@ -148,6 +156,14 @@ def elsewhere(pending: Pending, identity: str | None) -> str | None:
 
 def _unproven(ground: Ground, reasons: list[str]) -> Evidence:
     return record_proof(ground, unproven(*reasons))
+
+
+def _login(ground: Ground, copy: Restored) -> Target:
+    """Where others use the scratch server as well, the release is not its superuser."""
+    if not copy.shared:
+        return copy.target
+    owner = ground.plan.database.application_roles[0]
+    return migration_login(copy.target, base(copy.target.dbname) or "", owner, maintenance=MAINTENANCE)
 
 
 def _pointed_at(ground: Ground, target: Target) -> Manage:

@@ -18,7 +18,7 @@ from safepoint.hosts import command
 from safepoint.launch import levelling
 from safepoint.launch.doctor import examine
 from safepoint.launch.ground import Ground
-from safepoint.launch.snapshots import local_tools, take
+from safepoint.launch.snapshots import local_tools, scratch_of, take
 from safepoint.launch.step import Evidence, Verb
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
@@ -144,6 +144,7 @@ class Proof(Verb):
             proof = prove(
                 folder,
                 scratch_parent=ground.scratch,
+                scratch=scratch_of(ground.plan),
                 jobs=ground.plan.snapshot.jobs,
                 report=ground.report,
                 cancelled=ground.cancelled,

@@ -1,0 +1,23 @@
+"""The table `[scratch]` of the plan file: a server on which copies of production data may be made and thrown away."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from safepoint.config.section import Section
+
+
+class ScratchServer(Section):
+    """A PostgreSQL server for proofs and rehearsals, in place of one that Safepoint starts itself.
+
+    Only databases with random names are made there, and missing roles, without a login; all of it is marked, and gone
+    afterwards. `user` must be a superuser there, and the server must not be that of the database.
+    """
+
+    host: str = Field(examples=["scratch.internal"])
+    port: int = Field(default=5432, ge=1, le=65535)
+    user: str = Field(examples=["safepoint"])
+    password_env: str | None = Field(default=None, examples=["SAFEPOINT_SCRATCH_PASSWORD"])
+    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
