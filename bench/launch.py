@@ -28,6 +28,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import fence, quiet, swap, twin
+from safepoint.wayback.pair import Pair
 
 DATA = Path(__file__).parent / "data.sql"
 SAFEPOINT = Path(sys.executable).parent / "safepoint"
@@ -98,7 +99,7 @@ def _swap_back(live: Target, launch: str) -> float:
     def back() -> None:
         again = fence.survey_fence(live, ())
         fence.close(live, again)
-        swap.swap(live, facts, f"kept_{launch}".replace("-", "_"))
+        swap.swap(Pair.beside(live, facts.twin, launch), facts, f"kept_{launch}".replace("-", "_"))
         fence.reopen(live, again)
 
     seconds = timed(back)

@@ -25,6 +25,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import feed, level, quiet
+from safepoint.wayback.pair import Pair
 
 pytestmark = pytest.mark.slow
 LAUNCH = "books-2.0"
@@ -50,6 +51,10 @@ def server() -> Iterator[Server]:
             yield running
 
 
+def pair(live: Target) -> Pair:
+    return Pair.beside(live, TWIN, LAUNCH)
+
+
 def seed(live: Target, folder: Path) -> str:
     with feed.opened(live, LAUNCH) as now:
         take_snapshot(
@@ -61,15 +66,15 @@ def seed(live: Target, folder: Path) -> str:
             launch_id=LAUNCH,
             at=Instant(now.lsn, now.snapshot),
         )
-    pour(folder / "seed", level.begin(live, TWIN, LAUNCH))
-    level.seeded(live, TWIN, LAUNCH, now.lsn)
+    pour(folder / "seed", level.begin(pair(live)))
+    level.seeded(pair(live), now.lsn)
     return now.lsn
 
 
 def keeper(live: Target, folder: Path, at: str) -> level.Keeper:
     facts = feed.standing(live, LAUNCH, at)
     assert facts is not None
-    return level.Keeper(live, TWIN, facts, feed.spool_path(folder, at), maintenance="postgres")
+    return level.Keeper(pair(live), facts, feed.spool_path(folder, at))
 
 
 def finish(live: Target, folder: Path, at: str) -> list[str]:
@@ -78,7 +83,7 @@ def finish(live: Target, folder: Path, at: str) -> list[str]:
     with keeper(live, folder, at) as last:
         last.level(up_to=safe_point)
         last.set_sequences()
-    level.finish(live, TWIN, LAUNCH, at=safe_point, prior=None, began=time.monotonic())
+    level.finish(pair(live), at=safe_point, prior=None, began=time.monotonic())
     feed.end(live, LAUNCH)
     with connect(live.on("postgres")) as connection:
         connection.execute(f"alter database {TWIN} allow_connections true")
@@ -132,9 +137,11 @@ import sys
 from pathlib import Path
 from safepoint.postgres.target import Target
 from safepoint.wayback import feed, level
+from safepoint.wayback.pair import Pair
 live = Target({host!r}, {port}, "books", {user!r}, {password!r})
 facts = feed.standing(live, {launch!r}, {at!r})
-with level.Keeper(live, {twin!r}, facts, feed.spool_path(Path({folder!r}), {at!r}), maintenance="postgres") as one:
+pair = Pair.beside(live, {twin!r}, {launch!r})
+with level.Keeper(pair, facts, feed.spool_path(Path({folder!r}), {at!r})) as one:
     print(one.level().transactions)
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """

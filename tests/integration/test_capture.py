@@ -21,6 +21,7 @@ from safepoint.postgres.target import Target
 from safepoint.wayback import log_drain
 from safepoint.wayback.capture import CaptureFacts, arm, disarm, disarm_unrecorded, drain, lag
 from safepoint.wayback.names import capture_name, kept_name, twin_name
+from safepoint.wayback.pair import Pair
 from safepoint.wayback.quiet import safe_point
 from safepoint.wayback.spool import Change, Spool, read_changes, read_transactions
 from safepoint.wayback.swap import swap
@@ -296,7 +297,7 @@ def test_the_capture_moves_with_the_swapped_out_database(one_site: Books, tmp_pa
     twin = make_twin(site.target, twin_name(site.target.dbname, LAUNCH), LAUNCH, at=safe_point(site.target))
     facts = arm(site.target, LAUNCH)
     write(site, "on two")
-    swap(site.target, twin)
+    swap(Pair.beside(site.target, twin.twin, LAUNCH), twin)
     kept = site.target.on(kept_name(site.target.dbname, LAUNCH))
     try:
         with pytest.raises(Refused, match="capture is that of database"):

@@ -30,8 +30,9 @@ from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import choice, feed, level, quiet
 from safepoint.wayback.names import feed_name
+from safepoint.wayback.pair import Pair
 from safepoint.wayback.replay import NotWhole
-from safepoint.wayback.twin import drop_twin, look_up, make_twin
+from safepoint.wayback.twin import TwinFacts, drop_twin, look_up, make_twin
 
 LAUNCH = "shop-2.0"
 SCHEMA = """
@@ -108,33 +109,39 @@ def keyless(chance: random.Random) -> str:
 
 @dataclass
 class Made:
-    """A seeded twin and its feed."""
+    """A seeded twin and its feed; `there` is the server that it is on, where that is another one."""
 
     live: Target
     folder: Path
     at: str
     safe_point: str = ""
+    there: Target | None = None
+    facts: TwinFacts | None = None
 
     @property
     def twin(self) -> str:
         return f"{self.live.dbname}_twin"
 
+    @property
+    def pair(self) -> Pair:
+        return Pair(self.live, (self.there or self.live).on(self.twin), LAUNCH)
+
     def keeper(self) -> level.Keeper:
         facts = feed.standing(self.live, LAUNCH, self.at)
         assert facts is not None
-        return level.Keeper(self.live, self.twin, facts, feed.spool_path(self.folder, self.at), maintenance="postgres")
+        return level.Keeper(self.pair, facts, feed.spool_path(self.folder, self.at))
 
     def finish(self) -> None:
         """The safe point: nobody writes any more."""
         safe_point = self.safe_point = self.safe_point or quiet.safe_point(self.live)
-        if not level.is_finished(self.live, self.twin, LAUNCH, safe_point):
+        if not level.is_finished(self.pair, safe_point):
             with self.keeper() as keeper:
                 keeper.level(up_to=safe_point)
                 keeper.set_sequences()
-        level.finish(self.live, self.twin, LAUNCH, at=safe_point, prior=None, began=time.monotonic())
+        self.facts = level.finish(self.pair, at=safe_point, prior=None, began=time.monotonic())
 
 
-def seed(live: Target, folder: Path, major: int = 17) -> Made:
+def seed(live: Target, folder: Path, major: int = 17, there: Target | None = None) -> Made:
     with feed.opened(live, LAUNCH) as now:
         take_snapshot(
             live,
@@ -145,9 +152,9 @@ def seed(live: Target, folder: Path, major: int = 17) -> Made:
             launch_id=LAUNCH,
             at=Instant(now.lsn, now.snapshot),
         )
-    made = Made(live, folder, now.lsn)
-    pour(folder / "seed", level.begin(live, made.twin, LAUNCH))
-    level.seeded(live, made.twin, LAUNCH, now.lsn)
+    made = Made(live, folder, now.lsn, there=there)
+    pour(folder / "seed", level.begin(made.pair))
+    level.seeded(made.pair, now.lsn)
     return made
 
 
@@ -208,7 +215,7 @@ def test_a_twin_followed_under_writes_is_equal_at_an_instant_and_whole_at_the_sa
             with feed.instant(live, LAUNCH) as now:
                 keeper.level_at(now)
                 print_ = fingerprint.take(live, snapshot=now.snapshot)
-        with level.open_to_us(live, made.twin):
+        with level.open_to_us(made.pair):
             ours = fingerprint.take(live.on(made.twin))
         assert {name: one for name, one in ours.tables.items() if not name.startswith("safepoint.")} == print_.tables
         with made.keeper() as keeper:
@@ -320,14 +327,14 @@ def test_killed_again_and_again_while_it_follows_no_row_stands_twice_and_none_is
 
 
 def test_a_half_made_seed_is_removed_and_somebody_elses_database_is_not(live: Target, tmp_path: Path) -> None:
-    level.begin(live, f"{live.dbname}_twin", LAUNCH)
+    level.begin(Pair.beside(live, f"{live.dbname}_twin", LAUNCH))
     made = seed(live, tmp_path)  # over what a kill left
-    assert level.seeded_at(live, made.twin, LAUNCH) == made.at
+    assert level.seeded_at(made.pair) == made.at
     assert drop_twin(live, made.twin, LAUNCH) is True
     with connect(live.on("postgres")) as connection:
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(made.twin)))
     with pytest.raises(SafepointError, match="not a twin of this launch"):
-        level.begin(live, made.twin, LAUNCH)
+        level.begin(made.pair)
 
 
 def test_what_is_measured_is_what_stands_in_the_way(live: Target) -> None:

@@ -18,6 +18,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.fence import close, reopen, standing, survey_fence
 from safepoint.wayback.names import half_made_limit, kept_name, read_mark, twin_name
+from safepoint.wayback.pair import Pair
 from safepoint.wayback.quiet import drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 from safepoint.wayback.swap import swap, unswap
 from safepoint.wayback.twin import TwinFacts, drop_kept, drop_twin, look_up, make_twin
@@ -48,6 +49,10 @@ def drop_others(target: Target) -> None:
 def twin_of(site: Books, **words: object) -> TwinFacts:
     name = twin_name(site.target.dbname, LAUNCH)
     return make_twin(site.target, name, LAUNCH, at=safe_point(site.target), **words)  # type: ignore[arg-type]
+
+
+def pair(live: Target, facts: TwinFacts) -> Pair:
+    return Pair.beside(live, facts.twin, facts.launch_id)
 
 
 def ask(target: Target, query: str, *values: object) -> list[tuple[object, ...]]:
@@ -130,7 +135,7 @@ def test_a_finished_twin_of_this_safe_point_is_found_again_and_an_older_one_repl
         connection.execute("insert into ledger_entry (memo, author_id) values ('later', 1)")
     newer = twin_of(site)
     assert newer.twin_oid != first.twin_oid
-    swap(site.target, newer)
+    swap(pair(site.target, newer), newer)
     assert count(site.target) == 2
 
 
@@ -157,7 +162,8 @@ def test_a_half_made_twin_is_known_by_its_limit_and_made_again(site: Books) -> N
                 sql.Identifier(name), sql.Literal(half_made_limit(LAUNCH))
             )
         )
-    swap(site.target, twin_of(site))
+    facts = twin_of(site)
+    swap(pair(site.target, facts), facts)
     assert count(site.target) == 1
 
 
@@ -173,14 +179,15 @@ def test_a_twin_whose_making_was_killed_is_made_all_the_same(site: Books, second
     assert facts.tables == 7
     before = entries(site.target)
     killed_after(seconds, swap_code(facts), site.target)
-    swap(site.target, facts)
+    swap(pair(site.target, facts), facts)
     assert entries(site.target) == before
     assert ask(site.target, "select datname from pg_database where oid = %s", facts.twin_oid) == [(site.target.dbname,)]
 
 
 def swap_code(facts: TwinFacts) -> str:
     return (
-        "import json\nfrom safepoint.wayback.swap import swap\nfrom safepoint.wayback.twin import TwinFacts\n"
+        "import json\nfrom safepoint.wayback.pair import Pair\nfrom safepoint.wayback.swap import swap\n"
+        "from safepoint.wayback.twin import TwinFacts\n"
         f"facts = TwinFacts.from_json(json.loads({json.dumps(facts.as_json())!r}))\n"
         "print('begins', flush=True)\nswap(target, facts)\n"
     )
@@ -224,8 +231,8 @@ def test_the_swap_brings_the_old_state_back_and_keeps_the_migrated_one(any_datab
         reopen(site.target, prior)
         kept = kept_name(site.target.dbname, LAUNCH)
         with Hammer(site.application):
-            done = swap(site.target, facts)
-            again = swap(site.target, facts)
+            done = swap(pair(site.target, facts), facts)
+            again = swap(pair(site.target, facts), facts)
         assert not done.already and done.seconds < 2
         assert again.already and dataclasses.replace(again, seconds=done.seconds, already=False) == done
         assert entries(site.target)[: len(before)] == before
@@ -243,7 +250,7 @@ def test_the_swap_brings_the_old_state_back_and_keeps_the_migrated_one(any_datab
 
 def test_neither_the_live_nor_the_migrated_database_can_be_removed(site: Books) -> None:
     facts = twin_of(site)
-    done = swap(site.target, facts)
+    done = swap(pair(site.target, facts), facts)
     for name in (done.live, done.kept_as):
         with pytest.raises(Refused, match="may remove"):
             drop_twin(site.target, name, LAUNCH)
@@ -262,9 +269,9 @@ def test_unswap_returns_to_the_migrated_database_and_sets_the_twin_aside(site: B
             "select shobj_description(oid, 'pg_database') from pg_database where datname = current_database()"
         )
         before = comment.fetchone()
-    swap(site.target, facts)
-    back = unswap(site.target, facts)
-    assert not back.already and unswap(site.target, facts).already
+    swap(pair(site.target, facts), facts)
+    back = unswap(pair(site.target, facts), facts)
+    assert not back.already and unswap(pair(site.target, facts), facts).already
     assert count(site.target, "new_in_two") == 0
     assert ask(
         site.target,
@@ -277,7 +284,7 @@ def test_unswap_returns_to_the_migrated_database_and_sets_the_twin_aside(site: B
 def test_a_swap_onto_a_name_that_is_taken_changes_nothing(site: Books) -> None:
     facts = twin_of(site)
     with pytest.raises(Refused, match="already a database postgres"):
-        swap(site.target, facts, "postgres")
+        swap(pair(site.target, facts), facts, "postgres")
     assert count(site.target) == 1
 
 
@@ -290,7 +297,7 @@ def test_a_swap_of_databases_that_someone_renamed_changes_nothing(site: Books) -
             )
         )
     with pytest.raises(Refused, match="not where the launch left them") as refusal:
-        swap(site.target, facts)
+        swap(pair(site.target, facts), facts)
     assert "_moved" in str(refusal.value)
 
 
@@ -301,7 +308,7 @@ def test_a_twin_of_fifty_megabytes_is_made_and_swapped_within_the_window(site: B
         )
     facts = twin_of(site)
     assert facts.size_bytes > 45_000_000 and facts.seconds < 10
-    assert swap(site.target, facts).seconds < 2
+    assert swap(pair(site.target, facts), facts).seconds < 2
     assert count(site.target) == 250_001
 
 
@@ -312,7 +319,7 @@ def test_the_twin_and_the_swap_work_on_postgresql_15(servers: Servers) -> None:
     try:
         with books(database) as site:
             facts = twin_of(site)
-            assert swap(database, facts).seconds < 2
+            assert swap(pair(database, facts), facts).seconds < 2
             drop_others(database)
     finally:
         drop_database(database)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from safepoint.backup.snapshot import session_name
 from safepoint.config.models import Application
+from safepoint.launch.pairs import at_address
 from safepoint.postgres.target import Target
 
 HERE = Target("localhost", 6543, "shop", "admin", "a secret")
@@ -40,3 +41,16 @@ IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}", fullmatch=True)
 def test_the_sessions_of_different_dumps_have_different_names_that_postgresql_keeps_whole(one: str, other: str) -> None:
     assert len(session_name(one)) <= 63
     assert (session_name(one) == session_name(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("url", "there"),
+    [
+        ("postgresql://shop:s%40crt@db1:5432/shop", "postgresql://shop:s%40crt@db2:6000/shop"),
+        ("postgres://db1/shop?sslmode=require", "postgres://db2:6000/shop?sslmode=require"),
+        ("postgresql://shop@/shop?host=/run/postgresql&port=5433", "postgresql://shop@db2:6000/shop"),
+        ("psql://shop:p@[::1]:5432/shop?options=-c%20x%3Dy", "psql://shop:p@db2:6000/shop?options=-c%20x%3Dy"),
+    ],
+)
+def test_the_application_s_url_is_led_to_another_server_with_all_else_as_it_is(url: str, there: str) -> None:
+    assert at_address(url, "db2:6000") == there

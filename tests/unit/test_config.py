@@ -272,3 +272,11 @@ def test_a_release_whose_commands_leave_the_port_open_can_be_moved_to_another_on
 def test_a_rehearsal_cannot_be_led_to_another_database_than_its_copy() -> None:
     more = '[application]\nurl_env = "DATABASE_URL"\n[rehearsal.env]\nDATABASE_URL = "postgresql://live"\n'
     assert "rehearsal.env has 'DATABASE_URL'" in refused(GOOD + more).message
+
+
+def test_another_server_for_the_twin_is_no_place_for_a_copy_and_is_left_as_it_was_entered() -> None:
+    server = '[wayback.server]\nhost = "far"\nuser = "postgres"\n'
+    found = read(GOOD + server).wayback.server
+    assert found is not None and (found.host, found.port, found.maintenance) == ("far", 5432, "postgres")
+    assert "leave out [wayback.server]" in str(refused(GOOD + '[wayback]\ntwin = "template"\n' + server))
+    assert "belong together" in str(refused(GOOD + server + 'lead = ["point", "far"]\n'))

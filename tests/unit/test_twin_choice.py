@@ -60,3 +60,15 @@ def test_without_the_right_or_the_room_for_a_copy_there_is_no_twin() -> None:
         assert chosen(wanted, creates_databases=False).kind == "none"  # type: ignore[arg-type]
         assert chosen(wanted, disk_free=GIGABYTE - 1).kind == "none"  # type: ignore[arg-type]
     assert chosen(disk_free=None).kind == "logical"
+
+
+def test_a_server_that_the_plan_names_gets_the_twin_whatever_its_size_unless_something_speaks_against_it() -> None:
+    far = {"server": "far:5432", "database_bytes": 1}
+    found = chosen(**far)
+    assert found.kind == "logical" and "the plan names far:5432" in found.reason
+    full = chosen(**far, disk_free=0)  # no room beside the live database is a reason for it
+    assert full.kind == "logical"
+    lacking = chosen(**far, there=("far:5432 has no role shop",))
+    assert lacking.kind == "template" and "far:5432 has no role shop" in lacking.reason
+    assert chosen(**far, there=("far:5432 cannot be asked",), disk_free=0).kind == "none"
+    assert chosen(**far, wal_level="replica").kind == "template"

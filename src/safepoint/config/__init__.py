@@ -5,7 +5,6 @@ from safepoint.config.load import load
 from safepoint.config.models import (
     AnyHost,
     AnyRouter,
-    Argv,
     CaddyRouter,
     CommandRouter,
     ComposeHost,
@@ -18,6 +17,8 @@ from safepoint.config.models import (
     Store,
 )
 from safepoint.config.scratch import ScratchServer
+from safepoint.config.section import Argv
+from safepoint.config.wayback import TwinServer
 
 __all__ = [
     "AnyHost",
@@ -35,6 +36,7 @@ __all__ = [
     "ScratchServer",
     "SshHost",
     "Store",
+    "TwinServer",
     "format_bytes",
     "format_duration",
     "load",

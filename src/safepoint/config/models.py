@@ -17,11 +17,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model
 from safepoint.config.durations import Moment
 from safepoint.config.rehearsal import Rehearsal
 from safepoint.config.scratch import ScratchServer
-from safepoint.config.section import Duration, Section
-
-Argv = tuple[str, ...]
-Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
-"""`host:port`; an IPv6 address stands in brackets."""
+from safepoint.config.section import Address, Argv, Duration, Section, SslMode
+from safepoint.config.wayback import Wayback
 
 
 def _moment(value: Any) -> Any:
@@ -96,7 +93,7 @@ class Database(Section):
     port: int = Field(default=5432, ge=1, le=65535)
     user: str
     password_env: str | None = None
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    sslmode: SslMode = "prefer"
     maintenance: str = "postgres"
     application_roles: tuple[str, ...] = Field(min_length=1)
     tools_host: str = "here"
@@ -289,48 +286,6 @@ class Gates(Section):
     stop: Literal["rule", "person"] = "rule"
     canary: Literal["rule", "person"] = "rule"
     green: Literal["rule", "person"] = "rule"
-
-
-class WaybackTable(Section):
-    """Values of an old table's columns that cannot be derived: old column -> SQL over the new table's row.
-
-    Bare names are the new row's columns; `old.x` is the value that the row had at the safe point.
-    """
-
-    columns: dict[str, str] = Field(default={}, examples=[{"debit": "greatest(amount_cents, 0) / 100.0"}])
-
-
-class Wayback(Section):
-    """How a rollback carries back what was written since the launch.
-
-    `policy`: where a row cannot be held by the old schema, it alone is put aside (with what depends on it), or the
-    whole transaction that wrote it. `prove = false` leaves out the proof on copies before the launch (it restores the
-    snapshot once more, and migrates it); then nothing is carried back, and everything is listed.
-    `capture`: by decoding the write-ahead log (`logical`), by `triggers`, or whichever the server allows (`auto`).
-    `affected`: whose rows a table's are, where no foreign key leads to the user table: table -> SQL over its row (bare
-    names are its columns), which gives the user's key.
-
-    `twin`: a copy made inside the window (`template`), one that is restored before it and kept level (`logical`), or
-    whichever fits (`auto`): the copy, as long as it takes no more than `copy_allowance`. `follow = "live"`: what is
-    captured is applied to the twin all the time, so that a rollback has only the tail left.
-    """
-
-    prove: bool = True
-
-    policy: Literal["row", "transaction"] = "row"
-    capture: Literal["auto", "logical", "triggers"] = "auto"
-    affected: dict[str, str] = Field(
-        default={}, examples=[{"shop_draft": "(SELECT user_id FROM shop_workspace w WHERE w.code = workspace)"}]
-    )
-    twin: Literal["auto", "logical", "template"] = "auto"
-    copy_allowance: Duration = timedelta(seconds=2)
-    follow: Literal["spool", "live"] = "spool"
-    tables: dict[str, WaybackTable] = {}
-
-    @property
-    def mappers(self) -> dict[str, dict[str, str]]:
-        """The expressions by old table and column."""
-        return {name: dict(table.columns) for name, table in self.tables.items()}
 
 
 class Timetable(Section):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
-from safepoint.config.section import Section
+from safepoint.config.section import Section, SslMode
 
 
 class ScratchServer(Section):
@@ -20,4 +18,4 @@ class ScratchServer(Section):
     port: int = Field(default=5432, ge=1, le=65535)
     user: str = Field(examples=["safepoint"])
     password_env: str | None = Field(default=None, examples=["SAFEPOINT_SCRATCH_PASSWORD"])
-    sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    sslmode: SslMode = "prefer"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from safepoint.config.durations import parse_duration, write_duration
 
@@ -25,3 +25,9 @@ class Section(BaseModel):
     """The base of all tables of the plan file: unknown keys are refused, nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+Argv = tuple[str, ...]
+Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
+"""`host:port`; an IPv6 address stands in brackets."""
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]

@@ -22,13 +22,13 @@ from safepoint.django.operations import Operations
 from safepoint.errors import CaptureLost, Interrupted, Refused, SafepointError
 from safepoint.launch.ground import Ground, newest_fact
 from safepoint.launch.ledger import Entry
+from safepoint.launch.pairs import standing_pair
 from safepoint.postgres.connections import connect
-from safepoint.postgres.target import Target, target
+from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.wayback import capture
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
-from safepoint.wayback.names import twin_name
 from safepoint.wayback.replay import READ_ONLY, Manner, NotWhole, Policy, carry, entering
 
 WORK: Final = "follow the launch"
@@ -41,7 +41,7 @@ _FINAL: Final = (CaptureLost, NotWhole, Refused)
 
 @dataclass(frozen=True)
 class Standby:
-    """What a follower works on. `mapping` is None where changes are only spooled."""
+    """What a follower works on; `maintenance` is beside the twin. `mapping` is None where changes are only spooled."""
 
     database: Target
     twin: Target
@@ -76,11 +76,11 @@ def standby_of(plan: PlanFile, launch_id: str, entries: Sequence[Entry]) -> Stan
         return None
     proof = newest_fact(entries, PROOF)
     live = plan.wayback.follow == "live" and proof is not None and bool(proof["proven"])
-    database = target(plan.database)
+    pair = standing_pair(plan, launch_id, newest_fact(entries, "twin"))
     return Standby(
-        database,
-        database.on(twin_name(plan.database.name, launch_id)),
-        plan.database.maintenance,
+        pair.live,
+        pair.twin,
+        pair.twin_maintenance,
         plan.state / "launches" / launch_id,
         launch_id,
         capture.CaptureFacts.from_json(recorded),

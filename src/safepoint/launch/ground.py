@@ -10,17 +10,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from safepoint.config import PlanFile, Release
+from safepoint.config import Argv, PlanFile, Release
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import Interrupted, SafepointError
-from safepoint.hosts import Host, open_host
+from safepoint.hosts import Command, Host, command, open_host
 from safepoint.launch.background import Background
 from safepoint.launch.ledger import Entry, Ledger
+from safepoint.launch.pairs import leading, level_pair, standing_pair
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Progress
 from safepoint.routers import Router, open_router
 from safepoint.wayback.names import kept_name, twin_name
+from safepoint.wayback.pair import Pair
 
 Which = Literal["old", "new"]
 
@@ -102,6 +104,16 @@ class Ground:
         return self.target.on(self.plan.database.maintenance)
 
     @cached_property
+    def pair(self) -> Pair:
+        """The live database and the twin that is kept level."""
+        return level_pair(self.plan, self.launch_id)
+
+    @property
+    def standing(self) -> Pair:
+        """The live database and the twin that stands ready for a rollback."""
+        return standing_pair(self.plan, self.launch_id, self.fact("twin"))
+
+    @cached_property
     def router(self) -> Router:
         """What lets traffic through."""
         return open_router(self.plan.router, self.host, old=self.plan.releases.old.upstream)
@@ -119,14 +131,30 @@ class Ground:
         """The old or the new release."""
         return self.plan.releases.old if which == "old" else self.plan.releases.new
 
+    def variables(self, which: Which) -> tuple[dict[str, str], dict[str, str]]:
+        """The environment of a release's commands, and its secrets. A rollback may lead the old one elsewhere."""
+        release = self.release(which)
+        if which == "new" or not self.goes_elsewhere:
+            return dict(release.env), {}
+        env, secrets = leading(self.plan)
+        return {**release.env, **env}, secrets
+
+    @property
+    def goes_elsewhere(self) -> bool:
+        """Whether this step belongs to a rollback (or its return) that swaps in a twin on another server."""
+        return self.step.id.startswith(("back-", "forth-")) and self.standing.apart
+
+    def order(self, which: Which, words: Argv) -> Command:
+        """A command of a release, with its variables and in its directory."""
+        env, secrets = self.variables(which)
+        return command(words, env=env, secrets=secrets, directory=self.release(which).directory)
+
     def manage(self, which: Which, login: Target | None = None) -> Manage:
         """The `manage.py` of a release, with its own login to the database or with another one."""
-        release = self.release(which)
-        env: Mapping[str, str] = {}
-        secrets: Mapping[str, str] = {}
+        env, secrets = self.variables(which)
         if login is not None:
             env, secrets = redirect(self.plan.application, login)
-        return Manage(self.application_host, release, env=env, secrets=secrets)
+        return Manage(self.application_host, self.release(which), env=env, secrets=secrets)
 
     def record(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Write down a fact or an intention before acting on it. The first one recorded stays."""

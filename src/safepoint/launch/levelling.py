@@ -28,11 +28,11 @@ from safepoint.launch.ground import Ground, since_abort
 from safepoint.launch.snapshots import local_tools, take
 from safepoint.launch.step import Evidence
 from safepoint.launch.twin_choice import CHOICE, WORK, give_up, given_up, wanted
-from safepoint.postgres.connections import connect
 from safepoint.progress import Cancelled, Progress
 from safepoint.wayback import feed, level, twin
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.fence import FencePrior
+from safepoint.wayback.pair import Pair
 from safepoint.wayback.replay import NotWhole
 
 EVERY: Final = 1.0
@@ -100,7 +100,7 @@ def _without(ground: Ground, error: SafepointError | psycopg.Error) -> Evidence:
 
 
 def _answers(ground: Ground) -> bool:
-    with suppress(SafepointError), connect(ground.maintenance):
+    with suppress(SafepointError), ground.pair.both():
         return True
     return False
 
@@ -139,32 +139,23 @@ def _seeded(ground: Ground, begun: float) -> Evidence:
 
 def standing_at(ground: Ground) -> str | None:
     """The instant of the seed that stands on the server; None where none does."""
-    return level.seeded_at(ground.target, ground.twin, ground.launch_id, maintenance=ground.plan.database.maintenance)
+    return level.seeded_at(ground.pair)
 
 
 def _restore(ground: Ground) -> str:
     """The seed as a database. The final snapshot is it, where the feed still begins at its instant."""
     folder, own = _source(ground)
     try:
-        database = level.begin(
-            ground.target, ground.twin, ground.launch_id, maintenance=ground.plan.database.maintenance
-        )
         manifest = pour(
             folder,
-            database,
-            maintenance=ground.plan.database.maintenance,
+            level.begin(ground.pair),
+            maintenance=ground.pair.twin_maintenance,
             jobs=ground.plan.snapshot.jobs,
             report=ground.report,
             cancelled=ground.cancelled,
             extra=local_tools(ground.plan),
         )
-        level.seeded(
-            ground.target,
-            ground.twin,
-            ground.launch_id,
-            manifest.source.lsn,
-            maintenance=ground.plan.database.maintenance,
-        )
+        level.seeded(ground.pair, manifest.source.lsn)
     finally:
         if own:
             shutil.rmtree(folder, ignore_errors=True)
@@ -201,11 +192,9 @@ def _proof(ground: Ground, keeper: level.Keeper) -> dict[str, Any]:
         live = fingerprint.take(
             ground.target, snapshot=now.snapshot, jobs=jobs, report=ground.report, cancelled=ground.cancelled
         )
-    with level.open_to_us(ground.target, ground.twin, maintenance=ground.plan.database.maintenance):
-        ours = fingerprint.take(
-            ground.target.on(ground.twin), jobs=jobs, report=ground.report, cancelled=ground.cancelled
-        )
-    differences = [one for one in fingerprint.compare(live, ours) if _counts(one)]
+    with level.open_to_us(ground.pair):
+        ours = fingerprint.take(ground.pair.twin, jobs=jobs, report=ground.report, cancelled=ground.cancelled)
+    differences = _differences(ground.pair, live, ours)
     if differences:
         raise ProofFailed(
             "The twin is not equal to the live database.",
@@ -216,9 +205,13 @@ def _proof(ground: Ground, keeper: level.Keeper) -> dict[str, Any]:
     return {"lsn": now.lsn, "rows": live.rows, "tables": len(live.tables)}
 
 
-def _counts(one: fingerprint.Difference) -> bool:
-    """Sequences and settings are set at the safe point; Safepoint's own records leave the twin there."""
-    return one.kind not in ("sequence", "setting") and not _OWN.search(one.name)
+def _differences(
+    pair: Pair, live: fingerprint.Fingerprint, ours: fingerprint.Fingerprint
+) -> list[fingerprint.Difference]:
+    """What counts. Sequences and settings are set at the safe point, and Safepoint's own records leave the twin there;
+    another server's roles are its own."""
+    aside = {"sequence", "setting", *(["role"] if pair.apart else [])}
+    return [one for one in fingerprint.compare(live, ours) if one.kind not in aside and not _OWN.search(one.name)]
 
 
 # -- keeping it level ----------------------------------------------------------------------------------------------
@@ -254,13 +247,7 @@ def _wait(stop: Cancelled) -> None:
 
 
 def _keeper(ground: Ground, facts: CaptureFacts) -> level.Keeper:
-    return level.Keeper(
-        ground.target,
-        ground.twin,
-        facts,
-        feed.spool_path(ground.folder, facts.start_lsn),
-        maintenance=ground.plan.database.maintenance,
-    )
+    return level.Keeper(ground.pair, facts, feed.spool_path(ground.folder, facts.start_lsn))
 
 
 def resume(ground: Ground) -> None:
@@ -309,17 +296,16 @@ def take_over(ground: Ground) -> twin.TwinFacts | None:
 
 def _taken_over(ground: Ground) -> twin.TwinFacts:
     began = time.monotonic()
-    maintenance = ground.plan.database.maintenance
     safe_point = str(ground.need("safe-point")["lsn"])
     prior = FencePrior.from_json(dict(ground.need("fence")))
-    if not level.is_finished(ground.target, ground.twin, ground.launch_id, safe_point, maintenance=maintenance):
+    if not level.is_finished(ground.pair, safe_point):
         at = standing_at(ground)
         facts = None if at is None else feed.standing(ground.target, ground.launch_id, at)
         if facts is None:
             raise CaptureLost("The twin or its feed is gone.", subject=ground.twin)
         # Rows change no definition, so both are done at the same time.
         with (
-            level.open_to_us(ground.target, ground.twin, maintenance=maintenance),
+            level.open_to_us(ground.pair),
             ThreadPoolExecutor(max_workers=1, thread_name_prefix="twin") as pool,
         ):
             compared = pool.submit(_compare_definitions, ground)
@@ -327,16 +313,14 @@ def _taken_over(ground: Ground) -> twin.TwinFacts:
                 keeper.level(up_to=safe_point, cancelled=ground.cancelled)
                 keeper.set_sequences()
             compared.result()
-    return level.finish(
-        ground.target, ground.twin, ground.launch_id, at=safe_point, prior=prior, began=began, maintenance=maintenance
-    )
+    return level.finish(ground.pair, at=safe_point, prior=prior, began=began)
 
 
 def _compare_definitions(ground: Ground) -> None:
     """Definitions, owners and grants do not travel in the stream: whoever changed one since the seed is seen here."""
     live = fingerprint.definitions(ground.target)
-    ours = fingerprint.definitions(ground.target.on(ground.twin))
-    differences = [one for one in fingerprint.compare(live, ours) if _counts(one)]
+    ours = fingerprint.definitions(ground.pair.twin)
+    differences = _differences(ground.pair, live, ours)
     if differences:
         raise NotWhole(
             f"The live database was changed since the twin was seeded: {differences[0]}.",
@@ -360,8 +344,8 @@ def remove(ground: Ground) -> None:
     """Everything of a level twin goes: keeper, feed, the twin itself. May be run again at any time."""
     ground.background.end(WORK)
     end_feed(ground)
-    maintenance = ground.plan.database.maintenance
-    twin.drop_twin(ground.target, ground.twin, ground.launch_id, maintenance=maintenance)
+    pair = ground.pair
+    twin.drop_twin(pair.twin, pair.twin.dbname, pair.launch_id, maintenance=pair.twin_maintenance)
 
 
 def clear(ground: Ground) -> None:

@@ -34,8 +34,8 @@ _SEED_TWIN: _Row = ("seed-twin", "seed-twin", "Bring a twin level beforehand", "
 class Plan:
     """A launch's timetable. `digest` names exactly this plan; `hurry` means that no step waits for its time.
 
-    `fenced` says that the application's roles are locked out while writes are stopped; `standby` are steps after the
-    launch that a person gives the order for.
+    `fenced` says that the application's roles are locked out while writes are stopped, `led` that a command of the plan
+    leads the application to the twin's server; `standby` are steps after the launch that a person gives the order for.
     """
 
     launch_id: str
@@ -46,6 +46,7 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     hurry: bool = False
     fenced: bool = True
+    led: bool = False
     standby: tuple[PlannedStep, ...] = ()
 
     @property
@@ -71,6 +72,7 @@ class Plan:
             "timezone": self.timezone,
             "hurry": self.hurry,
             "fenced": self.fenced,
+            **({"led": True} if self.led else {}),
             "steps": [step.as_json() for step in self.steps],
             "standby": [step.as_json() for step in self.standby],
         }
@@ -118,6 +120,7 @@ def make_plan(plan_file: PlanFile, *, hurry: bool = False) -> Plan:
         steps=tuple(steps),
         hurry=hurry,
         fenced=plan_file.application.url_env is not None,
+        led=plan_file.wayback.server is not None and plan_file.wayback.server.lead is not None,
         standby=(_retire(starts["retire"]),),
     )
 

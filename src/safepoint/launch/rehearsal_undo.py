@@ -94,7 +94,7 @@ def furnished_copy(source: Target, name: str) -> Target:
             raise DatabaseError(f"There is no database {source.dbname}.", subject=source.dbname)
         words = sql.Identifier(name), sql.Identifier(original.owner)
         connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*words))
-        furnish(connection, original, name, None)
+        furnish(connection, original, connection, name, None)
     return copy
 
 

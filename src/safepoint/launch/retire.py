@@ -14,11 +14,12 @@ from safepoint.launch.ground import newest_fact
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import ConductorLock
+from safepoint.launch.pairs import standing_pair
 from safepoint.launch.plan import phase_starts
 from safepoint.postgres.target import target
 from safepoint.wayback import capture, feed, quiet, twin
 from safepoint.wayback.login import drop_migration_login
-from safepoint.wayback.names import twin_name
+from safepoint.wayback.names import kept_name, twin_name
 from safepoint.wayback.stash import drop_from_database, read_stashes
 
 
@@ -29,7 +30,6 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
         Refused: the launch is not over, or its T+3 has not come.
     """
     _refuse_early(plan_file, now or datetime.now(UTC))
-    database = target(plan_file.database)
     done: list[str] = []
     with (
         ConductorLock(plan_file.state, plan_file.launch_id, "safepoint retire"),
@@ -38,6 +38,10 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
     ):
         recorded = newest_fact(ledger.entries, "capture")
         rolled_back = status_of(ledger.entries) == "rolled back"
+        pair = standing_pair(plan_file, plan_file.launch_id, newest_fact(ledger.entries, "twin"))
+        # A rollback to another server has left the migrated database here, under its other name.
+        kept = kept_name(plan_file.database.name, plan_file.launch_id)
+        database = pair.live.on(kept) if rolled_back and pair.apart else pair.live
         if recorded is not None and not rolled_back:
             capture.disarm(database, capture.CaptureFacts.from_json(dict(recorded)))
             done.append("The capture is removed: slot, publication, raised replica identities.")
@@ -52,7 +56,7 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
         )
         name = twin_name(plan_file.database.name, plan_file.launch_id)
         gone = not rolled_back and twin.drop_twin(
-            database, name, plan_file.launch_id, maintenance=plan_file.database.maintenance
+            pair.twin, name, plan_file.launch_id, maintenance=pair.twin_maintenance
         )
         done.append(f"The twin {name} is removed." if gone else "There is no twin any more.")
         ours = [
@@ -60,7 +64,8 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
             *(s.launch_id for s in read_stashes(plan_file.state) if s.taken_by == plan_file.launch_id),
         ]
         done += [
-            f"The stash's schema {name} is removed; its files stay." for name in drop_from_database(database, ours)
+            f"The stash's schema {name} is removed; its files stay."
+            for name in drop_from_database(pair.swapped_in if rolled_back else pair.live, ours)
         ]
         ledger.append("retired", "retired", {"done": done})
     return {"launch": plan_file.launch_id, "done": done}

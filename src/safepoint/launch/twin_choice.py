@@ -11,10 +11,11 @@ from safepoint.errors import SafepointError
 from safepoint.launch.disk_room import server_disk
 from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import read
+from safepoint.launch.pairs import is_led, level_pair
 from safepoint.postgres.catalog import survey
-from safepoint.postgres.connections import connect
-from safepoint.postgres.target import target
-from safepoint.wayback import choice, feed
+from safepoint.postgres.connections import Connection, connect
+from safepoint.wayback import choice, elsewhere, feed
+from safepoint.wayback.pair import Pair
 
 WORK: Final = "keep the twin level"
 CHOICE: Final = "twin-choice"
@@ -33,12 +34,27 @@ def decide(ground: Ground) -> choice.Choice:
 
 def choose(plan: PlanFile) -> choice.Choice:
     """What a launch by this plan file would choose now. Changes nothing."""
-    with connect(target(plan.database), application_name="safepoint twin") as connection:
+    pair = level_pair(plan, plan.launch_id)
+    with connect(pair.live, application_name="safepoint twin") as connection:
         facts = survey(connection)
         measured = choice.measure(
-            connection, disk_free=server_disk(plan, facts), copy_speed=_known_speed(plan), found=facts
+            connection,
+            disk_free=server_disk(plan, facts),
+            copy_speed=_known_speed(plan),
+            found=facts,
+            server=None if plan.wayback.server is None else pair.twin.address,
+            there=() if plan.wayback.server is None else _against_there(plan, connection, pair),
         )
     return choice.choose(measured, plan.wayback.twin, plan.wayback.copy_allowance.total_seconds())
+
+
+def _against_there(plan: PlanFile, connection: Connection, pair: Pair) -> tuple[str, ...]:
+    """What speaks against the server that the plan names for the twin."""
+    found = elsewhere.problems(connection, pair, plan.database.application_roles)
+    if found or is_led(plan):
+        return found
+    how = "the variable of application.url_env, wayback.server.env or wayback.server.lead"
+    return (f"nothing leads the application to {pair.twin.address} after a rollback: set {how}",)
 
 
 def _known_speed(plan: PlanFile) -> float | None:

@@ -65,6 +65,7 @@ def way_forth(plan: Plan) -> tuple[PlannedStep, ...]:
         ("forth-between", "list-between", f"List what {old} wrote meanwhile", {}),
         ("forth-settled", "end-between", "Remove the capture of it", {}),
         ("forth-swap", "swap-forth", "Give the migrated database its place again", {}),
+        *([("forth-lead", "lead", "Lead the application back to its server", {"back": True})] if plan.led else []),
         ("forth-unfence", "unfence", "Let the application write again", {}),
         ("forth-start-new", "start-release", f"Start {new}", {"release": "new"}),
         ("forth-cache", "clear-cache", "Clear the cache", {"release": "new"}),
@@ -100,6 +101,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
         rows += [("back-carry", "carry", "Carry it back into the twin, by the proven mapping", {})]
     rows += [
         ("back-swap", "swap", "Swap the twin in", {}),
+        *([("back-lead", "lead", "Lead the application to the twin's server", {})] if plan.led else []),
         ("back-new-gone", "release-gone", f"See that {new} is gone", {"release": "new"}),
         ("back-between", "watch-between", f"Capture what {old} writes until the site is open", {}),
         ("back-unfence", "unfence", "Let the application write again", {}),

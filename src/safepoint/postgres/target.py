@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
-from safepoint.config import Database, ScratchServer
+from safepoint.config import Database, ScratchServer, TwinServer
 from safepoint.errors import PlanFileError
 
 
@@ -31,6 +31,11 @@ class Target:
             return self
         host, _, port = address.rpartition(":")
         return replace(self, host=host.strip("[]"), port=int(port))
+
+    @property
+    def address(self) -> str:
+        """The server for people: `host:port`."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def login(self, user: str, password: str | None) -> Target:
         """The same database, another login."""
@@ -93,6 +98,12 @@ def scratch_target(scratch: ScratchServer, dbname: str) -> Target:
     """The login to the scratch server. Raises as `target`."""
     password = _password(scratch.password_env, "scratch", scratch.user)
     return Target(scratch.host, scratch.port, dbname, scratch.user, password, scratch.sslmode)
+
+
+def twin_server(server: TwinServer, dbname: str) -> Target:
+    """The login to the server that the plan file names for the twin. Raises as `target`."""
+    password = _password(server.password_env, "wayback.server", server.user)
+    return Target(server.host, server.port, dbname, server.user, password, server.sslmode)
 
 
 def _password(variable: str | None, section: str, user: str) -> str | None:

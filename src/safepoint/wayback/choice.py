@@ -63,7 +63,8 @@ class Facts:
 
     `unnamed` are tables whose changed rows the log cannot be made to name. `keyless` are those of which it names rows
     by all their values, and `keyless_bytes` their size. `in_the_way` are pairs (what, name). `copy_speed` in bytes a
-    second; `measured` says that a launch has seen it.
+    second; `measured` says that a launch has seen it. `server` is the other server that the plan names for the twin,
+    and `there` what speaks against it.
     """
 
     database_bytes: int
@@ -81,6 +82,8 @@ class Facts:
     disk_free: int | None = None
     copy_speed: float = ASSUMED
     measured: bool = False
+    server: str | None = None
+    there: tuple[str, ...] = ()
 
     @property
     def copy_seconds(self) -> float:
@@ -109,8 +112,10 @@ def measure(
     disk_free: int | None = None,
     copy_speed: float | None = None,
     found: Survey | None = None,
+    server: str | None = None,
+    there: tuple[str, ...] = (),
 ) -> Facts:
-    """Look at the live database. Changes nothing."""
+    """Look at the live database. Changes nothing. What is said of another server is asked of it (`elsewhere`)."""
     facts = found or survey(connection)
     tables = identity.survey(connection)
     _, uncovered = identity.decide(tables)
@@ -132,6 +137,8 @@ def measure(
         disk_free=disk_free,
         copy_speed=copy_speed or ASSUMED,
         measured=copy_speed is not None,
+        server=server,
+        there=there,
     )
 
 
@@ -141,7 +148,8 @@ def choose(facts: Facts, wanted: Wanted, allowance: float) -> Choice:
     Args:
         allowance: seconds that the copy may add to the window before a level twin is worth its effort.
     """
-    against = tuple(_against(facts, None if wanted == "logical" else allowance))
+    insists = wanted == "logical" or facts.server is not None
+    against = tuple(_against(facts, None if insists else allowance))
     seconds = round(facts.copy_seconds, 2)
 
     def because(kind: Kind, reason: str) -> Choice:
@@ -149,12 +157,14 @@ def choose(facts: Facts, wanted: Wanted, allowance: float) -> Choice:
 
     if not facts.creates_databases:
         return because("none", "the conductor's login may not make a database like the live one")
+    if facts.server is not None and not against:
+        return because("logical", f"the plan names {facts.server} for it")
     if facts.disk_free is not None and facts.disk_free < facts.database_bytes:
         return because("none", "the server's disk has no room for another copy of the database")
     how = f"the copy takes some {seconds:.1f} s ({'as measured' if facts.measured else 'by a cautious guess'})"
     if wanted == "template":
         return because("template", f"the plan asks for a copy; {how}")
-    if wanted == "auto" and seconds <= allowance:
+    if wanted == "auto" and seconds <= allowance and facts.server is None:
         return because("template", f"{how}, which the window may have ({allowance:g} s)")
     if against:
         return because("template", f"a twin cannot be kept level: {against[0]}; {how}")
@@ -162,7 +172,7 @@ def choose(facts: Facts, wanted: Wanted, allowance: float) -> Choice:
 
 
 def _against(facts: Facts, allowance: float | None) -> list[str]:
-    found = []
+    found = list(facts.there)
     if facts.wal_level != "logical":
         found.append(f"wal_level is {facts.wal_level}, not logical")
     if not facts.replicates:

@@ -29,8 +29,9 @@ from safepoint.wayback.expressions import of_new
 from safepoint.wayback.fence import FencePrior
 from safepoint.wayback.mapping import SAME, ColumnRule, TableRule, WayBack
 from safepoint.wayback.names import Mark, half_made_limit, own_words
+from safepoint.wayback.pair import Pair
 from safepoint.wayback.replay import READ_ONLY, Manner, NotWhole, carry, entering
-from safepoint.wayback.sessions import asking, at_maintenance
+from safepoint.wayback.sessions import asking
 from safepoint.wayback.twin import (
     Database,
     TwinFacts,
@@ -89,15 +90,16 @@ def same_schema(catalogue: Catalogue) -> WayBack:
     )
 
 
-def begin(target: Target, twin: str, launch_id: str, *, maintenance: str = "postgres") -> Target:
+def begin(pair: Pair) -> Target:
     """An empty database for the seed, like the live one; what is left of an earlier try is removed.
 
     Raises:
         Refused: another database has this name.
     """
-    with at_maintenance(target, maintenance) as connection, asking("Making the twin", twin):
-        live = live_database(connection, target.dbname)
-        found = look_up(connection, twin)
+    twin, launch_id = pair.twin.dbname, pair.launch_id
+    with pair.both() as (at_live, at_twin), asking("Making the twin", twin):
+        live = live_database(at_live, pair.live.dbname)
+        found = look_up(at_twin, twin)
         if found is not None:
             ours = found.mark is not None and found.mark.launch_id == launch_id and found.mark.made
             if not ours and not is_half_made(found, launch_id):
@@ -107,12 +109,12 @@ def begin(target: Target, twin: str, launch_id: str, *, maintenance: str = "post
                     found=f"the comment {found.comment!r}",
                     remedy="Look whose database it is; rename it, then `safepoint retry`.",
                 )
-            drop(connection, twin)
-        row = connection.execute(LIKE, (live.oid,)).fetchone()
+            drop(at_twin, twin)
+        row = at_live.execute(LIKE, (live.oid,)).fetchone()
         if row is None:
-            raise DatabaseError(f"{target.dbname} vanished just now.", subject=target.dbname)
-        connection.execute(_create(twin, live, half_made_limit(launch_id), *row))
-    return target.on(twin)
+            raise DatabaseError(f"{pair.live.dbname} vanished just now.", subject=pair.live.dbname)
+        at_twin.execute(_create(twin, live, half_made_limit(launch_id), *row))
+    return pair.twin
 
 
 def _create(
@@ -144,41 +146,44 @@ def _create(
     )
 
 
-def seeded(target: Target, twin: str, launch_id: str, at: str, *, maintenance: str = "postgres") -> None:
+def seeded(pair: Pair, at: str) -> None:
     """The seed is restored: make statistics (a restored database has none), mark it, and let nobody else in."""
-    with connect(target.on(twin), application_name="safepoint twin") as connection, asking("Seeding the twin", twin):
+    twin = pair.twin.dbname
+    with connect(pair.twin, application_name="safepoint twin") as connection, asking("Seeding the twin", twin):
         connection.execute("ANALYZE")
-    with at_maintenance(target, maintenance) as connection, asking("Seeding the twin", twin), connection.transaction():
-        live = live_database(connection, target.dbname)
-        mark = Mark(launch_id, "twin, kept level", at, own_words(live.comment))
+    with pair.both() as (at_live, at_twin), asking("Seeding the twin", twin), at_twin.transaction():
+        live = live_database(at_live, pair.live.dbname)
+        mark = Mark(pair.launch_id, "twin, kept level", at, own_words(live.comment))
         name = sql.Identifier(twin)
-        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(str(mark))))
-        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        at_twin.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(str(mark))))
+        at_twin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
 
 
-def seeded_at(target: Target, twin: str, launch_id: str, *, maintenance: str = "postgres") -> str | None:
+def seeded_at(pair: Pair) -> str | None:
     """The instant of a standing seed; None where there is none, or it is finished."""
-    with at_maintenance(target, maintenance) as connection, asking("Looking at the twin", twin):
-        found = look_up(connection, twin)
-        mark = None if found is None else found.mark
-        if mark is None or mark.launch_id != launch_id or mark.role != "twin, kept level":
-            return None
-        return mark.at
+    mark = _mark(pair)
+    return mark.at if mark is not None and mark.role == "twin, kept level" else None
 
 
-def is_finished(target: Target, twin: str, launch_id: str, at: str, *, maintenance: str = "postgres") -> bool:
+def is_finished(pair: Pair, at: str) -> bool:
     """Whether it stands finished for this safe point already."""
-    with at_maintenance(target, maintenance) as connection, asking("Looking at the twin", twin):
-        found = look_up(connection, twin)
-        mark = None if found is None else found.mark
-        return mark is not None and (mark.launch_id, mark.role, mark.at) == (launch_id, "twin", at)
+    mark = _mark(pair)
+    return mark is not None and (mark.role, mark.at) == ("twin", at)
+
+
+def _mark(pair: Pair) -> Mark | None:
+    """The mark of this launch's twin."""
+    with pair.at_twin() as connection, asking("Looking at the twin", pair.twin.dbname):
+        found = look_up(connection, pair.twin.dbname)
+    mark = None if found is None else found.mark
+    return mark if mark is not None and mark.launch_id == pair.launch_id else None
 
 
 @contextmanager
-def open_to_us(target: Target, twin: str, *, maintenance: str = "postgres") -> Iterator[None]:
+def open_to_us(pair: Pair) -> Iterator[None]:
     """Let sessions connect to a twin that is being kept level while the body reads it."""
-    name = sql.Identifier(twin)
-    with at_maintenance(target, maintenance) as connection, asking("Reading the twin", twin):
+    name = sql.Identifier(pair.twin.dbname)
+    with pair.at_twin() as connection, asking("Reading the twin", pair.twin.dbname):
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
         try:
             yield
@@ -195,9 +200,9 @@ class Keeper:
         DatabaseError: PostgreSQL refused or is away; the next look may succeed with a new keeper.
     """
 
-    def __init__(self, target: Target, twin: str, facts: CaptureFacts, spool: Path, *, maintenance: str) -> None:
-        self._target, self._facts, self._spool = target, facts, spool
-        self._twin, self._maintenance = target.on(twin), maintenance
+    def __init__(self, pair: Pair, facts: CaptureFacts, spool: Path) -> None:
+        self._facts, self._spool = facts, spool
+        self._target, self._twin, self._maintenance = pair.live, pair.twin, pair.twin_maintenance
 
     def __enter__(self) -> Keeper:
         self._entered = entering(self._twin, self._maintenance)
@@ -295,34 +300,26 @@ def _sequence_states(connection: Connection) -> Mapping[tuple[str, str], tuple[i
     return found
 
 
-def finish(
-    target: Target,
-    twin: str,
-    launch_id: str,
-    *,
-    at: str,
-    prior: FencePrior | None,
-    began: float,
-    maintenance: str = "postgres",
-) -> TwinFacts:
+def finish(pair: Pair, *, at: str, prior: FencePrior | None, began: float) -> TwinFacts:
     """A level twin becomes this safe point's: Safepoint's own leaves it, it gets its settings, and is closed.
 
     Its records and its new mark change in one transaction, so that no row is ever applied twice. May be run again.
     """
-    with at_maintenance(target, maintenance) as outside, asking("Finishing the twin", twin):
-        live, made = live_database(outside, target.dbname), look_up(outside, twin)
+    twin, launch_id = pair.twin.dbname, pair.launch_id
+    with pair.both() as (at_live, at_twin), asking("Finishing the twin", twin):
+        live, made = live_database(at_live, pair.live.dbname), look_up(at_twin, twin)
         if made is None or made.mark is None:
             raise DatabaseError(f"The twin {twin} vanished.", subject=twin)
         notes: list[str] = []
         if made.mark.role != "twin":
-            notes = furnish(outside, live, twin, prior)
+            notes = furnish(at_live, live, at_twin, twin, prior)
             mark = Mark(launch_id, "twin", at, own_words(live.comment))
             name, limit = sql.Identifier(twin), sql.Literal(live.connection_limit)
-            with connect(target.on(twin), application_name="safepoint twin") as inside, inside.transaction():
+            with connect(pair.twin, application_name="safepoint twin") as inside, inside.transaction():
                 records.forget(inside, launch_id, MANNER.purpose)
                 feed.forget_publication(inside, launch_id)
                 inside.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, limit))
                 inside.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(str(mark))))
-        outside.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(twin)))
-    sizes = verified(target, target.dbname, made, finished=True)
-    return TwinFacts.of(launch_id, live, made, at, sizes, began=began, notes=notes, kind="logical")
+        at_twin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(twin)))
+    sizes = verified(pair.live, pair.live.dbname, made, finished=True)
+    return TwinFacts.of(launch_id, live, made, at, sizes, began=began, notes=notes, kind="logical", server=pair.server)

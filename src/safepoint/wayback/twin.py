@@ -76,7 +76,10 @@ class Database:
 
 @dataclass(frozen=True)
 class TwinFacts:
-    """What stands ready. The oids tell later which of the two databases is which, whatever they are called then."""
+    """What stands ready. The oids tell later which of the two databases is which, whatever they are called then.
+
+    `server` is the twin's (`host:port`) where it is not the live database's own.
+    """
 
     launch_id: str
     live: str
@@ -91,6 +94,7 @@ class TwinFacts:
     seconds: float
     notes: tuple[str, ...] = ()
     kind: Kind = "template"
+    server: str | None = None
 
     @classmethod
     def of(
@@ -105,6 +109,7 @@ class TwinFacts:
         notes: Sequence[str],
         copied: float = 0.0,
         kind: Kind = "template",
+        server: str | None = None,
     ) -> TwinFacts:
         """By the databases themselves and what `verified` gave; `began` is of the monotonic clock."""
         tables, sequences, size = sizes
@@ -122,6 +127,7 @@ class TwinFacts:
             seconds=round(time.monotonic() - began, 3),
             notes=tuple(notes),
             kind=kind,
+            server=server,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -179,7 +185,7 @@ def make_twin(
         made = look_up(connection, twin)
         if made is None:
             raise DatabaseError(f"The twin {twin} vanished while it was made.", subject=twin)
-        notes = [] if found else furnish(connection, live, twin, prior)
+        notes = [] if found else furnish(connection, live, connection, twin, prior)
         sizes = verified(target, live.name, made, finished=found is not None)
         if found is None:
             _without_feed(target.on(twin), launch_id)
@@ -287,16 +293,17 @@ def _without_feed(twin: Target, launch_id: str) -> None:
         unpublish(connection, launch_id, feed_name(launch_id), "twin")
 
 
-def furnish(connection: Connection, live: Database, twin: str, prior: FencePrior | None) -> list[str]:
-    """Give the twin the settings and grants that TEMPLATE leaves out; gives notes on what is not the same."""
+def furnish(at_live: Connection, live: Database, at_twin: Connection, twin: str, prior: FencePrior | None) -> list[str]:
+    """Give the twin the settings and grants that TEMPLATE and a dump leave out; gives notes on what is not the same."""
     name = sql.Identifier(twin)
-    with connection.transaction():
-        connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
-        for setting in without_fence(database_settings(connection, live.oid), prior):
-            apply_setting(connection, twin, setting)
-        notes = apply_grants(connection, twin, live.owner, database_grants(connection, live.oid))
+    settings, grants = database_settings(at_live, live.oid), database_grants(at_live, live.oid)
+    with at_twin.transaction():
+        at_twin.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
+        for setting in without_fence(settings, prior):
+            apply_setting(at_twin, twin, setting)
+        notes = apply_grants(at_twin, twin, live.owner, grants)
         # Opened for the verification below; closed again with the mark.
-        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+        at_twin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
     return notes
 
 

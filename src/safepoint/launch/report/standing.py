@@ -114,9 +114,20 @@ def _safe(report: Report) -> str:
 def _safe_after_rollback(report: Report, rollback: Mapping[str, Any]) -> str:
     listed, carried = rollback["listed"], rollback["carried"]
     text = "The database is the twin of the safe point" + (" with what was carried back. " if carried else ". ")
+    server = _swapped_to(report)
+    text += f"It is on {server} now. " if server else ""
     text += f"The migrated one is kept under another name. {carried} "
     text += f"transactions written on {report['launch']['new']} were carried back, {listed} are listed"
     return text + (f" in {PurePath(rollback['file']).name}." if rollback["file"] else ".")
+
+
+def _swapped_to(report: Report) -> str | None:
+    """The server that a rollback has taken the live database to, where it is another one."""
+    back, forth = (row_of(report["steps"], step) or {} for step in ("back-swap", "forth-swap"))
+    server = (back.get("evidence") or {}).get("server")
+    returned = max((one["ended"] or "" for one in forth.get("attempts", ())), default="")
+    swapped = max((one["ended"] or "" for one in back.get("attempts", ())), default="")
+    return str(server) if server is not None and swapped > returned else None
 
 
 def _snapshots(report: Report) -> str:
@@ -145,6 +156,10 @@ def _next(report: Report) -> str:
     if status in ("aborted", "rolled back"):
         told = _told(report["rollback"] or {})
         again = f"`{_command(report, 'launch')}`" if status == "aborted" else "launch again with a new date or version"
+        server = _swapped_to(report)
+        if server is not None:
+            told += f"Make it last: lead whatever else uses the database to {server} (backups, jobs). "
+            again += f" and {server} in [database]; `{_command(report, 'retire')}` first"
         return f"{told}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     text = f"Now: {running[-1]['title']}. Then: " if running else ""

@@ -53,8 +53,9 @@ class StopRelease(Verb):
         """Where the fence keeps the release from writing, the window does not wait for its processes to end."""
         release = ground.release(which(ground.step.params))
         if ground.step.params.get("wait", True):
-            return _stopped(ground, release)
-        ground.background.begin(f"stop {release.version}", lambda: _order_stop(ground, release))
+            return _stopped(ground, which(ground.step.params))
+        which_one = which(ground.step.params)
+        ground.background.begin(f"stop {release.version}", lambda: _order_stop(ground, which_one))
         return Evidence(f"{release.version} is told to stop; the window goes on meanwhile")
 
 
@@ -68,16 +69,17 @@ class ReleaseGone(Verb):
 
         What the old release logged to its end, because its sessions were ended, is not held against the new one.
         """
-        gone = _stopped(ground, ground.release(which(ground.step.params)))
+        gone = _stopped(ground, which(ground.step.params))
         log = ground.plan.application.error_log
         if log is not None and ground.step.phase != "rollback" and ground.fact("log-mark-open") is None:
             ground.record("log-mark-open", mark(ground.application_host, log).as_json())
         return gone
 
 
-def _order_stop(ground: Ground, release: Release) -> None:
+def _order_stop(ground: Ground, which_one: Which) -> None:
     # Not to be cancelled: a release that is half stopped is worse than an order that waits a moment.
-    order = command(release.stop, env=release.env, directory=release.directory)
+    release = ground.release(which_one)
+    order = ground.order(which_one, release.stop)
     try:
         ground.application_host.run(order, timeout=_STOP_SECONDS)
     except CommandFailed as error:
@@ -90,10 +92,11 @@ def _order_stop(ground: Ground, release: Release) -> None:
         ) from error
 
 
-def _stopped(ground: Ground, release: Release) -> Evidence:
+def _stopped(ground: Ground, which_one: Which) -> Evidence:
     """The stop command is run even when nothing answers: a process may hang without answering."""
+    release = ground.release(which_one)
     if not ground.background.join(f"stop {release.version}"):
-        _order_stop(ground, release)
+        _order_stop(ground, which_one)
     gone = ground.until(15, 0.05, lambda: None if answers(ground, release, release.health) else Evidence("gone"))
     if gone is None:
         raise CommandFailed(
@@ -119,7 +122,7 @@ class StartRelease(Verb):
         release = ground.release(which(ground.step.params))
         ground.background.join(f"start {release.version}")  # the same command at the same time would be one too many
         ground.application_host.run(
-            command(release.start, env=release.env, directory=release.directory),
+            ground.order(which(ground.step.params), release.start),
             cancelled=ground.cancelled,
             timeout=release.start_timeout.total_seconds(),
         )
@@ -163,7 +166,7 @@ class Stage(Verb):
         """Any answer will do: the health page may well say 500 until the migration has run."""
         release = ground.release("new")
         ground.application_host.run(
-            command(release.start, env=release.env, directory=release.directory),
+            ground.order("new", release.start),
             cancelled=ground.cancelled,
             timeout=release.start_timeout.total_seconds(),
         )

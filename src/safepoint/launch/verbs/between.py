@@ -14,8 +14,9 @@ from safepoint.config import PlanFile
 from safepoint.errors import DatabaseError, Interrupted, Refused, SafepointError
 from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry
+from safepoint.launch.moved import live_now, swapped
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.wayback import listed, swapped
+from safepoint.launch.verbs.wayback import listed
 from safepoint.wayback import capture
 from safepoint.wayback.twin import TwinFacts
 
@@ -32,7 +33,7 @@ class WatchBetween(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """No failure stops the way back: the site has to come back, and only a return would have to know."""
         try:
-            facts = capture.arm(ground.target, ground.launch_id, ground.plan.wayback.capture, purpose="between")
+            facts = capture.arm(live_now(ground), ground.launch_id, ground.plan.wayback.capture, purpose="between")
         except (DatabaseError, Refused) as error:
             return Evidence(
                 f"not captured: {error.message} A return from here on cannot list what is written meanwhile",
@@ -64,7 +65,7 @@ class ListBetween(Verb):
             if facts.mode != "none":
                 _drained(ground, facts, spool)
             out = _out(ground)
-            found = listed(ground, ground.target, facts, spool, out)
+            found = listed(ground, live_now(ground), facts, spool, out)
         except Interrupted:
             raise
         except SafepointError as error:
@@ -91,9 +92,9 @@ class EndBetween(Verb):
             return Evidence("there is none")
         facts = _armed(ground)
         if facts is None:  # a server that stopped while it was made may have half of it still
-            capture.disarm_unrecorded(ground.target, ground.launch_id, "between")
+            capture.disarm_unrecorded(live_now(ground), ground.launch_id, "between")
             return Evidence("there is none")
-        capture.disarm(ground.target, facts)
+        capture.disarm(live_now(ground), facts)
         return Evidence("it is removed")
 
 
@@ -121,7 +122,7 @@ def _armed(ground: Ground) -> capture.CaptureFacts | None:
 
 
 def _drained(ground: Ground, facts: capture.CaptureFacts, spool: Path) -> None:
-    if not capture.drain(ground.target, facts, spool, cancelled=ground.cancelled).complete:
+    if not capture.drain(live_now(ground), facts, spool, cancelled=ground.cancelled).complete:
         raise Interrupted("What was written meanwhile was not read to its end.", subject=ground.step.id)
 
 

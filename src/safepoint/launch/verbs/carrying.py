@@ -22,6 +22,7 @@ from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import CommandFailed, DatabaseError, Refused
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
+from safepoint.launch.moved import live_now
 from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.snapshots import scratch_of
 from safepoint.launch.step import Evidence, Verb
@@ -197,7 +198,8 @@ class Carry(Verb):
 
 
 def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
-    twin, maintenance = ground.target.on(ground.twin), ground.plan.database.maintenance
+    pair = ground.standing
+    twin, maintenance = pair.twin, pair.twin_maintenance
     mapping = WayBack.from_json(dict(proof["mapping"]))
     with entering(twin, maintenance) as before, connect(ground.target) as after:
         operations = Operations.from_json(dict(proof["operations"]))
@@ -241,7 +243,7 @@ def carried_files(ground: Ground) -> Mapping[str, Path] | None:
     """
     if carried_now(ground) is None:
         return None
-    with connect(ground.target) as connection:
+    with connect(live_now(ground)) as connection:
         files = records.write_files(connection, ground.folder / "carried")
     return {name: Path(path) for name, path in files.items()}
 
@@ -268,5 +270,5 @@ class ForgetReplay(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Nothing of Safepoint stays in the application's database."""
-        gone = records.remove(ground.target, ground.launch_id)
+        gone = records.remove(live_now(ground), ground.launch_id)
         return Evidence("the replay's records are removed" if gone else "there are none")

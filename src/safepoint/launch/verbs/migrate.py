@@ -12,6 +12,7 @@ from safepoint.errors import LockNotAvailable, ProofFailed
 from safepoint.hosts import command
 from safepoint.launch import levelling
 from safepoint.launch.ground import Ground
+from safepoint.launch.moved import left_here
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import answered_clean, ready_to_check
 from safepoint.postgres.target import Target
@@ -44,7 +45,7 @@ def drop_login(ground: Ground) -> None:
     """Remove the temporary login, if there is one."""
     database = ground.plan.database
     drop_migration_login(
-        ground.target, ground.launch_id, database.application_roles[0], maintenance=database.maintenance
+        left_here(ground), ground.launch_id, database.application_roles[0], maintenance=database.maintenance
     )
 
 

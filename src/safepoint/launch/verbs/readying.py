@@ -13,7 +13,7 @@ from safepoint.config import PlanFile, Release
 from safepoint.django.managepy import Manage
 from safepoint.django.standby import Standby
 from safepoint.errors import SafepointError
-from safepoint.hosts import Host, command
+from safepoint.hosts import Command, Host
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.step import Evidence, Verb
 
@@ -63,18 +63,21 @@ class ReadyOld(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Begun, and not waited for: the site is closed, and every second counts."""
         manage, release = ground.manage("old"), ground.release("old")
+        server = ground.plan.wayback.server
+        if ground.goes_elsewhere and server is not None and server.lead is not None:
+            return Evidence(f"{release.version} is loaded once the application is led to {ground.standing.server}")
         ground.background.keep(waiting(CACHE, "old"), Standby(manage))
         ground.background.keep(waiting(CHECK, "old"), Standby(manage))
         if not (ground.plan.releases.new.stage and ground.plan.application.url_env is not None):
             # It cannot stand beside the new one, or would get into the migrated database.
             return Evidence(f"{release.version} loads for what comes after the swap")
-        ground.background.begin(f"start {release.version}", lambda: _start(ground.application_host, release))
+        order = ground.order("old", release.start)
+        ground.background.begin(f"start {release.version}", lambda: _start(ground.application_host, release, order))
         return Evidence(f"{release.version} is started meanwhile, without traffic and without the database")
 
 
-def _start(host: Host, release: Release) -> None:
+def _start(host: Host, release: Release, order: Command) -> None:
     """The step that starts it for good runs the command again, and judges; here a failure means nothing yet."""
-    order = command(release.start, env=release.env, directory=release.directory)
     with suppress(SafepointError):
         host.run(order, timeout=release.start_timeout.total_seconds())
 

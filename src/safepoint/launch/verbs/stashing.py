@@ -39,7 +39,7 @@ class Reattach(Verb):
             return Evidence("nothing is put away", {"values": 0, "rows": 0, "left": 0})
         recorded = ground.fact("reattached")
         if recorded is None:
-            with entering(ground.target.on(ground.twin), ground.plan.database.maintenance) as twin:
+            with entering(ground.standing.twin, ground.standing.twin_maintenance) as twin:
                 old = read_catalogue(twin)
             out = ground.folder / LEFT
             defaults = django_defaults(ground.fact(PROOF))

@@ -13,6 +13,7 @@ from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError, RouterError
 from safepoint.launch import following, levelling, twin_choice
 from safepoint.launch.ground import Ground
+from safepoint.launch.moved import fence_there
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.migrate import drop_login
 from safepoint.wayback import fence, quiet, twin
@@ -114,6 +115,7 @@ class Fence(Verb):
         if ground.step.phase == "rollback":
             close_migration_login(ground.target, ground.launch_id, maintenance=maintenance)
         facts = fence.close(ground.target, prior, maintenance=maintenance)
+        fence_there(ground, fenced_roles(ground.plan))
         # In the window, nobody may have written from here on; prove-quiet holds this against the mark.
         if name == "fence" and ground.step.phase != "rollback" and ground.fact("quiet-mark") is None:
             ground.record(
@@ -197,7 +199,9 @@ class Twin(Verb):
         if level is not None:
             ground.record("twin", level.as_json())
             seconds = format_duration(level.seconds)
-            return Evidence(f"safe point {level.at}; the level twin took what came last in {seconds}", level.as_json())
+            where = "" if level.server is None else f" on {level.server}"
+            said = f"safe point {level.at}; the level twin{where} took what came last in {seconds}"
+            return Evidence(said, level.as_json())
         before = _quiet_before_copy(ground)
         facts = twin.make_twin(
             ground.target,
@@ -251,9 +255,8 @@ class DropTwin(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Only a database that says it is this launch's twin is dropped."""
-        gone = twin.drop_twin(
-            ground.target, ground.twin, ground.launch_id, maintenance=ground.plan.database.maintenance
-        )
+        pair = ground.standing
+        gone = twin.drop_twin(pair.twin, ground.twin, ground.launch_id, maintenance=pair.twin_maintenance)
         return Evidence("the twin is removed" if gone else "there was no twin")
 
 

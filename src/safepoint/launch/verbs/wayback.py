@@ -6,19 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safepoint.config import PlanFile, format_duration
+from safepoint.config import Argv, PlanFile, format_duration
+from safepoint.django.inspector import IDENTITY
 from safepoint.django.migrations import is_clean
+from safepoint.django.pending import read_pending
 from safepoint.errors import CaptureLost, Interrupted, ProofFailed
+from safepoint.hosts import command
 from safepoint.launch.ground import Ground
+from safepoint.launch.moved import live_now, reopen_there, swapped
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.readying import answered_clean
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import capture, feed, written
 from safepoint.wayback.affected import UserTable
-from safepoint.wayback.sessions import database_name
 from safepoint.wayback.swap import swap, unswap
 from safepoint.wayback.twin import TwinFacts
+
+_LEAD_SECONDS = 120.0
 
 
 class Drain(Verb):
@@ -81,15 +86,14 @@ class Swap(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Looks by oid which of the two carries the name: swapping twice is impossible."""
-        facts = swap(
-            ground.target,
-            TwinFacts.from_json(dict(ground.need("twin"))),
-            ground.kept,
-            maintenance=ground.plan.database.maintenance,
-        )
+        pair = ground.standing
+        facts = swap(pair, TwinFacts.from_json(dict(ground.need("twin"))), ground.kept)
+        there = "" if not pair.apart else f"; {pair.live.dbname} is on {pair.server} now"
+        where = "" if not pair.apart else f" on {pair.live.address}"
         return Evidence(
-            f"swapped in {format_duration(facts.seconds)}; the migrated database is kept as {facts.kept_as}",
-            facts.as_json(),
+            f"swapped in {format_duration(facts.seconds)}{there}; the migrated database is kept as {facts.kept_as}"
+            f"{where}",
+            {**facts.as_json(), "server": pair.server},
         )
 
 
@@ -101,19 +105,13 @@ class SwapForth(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Where the rollback had not swapped yet, there is nothing to do."""
         facts = TwinFacts.from_json(dict(ground.need("twin")))
-        maintenance = ground.plan.database.maintenance
         if not swapped(ground, facts):
+            reopen_there(ground)  # a kill may have come before it
             return Evidence("the migrated database has its place still")
-        done = unswap(ground.target, facts, ground.kept, maintenance=maintenance)
+        done = unswap(ground.standing, facts, ground.kept)
+        reopen_there(ground)
         seconds = format_duration(done.seconds)
         return Evidence(f"swapped in {seconds}; the twin stands by as {done.kept_as}", done.as_json())
-
-
-def swapped(ground: Ground, facts: TwinFacts) -> bool:
-    """Whether the migrated database bears the name that a rollback gives it; the server says so, not the ledger."""
-    with connect(ground.maintenance) as connection:
-        found = database_name(connection, facts.live_oid)
-    return found == ground.kept
 
 
 class CheckOld(Verb):
@@ -123,6 +121,8 @@ class CheckOld(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """`migrate --check` by the old release's own code and login."""
+        if ground.standing.apart:
+            _refuse_elsewhere(ground)
         clean = answered_clean(ground, "old")
         if clean is None:
             clean = is_clean(ground.manage("old"))
@@ -133,6 +133,49 @@ class CheckOld(Verb):
                 remedy="Do not open the site. Compare `manage.py showmigrations` with the report.",
             )
         return Evidence(f"{ground.release('old').version} has its schema back")
+
+
+def _refuse_elsewhere(ground: Ground) -> None:
+    """The old release must be on the server that the twin was swapped in on: by what its own connection says."""
+    there = live_now(ground)
+    with connect(there) as connection:
+        row = connection.execute(IDENTITY.encode()).fetchone()
+    found = read_pending(ground.manage("old")).identity
+    if row is None or found != str(row[0]):
+        raise ProofFailed(
+            f"{ground.release('old').version} is not led to {there.address}, where its data is now.",
+            subject="wayback.server",
+            expected=f"the database {there.dbname} on {there.address} ({row[0] if row else 'gone'})",
+            found=f"another one ({found})",
+            remedy="Do not open the site. Lead the application there by hand (its settings, its URL), then "
+            "`safepoint retry`; or `safepoint return`.",
+        )
+
+
+class Lead(Verb):
+    """The application's own command that leads it to the other server, or back."""
+
+    name = "lead"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The plan's command."""
+        words = _lead(plan, back=bool(params.get("back")))
+        return () if words is None else (command(words).shown(),)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Only where the twin that stands is there: one that was given up was copied beside the live database."""
+        back = bool(ground.step.params.get("back"))
+        words = _lead(ground.plan, back=back)
+        pair = ground.standing
+        if words is None or not pair.apart:
+            return Evidence("nothing has to be led: the twin stands beside the live database")
+        ground.application_host.run(command(words, directory=ground.release("old").directory), timeout=_LEAD_SECONDS)
+        return Evidence(f"the application is led to {pair.live.address if back else pair.server}")
+
+
+def _lead(plan: PlanFile, *, back: bool) -> Argv | None:
+    server = plan.wayback.server
+    return None if server is None else server.lead_back if back else server.lead
 
 
 class Disarm(Verb):

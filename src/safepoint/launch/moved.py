@@ -1,0 +1,62 @@
+"""Which database bears the live name now, on which server: the servers say so by oid, not the ledger."""
+
+from __future__ import annotations
+
+from safepoint.launch.ground import Ground
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback import fence
+from safepoint.wayback.sessions import database_name
+from safepoint.wayback.twin import TwinFacts
+
+
+def swapped(ground: Ground, facts: TwinFacts) -> bool:
+    """Whether the migrated database bears the name that a rollback gives it."""
+    with connect(ground.maintenance) as connection:
+        found = database_name(connection, facts.live_oid)
+    return found == ground.kept
+
+
+def live_now(ground: Ground) -> Target:
+    """The database of the live name: where the launch found it, or on the twin's server once a rollback has swapped."""
+    return ground.standing.swapped_in if _away(ground) else ground.target
+
+
+def left_here(ground: Ground) -> Target:
+    """A database of the launch's own server: the live one, or the one that is kept when its name has gone elsewhere."""
+    return ground.target.on(ground.kept) if _away(ground) else ground.target
+
+
+def _away(ground: Ground) -> bool:
+    facts = ground.fact("twin")
+    return facts is not None and ground.standing.apart and swapped(ground, TwinFacts.from_json(dict(facts)))
+
+
+def fence_there(ground: Ground, roles: tuple[str, ...]) -> None:
+    """Before a return: keep the old release's processes from writing to a twin that is live on another server.
+
+    There the fence of the launch's own server does not hold them. `reopen_there` undoes it; both may be run again.
+    """
+    if not _away(ground):
+        return
+    pair = ground.standing
+    name = _fence_name(ground)
+    if ground.fact(name) is None:
+        found = fence.survey_fence(pair.swapped_in, roles, maintenance=pair.twin_maintenance)
+        ground.record(name, found.as_json())
+    prior = fence.FencePrior.from_json(dict(ground.need(name)))
+    fence.close(pair.swapped_in, prior, maintenance=pair.twin_maintenance)
+
+
+def reopen_there(ground: Ground) -> None:
+    """Undo `fence_there`, where it was done."""
+    recorded = ground.fact(_fence_name(ground))
+    if recorded is not None:
+        pair = ground.standing
+        prior = fence.FencePrior.from_json(dict(recorded))
+        fence.reopen(pair.swapped_in, prior, maintenance=pair.twin_maintenance)
+
+
+def _fence_name(ground: Ground) -> str:
+    # A rollback that is turned round may be taken again: each return finds things as they are then.
+    return f"fence-there:{sum(entry.kind == 'wayforth' for entry in ground.ledger.entries)}"

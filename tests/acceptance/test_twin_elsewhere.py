@@ -1,0 +1,179 @@
+"""A whole launch whose twin is on another server: rolled back to there, turned round, rolled back again, retired."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import forked
+import psycopg
+import pytest
+from psycopg import sql
+from scene import brisk, evidence, release_that_answers
+from stage import SETTINGS, Stage
+
+from safepoint.launch.begin import entries_of, status_of
+from safepoint.launch.faults import VARIABLE
+from safepoint.launch.pairs import at_address
+from safepoint.postgres.binaries import installation
+from safepoint.postgres.servers import Server, free_port
+from safepoint.wayback.names import kept_name
+
+PASSWORD = "another-server"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Server]:
+    """The other server, not started yet."""
+    server = Server.create(
+        tmp_path / "other", installation(17), password=PASSWORD, settings=SETTINGS, purpose="demo", port=free_port()
+    )
+    try:
+        yield server.start()
+    finally:
+        server.remove()
+
+
+def far(server: Server, more: str = "") -> Callable[[str], str]:
+    """The demo's plan with that server for the twin, the way back proven."""
+
+    def change(text: str) -> str:
+        there = f'host = "127.0.0.1"\nport = {server.port}\nuser = "postgres"\npassword_env = "FAR_PASSWORD"'
+        return brisk(text) + f"\n[wayback.server]\n{there}\n{more}"
+
+    return change
+
+
+def prepared(stage: Stage, server: Server) -> None:
+    """What its operations people do: the application's role, with its password."""
+    url = urlsplit(stage.environment["DATABASE_URL"])
+    with psycopg.connect(**server.target.conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
+        statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+        connection.execute(statement.format(sql.Identifier(str(url.username)), sql.Literal(url.password)))
+    stage.environment["FAR_PASSWORD"] = PASSWORD
+
+
+def killed_at(stage: Stage, boundary: str, *words: str) -> None:
+    done = forked.safepoint(
+        [*words, "--plain", "--plan", str(stage.plan_path)],
+        {**stage.environment, VARIABLE: boundary},
+        stage.folder / "killed.log",
+    )
+    assert done.returncode == -signal.SIGKILL, done.stdout[-2000:]
+
+
+def ordered(stage: Stage, *words: str) -> str:
+    done = stage.safepoint(*words, "--plain", capture=True)
+    assert done.returncode in (0, 5), done.stdout + done.stderr
+    return done.stdout
+
+
+def databases(server: Server) -> set[str]:
+    with psycopg.connect(**server.target.conninfo()) as connection:  # type: ignore[arg-type]
+        return {row[0] for row in connection.execute("SELECT datname FROM pg_database").fetchall()}
+
+
+def left(server: Server) -> list[str]:
+    """Slots and roles of Safepoint's, and twins that stand by."""
+    with psycopg.connect(**server.target.conninfo()) as connection:  # type: ignore[arg-type]
+        rows = connection.execute(
+            "SELECT slot_name FROM pg_replication_slots UNION ALL SELECT rolname FROM pg_roles "
+            "WHERE rolname LIKE 'safepoint%' UNION ALL SELECT datname FROM pg_database WHERE datname LIKE '%twin%'"
+        ).fetchall()
+    return [str(row[0]) for row in rows]
+
+
+def carried_through(stage: Stage, other: Server, launching: Sequence[str], rolling_back: Sequence[str]) -> str:
+    """Launched, rolled back to the other server, turned round, and rolled back again, with kills at these boundaries;
+    gives what the last rollback said."""
+    writers = stage.writers()
+    for boundary in launching:
+        killed_at(stage, boundary, "launch", "--now")
+    ordered(stage, "launch", "--now")
+    assert evidence(stage, "twin")["server"] == f"127.0.0.1:{other.port}"
+    assert [name for name in databases(stage.server) if "twin" in name] == []
+    time.sleep(1.0)
+    for boundary in rolling_back:
+        killed_at(stage, boundary, "rollback")
+    here = stage.environment["DATABASE_URL"]
+    there = at_address(here, f"127.0.0.1:{other.port}")
+    # The old release runs there, and is not let in yet: a worker of it writes, and then the launch goes on after all.
+    with psycopg.connect(there, autocommit=True) as worker:
+        worker.execute("INSERT INTO django_session VALUES ('left-behind', 'a worker wrote it', now())")
+    ordered(stage, "return")
+    assert release_that_answers(stage) == "2.0" and "accounting" in databases(stage.server)
+    assert "accounting" not in databases(other)
+    assert "insert,session_key" in (stage.launch_folder / "left-behind.csv").read_text()
+    time.sleep(1.0)
+    text = ordered(stage, "rollback")
+    assert release_that_answers(stage) == "1.0"
+    time.sleep(0.5)
+    tally = writers.stop()
+    assert tally.by_release["2.0"] > 0
+    kept = kept_name("accounting", stage.plan.launch_id)
+    assert kept in databases(stage.server) and "accounting" not in databases(stage.server)
+    stage.environment["DATABASE_URL"] = there
+    assert stage.acknowledged() - stage.present() == set()
+    stage.environment["DATABASE_URL"] = here
+    assert status_of(entries_of(stage.plan)) == "rolled back"
+    assert left(stage.server) == [] and left(other) == []
+    return text
+
+
+def test_a_launch_is_rolled_back_to_another_server_and_loses_nothing(
+    make_stage: Callable[..., Stage], other: Server
+) -> None:
+    stage = make_stage(lines=500, change=far(other))
+    refused = stage.safepoint("doctor", "--json", capture=True)  # before anybody prepared it
+    assert "FAR_PASSWORD" in refused.stdout + refused.stderr
+    prepared(stage, other)
+    doctored = stage.safepoint("doctor", "--json", capture=True)
+    assert f"kept level before the window; the plan names 127.0.0.1:{other.port}" in doctored.stdout
+    text = carried_through(stage, other, [], ["back-swap:applied", "back-start-old:applied"])
+    assert f"accounting is on 127.0.0.1:{other.port} now" in text
+    said = " ".join(stage.safepoint("status", capture=True).stdout.split())
+    assert f"It is on 127.0.0.1:{other.port} now." in said and "in [database]" in said, said
+    retired = stage.safepoint("retire", capture=True)
+    assert retired.returncode == 0, retired.stdout + retired.stderr
+    assert "accounting" in databases(other)
+    assert kept_name("accounting", stage.plan.launch_id) in databases(stage.server)
+
+
+@pytest.mark.slow
+def test_commands_lead_the_application_there_and_back_through_kills_at_many_boundaries(
+    make_stage: Callable[..., Stage], other: Server, tmp_path: Path
+) -> None:
+    led = tmp_path / "led"
+    commands = f'lead = ["sh", "-c", "echo there >> {led}"]\nlead_back = ["sh", "-c", "echo back >> {led}"]\n'
+    stage = make_stage(lines=500, change=far(other, commands))
+    prepared(stage, other)
+    carried_through(
+        stage,
+        other,
+        ["choose-twin:applied", "final-snapshot:applied", "seed-twin:applied", "seed-twin:recorded", "arm:applied"],
+        [
+            "back-fence:applied",
+            "back-carry:applied",
+            "back-swap:applied",
+            "back-lead:applied",
+            "back-between:applied",
+            "back-unfence:applied",
+            "back-check:applied",
+        ],
+    )
+    words = led.read_text().split()
+    assert words.index("back") > 0 and words[-1] == "there"
+
+
+def test_an_abort_leaves_nothing_on_the_other_server(make_stage: Callable[..., Stage], other: Server) -> None:
+    stage = make_stage(lines=500, change=far(other))
+    prepared(stage, other)
+    before = databases(other)
+    killed_at(stage, "prove-quiet:applied", "launch", "--now")
+    assert len(databases(other) - before) == 1
+    ordered(stage, "abort")
+    assert databases(other) == before and left(stage.server) == [] and left(other) == []
+    assert release_that_answers(stage) == "1.0"
