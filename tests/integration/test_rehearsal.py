@@ -318,7 +318,7 @@ def test_a_start_command_that_does_not_go_to_the_copy_is_doubted_and_one_that_fa
         release = Release.model_validate({**given, "start_timeout": "5s"})
         plan = plan.model_copy(update={"releases": plan.releases.model_copy(update={"new": release})})
         manage = Manage(Here("here", tmp_path), release, {}, {"DATABASE_URL": database.url()})
-        return {one.name: one for one in try_start(OnCopy(plan, manage, database, tmp_path, never), never)}
+        return {one.name: one for one in try_start(OnCopy(plan, manage, database, tmp_path, never), never).checks}
 
     word = (sys.executable, "app.py", "start", "{port}", str(tmp_path / "pid"))
     elsewhere = started(*word)

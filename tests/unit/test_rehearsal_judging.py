@@ -161,7 +161,7 @@ def test_a_forecast_grows_with_the_ratio_and_the_data_but_not_the_start_of_djang
     assert found.migrate.low < found.migrate.expected < found.migrate.high
     assert found.migrate.high == pytest.approx((1.0 + 10.0 * 6.0 * 1.5) * (1 + MARGIN))
     assert found.window.expected == found.migrate.expected + 2.0
-    assert any("warm" in line for line in found.unknown)
+    assert any("warm" in line for line in found.unknown) and found.rehearsed == ()
 
 
 def test_load_that_falls_on_both_servers_does_not_move_the_ratio_but_is_told_of() -> None:
@@ -382,6 +382,8 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
             "disk": {"needed": 5, "free": None, "parts": {}},
             "ratio": {"warm": 1.0},
             "speeds": {"write": 1.1, "sync": None},
+            "fixed": {evil: 0.5, "migrate-check": 0.1},
+            "rehearsed": [evil],
             "unknown": [evil],
         },
         "checks": [{"name": evil, "verdict": "fail", "summary": evil}],
@@ -416,6 +418,7 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
     }
     page = rehearsal_page(data)
     assert evil not in page and "&lt;script&gt;" in page
+    assert "What the window is made of" in page and page.index(">migrate</text>") < page.index(">migrate-check</text>")
     unproven = {"proven": False, "doubts": [evil], "rows": 0, "tables": 0, "seconds": 0.0}
     alone = {**data["migrate"], "costs": []}
     for more in (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import date
 
     from safepoint.launch.plan import Plan
@@ -36,32 +36,32 @@ def plan(
 
     from safepoint.cli.report import write
     from safepoint.config import load
-    from safepoint.launch.estimates import estimates, spans
+    from safepoint.launch.estimates import estimates, rehearsed, spans
     from safepoint.launch.plan import make_plan, phase_starts
 
     plan_file = load(plan)
     made = make_plan(plan_file)
     day = plan_file.launch.date
-    seconds, between = estimates(plan_file), spans(plan_file)
+    seconds, between, there = estimates(plan_file), spans(plan_file), rehearsed(plan_file)
     if html is not None:
         from safepoint.launch.report.timetable import timetable_page
 
-        write(html, timetable_page(made, day, seconds, between))
+        write(html, timetable_page(made, day, seconds, between, there))
     if ics is not None:
         from safepoint.launch.calendar import calendar
 
         write(ics, calendar(made, phase_starts(plan_file), datetime.now(UTC)))
     if json_:
-        known = {"estimated_seconds": seconds, "seconds_between": between}
+        known = {"estimated_seconds": seconds, "seconds_between": between, "rehearsed": sorted(there)}
         typer.echo(json.dumps({**made.as_json(), "digest": made.digest, **known}))
     elif md:
         from safepoint.launch.report.timetable import markdown
 
-        typer.echo(markdown(made, day, seconds, between), nl=False)
+        typer.echo(markdown(made, day, seconds, between, there), nl=False)
     elif html is not None or ics is not None:
         typer.echo("\n".join(str(path) for path in (html, ics) if path is not None))
     else:
-        _show(made, day, seconds, between)
+        _show(made, day, seconds, between, there)
 
 
 def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path | None) -> None:
@@ -127,7 +127,7 @@ def _show_way_back(made: MappingTable) -> None:
         console.print(Text(f"  {kind:<9} {MEANINGS[kind]}", style="dim"))
 
 
-def _show(made: Plan, day: date, seconds: Mapping[str, float], between: Spans) -> None:
+def _show(made: Plan, day: date, seconds: Mapping[str, float], between: Spans, there: Collection[str]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -146,7 +146,7 @@ def _show(made: Plan, day: date, seconds: Mapping[str, float], between: Spans) -
     table.add_column("step and what it runs", overflow="fold", ratio=1)
     table.add_column("takes", no_wrap=True, justify="right")
     table.add_column("on failure", no_wrap=True)
-    for number, row in enumerate(timetable(made, day, seconds, between)):
+    for number, row in enumerate(timetable(made, day, seconds, between, there)):
         if row.moment and number:
             table.add_section()
         name = Text(f"◆ {row.step.title}", style="bold magenta") if row.step.gate else Text(row.step.title)

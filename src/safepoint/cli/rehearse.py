@@ -142,6 +142,12 @@ def _foreseen(foreseen: Mapping[str, Any]) -> Iterator[Any]:
         found = foreseen[name]
         low, high = format_duration(found["low"]), format_duration(found["high"])
         yield Text(f"{title}: about {format_duration(found['expected'])} ({low} to {high})", style="bold")
+    if foreseen["fixed"]:
+        steps = (
+            f"{name} {format_duration(seconds)}{'*' if name in foreseen['rehearsed'] else ''}"
+            for name, seconds in foreseen["fixed"].items()
+        )
+        yield Text(f"  beside migrate: {', '.join(steps)} (* as long as on the copy)", style="dim")
     if foreseen["speeds"]:
         by = {"scanning": (foreseen["ratio"] or {}).get("warm"), "writing": foreseen["speeds"]["write"]}
         by["a small sync"] = foreseen["speeds"]["sync"]

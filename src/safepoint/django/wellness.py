@@ -39,7 +39,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Wellness:
-    """`errors` of `manage.py check`; `pending` migrations; how the page answered (`status` None: not at all).
+    """`errors` of `manage.py check`; `pending` migrations, and in how many seconds a process that has loaded the
+    application tells them; how the page answered (`status` None: not at all).
 
     `caches`: whose each cache is. `cleared`: what came of clearing them, the shared ones being replaced; None where
     `fault_of_clearing` says why. `left` are commands that were not run.
@@ -47,6 +48,7 @@ class Wellness:
 
     errors: tuple[str, ...]
     pending: tuple[str, ...]
+    check_seconds: float
     status: int | None
     fault: str | None
     caches: tuple[Place, ...]
@@ -103,6 +105,7 @@ def look_well(
     return Wellness(
         errors=tuple(found["errors"]),
         pending=tuple(found["pending"]),
+        check_seconds=float(found["check_seconds"]),
         status=found["status"],
         fault=found["fault"],
         caches=_places(led),
@@ -127,5 +130,5 @@ def _cleared(answer: Mapping[str, Any]) -> Cleared:
         ran=tuple(" ".join(command) for command in answer["ran"]),
         unknown=tuple(" ".join(command) for command in answer["unknown"]),
         caches=tuple(ClearedCache(**one) for one in answer["caches"]),
-        seconds=0.0,
+        seconds=float(answer["seconds"]),
     )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from safepoint.config import PlanFile
+from safepoint.launch import twin_choice
 from safepoint.launch.disk_room import server_disk
-from safepoint.launch.estimates import estimates
+from safepoint.launch.estimates import launched
 from safepoint.launch.plan import make_plan, planned_window
+from safepoint.launch.verbs.stop import fenced_roles
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
@@ -15,6 +18,7 @@ from safepoint.rehearsal.checks import Check, judge_disk, judge_window
 from safepoint.rehearsal.forecast import MARGIN, Forecast, Ratio, disk_needed, forecast
 from safepoint.rehearsal.observation import Observed
 from safepoint.rehearsal.speeds import Speeds
+from safepoint.wayback import stash
 from safepoint.wayback.names import twin_name
 
 _WINDOW = ("stop", "migrate", "green")
@@ -29,18 +33,23 @@ class Measured:
     speeds: Speeds
 
 
-def foresee(plan: PlanFile, seen: Observed, measured: Measured, snapshot_bytes: int) -> Forecast:
+def foresee(
+    plan: PlanFile, seen: Observed, measured: Measured, snapshot_bytes: int, took: Mapping[str, float]
+) -> Forecast:
     """What to expect on the live database, which is asked for its size and its disk.
 
     Args:
         snapshot_bytes: the database's size when the snapshot was taken.
+        took: seconds that steps of the launch took on the copy, by their names.
     """
     with connect(target(plan.database)) as connection:
         facts = survey(connection)
         twin = connection.execute(_STANDS, [twin_name(plan.database.name, plan.launch_id)]).fetchone()
     growth = facts.database_bytes / max(1, snapshot_bytes)
-    known = estimates(plan)
+    known = launched(plan)
+    here = _on_copy(plan, seen, took, growth)
     steps = [step for step in make_plan(plan).steps if step.phase in _WINDOW and step.id != "migrate"]
+    fixed = {step.id: seconds for step in steps if (seconds := known.get(step.id, here.get(step.id))) is not None}
     return forecast(
         inside=sum(run.seconds for run in seen.migrations),
         outside=seen.outside,
@@ -48,9 +57,10 @@ def foresee(plan: PlanFile, seen: Observed, measured: Measured, snapshot_bytes: 
         speeds=measured.speeds,
         log=seen.wal_bytes,
         growth=growth,
-        fixed={step.id: known[step.id] for step in steps if step.id in known},
+        fixed=fixed,
+        rehearsed=[step for step in fixed if step not in known],
         planned=planned_window(plan),
-        unmeasured=[step.id for step in steps if step.id not in known and not step.gate],
+        unmeasured=[step.id for step in steps if step.id not in fixed and not step.gate],
         disk=disk_needed(
             peak=seen.peak_bytes,
             log=seen.log_bytes,
@@ -59,6 +69,23 @@ def foresee(plan: PlanFile, seen: Observed, measured: Measured, snapshot_bytes: 
             free=server_disk(plan, facts),
         ),
     )
+
+
+def _on_copy(plan: PlanFile, seen: Observed, took: Mapping[str, float], growth: float) -> dict[str, float]:
+    """What the copy says about steps of which no launch is known yet; only where it is the same that is done there."""
+    found = dict(took)
+    if "twin" in found:
+        found["twin"] = round(found["twin"] * max(1.0, growth), 3)
+        if plan.wayback.twin != "template" and twin_choice.choose(plan).kind != "template":
+            del found["twin"]  # it is not copied in the window
+    if fenced_roles(plan):
+        found["stop-old"] = 0.0  # it is told to, and the window goes on
+    if not stash.waiting(plan.state, plan.launch_id):
+        found["reattach"] = 0.0
+    visit = plan.checkpoints.login
+    if visit is None or visit.browser == "http":  # else a browser is started, too
+        found["ready"] = seen.outside
+    return found
 
 
 def fits(prediction: Forecast) -> tuple[Check, ...]:

@@ -6,9 +6,9 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -56,10 +56,22 @@ class OnCopy:
 
 @dataclass(frozen=True)
 class Works:
-    """What was found, and why the release is not started (None: it may be)."""
+    """What was found, and why the release is not started (None: it may be).
+
+    `seconds`: what took how long, by the name of the launch's step that does it.
+    """
 
     checks: tuple[Check, ...]
     why_not: str | None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Started:
+    """What was found of the release once it was started, or why it was not; `seconds` as those of `Works`."""
+
+    checks: tuple[Check, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def try_release(on: OnCopy) -> Works:
@@ -76,7 +88,11 @@ def try_release(on: OnCopy) -> Works:
         return Works((Check("the new release", "fail", said),), "its manage.py does not start there")
     why = _why_not(on, [one.name for one in found.caches if one.kind == "shared"])
     checks = judge_release(release.health, found.errors, found.pending, found.status, found.fault)
-    return Works((*checks, _caches(found)), why)
+    caches = _caches(found)
+    seconds = {"migrate-check": found.check_seconds}
+    if caches.verdict in ("pass", "warning") and found.cleared is not None:
+        seconds["cache"] = found.cleared.seconds  # else what was cleared were not the caches of the launch
+    return Works((*checks, caches), why, seconds)
 
 
 def _why_not(on: OnCopy, shared: Sequence[str]) -> str | None:
@@ -149,16 +165,17 @@ def _caches(found: Wellness) -> Check:
     )
 
 
-def try_start(on: OnCopy | str, cancelled: Cancelled) -> tuple[Check, ...]:
+def try_start(on: OnCopy | str, cancelled: Cancelled) -> Started:
     """The start command at a free port, its health page, the pages that warm the cache and the test user's visit, and
     the stop command."""
     on = on if isinstance(on, str) else replace(on, cancelled=cancelled)
     moved = None if isinstance(on, str) else on.plan.releases.new.at_port(free_port())
     if isinstance(on, str) or moved is None:
-        return (Check(_START, "not rehearsed", f"not rehearsed: the start command, because {on}"),)
+        return Started((Check(_START, "not rehearsed", f"not rehearsed: the start command, because {on}"),))
+    seconds: dict[str, float] = {}
     with _sessions_of(on) as seen:
         try:
-            checks = _answering(on, moved)
+            checks = _answering(on, moved, seconds)
         except CommandFailed as error:
             checks = (Check(_START, "fail", f"{moved.version} does not start on the copy: {_said(error)}"),)
         finally:
@@ -166,10 +183,10 @@ def try_start(on: OnCopy | str, cancelled: Cancelled) -> tuple[Check, ...]:
     if checks[0].verdict == "pass" and not seen.is_set():
         doubt = "no session of it was seen on the copy: does the start command hand on its environment?"
         checks = (replace(checks[0], verdict="warning", summary=f"{checks[0].summary}; {doubt}"), *checks[1:])
-    return (*checks, *stopped)
+    return Started((*checks, *stopped), seconds)
 
 
-def _answering(on: OnCopy, moved: Release) -> tuple[Check, ...]:
+def _answering(on: OnCopy, moved: Release, seconds: dict[str, float]) -> tuple[Check, ...]:
     began, limit = time.monotonic(), moved.start_timeout.total_seconds()
     on.manage.host.run(_order(on, moved, moved.start), cancelled=on.cancelled, timeout=limit)
     status: int | None = None
@@ -181,7 +198,14 @@ def _answering(on: OnCopy, moved: Release) -> tuple[Check, ...]:
         said = "does not answer" if status is None else f"answers {status} and not 200"
         return (Check(_START, "fail", f"started on the copy, and {moved.health} {said} within {took:.0f} s"),)
     good = f"{moved.version} starts on the copy, at another port, and {moved.health} answers 200 after {took:.1f} s"
-    return Check(_START, "pass", good), _warmed(on, moved), *_logged_in(on, moved)
+    seconds["start-new"] = round(took, 3)
+    with _timed(seconds, "warm"):
+        warmed = _warmed(on, moved)
+    with _timed(seconds, "checkpoints"):
+        visited = _logged_in(on, moved)
+    if any(one.verdict == "not rehearsed" for one in visited):
+        del seconds["checkpoints"]
+    return Check(_START, "pass", good), warmed, *visited
 
 
 def _logged_in(on: OnCopy, moved: Release) -> tuple[Check, ...]:
@@ -233,6 +257,13 @@ def _said(error: SafepointError) -> str:
 def _order(on: OnCopy, moved: Release, words: tuple[str, ...]) -> Command:
     """With the variables that `manage.py` was given: they lead to the copy, and away from what is live."""
     return Command(words, {**moved.env, **on.manage.env}, dict(on.manage.secrets), moved.directory)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    seconds[step] = round(time.monotonic() - began, 3)
 
 
 @contextmanager

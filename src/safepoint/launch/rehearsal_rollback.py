@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,15 @@ class Copies:
 
 @dataclass(frozen=True)
 class Ready:
-    """For a rehearsed rollback: a twin, the capture (or why it cannot be armed), and a folder for the spool."""
+    """For a rehearsed rollback: a twin, the capture (or why it cannot be armed), and a folder for the spool.
+
+    `seconds`: how long arming took.
+    """
 
     twin: Target
     armed: CaptureFacts | SafepointError
     folder: Path
+    seconds: float
 
 
 def make_copies(stack: ExitStack, plan: PlanFile, copy: Restored, before: Target) -> Copies | str:
@@ -60,11 +65,12 @@ def make_copies(stack: ExitStack, plan: PlanFile, copy: Restored, before: Target
     folder = stack.enter_context(TemporaryDirectory(prefix="trial-", dir=place))
     twin = ground.copy_of(before, "safepoint_twin")
     stack.callback(ground.drop_copy, twin)
+    began = time.monotonic()
     try:
         armed: CaptureFacts | SafepointError = arm(copy.target, LAUNCH, plan.wayback.capture)
     except SafepointError as error:
         armed = error
-    return Copies(undone, Ready(twin, armed, Path(folder)))
+    return Copies(undone, Ready(twin, armed, Path(folder), round(time.monotonic() - began, 3)))
 
 
 def rehearse_rollback(

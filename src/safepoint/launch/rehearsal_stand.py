@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts import open_host
 from safepoint.launch.linting import breaking, linted
 from safepoint.launch.proving import Proven, prove_way_back, unproven
+from safepoint.launch.rehearsal_fence import RehearsedFence
 from safepoint.launch.rehearsal_forecast import Measured, fits, foresee
 from safepoint.launch.rehearsal_release import OnCopy, started_copy, try_release, try_start
 from safepoint.launch.rehearsal_rollback import Copies, make_copies, rehearse_rollback
@@ -99,7 +100,7 @@ class _Sides:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was found once the migrations had run; nothing where they failed."""
+    """What was found once the migrations had run; nothing where they failed. `took`: seconds of the launch's steps."""
 
     changes: tuple[TableChange, ...] = ()
     checks: tuple[Check, ...] = ()
@@ -107,6 +108,7 @@ class _Found:
     proven: Proven | None = None
     trial: Trial | None = None
     undo: Undo | None = None
+    took: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,6 @@ class Stand:
         """All of it."""
         scratch, part = self.copy.target, self.clock.part
         with part("prepare", "prepare the copy"):
-            before = ground.copy_of(scratch, _BEFORE)
             manage = self._manage(scratch)
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
                 meant = django.submit(self._intent, manage)
@@ -137,6 +138,9 @@ class Stand:
             picture = _picture(scratch)
             table = _biggest(picture)
             ratio = None if table is None else measure_ratio(self._database, scratch, table)
+        with part("fence", "close the fence, and make the twin"):
+            fenced = RehearsedFence(self.plan, scratch, _BEFORE, self.cancelled)
+            before = fenced.close()
             began = _io(scratch)
         with part("migrate", "migrate"):
             watched = watch(manage, scratch, labels=pending.labels, cancelled=self.cancelled)
@@ -145,6 +149,8 @@ class Stand:
             # In the copy of before: the table may be gone, renamed or twice as large in the migrated one.
             if table is not None and ratio is not None:
                 ratio = together(ratio, measure_ratio(self._database, before, table, ratio.pages))
+        with part("fence", "open the fence"):
+            fenced.open()
         measured = Measured(ratio, speeds)
         ground.set_fast(scratch)
         after = _picture(scratch)
@@ -152,10 +158,11 @@ class Stand:
         notes = [*self.copy.notes, *still, *self._notes(pending, watched, after), *self._uncounted(counted)]
         found = _Found()
         if watched.error is None:
-            found = self._look(manage, intent, _Sides(before, picture, after), seen, measured)
+            found = self._look(manage, intent, _Sides(before, picture, after), fenced, (seen, measured))
+        checks = (*fenced.checks, *found.checks)
         version = self.copy.manifest.source.server_version_num
         lint = linted(self.plan, intent, seen, found.changes, picture, version)
-        reasons = (*_reasons(seen, found.checks), *breaking(lint), *_untrue(found.trial))
+        reasons = (*_reasons(seen, checks), *breaking(lint), *_untrue(found.trial))
         return Rehearsal(
             snapshot_id=self.copy.manifest.id,
             seal=self.copy.manifest.seal,
@@ -167,17 +174,20 @@ class Stand:
             pending=pending,
             observed=seen,
             changes=found.changes,
-            checks=found.checks,
+            checks=checks,
             way_back=found.proven,
             trial=found.trial,
             undo=found.undo,
             lint=lint,
             forecast=found.forecast,
             notes=tuple(notes),
+            steps={**fenced.seconds, **found.took},
             seconds=dict(self.clock.seconds),
         )
 
-    def _look(self, manage: Manage, intent: Intent, sides: _Sides, seen: Observed, measured: Measured) -> _Found:
+    def _look(
+        self, manage: Manage, intent: Intent, sides: _Sides, fenced: RehearsedFence, told: tuple[Observed, Measured]
+    ) -> _Found:
         """Everything that is looked at once the copy is migrated. Undoing takes as long as migrating: where the disk
         has room for it, it goes on beside the rest, in a copy of its own."""
         scratch, part = self.copy.target, self.clock.part
@@ -189,13 +199,15 @@ class Stand:
                 apart = started_copy(stack, release, self.copy.manifest.source.database_bytes)
                 copies = make_copies(stack, self.plan, self.copy, sides.before)
             if isinstance(copies, str):
-                found = self._judged(release, apart, intent, sides, copies, (seen, measured))
+                found = self._judged(release, apart, intent, sides, copies)
+                found = self._foreseen(found, fenced, told)
                 with part("undo", "undo the migrations"):
                     return replace(found, undo=undoing.undo(self.cancelled))
             undoing = replace(undoing, manage=self._manage(copies.undone, "rehearsal-undo"), at=copies.undone)
             with beside(undoing.undo, self.cancelled) as (cancelled, undone):
                 stand = replace(self, cancelled=cancelled)
-                found = stand._judged(release, apart, intent, sides, copies, (seen, measured))
+                found = stand._judged(release, apart, intent, sides, copies)
+                found = self._foreseen(found, fenced, told)
                 with part("undo", "undo the migrations"):
                     return replace(found, undo=undone())
 
@@ -206,25 +218,31 @@ class Stand:
         intent: Intent,
         sides: _Sides,
         copies: Copies | str,
-        told: tuple[Observed, Measured],
     ) -> _Found:
         """All but undoing it. What starts Django goes on beside what asks SQL: the release on the migrated copy, and
         then started on the one `apart`."""
         before, scratch, part = sides.before, self.copy.target, self.clock.part
-        size = self.copy.manifest.source.database_bytes
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
             with part("compare", "compare every table and column"):
                 works = django.submit(try_release, replace(release, cancelled=self.cancelled))
                 started = django.submit(lambda: try_start(works.result().why_not or apart, self.cancelled))
-                prediction = foresee(self.plan, *told, size)
                 found = self._changes(before, scratch, sides.picture, sides.after)
                 checks = self._checks(before, scratch, sides.picture, sides.after)
-                checks = (*checks, *works.result().checks, *fits(prediction))
+                checks = (*checks, *works.result().checks)
             with part("way back", "take every row back"):
                 proven = self._way_back(before, intent.operations)
             with part("trial", "rehearse a rollback, and start the new release"):
                 trial = rehearse_rollback(copies, self.plan, scratch, proven, self.cancelled)
-                return _Found(found, (*checks, *started.result()), prediction, proven, trial)
+                begun = started.result()
+        armed = copies.ready if isinstance(copies, Copies) else None
+        took = {**works.result().seconds, **begun.seconds, **({} if armed is None else {"arm": armed.seconds})}
+        return _Found(found, (*checks, *begun.checks), None, proven, trial, took=took)
+
+    def _foreseen(self, found: _Found, fenced: RehearsedFence, told: tuple[Observed, Measured]) -> _Found:
+        """What the window will take, now that all that was carried out here has its time."""
+        size = self.copy.manifest.source.database_bytes
+        prediction = foresee(self.plan, *told, size, {**fenced.seconds, **found.took})
+        return replace(found, forecast=prediction, checks=(*found.checks, *fits(prediction)))
 
     def _manage(self, database: Target, name: str = "rehearsal") -> Manage:
         """The new release's `manage.py` at a database of the scratch server, with the kind of login that the launch

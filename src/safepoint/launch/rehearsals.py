@@ -52,7 +52,8 @@ class Rehearsal:
     """What a rehearsal found. `digest` names the migrations by content: other ones were not rehearsed.
 
     `reasons` say why the verdict is no-go; `notes` what a reader should know about how it was rehearsed.
-    `seconds` says how long each part of the rehearsal itself took.
+    `steps` are seconds that steps of the launch took on the copy, by their names; `seconds` says how long each part of
+    the rehearsal itself took.
     """
 
     snapshot_id: str
@@ -72,6 +73,7 @@ class Rehearsal:
     lint: Lint
     forecast: Forecast | None
     notes: tuple[str, ...]
+    steps: Mapping[str, float]
     seconds: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
@@ -94,6 +96,7 @@ class Rehearsal:
             "undo": None if self.undo is None else self.undo.as_json(),
             "forecast": None if self.forecast is None else self.forecast.as_json(),
             "notes": list(self.notes),
+            "steps": dict(self.steps),
             "seconds": dict(self.seconds),
         }
 

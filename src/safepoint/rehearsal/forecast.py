@@ -115,7 +115,8 @@ def disk_needed(*, peak: int, log: int, twin: int, growth: float, free: int | No
 
 @dataclass(frozen=True)
 class Forecast:
-    """What to expect on the live database. `fixed` are the window's other steps, as earlier launches measured them.
+    """What to expect on the live database. `fixed` are the window's other steps, as earlier launches measured them;
+    `rehearsed` those among them of which only this rehearsal knows how long they take.
 
     `unknown` says what this forecast does not know. `planned` is how long the timetable's window is.
     """
@@ -129,12 +130,14 @@ class Forecast:
     planned: float = 0.0
     disk: Disk | None = None
     speeds: Speeds | None = None
+    rehearsed: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
         return {
             **asdict(self),
             "fixed": dict(self.fixed),
+            "rehearsed": list(self.rehearsed),
             "ratio": None if self.ratio is None else self.ratio.as_json(),
             "unknown": list(self.unknown),
             "disk": None if self.disk is None else self.disk.as_json(),
@@ -149,6 +152,7 @@ def forecast(
     ratio: Ratio | None,
     growth: float,
     fixed: Mapping[str, float],
+    rehearsed: Sequence[str] = (),
     unmeasured: Sequence[str] = (),
     planned: float = 0.0,
     disk: Disk | None = None,
@@ -162,6 +166,7 @@ def forecast(
         outside: seconds of the command's own start and end, which do not.
         growth: the live database's size against what it was at the snapshot.
         fixed: seconds of the window's other steps, where known.
+        rehearsed: those of them that were measured in this rehearsal.
         unmeasured: the window's steps of which nothing is known.
         planned: seconds between the stop of traffic and green in the timetable.
         disk: what the server's disk must hold.
@@ -190,8 +195,12 @@ def forecast(
     if ratio is not None and ratio.unsteady:
         unknown.append("how long it takes on a quiet machine: the scratch server's was busy; rehearse again")
     if unmeasured:
-        unknown.append(f"how long these steps take, of which no launch is known yet: {', '.join(unmeasured)}")
-    return Forecast(migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown), planned, disk, speeds)
+        unknown.append(
+            f"how long these steps take, of which no launch is known yet and no copy tells: {', '.join(unmeasured)}"
+        )
+    return Forecast(
+        migrate, window, dict(fixed), round(growth, 4), ratio, tuple(unknown), planned, disk, speeds, tuple(rehearsed)
+    )
 
 
 def _corrected(inside: float, speeds: Speeds, ratio: float) -> float:

@@ -3,6 +3,7 @@
 
 import contextlib
 import io
+import time
 
 from django.conf import settings
 from django.core.cache import caches
@@ -16,13 +17,14 @@ def answer(parameters):
     """
     if parameters.get("apart") and not getattr(settings, "SAFEPOINT_STAND_INS", False):
         raise RuntimeError("the caches could not be led away from the live ones; nothing was cleared")
-    key = parameters["key"]
+    key, began = parameters["key"], time.monotonic()
     before = {alias: attempt(put, alias, key) for alias in settings.CACHES}
     ran, unknown, left, said = run(parameters["commands"], parameters.get("apps"))
     found = []
     for alias in settings.CACHES:
         found.append(dict(look(alias, key, before[alias]), alias=alias, backend=settings.CACHES[alias]["BACKEND"]))
-    return {"ran": ran, "unknown": unknown, "left": left, "said": said, "caches": found}
+    seconds = round(time.monotonic() - began, 3)
+    return {"ran": ran, "unknown": unknown, "left": left, "said": said, "caches": found, "seconds": seconds}
 
 
 def put(alias, key):

@@ -4,6 +4,8 @@
 The page is asked inside this process, by Django's test client: no server is started, and nothing listens.
 """
 
+import time
+
 from django.conf import settings
 from django.core import checks
 from django.db import connections
@@ -16,9 +18,11 @@ def answer(parameters):
     if not getattr(settings, "SAFEPOINT_STAND_INS", False):
         raise RuntimeError("the caches could not be led away from the live ones; no page was asked")
     errors = [str(one) for one in checks.run_checks() if one.is_serious() and not one.is_silenced()]
+    began = time.monotonic()
     executor = MigrationExecutor(connections[parameters["database"]])
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return {
+        "check_seconds": round(time.monotonic() - began, 3),
         "errors": errors,
         "pending": [migration.app_label + "." + migration.name for migration, backwards in plan if not backwards],
         **page(parameters["path"], parameters["host"]),

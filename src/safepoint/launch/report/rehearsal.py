@@ -30,7 +30,20 @@ _CHIPS |= {"not rehearsed": "running", "not tried": "running"}
 
 def rehearsal_page(data: Data) -> str:
     """The whole page; everything that was read from a database is escaped. Pure."""
-    sections = (_head, _numbers, _window, _chart, written, _checks, _lint, _changes, _way_back, _undo, statements)
+    sections = (
+        _head,
+        _numbers,
+        _window,
+        _parts,
+        _chart,
+        written,
+        _checks,
+        _lint,
+        _changes,
+        _way_back,
+        _undo,
+        statements,
+    )
     parts = [part for section in sections if (part := section(data))]
     return page(f"Rehearsal of {data['release']}: {data['verdict']}", "\n".join(parts))
 
@@ -121,6 +134,53 @@ def _window(data: Data) -> str:
         '<h2>Does it fit into the window?</h2><div class="frame">'
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Forecast against the window" '
         f'xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg></div>'
+    )
+
+
+_SOURCES = {"migrate": ("pass", "foreseen"), "rehearsed": ("running", "as long as on the copy")}
+_LAUNCHED = ("waiting", "as long as in an earlier launch, or as the plan says")
+
+
+def _parts(data: Data) -> str:
+    """The window's steps of which anything is known, one after the other, with where the time is from."""
+    foreseen = data["forecast"]
+    if not foreseen or not foreseen["fixed"]:
+        return ""
+    parts, y, at = [], 30, 0.0
+    steps = _in_order(foreseen)
+    total = sum(seconds for _, seconds in steps)
+    scale = (_RIGHT - LABELS) / max(total, 0.001)
+    for name, seconds in steps:
+        tone, _ = _source(foreseen, name)
+        parts.append(_row(y, name, [(at, seconds, f"bar {tone}")], scale, seconds))
+        at, y = at + seconds, y + ROW
+    height = ROW * len(steps) + 34
+    shown = dict(_source(foreseen, name) for name, _ in steps)
+    legend = "".join(f'<span><i class="{tone}"></i>{words}</span>' for tone, words in shown.items())
+    return (
+        '<h2>What the window is made of</h2><div class="frame">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Steps of the window" '
+        f'xmlns="http://www.w3.org/2000/svg">{_ticks(total, scale, height)}{"".join(parts)}</svg></div>'
+        f'<div class="legend">{legend}</div>'
+    )
+
+
+def _in_order(foreseen: Data) -> list[tuple[str, float]]:
+    """The known steps with their seconds; the migrations stand where they run."""
+    found: list[tuple[str, float]] = []
+    migrate = ("migrate", float(foreseen["migrate"]["expected"]))
+    for name, seconds in foreseen["fixed"].items():
+        if name == "migrate-check":
+            found.append(migrate)
+        found.append((name, float(seconds)))
+    return found if migrate in found else [*found, migrate]
+
+
+def _source(foreseen: Data, name: str) -> tuple[str, str]:
+    return (
+        _SOURCES["migrate"]
+        if name == "migrate"
+        else (_SOURCES["rehearsed"] if name in foreseen["rehearsed"] else _LAUNCHED)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from html import escape
@@ -26,8 +26,8 @@ LEGEND = (
 
 @dataclass(frozen=True)
 class TimetableRow:
-    """One step. `moment` and `local` stand only at the first step of a phase; `seconds` is how long it should take, and
-    `span` the least and the most of it where that is known."""
+    """One step. `moment` and `local` stand only at the first step of a phase; `seconds` is how long it should take,
+    `span` the least and the most of it where that is known, and `rehearsed` says that only a rehearsal knows it."""
 
     moment: str
     local: str
@@ -35,6 +35,7 @@ class TimetableRow:
     step: PlannedStep
     seconds: float | None = None
     span: tuple[float, float] | None = None
+    rehearsed: bool = False
 
     @property
     def takes(self) -> str:
@@ -42,7 +43,7 @@ class TimetableRow:
         if self.seconds is None:
             return ""
         between = "" if self.span is None else f" ({' to '.join(map(format_duration, self.span))})"
-        return format_duration(self.seconds) + between
+        return format_duration(self.seconds) + between + (" (rehearsed)" if self.rehearsed else "")
 
     @property
     def on_failure(self) -> str:
@@ -51,9 +52,17 @@ class TimetableRow:
 
 
 def timetable(
-    plan: Plan, day: date, seconds: Mapping[str, float] | None = None, spans: Spans | None = None
+    plan: Plan,
+    day: date,
+    seconds: Mapping[str, float] | None = None,
+    spans: Spans | None = None,
+    rehearsed: Collection[str] = (),
 ) -> list[TimetableRow]:
-    """The steps with their moments relative to the launch day `day`; `seconds` and `spans` by step id where known."""
+    """The steps with their moments relative to the launch day `day`; `seconds` and `spans` by step id where known.
+
+    Args:
+        rehearsed: the steps of which only a rehearsal knows how long they take.
+    """
     rows = []
     for step in (*plan.steps, *plan.standby):
         moment = local = ""
@@ -63,7 +72,7 @@ def timetable(
             moment = f"T{days:+d} {at:%H:%M}" if days else f"T {at:%H:%M}"
             local = f"{at:%a %Y-%m-%d %H:%M}"
         phase, takes = PHASES.get(step.phase, step.phase), (seconds or {}).get(step.id)
-        rows.append(TimetableRow(moment, local, phase, step, takes, (spans or {}).get(step.id)))
+        rows.append(TimetableRow(moment, local, phase, step, takes, (spans or {}).get(step.id), step.id in rehearsed))
     return rows
 
 
@@ -72,7 +81,13 @@ def title(plan: Plan) -> str:
     return f"{plan.application} {plan.old} -> {plan.new}, launch {plan.launch_id}"
 
 
-def markdown(plan: Plan, day: date, seconds: Mapping[str, float] | None = None, spans: Spans | None = None) -> str:
+def markdown(
+    plan: Plan,
+    day: date,
+    seconds: Mapping[str, float] | None = None,
+    spans: Spans | None = None,
+    rehearsed: Collection[str] = (),
+) -> str:
     """The timetable as a Markdown table."""
     lines = [
         f"# {cell(title(plan))}",
@@ -82,7 +97,7 @@ def markdown(plan: Plan, day: date, seconds: Mapping[str, float] | None = None, 
         "| T | when | step | takes | runs | on failure |",
         "|---|---|---|---|---|---|",
     ]
-    for row in timetable(plan, day, seconds, spans):
+    for row in timetable(plan, day, seconds, spans, rehearsed):
         name = f"**Gate: {cell(row.step.title)}**" if row.step.gate else cell(row.step.title)
         runs = "<br>".join(f"`{cell(command)}`" for command in row.step.commands)
         lines.append(f"| {row.moment} | {row.local} | {name} | {row.takes} | {runs} | {row.on_failure} |")
@@ -96,7 +111,11 @@ def cell(value: str) -> str:
 
 
 def timetable_page(
-    plan: Plan, day: date, seconds: Mapping[str, float] | None = None, spans: Spans | None = None
+    plan: Plan,
+    day: date,
+    seconds: Mapping[str, float] | None = None,
+    spans: Spans | None = None,
+    rehearsed: Collection[str] = (),
 ) -> str:
     """The timetable as a self-contained page."""
     head = (
@@ -104,7 +123,7 @@ def timetable_page(
         f"</code></span><span>times are {escape(plan.timezone)}</span></div>"
         f"<h1>{escape(plan.application)} {escape(plan.old)} → {escape(plan.new)}</h1>"
     )
-    rows = "".join(_page_row(row) for row in timetable(plan, day, seconds, spans))
+    rows = "".join(_page_row(row) for row in timetable(plan, day, seconds, spans, rehearsed))
     legend = "".join(f"<span><b>{word}</b>: {meaning}</span>" for word, meaning in LEGEND)
     columns = "<tr><th>T</th><th>When</th><th>Step</th><th>Takes</th><th>Runs</th><th>On failure</th></tr>"
     return page(
