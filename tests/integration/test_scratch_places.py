@@ -421,6 +421,10 @@ def test_a_rehearsal_on_a_named_server_says_what_it_leaves_out_and_leaves_nothin
     assert done.trial is not None and done.trial.verdict == "not tried" and "others use" in done.trial.reasons[0]
     assert done.undo is not None and done.undo.verdict == "fails"  # an index by RunSQL, as on a server of our own
     notes = " ".join(done.notes)
+    fence = next(check for check in done.checks if check.name == "fence")
+    assert (
+        fence.verdict == "not rehearsed" and "roles that may be theirs" in fence.summary and not done.steps.get("fence")
+    )
     assert "left out, because others use the scratch server" in notes and "shared_buffers is 32MB" in notes
     ours = {name for name in databases if name.startswith("safepoint_scratch_")}
     assert len(ours) == 3 and any(

@@ -130,6 +130,12 @@ def broken(name: str, error: SafepointError) -> Check:
     return Check(name, "fail", " ".join(part for part in parts if part))
 
 
+def left_out() -> Check:
+    """Roles belong to a whole server."""
+    why = "others use the scratch server as well, and a fence closes roles that may be theirs"
+    return Check(FENCE, "not rehearsed", f"not rehearsed: {why}")
+
+
 def old_not_stopped(version: str) -> Check:
     """The one thing of the stop that no copy can show."""
     return Check(

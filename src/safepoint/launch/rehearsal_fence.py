@@ -19,6 +19,7 @@ from safepoint.errors import Interrupted, SafepointError
 from safepoint.launch import fence_findings as findings
 from safepoint.launch.verbs.stop import fenced_roles
 from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.scratch_databases import shared
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.rehearsal import ground
@@ -71,6 +72,9 @@ class RehearsedFence:
             DatabaseError: there is no room for a copy.
         """
         self.checks.append(findings.old_not_stopped(self.plan.releases.old.version))
+        if shared(self.copy):
+            self.checks.append(findings.left_out())
+            return ground.copy_of(self.copy, self.before)
         before = self.copy.on(self.before)
         try:
             self._close()

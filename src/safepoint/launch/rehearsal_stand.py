@@ -63,8 +63,8 @@ _BEFORE = "safepoint_before"
 _MAINTENANCE = "postgres"
 _SHARED = (
     "left out, because others use the scratch server as well: the live server's settings, what statements cost, how "
-    "long it waited for its disk, a rollback rehearsed, and the start of the release; what others do there slows the "
-    "migration, and is in the bytes of log"
+    "long it waited for its disk, the fence, a rollback rehearsed, and the start of the release; what others do there "
+    "slows the migration, and is in the bytes of log"
 )
 
 
