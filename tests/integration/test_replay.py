@@ -17,7 +17,7 @@ from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ask, ground, operations
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import compaction
+from safepoint.wayback import compaction, holding
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import replay
@@ -31,6 +31,13 @@ def lines(outcome: Outcome, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(outcome.files[name]).read_text().splitlines()]
 
 
+@pytest.fixture(params=[False, True], ids=["whole", "by-index"])
+def looking_up(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What constraints ask of the twin's tables: as for small tables, and as for big ones."""
+    monkeypatch.setattr(holding, "few", lambda *_: request.param)
+
+
+@pytest.mark.usefixtures("looking_up")
 def test_rows_that_the_old_schema_cannot_hold_are_put_aside_with_what_depends_on_them(
     any_database: Target, tmp_path: Path
 ) -> None:
@@ -143,6 +150,7 @@ def test_values_without_a_home_are_stashed_in_files_and_in_tables(database: Targ
         assert made.old("select count(*) from safepoint.stash") == [(4,)]
 
 
+@pytest.mark.usefixtures("looking_up")
 def test_unique_values_may_be_exchanged_and_keys_handed_on(database: Target, tmp_path: Path) -> None:
     with ground(database, tmp_path, SHOP, "select 1") as made:
         made.write(

@@ -15,6 +15,7 @@ from postgres_servers import drop_database, fresh_database
 from replay_ground import RELAX, RELAXED, SHOP, Ground, ground, operations
 
 from safepoint.postgres.servers import Server
+from safepoint.wayback import holding
 
 BEFORE = """
 create table item (
@@ -170,10 +171,11 @@ select count(*) from (
 """
 
 
-@pytest.mark.parametrize("policy", ["row", "transaction"])
+@pytest.mark.parametrize(("policy", "by_index"), [("row", True), ("transaction", False)])
 def test_each_row_is_carried_or_told_and_the_old_constraints_hold(
-    servers: object, policy: str, tmp_path_factory: object
+    servers: object, policy: str, by_index: bool, tmp_path_factory: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(holding, "few", lambda *_: by_index)  # as for a big table, and for a small one
     server: Server = servers(17)  # type: ignore[operator]
 
     @settings(

@@ -163,17 +163,23 @@ def _twins_rows(connection: Connection, work: Work) -> str:
     match = " AND ".join(key_match(f"t.k{place}", old, new) for place, (old, new) in enumerate(work.keys))
     plain = f"LEFT JOIN {quoted(work.old)} o ON {match}"
     indexed = {old.name for old, new in work.keys if "::text" not in key_match("t", old, new)} >= set(work.old.key)
-    if work.old.partitioned or not indexed or not work.old.key:
+    if not indexed or not work.old.key or not few(connection, "pg_temp.sp_touch", work.old):
         return plain
+    return f"LEFT JOIN LATERAL (SELECT o.ctid, o.tableoid FROM {quoted(work.old)} o WHERE {match} OFFSET 0) o ON true"
+
+
+def few(connection: Connection, temporary: str, table: Table) -> bool:
+    """Whether a temporary table, which has been analysed, has few rows against one of the twin's: then these are looked
+    up by an index, one by one (`OFFSET 0` keeps PostgreSQL from making a join of it)."""
+    if table.partitioned:
+        return False
     # A table that inherits from it has its own indexes, or none: then each look-up could read that one whole.
     ((touched, rows, inherited),) = ask(
         connection,
-        f"SELECT (SELECT count(*) FROM pg_temp.sp_touch), reltuples, relhassubclass FROM pg_class "
-        f"WHERE oid = {_literal(quoted(work.old))}::regclass",
+        f"SELECT g.reltuples, t.reltuples, t.relhassubclass FROM pg_class g, pg_class t "
+        f"WHERE g.oid = {_literal(temporary)}::regclass AND t.oid = {_literal(quoted(table))}::regclass",
     )
-    if inherited or touched * _FEW > rows:
-        return plain
-    return f"LEFT JOIN LATERAL (SELECT o.ctid, o.tableoid FROM {quoted(work.old)} o WHERE {match} OFFSET 0) o ON true"
+    return not inherited and bool(0 <= touched * _FEW <= rows)
 
 
 def key_match(value: str, old: Column, new: Column, row: str = "o") -> str:

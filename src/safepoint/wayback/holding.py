@@ -14,7 +14,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, ForeignKey, Unique
-from safepoint.wayback.compaction import Scope, Work, quoted, run, typed
+from safepoint.wayback.compaction import Scope, Work, few, quoted, run, typed
 from safepoint.wayback.expressions import literal, quote
 
 
@@ -34,13 +34,15 @@ def settle(connection: Connection, works: Mapping[str, Work], old: Catalogue) ->
         for work in works.values()
         for unique in work.old.uniques
         if set(unique.columns) != {name for name, _ in work.rule.key} or not unique.plain
-        for statement in (_twice(work, unique), _taken(work, unique))
+        for statement in (_twice(work, unique), _taken(work, unique, few(connection, work.change, work.old)))
     ]
     for table in old.tables.values():
         for key in table.foreign_keys:
             child, parent = works.get(table.name), works.get(key.parent)
             if child is not None:
-                statements.append(_orphans(child, key, old, parent))
+                statements.append(
+                    _orphans(child, key, old, parent, few(connection, child.change, old.tables[key.parent]))
+                )
             if parent is not None:
                 statements.append(_still_needed(table.name, key, old, parent, child))
     while sum(run(connection, statement) for statement in statements):
@@ -108,14 +110,18 @@ def _twice(work: Work, unique: Unique) -> str:
     """
 
 
-def _taken(work: Work, unique: Unique) -> str:
+def _taken(work: Work, unique: Unique, by_index: bool) -> str:
     """A row of the twin that stays has the key already."""
     equal = "IS NOT DISTINCT FROM" if unique.nulls_equal else "="
     match = " AND ".join(f"t.e{place} {equal} o.e{place}" for place in range(len(unique.expressions)))
+    rows = _rows(unique, quoted(work.old), "ctid AS tid, tableoid AS rel")
+    twins = f"JOIN {rows} t ON {match}"
+    if by_index and not unique.nulls_equal:
+        twins = f"CROSS JOIN LATERAL (SELECT * FROM {rows} t WHERE {match} OFFSET 0) t"
     return f"""
         UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"another row has the same {unique.name}")}
         FROM {_rows(unique, work.out, "_sp_n")} o
-        JOIN {_rows(unique, quoted(work.old), "ctid AS tid, tableoid AS rel")} t ON {match}
+        {twins}
         LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied("g")}
         WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
     """
@@ -127,26 +133,36 @@ def _pairs(left: str, columns: Sequence[str], right: str, others: Sequence[str])
     )
 
 
-def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None) -> str:
-    """Rows whose parent will not be there."""
+def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, by_index: bool) -> str:
+    """Rows whose parent will not be there. Most parents came with them: only others are asked of the twin's table."""
     table = old.tables[key.parent]
+    names = [f"k{place}" for place in range(len(key.columns))]
+    keys = ", ".join(f"o.{quote(column)} AS {name}" for column, name in zip(key.columns, names, strict=True))
     own = " AND ".join(f"o.{quote(name)} IS NOT NULL" for name in key.columns)
-    match = _pairs("t", key.parent_columns, "o", key.columns)
-    staying, coming = "", ""
+    staying, coming = "", "false"
     if parent is not None:
         staying = (
             f" AND NOT EXISTS (SELECT FROM {parent.change} g WHERE g.row_tid = t.ctid AND g.row_rel = t.tableoid "
             f"AND {applied('g')})"
         )
         coming = (
-            f" AND NOT EXISTS (SELECT FROM {parent.out} p JOIN {parent.change} g ON g.n = p._sp_n "
-            f"WHERE {_pairs('p', key.parent_columns, 'o', key.columns)} AND {applied('g')})"
+            f"EXISTS (SELECT FROM {parent.out} p JOIN {parent.change} g ON g.n = p._sp_n "
+            f"WHERE {_pairs('p', key.parent_columns, 'w', names)} AND {applied('g')})"
         )
     reason = f"the row of {table.relation} that {', '.join(key.columns)} refers to is not there"
     return f"""
-        UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(reason)} FROM {child.out} o
-        WHERE o._sp_n = c.n AND {applied()} AND {own}
-          AND NOT EXISTS (SELECT FROM {quoted(table)} t WHERE {match}{staying}){coming}
+        WITH wanted AS MATERIALIZED (
+            SELECT DISTINCT {keys} FROM {child.out} o JOIN {child.change} c ON c.n = o._sp_n
+            WHERE {applied()} AND {own}
+        ), left_over AS MATERIALIZED (SELECT * FROM wanted w WHERE NOT {coming}
+        ), missing AS MATERIALIZED (
+            SELECT * FROM left_over w WHERE NOT EXISTS (
+                SELECT FROM {quoted(table)} t WHERE {_pairs("t", key.parent_columns, "w", names)}{staying}
+                {"OFFSET 0" if by_index else ""})
+        )
+        UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(reason)}
+        FROM {child.out} o JOIN missing w ON {_pairs("o", key.columns, "w", names)}
+        WHERE o._sp_n = c.n AND {applied()}
     """
 
 
@@ -179,11 +195,15 @@ def violations(connection: Connection, works: Sequence[Work], old: Catalogue) ->
     for work in works:
         for key in work.old.foreign_keys:
             own = " AND ".join(f"o.{quote(name)} IS NOT NULL" for name in key.columns)
+            columns = ", ".join(f"o.{quote(name)}" for name in key.columns)
+            parent = old.tables[key.parent]
+            offset = "OFFSET 0" if few(connection, work.change, parent) else ""
             row = connection.execute(
                 sql.SQL(
-                    f"SELECT count(*) FROM {work.out} o JOIN {work.change} c ON c.n = o._sp_n WHERE {own} "
-                    f"AND {applied()} AND NOT EXISTS (SELECT FROM {quoted(old.tables[key.parent])} p "
-                    f"WHERE {_pairs('p', key.parent_columns, 'o', key.columns)})"
+                    f"SELECT coalesce(sum(o.times), 0) FROM (SELECT {columns}, count(*) AS times FROM {work.out} o "
+                    f"JOIN {work.change} c ON c.n = o._sp_n WHERE {own} AND {applied()} GROUP BY {columns} OFFSET 0) o "
+                    f"WHERE NOT EXISTS (SELECT FROM {quoted(parent)} p "
+                    f"WHERE {_pairs('p', key.parent_columns, 'o', key.columns)} {offset})"
                 )
             ).fetchone()
             if row is not None and row[0]:
