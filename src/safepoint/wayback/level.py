@@ -147,10 +147,14 @@ def _create(
 
 
 def seeded(pair: Pair, at: str) -> None:
-    """The seed is restored: make statistics (a restored database has none), mark it, and let nobody else in."""
+    """The seed is restored: mark it, and let nobody else in.
+
+    A restored database has no statistics, and autovacuum would go over all of it: in the window perhaps, beside the
+    migration. So both are done now.
+    """
     twin = pair.twin.dbname
     with connect(pair.twin, application_name="safepoint twin") as connection, asking("Seeding the twin", twin):
-        connection.execute("ANALYZE")
+        connection.execute("VACUUM (ANALYZE)")
     with pair.both() as (at_live, at_twin), asking("Seeding the twin", twin), at_twin.transaction():
         live = live_database(at_live, pair.live.dbname)
         mark = Mark(pair.launch_id, "twin, kept level", at, own_words(live.comment))
