@@ -105,6 +105,10 @@ class LockNotAvailable(DatabaseError):
     """A lock was not had within `lock_timeout`; trying again later may succeed."""
 
 
+class ServerAway(DatabaseError):
+    """PostgreSQL does not answer, or went away in the middle; once it is back, trying again may succeed."""
+
+
 class ProofFailed(SafepointError):
     """A restored snapshot differs from its source, or could not be restored at all."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import forked
 import psycopg
 import pytest
+from psycopg import sql
 from scene import brisk, evidence
 from stage import Stage
 
@@ -22,6 +23,15 @@ from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.faults import VARIABLE
 from safepoint.wayback.names import capture_name
 
+# One entry of release 2.0, with two postings that balance.
+POST = """
+WITH entry AS (
+    INSERT INTO ledger_journalentry (reference, user_id, booked_on, memo, currency, posted_at)
+    SELECT gen_random_uuid(), (SELECT min(id) FROM auth_user), current_date, 'by hand', 'EUR', now() RETURNING id)
+INSERT INTO ledger_posting (entry_id, account_id, amount_cents, note)
+SELECT entry.id, account.id, cents, '' FROM entry,
+    (SELECT min(id) AS id FROM ledger_account) account, (VALUES (100), (-100)) amounts (cents)
+"""
 SAFEPOINT = str(Path(sys.executable).parent / "safepoint")
 
 
@@ -196,3 +206,37 @@ def test_a_rollback_that_was_turned_round_is_taken_again_and_carries_the_rest(ma
     phones = stage.query("SELECT phone FROM users_userprofile WHERE display_name = %s", name)
     assert phones == [("+44 20 7946 0018",)]
     assert left(stage) == []
+
+
+def test_a_server_that_is_restarted_in_the_middle_of_a_rollback_is_waited_for(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=500, change=brisk)
+    launched = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    with psycopg.connect(stage.environment["DATABASE_URL"], autocommit=True) as connection:
+        for _ in range(300):
+            connection.execute(POST)
+    # The replay's look at the twin waits for this lock, so that the blow falls into the middle of it for sure.
+    with psycopg.connect(**stage.server.target.on("postgres").conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
+        twin = next(row[0] for row in admin.execute("SELECT datname FROM pg_database").fetchall() if "twin" in row[0])
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(twin)))
+    holding = psycopg.connect(**stage.server.target.on(twin).conninfo())  # type: ignore[arg-type]
+    holding.execute("LOCK TABLE ledger_journalline")
+    with (stage.folder / "rolled-back.log").open("w") as log:
+        rollback = subprocess.Popen(
+            [SAFEPOINT, "rollback", "--plain", "--plan", str(stage.plan_path)],
+            env={**os.environ, **stage.environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        while not any(e.kind == "step.begun" and e.step == "back-carry" for e in entries_of(stage.plan)):
+            assert rollback.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.5)
+        stage.server.stop("immediate")
+        time.sleep(1.0)
+        stage.server.start()
+        code = rollback.wait(90)
+    assert code == 0, (stage.folder / "rolled-back.log").read_text()
+    carried = evidence(stage, "back-carry")
+    assert carried["carried"] == carried["transactions"] >= 300, carried
+    assert not [entry for entry in entries_of(stage.plan) if entry.kind in ("ask", "step.failed")]

@@ -1,9 +1,9 @@
 """A checker in the style of a bank test: writers with unique tokens and balanced entries, one blow, and the books.
 
-A blow is the conductor killed, PostgreSQL stopped at once, or the conductor's link to it cut, at a random instant of
-one named step. A person is simulated who answers every question as the message advises: `retry`, else `go`, else
-`abort`. At the end every acknowledged token must be in the database or in the report, none twice, the books
-balanced, exactly one release open, and nothing of Safepoint left in the server.
+A blow is the conductor killed, PostgreSQL stopped at once (or the twin's own server, where it has one), or the
+conductor's link to it cut, at a random instant of one named step. A person is simulated who answers every question as
+the message advises: `retry`, else `go`, else `abort`. At the end every acknowledged token must be in the database or in
+the report, none twice, the books balanced, exactly one release open, and nothing of Safepoint left in the servers.
 """
 
 from __future__ import annotations
@@ -13,21 +13,29 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
+import psycopg
 from broken_link import BrokenLink, broken_link
+from psycopg import sql
 from scene import SAFEPOINT, TRACEBACK, Scene
-from stage import Stage
+from stage import SETTINGS, Stage
 
 from safepoint.config import load
 from safepoint.launch.begin import open_question, status_of
 from safepoint.launch.ledger import Entry
+from safepoint.launch.pairs import at_address
+from safepoint.postgres.binaries import installation
+from safepoint.postgres.servers import Server
 
-Kind = Literal["conductor", "server", "link"]
+Kind = Literal["conductor", "server", "link", "other"]
 KINDS: tuple[Kind, ...] = ("conductor", "server", "link")
+FAR_KINDS: tuple[Kind, ...] = (*KINDS, "other")
 
 AHEAD = {
     "final-snapshot": 0.5,
@@ -44,6 +52,9 @@ AHEAD = {
 
 LEVEL = {"seed-twin": 3.0, "twin": 0.4, "migrate": 2.5, "watch": 0.5, "back-carry": 0.4, "back-swap": 0.05}
 """The steps in which a twin that is kept level, and followed live, goes another way than a copied one."""
+
+FAR = {**LEVEL, "back-between": 0.1, "back-start-old": 0.3, "back-check": 0.7, "back-forget": 0.05}
+"""Those in which a twin on another server does."""
 
 BEHIND = {"back-fence": 0.2, "back-list": 0.2, "back-carry": 0.4, "back-swap": 0.05, "back-start-old": 0.3}
 """Those of a rollback."""
@@ -81,8 +92,10 @@ def draw_blow(draw: random.Random, kind: Kind | None = None, steps: dict[str, fl
 class Bank:
     """One site with its writers, one launch and its rollback through one blow, and the books afterwards."""
 
-    def __init__(self, stage: Stage, link: BrokenLink, blow: Blow, change: Callable[[str], str]) -> None:
-        self.stage, self.blow, self._link = stage, blow, link
+    def __init__(
+        self, stage: Stage, link: BrokenLink, blow: Blow, change: Callable[[str], str], other: Server | None = None
+    ) -> None:
+        self.stage, self.blow, self._link, self._other = stage, blow, link, other
         self.scene = Scene(stage, proven=True)
         port = f"port = {stage.server.target.port}"
         self.scene.new_launch(lambda text: change(text).replace(port, f"port = {link.port}", 1))
@@ -98,6 +111,8 @@ class Bank:
     def faults(self) -> list[str]:
         """What does not add up. Empty is what it should be."""
         stage, found = self.stage, []
+        if self._other is not None:
+            found += self._left_there(self._other)
         acknowledged, present, listed = stage.acknowledged(), stage.present(), stage.listed()
         if lost := acknowledged - present - listed:
             found.append(f"acknowledged, and neither there nor listed: {sorted(lost)}")
@@ -111,6 +126,23 @@ class Bank:
         if (status := self._status()) not in ("rolled back", "aborted"):
             found.append(f"status {status}")
         return found + self.scene.left()
+
+    def _left_there(self, other: Server) -> list[str]:
+        """What Safepoint left on the twin's server. Where the site has gone there, its books are asked for there."""
+        with psycopg.connect(**other.target.conninfo()) as connection:  # type: ignore[arg-type]
+            names = {row[0] for row in connection.execute("SELECT datname FROM pg_database").fetchall()}
+            left = connection.execute(
+                "SELECT slot_name FROM pg_replication_slots UNION ALL SELECT rolname FROM pg_roles "
+                "WHERE rolname LIKE 'safepoint%' OR (rolname = 'accounting' AND NOT rolcanlogin)"
+            ).fetchall()
+        if "accounting" in names:
+            self.stage.environment["DATABASE_URL"] = at_address(
+                self.stage.environment["DATABASE_URL"], other.target.address
+            )
+            if self._status() != "rolled back":
+                return ["the live database is on the other server, and the launch was not rolled back"]
+        odd = sorted(names - {"accounting", "postgres", "template0", "template1"})
+        return [f"there: {what}" for what in (odd, left) if what]
 
     def _status(self) -> str | None:
         return status_of(self.scene.entries)
@@ -160,9 +192,10 @@ class Bank:
         elif self.blow.kind == "link":
             self._link.cut()
         else:
-            self.stage.server.stop("immediate")
+            struck = self._other if self.blow.kind == "other" and self._other is not None else self.stage.server
+            struck.stop("immediate")
             time.sleep(0.3)
-            self.stage.server.start()
+            struck.start()
 
     def _answer(self, choices: list[str], asked: int) -> None:
         """As a person would: try again, several times; where nothing else is left, end it."""
@@ -187,10 +220,44 @@ def level(text: str) -> str:
     return text + '\n[wayback]\ntwin = "logical"\nfollow = "live"\n'
 
 
+@contextmanager
+def another_server(folder: Path, stage: Stage) -> Iterator[Server]:
+    """For the twin; its operations people have made the application's role there."""
+    password = "far-away"
+    server = Server.create(folder, installation(17), password=password, settings=SETTINGS, purpose="demo")
+    try:
+        server.start()
+        url = urlsplit(stage.environment["DATABASE_URL"])
+        with psycopg.connect(**server.target.conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
+            role, words = sql.Identifier(str(url.username)), sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+            connection.execute(words.format(role, sql.Literal(url.password)))
+        stage.environment["FAR_PASSWORD"] = password
+        yield server
+    finally:
+        server.remove()
+
+
+def far(text: str, port: int) -> str:
+    """With a twin on another server."""
+    there = f'host = "127.0.0.1"\nport = {port}\nuser = "postgres"\npassword_env = "FAR_PASSWORD"'
+    return f'{text}\n[wayback]\nfollow = "live"\n[wayback.server]\n{there}\n'
+
+
+def play_far(folder: Path, blow: Blow, *, rate: float = 10) -> None:
+    """As `play`, with the twin on another server."""
+    with Stage(folder / "stage", lines=500) as stage, another_server(folder / "other", stage) as other:
+        _play(stage, blow, lambda text: far(text, other.port), rate, other)
+
+
 def play(folder: Path, blow: Blow, *, change: Callable[[str], str] = same, lines: int = 500, rate: float = 10) -> None:
     """A whole run, with so many entries a second by each of three writers; fails with its story."""
-    with Stage(folder / "stage", lines=lines) as stage, broken_link(stage.server.target.port) as link:
-        bank = Bank(stage, link, blow, change)
+    with Stage(folder / "stage", lines=lines) as stage:
+        _play(stage, blow, change, rate, None)
+
+
+def _play(stage: Stage, blow: Blow, change: Callable[[str], str], rate: float, other: Server | None) -> None:
+    with broken_link(stage.server.target.port) as link:
+        bank = Bank(stage, link, blow, change, other)
         writers = stage.writers(count=3, rate=rate)
         bank.run()
         time.sleep(0.3)

@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 
 import pytest
-from bank import AHEAD, BEHIND, KINDS, LEVEL, Kind, draw_blow, level, play, same
+from bank import AHEAD, BEHIND, FAR, FAR_KINDS, KINDS, LEVEL, Kind, draw_blow, level, play, play_far, same
 
 RUNS = int(os.environ.get("SAFEPOINT_BANK_RUNS", "100"))
 SEED = int(os.environ.get("SAFEPOINT_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
@@ -32,7 +32,11 @@ def test_the_books_balance_after_a_blow(kind: Kind, steps: dict[str, float], tmp
 @pytest.mark.parametrize("run", range(RUNS))
 def test_the_books_balance_whatever_falls_whenever(run: int, tmp_path: Path) -> None:
     draw = random.Random(str(SEED + run))  # the instants of blows, not secrets; neighbouring numbers draw alike
-    levelled = draw.random() < 0.5
-    blow = draw_blow(draw, draw.choice(KINDS), LEVEL if levelled else None)
-    print(f"SAFEPOINT_CHAOS_SEED={SEED + run} SAFEPOINT_BANK_RUNS=1: {blow}{', a level twin' if levelled else ''}")
-    play(tmp_path, blow, change=level if levelled else same)
+    twin = draw.choice(("copied", "level", "on another server"))
+    steps = {"copied": None, "level": LEVEL, "on another server": FAR}[twin]
+    blow = draw_blow(draw, draw.choice(FAR_KINDS if steps is FAR else KINDS), steps)
+    print(f"SAFEPOINT_CHAOS_SEED={SEED + run} SAFEPOINT_BANK_RUNS=1: {blow}, a twin {twin}", flush=True)
+    if steps is FAR:
+        play_far(tmp_path, blow)
+    else:
+        play(tmp_path, blow, change=level if steps is LEVEL else same)

@@ -23,6 +23,7 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
+from safepoint.launch.patience import patiently
 from safepoint.launch.plan import Plan
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.launch.storage import probe_room, told
@@ -363,7 +364,7 @@ class Conductor:
         boundary(f"{step_id}:begun")
         clock = time.monotonic()
         try:
-            evidence, already = self._act(step)
+            evidence, already = patiently(self._ground(step), lambda: self._act(step))
         except Interrupted:
             return self._interruption(step)
         except Exception as error:  # whatever a step raises must reach the ledger and a person

@@ -25,6 +25,7 @@ from safepoint.config import format_duration
 from safepoint.errors import CaptureLost, Interrupted, ProofFailed, Refused, SafepointError
 from safepoint.launch import following
 from safepoint.launch.ground import Ground, since_abort
+from safepoint.launch.patience import TRIES, answers, comes_back
 from safepoint.launch.snapshots import local_tools, take
 from safepoint.launch.step import Evidence
 from safepoint.launch.twin_choice import CHOICE, WORK, give_up, given_up, wanted
@@ -37,7 +38,6 @@ from safepoint.wayback.replay import NotWhole
 
 EVERY: Final = 1.0
 """Seconds between two looks of the keeper."""
-_TRIES: Final = 3
 # What is Safepoint's own in a twin that is being kept level.
 _OWN: Final = re.compile(r"(^|[\s\"])safepoint(_twin_\w+)?([.\"(\s]|$)")
 _FINAL: Final = (CaptureLost, NotWhole, Refused, ProofFailed)
@@ -69,16 +69,16 @@ def seed(ground: Ground) -> Evidence:
         reason = given_up(ground) or known.get("reason", "")
         return Evidence(f"the twin is copied inside the window: {reason}", {"kind": "template", "reason": reason})
     begun = time.monotonic()
-    for attempt in range(_TRIES):
+    for attempt in range(TRIES):
         try:
             evidence = _seeded(ground, begun)
         except Interrupted:
             raise
         except (SafepointError, psycopg.Error) as error:
-            if not _answers(ground) and attempt + 1 < _TRIES:
-                _wait_for_server(ground)
+            if not answers(ground) and attempt + 1 < TRIES:
+                comes_back(ground)
                 continue
-            if not _answers(ground):
+            if not answers(ground):
                 raise
             return _without(ground, error)
         go_on(ground)
@@ -97,16 +97,6 @@ def _without(ground: Ground, error: SafepointError | psycopg.Error) -> Evidence:
         f"(some {format_duration(known['copy_seconds'])})",
         {"kind": "template", "reason": reason, "error": error.as_json() if isinstance(error, SafepointError) else {}},
     )
-
-
-def _answers(ground: Ground) -> bool:
-    with suppress(SafepointError), ground.pair.both():
-        return True
-    return False
-
-
-def _wait_for_server(ground: Ground) -> None:
-    ground.until(60, 0.5, lambda: Evidence("it answers") if _answers(ground) else None)
 
 
 def _seeded(ground: Ground, begun: float) -> Evidence:

@@ -7,12 +7,20 @@ from typing import Any
 
 import psycopg
 
-from safepoint.errors import DatabaseError
+from safepoint.errors import DatabaseError, ServerAway
 from safepoint.postgres.target import Target
 
 # What libpq says around the cause; who and where stands in our own message already.
 _PREFIX = re.compile(r'^connection failed: (connection to server at "[^"]*"(?: \([^)]*\))?, port \d+ failed: )?')
 _HINT = " Is the server running on that host and accepting TCP/IP connections?"
+_NOT_NOW = (
+    "starting up",
+    "shutting down",
+    "recovery mode",
+    "not yet accepting",
+    "too many clients",
+    "connection slots",
+)
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -77,8 +85,17 @@ def connect(
     return connection
 
 
+def was_lost(error: psycopg.Error) -> bool:
+    """Whether a connection was lost, and not a statement refused: by no code at all, or those of an ending server.
+
+    https://www.postgresql.org/docs/current/errcodes-appendix.html: class 08, and 57P (shutdown, crash, starting up).
+    """
+    code = error.sqlstate
+    return isinstance(error, psycopg.OperationalError) and (code is None or code.startswith(("08", "57P")))
+
+
 def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
-    """Turn libpq's message into one with the next action."""
+    """Turn libpq's message into one with the next action. One that answers, and refuses, is not away."""
     said = _PREFIX.sub("", " ".join(str(error).split())).removesuffix(_HINT)
     remedies = (
         ("password authentication failed", f"Check the password of role {target.user!r}; see database.password_env."),
@@ -92,4 +109,6 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
         ),
     )
     remedy = next((text for sign, text in remedies if sign in said), "Check [database] in the plan file.")
-    return DatabaseError(f"Cannot connect to {target}: {said}", subject=str(target), remedy=remedy)
+    refuses = "FATAL:" in said and not any(sign in said for sign in _NOT_NOW)
+    kind = DatabaseError if refuses else ServerAway
+    return kind(f"Cannot connect to {target}: {said}", subject=str(target), remedy=remedy)

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import psycopg
 
-from safepoint.errors import DatabaseError, LockNotAvailable
-from safepoint.postgres.connections import Connection, connect
+from safepoint.errors import DatabaseError, LockNotAvailable, ServerAway
+from safepoint.postgres.connections import Connection, connect, was_lost
 from safepoint.postgres.target import Target
 
 POLL_SECONDS: Final = 0.05
+_COME_BACK: Final = "Once it answers again, `safepoint retry`."
 
 # Everything that holds a database open and is not a part of the server itself: an autovacuum worker gives way by
 # itself (CREATE DATABASE and RENAME send it away), a walsender is someone's replication and is never ended by us.
@@ -81,6 +82,7 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
 
     Raises:
         LockNotAvailable: a lock was not had in time.
+        ServerAway: the connection was lost.
         DatabaseError: anything else that PostgreSQL said.
     """
     try:
@@ -100,6 +102,10 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
             remedy=remedy or "Give the role of database.user the right that PostgreSQL names, or use a superuser.",
         ) from error
     except psycopg.Error as error:
+        if was_lost(error):
+            raise ServerAway(
+                f"{what}: PostgreSQL went away.", subject=subject, found=_said(error), remedy=remedy or _COME_BACK
+            ) from error
         raise DatabaseError(
             f"{what}: PostgreSQL refused.", subject=subject, found=_said(error), remedy=remedy
         ) from error

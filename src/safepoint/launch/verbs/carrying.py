@@ -19,7 +19,7 @@ from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import migrate
 from safepoint.django.operations import Operations, read_operations
 from safepoint.django.pending import Pending, read_pending
-from safepoint.errors import CommandFailed, DatabaseError, Refused
+from safepoint.errors import CommandFailed, DatabaseError, Refused, ServerAway
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import live_now
@@ -192,6 +192,8 @@ class Carry(Verb):
             return _listed_only("the changes could not be captured")
         try:
             return _carried(ground, proof)
+        except ServerAway:
+            raise  # tried again once it is back: nothing was changed in the twin
         except (DatabaseError, Refused) as error:
             # Nothing was changed in the twin: the site must come back, and all is listed.
             return _listed_only(f"{error.message} (nothing was changed in the twin)", error.as_json())

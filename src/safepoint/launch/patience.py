@@ -1,0 +1,49 @@
+"""A server that is restarted, or fails over, is away for seconds: then a step is tried again, and nobody is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, TypeVar
+
+import psycopg
+
+from safepoint.errors import SafepointError, ServerAway
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence
+from safepoint.postgres.connections import was_lost
+
+T = TypeVar("T")
+
+TRIES: Final = 3
+AWAY: Final = 60.0
+"""Seconds that a server may be away."""
+
+
+def answers(ground: Ground) -> bool:
+    """Whether the live database's server, and the twin's, can be connected to now."""
+    with suppress(SafepointError), ground.standing.both():
+        return True
+    return False
+
+
+def comes_back(ground: Ground, seconds: float = AWAY) -> bool:
+    """Wait until they answer. An order ends the waiting (`Interrupted`)."""
+    return ground.until(seconds, 0.5, lambda: Evidence("it answers") if answers(ground) else None) is not None
+
+
+def patiently(ground: Ground, work: Callable[[], T]) -> T:
+    """A step of the way back: there is nothing better to do than to wait. A launch takes the way back instead.
+
+    Raises:
+        ServerAway: it did not come back, or went away again and again.
+        SafepointError: whatever else `work` raised.
+    """
+    for _ in range(TRIES - 1):
+        try:
+            return work()
+        except (ServerAway, psycopg.Error) as error:
+            lost = isinstance(error, ServerAway) or was_lost(error)
+            if not lost or ground.step.phase != "rollback" or not comes_back(ground):
+                raise
+    return work()
