@@ -273,22 +273,23 @@ def read_messages(path: Path, start: int = 0, end: int | None = None) -> Iterato
     end = durable_position(path, first).offset if end is None else end
     first = start if first <= start <= end and _begins(path, start, end) else first
     at, held, wanted = first, b"", _BUFFER
-    frame, crc32 = _FRAME.unpack_from, zlib.crc32
+    frame, crc32, header, least = _FRAME.unpack_from, zlib.crc32, _FRAME.size, _HEAD.size
     with path.open("rb", buffering=0) as file:
         file.seek(first)
         while at < end:
             piece = file.read(min(max(wanted, _BUFFER), end - at - len(held)))
             held, place, wanted = held + piece, 0, 0
-            while len(held) - place >= _FRAME.size:
+            there = len(held)
+            while there - place >= header:
                 size, checksum = frame(held, place)
-                stop = place + _FRAME.size + size
-                if stop > len(held):
-                    wanted = stop - len(held)  # a giant value comes in one piece
+                stop = place + header + size
+                if stop > there:
+                    wanted = stop - there  # a giant value comes in one piece
                     break
-                payload = held[place + _FRAME.size : stop]
-                if size < _HEAD.size or crc32(payload) != checksum:
+                payload = held[place + header : stop]
+                if size < least or crc32(payload) != checksum:
                     raise _damaged(path, at + place, end)
-                yield payload[_HEAD.size :]
+                yield payload[least:]
                 place = stop
             at, held = at + place, held[place:]
             if not piece and at < end:

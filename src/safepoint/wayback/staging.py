@@ -192,7 +192,8 @@ class _Staging:
     def take(self, kind: int, message: bytes) -> None:
         taker = self._takers.get(kind)
         if taker is not None:
-            shape = self._shape(message[1:5])
+            oid = message[1:5]
+            shape = self._shapes[oid] if oid in self._shapes else self._shape(oid)
             if shape is not None:
                 self.staged.changes += 1
                 taker(message, shape)
@@ -250,7 +251,25 @@ class _Staging:
         return sink
 
     def _insert(self, message: bytes, shape: _Shape) -> None:
-        self._add(shape, INSERT, _tuple(message, 6)[0])
+        """Most of what is written is new rows: so what `_tuple` and `_add` do is done here in one go."""
+        if shape.order is not None:
+            self._add(shape, INSERT, _tuple(message, 6)[0])
+            return
+        self.at += 1
+        head = _ROW.pack(shape.width, 8, self.at * 4 + INSERT, 4, self.staged.transactions, 4, shape.relation)
+        pieces = [head, _NULL, _NULL]
+        add, length = pieces.append, _INT32.unpack_from
+        (count,) = _INT16.unpack_from(message, 6)
+        at = 8
+        for _ in range(count):
+            if message[at] == 116:  # t: length and text follow
+                end = at + 5 + length(message, at + 1)[0]
+                add(message[at + 1 : end])
+                at = end
+            else:  # n; of a new row nothing is left out
+                add(_NULL)
+                at += 1
+        self._keep(shape.sink, b"".join(pieces))
 
     def _update(self, message: bytes, shape: _Shape) -> None:
         old: list[bytes | None] | None = None
@@ -304,7 +323,9 @@ class _Staging:
             unchanged = _text_array([len(name).to_bytes(4, "big") + name for name in names])
             sink.unchanged += 1
             values = [_NULL if value is None else value for value in values]
-        row = b"".join((head, origin, unchanged, *values))  # type: ignore[arg-type]  # no None is left in it
+        self._keep(sink, b"".join((head, origin, unchanged, *values)))  # type: ignore[arg-type]  # no None is left in it
+
+    def _keep(self, sink: Sink, row: bytes) -> None:
         sink.buffer.append(row)
         sink.rows += 1
         sink.size += len(row)
