@@ -249,6 +249,23 @@ def test_a_process_that_has_loaded_the_application_before_does_the_work(site: Pa
     assert not for_cache.ready() and not for_check.ready()  # each is for one piece of work
 
 
+def test_one_that_lasts_answers_again_and_holds_no_connection_meanwhile(site: Path, shop: Target) -> None:
+    manage = manage_of(site, shop)
+    standby = Standby(manage, lasting=True)
+    try:
+        assert standby.ready(20)
+        for _ in range(2):
+            assert standby.ask("check", {})["clean"] is False and standby.ready()
+            query = "select count(*) from pg_stat_activity where datname = %s and pid <> pg_backend_pid()"
+            deadline = time.monotonic() + 2  # it has hung up, and the server notices
+            with connect(shop) as connection:
+                while connection.execute(query, [shop.dbname]).fetchone() != (0,):
+                    assert time.monotonic() < deadline
+    finally:
+        standby.dismiss()
+    assert not standby.ready()
+
+
 def test_one_that_is_gone_costs_nothing_but_time(site: Path, shop: Target) -> None:
     manage = manage_of(site, shop)
     standby = Standby(manage)

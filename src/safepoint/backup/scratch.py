@@ -101,8 +101,14 @@ class Scratch(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class OwnServers:
-    """A server for each copy, started for it on this machine, as the source's in all that can be."""
+    """A server for each copy, started for it on this machine, as the source's in all that can be.
+
+    `port`: where that has to be known before it stands (it gets another one if that is taken meanwhile).
+    """
+
+    port: int | None = None
 
     @contextmanager
     def room(
@@ -124,6 +130,7 @@ class OwnServers:
             programs=programs,
             superuser="postgres" if superuser.startswith("pg_") else superuser,
             settings=settings,
+            port=self.port,
         ) as server:
             # template1 is not renamed, dropped or changed by any snapshot.
             login = _second_superuser(server.target).on("template1")

@@ -11,6 +11,7 @@ from safepoint.django.operations import Operations, operations
 from safepoint.django.pending import Pending, pending
 from safepoint.django.piped import ask_all
 from safepoint.django.sqlmigrate import MigrationSQL, written
+from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed
 
 
@@ -30,15 +31,19 @@ def read_intent(
     database: str = "default",
     timeout: float | None = 300,
     cancelled: Callable[[], bool] | None = None,
+    standby: Standby | None = None,
 ) -> Intent:
     """Ask the release. Nothing is changed.
+
+    Args:
+        standby: a process of the same `manage` that waits already.
 
     Raises:
         CommandFailed: the project cannot be started, or its database does not answer.
     """
     where: dict[str, Any] = {"database": database, "migrations": None}
     scripts = {"pending": {"database": database}, "operations": where, "sql": where}
-    answers = ask_all(manage, scripts, timeout=timeout, cancelled=cancelled)
+    answers = ask_all(manage, scripts, timeout=timeout, cancelled=cancelled, standby=standby)
     found = answers["pending"]
     if isinstance(found, CommandFailed):
         raise found

@@ -10,6 +10,7 @@ from typing import Any
 
 from safepoint.django.managepy import Manage
 from safepoint.django.piped import ask
+from safepoint.django.standby import Standby
 from safepoint.errors import Refused
 
 
@@ -93,11 +94,13 @@ def reverse(
     database: str = "default",
     timeout: float | None = None,
     cancelled: Callable[[], bool] | None = None,
+    standby: Standby | None = None,
 ) -> Reversal:
     """Undo these migrations. That one of them cannot be undone is an answer, not an error.
 
     Args:
         identity: of the database in which they are undone (see `inspector.IDENTITY`).
+        standby: a process of the same `manage` that waits already.
 
     Raises:
         Refused: the project is connected to another one; nothing was undone.
@@ -105,7 +108,7 @@ def reverse(
         Interrupted: it was cancelled.
     """
     parameters = {"database": database, "migrations": list(migrations), "identity": identity}
-    answer = ask(manage, "reversal", parameters, timeout=timeout, cancelled=cancelled)
+    answer = ask(manage, "reversal", parameters, timeout=timeout, cancelled=cancelled, standby=standby)
     if "elsewhere" in answer:
         raise Refused(
             "The application does not go to the copy on which its migrations are to be undone.",

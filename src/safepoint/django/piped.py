@@ -21,9 +21,13 @@ if TYPE_CHECKING:
 _READ = "import json, sys; work = json.loads(sys.stdin.read()); exec(work['frame'], {'work': work})"
 
 
+# For a process that waits: one package a line, until the input ends.
+_READ_EACH = "import json, sys; [exec(work['frame'], {'work': work}) for work in map(json.loads, sys.stdin)]"
+
+
 def read_work(loaded: str) -> str:
     """The program for `-c` that first says the word `loaded`: the application is loaded, and work may come. Pure."""
-    return f"import os; os.write(1, {loaded.encode()!r} + b'\\n'); {_READ}"
+    return f"import os; os.write(1, {loaded.encode()!r} + b'\\n'); {_READ_EACH}"
 
 
 @cache
@@ -78,12 +82,18 @@ def ask_all(
     *,
     timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
+    standby: Standby | None = None,
 ) -> dict[str, dict[str, Any] | CommandFailed]:
     """Run several scripts one after the other in one start of the application: an answer, or its error, for each.
+
+    Args:
+        standby: as for `ask`.
 
     Raises:
         CommandFailed: `manage.py` failed before a script ran, or no answer came.
     """
+    if standby is not None and standby.ready():
+        return standby.ask_all(scripts, timeout=timeout, cancelled=cancelled)
     marker = f"<<safepoint-{secrets.token_hex(8)}>>"
     stdin = package(scripts, marker)
     result = manage.run("shell", "-v", "0", "-c", _READ, check=False, stdin=stdin, timeout=timeout, cancelled=cancelled)

@@ -9,24 +9,31 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from safepoint.django.managepy import Manage
 from safepoint.django.piped import answers_in, package, read_work
 from safepoint.errors import CommandFailed, Interrupted, SafepointError
 from safepoint.progress import Cancelled, never
 
+_LOOK_SECONDS: Final = 0.05
+"""How often it is looked whether the process is still there."""
+
 
 class Standby:
     """One process, for one piece of work. It is started by the constructor; nothing is waited for.
 
     When the conductor dies its input ends, and so does it.
+
+    Args:
+        lasting: it waits for more work after an answer, until it is dismissed. It holds no connection meanwhile.
     """
 
-    def __init__(self, manage: Manage) -> None:
+    def __init__(self, manage: Manage, *, lasting: bool = False) -> None:
         self._manage = manage
-        self._marker = f"<<safepoint-{secrets.token_hex(8)}>>"
+        self._lasting = lasting
         self._loaded = f"<<safepoint-loaded-{secrets.token_hex(8)}>>"
         self._input, self._output = _Later(), _Heard(self._loaded)
         self._dismissed = threading.Event()
@@ -36,9 +43,12 @@ class Standby:
         self._thread.start()
 
     def ready(self, seconds: float = 0.0) -> bool:
-        """Whether the application is loaded and the process waits; looks for up to `seconds`."""
-        self._output.loaded.wait(seconds)
-        return self._output.loaded.is_set() and self._thread.is_alive() and not self._input.given
+        """Whether the application is loaded and the process waits; looks for up to `seconds`, or until it is gone."""
+        deadline = time.monotonic() + seconds
+        while not self._output.loaded.wait(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline or not self._thread.is_alive():
+                break
+        return self._output.loaded.is_set() and self._thread.is_alive() and not self._input.ended
 
     def ask(
         self,
@@ -54,10 +64,30 @@ class Standby:
             CommandFailed: it ended before it answered, took longer than `timeout` seconds, or the script raised.
             Interrupted: `cancelled` became true.
         """
+        answer = self.ask_all({script: parameters}, timeout=timeout, cancelled=cancelled)[script]
+        if isinstance(answer, CommandFailed):
+            raise answer
+        return answer
+
+    def ask_all(
+        self,
+        scripts: Mapping[str, Mapping[str, Any]],
+        *,
+        timeout: float | None = 120,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, dict[str, Any] | CommandFailed]:
+        """Run several, one after the other, as `piped.ask_all` does.
+
+        Raises:
+            CommandFailed: it ended before it answered, or took longer than `timeout` seconds.
+            Interrupted: `cancelled` became true.
+        """
         self._cancelled = cancelled or never
-        self._input.give(package({script: parameters}, self._marker))
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        marker = f"<<safepoint-{secrets.token_hex(8)}>>"
+        self._input.give(package(scripts, marker) + b"\n")
+        if not self._lasting:
+            self._input.end()
+        if not self._answered(marker, timeout):
             self.dismiss()
             raise CommandFailed(
                 f"manage.py did not answer within {timeout:g} s.",
@@ -66,20 +96,29 @@ class Standby:
             )
         if isinstance(self._fault, Interrupted):
             raise self._fault
-        answers = answers_in(self._manage, self._output.text(), self._marker)
+        answers = answers_in(self._manage, self._output.text(), marker)
         if answers is None:
             raise self._fault or CommandFailed(
                 "manage.py ended without an answer.", subject=" ".join(self._manage.release.manage)
             )
-        answer = answers[script]
-        if isinstance(answer, CommandFailed):
-            raise answer
-        return answer
+        self._cancelled = never
+        return answers
+
+    def _answered(self, marker: str, timeout: float | None) -> bool:
+        """Wait for the answer, or for the process's end, which comes with it where no more work may follow."""
+        if not self._lasting:
+            self._thread.join(timeout)
+            return not self._thread.is_alive()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._thread.is_alive() and not self._output.heard(marker, 2, _LOOK_SECONDS):
+            if deadline is not None and time.monotonic() > deadline:
+                return False
+        return True
 
     def dismiss(self) -> None:
         """End it; for one that nobody needs any more."""
         self._dismissed.set()
-        self._input.give(b"")
+        self._input.end()
         self._thread.join(10)
 
     def _run(self) -> None:
@@ -94,32 +133,37 @@ class Standby:
         except SafepointError as error:
             self._fault = error
         finally:
-            self._input.give(b"")  # lets go of the thread that reads it
+            self._input.end()  # lets go of the thread that reads it
 
 
 class _Later:
     """A standard input whose bytes are given later; until then `read` waits."""
 
     def __init__(self) -> None:
-        self._given = threading.Event()
+        self._changed = threading.Condition()
         self._data = b""
-
-    @property
-    def given(self) -> bool:
-        """Whether there is something to read, or the end."""
-        return self._given.is_set()
+        self.ended = False
 
     def give(self, data: bytes) -> None:
-        """All of it; only what is given first counts."""
-        if not self._given.is_set():
-            self._data = data
-            self._given.set()
+        """More of it; nothing counts after its end."""
+        with self._changed:
+            if not self.ended:
+                self._data += data
+                self._changed.notify()
+
+    def end(self) -> None:
+        """There will be no more."""
+        with self._changed:
+            self.ended = True
+            self._changed.notify()
 
     def read(self, size: int, /) -> bytes:
-        """Waits for the bytes."""
-        self._given.wait()
-        chunk, self._data = self._data[:size], self._data[size:]
-        return chunk
+        """Waits for the bytes, or for the end."""
+        with self._changed:
+            while not self._data and not self.ended:
+                self._changed.wait()
+            chunk, self._data = self._data[:size], self._data[size:]
+            return chunk
 
 
 class _Heard:
@@ -129,13 +173,24 @@ class _Heard:
         self.loaded = threading.Event()
         self._word = word.encode()
         self._data = bytearray()
+        self._more = threading.Condition()
 
     def write(self, data: bytes, /) -> int:
         """A management command prints little: all of it is kept."""
-        self._data += data
-        if self._word in self._data:
-            self.loaded.set()
+        with self._more:
+            self._data += data
+            if self._word in self._data:
+                self.loaded.set()
+            self._more.notify_all()
         return len(data)
+
+    def heard(self, word: str, times: int, seconds: float) -> bool:
+        """Whether a word is in it so many times; waits up to `seconds` for more of it."""
+        with self._more:
+            if self._data.count(word.encode()) >= times:
+                return True
+            self._more.wait(seconds)
+            return self._data.count(word.encode()) >= times
 
     def text(self) -> str:
         """All of it."""

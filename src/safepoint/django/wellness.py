@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 from safepoint.django.cache import Cleared, ClearedCache
 from safepoint.django.managepy import Manage
 from safepoint.django.piped import ask, ask_all
+from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed
 
 HARMLESS: Final = ("django_extensions",)
@@ -79,6 +80,7 @@ def look_well(
     database: str = "default",
     timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
+    standby: Standby | None = None,
 ) -> Wellness:
     """Ask the release. The page is fetched inside its process, as a browser at `host` would.
 
@@ -87,6 +89,7 @@ def look_well(
         live: where the live site's caches are, as `places_of` says it; None where that is not known: then a cache
             counts as shared unless it is in the process, the database or the folder.
         clear: the commands that clear the cache.
+        standby: a process of the same `manage` that waits already; its caches stay led away.
 
     Raises:
         CommandFailed: the project cannot be started, or its caches cannot be led away.
@@ -98,7 +101,7 @@ def look_well(
         "cache": {**cache, "key": f"safepoint-probe-{secrets.token_hex(8)}"},
         "wellness": {"database": database, "path": path, "host": host},
     }
-    answers = ask_all(manage, scripts, timeout=timeout, cancelled=cancelled)
+    answers = ask_all(manage, scripts, timeout=timeout, cancelled=cancelled, standby=standby)
     led, found = _whole(answers["standins"]), _whole(answers["wellness"])
     emptied = answers["cache"]
     refused = emptied.message if isinstance(emptied, CommandFailed) else None

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from safepoint.checkpoints.login import login
 from safepoint.config import PlanFile, Release, format_bytes
 from safepoint.django.managepy import Manage, last_words
 from safepoint.django.pointing import only_pointing, variable
+from safepoint.django.standby import Standby
 from safepoint.django.wellness import Wellness, look_well, places_of
 from safepoint.errors import CommandFailed, SafepointError
 from safepoint.hosts import Command
@@ -45,13 +46,14 @@ _SESSIONS = "select count(*) from pg_stat_activity where usename = %s and datnam
 
 @dataclass(frozen=True)
 class OnCopy:
-    """The release as it is pointed at a copy; `folder` is the rehearsal's own."""
+    """The release as it is pointed at a copy; `folder` is the rehearsal's own. `standby` is a process that waits."""
 
     plan: PlanFile
     manage: Manage
     copy: Target
     folder: Path
     cancelled: Cancelled
+    standby: Standby | None = None
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,8 @@ def _why_not(on: OnCopy, shared: Sequence[str]) -> str | None:
     )
 
 
-def started_copy(stack: ExitStack, on: OnCopy, size: int) -> OnCopy | str:
-    """A copy for the release to be started on, gone with the stack; or why it is not. Nobody may be connected.
+def started_copy(on: OnCopy, size: int) -> OnCopy | str:
+    """A copy for the release to be started on, gone with its server; or why it is not. Nobody may be connected.
 
     A copy of its own: a page that is fetched may write (a session), and the other one is compared.
 
@@ -121,15 +123,16 @@ def started_copy(stack: ExitStack, on: OnCopy, size: int) -> OnCopy | str:
     if 2 * size > free:
         return f"another copy needs {format_bytes(size)}, and {format_bytes(free)} are free here"
     copy = ground.copy_of(on.copy, "safepoint_started")
-    stack.callback(ground.drop_copy, copy)
     owner = on.plan.database.application_roles[0]
     login = migration_login(copy, _LOGIN, owner, maintenance="postgres")
-    return replace(on, copy=copy, manage=replace(on.manage, secrets={variable(on.plan.application): login.url()}))
+    return replace(
+        on, copy=copy, manage=replace(on.manage, secrets={variable(on.plan.application): login.url()}), standby=None
+    )
 
 
 def _looked(on: OnCopy) -> Wellness:
     """Where caches seem shared although the plan leads the rehearsal elsewhere, both releases are asked for theirs."""
-    found = _look(on, None)
+    found = _look(on, None, on.standby)
     if not on.plan.rehearsal.env or all(one.kind != "shared" for one in found.caches):
         return found
     live: set[str] = set()
@@ -142,7 +145,7 @@ def _looked(on: OnCopy) -> Wellness:
     return _look(on, live)
 
 
-def _look(on: OnCopy, live: set[str] | None) -> Wellness:
+def _look(on: OnCopy, live: set[str] | None, standby: Standby | None = None) -> Wellness:
     return look_well(
         on.manage,
         on.plan.releases.new.health,
@@ -151,6 +154,7 @@ def _look(on: OnCopy, live: set[str] | None) -> Wellness:
         live=live,
         clear=on.plan.cache.clear,
         cancelled=on.cancelled,
+        standby=standby,
     )
 
 

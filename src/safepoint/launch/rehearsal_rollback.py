@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,8 @@ from safepoint.wayback.capture import CaptureFacts, arm
 from safepoint.wayback.trial import LAUNCH, Trial, failed, not_tried, try_replay
 
 _MAINTENANCE: Final = "postgres"
+UNDONE: Final = "safepoint_undone"
+UNDO_LOGIN: Final = "rehearsal-undo"
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,17 @@ class Ready:
     seconds: float
 
 
-def make_copies(stack: ExitStack, plan: PlanFile, copy: Restored, before: Target) -> Copies | str:
-    """Make them, gone with the stack; or why there are none. Nobody may be connected to either database.
+def make_copies(
+    stack: ExitStack, plan: PlanFile, copy: Restored, before: Target, *, first: Callable[[], object] = lambda: None
+) -> Copies | str:
+    """Make them, gone with their server; or why there are none. Nobody may be connected to either database.
 
     The capture is armed here already: that waits for all transactions of the server, and undoing a migration is a
     long one. Without `wayback.prove` no rollback is rehearsed.
+
+    Args:
+        stack: removes the folder.
+        first: waits for whoever copies the migrated database meanwhile: a capture must not be in that copy.
     """
     if copy.shared:
         return "others use the scratch server as well, and its disk cannot be seen from here"
@@ -58,13 +68,14 @@ def make_copies(stack: ExitStack, plan: PlanFile, copy: Restored, before: Target
     if needed > free / 2:
         many = "two more copies need" if prove else "one more copy needs"
         return f"{many} {format_bytes(needed)}, and {format_bytes(free)} are free here"
-    undone = furnished_copy(copy.target, "safepoint_undone")
-    stack.callback(ground.drop_copy, undone)
-    if not prove:
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as pool:
+        other = pool.submit(ground.copy_of, before, "safepoint_twin") if prove else None
+        undone = furnished_copy(copy.target, UNDONE)
+        twin = None if other is None else other.result()
+    first()
+    if twin is None:
         return Copies(undone, None)
     folder = stack.enter_context(TemporaryDirectory(prefix="trial-", dir=place))
-    twin = ground.copy_of(before, "safepoint_twin")
-    stack.callback(ground.drop_copy, twin)
     began = time.monotonic()
     try:
         armed: CaptureFacts | SafepointError = arm(copy.target, LAUNCH, plan.wayback.capture)

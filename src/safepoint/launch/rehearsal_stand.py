@@ -12,27 +12,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
-from pathlib import Path
+from functools import partial
 
 from safepoint.backup import fingerprint
 from safepoint.backup.proof import Restored
 from safepoint.checkpoints.database import judge_size, measure_size
 from safepoint.config import PlanFile
-from safepoint.django import pointing
-from safepoint.django.inspector import IDENTITY
-from safepoint.django.intent import Intent, read_intent
-from safepoint.django.managepy import Manage
+from safepoint.django.intent import Intent
 from safepoint.django.operations import Operations
 from safepoint.django.pending import Pending
-from safepoint.errors import CommandFailed, Refused
-from safepoint.hosts import open_host
+from safepoint.django.standby import Standby
 from safepoint.launch.linting import breaking, linted
 from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.rehearsal_fence import RehearsedFence
 from safepoint.launch.rehearsal_forecast import Measured, fits, foresee
+from safepoint.launch.rehearsal_manage import Loading, Pointed, intended, loading
 from safepoint.launch.rehearsal_release import OnCopy, started_copy, try_release, try_start
-from safepoint.launch.rehearsal_rollback import Copies, make_copies, rehearse_rollback
+from safepoint.launch.rehearsal_rollback import UNDO_LOGIN, UNDONE, Copies, make_copies, rehearse_rollback
 from safepoint.launch.rehearsal_undo import READING, Undoing, beside, rows_of
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
 from safepoint.launch.waybacks import keep_way_back, schemas_of
@@ -56,7 +52,6 @@ from safepoint.rehearsal.forecast import Forecast, measure_ratio, together
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.rehearsal.undo import Undo
-from safepoint.wayback.login import migration_login
 from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
@@ -113,23 +108,30 @@ class _Found:
 
 @dataclass(frozen=True)
 class Stand:
-    """A restored copy, and what is done with it, in order. `live` are the live server's settings, and `folder` is
-    this rehearsal's own."""
+    """A restored copy, and what is done with it, in order. `live` are the live server's settings; `loaded` is a
+    process of the release for the copy."""
 
     plan: PlanFile
     copy: Restored
     live: Mapping[str, str]
-    folder: Path
+    pointed: Pointed
+    loaded: Loading | None
     clock: Clock
     cancelled: Callable[[], bool]
 
     def rehearse(self) -> Rehearsal:
         """All of it."""
+        # Undoing the migrations takes as long as they do: its process loads while the fence waits for the disk.
+        with ExitStack() as stack:
+            return self._rehearsed(stack)
+
+    def _rehearsed(self, stack: ExitStack) -> Rehearsal:
         scratch, part = self.copy.target, self.clock.part
         with part("prepare", "prepare the copy"):
-            manage = self._manage(scratch)
+            manage = self.pointed.manage(scratch)
+            standby = None if self.loaded is None else self.loaded.ready(scratch)
             with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
-                meant = django.submit(self._intent, manage)
+                meant = django.submit(intended, self.plan, scratch, manage, standby, self.cancelled)
                 ground.make_statistics(scratch)
                 counted = make_counters(scratch)
                 still = ground.set_like(scratch, self.live)
@@ -139,8 +141,10 @@ class Stand:
             table = _biggest(picture)
             ratio = None if table is None else measure_ratio(self._database, scratch, table)
         with part("fence", "close the fence, and make the twin"):
+            undo = self._undo_loading(stack)
             fenced = RehearsedFence(self.plan, scratch, _BEFORE, self.cancelled)
             before = fenced.close()
+            reversing = None if undo is None else undo.ready(undo.database)  # loads no more while the migrations run
             began = _io(scratch)
         with part("migrate", "migrate"):
             watched = watch(manage, scratch, labels=pending.labels, cancelled=self.cancelled)
@@ -158,7 +162,9 @@ class Stand:
         notes = [*self.copy.notes, *still, *self._notes(pending, watched, after), *self._uncounted(counted)]
         found = _Found()
         if watched.error is None:
-            found = self._look(manage, intent, _Sides(before, picture, after), fenced, (seen, measured))
+            release = OnCopy(self.plan, manage, scratch, self.pointed.folder, self.cancelled, standby)
+            sides = _Sides(before, picture, after)
+            found = self._look(release, intent, sides, fenced, (seen, measured), reversing)
         checks = (*fenced.checks, *found.checks)
         version = self.copy.manifest.source.server_version_num
         lint = linted(self.plan, intent, seen, found.changes, picture, version)
@@ -185,31 +191,49 @@ class Stand:
             seconds=dict(self.clock.seconds),
         )
 
+    def _undo_loading(self, stack: ExitStack) -> Loading | None:
+        """A process for the copy in which the migrations are undone; None where there will be none."""
+        if self.copy.shared:
+            return None
+        return stack.enter_context(loading(self.pointed, self.copy.target.on(UNDONE), UNDO_LOGIN))
+
     def _look(
-        self, manage: Manage, intent: Intent, sides: _Sides, fenced: RehearsedFence, told: tuple[Observed, Measured]
+        self,
+        release: OnCopy,
+        intent: Intent,
+        sides: _Sides,
+        fenced: RehearsedFence,
+        told: tuple[Observed, Measured],
+        reversing: Standby | None,
     ) -> _Found:
         """Everything that is looked at once the copy is migrated. Undoing takes as long as migrating: where the disk
         has room for it, it goes on beside the rest, in a copy of its own."""
         scratch, part = self.copy.target, self.clock.part
         was, jobs = self.copy.manifest.fingerprint, self.plan.snapshot.jobs
-        undoing = Undoing(manage, scratch, intent.pending, sides.before, sides.picture, was, jobs)
+        undoing = Undoing(release.manage, scratch, intent.pending, sides.before, sides.picture, was, jobs)
         with ExitStack() as stack:
             with part("prepare", "copy it"):
-                release = OnCopy(self.plan, manage, scratch, self.folder, self.cancelled)
-                apart = started_copy(stack, release, self.copy.manifest.source.database_bytes)
-                copies = make_copies(stack, self.plan, self.copy, sides.before)
+                apart, copies = self._copies(stack, release, sides.before)
             if isinstance(copies, str):
                 found = self._judged(release, apart, intent, sides, copies)
                 found = self._foreseen(found, fenced, told)
                 with part("undo", "undo the migrations"):
                     return replace(found, undo=undoing.undo(self.cancelled))
-            undoing = replace(undoing, manage=self._manage(copies.undone, "rehearsal-undo"), at=copies.undone)
+            there = self.pointed.manage(copies.undone, UNDO_LOGIN)
+            undoing = replace(undoing, manage=there, at=copies.undone, standby=reversing)
             with beside(undoing.undo, self.cancelled) as (cancelled, undone):
                 stand = replace(self, cancelled=cancelled)
                 found = stand._judged(release, apart, intent, sides, copies)
                 found = self._foreseen(found, fenced, told)
                 with part("undo", "undo the migrations"):
                     return replace(found, undo=undone())
+
+    def _copies(self, stack: ExitStack, release: OnCopy, before: Target) -> tuple[OnCopy | str, Copies | str]:
+        """Copying waits for the disk as much as it works: all of it at once."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as pool:
+            apart = pool.submit(started_copy, release, self.copy.manifest.source.database_bytes)
+            made = make_copies(stack, self.plan, self.copy, before, first=apart.result)
+        return apart.result(), made
 
     def _judged(
         self,
@@ -243,73 +267,6 @@ class Stand:
         size = self.copy.manifest.source.database_bytes
         prediction = foresee(self.plan, *told, size, {**fenced.seconds, **found.took})
         return replace(found, forecast=prediction, checks=(*found.checks, *fits(prediction)))
-
-    def _manage(self, database: Target, name: str = "rehearsal") -> Manage:
-        """The new release's `manage.py` at a database of the scratch server, with the kind of login that the launch
-        migrates with; `name` is the login's.
-
-        `application.database_address` is not used: it leads to the live server.
-        """
-        settings = self.plan.database
-        login = migration_login(
-            database,
-            base(database.dbname) or name,
-            settings.application_roles[0],
-            maintenance=_MAINTENANCE,
-            lock_timeout=settings.lock_timeout.total_seconds(),
-        )
-        application = self.plan.application
-        host = open_host(application.host, self.plan.host(application.host), self.plan.folder)
-        options = "-c default_transaction_read_only=off"
-        return Manage(
-            host,
-            self.plan.releases.new,
-            env={**self.plan.rehearsal.variables(self.folder), "PGOPTIONS": options, **self._settings},
-            secrets={pointing.variable(application): login.url()},
-        )
-
-    @cached_property
-    def _settings(self) -> dict[str, str]:
-        """Where no variable leads the application to the copy: what makes it use settings that do."""
-        application = self.plan.application
-        if application.url_env is not None:
-            return {}
-        host = open_host(application.host, self.plan.host(application.host), self.plan.folder)
-        given = self.plan.rehearsal.variables(self.folder)
-        return pointing.settings_over(Manage(host, self.plan.releases.new), self.folder / "settings", given)
-
-    def _intent(self, manage: Manage) -> Intent:
-        """What it means to do; and that the application is where it was pointed, before it may write anything."""
-        try:
-            intent = read_intent(manage, cancelled=self.cancelled)
-        except CommandFailed as error:
-            raise _unreachable(self.plan, error) from error
-        with connect(self.copy.target) as connection:
-            row = connection.execute(IDENTITY.encode()).fetchone()
-        pending = intent.pending
-        if row is None or pending.identity != row[0]:
-            raise Refused(
-                "The application does not go to the scratch server: it answered from another database.",
-                subject=f"application.url_env = {self.plan.application.url_env!r}"
-                if self.plan.application.url_env
-                else "application.url_env is not set",
-                expected=f"database {row[0] if row else '?'} (oid@start of the server)",
-                found=pending.identity,
-                remedy="Do the settings take the address of the default database from this variable, and does the "
-                "release's own `env` not set it? Nothing was migrated."
-                if self.plan.application.url_env
-                else "Settings were made for it, and it did not use them: does `manage` set DJANGO_SETTINGS_MODULE "
-                "itself? Let the settings read the database's URL from a variable (dj-database-url, django-environ, "
-                "or os.environ), and name that one in [application]. Nothing was migrated.",
-            )
-        if pending.others:
-            raise Refused(
-                f"The application has other databases: {', '.join(pending.others)}. They are not pointed elsewhere: "
-                "a migration that writes to them would write to the real ones.",
-                subject="DATABASES",
-                remedy="Rehearse where these aliases lead to copies. Nothing was migrated.",
-            )
-        return intent
 
     def _way_back(self, before: Target, operations: Operations | None) -> Proven | None:
         """Undoing the migrations comes later, so both schemas are there now. None where the plan leaves it out."""
@@ -388,20 +345,6 @@ def _biggest(picture: Picture) -> Table | None:
     """The table to measure speed with."""
     tables = [table for table in picture.tables.values() if table.kind == "r" and table.bytes > 0]
     return max(tables, key=lambda table: table.bytes, default=None)
-
-
-def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:
-    """The scratch server listens on this machine only: an application elsewhere cannot reach it."""
-    host = plan.application.host
-    if plan.host(host).kind == "here":
-        return error
-    return CommandFailed(
-        f"The application on host {host!r} does not answer from the scratch server: {error.message}",
-        subject=f"application.host = {host!r}",
-        expected="an application that reaches 127.0.0.1 of this machine",
-        remedy="Rehearse where the new release's code can run on the machine of the scratch server: a plan file "
-        "with `application.host` left out and the release's own `directory` and `manage`. Nothing was migrated.",
-    )
 
 
 def _picture(database: Target) -> Picture:

@@ -16,6 +16,7 @@ from safepoint.backup.prints import Fingerprint, compare
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.managepy import Manage
 from safepoint.django.pending import Pending, reverse
+from safepoint.django.standby import Standby
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
@@ -37,8 +38,8 @@ _NOT_STRUCTURE: Final = ("table", "sequence", "large objects", "role", "setting"
 
 @dataclass(frozen=True)
 class Undoing:
-    """What is undone: `manage` is pointed at the migrated database `at`; `before`, `picture` and `was` are how the
-    database was before the migrations."""
+    """What is undone: `manage` is pointed at the migrated database `at`, and so is `standby`, a process that waits.
+    `before`, `picture` and `was` are how the database was before the migrations."""
 
     manage: Manage
     at: Target
@@ -47,6 +48,7 @@ class Undoing:
     picture: Picture
     was: Fingerprint
     jobs: int
+    standby: Standby | None = None
 
     def undo(self, cancelled: Cancelled) -> Undo:
         """Undo the migrations and compare.
@@ -58,7 +60,8 @@ class Undoing:
         with connect(self.at) as connection:
             row = connection.execute(IDENTITY.encode()).fetchone()
         identity = "" if row is None else str(row[0])
-        reversal = reverse(self.manage, self.pending.labels, identity=identity, cancelled=cancelled)
+        labels = self.pending.labels
+        reversal = reverse(self.manage, labels, identity=identity, cancelled=cancelled, standby=self.standby)
         if reversal.error is not None or reversal.left:
             return judge_undo(reversal, (), ())
         now = fingerprint.take(self.at, jobs=self.jobs, cancelled=cancelled, version=self.was.format)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,12 +15,14 @@ from safepoint.backup.restoring import programs_for
 from safepoint.backup.shelf import list_snapshots
 from safepoint.config import PlanFile
 from safepoint.errors import PlanFileError
+from safepoint.launch.rehearsal_manage import Pointed, loading
 from safepoint.launch.rehearsal_order import obeying, sessions_end
 from safepoint.launch.rehearsal_stand import Clock, Stand
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder, write_rehearsal
 from safepoint.launch.snapshots import at_hand, scratch_of, snapshots_folder, stores_of, take
 from safepoint.postgres.connections import connect
-from safepoint.postgres.target import target
+from safepoint.postgres.servers import free_port
+from safepoint.postgres.target import Target, target
 from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.rehearsal import costs, ground, speeds
 
@@ -54,12 +56,18 @@ def rehearse(
         at_hand(plan_file, snapshot_id, report=report, cancelled=cancelled) as folder,
         ExitStack() as stack,
     ):
+        own = stack.enter_context(_own_folder(plan_file))
+        pointed = Pointed(plan_file, own)
+        # The release loads while the snapshot is restored, so its server's address has to be known before.
+        port = free_port()
+        soon = Target("127.0.0.1", port, read_manifest(folder).source.database, "")
+        loaded = stack.enter_context(loading(pointed, soon) if plan_file.scratch is None else nullcontext())
         with clock.part("restore", "restore"):
             copy = stack.enter_context(
                 restored(
                     folder,
                     scratch_parent=plan_file.state / "scratch",
-                    scratch=scratch_of(plan_file),
+                    scratch=scratch_of(plan_file, port),
                     roles=plan_file.database.application_roles,
                     jobs=plan_file.snapshot.jobs,
                     report=report,
@@ -68,11 +76,18 @@ def rehearse(
                     settings={**ground.settings_at_start(live, _memory()), **_counting(plan_file, folder)},
                 )
             )
-        own = stack.enter_context(TemporaryDirectory(prefix="rehearsal-", dir=plan_file.state / "scratch"))
         with sessions_end(copy.target, cancelled):
-            done = Stand(plan_file, copy, live, Path(own), clock, cancelled).rehearse()
+            done = Stand(plan_file, copy, live, pointed, loaded, clock, cancelled).rehearse()
     write_rehearsal(rehearsal_folder(plan_file, snapshot_id), done)
     return done
+
+
+@contextmanager
+def _own_folder(plan_file: PlanFile) -> Iterator[Path]:
+    place = plan_file.state / "scratch"
+    place.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="rehearsal-", dir=place) as folder:
+        yield Path(folder)
 
 
 def refuse_unpointed(plan_file: PlanFile) -> None:

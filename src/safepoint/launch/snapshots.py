@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from safepoint.backup.manifest import Manifest
-from safepoint.backup.scratch import OWN, NamedServer, Scratch
+from safepoint.backup.scratch import OWN, NamedServer, OwnServers, Scratch
 from safepoint.backup.shelf import fetch_snapshot, in_use
 from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.config import PlanFile
@@ -38,14 +38,17 @@ def local_tools(plan_file: PlanFile) -> Path | None:
     return plan_file.database.tools if plan_file.database.tools_host == "here" else None
 
 
-def scratch_of(plan_file: PlanFile) -> Scratch:
+def scratch_of(plan_file: PlanFile, port: int | None = None) -> Scratch:
     """Where copies are made and thrown away: on the server that the plan file names, else on one of our own.
+
+    Args:
+        port: of one of our own; None takes any.
 
     Raises:
         PlanFileError: the password of the named one is not in the environment.
     """
     if plan_file.scratch is None:
-        return OWN
+        return OWN if port is None else OwnServers(port)
     return NamedServer(scratch_target(plan_file.scratch, MAINTENANCE), target(plan_file.database))
 
 

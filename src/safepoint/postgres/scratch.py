@@ -25,6 +25,7 @@ def scratch_server(
     programs: Installation | None = None,
     superuser: str = "postgres",
     settings: Mapping[str, str] | None = None,
+    port: int | None = None,
 ) -> Iterator[Server]:
     """A running throw-away server, tuned for loading a copy fast and for nothing else; gone on leaving.
 
@@ -35,6 +36,7 @@ def scratch_server(
         megabytes_hint: the size of what will be loaded; bounds the memory taken.
         programs: whose PostgreSQL it is; None takes the preferred installation of `major`.
         settings: in place of its own, where it has to be like another server in something.
+        port: a free one, where it has to be known beforehand; it gets another one if that is taken meanwhile.
 
     Raises:
         DatabaseError: no such PostgreSQL here, or it does not start.
@@ -59,6 +61,7 @@ def scratch_server(
                 **(settings or {}),
             },
             purpose=SCRATCH,
+            port=port,
         )
         with server:
             yield server

@@ -17,7 +17,7 @@ from safepoint.rehearsal.catalogue import Table
 from safepoint.rehearsal.speeds import Speeds
 
 # Seconds that one scan is meant to take, and that it may take at most on the live database.
-_SCAN_SECONDS = 0.05
+_SCAN_SECONDS = 0.03
 _SCAN_LIMIT = 2.0
 _FIRST_PAGES = 256
 _RUNS = 3
@@ -217,7 +217,7 @@ def _sync(inside: float, speeds: Speeds, ratio: float) -> float:
 
 
 def measure_ratio(live: Target, scratch: Target, table: Table, pages: int | None = None) -> Ratio | None:
-    """Scan the same pages of one table on both servers in turns; a quarter of a second on each, and only reading.
+    """Scan the same pages of one table on both servers in turns; some 0.1 s on each, and only reading.
 
     None where the live table is gone or locked, or a scan takes too long.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -47,7 +48,8 @@ _UNITS = {"kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 _READ = """
     select name, current_setting(name) from pg_settings where name = any (%s::text[])
 """
-_WAIT_RELOADED = "select pg_reload_conf(), pg_sleep(0.1)"
+_LOADED = "select pg_conf_load_time()"
+_RELOAD_SECONDS = 5.0
 
 
 def read_settings(connection: Connection) -> dict[str, str]:
@@ -83,7 +85,7 @@ def set_like(scratch: Target, live: Mapping[str, str]) -> tuple[str, ...]:
                 connection.execute(
                     sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(live[name]))
                 )
-        connection.execute(_WAIT_RELOADED)
+        _reload(connection, scratch)
         return _differing(own, live, AT_START)
 
 
@@ -102,7 +104,19 @@ def set_fast(scratch: Target) -> None:
     with connect(scratch) as connection:
         for name in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
             connection.execute(sql.SQL("alter system set {} = off").format(sql.Identifier(name)))
-        connection.execute(_WAIT_RELOADED)
+        _reload(connection, scratch)
+
+
+def _reload(connection: Connection, scratch: Target) -> None:
+    """Let the settings count: a session that begins afterwards has them, from the server's first process."""
+    before = connection.execute(_LOADED).fetchone()
+    connection.execute("select pg_reload_conf()")
+    deadline = time.monotonic() + _RELOAD_SECONDS
+    while time.monotonic() < deadline:
+        with connect(scratch) as fresh:
+            if fresh.execute(_LOADED).fetchone() != before:
+                return
+        time.sleep(0.002)
 
 
 def copy_of(scratch: Target, name: str) -> Target:

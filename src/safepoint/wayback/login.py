@@ -31,21 +31,23 @@ def migration_login(
     maintenance: str = "postgres",
     hours: float = 12,
     lock_timeout: float = 5.0,
+    password: str | None = None,
 ) -> Target:
-    """Make (or renew) the login; gives a target with a new password, which is stored nowhere.
+    """Make (or renew) the login; gives a target with its password, which is stored nowhere.
 
     The owner's own settings (a search_path, perhaps) are copied, for they hold only where the owner itself logs in.
 
     Args:
         hours: after which the login ends by itself, should it be left behind.
         lock_timeout: seconds that a statement of the migration waits for a lock.
+        password: None makes a new one.
 
     Raises:
         Refused: a role of this name is there that Safepoint did not make.
         DatabaseError: a right is missing, the owner does not exist, or the server does not let the login in.
     """
     role = migration_role(launch_id)
-    password = secrets.token_urlsafe(24)
+    password = password or secrets.token_urlsafe(24)
     until = datetime.now(UTC) + timedelta(hours=hours)
     with at_maintenance(target, maintenance) as connection, asking("Making the migration's login", role):
         # Hashed here, so that the password does not stand in the server's log either.
