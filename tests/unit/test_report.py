@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stories import CHECKPOINTS, PLAN, STEPS, WAY_BACK, Story, launched, migrated, prepared, rolled_back
+from stories import CHECKPOINTS, PLAN, STEPS, WAY_BACK, Story, launched, migrated, planned_step, prepared, rolled_back
 
 from safepoint.launch.ledger import GENESIS
 from safepoint.launch.report import build, render
@@ -160,6 +160,21 @@ def test_the_window_is_the_newest_runs(path: Path) -> None:
     window = report_of(story)["window"]
     assert window["seconds"] == pytest.approx(4.04)
     assert window["migrate_seconds"] == 2.0
+
+
+def test_each_step_is_told_as_it_was_foreseen_and_as_it_went(path: Path) -> None:
+    rehearse = planned_step(("rehearse", "rehearse", "Rehearse", "prepare", None))
+    story = Story(path, {**PLAN, "steps": [rehearse, *PLAN["steps"]]}).begin()
+    foreseen = {"low": 2.0, "expected": 3.0, "high": 4.0}
+    story.done("rehearse", 9.0, forecast=foreseen, steps={"fence": 0.2, "twin": 0.5, "canary": 1.0})
+    story.done("fence", 0.25).done("twin", 0.4).done("migrate", 5.0)
+    found = report_of(story)["forecast"]
+    told = [(step["id"], step["foreseen"], step["took"]) for step in found["steps"]]
+    assert told == [("fence", 0.2, 0.25), ("twin", 0.5, 0.4), ("migrate", 3.0, 5.0), ("canary", 1.0, None)]
+    assert found["took"] == 5.0 and not found["held"] and found["off_by"] == -0.4
+    page = render(report_of(story))
+    assert "Foreseen, and what it took" in page and "5.0 s, foreseen 3.0 s" in page
+    assert "Foreseen, and what it took" not in render(report_of(launched(path.with_name("other.jsonl"))))
 
 
 def test_an_aborted_window_counts_as_down_from_the_closing_of_the_site(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeGuard
 from urllib.parse import quote
 
 from safepoint.config.durations import format_bytes
-from safepoint.launch.report.chart import PHASES, chart
+from safepoint.launch.report.chart import LABELS, PHASES, ROW, WIDTH, chart
 from safepoint.launch.report.standing import clock, span
 
 Report = Mapping[str, Any]
@@ -36,6 +36,7 @@ def render(report: Report) -> str:
         _verdict(report),
         _numbers(report),
         _timeline(report),
+        _foreseen(report),
         _rollback(report),
         _writers(report),
         _checkpoints(report),
@@ -118,6 +119,35 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
     if snapshots:
         several = f" (the last of {len(snapshots)})" if len(snapshots) > 1 else ""
         yield format_bytes(_fact(snapshots[-1], "bytes") or 0), f"snapshot, compressed{several}"
+
+
+def _foreseen(report: Report) -> str:
+    """Each step of the window as it was foreseen, and as it went; a pair of bars for each."""
+    steps = [step for step in (report["forecast"] or {}).get("steps", ()) if step["took"] is not None]
+    if not steps:
+        return ""
+    scale = (WIDTH - LABELS - 90) / max(0.001, *(max(step["foreseen"], step["took"]) for step in steps))
+    parts = []
+    for place, step in enumerate(steps):
+        y = 4 + place * ROW
+        told = f"{span(step['took'])}, foreseen {span(step['foreseen'])}"
+        end = LABELS + max(1.5, max(step["foreseen"], step["took"]) * scale)
+        parts.append(
+            f'<text class="step" x="0" y="{y + 13}">{escape(step["title"][:44])}</text>'
+            f"{_bar(y + 3, step['foreseen'] * scale, 'waiting')}{_bar(y + 10, step['took'] * scale, 'pass')}"
+            f'<text class="took" x="{end + 5:.1f}" y="{y + 13}">{told}</text>'
+        )
+    return (
+        '<h2>Foreseen, and what it took</h2><div class="frame">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH + 60} {ROW * len(steps) + 8}" role="img" '
+        f'aria-label="Steps of the window, foreseen and taken" xmlns="http://www.w3.org/2000/svg">{"".join(parts)}</svg>'
+        '</div><div class="legend"><span><i class="waiting"></i>foreseen by the rehearsal</span>'
+        '<span><i class="pass"></i>taken</span></div>'
+    )
+
+
+def _bar(y: float, width: float, tone: str) -> str:
+    return f'<rect class="bar {tone}" x="{LABELS}" y="{y}" width="{max(1.5, width):.1f}" height="6" rx="1.5"/>'
 
 
 def _fact(row: Mapping[str, Any], name: str) -> int | None:

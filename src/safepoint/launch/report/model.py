@@ -113,15 +113,30 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
 
 
 def _forecast(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """What the launch's own rehearsal foresaw for `migrate`, and what it took then; None where nothing was foreseen."""
-    foreseen = ((row_of(rows, "rehearse") or {}).get("evidence") or {}).get("forecast")
+    """What the launch's own rehearsal foresaw for `migrate`, and what it took then; None where nothing was foreseen.
+
+    `steps` has the same for each step of the window of which it knew a time, in their order.
+    """
+    evidence = (row_of(rows, "rehearse") or {}).get("evidence") or {}
+    foreseen = evidence.get("forecast")
     if not foreseen:
         return None
-    done = row_of(rows, "migrate")
-    took = done["seconds"] if done is not None and done["verdict"] == "pass" else None
+    took = _took(rows, "migrate")
     off = None if took is None or not took else round(foreseen["expected"] / took - 1, 3)
     held = None if took is None else foreseen["low"] <= took <= foreseen["high"]
-    return {**foreseen, "took": took, "off_by": off, "held": held}
+    known = {**evidence.get("steps", {}), "migrate": foreseen["expected"]}
+    steps = [
+        {"id": row["id"], "title": row["title"], "foreseen": known[row["id"]], "took": _took(rows, row["id"])}
+        for row in rows
+        if row["id"] in known
+    ]
+    return {**foreseen, "took": took, "off_by": off, "held": held, "steps": steps}
+
+
+def _took(rows: Sequence[Mapping[str, Any]], step: str) -> float | None:
+    """Seconds of a step that ended well."""
+    done = row_of(rows, step)
+    return done["seconds"] if done is not None and done["verdict"] == "pass" else None
 
 
 def _count(value: Any) -> Any:

@@ -62,6 +62,7 @@ def _facts(done: Rehearsal) -> dict[str, Any]:
         "digest": done.pending.digest,
         "snapshot": done.snapshot_id,
         "forecast": None if done.forecast is None else asdict(done.forecast.migrate),
+        "steps": {} if done.forecast is None else dict(done.forecast.fixed),
         "undo": None if done.undo is None else done.undo.verdict,
         "way_back": None if done.way_back is None else done.way_back.as_json(),
     }
