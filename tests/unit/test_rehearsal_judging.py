@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safepoint.django.pending import Pending, PendingMigration, Reversal
-from safepoint.launch.report.rehearsal import rehearsal_page
 from safepoint.rehearsal.changes import ColumnChange, TableChange
 from safepoint.rehearsal.checks import (
     Answer,
@@ -24,7 +23,7 @@ from safepoint.rehearsal.checks import (
 from safepoint.rehearsal.costs import Counted, Counts, Key, Share, by_run, by_statement
 from safepoint.rehearsal.forecast import MARGIN, Ratio, disk_needed, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
-from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, spans, strongest
+from safepoint.rehearsal.sampling import MODES, LockSpan, spans, strongest
 from safepoint.rehearsal.speeds import Io, Parts, Speeds
 from safepoint.rehearsal.statements import shown, writes
 from safepoint.rehearsal.timeline import Applied, Printed, Stamps, timeline
@@ -343,87 +342,3 @@ def test_the_scratch_server_is_started_like_the_live_one_within_its_memory() -> 
     assert settings_at_start(live, 4 * 1024**3) == {"wal_level": "logical", "shared_buffers": f"{1024**2}kB"}
     assert settings_at_start({**live, "shared_buffers": "16MB"}, 2**33)["shared_buffers"] == "16384kB"
     assert settings_at_start({}, 2**33) == {}
-
-
-def test_the_page_shows_names_from_a_database_as_text() -> None:
-    evil = "<script>alert(1)</script>"
-    lock = {"table": evil, "mode": "m", "blocks": "writers", "began": 0.1, "seconds": 0.2}
-    run = {"label": evil, "began": 0.0, "seconds": 1.0, "ok": True, "locks": [lock], "wal_bytes": 9}
-    run |= {"rows": None, "temporary_bytes": None, "grown_bytes": -5}
-    cost = {"text": evil, "calls": 2, "seconds": 0.5, "rows": 3, "wal_bytes": 1, "temporary_bytes": 0}
-    column = {"before": evil, "after": evil, "kind": "narrowed", "detail": evil}
-    change = {"before": evil, "after": evil, "kind": "changed", "rows_before": 1, "rows_after": 1, "added": 0}
-    data = {
-        "release": evil,
-        "verdict": "no-go",
-        "reasons": [evil],
-        "notes": [evil],
-        "digest": "ab",
-        "made_at": "2026-01-01T00:00:00",
-        "snapshot": {"id": evil, "taken_at": "2026-01-01T00:00:00"},
-        "migrate": {
-            "seconds": 1.0,
-            "error": None,
-            "migrations": [run],
-            "locks": [lock],
-            "statements": [
-                {"text": evil, "seconds": 0.5, "wal_bytes": 1, "temporary_bytes": 0, "locks": [lock]},
-            ],
-            "costs": [{**cost, "migrations": [evil]}],
-            "wal_bytes": 1,
-            "peak_bytes": 1,
-            "rewrites": [],
-            "looks_every_seconds": EVERY,
-        },
-        "forecast": {
-            "migrate": {"low": 1.0, "expected": 2.0, "high": 3.0},
-            "window": {"low": 1.0, "expected": 2.0, "high": 3.0},
-            "planned": 2.5,
-            "disk": {"needed": 5, "free": None, "parts": {}},
-            "ratio": {"warm": 1.0},
-            "speeds": {"write": 1.1, "sync": None},
-            "fixed": {evil: 0.5, "migrate-check": 0.1},
-            "rehearsed": [evil],
-            "unknown": [evil],
-        },
-        "checks": [{"name": evil, "verdict": "fail", "summary": evil}],
-        "way_back": {"proven": True, "doubts": [], "rows": 1, "tables": 1, "seconds": 0.1},
-        "trial": {
-            "verdict": "differs",
-            "reasons": [evil],
-            "writes": {evil: 1},
-            "refused": [evil],
-            "carried": 1,
-            "transactions": 2,
-            "seconds": 0.1,
-        },
-        "lint": {
-            "mode": "window",
-            "findings": [
-                {
-                    "grade": "risk",
-                    "rule": evil,
-                    "migration": evil,
-                    "why": evil,
-                    "where": evil,
-                    "waived": one,
-                    "safer": evil,
-                }
-                for one in (None, evil)
-            ],
-            "notes": [evil],
-        },
-        "changes": [{**change, "removed": 0, "columns": [column]}],
-        "undo": {"verdict": "fails", "migration": evil, "error": evil, "tables": [], "structure": [evil]},
-    }
-    page = rehearsal_page(data)
-    assert evil not in page and "&lt;script&gt;" in page
-    assert "What the window is made of" in page and page.index(">migrate</text>") < page.index(">migrate-check</text>")
-    unproven = {"proven": False, "doubts": [evil], "rows": 0, "tables": 0, "seconds": 0.0}
-    alone = {**data["migrate"], "costs": []}
-    for more in (
-        {"migrate": alone},
-        {"way_back": unproven, "trial": None},
-        {"trial": {**data["trial"], "verdict": "not tried"}},
-    ):
-        assert evil not in rehearsal_page({**data, **more})
