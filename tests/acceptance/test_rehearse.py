@@ -112,8 +112,9 @@ def _the_window_is_told(answer: dict[str, Any]) -> None:
     """Before the first launch the copy says how long each step takes, but for those that only the live site can."""
     foreseen, steps = answer["forecast"], answer["steps"]
     measured = {"fence", "twin", "prove-quiet", "migrate-check", "arm", "unfence", "start-new", "cache", "warm"}
-    assert measured | {"checkpoints"} == set(steps) and all(seconds >= 0 for seconds in steps.values())
-    assert set(foreseen["rehearsed"]) == set(steps) | {"stop-old", "reattach"}
+    assert measured | {"checkpoints", "stage-new"} == set(steps) and all(seconds >= 0 for seconds in steps.values())
+    assert set(foreseen["rehearsed"]) == set(steps) - {"stage-new"} and steps["start-new"] < steps["stage-new"]
+    assert foreseen["fixed"]["stop-old"] == foreseen["fixed"]["reattach"] == 0  # nobody waits for them
     assert foreseen["fixed"]["fence"] == steps["fence"] > 0.1 and foreseen["fixed"]["canary"] == 1.0
     assert foreseen["unknown"][-1].endswith("no copy tells: ready, stop-traffic, old-gone, green"), foreseen["unknown"]
     rest = sum(foreseen["fixed"].values())

@@ -46,7 +46,7 @@ def foresee(
         facts = survey(connection)
         twin = connection.execute(_STANDS, [twin_name(plan.database.name, plan.launch_id)]).fetchone()
     growth = facts.database_bytes / max(1, snapshot_bytes)
-    known = launched(plan)
+    known = {**_not_waited_for(plan), **launched(plan)}
     here = _on_copy(plan, seen, took, growth)
     steps = [step for step in make_plan(plan).steps if step.phase in _WINDOW and step.id != "migrate"]
     fixed = {step.id: seconds for step in steps if (seconds := known.get(step.id, here.get(step.id))) is not None}
@@ -71,6 +71,12 @@ def foresee(
     )
 
 
+def _not_waited_for(plan: PlanFile) -> dict[str, float]:
+    """Steps that take no time: the old release is told to stop and the window goes on; nothing is put away."""
+    told = {"stop-old": 0.0} if fenced_roles(plan) else {}
+    return told if stash.waiting(plan.state, plan.launch_id) else {**told, "reattach": 0.0}
+
+
 def _on_copy(plan: PlanFile, seen: Observed, took: Mapping[str, float], growth: float) -> dict[str, float]:
     """What the copy says about steps of which no launch is known yet; only where it is the same that is done there."""
     found = dict(took)
@@ -78,13 +84,9 @@ def _on_copy(plan: PlanFile, seen: Observed, took: Mapping[str, float], growth: 
         found["twin"] = round(found["twin"] * max(1.0, growth), 3)
         if plan.wayback.twin != "template" and twin_choice.choose(plan).kind != "template":
             del found["twin"]  # it is not copied in the window
-    if fenced_roles(plan):
-        found["stop-old"] = 0.0  # it is told to, and the window goes on
-    if not stash.waiting(plan.state, plan.launch_id):
-        found["reattach"] = 0.0
     visit = plan.checkpoints.login
     if visit is None or visit.browser == "http":  # else a browser is started, too
-        found["ready"] = seen.outside
+        found["ready"] = seen.outside  # as long as it took to start `migrate` and to end it
     return found
 
 

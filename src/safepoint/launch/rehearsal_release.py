@@ -191,18 +191,19 @@ def try_start(on: OnCopy | str, cancelled: Cancelled) -> Started:
 
 
 def _answering(on: OnCopy, moved: Release, seconds: dict[str, float]) -> tuple[Check, ...]:
-    began, limit = time.monotonic(), moved.start_timeout.total_seconds()
-    on.manage.host.run(_order(on, moved, moved.start), cancelled=on.cancelled, timeout=limit)
-    status: int | None = None
-    while status != 200 and time.monotonic() < began + limit and not on.cancelled():
-        status = answers(moved.upstream, moved.health, on.plan.router.url)
-        time.sleep(0.0 if status == 200 else 0.05)
-    took = time.monotonic() - began
+    status, took = _begun(on, moved)
     if status != 200:
         said = "does not answer" if status is None else f"answers {status} and not 200"
         return (Check(_START, "fail", f"started on the copy, and {moved.health} {said} within {took:.0f} s"),)
     good = f"{moved.version} starts on the copy, at another port, and {moved.health} answers 200 after {took:.1f} s"
     seconds["start-new"] = round(took, 3)
+    if moved.stage:  # it stands before the window, and there the command is given again
+        status, again = _begun(on, moved)
+        if status != 200:
+            said = f"{good}; given again, as the launch does in its window, it leaves nothing that answers 200"
+            return (Check(_START, "fail", said),)
+        seconds.update({"stage-new": round(took, 3), "start-new": round(again, 3)})
+        good += f", and {again:.1f} s after the command was given again"
     with _timed(seconds, "warm"):
         warmed = _warmed(on, moved)
     with _timed(seconds, "checkpoints"):
@@ -210,6 +211,17 @@ def _answering(on: OnCopy, moved: Release, seconds: dict[str, float]) -> tuple[C
     if any(one.verdict == "not rehearsed" for one in visited):
         del seconds["checkpoints"]
     return Check(_START, "pass", good), warmed, *visited
+
+
+def _begun(on: OnCopy, moved: Release) -> tuple[int | None, float]:
+    """Give the start command; how the health page answers then (None: not at all), and after how many seconds."""
+    began, limit = time.monotonic(), moved.start_timeout.total_seconds()
+    on.manage.host.run(_order(on, moved, moved.start), cancelled=on.cancelled, timeout=limit)
+    status: int | None = None
+    while status != 200 and time.monotonic() < began + limit and not on.cancelled():
+        status = answers(moved.upstream, moved.health, on.plan.router.url)
+        time.sleep(0.0 if status == 200 else 0.05)
+    return status, time.monotonic() - began
 
 
 def _logged_in(on: OnCopy, moved: Release) -> tuple[Check, ...]:
