@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -129,6 +130,10 @@ def test_a_launch_is_rolled_back_to_another_server_and_loses_nothing(
     stage = make_stage(lines=500, change=far(other))
     refused = stage.safepoint("doctor", "--json", capture=True)  # before anybody prepared it
     assert "FAR_PASSWORD" in refused.stdout + refused.stderr
+    stage.environment["FAR_PASSWORD"] = PASSWORD
+    warned = json.loads(stage.safepoint("doctor", "--json", capture=True).stdout)
+    (twin,) = (one for one in warned["findings"] if one["check"] == "twin")
+    assert twin["verdict"] == "warning" and "has no role accounting: create it" in twin["message"], twin
     prepared(stage, other)
     doctored = stage.safepoint("doctor", "--json", capture=True)
     assert f"kept level before the window; the plan names 127.0.0.1:{other.port}" in doctored.stdout

@@ -374,6 +374,8 @@ def twin(plan: PlanFile) -> Iterator[Finding]:
     shown = twin_choice.shown(found)
     if found.kind == "none":
         yield failure("twin", shown, "Without a twin there is no quick way back: remove that cause.")
+    elif found.kind == "template" and plan.wayback.server is not None:
+        yield warning("twin", shown, "Remove what speaks against that server, or leave out [wayback.server].")
     elif found.kind == "template" and (
         found.wanted == "logical" or found.copy_seconds > plan.wayback.copy_allowance.total_seconds()
     ):
