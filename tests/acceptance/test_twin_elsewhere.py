@@ -182,3 +182,23 @@ def test_an_abort_leaves_nothing_on_the_other_server(make_stage: Callable[..., S
     ordered(stage, "abort")
     assert databases(other) == before and left(stage.server) == [] and left(other) == []
     assert release_that_answers(stage) == "1.0"
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_costs_the_window_a_copy_and_keeps_nothing_once_it_is_back(
+    make_stage: Callable[..., Stage], other: Server
+) -> None:
+    stage = make_stage(lines=500, change=far(other))
+    prepared(stage, other)
+    before = databases(other)
+    killed_at(stage, "gate-stop:recorded", "launch", "--now")
+    other.stop("immediate")
+    ordered(stage, "launch", "--now")
+    twin = evidence(stage, "twin")
+    assert twin["kind"] == "template" and twin["server"] is None
+    assert f"127.0.0.1:{other.port}" in twin["fallen_back"], twin
+    other.start()
+    assert len(databases(other) - before) == 1
+    retired = stage.safepoint("retire", capture=True)
+    assert f"removed from 127.0.0.1:{other.port}" in " ".join(retired.stdout.split()), retired.stdout + retired.stderr
+    assert databases(other) == before and left(stage.server) == [] and left(other) == []

@@ -22,10 +22,10 @@ from safepoint.backup.manifest import read_manifest
 from safepoint.backup.placement import pour
 from safepoint.backup.snapshot import Instant
 from safepoint.config import format_duration
-from safepoint.errors import CaptureLost, Interrupted, ProofFailed, Refused, SafepointError
+from safepoint.errors import CaptureLost, Interrupted, ProofFailed, Refused, SafepointError, ServerAway
 from safepoint.launch import following
 from safepoint.launch.ground import Ground, since_abort
-from safepoint.launch.patience import TRIES, answers, comes_back
+from safepoint.launch.patience import TRIES, answers, comes_back, live_answers
 from safepoint.launch.snapshots import local_tools, take
 from safepoint.launch.step import Evidence
 from safepoint.launch.twin_choice import CHOICE, WORK, give_up, given_up, wanted
@@ -78,7 +78,7 @@ def seed(ground: Ground) -> Evidence:
             if not answers(ground) and attempt + 1 < TRIES:
                 comes_back(ground)
                 continue
-            if not answers(ground):
+            if not live_answers(ground):
                 raise
             return _without(ground, error)
         go_on(ground)
@@ -90,7 +90,7 @@ def _without(ground: Ground, error: SafepointError | psycopg.Error) -> Evidence:
     """Go on without: said now, and at the gate before the window."""
     reason = error.message if isinstance(error, SafepointError) else " ".join(str(error).split())
     give_up(ground, reason)
-    remove(ground)
+    _remove_what_answers(ground)
     known = ground.need(CHOICE)
     return Evidence(
         f"no twin beforehand: {reason} It will be copied inside the window "
@@ -328,6 +328,15 @@ def end_feed(ground: Ground) -> bool:
     for path in ground.folder.glob("twin-*.spool*"):
         path.unlink(missing_ok=True)
     return ended
+
+
+def _remove_what_answers(ground: Ground) -> None:
+    """As `remove`; what stays on another server that is away is removed when the launch is retired, or aborted."""
+    try:
+        remove(ground)
+    except ServerAway:
+        if not ground.pair.apart:
+            raise
 
 
 def remove(ground: Ground) -> None:

@@ -11,7 +11,7 @@ import psycopg
 from safepoint.errors import SafepointError, ServerAway
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
-from safepoint.postgres.connections import was_lost
+from safepoint.postgres.connections import connect, was_lost
 
 T = TypeVar("T")
 
@@ -23,6 +23,13 @@ AWAY: Final = 60.0
 def answers(ground: Ground) -> bool:
     """Whether the live database's server, and the twin's, can be connected to now."""
     with suppress(SafepointError), ground.standing.both():
+        return True
+    return False
+
+
+def live_answers(ground: Ground) -> bool:
+    """Whether the live database's server can be connected to now."""
+    with suppress(SafepointError), connect(ground.maintenance):
         return True
     return False
 

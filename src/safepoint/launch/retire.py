@@ -14,12 +14,13 @@ from safepoint.launch.ground import newest_fact
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import ConductorLock
-from safepoint.launch.pairs import standing_pair
+from safepoint.launch.pairs import level_pair, standing_pair
 from safepoint.launch.plan import phase_starts
 from safepoint.postgres.target import target
 from safepoint.wayback import capture, feed, quiet, twin
 from safepoint.wayback.login import drop_migration_login
-from safepoint.wayback.names import kept_name, twin_name
+from safepoint.wayback.names import kept_name
+from safepoint.wayback.pair import Pair
 from safepoint.wayback.stash import drop_from_database, read_stashes
 
 
@@ -54,11 +55,7 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
             plan_file.database.application_roles[0],
             maintenance=plan_file.database.maintenance,
         )
-        name = twin_name(plan_file.database.name, plan_file.launch_id)
-        gone = not rolled_back and twin.drop_twin(
-            pair.twin, name, plan_file.launch_id, maintenance=pair.twin_maintenance
-        )
-        done.append(f"The twin {name} is removed." if gone else "There is no twin any more.")
+        done += _remove_twins(plan_file, pair, rolled_back)
         ours = [
             plan_file.launch_id,
             *(s.launch_id for s in read_stashes(plan_file.state) if s.taken_by == plan_file.launch_id),
@@ -69,6 +66,18 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any
         ]
         ledger.append("retired", "retired", {"done": done})
     return {"launch": plan_file.launch_id, "done": done}
+
+
+def _remove_twins(plan_file: PlanFile, pair: Pair, rolled_back: bool) -> list[str]:
+    """The twin that stands by; and what a level one that was given up left on another server, which was away then."""
+    name, done = pair.twin.dbname, []
+    given_up = level_pair(plan_file, plan_file.launch_id)
+    for one in (pair, *([given_up] if given_up.apart and not pair.apart else [])):
+        if rolled_back and one is pair:
+            continue
+        if twin.drop_twin(one.twin, name, plan_file.launch_id, maintenance=one.twin_maintenance):
+            done.append(f"The twin {name} is removed{'' if one.server is None else f' from {one.server}'}.")
+    return done or ["There is no twin any more."]
 
 
 @contextmanager

@@ -104,12 +104,24 @@ def doubt(ground: Ground) -> str | None:
     if reason is None and feed.begins_at(ground.target, ground.launch_id) is None:
         give_up(ground, "its replication slot is gone or lost")
         reason = given_up(ground)
+    if reason is None and ground.pair.apart and (said := _away(ground.pair)) is not None:
+        give_up(ground, said)
+        reason = given_up(ground)
     if reason is None:
         return None
     return (
         f"the twin could not be kept level ({reason}), so the window will be longer by its copy, "
         f"some {format_duration(known['copy_seconds'])}"
     )
+
+
+def _away(pair: Pair) -> str | None:
+    """What is said by the twin's own server, where it does not answer."""
+    try:
+        pair.at_twin().close()
+    except SafepointError as error:
+        return error.message
+    return None
 
 
 def shown(found: choice.Choice | Mapping[str, Any]) -> str:
