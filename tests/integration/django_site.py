@@ -111,6 +111,8 @@ APP = {
             if os.environ.get("SHOP_BREAKS"):
                 raise ValueError("the price of item 7 is not a number")
             apps.get_model("shop", "Item").objects.update(price=1)
+            if os.environ.get("SHOP_TOUCHES"):
+                apps.get_model("shop", "Item").objects.filter(id__lte=3).update(kind="b")
 
         class Migration(migrations.Migration):
             dependencies = [("shop", "0001_initial")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +19,11 @@ from safepoint.django.sqlmigrate import MigrationSQL
 from safepoint.errors import PlanFileError
 from safepoint.rehearsal import squawk
 from safepoint.rehearsal.changes import ColumnChange, TableChange
+from safepoint.rehearsal.costs import Cost
 from safepoint.rehearsal.findings import Finding, ordered, waive
 from safepoint.rehearsal.lint import LONG, lint, narrows, widens
 from safepoint.rehearsal.observation import Lock, MigrationRun, Observed
+from safepoint.rehearsal.unexpected import unexpected
 
 M = "shop.0002_next"
 
@@ -121,6 +125,38 @@ def test_no_type_both_narrows_and_widens_and_its_way_back_narrows(one: str, two:
     assert not (narrows(one, two) and widens(one, two))
     if widens(one, two) and one != two:
         assert narrows(two, one)
+
+
+def touched(
+    *changes: TableChange, costs: tuple[Cost, ...] = (), mappers: Mapping[str, Collection[str]] = {}
+) -> list[str]:
+    data = operation(kind="RunPython", opaque=True, table=None)
+    named = operation(effect("column-added", "fresh", becomes=column()), effect("column-renamed", "a", "b"))
+    operations = Operations((M, "shop.0003_data"), (data, named, replace(data, migration="shop.0003_data")), {}, {})
+    return [f"{one.migration}: {one.why}" for one in unexpected(operations, changes, costs, mappers)]
+
+
+def table_of(name: str, *columns: ColumnChange, added: int = 0, removed: int = 0) -> TableChange:
+    return TableChange(f"public.{name}", f"public.{name}", 5, 5 + added - removed, added, removed, columns)
+
+
+def other(before: str, after: str | None = None) -> ColumnChange:
+    return ColumnChange("re-expressed", before, after or before, "text", "text")
+
+
+def test_rows_that_changed_without_an_operation_that_says_so_are_a_finding_and_what_is_said_is_none() -> None:
+    assert touched(table_of("item", other("a", "b"), ColumnChange("filled", None, "fresh", None, "int"))) == []
+    assert (
+        touched(table_of("django_content_type", other("model"), added=1), table_of("django_migrations", added=3)) == []
+    )
+    (silent,) = touched(table_of("item", other("note")))
+    assert silent.startswith("shop.0003_data: item: other values in note, and no operation")
+    cost = Cost('UPDATE "item" SET "note" = upper("note")', 1, 0.1, 5, 0, 0, (M,))
+    items = Cost('UPDATE "items" SET "note" = $1', 1, 0.1, 5, 0, 0, ("shop.0001_other",))
+    (known,) = touched(table_of("item", other("note"), removed=2), costs=(items, cost))
+    assert known.startswith(f"{M}: item: other values in note; 0 rows more and 2 gone")
+    assert touched(table_of("item", other("note")), mappers={"item": {"note": "lower(note)"}}) == []
+    assert RULES["unexpected-change"].modes == ("window", "rolling")
 
 
 SQL = """BEGIN;

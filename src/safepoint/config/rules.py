@@ -80,6 +80,11 @@ _OWN: dict[str, Rule] = {
     "hides-schema": Rule(
         "risk", _BOTH, "Give RunSQL its `state_operations`: Django and the way back go by the models' state."
     ),
+    "unexpected-change": Rule(
+        "risk",
+        _BOTH,
+        "Is it meant? Then say so by a waiver with the reason. Else look at that data migration, or at a trigger.",
+    ),
 }
 
 _SQUAWK: dict[str, Rule] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from safepoint.config import PlanFile
 from safepoint.django.intent import Intent
@@ -14,13 +14,14 @@ from safepoint.rehearsal.changes import TableChange
 from safepoint.rehearsal.findings import Finding, ordered, waive
 from safepoint.rehearsal.lint import former_names, lint, new_tables
 from safepoint.rehearsal.observation import Observed
+from safepoint.rehearsal.unexpected import unexpected
 
 
 def linted(
     plan: PlanFile,
     intent: Intent,
     seen: Observed,
-    changes: Iterable[TableChange],
+    changes: Sequence[TableChange],
     before: Picture,
     version: int,
 ) -> Lint:
@@ -35,6 +36,7 @@ def linted(
     findings: list[Finding] = []
     if intent.operations is not None:
         findings += lint(intent.operations, intent.pending, mode, seen, changes)
+        findings += unexpected(intent.operations, changes, seen.costs, plan.wayback.mappers)
     more, said = _squawk(plan, intent, findings, before, version)
     findings += more
     notes += said

@@ -1,0 +1,84 @@
+"""What the migrations changed in rows although none of their operations names it: found by content. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from safepoint.config.rules import RULES
+from safepoint.django.operations import Operations
+from safepoint.rehearsal.changes import TableChange
+from safepoint.rehearsal.costs import Cost
+from safepoint.rehearsal.findings import Finding
+from safepoint.rehearsal.lint import new_tables, relation
+
+RULE: Final = "unexpected-change"
+
+_DJANGOS: Final = frozenset({"django_migrations", "django_content_type", "auth_permission"})
+"""What `migrate` itself writes to, whatever the migrations are."""
+_WRITES: Final = r"\b(?:update|into|delete\s+from|truncate|copy)\b[^;]*?(?<![\w$]){table}(?![\w$])"
+
+
+def unexpected(
+    operations: Operations,
+    changes: Iterable[TableChange],
+    costs: Sequence[Cost] = (),
+    said: Mapping[str, Collection[str]] | None = None,
+) -> Iterator[Finding]:
+    """Columns with other values that no operation names, and rows that came or went in a table that was there.
+
+    Args:
+        costs: the statements of the run, as far as they were counted: they tell which migration it was.
+        said: columns of which the plan file itself says how they change, by their old tables.
+    """
+    named, new = _named(operations), new_tables(operations)
+    for change in changes:
+        if change.before is None or change.after is None:
+            continue  # what came and went as a whole is an operation's, or hidden SQL's
+        tables = (relation(change.before), relation(change.after))
+        if _DJANGOS.intersection(tables) or new.intersection(tables):
+            continue
+        known = {name for table in tables for name in (said or {}).get(table, ())}
+        columns = [
+            column.before
+            for column in change.columns
+            if column.kind == "re-expressed"
+            and column.before is not None
+            and column.before not in known
+            and not named.intersection((table, name) for table in tables for name in (column.before, column.after))
+        ]
+        what = [f"other values in {', '.join(columns)}"] if columns else []
+        if change.added or change.removed:
+            what.append(f"{change.added:,} rows more and {change.removed:,} gone")
+        if what:
+            yield _finding(operations, costs, tables, "; ".join(what))
+
+
+def _named(operations: Operations) -> set[tuple[str, str | None]]:
+    """The columns that operations make, change, rename and remove, by each name of table and column."""
+    return {
+        (table, name)
+        for operation in operations.operations
+        for effect in operation.effects
+        if effect.what.startswith("column-")
+        for table in (effect.before, effect.after)
+        for name in (effect.name, effect.now)
+        if name
+    }
+
+
+def _finding(operations: Operations, costs: Sequence[Cost], tables: tuple[str, str], what: str) -> Finding:
+    wrote = next(
+        (one.migrations[0] for one in costs if one.rows and one.migrations and _writes(one.text, tables)), None
+    )
+    opaque = [one for one in operations.operations if one.opaque and wrote in (None, one.migration)]
+    migration = wrote or (opaque[-1].migration if opaque else "")
+    where = ", ".join(dict.fromkeys(one.text for one in opaque)) or "no operation that writes rows"
+    why = f"{tables[0]}: {what}, and no operation of these migrations says so"
+    return Finding(RULE, migration, where, why, RULES[RULE].safer, table=tables[0])
+
+
+def _writes(text: str, tables: tuple[str, str]) -> bool:
+    patterns = (_WRITES.format(table=re.escape(table)) for table in dict.fromkeys(tables))
+    return any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns)
