@@ -17,7 +17,7 @@ from safepoint.config.models import (
     Store,
 )
 from safepoint.config.scratch import ScratchServer
-from safepoint.config.section import Argv
+from safepoint.config.section import Argv, ServerLogin
 from safepoint.config.wayback import TwinServer
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "PlanFile",
     "Release",
     "ScratchServer",
+    "ServerLogin",
     "SshHost",
     "Store",
     "TwinServer",

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
-from safepoint.config.section import Section, SslMode
+from safepoint.config.section import ServerLogin
 
 
-class ScratchServer(Section):
+class ScratchServer(ServerLogin):
     """A PostgreSQL server for proofs and rehearsals, in place of one that Safepoint starts itself.
 
     Only databases with random names are made there, and missing roles, without a login; all of it is marked, and gone
     afterwards. `user` must be a superuser there, and the server must not be that of the database.
     """
-
-    host: str = Field(examples=["scratch.internal"])
-    port: int = Field(default=5432, ge=1, le=65535)
-    user: str = Field(examples=["safepoint"])
-    password_env: str | None = Field(default=None, examples=["SAFEPOINT_SCRATCH_PASSWORD"])
-    sslmode: SslMode = "prefer"

@@ -31,3 +31,13 @@ Argv = tuple[str, ...]
 Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
 """`host:port`; an IPv6 address stands in brackets."""
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+class ServerLogin(Section):
+    """A PostgreSQL server beside the live one, and a login to it; `password_env` names the variable of its password."""
+
+    host: str = Field(examples=["db2.internal"])
+    port: int = Field(default=5432, ge=1, le=65535)
+    user: str = Field(examples=["safepoint"])
+    password_env: str | None = Field(default=None, examples=["SAFEPOINT_DB2_PASSWORD"])
+    sslmode: SslMode = "prefer"

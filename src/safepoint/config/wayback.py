@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from safepoint.config.section import Address, Argv, Duration, Section, SslMode
+from safepoint.config.section import Address, Argv, Duration, Section, ServerLogin
 
 
 class WaybackTable(Section):
@@ -19,7 +19,7 @@ class WaybackTable(Section):
     columns: dict[str, str] = Field(default={}, examples=[{"debit": "greatest(amount_cents, 0) / 100.0"}])
 
 
-class TwinServer(Section):
+class TwinServer(ServerLogin):
     """Another server for the twin, as the conductor connects to it. It needs the application's roles, and room.
 
     A rollback leads the old release there: by the variable of `application.url_env`, where the conductor has it, with
@@ -27,11 +27,6 @@ class TwinServer(Section):
     by the variables in `env`; or by the command `lead`, and `lead_back` for a return, on the application's host.
     """
 
-    host: str
-    port: int = Field(default=5432, ge=1, le=65535)
-    user: str
-    password_env: str | None = None
-    sslmode: SslMode = "prefer"
     maintenance: str = "postgres"
     address: Address | None = None
     env: dict[str, str] = {}

@@ -16,7 +16,7 @@ from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.scratch_databases import MAINTENANCE
-from safepoint.postgres.target import scratch_target, target
+from safepoint.postgres.target import server_target, target
 from safepoint.wayback import capture
 
 OLDEST = 14
@@ -104,7 +104,7 @@ def scratch(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
     major = facts.server_version_num // 10000
     if plan.scratch is not None:
         named = plan.scratch
-        version = NamedServer(scratch_target(named, MAINTENANCE), target(plan.database)).examine(major)
+        version = NamedServer(server_target(named, "scratch", MAINTENANCE), target(plan.database)).examine(major)
         yield ok(
             "scratch",
             f"Copies are made on {named.host}:{named.port} (PostgreSQL {version}), which is not tuned for them; its "

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from safepoint.config import PlanFile, TwinServer
-from safepoint.postgres.target import target, twin_server
+from safepoint.postgres.target import server_target, target
 from safepoint.wayback.names import twin_name
 from safepoint.wayback.pair import Pair
 
@@ -19,7 +19,7 @@ def level_pair(plan: PlanFile, launch_id: str) -> Pair:
     server = plan.wayback.server
     if server is None:
         return Pair.beside(live, name, launch_id, plan.database.maintenance)
-    there = twin_server(server, name)
+    there = server_target(server, "wayback.server", name)
     return Pair(live, there, launch_id, plan.database.maintenance, server.maintenance)
 
 

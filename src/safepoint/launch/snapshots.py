@@ -20,7 +20,7 @@ from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch_databases import MAINTENANCE
-from safepoint.postgres.target import scratch_target, target
+from safepoint.postgres.target import server_target, target
 from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.stores import SnapshotStore, open_store
 
@@ -49,7 +49,7 @@ def scratch_of(plan_file: PlanFile, port: int | None = None) -> Scratch:
     """
     if plan_file.scratch is None:
         return OWN if port is None else OwnServers(port)
-    return NamedServer(scratch_target(plan_file.scratch, MAINTENANCE), target(plan_file.database))
+    return NamedServer(server_target(plan_file.scratch, "scratch", MAINTENANCE), target(plan_file.database))
 
 
 def stores_of(plan_file: PlanFile, identity: Path | None = None) -> dict[str, SnapshotStore]:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
-from safepoint.config import Database, ScratchServer, TwinServer
+from safepoint.config import Database, ServerLogin
 from safepoint.errors import PlanFileError
 
 
@@ -94,15 +94,9 @@ def target(database: Database) -> Target:
     return Target(database.host, database.port, database.name, database.user, password, database.sslmode)
 
 
-def scratch_target(scratch: ScratchServer, dbname: str) -> Target:
-    """The login to the scratch server. Raises as `target`."""
-    password = _password(scratch.password_env, "scratch", scratch.user)
-    return Target(scratch.host, scratch.port, dbname, scratch.user, password, scratch.sslmode)
-
-
-def twin_server(server: TwinServer, dbname: str) -> Target:
-    """The login to the server that the plan file names for the twin. Raises as `target`."""
-    password = _password(server.password_env, "wayback.server", server.user)
+def server_target(server: ServerLogin, section: str, dbname: str) -> Target:
+    """The login to another server that the plan file names in `section`. Raises as `target`."""
+    password = _password(server.password_env, section, server.user)
     return Target(server.host, server.port, dbname, server.user, password, server.sslmode)
 
 
