@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,10 +15,12 @@ from psycopg import sql
 from typer.testing import CliRunner
 
 from safepoint.cli import app
-from safepoint.config import PlanFile
+from safepoint.config import PlanFile, TwinServer
 from safepoint.config.load import parse
 from safepoint.launch import doctor_database, doctor_world
+from safepoint.launch.disk_room import room
 from safepoint.launch.doctor import Finding, examine, failures
+from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -267,6 +269,19 @@ def test_a_database_that_does_not_answer_is_a_failure_and_the_other_checks_go_on
     findings = examine(shop.plan(tmp_path, port=1), now=NOW)
     assert found(findings, "database", "Cannot connect").verdict == "failure"
     assert found(findings, "stores", "takes, gives back and deletes").verdict == "ok"
+
+
+def test_no_room_for_a_copy_is_no_failure_where_the_twin_is_to_stand_on_another_server(
+    shop: Shop, tmp_path: Path
+) -> None:
+    plan = shop.plan(tmp_path)
+    with connect(shop.target) as connection:
+        facts = replace(survey(connection), database_bytes=10**15)
+    assert found(room(plan, facts), "disk-server", "are needed for the copy").verdict == "failure"
+    there = TwinServer(host="far", user="postgres")
+    far = plan.model_copy(update={"wayback": plan.wayback.model_copy(update={"server": there})})
+    told = found(room(far, facts), "disk-server", "after all")
+    assert told.verdict == "warning" and told.remedy
 
 
 def test_a_pg_dump_older_than_the_server_is_a_failure(shop: Shop, tmp_path: Path) -> None:

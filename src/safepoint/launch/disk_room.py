@@ -21,7 +21,18 @@ def room(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
     # A restored copy is about as big as its source; a compressed dump is rarely above half of it.
     need = int(size * (1.8 if plan.scratch is None else 0.8)) + 64 * 1024**2
     yield _space("disk", _existing(plan.state), need, f"snapshots and their proofs ({plan.state})")
-    copy = size + 64 * 1024**2
+    on_server = list(_room_on_server(plan, facts))
+    if plan.wayback.server is None:
+        yield from on_server
+        return
+    # The twin is to stand on another server; a copy is made here only where that fails.
+    for one in on_server:
+        what = f"Should the twin have to be copied on the live server after all: {one.message}"
+        yield one if one.verdict == "ok" else warning(one.check, what, one.remedy or "Make room there.")
+
+
+def _room_on_server(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
+    copy = facts.database_bytes + 64 * 1024**2
     folder = Path(facts.data_directory) if facts.data_directory else None
     if folder is not None and plan.database.host in (*_LOOPBACK, "") and _visible(folder):
         yield _space("disk-server", folder, copy, f"the copy of the database ({folder})")

@@ -64,7 +64,7 @@ def foresee(
         disk=disk_needed(
             peak=seen.peak_bytes,
             log=seen.log_bytes,
-            twin=facts.database_bytes if twin is None else 0,
+            twin=facts.database_bytes if twin is None and plan.wayback.server is None else 0,
             growth=growth,
             free=server_disk(plan, facts),
         ),
