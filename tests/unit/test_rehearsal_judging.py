@@ -17,6 +17,7 @@ from safepoint.rehearsal.checks import (
     judge_disk,
     judge_invariants,
     judge_release,
+    judge_rows,
     judge_window,
     why_not_started,
 )
@@ -298,6 +299,18 @@ def test_an_invariant_holds_only_where_both_answers_are_there_and_equal() -> Non
     after = {"same": answer(1, "5"), "moved": answer(1, "6"), "empty": answer(0, ""), "broken": answer(0, "", "no x")}
     verdicts = {check.name: check.verdict for check in judge_invariants(before, after)}
     assert verdicts == {"same": "pass", "moved": "fail", "empty": "fail", "broken": "fail"}
+
+
+def test_a_table_with_fewer_rows_than_before_is_a_warning_and_more_are_told() -> None:
+    def rows(name: str, before: int, after: int) -> TableChange:
+        return TableChange(f"public.{name}", f"public.{name}", before, after, 0, 0, ())
+
+    gone = TableChange("public.old", None, 5, 0, 0, 5, ())
+    fine = judge_rows([rows("a", 3, 3), rows("b", 2, 4), gone])
+    assert (fine.verdict, fine.summary) == ("pass", "1 table has as many rows as before; more: public.b +2")
+    lost = judge_rows([rows("a", 3, 1)])
+    assert (lost.verdict, lost.found) == ("warning", ("public.a: 3 → 1",))
+    assert judge_rows([gone]).verdict == "warning"
 
 
 def test_another_order_of_columns_is_the_same_definition_and_another_type_is_not() -> None:

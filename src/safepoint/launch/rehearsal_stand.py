@@ -44,6 +44,7 @@ from safepoint.rehearsal.checks import (
     ask_invariants,
     judge_checkpoint,
     judge_invariants,
+    judge_rows,
     sequences_behind,
     standing_checks,
 )
@@ -249,10 +250,11 @@ class Stand:
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
             with part("compare", "compare every table and column"):
                 works = django.submit(try_release, replace(release, cancelled=self.cancelled))
-                started = django.submit(lambda: try_start(works.result().why_not or apart, self.cancelled))
                 found = self._changes(before, scratch, sides.picture, sides.after)
                 checks = self._checks(before, scratch, sides.picture, sides.after)
-                checks = (*checks, *works.result().checks)
+                checks = (judge_rows(found), *checks, *works.result().checks)
+            # Not earlier: undoing the migrations takes longest, and there may be no third processor.
+            started = django.submit(lambda: try_start(works.result().why_not or apart, self.cancelled))
             with part("way back", "take every row back"):
                 proven = self._way_back(before, intent.operations)
             with part("trial", "rehearse a rollback, and start the new release"):

@@ -13,6 +13,7 @@ from psycopg import sql
 from safepoint.config import format_bytes
 from safepoint.postgres.connections import Connection
 from safepoint.rehearsal.catalogue import Picture
+from safepoint.rehearsal.changes import TableChange
 
 Verdict = Literal["pass", "fail", "warning", "not rehearsed"]
 _SHOWN = 5
@@ -177,6 +178,22 @@ def judge_invariants(before: Mapping[str, Answer], after: Mapping[str, Answer]) 
             found = (f"before: {ours.rows:,} rows: {ours.shown}", f"after: {theirs.rows:,} rows: {theirs.shown}")
             checks.append(Check(name, "fail", "; ".join(found), found))
     return tuple(checks)
+
+
+def judge_rows(changes: Sequence[TableChange]) -> Check:
+    """Whether every table that is still there has its rows. More of them are told, fewer are a warning. Pure."""
+    kept = [one for one in changes if one.before is not None and one.after is not None]
+    if not kept:
+        return Check("row counts", "warning", "no table was there before and after")
+    fewer = [f"{one}: {one.rows_before:,} → {one.rows_after:,}" for one in kept if one.rows_after < one.rows_before]
+    more = [f"{one} +{one.rows_after - one.rows_before:,}" for one in kept if one.rows_after > one.rows_before]
+    same = len(kept) - len(fewer) - len(more)
+    parts = [
+        _list("fewer rows than before: {}", fewer),
+        f"{same} {'table has' if same == 1 else 'tables have'} as many rows as before",
+    ]
+    parts.append(_list("more: {}", more))
+    return Check("row counts", "warning" if fewer else "pass", "; ".join(one for one in parts if one), tuple(fewer))
 
 
 def judge_release(
