@@ -8,20 +8,22 @@ from pathlib import Path
 import pytest
 from books import Books, books
 from plan_file import plan_file
+from postgres_servers import SETTINGS, fresh_database, has_postgres
 
 from safepoint.backup import fingerprint
 from safepoint.config import PlanFile
 from safepoint.launch import fence_findings as findings
 from safepoint.launch.rehearsal_fence import RehearsedFence
 from safepoint.launch.rehearsing import rehearse
+from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.progress import never
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.checks import Check
 
-ROLES = "select rolname, rolcanlogin, rolconfig from pg_roles order by 1"
-SETTINGS = "select setdatabase, setrole, setconfig from pg_db_role_setting order by 1, 2"
+OF_ROLES = "select setdatabase, setrole, setconfig from pg_db_role_setting order by 1, 2"
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def fenced(plan: PlanFile, site: Books) -> tuple[RehearsedFence, dict[str, Check
 def test_the_fence_keeps_the_stand_ins_out_and_everything_is_as_before(site: Books, tmp_path: Path) -> None:
     was = fingerprint.take(site.target, jobs=1)
     with connect(site.target) as connection:
-        settings = connection.execute(SETTINGS).fetchall()
+        settings = connection.execute(OF_ROLES).fetchall()
     made, told = fenced(plan_for(tmp_path, site), site)
     assert {name: check.verdict for name, check in told.items()} == {
         findings.OLD_STOP: "not rehearsed",
@@ -74,7 +76,7 @@ def test_the_fence_keeps_the_stand_ins_out_and_everything_is_as_before(site: Boo
     # Nothing but a password was changed: no row, no setting, no slot, no right to log in.
     assert fingerprint.take(site.target, jobs=1).tables == was.tables
     with connect(site.target) as connection:
-        assert connection.execute(SETTINGS).fetchall() == settings
+        assert connection.execute(OF_ROLES).fetchall() == settings
         assert connection.execute("select rolcanlogin from pg_roles where rolname = %s", [site.role]).fetchone() == (
             True,
         )
@@ -131,6 +133,18 @@ def test_logins_that_may_write_all_the_same_are_named(site: Books, tmp_path: Pat
         assert names["boss"] in told[findings.OTHERS].summary and names["reader"] not in told[findings.OTHERS].summary
     finally:
         run(site.target, f"drop owned by {names['reader']}", *(f"drop role {name}" for name in names.values()))
+
+
+def test_where_the_log_cannot_be_decoded_quiet_is_proven_around_the_copy(tmp_path: Path) -> None:
+    major = 15 if has_postgres(15) else 17
+    settings = {**SETTINGS, "wal_level": "replica", "autovacuum": "off"}
+    password = "only-for-tests"
+    with Server.create(tmp_path / "pg", installation(major), password=password, settings=settings) as server:
+        database = fresh_database(server)
+        with books(database) as site:
+            _, told = fenced(plan_for(tmp_path, site), site)
+    assert told[findings.FENCE].verdict == told[findings.QUIET].verdict == "pass", told
+    assert "wal_level is replica" in told[findings.QUIET].summary and "the copy's own" in told[findings.QUIET].summary
 
 
 def test_a_role_that_nobody_can_log_in_as_is_doubted(site: Books, tmp_path: Path) -> None:

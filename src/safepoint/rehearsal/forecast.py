@@ -256,8 +256,8 @@ def _plainly(connection: Connection) -> None:
 def _pages_for(connection: Connection, table: Table, pages: int) -> int:
     """So many pages that scanning them takes long enough to be measured, and no more."""
     count = min(pages, _FIRST_PAGES)
-    while count < pages and _scan(connection, table, count) < _SCAN_SECONDS:
-        count = min(pages, count * 2)
+    while count < pages and (took := _scan(connection, table, count)) < _SCAN_SECONDS:
+        count = min(pages, int(count * min(4.0, max(1.1, 1.1 * _SCAN_SECONDS / max(took, 1e-6)))))
     return count
 
 
