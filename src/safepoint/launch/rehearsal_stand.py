@@ -19,6 +19,7 @@ from safepoint.backup.proof import Restored
 from safepoint.checkpoints.database import judge_size, measure_size
 from safepoint.config import PlanFile
 from safepoint.django.intent import Intent
+from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations
 from safepoint.django.pending import Pending
 from safepoint.django.standby import Standby
@@ -49,7 +50,7 @@ from safepoint.rehearsal.checks import (
     standing_checks,
 )
 from safepoint.rehearsal.costs import make_counters
-from safepoint.rehearsal.forecast import Forecast, measure_ratio, together
+from safepoint.rehearsal.forecast import Forecast, Ratio, measure_ratio, together
 from safepoint.rehearsal.observation import Observed, Watched, observed, watch
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.rehearsal.undo import Undo
@@ -95,6 +96,18 @@ class _Sides:
 
 
 @dataclass(frozen=True)
+class _Ready:
+    """What is known before the migrations run; `standby` is a process of `manage` that waits."""
+
+    manage: Manage
+    standby: Standby | None
+    intent: Intent
+    picture: Picture
+    ratio: Ratio | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class _Found:
     """What was found once the migrations had run; nothing where they failed. `took`: seconds of the launch's steps."""
 
@@ -129,18 +142,7 @@ class Stand:
     def _rehearsed(self, stack: ExitStack) -> Rehearsal:
         scratch, part = self.copy.target, self.clock.part
         with part("prepare", "prepare the copy"):
-            manage = self.pointed.manage(scratch)
-            standby = None if self.loaded is None else self.loaded.ready(scratch)
-            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
-                meant = django.submit(intended, self.plan, scratch, manage, standby, self.cancelled)
-                ground.make_statistics(scratch)
-                counted = make_counters(scratch)
-                still = ground.set_like(scratch, self.live)
-                intent = meant.result()
-            pending = intent.pending
-            picture = _picture(scratch)
-            table = _biggest(picture)
-            ratio = None if table is None else measure_ratio(self._database, scratch, table)
+            ready = self._prepared()
         with part("fence", "close the fence, and make the twin"):
             undo = self._undo_loading(stack)
             fenced = RehearsedFence(self.plan, scratch, _BEFORE, self.cancelled)
@@ -148,37 +150,63 @@ class Stand:
             reversing = None if undo is None else undo.ready(undo.database)  # loads no more while the migrations run
             began = _io(scratch)
         with part("migrate", "migrate"):
-            watched = watch(manage, scratch, labels=pending.labels, cancelled=self.cancelled)
+            watched = watch(ready.manage, scratch, labels=ready.intent.pending.labels, cancelled=self.cancelled)
         with part("prepare", "look at the copy"):
             speeds = measure_speeds(self._database, before, began, _io(scratch), looked=watched.sampled.seconds)
             # In the copy of before: the table may be gone, renamed or twice as large in the migrated one.
-            if table is not None and ratio is not None:
-                ratio = together(ratio, measure_ratio(self._database, before, table, ratio.pages))
+            ratio = self._ratio(before, ready.picture, ready.ratio)
         with part("fence", "open the fence"):
             fenced.open()
-        measured = Measured(ratio, speeds)
         ground.set_fast(scratch)
         after = _picture(scratch)
-        seen = observed(watched, picture, after)
-        notes = [*self.copy.notes, *still, *self._notes(pending, watched, after), *self._uncounted(counted)]
+        seen = observed(watched, ready.picture, after)
         found = _Found()
         if watched.error is None:
-            release = OnCopy(self.plan, manage, scratch, self.pointed.folder, self.cancelled, standby)
-            sides = _Sides(before, picture, after)
-            found = self._look(release, intent, sides, fenced, (seen, measured), reversing)
+            release = OnCopy(self.plan, ready.manage, scratch, self.pointed.folder, self.cancelled, ready.standby)
+            sides = _Sides(before, ready.picture, after)
+            found = self._look(release, ready.intent, sides, fenced, (seen, Measured(ratio, speeds)), reversing)
+        return self._concluded(ready, seen, found, fenced, self._notes(ready.intent.pending, watched, after))
+
+    def _prepared(self) -> _Ready:
+        """The copy made like the live database, and the release asked what it means to do."""
+        scratch = self.copy.target
+        manage = self.pointed.manage(scratch)
+        standby = None if self.loaded is None else self.loaded.ready(scratch)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
+            meant = django.submit(intended, self.plan, scratch, manage, standby, self.cancelled)
+            ground.make_statistics(scratch)
+            counted = make_counters(scratch)
+            still = ground.set_like(scratch, self.live)
+            intent = meant.result()
+        picture = _picture(scratch)
+        notes = (*self.copy.notes, *still, *self._uncounted(counted))
+        return _Ready(manage, standby, intent, picture, self._ratio(scratch, picture), notes)
+
+    def _ratio(self, copy: Target, picture: Picture, earlier: Ratio | None = None) -> Ratio | None:
+        """How the two servers compare by the biggest table; where there was an earlier look, together with that."""
+        table = _biggest(picture)
+        if table is None:
+            return None
+        found = measure_ratio(self._database, copy, table, None if earlier is None else earlier.pages)
+        return found if earlier is None else together(earlier, found)
+
+    def _concluded(
+        self, ready: _Ready, seen: Observed, found: _Found, fenced: RehearsedFence, notes: list[str]
+    ) -> Rehearsal:
         checks = (*fenced.checks, *found.checks)
-        version = self.copy.manifest.source.server_version_num
-        lint = linted(self.plan, intent, seen, found.changes, picture, version)
+        manifest = self.copy.manifest
+        version = manifest.source.server_version_num
+        lint = linted(self.plan, ready.intent, seen, found.changes, ready.picture, version)
         reasons = (*_reasons(seen, checks), *breaking(lint), *_untrue(found.trial))
         return Rehearsal(
-            snapshot_id=self.copy.manifest.id,
-            seal=self.copy.manifest.seal,
-            taken_at=self.copy.manifest.taken_at.isoformat(),
+            snapshot_id=manifest.id,
+            seal=manifest.seal,
+            taken_at=manifest.taken_at.isoformat(),
             made_at=datetime.now(UTC).isoformat(),
             release=self.plan.releases.new.version,
             verdict="no-go" if reasons else "go",
             reasons=reasons,
-            pending=pending,
+            pending=ready.intent.pending,
             observed=seen,
             changes=found.changes,
             checks=checks,
@@ -187,7 +215,7 @@ class Stand:
             undo=found.undo,
             lint=lint,
             forecast=found.forecast,
-            notes=tuple(notes),
+            notes=(*ready.notes, *notes),
             steps={**fenced.seconds, **found.took},
             seconds=dict(self.clock.seconds),
         )
