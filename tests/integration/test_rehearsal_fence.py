@@ -142,6 +142,7 @@ def test_where_the_log_cannot_be_decoded_quiet_is_proven_around_the_copy(tmp_pat
     with Server.create(tmp_path / "pg", installation(major), password=password, settings=settings) as server:
         database = fresh_database(server)
         with books(database) as site:
+            run(database, f"alter role {site.role} connection limit 1 valid until '2020-01-01'")
             _, told = fenced(plan_for(tmp_path, site), site)
     assert told[findings.FENCE].verdict == told[findings.QUIET].verdict == "pass", told
     assert "wal_level is replica" in told[findings.QUIET].summary and "the copy's own" in told[findings.QUIET].summary

@@ -55,14 +55,15 @@ class Stood:
 
 
 def admit(connection: Connection, role: str) -> str:
-    """Give the role of a copy's own server a password that nobody else knows, and time to use it; gives the password.
+    """Give the role of a copy's own server a password that nobody else knows, and room to use it; gives the password.
 
     Only for a server that is thrown away.
     """
     password = secrets.token_urlsafe(24)
     hashed = connection.pgconn.encrypt_password(password.encode(), role.encode()).decode()
     words = sql.Identifier(role), sql.Literal(hashed)
-    connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {} VALID UNTIL 'infinity'").format(*words))
+    query = sql.SQL("ALTER ROLE {} PASSWORD {} VALID UNTIL 'infinity' CONNECTION LIMIT -1")
+    connection.execute(query.format(*words))
     return password
 
 
