@@ -28,6 +28,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 print("settings say hello on standard output")
+if os.environ.get("SHOP_STARTS"):
+    with open(os.environ["SHOP_STARTS"], "a") as starts:
+        starts.write(f"{os.getpid()}\\n")
+if os.environ.get("SHOP_EAGER"):
+    import psycopg
+    psycopg.connect(os.environ["DATABASE_URL"]).close()
 BASE_DIR = Path(__file__).resolve().parent.parent
 url = urlsplit(os.environ["DATABASE_URL"])
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

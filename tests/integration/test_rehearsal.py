@@ -83,14 +83,17 @@ def test_a_start_command_that_does_not_go_to_the_copy_is_doubted_and_one_that_fa
 
 
 def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database_stays_as_it_was(
-    shop_plan: Callable[..., PlanFile], shop: tuple[Path, Target]
+    shop_plan: Callable[..., PlanFile], shop: tuple[Path, Target], tmp_path: Path
 ) -> None:
     before = fingerprint.take(shop[1], jobs=1).digest
     planted = shop[0] / "src/cache/planted.djcache"
     planted.parent.mkdir(exist_ok=True)
     planted.write_bytes(b"")
     invariants = '[rehearsal.invariants]\nitems = "select count(*) from shop_item"'
-    made = shop_plan(f'\n[cache]\nclear = [["clear_cache"], ["empty_files"]]\n\n{invariants}\n')
+    starts = tmp_path / "starts"
+    made = shop_plan(
+        f'\n[cache]\nclear = [["clear_cache"], ["empty_files"]]\n\n{invariants}\n', SHOP_STARTS=str(starts)
+    )
     done = rehearse(made)
     assert done.verdict == "go", done.reasons
     assert [run.label for run in done.observed.migrations][-2:] == ["shop.0002_price", "shop.0003_index"]
@@ -116,7 +119,9 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     assert "shop.0002_price" in page.read_text()
     assert list((made.state / "scratch").iterdir()) == []
     assert done.lint.findings == ()
-    _rehearsed_from_a_store_alone(shop_plan(SHOP_TOUCHES="1"), done.snapshot_id)
+    # One that is asked before and after, one for undoing, and `migrate` itself: each start would be waited for.
+    assert len(set(starts.read_text().split())) == 3
+    _rehearsed_from_a_store_alone(shop_plan(SHOP_TOUCHES="1", SHOP_EAGER="1"), done.snapshot_id)
     # The same snapshot is taken again for a migration that raises: that is an answer, and no error.
     broken = rehearse(shop_plan(SHOP_BREAKS="1"))
     assert broken.snapshot_id == done.snapshot_id and broken.verdict == "no-go"
@@ -134,6 +139,7 @@ def _rehearsed_from_a_store_alone(made: PlanFile, snapshot_id: str) -> None:
     assert again.verdict == "go" and not (here / snapshot_id).exists() and not any((made.state / "fetched").iterdir())
     kept = newest_rehearsal(made)
     assert kept is not None and kept["made_at"] == again.made_at
+    # It connects as soon as it is loaded, so that nothing could be loaded before its database was there.
     # Its data migration wrote to a column that nobody names.
     (silent,) = again.lint.findings
     assert (silent.rule, silent.migration) == ("unexpected-change", "shop.0002_price"), silent
