@@ -42,6 +42,11 @@ class Standby:
         self._thread = threading.Thread(target=self._run, name="standby", daemon=True)
         self._thread.start()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it is still there."""
+        return self._thread.is_alive()
+
     def ready(self, seconds: float = 0.0) -> bool:
         """Whether the application is loaded and the process waits; looks for up to `seconds`, or until it is gone."""
         deadline = time.monotonic() + seconds

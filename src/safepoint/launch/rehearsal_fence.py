@@ -156,9 +156,8 @@ class RehearsedFence:
 
     def _as_live(self, prior: fence.FencePrior) -> fence.FencePrior:
         """The conductor's login of the live server keeps its login there; on the copy another one is used."""
-        shared = tuple(role for role in prior.logins if role == self.plan.database.user)
-        logins = tuple(role for role in prior.logins if role not in shared)
-        return replace(prior, logins=logins, shared_roles=shared)
+        own = tuple(role for role in prior.logins if role == self.plan.database.user)
+        return replace(prior, logins=tuple(role for role in prior.logins if role not in own), shared_roles=own)
 
     def _others(self, connection: Connection) -> findings.Others:
         ours = [*self.plan.database.application_roles, self.plan.database.user]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -22,12 +23,13 @@ from safepoint.hosts import open_host
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch_databases import base
 from safepoint.postgres.target import Target
-from safepoint.progress import Cancelled
+from safepoint.progress import Cancelled, never
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.names import migration_role
 
 _MAINTENANCE: Final = "postgres"
 _PATIENCE: Final = 60.0
+_LOOK_SECONDS: Final = 0.2
 LOGIN: Final = "rehearsal"
 
 
@@ -142,8 +144,8 @@ class Loading:
     database: Target
     _coming: Future[Standby]
 
-    def ready(self, database: Target) -> Standby | None:
-        """The process, once it waits for work; None where it does not, or is for another database."""
+    def ready(self, database: Target, cancelled: Cancelled = never) -> Standby | None:
+        """The process, once it waits for work; None where it does not, is for another database, or was cancelled."""
         same = (database.host, database.port, database.dbname) == (
             self.database.host,
             self.database.port,
@@ -151,7 +153,10 @@ class Loading:
         )
         with suppress(SafepointError):
             found = self._coming.result() if same else None
-            return found if found is not None and found.ready(_PATIENCE) else None
+            deadline = time.monotonic() + _PATIENCE
+            while found is not None and found.alive and time.monotonic() < deadline and not cancelled():
+                if found.ready(_LOOK_SECONDS):
+                    return found
         return None
 
 

@@ -147,7 +147,8 @@ class Stand:
             undo = self._undo_loading(stack)
             fenced = RehearsedFence(self.plan, scratch, _BEFORE, self.cancelled)
             before = fenced.close()
-            reversing = None if undo is None else undo.ready(undo.database)  # loads no more while the migrations run
+            # It must not load while the migrations run.
+            reversing = None if undo is None else undo.ready(undo.database, self.cancelled)
             began = _io(scratch)
         with part("migrate", "migrate"):
             watched = watch(ready.manage, scratch, labels=ready.intent.pending.labels, cancelled=self.cancelled)
@@ -171,7 +172,7 @@ class Stand:
         """The copy made like the live database, and the release asked what it means to do."""
         scratch = self.copy.target
         manage = self.pointed.manage(scratch)
-        standby = None if self.loaded is None else self.loaded.ready(scratch)
+        standby = None if self.loaded is None else self.loaded.ready(scratch, self.cancelled)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
             meant = django.submit(intended, self.plan, scratch, manage, standby, self.cancelled)
             ground.make_statistics(scratch)
