@@ -1,6 +1,6 @@
 """The numbers of a rehearsal: how well it foresees the live migration, and what looking and comparing cost.
 
-Run: python bench/rehearsal.py [journal lines] [pairs]; without them, all three sizes (some 12 minutes on two quiet cores).
+Run: python bench/rehearsal.py [journal lines] [pairs]; without them, all three sizes (12 minutes on two quiet cores).
 """
 
 from __future__ import annotations
