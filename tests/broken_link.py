@@ -15,12 +15,13 @@ RESET = struct.pack("ii", 1, 0)
 class BrokenLink:
     """Passes bytes on to a port. `breaks` connections are reset, each after `after` bytes from the client.
 
-    `rate` is in bytes a second, of each direction of each connection; 0 passes nothing more, and may be set meanwhile.
+    `rate` is in bytes a second, of each direction of each connection; 0 passes nothing more. All may be set meanwhile.
+    `passed` are the bytes that came from clients so far.
     """
 
     def __init__(self, target_port: int, *, after: int, breaks: int, rate: float | None = None) -> None:
         self.after, self.breaks, self.rate = after, breaks, rate
-        self.broken = 0
+        self.broken = self.passed = 0
         self._target = target_port
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -63,6 +64,7 @@ class BrokenLink:
         try:
             while data := source.recv(65536 if self.rate is None else 4096):
                 seen += len(data)
+                self.passed += len(data) if counted else 0
                 self._hold_back(len(data))
                 if counted and seen > self.after and self._take_a_break():
                     self._reset(source)

@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyrage
@@ -501,3 +502,87 @@ def test_a_store_in_memory_works_as_any_other(tmp_path: Path, snapshot: Path) ->
     store.read_back(SNAPSHOT, sums(snapshot))
     assert store.ids() == [SNAPSHOT]
     assert store.free_bytes() is None
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_a_big_file_goes_on_where_the_link_broke(
+    kind: str, request: pytest.FixtureRequest, snapshot: Path, tmp_path: Path
+) -> None:
+    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
+    with broken_link(server.port, after=10_000_000, breaks=2) as link:
+        place = through(kind, request, link, tmp_path)
+        place.open().upload(snapshot, SNAPSHOT)
+        assert link.broken == 2
+        assert link.passed < BIG * 1.4  # anew it would be twice as much
+        place.open().read_back(SNAPSHOT, sums(snapshot))
+    assert not list(place.folder.rglob("*.safepoint-part"))
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+@pytest.mark.parametrize("changed", [False, True], ids=["the-same", "changed-meanwhile"])
+def test_a_later_process_goes_on_with_a_big_file_as_far_as_it_is_the_same(
+    kind: str, changed: bool, request: pytest.FixtureRequest, snapshot: Path, tmp_path: Path
+) -> None:
+    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
+    with broken_link(server.port) as link:
+        place = through(kind, request, link, tmp_path)
+
+        def break_for_good(progress: Progress) -> None:
+            if progress.done > 12_000_000 and link.breaks == 0:
+                link.after, link.breaks = 0, 1000
+                link.cut()
+
+        with pytest.raises(StoreError):
+            place.open().upload(snapshot, SNAPSHOT, break_for_good)
+        link.after, link.breaks = 1 << 62, 0
+        assert place.open().ids() == [] and not any(place.open()._files.names(SNAPSHOT))
+        if changed:
+            path = snapshot / "archive" / "3012.dat.zst"
+            path.write_bytes(b"other" + path.read_bytes()[5:])
+        before = link.passed
+        place.open().upload(snapshot, SNAPSHOT)
+        assert (link.passed - before < BIG * 0.8) is not changed
+        place.open().read_back(SNAPSHOT, sums(snapshot))
+    assert not list(place.folder.rglob("*.safepoint-part"))
+
+
+def test_what_a_killed_upload_left_in_a_folder_is_gone_on_with_or_replaced(snapshot: Path, tmp_path: Path) -> None:
+    store = open_store(Store(name="x", url=f"file:{tmp_path}/away"), tmp_path)
+    whole = (snapshot / "archive" / "3012.dat.zst").read_bytes()
+    part = tmp_path / "away" / SNAPSHOT / "archive" / "3012.dat.zst.safepoint-part"
+    for left in (whole[:9_999_999], b"x" + whole[1:9_999_999], whole + b"more", b""):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(left)
+        store.upload(snapshot, SNAPSHOT)
+        store.read_back(SNAPSHOT, sums(snapshot))
+        assert not part.exists()
+        store.remove(SNAPSHOT)
+
+
+def test_uploads_that_nobody_goes_on_with_are_given_up_and_others_are_left(
+    s3: Address, snapshot: Path, tmp_path: Path
+) -> None:
+    place, stamped = s3_store(s3, tmp_path.name), "shop-manual-20260228T180000Z"
+    store = place.open()
+    store.check_writable()
+    fs, root = store._files._files._opened
+
+    def begin(name: str) -> None:
+        bucket, key, _ = fs.split_path(f"{root}/{name}")
+        fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+
+    def left() -> set[str]:
+        answer = fs.call_s3("list_multipart_uploads", Bucket=BUCKET, Prefix=f"{tmp_path.name}/")
+        return {one["Key"].partition("/")[2] for one in answer.get("Uploads") or ()}
+
+    theirs = {"photos/2026.tar", f"{SNAPSHOT}-b/archive/1.dat"}
+    for name in (*theirs, f"{stamped}/archive/1.dat", f"{SNAPSHOT}/archive/1.dat"):
+        begin(name)
+    store.tidy()  # they are of today: somebody may be at it
+    assert len(left()) == 4
+    store._files.tidy(datetime.now(UTC) + timedelta(minutes=1))
+    assert left() == {*theirs, f"{SNAPSHOT}/archive/1.dat"}
+    store.remove(SNAPSHOT)
+    assert left() == theirs

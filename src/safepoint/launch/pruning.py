@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -91,6 +92,10 @@ def carry_out(plan_file: PlanFile, pruning: Pruning, now: datetime) -> Pruning:
             done.append(_remove(plan_file, stores, one, now))
         except SafepointError as error:
             done.append(replace(one, verdict="failed", reason=f"{error.message} {error.remedy or ''}".strip()))
+    for name, store in stores.items():
+        if name not in pruning.unreachable:
+            with suppress(StoreError):  # they are invisible, and the next time will do
+                store.tidy()
     return replace(pruning, decisions=tuple(done))
 
 

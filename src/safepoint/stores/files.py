@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 from safepoint.errors import SafepointError
-from safepoint.stores import lock
+from safepoint.stores import going_on, lock
 from safepoint.stores.faults import Unreachable, explained
 
 CHUNK = 4 * 1024 * 1024
@@ -98,7 +98,11 @@ class Files(Protocol):
         ...
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder with all that is in it."""
+        """Remove a file, or a folder with all that is in it, and what was begun and not ended there."""
+        ...
+
+    def tidy(self, before: datetime) -> None:
+        """Give up uploads that were begun before that and never ended, where the store keeps such."""
         ...
 
 
@@ -124,9 +128,15 @@ class FsspecFiles:
 
     def put(self, local: Path, name: str, step: Step, through: Through = copied) -> Sent:
         """See `Files.put`."""
-        part = max(_PART, local.stat().st_size // _MOST_PARTS)
+        size = local.stat().st_size
+        part = max(_PART, size // _MOST_PARTS)
         with self._at(name, "write") as (fs, path), local.open("rb") as source:
             words = self._locking(fs, path)
+            if size > going_on.BIG and through is copied and hasattr(fs, "call_s3"):
+                return Sent(*going_on.in_parts(fs, path, local, step, words))
+            if size > going_on.BIG and through is copied and _has_folders(fs):
+                fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+                return Sent(*going_on.by_appending(fs, path, local, step, _opened, _pipelined))
             with _written(fs, path, part, words) as sink:
                 counting = _Counting(sink)
                 through(source, cast(BinaryIO, counting), step)
@@ -176,7 +186,7 @@ class FsspecFiles:
         with self._at(folder, "list") as (fs, path):
             found = fs.find(path)
             start = len(str(path).rstrip("/")) + 1
-            return sorted(str(name)[start:] for name in found)
+            return sorted(str(name)[start:] for name in found if not str(name).endswith(going_on.UNFINISHED))
 
     def folders(self) -> list[str]:
         """See `Files.folders`."""
@@ -190,8 +200,25 @@ class FsspecFiles:
 
     def remove(self, name: str) -> None:
         """See `Files.remove`."""
-        with self._at(name, "remove") as (fs, path), suppress(FileNotFoundError):
-            fs.rm(path, recursive=True)
+        with self._at(name, "remove") as (fs, path):
+            with suppress(FileNotFoundError):
+                fs.rm(path, recursive=True)
+            self._give_up_below(fs, path, None)
+
+    def tidy(self, before: datetime) -> None:
+        """See `Files.tidy`."""
+        with self._at("", "tidy") as (fs, path):
+            self._give_up_below(fs, path, before)
+
+    def _give_up_below(self, fs: Any, path: str, before: datetime | None) -> None:
+        """Not every store lists them, or lets us: they are invisible, and its own rules may remove them."""
+        if not hasattr(fs, "call_s3"):
+            return
+        try:
+            going_on.give_up(fs, path, begun_before=before)
+        except Exception as error:  # each file system has exceptions of its own
+            if going_on.broke(error):
+                raise
 
     @contextmanager
     def _at(self, name: str, action: str) -> Iterator[tuple[Any, str]]:
@@ -262,14 +289,19 @@ class _Windows:
         return data
 
 
+def _pipelined(file: Any) -> Any:
+    """An SFTP file waits for no answer to each write."""
+    if hasattr(file, "set_pipelined"):
+        file.set_pipelined(True)
+    return file
+
+
 @contextmanager
 def _written(fs: Any, path: str, part: int, words: dict[str, Any] | None = None) -> Iterator[Any]:
     """A file of the store to write; after a failure what was sent is given up, not completed."""
     if _has_folders(fs):
         fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-    file = fs.open(path, "wb", block_size=part, **(words or {}))
-    if hasattr(file, "set_pipelined"):  # SFTP again
-        file.set_pipelined(True)
+    file = _pipelined(fs.open(path, "wb", block_size=part, **(words or {})))
     try:
         yield file
     except BaseException:

@@ -20,7 +20,7 @@ LONGEST_WAIT = 15.0
 
 
 class Retrying:
-    """Repeats a call that ended with `Unreachable`, after a growing, jittered wait; each file begins anew.
+    """Repeats a call that ended with `Unreachable`, after a growing, jittered wait; big files go on where they were.
 
     Args:
         pause: sleeps for so many seconds; may raise, where an order to stop came.
@@ -71,6 +71,10 @@ class Retrying:
     def remove(self, name: str) -> None:
         """See `Files.remove`."""
         self._insist(lambda: self._files.remove(name))
+
+    def tidy(self, before: datetime) -> None:
+        """See `Files.tidy`."""
+        self._insist(lambda: self._files.tidy(before))
 
     def _insist(self, call: Callable[[], T]) -> T:
         for attempt in range(1, self._attempts):

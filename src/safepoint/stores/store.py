@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ LABEL = "sealed.json"
 """What an encrypted snapshot says in the clear, so that it is listed and kept by those who cannot open it. It is
 written last, as the manifest of one in the clear is, and proves nothing: what counts is in the encrypted manifest."""
 
+_ABANDONED = timedelta(days=2)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 
 
@@ -55,7 +56,8 @@ class SnapshotStore:
         * a snapshot is visible (`ids`) only when it is complete: its manifest is written last and removed first;
         * every method may be repeated after a failure or a kill; nothing half-done is ever taken for whole;
         * a complete snapshot is never overwritten by another one of the same id;
-        * memory does not grow with a snapshot; broken links are tried again, file by file;
+        * memory does not grow with a snapshot; broken links are tried again, and big files in the clear go on where
+          they were, also by the next upload after a kill;
         * what is uploaded with a seal leaves this machine encrypted only, each file and the manifest;
         * what goes wrong is a `StoreError` that names the file and the remedy, and no credentials;
         * an order to stop (`cancelled`) is an `Interrupted`.
@@ -320,6 +322,10 @@ class SnapshotStore:
         """Remove a snapshot, complete or not; nothing happens where there is none."""
         for name in (MANIFEST, LABEL, ""):
             self._files.remove(self._at(snapshot_id, name).rstrip("/"))
+
+    def tidy(self) -> None:
+        """Give up uploads that nobody has gone on with for days; until then nothing is seen of them either."""
+        self._files.tidy(datetime.now(UTC) - _ABANDONED)
 
     def check_writable(self) -> None:
         """Prove that files can be written, read and deleted: by one of a few bytes.
