@@ -7,54 +7,30 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import forked
 import psycopg
 import pytest
-from psycopg import sql
+from other_server import PASSWORD, other_server, prepare, section
 from scene import brisk, evidence, release_that_answers
-from stage import SETTINGS, Stage
+from stage import Stage
 
 from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.faults import VARIABLE
 from safepoint.launch.pairs import at_address
-from safepoint.postgres.binaries import installation
-from safepoint.postgres.servers import Server, free_port
+from safepoint.postgres.servers import Server
 from safepoint.wayback.names import kept_name
-
-PASSWORD = "another-server"
 
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[Server]:
-    """The other server, not started yet."""
-    server = Server.create(
-        tmp_path / "other", installation(17), password=PASSWORD, settings=SETTINGS, purpose="demo", port=free_port()
-    )
-    try:
-        yield server.start()
-    finally:
-        server.remove()
+    with other_server(tmp_path / "other") as server:
+        yield server
 
 
 def far(server: Server, more: str = "") -> Callable[[str], str]:
     """The demo's plan with that server for the twin, the way back proven."""
-
-    def change(text: str) -> str:
-        there = f'host = "127.0.0.1"\nport = {server.port}\nuser = "postgres"\npassword_env = "FAR_PASSWORD"'
-        return brisk(text) + f"\n[wayback.server]\n{there}\n{more}"
-
-    return change
-
-
-def prepared(stage: Stage, server: Server) -> None:
-    """What its operations people do: the application's role, with its password."""
-    url = urlsplit(stage.environment["DATABASE_URL"])
-    with psycopg.connect(**server.target.conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
-        statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
-        connection.execute(statement.format(sql.Identifier(str(url.username)), sql.Literal(url.password)))
-    stage.environment["FAR_PASSWORD"] = PASSWORD
+    return lambda text: brisk(text) + section(server) + more
 
 
 def killed_at(stage: Stage, boundary: str, *words: str) -> None:
@@ -134,7 +110,7 @@ def test_a_launch_is_rolled_back_to_another_server_and_loses_nothing(
     warned = json.loads(stage.safepoint("doctor", "--json", capture=True).stdout)
     (twin,) = (one for one in warned["findings"] if one["check"] == "twin")
     assert twin["verdict"] == "warning" and "has no role accounting: create it" in twin["message"], twin
-    prepared(stage, other)
+    prepare(stage, other)
     doctored = stage.safepoint("doctor", "--json", capture=True)
     assert f"kept level before the window; the plan names 127.0.0.1:{other.port}" in doctored.stdout
     text = carried_through(stage, other, [], ["back-swap:applied", "back-start-old:applied"])
@@ -154,7 +130,7 @@ def test_commands_lead_the_application_there_and_back_through_kills_at_many_boun
     led = tmp_path / "led"
     commands = f'lead = ["sh", "-c", "echo there >> {led}"]\nlead_back = ["sh", "-c", "echo back >> {led}"]\n'
     stage = make_stage(lines=500, change=far(other, commands))
-    prepared(stage, other)
+    prepare(stage, other)
     carried_through(
         stage,
         other,
@@ -175,7 +151,7 @@ def test_commands_lead_the_application_there_and_back_through_kills_at_many_boun
 
 def test_an_abort_leaves_nothing_on_the_other_server(make_stage: Callable[..., Stage], other: Server) -> None:
     stage = make_stage(lines=500, change=far(other))
-    prepared(stage, other)
+    prepare(stage, other)
     before = databases(other)
     killed_at(stage, "prove-quiet:applied", "launch", "--now")
     assert len(databases(other) - before) == 1
@@ -189,7 +165,7 @@ def test_a_server_that_goes_away_costs_the_window_a_copy_and_keeps_nothing_once_
     make_stage: Callable[..., Stage], other: Server
 ) -> None:
     stage = make_stage(lines=500, change=far(other))
-    prepared(stage, other)
+    prepare(stage, other)
     before = databases(other)
     killed_at(stage, "gate-stop:recorded", "launch", "--now")
     other.stop("immediate")

@@ -13,24 +13,21 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import psycopg
 from broken_link import BrokenLink, broken_link
-from psycopg import sql
+from other_server import other_server, prepare, section
 from scene import SAFEPOINT, TRACEBACK, Scene
-from stage import SETTINGS, Stage
+from stage import Stage
 
 from safepoint.config import load
 from safepoint.launch.begin import open_question, status_of
 from safepoint.launch.ledger import Entry
 from safepoint.launch.pairs import at_address
-from safepoint.postgres.binaries import installation
 from safepoint.postgres.servers import Server
 
 Kind = Literal["conductor", "server", "link", "other"]
@@ -220,33 +217,16 @@ def level(text: str) -> str:
     return text + '\n[wayback]\ntwin = "logical"\nfollow = "live"\n'
 
 
-@contextmanager
-def another_server(folder: Path, stage: Stage) -> Iterator[Server]:
-    """For the twin; its operations people have made the application's role there."""
-    password = "far-away"
-    server = Server.create(folder, installation(17), password=password, settings=SETTINGS, purpose="demo")
-    try:
-        server.start()
-        url = urlsplit(stage.environment["DATABASE_URL"])
-        with psycopg.connect(**server.target.conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
-            role, words = sql.Identifier(str(url.username)), sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
-            connection.execute(words.format(role, sql.Literal(url.password)))
-        stage.environment["FAR_PASSWORD"] = password
-        yield server
-    finally:
-        server.remove()
-
-
-def far(text: str, port: int) -> str:
+def far(text: str, server: Server) -> str:
     """With a twin on another server."""
-    there = f'host = "127.0.0.1"\nport = {port}\nuser = "postgres"\npassword_env = "FAR_PASSWORD"'
-    return f'{text}\n[wayback]\nfollow = "live"\n[wayback.server]\n{there}\n'
+    return f'{text}\n[wayback]\nfollow = "live"\n{section(server)}'
 
 
 def play_far(folder: Path, blow: Blow, *, rate: float = 10) -> None:
     """As `play`, with the twin on another server."""
-    with Stage(folder / "stage", lines=500) as stage, another_server(folder / "other", stage) as other:
-        _play(stage, blow, lambda text: far(text, other.port), rate, other)
+    with Stage(folder / "stage", lines=500) as stage, other_server(folder / "other") as other:
+        prepare(stage, other)
+        _play(stage, blow, lambda text: far(text, other), rate, other)
 
 
 def play(folder: Path, blow: Blow, *, change: Callable[[str], str] = same, lines: int = 500, rate: float = 10) -> None:

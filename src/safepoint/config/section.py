@@ -33,6 +33,11 @@ Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 
+def address(host: str, port: int) -> str:
+    """`host:port`, an IPv6 address in brackets. Pure."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 class ServerLogin(Section):
     """A PostgreSQL server beside the live one, and a login to it; `password_env` names the variable of its password."""
 

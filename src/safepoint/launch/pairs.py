@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from safepoint.config import PlanFile, TwinServer
+from safepoint.config import PlanFile
+from safepoint.config.section import address as address_of
 from safepoint.postgres.target import server_target, target
 from safepoint.wayback.names import twin_name
 from safepoint.wayback.pair import Pair
@@ -40,7 +41,7 @@ def leading(plan: PlanFile) -> tuple[dict[str, str], dict[str, str]]:
     known = os.environ.get(name) if name is not None else None
     if name is None or known is None or name in server.env:
         return dict(server.env), {}
-    return dict(server.env), {name: at_address(known, server.address or _address(server))}
+    return dict(server.env), {name: at_address(known, server.address or address_of(server.host, server.port))}
 
 
 def is_led(plan: PlanFile) -> bool:
@@ -56,7 +57,3 @@ def at_address(url: str, address: str) -> str:
     # libpq takes a host or port of the query before that of the authority.
     words = [word for word in parts.query.split("&") if word.partition("=")[0] not in ("host", "port", "hostaddr")]
     return urlunsplit((parts.scheme, f"{login}{at}{address}", parts.path, "&".join(words), parts.fragment))
-
-
-def _address(server: TwinServer) -> str:
-    return f"[{server.host}]:{server.port}" if ":" in server.host else f"{server.host}:{server.port}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
 from safepoint.config import Database, ServerLogin
+from safepoint.config.section import address
 from safepoint.errors import PlanFileError
 
 
@@ -35,7 +36,11 @@ class Target:
     @property
     def address(self) -> str:
         """The server for people: `host:port`."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return address(self.host, self.port)
+
+    def same_server(self, other: Target) -> bool:
+        """Whether both are on one server, by how it is addressed."""
+        return (self.host, self.port) == (other.host, other.port)
 
     def login(self, user: str, password: str | None) -> Target:
         """The same database, another login."""

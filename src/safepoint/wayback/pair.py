@@ -32,7 +32,7 @@ class Pair:
     @property
     def apart(self) -> bool:
         """Whether the twin is on another server."""
-        return (self.live.host, self.live.port) != (self.twin.host, self.twin.port)
+        return not self.live.same_server(self.twin)
 
     @property
     def server(self) -> str | None:

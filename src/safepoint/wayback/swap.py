@@ -100,9 +100,6 @@ class _Side:
     login: Target
     maintenance: str
 
-    def same_server(self, other: _Side) -> bool:
-        return (self.login.host, self.login.port) == (other.login.host, other.login.port)
-
     def connect(self) -> Connection:
         return at_maintenance(self.login, self.maintenance)
 
@@ -133,7 +130,7 @@ def _exchange(exchange: _Exchange, out: _Side, into: _Side) -> SwapFacts:
     """One transaction on one server. On two, the leaving one goes first, so that never two bear the live name."""
     with ExitStack() as stack, asking("Swapping the databases", exchange.live):
         at_out = stack.enter_context(out.connect())
-        at_in = at_out if out.same_server(into) else stack.enter_context(into.connect())
+        at_in = at_out if out.login.same_server(into.login) else stack.enter_context(into.connect())
         left, came = _happened(at_out, at_in, exchange)
         if left and came:
             return _facts(exchange, 0.0, already=True)
