@@ -5,7 +5,6 @@ Nothing that is there already is changed: the database is new, roles that exist 
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +28,7 @@ from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, DatabaseError, ProofFailed, Refused, SafepointError
 from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
+from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation
 from safepoint.postgres.connections import Connection, connect
@@ -303,7 +303,7 @@ class _Placement:
             return
         listing = self._run(tools.list_archive(archive, program=program))
         before, after = wanted_lines(listing, self.manifest, self.selection)
-        with tempfile.TemporaryDirectory(prefix="safepoint-restore-") as name:
+        with HeldFolder("safepoint-restoring-") as name:
             for number, lines in enumerate((before, after)):
                 path = Path(name) / f"{number}.list"
                 path.write_text("\n".join([*lines, ""]), encoding="utf-8")
@@ -344,7 +344,7 @@ class _Placement:
     def _run(self, command: Command) -> str:
         total = self.manifest.source.database_bytes if self.selection is None else None
         with (
-            tempfile.TemporaryDirectory(prefix="safepoint-restore-") as name,
+            HeldFolder("safepoint-restoring-") as name,
             measured(self.maintenance, self.target.dbname, total, self.report, self.cancelled) as asked,
         ):
             try:

@@ -13,7 +13,6 @@ import queue
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -21,6 +20,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
+
+from safepoint.hosts.temporary import HeldFolder
 
 _SPARE_SECONDS = 15
 """How much longer than the visit may take its process may take to begin and to end."""
@@ -60,7 +61,7 @@ class Chromium:
     def __init__(self, executable: str, base_url: str, public_url: str, *, timeout: float = 30.0) -> None:
         self.base_url, self.public_url = base_url, public_url
         # The profile is thrown away with this folder.
-        self._folder = tempfile.TemporaryDirectory(prefix="safepoint-browser-", ignore_cleanup_errors=True)
+        self._folder = HeldFolder("safepoint-browsing-")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "safepoint.checkpoints.browser"],
             stdin=subprocess.PIPE,
