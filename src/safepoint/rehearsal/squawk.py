@@ -9,7 +9,6 @@ import json
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from safepoint.django.sqlmigrate import MigrationSQL
 from safepoint.errors import CommandFailed
 from safepoint.hosts import open_host
 from safepoint.hosts.command import Command
+from safepoint.hosts.temporary import HeldFolder
 from safepoint.rehearsal.findings import Finding
 from safepoint.rehearsal.statements import shown
 
@@ -70,7 +70,7 @@ def listen(
     texts = {f"{one.label}.sql": one.forward for one in migrations if one.forward}
     if not texts:
         return ()
-    with tempfile.TemporaryDirectory(prefix="safepoint-lint-") as folder:
+    with HeldFolder("safepoint-linting-") as folder:
         for name, text in texts.items():
             (Path(folder) / name).write_text(text, encoding="utf-8")
         # In a folder of its own no `.squawk.toml` of somebody's is found.

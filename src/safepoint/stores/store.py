@@ -7,7 +7,6 @@ import json
 import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from safepoint.errors import Interrupted, StoreError
+from safepoint.hosts.temporary import HeldFolder
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.stores.age import SUFFIX, Seal
 from safepoint.stores.files import CHUNK, Files, Step, Through, copied
@@ -166,7 +166,7 @@ class SnapshotStore:
             "manifest_sha256": hashlib.sha256(_manifest(folder)).hexdigest(),
             "files": {name: asdict(fact) for name, fact in facts.items()},
         }
-        with tempfile.TemporaryDirectory(prefix="safepoint-label-") as name:
+        with HeldFolder("safepoint-labelling-") as name:
             path = Path(name) / LABEL
             path.write_text(_sealed(written), encoding="utf-8")
             sent = self._files.put(path, self._at(done.snapshot_id, LABEL), lambda _done: None)
