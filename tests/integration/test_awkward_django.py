@@ -15,6 +15,7 @@ from safepoint.config import PlanFile, load
 from safepoint.errors import Refused
 from safepoint.launch.rehearsals import Rehearsal
 from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.report.rehearsal import rehearsal_page
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -112,7 +113,7 @@ FILES = {
     """,
     "yard/migrations/0005_by_request.py": """
         import os
-        from django.db import migrations
+        from django.db import migrations, models
 
         def ask(apps, schema_editor):
             if os.environ.get("YARD") == "asks":
@@ -123,6 +124,9 @@ FILES = {
             if os.environ.get("YARD") == "half":
                 raise RuntimeError("out of breath")
 
+        def longer(apps, schema_editor):
+            apps.get_model("yard", "Slot").objects.filter(place=8).update(what="a thing of more than 20 letters")
+
         class Migration(migrations.Migration):
             atomic = False
             dependencies = [("yard", "0004_states")]
@@ -130,6 +134,11 @@ FILES = {
                 migrations.RunPython(ask, migrations.RunPython.noop),
                 migrations.RunPython(half, migrations.RunPython.noop),
             ]
+            if os.environ.get("YARD") == "long":
+                operations += [
+                    migrations.AlterField("slot", "what", models.CharField(max_length=60, db_column="content")),
+                    migrations.RunPython(longer, migrations.RunPython.noop),
+                ]
     """,
 }
 
@@ -232,6 +241,25 @@ def test_a_migration_that_asks_or_stops_half_way_is_a_no_go_that_says_what_stays
     assert done.verdict == "no-go" and said in done.reasons[0] and "yard.0005_by_request" in done.reasons[0]
     assert any("stay applied: yard.0002_squashed, yard.0004_states" in note for note in done.notes)
     assert done.undo is None and done.trial is None
+
+
+def test_rows_that_cannot_go_back_are_shown_where_undoing_fails(
+    yard: PlanFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = rehearsed(yard, monkeypatch, "long")
+    undo = done.undo
+    assert done.verdict == "go" and undo is not None and undo.verdict == "fails", done.reasons
+    assert undo.migration == "yard.0005_by_request" and "value too long" in (undo.error or "")
+    tables = {table.name: table for table in undo.tables}
+    assert tables["public.yard_slot"].verdict == "fails" and tables["public.yard_person"].verdict == "fails"
+    assert tables["public.shop_item"].verdict == "exact"
+    (shown,) = tables["public.yard_slot"].examples
+    assert (shown.key, shown.fate) == ("row=1, place=8", "cannot go back")
+    (value,) = shown.values
+    assert (value.column, value.before) == ("content", "a thing of more than 20 letters")
+    assert value.after == "does not fit into varchar(20)" and tables["public.yard_person"].examples == ()
+    page = rehearsal_page(done.as_json())
+    assert "row=1, place=8" in page and "does not fit into varchar(20)" in page
 
 
 def test_a_second_database_is_refused_before_anything_is_migrated(

@@ -227,11 +227,13 @@ def _way_back(proven: Mapping[str, Any] | None, trial: Mapping[str, Any] | None)
 def _undo(undo: Mapping[str, Any]) -> Iterator[Any]:
     from rich.text import Text
 
+    exact = sum(table["verdict"] == "exact" for table in undo["tables"])
+    told = f"{exact} of {len(undo['tables'])} tables"
     if undo["verdict"] == "fails":
         yield Text(f"undo    fails at {undo['migration'] or 'its start'}: {undo['error']}", style="bold red")
-        return
-    exact = sum(table["verdict"] == "exact" for table in undo["tables"])
-    yield Text(f"undo    runs; {exact} of {len(undo['tables'])} tables come back exactly", _STYLES[undo["verdict"]])
+        yield Text(f"          {told} are as before where it stopped", style="dim")
+    else:
+        yield Text(f"undo    runs; {told} come back exactly", _STYLES[undo["verdict"]])
     for table in undo["tables"]:
         for lost in table["lost"]:
             yield Text(f"          {table['name']}: {lost}", style="dim")

@@ -58,14 +58,32 @@ class Pending:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """What PostgreSQL refused, by the fields of its error; `statement` is the one that failed.
+
+    See https://www.postgresql.org/docs/current/protocol-error-fields.html
+    """
+
+    sqlstate: str
+    statement: str = ""
+    schema: str | None = None
+    table: str | None = None
+    column: str | None = None
+    constraint: str | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True)
 class Reversal:
-    """How undoing ended. `left` are the migrations that stayed applied; `migration` the one at which it failed."""
+    """How undoing ended. `left` are the migrations that stayed applied; `migration` the one at which it failed, and
+    `refused` what the server said there, where it was the server that did."""
 
     error: str | None
     migration: str | None
     left: tuple[str, ...]
     seconds: float
     said: str
+    refused: Refusal | None = None
 
 
 def read_pending(manage: Manage, *, database: str = "default", timeout: float | None = 120) -> Pending:
@@ -118,4 +136,5 @@ def reverse(
             remedy="Do the settings take the address of the default database from this variable alone? "
             "Nothing was undone.",
         )
-    return Reversal(**{**answer, "left": tuple(answer["left"])})
+    refused = None if answer["refused"] is None else Refusal(**answer["refused"])
+    return Reversal(**{**answer, "left": tuple(answer["left"]), "refused": refused})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from safepoint.backup import fingerprint
 from safepoint.backup.prints import Fingerprint, compare
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.managepy import Manage
-from safepoint.django.pending import Pending, reverse
+from safepoint.django.pending import Pending, Reversal, reverse
 from safepoint.django.standby import Standby
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import connect
@@ -25,10 +25,12 @@ from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, read_picture
 from safepoint.rehearsal.changes import Side, differences
 from safepoint.rehearsal.examples import examples
+from safepoint.rehearsal.refused import refused_rows, refused_table
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
 from safepoint.wayback.twin import furnish, look_up
 
 T = TypeVar("T")
+Rows = Mapping[str, tuple[int, str]]
 
 # As fingerprints are taken (see `backup.contents`): the text of values must not depend on who reads them.
 READING: Final = "-c search_path=pg_catalog -c lc_monetary=C -c row_security=off -c jit=off"
@@ -62,10 +64,10 @@ class Undoing:
         identity = "" if row is None else str(row[0])
         labels = self.pending.labels
         reversal = reverse(self.manage, labels, identity=identity, cancelled=cancelled, standby=self.standby)
-        if reversal.error is not None or reversal.left:
-            return judge_undo(reversal, (), ())
         now = fingerprint.take(self.at, jobs=self.jobs, cancelled=cancelled, version=self.was.format)
         was, now = (replace(one, roles={}, settings={}) for one in (self.was, now))
+        if reversal.error is not None or reversal.left:
+            return self._failed(reversal, rows_of(was), rows_of(now))
         structure = [
             said
             for one in compare(was, now)
@@ -78,8 +80,20 @@ class Undoing:
             rows = {change.before: examples(*sides, change) for change in found if change.before is not None}
         return judge_undo(reversal, found, structure, rows)
 
+    def _failed(self, reversal: Reversal, was: Rows, now: Rows) -> Undo:
+        """Which tables are as before where it stopped, and the rows that it stopped at."""
+        with connect(self.before, options=READING) as one, connect(self.at, options=READING) as two:
+            picture = read_picture(two)
+            found = differences(Side(one, self.picture, was), Side(two, picture, now))
+        refused = reversal.refused
+        table = None if refused is None else refused_table(picture, refused)
+        if refused is None or table is None:
+            return judge_undo(reversal, found, ())
+        with connect(self.at) as connection:  # types and expressions are found where the application finds them
+            return judge_undo(reversal, found, (), {table.name: refused_rows(connection, table, refused)})
 
-def rows_of(printed: Fingerprint) -> dict[str, tuple[int, str]]:
+
+def rows_of(printed: Fingerprint) -> Rows:
     """Rows and content of each table."""
     return {name: (table.rows, table.content) for name, table in printed.tables.items()}
 

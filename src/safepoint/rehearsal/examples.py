@@ -24,6 +24,7 @@ Fate = Literal[
     "differs",
     "is gone",
     "stayed behind",
+    "cannot go back",
     "no row is shown: they have no key by which they could be named",
     "no row is shown: looking for one took longer than a minute",
 ]
@@ -32,7 +33,8 @@ MOST: Final = 3
 """Examples for each table."""
 _WINDOW: Final = 2_000
 _PARTS: Final = 4_096
-_PATIENCE: Final = "set statement_timeout = '60s'"
+PATIENCE: Final = "set statement_timeout = '60s'"
+"""How long rows are looked for."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ def examples(before: Side, after: Side, change: TableChange) -> tuple[Example, .
     lost = tuple(one.before for one in change.columns if one.kind != "identical" and one.before is not None)
     gone = tuple(one.before for one in change.columns if one.after is None and one.before is not None)
     try:
-        before.connection.execute(_PATIENCE)
-        after.connection.execute(_PATIENCE)
+        before.connection.execute(PATIENCE)
+        after.connection.execute(PATIENCE)
         ours = _Read(before.connection, old, old.key_columns, lost)
         if new is None:
             return _named(ours, ours.rows(sql.SQL("order by {} limit {}").format(_keys(ours), sql.Literal(MOST))), {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from safepoint.django.pending import Reversal
@@ -15,7 +15,11 @@ UndoVerdict = Literal["exact", "loses", "fails"]
 
 @dataclass(frozen=True)
 class TableUndo:
-    """One table after undoing. `lost` says by column what did not come back, and `examples` are some such rows."""
+    """One table after undoing. `lost` says by column what did not come back, and `examples` are some such rows.
+
+    Where undoing failed, `fails` are the tables that were not as before when it stopped; the `examples` of the one that
+    it stopped at are rows that cannot go back.
+    """
 
     name: str
     verdict: UndoVerdict
@@ -54,15 +58,21 @@ def judge_undo(
     structure: Sequence[str],
     examples: Mapping[str, tuple[Example, ...]] | None = None,
 ) -> Undo:
-    """Put it together. Where undoing failed half-way, nothing can be said table by table.
+    """Put it together. Where undoing failed, a table that is not as before has not failed by itself; its definitions
+    are not told.
 
     Args:
-        examples: some rows that did not come back, by table.
+        examples: some rows that did not come back, by table; where it failed, those that cannot.
     """
+    given = examples or {}
+    tables = tuple(_table(change, given) for change in found)
     if reversal.error is not None or reversal.left:
         error = reversal.error or f"these migrations stayed applied: {', '.join(reversal.left)}"
-        return Undo("fails", round(reversal.seconds, 3), (), (), error, reversal.migration)
-    tables = tuple(_table(change, examples or {}) for change in found)
+        tables = tuple(
+            replace(one, verdict="fails", examples=given.get(one.name, ())) if one.lost or one.name in given else one
+            for one in tables
+        )
+        return Undo("fails", round(reversal.seconds, 3), tables, (), error, reversal.migration)
     exact = all(table.verdict == "exact" for table in tables) and not structure
     return Undo("exact" if exact else "loses", round(reversal.seconds, 3), tables, tuple(structure))
 

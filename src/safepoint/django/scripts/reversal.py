@@ -23,19 +23,65 @@ def answer(parameters):
         here = cursor.fetchone()[0]
     if here != parameters["identity"]:
         return {"elsewhere": here}
-    said, began = io.StringIO(), time.monotonic()
-    error, migration = None, None
+    said, began, failed = io.StringIO(), time.monotonic(), []
+    error, migration, refused = None, None, None
     try:
-        for app, target in targets(alias, labels):
-            call_command(
-                "migrate", app, target, database=alias, interactive=False, verbosity=1, no_color=True, stdout=said
-            )
+        with connections[alias].execute_wrapper(noting(failed)):
+            for app, target in targets(alias, labels):
+                call_command(
+                    "migrate", app, target, database=alias, interactive=False, verbosity=1, no_color=True, stdout=said
+                )
     except Exception as raised:
-        error = type(raised).__name__ + ": " + str(raised)
+        error = type(raised).__name__ + ": " + without_rows(str(raised))
         migration = unfinished(said.getvalue())
+        refused = diagnosed(raised, failed)
     left = [label for label in labels if tuple(label.split(".", 1)) in applied(alias)]
-    seconds = time.monotonic() - began
-    return {"error": error, "migration": migration, "left": left, "seconds": seconds, "said": said.getvalue()[-4000:]}
+    return {
+        "error": error,
+        "migration": migration,
+        "left": left,
+        "seconds": time.monotonic() - began,
+        "said": said.getvalue()[-4000:],
+        "refused": refused,
+    }
+
+
+def noting(failed):
+    """Notes each statement that fails, with its error."""
+
+    def note(execute, sql, params, many, context):
+        try:
+            return execute(sql, params, many, context)
+        except Exception as error:
+            failed.append((error, str(sql)))
+            raise
+
+    return note
+
+
+def diagnosed(raised, failed):
+    """What PostgreSQL says of its refusal, in fields; None where the error is none of its."""
+    chain = []
+    while raised is not None:
+        chain.append(raised)
+        raised = raised.__cause__
+    diag = next((one.diag for one in chain if getattr(one, "diag", None) is not None), None)
+    if diag is None or diag.sqlstate is None:
+        return None
+    return {
+        "sqlstate": diag.sqlstate,
+        "statement": next((sql for error, sql in failed if error in chain), ""),
+        "schema": diag.schema_name,
+        "table": diag.table_name,
+        "column": diag.column_name,
+        "constraint": diag.constraint_name,
+        "detail": diag.message_detail,
+    }
+
+
+def without_rows(text):
+    """The message without the row that it may show: anybody's data, its secrets too."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("DETAIL:  Failing row contains"))
 
 
 def targets(alias, labels):

@@ -24,8 +24,8 @@ _LEGEND = (
 )
 _TONES = {"go": "good", "no-go": "bad"}
 _LINT = {"breaks": "fail", "locks": "interrupted", "risk": "interrupted", "hint": "running"}
-_CHIPS = {"pass": "pass", "fail": "fail", "warning": "interrupted", "exact": "pass", "loses": "interrupted", **_LINT}
-_CHIPS |= {"not rehearsed": "running", "not tried": "running"}
+_CHIPS = {"pass": "pass", "fail": "fail", "warning": "interrupted", "not rehearsed": "running", **_LINT}
+_CHIPS |= {"exact": "pass", "loses": "interrupted", "fails": "fail", "not tried": "running"}
 
 
 def rehearsal_page(data: Data) -> str:
@@ -372,28 +372,34 @@ def _undo(data: Data) -> str:
     undo = data["undo"]
     if undo is None:
         return ""
-    title = "<h2>Can it be undone by migrating backwards?</h2>"
-    if undo["verdict"] == "fails":
-        where = f" at {escape(undo['migration'])}" if undo["migration"] else ""
-        return (
-            f'{title}<div class="frame"><div class="error">It fails{where}: {escape(undo["error"] or "")}</div></div>'
-        )
+    fails = undo["verdict"] == "fails"
     rows = [
         f"<tr><td>{_chip(table['verdict'])}</td><td>{escape(table['name'])}</td><td>{table['rows']:,}</td>"
         f'<td class="long">{escape("; ".join(table["lost"]))}{_examples(table["examples"])}</td></tr>'
         for table in undo["tables"]
         if table["verdict"] != "exact"
     ]
-    exact = sum(table["verdict"] == "exact" for table in undo["tables"])
     structure = "".join(f"<li>{escape(one)}</li>" for one in undo["structure"])
-    head = "<tr><th>Verdict</th><th>Table</th><th>Rows before</th><th>What does not come back</th></tr>"
+    lost = "What was not as before when it stopped" if fails else "What does not come back"
+    head = f"<tr><th>Verdict</th><th>Table</th><th>Rows before</th><th>{lost}</th></tr>"
     listing = f'<div class="frame"><table>{head}{"".join(rows)}</table></div>' if rows else ""
     more = f"<p>Definitions that are not as they were:</p><ul>{structure}</ul>" if structure else ""
     return (
-        f"{title}{_share(Counter(sorted(table['verdict'] for table in undo['tables'])), _CHIPS)}"
-        f"<p>It ran in {format_duration(undo['seconds'])}; {exact} of {len(undo['tables'])} tables are "
-        f"exactly as they were.</p>{listing}{more}"
+        "<h2>Can it be undone by migrating backwards?</h2>"
+        f"{_share(Counter(sorted(table['verdict'] for table in undo['tables'])), _CHIPS)}"
+        f"{_undone(undo)}{listing}{more}"
     )
+
+
+def _undone(undo: Data) -> str:
+    """How it ended, in a sentence."""
+    exact = sum(table["verdict"] == "exact" for table in undo["tables"])
+    said = f"{exact} of {len(undo['tables'])} tables are exactly as they were"
+    if undo["verdict"] != "fails":
+        return f"<p>It ran in {format_duration(undo['seconds'])}; {said}.</p>"
+    where = f" at {escape(undo['migration'])}" if undo["migration"] else ""
+    error = f'<div class="frame"><div class="error">It fails{where}: {escape(undo["error"] or "")}</div></div>'
+    return f"{error}<p>Where it stopped, {said}.</p>" if undo["tables"] else error
 
 
 def _examples(examples: Sequence[Data]) -> str:
