@@ -12,6 +12,7 @@ import pytest
 from plan_file import PASSWORD_ENV, plan_file
 
 from safepoint.config import PlanFile, load
+from safepoint.django.pending import read_pending
 from safepoint.errors import Refused
 from safepoint.launch.rehearsals import Rehearsal
 from safepoint.launch.rehearsing import rehearse
@@ -113,7 +114,7 @@ FILES = {
     """,
     "yard/migrations/0005_by_request.py": """
         import os
-        from django.db import migrations, models
+        from django.db import connections, migrations, models
 
         def ask(apps, schema_editor):
             if os.environ.get("YARD") == "asks":
@@ -123,6 +124,9 @@ FILES = {
             apps.get_model("yard", "Slot").objects.filter(row=1).update(weight=7)
             if os.environ.get("YARD") == "half":
                 raise RuntimeError("out of breath")
+            if os.environ.get("YARD") == "archive":
+                with connections["archive"].cursor() as cursor:
+                    cursor.execute("insert into log values ('written by a migration')")
 
         def longer(apps, schema_editor):
             apps.get_model("yard", "Slot").objects.filter(place=8).update(what="a thing of more than 20 letters")
@@ -143,6 +147,19 @@ FILES = {
 }
 
 
+# By the variables: the same database by another alias, another one that is live, and the same only readable.
+OTHERS = """
+if os.environ.get("YARD") in ("two", "archive", "reads"):
+    DATABASES["archive"] = {**DATABASES["default"]}
+if os.environ.get("YARD") in ("archive", "reads"):
+    DATABASES["archive"]["NAME"] = os.environ["YARD_ARCHIVE"]
+    DATABASES["archive"].update(HOST=os.environ["YARD_HOST"], PORT=os.environ["YARD_PORT"])
+    DATABASES["archive"].update(USER="postgres", PASSWORD=os.environ["YARD_PASSWORD"])
+if os.environ.get("YARD") == "reads":
+    DATABASES["archive"]["OPTIONS"] = {"options": "-c default_transaction_read_only=on"}
+"""
+
+
 def write(folder: Path) -> Path:
     django_site.write_site(folder)
     for name, text in FILES.items():
@@ -151,7 +168,7 @@ def write(folder: Path) -> Path:
         path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
     settings = folder / "src" / "shop" / "settings.py"
     text = settings.read_text().replace('"shop"]', '"shop", "yard"]\nAUTH_USER_MODEL = "yard.Person"')
-    text += '\nif os.environ.get("YARD") == "two":\n    DATABASES["archive"] = {**DATABASES["default"]}\n'
+    text += OTHERS
     settings.write_text(text)
     return folder
 
@@ -202,17 +219,18 @@ def _owner(target: Target) -> Target:
     return target.login("shop", "only-for-tests")
 
 
-def rehearsed(yard: PlanFile, monkeypatch: pytest.MonkeyPatch, what: str = "no") -> Rehearsal:
+def rehearsed(yard: PlanFile, monkeypatch: pytest.MonkeyPatch, what: str = "no", more: str = "") -> Rehearsal:
     password = yard.path.with_name("password")
     monkeypatch.setenv(PASSWORD_ENV, password.read_text() if password.exists() else "")
     path = yard.path.with_name(f"{what}.toml")
-    path.write_text(yard.path.read_text().replace('YARD = "no"', f'YARD = "{what}"'))
+    path.write_text(yard.path.read_text().replace('YARD = "no"', f'YARD = "{what}"') + f"\n{more}\n")
     return rehearse(load(path))
 
 
 def test_what_django_allows_is_rehearsed(yard: PlanFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = rehearsed(yard, monkeypatch)
+    done = rehearsed(yard, monkeypatch, "two")
     assert done.verdict == "go", (done.reasons, done.observed.output)
+    assert "database 'archive' is the copy by another alias" in done.notes
     assert done.pending.labels == ("yard.0002_squashed", "yard.0004_states", "yard.0005_by_request")
     assert [len(one.replaces) for one in done.pending.migrations] == [2, 0, 0]
     # What a migration prints is not taken for a migration.
@@ -230,7 +248,9 @@ def test_what_django_allows_is_rehearsed(yard: PlanFile, monkeypatch: pytest.Mon
     assert ("hides-schema", "yard.0004_states") in rules and ("half-applied", "yard.0005_by_request") in rules
     assert {check.name: check.verdict for check in done.checks}["health page"] == "pass"
     assert done.undo is not None and done.undo.verdict == "exact", done.undo
-    assert done.way_back is not None
+    # Rows with a composite key come back, and so does what is written to a column that SQL has renamed.
+    assert done.way_back is not None and done.way_back.proven, done.way_back
+    assert done.trial is not None and done.trial.verdict == "equal", done.trial
 
 
 @pytest.mark.parametrize(("what", "said"), [("asks", "EOF"), ("half", "out of breath")])
@@ -240,6 +260,9 @@ def test_a_migration_that_asks_or_stops_half_way_is_a_no_go_that_says_what_stays
     done = rehearsed(yard, monkeypatch, what)
     assert done.verdict == "no-go" and said in done.reasons[0] and "yard.0005_by_request" in done.reasons[0]
     assert any("stay applied: yard.0002_squashed, yard.0004_states" in note for note in done.notes)
+    (half,) = [note for note in done.notes if "is not atomic and stopped half-way" in note]
+    # What it wrote before it raised stands in the copy, as it would in the live database.
+    assert ("10 rows that it wrote" in half) == (what == "half"), half
     assert done.undo is None and done.trial is None
 
 
@@ -262,9 +285,48 @@ def test_rows_that_cannot_go_back_are_shown_where_undoing_fails(
     assert "row=1, place=8" in page and "does not fit into varchar(20)" in page
 
 
-def test_a_second_database_is_refused_before_anything_is_migrated(
-    yard: PlanFile, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def archive(yard: PlanFile, server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Target, Target]]:
+    """A second database of the live site, and a copy of it that somebody has made for rehearsals."""
+    name = f"{yard.database.name}_archive"
+    both = server.target.on(name), server.target.on(f"{name}_copy")
+    with connect(server.target) as connection:
+        for one in both:
+            connection.execute(f"create database {one.dbname}".encode())
+    for one in both:
+        with connect(one) as connection:
+            connection.execute(b"create table log (what text)")
+    monkeypatch.setenv("YARD_ARCHIVE", name)
+    monkeypatch.setenv("YARD_HOST", server.target.host)
+    monkeypatch.setenv("YARD_PORT", str(server.target.port))
+    monkeypatch.setenv("YARD_PASSWORD", server.target.password or "")
+    yield both
+    with connect(server.target) as connection:
+        for one in both:
+            connection.execute(f"drop database {one.dbname} with (force)".encode())
+
+
+def test_a_second_database_is_not_written_to_and_one_that_is_led_to_a_copy_is_rehearsed(
+    yard: PlanFile, archive: tuple[Target, Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    _, copy = archive
     with pytest.raises(Refused) as caught:
-        rehearsed(yard, monkeypatch, "two")
+        rehearsed(yard, monkeypatch, "archive")
     assert "archive" in caught.value.message and "Nothing was migrated" in (caught.value.remedy or "")
+    done = rehearsed(yard, monkeypatch, "archive", f'[rehearsal]\nenv = {{ YARD_ARCHIVE = "{copy.dbname}" }}')
+    assert done.verdict == "go", (done.reasons, done.observed.output)
+    assert any("'archive' is led elsewhere by [rehearsal] env" in note for note in done.notes)
+    written = []
+    for one in archive:
+        with connect(one) as connection:
+            written.append(len(connection.execute("select * from log").fetchall()))
+    assert written == [0, 1]
+
+
+def test_a_second_database_that_can_only_be_read_is_in_nobodys_way(
+    yard: PlanFile, archive: tuple[Target, Target]
+) -> None:
+    folder = Path(yard.releases.new.directory)
+    manage = django_site.manage_of(folder, archive[0].on(yard.database.name), YARD="reads")
+    pending = read_pending(manage)
+    assert [one.alias for one in pending.others] == ["archive"] and pending.exposed == ()

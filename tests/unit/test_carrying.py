@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safepoint.django.pending import Pending
+from safepoint.django.pending import OtherDatabase, Pending
 from safepoint.launch.verbs.carrying import elsewhere
 
 COPY = "16384@1700000000.5"
@@ -19,5 +19,5 @@ def test_an_application_that_answers_from_another_database_is_not_migrated() -> 
 
 
 def test_an_application_with_other_databases_is_not_migrated() -> None:
-    said = elsewhere(Pending(COPY, ("archive",), ()), COPY)
+    said = elsewhere(Pending(COPY, (OtherDatabase("archive", "place", "5@1600000000.1"),), ()), COPY)
     assert said is not None and "'archive'" in said

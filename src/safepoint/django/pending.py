@@ -35,15 +35,29 @@ class PendingMigration:
 
 
 @dataclass(frozen=True)
-class Pending:
-    """What `migrate` would do. `identity` is the database asked (see `inspector.IDENTITY`).
+class OtherDatabase:
+    """A further database that the project has. `place` is a digest of its address, `identity` as `inspector.IDENTITY`
+    has it: None where it does not answer, or is no PostgreSQL. `writable`: for all that is known."""
 
-    `others` are the aliases of further databases that the project has.
-    """
+    alias: str
+    place: str
+    identity: str | None = None
+    writable: bool = True
+    vendor: str = "postgresql"
+
+
+@dataclass(frozen=True)
+class Pending:
+    """What `migrate` would do. `identity` is the database asked (see `inspector.IDENTITY`)."""
 
     identity: str
-    others: tuple[str, ...]
+    others: tuple[OtherDatabase, ...]
     migrations: tuple[PendingMigration, ...]
+
+    @property
+    def exposed(self) -> tuple[OtherDatabase, ...]:
+        """Further databases that a migration could write to: not those that are this very one by another alias."""
+        return tuple(one for one in self.others if one.writable and one.identity != self.identity)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -101,7 +115,8 @@ def pending(answer: dict[str, Any]) -> Pending:
     migrations = tuple(
         PendingMigration(**{**one, **{name: tuple(one[name]) for name in lists}}) for one in answer["migrations"]
     )
-    return Pending(answer["identity"], tuple(answer["others"]), migrations)
+    others = tuple(OtherDatabase(**one) for one in answer["others"])
+    return Pending(answer["identity"], others, migrations)
 
 
 def reverse(

@@ -20,6 +20,7 @@ from safepoint.django.managepy import Manage
 from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed, Refused, SafepointError
 from safepoint.hosts import open_host
+from safepoint.launch.rehearsal_others import looked_after
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch_databases import base
 from safepoint.postgres.target import Target
@@ -84,11 +85,14 @@ class Pointed:
         return pointing.settings_over(Manage(host, self.plan.releases.new), self.folder / "settings", given)
 
 
-def intended(plan: PlanFile, copy: Target, manage: Manage, standby: Standby | None, cancelled: Cancelled) -> Intent:
-    """What it means to do; and that the application is where it was pointed, before it may write anything.
+def intended(
+    plan: PlanFile, copy: Target, manage: Manage, standby: Standby | None, cancelled: Cancelled
+) -> tuple[Intent, tuple[str, ...]]:
+    """What it means to do, and what is to be said of other databases; and that the application is where it was pointed,
+    before it may write anything.
 
     Raises:
-        Refused: it is not there, or has other databases that nobody pointed elsewhere.
+        Refused: it is not there, or has other databases that it could write to.
         CommandFailed: it does not answer.
     """
     try:
@@ -113,14 +117,7 @@ def intended(plan: PlanFile, copy: Target, manage: Manage, standby: Standby | No
             "itself? Let the settings read the database's URL from a variable (dj-database-url, django-environ, "
             "or os.environ), and name that one in [application]. Nothing was migrated.",
         )
-    if pending.others:
-        raise Refused(
-            f"The application has other databases: {', '.join(pending.others)}. They are not pointed elsewhere: "
-            "a migration that writes to them would write to the real ones.",
-            subject="DATABASES",
-            remedy="Rehearse where these aliases lead to copies. Nothing was migrated.",
-        )
-    return intent
+    return intent, looked_after(plan, manage, pending)
 
 
 def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:

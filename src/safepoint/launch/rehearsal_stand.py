@@ -166,7 +166,7 @@ class Stand:
             release = OnCopy(self.plan, ready.manage, scratch, self.pointed.folder, self.cancelled, ready.standby)
             sides = _Sides(before, ready.picture, after)
             found = self._look(release, ready.intent, sides, fenced, (seen, Measured(ratio, speeds)), reversing)
-        return self._concluded(ready, seen, found, fenced, self._notes(ready.intent.pending, watched, after))
+        return self._concluded(ready, seen, found, fenced, self._notes(ready.intent.pending, watched, seen, after))
 
     def _prepared(self) -> _Ready:
         """The copy made like the live database, and the release asked what it means to do."""
@@ -178,9 +178,9 @@ class Stand:
             ground.make_statistics(scratch)
             counted = make_counters(scratch)
             still = ground.set_like(scratch, self.live)
-            intent = meant.result()
+            intent, others = meant.result()
         picture = _picture(scratch)
-        notes = (*self.copy.notes, *still, *self._uncounted(counted))
+        notes = (*self.copy.notes, *still, *others, *self._uncounted(counted))
         return _Ready(manage, standby, intent, picture, self._ratio(scratch, picture), notes)
 
     def _ratio(self, copy: Target, picture: Picture, earlier: Ratio | None = None) -> Ratio | None:
@@ -317,7 +317,7 @@ class Stand:
             cancelled=self.cancelled,
         )
 
-    def _notes(self, pending: Pending, watched: Watched, after: Picture) -> list[str]:
+    def _notes(self, pending: Pending, watched: Watched, seen: Observed, after: Picture) -> list[str]:
         notes: list[str] = []
         if pending.migrations and not watched.sampled.looks:
             notes.append("it was over before it was looked at: nothing is known of its locks")
@@ -329,6 +329,7 @@ class Stand:
             notes.append(f"after the failure these migrations stay applied: {', '.join(stays) or 'none'}")
             if invalid:
                 notes.append(f"it leaves invalid indexes behind: {', '.join(invalid)}")
+            notes += _half_done(pending, seen)
         if watched.sampled.fault:
             notes.append(f"the looking ended early ({watched.sampled.fault}): locks and rewrites may be missing")
         return notes
@@ -363,6 +364,19 @@ class Stand:
             size = judge_size(measure_size(two), baseline=measure_size(one), growth=self.plan.checkpoints.size_growth)
         checkpoint = judge_checkpoint("size checkpoint", size.verdict, size.detail, size.remedy)
         return (*standing_checks(picture, after, behind), *invariants, checkpoint)
+
+
+def _half_done(pending: Pending, seen: Observed) -> list[str]:
+    """Of a migration that failed outside of a transaction, that its first half stays. Pure."""
+    atomic = {one.label: one.atomic for one in pending.migrations}
+    run = next((one for one in seen.migrations if not one.ok), None)
+    if run is None or atomic.get(run.label, True):
+        return []
+    rows = f", {run.rows:,} rows that it wrote among it" if run.rows else ""
+    return [
+        f"{run.label} is not atomic and stopped half-way: what it did until then stays{rows}, it is not recorded as "
+        "applied, and the next try begins it anew"
+    ]
 
 
 def _untrue(trial: Trial | None) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ _IDENTITY = """
 
 
 def answer(parameters):
-    """Which database this is, the pending migrations in their order, and the aliases of other databases."""
+    """Which database this is, the pending migrations in their order, and what other databases there are."""
     alias = parameters["database"]
     connection = connections[alias]
     with connection.cursor() as cursor:
@@ -26,9 +26,31 @@ def answer(parameters):
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return {
         "identity": identity,
-        "others": sorted(name for name in settings.DATABASES if name != alias),
+        "others": [other(name) for name in sorted(settings.DATABASES) if name != alias],
         "migrations": [describe(migration) for migration, backwards in plan if not backwards],
     }
+
+
+def other(alias):
+    """Another database: where it is (a digest, an address may be a secret), which one, and whether it can be written.
+
+    What does not answer, or is no PostgreSQL, has no identity, and counts as one that can be written.
+    """
+    given = settings.DATABASES[alias]
+    place = "|".join(str(given.get(name) or "") for name in ("ENGINE", "HOST", "PORT", "NAME"))
+    place += "|" + str((given.get("OPTIONS") or {}).get("service") or "")
+    found = {"alias": alias, "place": hashlib.sha256(place.encode()).hexdigest(), "identity": None, "writable": True}
+    found["vendor"] = connections[alias].vendor
+    try:
+        if found["vendor"] == "postgresql":
+            with connections[alias].cursor() as cursor:
+                cursor.execute(_IDENTITY)
+                found["identity"] = cursor.fetchone()[0]
+                cursor.execute("show transaction_read_only")
+                found["writable"] = cursor.fetchone()[0] != "on"
+    except Exception:  # noqa: S110 - nothing is known of it then
+        pass
+    return found
 
 
 def describe(migration):

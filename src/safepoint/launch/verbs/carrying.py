@@ -149,8 +149,8 @@ def elsewhere(pending: Pending, identity: str | None) -> str | None:
     """Whether an application that was pointed at a database is there, and has no other one. Pure."""
     if identity is None or pending.identity != identity:
         return "the application does not go to the database that it is pointed at; nothing was migrated"
-    if pending.others:
-        names = ", ".join(repr(alias) for alias in pending.others)
+    if pending.exposed:
+        names = ", ".join(repr(one.alias) for one in pending.exposed)
         return f"the application has other databases ({names}), which a migration of the copy might write to"
     return None
 
