@@ -158,6 +158,7 @@ APP = {
             path("health/", views.health),
             path("break/", views.broken),
             path("items/new/", views.new),
+            path("items/once/", views.once),
             path("accounts/login/", LoginView.as_view(template_name="login.html"), name="login"),
         ]
     """,
@@ -187,6 +188,12 @@ APP = {
                 Item.objects.create(**form.cleaned_data)
                 return redirect("/")
             return render(request, "new.html", {"form": form})
+
+        def once(request):
+            if request.method == "GET" and request.session.get("seen"):
+                return HttpResponse("this page was opened before", status=410)
+            request.session["seen"] = True
+            return new(request)
     """,
     "shop/templates/home.html": "<title>Shop</title><ul>{% for n in names %}<li>{{ n }}</li>{% endfor %}</ul>",
     "shop/templates/login.html": """

@@ -192,6 +192,14 @@ def test_the_test_user_logs_in_and_fills_in_the_form_by_http(site: str) -> None:
     assert "HTTP session" in found.detail and found.seconds < 5
 
 
+STRAIGHT = {"path": "/accounts/login/?next=/items/once/", "form_path": "/items/once/"}
+
+
+def test_a_form_that_the_login_led_to_is_not_opened_once_more(site: str) -> None:
+    found = login(site, settings(**STRAIGHT))
+    assert found.verdict == "pass", found.detail
+
+
 WRONG = {
     "password and names": ({"username": "nobody"}, "logging in: Please enter a correct username"),
     "required field empty": ({"fields": {"name": ""}}, "name"),
@@ -242,6 +250,12 @@ def test_the_test_user_comes_by_a_real_browser(site: str) -> None:
     found = login(site, settings(browser="chromium"), public_url="http://shop.test")
     assert found.verdict == "pass", found.detail
     assert found.detail.endswith("by Chromium")
+
+
+@needs_chromium
+def test_a_form_that_the_login_led_the_browser_to_is_not_opened_once_more(site: str) -> None:
+    found = login(site, settings(browser="chromium", **STRAIGHT), public_url="http://shop.test")
+    assert found.verdict == "pass", found.detail
 
 
 @needs_chromium

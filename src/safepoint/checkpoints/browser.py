@@ -138,7 +138,8 @@ def _visit(page: Any, task: Mapping[str, Any], stage: list[str]) -> None:
 
 def _send_form(page: Any, task: Mapping[str, Any], stage: list[str]) -> None:
     stage[0] = f"opening {task['form_path']}"
-    _open(page, task["form_path"], stage[0])
+    if not _is_at(page, task["form_path"]):  # the login may have led there
+        _open(page, task["form_path"], stage[0])
     form = page.locator("form")
     for name in task["fields"]:
         form = form.filter(has=page.locator(_named(name)))
@@ -154,6 +155,11 @@ def _send_form(page: Any, task: Mapping[str, Any], stage: list[str]) -> None:
     _submit(page, form, stage[0])
     if urlsplit(page.url).path == before and (said := _messages(page)):
         raise Stopped(stage[0], f"the form came back: {said}")
+
+
+def _is_at(page: Any, path: str) -> bool:
+    here = urlsplit(page.url)
+    return path == here._replace(scheme="", netloc="", fragment="").geturl()
 
 
 def _open(page: Any, path: str, stage: str) -> None:

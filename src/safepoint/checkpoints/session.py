@@ -27,9 +27,8 @@ def visit(task: Visit) -> tuple[bool, str, str]:
     """Carry out a visit: whether it went well, the stage where it stopped, and what was seen there."""
     try:
         with visitor(task.base_url, public_url=task.public_url, cookies=task.cookies, timeout=task.timeout) as client:
-            page = _log_in(client, task)
-            if task.form_path is not None:
-                page = _send_form(client, task)
+            landed = _log_in(client, task)
+            page = forms.read(landed.text) if task.form_path is None else _send_form(client, task, landed)
     except Stopped as stopped:
         return False, stopped.stage, stopped.said
     except httpx.HTTPError as error:
@@ -39,21 +38,24 @@ def visit(task: Visit) -> tuple[bool, str, str]:
     return True, "", ""
 
 
-def _log_in(client: httpx.Client, task: Visit) -> forms.Page:
+def _log_in(client: httpx.Client, task: Visit) -> httpx.Response:
     answer = client.get(task.path)
     form = forms.login_form(_page(answer, f"opening {task.path}"))
     if form is None or form.password is None or form.username is None:
         raise Stopped(f"opening {task.path}", "there is no form with a user name and a password")
     values = {form.username: task.username, form.password: task.password}
-    page = _page(_send(client, answer, form, values), "logging in")
+    landed = _send(client, answer, form, values)
+    page = _page(landed, "logging in")
     if forms.login_form(page) is not None:
         raise Stopped("logging in", _messages(page) or "the login form came back")
-    return page
+    return landed
 
 
-def _send_form(client: httpx.Client, task: Visit) -> forms.Page:
+def _send_form(client: httpx.Client, task: Visit, landed: httpx.Response) -> forms.Page:
+    """Fill in the form; it is not opened once more where the login led to it."""
     stage = f"opening {task.form_path}"
-    answer = client.get(task.form_path or "/")
+    there = landed.url.raw_path.decode() == task.form_path
+    answer = landed if there else client.get(task.form_path or "/")
     page = _page(answer, stage)
     form = forms.form_with(page, tuple(task.fields))
     if form is None:

@@ -258,7 +258,10 @@ class Watch(Section):
 
 
 class Login(Section):
-    """A test user's way through the application: log in, then fill in one form."""
+    """A test user's way through the application: log in, then fill in one form.
+
+    Where `path` leads on to `form_path` (`/accounts/login/?next=/entries/new/`), no other page is built in the window.
+    """
 
     path: str = "/accounts/login/"
     username: str

@@ -358,7 +358,7 @@ error_lines = 0
 # A test user who logs in and fills in a form, in Chromium where there is one. It leaves its entry in the database;
 # {stamp} becomes the time, so that each visit looks for its own entry.
 # [checkpoints.login]        # LOOK: without it nobody tries the application after the migration
-# path = @login@
+# path = @login@   # with ?next=/entries/new/ it leads straight to the form, and the window has a page less
 # username = "test"
 # password_env = "LAUNCH_TEST_PASSWORD"
 # form_path = "/entries/new/"
