@@ -15,8 +15,8 @@ from safepoint.launch import following
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How
+from safepoint.wayback.manner import NotWhole
 from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import NotWhole
 
 # Values without a home in the old schema are in it, a large one that is left alone, and rows that come and go.
 WRITES: tuple[tuple[str, ...], ...] = (

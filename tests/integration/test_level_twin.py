@@ -29,9 +29,9 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import choice, feed, level, quiet
+from safepoint.wayback.manner import NotWhole
 from safepoint.wayback.names import feed_name
 from safepoint.wayback.pair import Pair
-from safepoint.wayback.replay import NotWhole
 from safepoint.wayback.twin import TwinFacts, drop_twin, look_up, make_twin
 
 LAUNCH = "shop-2.0"

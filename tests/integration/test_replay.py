@@ -17,7 +17,7 @@ from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ask, ground, operations
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import compaction, holding
+from safepoint.wayback import applying, compaction, holding
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import replay
@@ -34,7 +34,8 @@ def lines(outcome: Outcome, name: str) -> list[dict[str, Any]]:
 @pytest.fixture(params=[False, True], ids=["whole", "by-index"])
 def looking_up(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What constraints ask of the twin's tables: as for small tables, and as for big ones."""
-    monkeypatch.setattr(holding, "few", lambda *_: request.param)
+    for room in (compaction, holding):
+        monkeypatch.setattr(room, "few", lambda *_: request.param)
 
 
 @pytest.mark.usefixtures("looking_up")
@@ -118,18 +119,72 @@ def test_where_a_constraint_trigger_holds_rows_together_no_half_of_a_transaction
         assert (outcome.not_carried, outcome.partly) == (1, 1)
 
 
+@pytest.mark.usefixtures("looking_up")
 def test_rows_that_are_not_as_the_capture_says_are_conflicts(database: Target, tmp_path: Path) -> None:
     with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
         with connect(made.twin) as connection:
+            connection.execute("insert into customer values (6, 'already')")
             connection.execute("delete from purchase_line where id in (1, 2)")
             connection.execute("insert into purchase_line values (6, 1, 'already')")
         made.write("update purchase_line set what = 'gone' where id = 1", "delete from purchase_line where id = 2")
         made.write("insert into purchase_line (purchase_id, what) values (1, 'six'), (1, 'seven')")
+        made.write("insert into customer values (-1, 'below'), (6, 'six'), (7, 'above')")
         outcome = made.carry()
-        assert sorted(reasons(outcome)) == [("purchase_line", "conflict", str(key)) for key in (1, 2, 6)]
+        assert sorted(reasons(outcome)) == [
+            ("customer", "conflict", "6"),
+            *(("purchase_line", "conflict", str(key)) for key in (1, 2, 6)),
+        ]
+        assert made.old("select id, name from customer where id not between 1 and 5 order by 1") == [
+            (-1, "below"),
+            (6, "already"),
+            (7, "above"),
+        ]
         assert made.old("select id, what from purchase_line where id > 5 order by 1") == [(6, "already"), (7, "seven")]
         table = next(one for one in outcome.tables if one.table == "public.purchase_line")
         assert (table.conflicts, table.inserted, table.put_aside) == (3, 1, 0)
+
+
+KEPT_RULES = """
+alter table customer alter name type varchar(200);
+alter table purchase drop legacy;
+update customer set mail = 'moved@x' where id = 1;
+insert into customer (id, name) values (50, 'made by the migration');
+"""
+
+
+@pytest.mark.usefixtures("looking_up")
+def test_rules_that_the_new_schema_keeps_are_asked_where_the_twin_differs_all_the_same(
+    database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The migration changed rows in a way that nobody said: what was written on top of it does not fit the twin."""
+    settled: list[bool] = []
+    settle = holding.settle
+
+    def noted(*words: Any) -> int:
+        settled.append(words[3:] == () or words[3] is None)
+        return settle(*words)
+
+    for room in (applying, holding):
+        monkeypatch.setattr(room, "settle", noted)
+    with ground(database, tmp_path, SHOP, KEPT_RULES, RELAXED) as made:
+        made.write(
+            "insert into customer (name, mail) values ('fits', 'fits@x')", "delete from purchase_line where id = 1"
+        )
+        assert made.carry().put_aside == 0 and settled == [False]
+        made.write("insert into customer (name, mail) values ('again', 'c1@x')")
+        made.write("insert into purchase (customer_id, total) values (50, 1), (2, 2), (7, 3)")
+        made.write("insert into purchase_line (purchase_id, what) values (6, 'follows'), (7, 'carried'), (8, 'too')")
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [
+            ("customer", "unique", "7"),
+            ("purchase", "foreign key", "6"),
+            ("purchase", "foreign key", "8"),
+            ("purchase_line", "foreign key", "6"),
+            ("purchase_line", "foreign key", "8"),
+        ]
+        assert True in settled
+        assert made.old("select purchase_id, what from purchase_line where purchase_id > 5") == [(7, "carried")]
+        assert made.old("select id, mail from customer where id > 5") == [(6, "fits@x")]
 
 
 def test_values_without_a_home_are_stashed_in_files_and_in_tables(database: Target, tmp_path: Path) -> None:
@@ -424,13 +479,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from safepoint.postgres.target import Target
-from safepoint.wayback import records, replay as room
+from safepoint.wayback import applying, records, replay as room
 from safepoint.wayback.capture import drain
 from safepoint.wayback.mapping import WayBack
 import json
 twin, live = (Target(*one) for one in {targets!r})
 point = {point!r}
-real = getattr(records, point) if hasattr(records, point) else None
+place = next((one for one in (records, applying, room) if hasattr(one, point)), None)
+real = getattr(place, point, None)
 def killed(*words):
     if point == "record":
         real(*words)
@@ -439,7 +495,7 @@ if point == "after":
     mapping = WayBack.from_json(json.loads(Path({mapping!r}).read_text()))
     room.replay(twin, live, Path({spool!r}), mapping, launch_id={launch!r}, out=Path({out!r}))
     os.kill(os.getpid(), signal.SIGKILL)
-setattr(records if hasattr(records, point) else room, point, killed)
+setattr(place, point, killed)
 mapping = WayBack.from_json(json.loads(Path({mapping!r}).read_text()))
 room.replay(twin, live, Path({spool!r}), mapping, launch_id={launch!r}, out=Path({out!r}))
 """

@@ -158,7 +158,7 @@ def _send_form(page: Any, task: Mapping[str, Any], stage: list[str]) -> None:
 
 
 def _is_at(page: Any, path: str) -> bool:
-    here = urlsplit(page.url)
+    here = urlsplit(str(page.url))
     return path == here._replace(scheme="", netloc="", fragment="").geturl()
 
 

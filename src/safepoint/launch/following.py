@@ -28,8 +28,9 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.wayback import capture
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
-from safepoint.wayback.replay import READ_ONLY, Manner, NotWhole, Policy, carry, entering
+from safepoint.wayback.replay import READ_ONLY, carry, entering
 
 WORK: Final = "follow the launch"
 PROOF: Final = "way-back"

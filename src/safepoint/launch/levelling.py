@@ -33,8 +33,8 @@ from safepoint.progress import Cancelled, Progress
 from safepoint.wayback import feed, level, twin
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.fence import FencePrior
+from safepoint.wayback.manner import NotWhole
 from safepoint.wayback.pair import Pair
-from safepoint.wayback.replay import NotWhole
 
 EVERY: Final = 1.0
 """Seconds between two looks of the keeper."""

@@ -132,26 +132,34 @@ def compact(connection: Connection, migrated: Connection, work: Work, scope: Sco
 
 
 def _touch(connection: Connection, work: Work, scope: Scope) -> None:
-    keys = [f"s.{quote(new.name)}::{new.type} AS k{place}" for place, (_, new) in enumerate(work.keys)]
-    names = [f"k{place}" for place in range(len(keys))]
     run(connection, f"DROP TABLE IF EXISTS {work.change}, {work.out}, pg_temp.sp_touch")
+    names = ", ".join(f"t.k{place}" for place in range(len(work.keys)))
+    run(
+        connection,
+        f"CREATE TEMP TABLE sp_change_{work.number} ON COMMIT DROP AS SELECT {CHANGE_COLUMNS}, {names} "
+        f"FROM {_touched(connection, work, scope)} t {_twins_rows(connection, work)}",
+    )
+    run(connection, f"CREATE UNIQUE INDEX ON {work.change} (n)")
+    run(connection, f"ANALYZE {work.change}")
+
+
+def _touched(connection: Connection, work: Work, scope: Scope) -> str:
+    """Each key once, with what was done to it first and last: a table, or a subquery where nothing is to be counted."""
+    keys = ", ".join(f"s.{quote(new.name)}::{new.type} AS k{place}" for place, (_, new) in enumerate(work.keys))
+    staged = f"{work.stage} s WHERE {scope.condition(work)}"
+    if not work.sink.others and not scope.of(work):  # only new rows: each key came once
+        born = "s._sp_at AS n, s._sp_tx AS tx, s._sp_at AS birth, false AS existed, true AS ends"
+        return f"(SELECT {born}, {keys} FROM {staged})"
+    names = ", ".join(f"k{place}" for place in range(len(work.keys)))
     run(
         connection,
         f"CREATE TEMP TABLE sp_touch ON COMMIT DROP AS "
         f"SELECT max(n) AS n, max(tx) AS tx, max(n) FILTER (WHERE n & 3 = 0 OR n & 3 = 3) AS birth, "
-        f"min(n) & 3 IN (1, 2) AS existed, max(n) & 3 <> 2 AS ends, {', '.join(names)} "
-        f"FROM (SELECT s._sp_at AS n, s._sp_tx AS tx, {', '.join(keys)} FROM {work.stage} s "
-        f"WHERE {scope.condition(work)}) s GROUP BY {', '.join(names)}",
+        f"min(n) & 3 IN (1, 2) AS existed, max(n) & 3 <> 2 AS ends, {names} "
+        f"FROM (SELECT s._sp_at AS n, s._sp_tx AS tx, {keys} FROM {staged}) s GROUP BY {names}",
     )
     run(connection, "ANALYZE pg_temp.sp_touch")
-    run(
-        connection,
-        f"CREATE TEMP TABLE sp_change_{work.number} ON COMMIT DROP AS SELECT {CHANGE_COLUMNS}, "
-        f"{', '.join(f't.{name}' for name in names)} "
-        f"FROM pg_temp.sp_touch t {_twins_rows(connection, work)}",
-    )
-    run(connection, f"CREATE UNIQUE INDEX ON {work.change} (n)")
-    run(connection, f"ANALYZE {work.change}")
+    return "pg_temp.sp_touch"
 
 
 def _twins_rows(connection: Connection, work: Work) -> str:
@@ -163,8 +171,11 @@ def _twins_rows(connection: Connection, work: Work) -> str:
     match = " AND ".join(key_match(f"t.k{place}", old, new) for place, (old, new) in enumerate(work.keys))
     plain = f"LEFT JOIN {quoted(work.old)} o ON {match}"
     indexed = {old.name for old, new in work.keys if "::text" not in key_match("t", old, new)} >= set(work.old.key)
-    if not indexed or not work.old.key or not few(connection, "pg_temp.sp_touch", work.old):
+    if not indexed or not work.old.key or not few(connection, work.stage, work.old):
         return plain
+    if len(work.keys) == 1 and work.keys[0][0].base in _INTEGERS:
+        # Most new rows have keys behind all that the twin has, and need no look.
+        match += f" AND t.k0 <= (SELECT max({quote(work.keys[0][0].name)}) FROM {quoted(work.old)})"
     return f"LEFT JOIN LATERAL (SELECT o.ctid, o.tableoid FROM {quoted(work.old)} o WHERE {match} OFFSET 0) o ON true"
 
 

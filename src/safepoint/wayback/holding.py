@@ -7,46 +7,90 @@ held is put aside with its reason, and then what depends on it, until nothing mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, ForeignKey, Unique
-from safepoint.wayback.compaction import Scope, Work, few, quoted, run, typed
+from safepoint.wayback.compaction import Scope, Work, ask, few, quoted, run, typed
 from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.mapping import TableRule
+from safepoint.wayback.mirrored import reference_held, unique_held
+
+Rules = Mapping[str, TableRule]
+"""The mapping's rules by old table."""
 
 
-def hold(connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope) -> None:
-    """Put aside what the old schema cannot hold, with its dependants."""
-    by_name = {work.old.name: work for work in works}
+def hold(
+    connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope, trusted: Rules | None = None
+) -> None:
+    """Put aside what the old schema cannot hold, with its dependants; `trusted`: see `settle`."""
     for work in works:
         _losses(connection, work, old, scope)
         _own_rules(connection, work)
-    settle(connection, by_name, old)
+    settle(connection, works, old, trusted)
 
 
-def settle(connection: Connection, works: Mapping[str, Work], old: Catalogue) -> None:
-    """Unique and foreign keys, again and again until no row is put aside any more; each round puts one at least."""
-    statements = [
-        statement
-        for work in works.values()
-        for unique in work.old.uniques
-        if set(unique.columns) != {name for name, _ in work.rule.key} or not unique.plain
-        for statement in (_twice(work, unique), _taken(work, unique, few(connection, work.change, work.old)))
-    ]
+def settle(connection: Connection, works: Sequence[Work], old: Catalogue, trusted: Rules | None = None) -> int:
+    """Unique and foreign keys, again and again until no row is put aside any more; each round puts one at least.
+
+    Args:
+        trusted: what the new schema holds too (`mirrored`) is asked only of tables that have something put aside;
+            None asks everything.
+
+    Returns:
+        How many rows were put aside.
+    """
+    questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
+    whole, found = 0, -1
+    while found:
+        aside = {work.old.name for work in works if _any_aside(connection, work)} if trusted is not None else set()
+        found = sum(run(connection, one.statement) for one in questions if one.only is None or one.only & aside)
+        whole += found
+    return whole
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A statement that puts rows aside. `only`: where one of these tables has some put aside already; None: always."""
+
+    statement: str
+    only: frozenset[str] | None = None
+
+
+def _unique_questions(connection: Connection, works: Sequence[Work], trusted: Rules | None) -> Iterator[_Question]:
+    for work in works:
+        by_index = few(connection, work.change, work.old)
+        for unique in work.old.uniques:
+            if set(unique.columns) == {name for name, _ in work.rule.key} and unique.plain:
+                continue  # by it the rows were matched
+            held = trusted is not None and unique_held(work.rule, work.new, unique)
+            only = frozenset({work.old.name}) if held else None
+            yield _Question(_twice(work, unique), only)
+            yield _Question(_taken(work, unique, by_index), only)
+
+
+def _key_questions(
+    connection: Connection, works: Sequence[Work], old: Catalogue, trusted: Rules | None
+) -> Iterator[_Question]:
+    by_name = {work.old.name: work for work in works}
     for table in old.tables.values():
         for key in table.foreign_keys:
-            child, parent = works.get(table.name), works.get(key.parent)
+            child, parent = by_name.get(table.name), by_name.get(key.parent)
             if child is not None:
-                statements.append(
-                    _orphans(child, key, old, parent, few(connection, child.change, old.tables[key.parent]))
-                )
+                held = trusted is not None and reference_held(trusted, child.rule, child.new, key)
+                only = frozenset({table.name, key.parent}) if held else None
+                by_index = few(connection, child.change, old.tables[key.parent])
+                yield _Question(_orphans(child, key, old, parent, by_index), only)
             if parent is not None:
-                statements.append(_still_needed(table.name, key, old, parent, child))
-    while sum(run(connection, statement) for statement in statements):
-        pass
+                yield _Question(_still_needed(table.name, key, old, parent, child))
+
+
+def _any_aside(connection: Connection, work: Work) -> bool:
+    return bool(ask(connection, f"SELECT EXISTS (SELECT FROM {work.change} WHERE verdict IS NOT NULL)")[0][0])
 
 
 def _losses(connection: Connection, work: Work, old: Catalogue, scope: Scope) -> None:

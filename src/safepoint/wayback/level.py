@@ -27,10 +27,11 @@ from safepoint.wayback.capture import CaptureFacts, drain
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.expressions import of_new
 from safepoint.wayback.fence import FencePrior
+from safepoint.wayback.manner import Manner, NotWhole
 from safepoint.wayback.mapping import SAME, ColumnRule, TableRule, WayBack
 from safepoint.wayback.names import Mark, half_made_limit, own_words
 from safepoint.wayback.pair import Pair
-from safepoint.wayback.replay import READ_ONLY, Manner, NotWhole, carry, entering
+from safepoint.wayback.replay import READ_ONLY, carry, entering
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.twin import (
     Database,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from psycopg import sql
 
@@ -21,51 +21,33 @@ from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback import records, whereabouts
+from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, ask, compact, quoted, run
-from safepoint.wayback.holding import hold, settle, violations
-from safepoint.wayback.keyless import compact_rows
+from safepoint.wayback.compaction import Scope, Work, quoted, run
+from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.merging import Merged, find_refused, merge, raise_sequences, silence, unsilence
+from safepoint.wayback.merging import Merged, raise_sequences
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome, TableOutcome
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staging import Staged, stage
 
-Policy = Literal["row", "transaction"]
 _PREVIEW: Final = 200
 
-# `replica`: triggers and foreign keys' cascades are silent. The rest is for speed, and to see every row.
+# `replica`: triggers and foreign keys' cascades are silent. The rest is for speed, and to see every row; of temporary
+# tables a small sample tells the planner enough.
 SETTINGS: Final = """
 SET LOCAL session_replication_role = replica;
 SET LOCAL row_security = off;
 SET LOCAL work_mem = '64MB';
 SET LOCAL jit = off;
+SET LOCAL default_statistics_target = 10;
 SET LOCAL synchronous_commit = on;
 """
 READ_ONLY: Final = "-c default_transaction_read_only=on"
 ALLOWS: Final = "SELECT datallowconn FROM pg_database WHERE datname = %s"
 # Two replays of one twin would carry the same rows: the second waits for the first, and finds its work done.
 ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(1935763571, 1)"
-
-
-class NotWhole(DatabaseError):
-    """A part of what was captured cannot be carried whole; nothing was changed."""
-
-
-@dataclass(frozen=True)
-class Manner:
-    """How a replay goes about it.
-
-    `policy`: see `config.Wayback`. `only_whole`: nothing is put aside; where something had to be, nothing is changed
-    (`NotWhole`). `same_schema`: the twin is kept like its source, so every constraint holds on what comes, and it is
-    not asked. `purpose` names whose records these are in the twin.
-    """
-
-    policy: Policy = "row"
-    only_whole: bool = False
-    same_schema: bool = False
-    purpose: str = "replay"
 
 
 def replay(
@@ -175,7 +157,7 @@ class _Carrying:
         cancelled: Cancelled,
     ) -> None:
         self.connection, self.source, self.mapping = connection, source, mapping
-        self.launch_id, self.manner, self.policy, self.cancelled = launch_id, manner, manner.policy, cancelled
+        self.launch_id, self.manner, self.cancelled = launch_id, manner, cancelled
         self.began = self.lap = time.monotonic()
         self.phases: dict[str, float] = {}
         self.old = self.new = Catalogue({})
@@ -203,8 +185,11 @@ class _Carrying:
         if self.manner.only_whole:
             self._refuse_homeless(staged)
         works = self._works(staged)
-        merged = self._carry(staged, works)
-        outcome = self._account(staged, works, merged, after, up_to)
+        applying = Applying(
+            self.connection, self.source, works, self.old, self.mapping, staged.truncations, self.manner, self._phase
+        )
+        merged = applying.run()
+        outcome = self._account(staged, works, merged, applying.scope, after, up_to)
         if self.manner.only_whole and outcome.put_aside:
             raise _not_whole(outcome)
         if before is not None:
@@ -255,121 +240,29 @@ class _Carrying:
         run(self.connection, "CREATE TEMP TABLE sp_excluded (tx int4 PRIMARY KEY, reason text) ON COMMIT DROP")
         return found
 
-    def _carry(self, staged: Staged, works: Sequence[Work]) -> dict[str, Merged]:
-        """Work out what can be held, again and again until nothing more has to be put aside; then write it."""
-        types = self._types(works)
-        self.scope = Scope(staged.truncations, types)
-        silence(self.connection, works)
-        prepared = False
-        while True:
-            if not prepared:
-                self._prepare(works)
-                prepared = True
-            if self._exclude(works):
-                prepared = False
-                excluded = {row[0] for row in ask(self.connection, "SELECT tx FROM pg_temp.sp_excluded")}
-                kept = [one for one in staged.truncations if one.transaction not in excluded]
-                self.scope = Scope(kept, types, excluding=True)
-                continue
-            merged = merge(self.connection, works)
-            self._phase("merge")
-            if not isinstance(merged, Work):
-                break
-            if not find_refused(self.connection, works, merged):
-                raise DatabaseError(
-                    f"The rows of {merged.old.name} cannot be written, and none of them alone is the cause.",
-                    subject=merged.old.name,
-                    remedy="Nothing was changed. Roll back with --discard, or carry this table by hand.",
-                )
-            settle(self.connection, {work.old.name: work for work in works}, self.old)
-        unsilence(self.connection, works)
-        if self.manner.same_schema:
-            self._phase("verify")
-            return merged
-        if found := violations(self.connection, works, self.old):
-            raise DatabaseError(
-                "The twin's constraints do not hold after the replay.",
-                subject=self.launch_id,
-                found="; ".join(found),
-                remedy="Nothing was changed. Keep the spool and report this as a fault of Safepoint.",
-            )
-        self._phase("verify")
-        return merged
-
-    def _types(self, works: Sequence[Work]) -> frozenset[str]:
-        """Types of the new columns that the twin's server knows too."""
-        names = sorted({column.type for work in works for column in work.new.columns})
-        rows = self.connection.execute(
-            "SELECT t FROM unnest(%s::text[]) t WHERE to_regtype(t) IS NOT NULL", [names]
-        ).fetchall()
-        return frozenset(str(row[0]) for row in rows)
-
-    def _prepare(self, works: Sequence[Work]) -> None:
-        for work in works:
-            if work.rule.key:
-                compact(self.connection, self.source, work, self.scope)
-            else:
-                compact_rows(self.connection, work, self.scope)
-            self._phase("compact")
-        if not self.manner.same_schema:
-            hold(self.connection, works, self.old, self.scope)
-        self._phase("check")
-
-    def _exclude(self, works: Sequence[Work]) -> bool:
-        """Put whole transactions aside, where the policy or a rule over several rows asks for it; whether any was."""
-        guarded = [work for work in works if whereabouts.has_constraint_trigger(work.old)]
-        if self.policy == "row" and not guarded:
-            return False
-        before = self._excluded()
-        for work in works:
-            condition = "true"
-            if self.policy == "row":
-                touched = " UNION ".join(f"SELECT _sp_tx FROM {one.stage}" for one in guarded)
-                condition = f"s._sp_tx IN ({touched})"
-            run(
-                self.connection,
-                f"INSERT INTO pg_temp.sp_excluded SELECT s._sp_tx, min(c.reason) FROM {work.change} c "
-                f"JOIN {work.stage} s ON {whereabouts.same_key(work)} WHERE c.verdict IS NOT NULL AND {condition} "
-                f"GROUP BY s._sp_tx ON CONFLICT DO NOTHING",
-            )
-        keyed = [work for work in works if work.rule.key]
-        while self.policy == "transaction" and any([self._follow(work) > 0 for work in keyed]):  # noqa: C419 - all of them
-            pass
-        return self._excluded() > before
-
-    def _follow(self, work: Work) -> int:
-        """Later transactions that changed a row which a transaction that is put aside had changed before them."""
-        same = " AND ".join(f"e.{quote_new} = l.{quote_new}" for quote_new in _key_names(work))
-        return run(
-            self.connection,
-            f"INSERT INTO pg_temp.sp_excluded SELECT DISTINCT l._sp_tx, "
-            f"'it changes a row of ' || {_text(work.old.relation)} || ' that a transaction put aside had changed' "
-            f"FROM pg_temp.sp_excluded x JOIN {work.stage} e ON e._sp_tx = x.tx JOIN {work.stage} l ON {same} "
-            f"AND l._sp_tx > e._sp_tx ON CONFLICT DO NOTHING",
-        )
-
-    def _excluded(self) -> int:
-        return int(ask(self.connection, "SELECT count(*) FROM pg_temp.sp_excluded")[0][0])
-
     def _account(
-        self, staged: Staged, works: Sequence[Work], merged: dict[str, Merged], after: int, up_to: int | None
+        self,
+        staged: Staged,
+        works: Sequence[Work],
+        merged: dict[str, Merged],
+        scope: Scope,
+        after: int,
+        up_to: int | None,
     ) -> Outcome:
         connection = self.connection
         homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]
         if after:
             whereabouts.forget_older(connection, works, homeless, after)
-        stashed = {
-            sink.table.name: whereabouts.stash_table(connection, self.source, sink, self.scope) for sink in homeless
-        }
+        stashed = {sink.table.name: whereabouts.stash_table(connection, self.source, sink, scope) for sink in homeless}
         for work in works:
             stashed[work.old.name] = whereabouts.stash_values(connection, work)
             whereabouts.put_aside(connection, work)
-            if self.scope.excluding:
+            if scope.excluding:
                 whereabouts.put_aside_transactions(connection, work.sink, work.old.name)
-        if self.scope.excluding:
+        if scope.excluding:
             for sink in homeless:
                 whereabouts.put_aside_transactions(connection, sink, sink.table.name)
-        whereabouts.classify(connection, works, homeless, self.scope.truncations)
+        whereabouts.classify(connection, works, homeless, scope.truncations)
         self._phase("account")
         sequences = raise_sequences(connection, self.source, self.mapping, self.old, self.new)
         states = self._states(after)
@@ -430,11 +323,3 @@ def _not_whole(outcome: Outcome) -> NotWhole:
         subject=outcome.launch_id,
         found=shown or None,
     )
-
-
-def _key_names(work: Work) -> list[str]:
-    return [sql.Identifier(new.name).as_string(None) for _, new in work.keys]
-
-
-def _text(value: str) -> str:
-    return sql.Literal(value).as_string(None)

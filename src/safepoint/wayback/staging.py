@@ -28,6 +28,7 @@ INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
 META: Final = ("_sp_at", "_sp_tx", "_sp_leaf", "_sp_from", "_sp_unchanged")
 TRANSACTIONS: Final = "sp_transactions"
 _NULL: Final = b"\xff\xff\xff\xff"
+_SHORT: Final = 0x7400  # the first length whose bytes hold a "t" before a zero
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 _FLUSH: Final = 2 << 20
@@ -36,6 +37,7 @@ _LOOK: Final = 4096
 
 # Columns: how many; place in the commit order (times 4, plus what it is); transaction; relation.
 _ROW = struct.Struct("!hiqiiiI")
+_NEW_ROW = struct.Struct("!hiqiiiIii")  # moved from nowhere, and no value left alone: both NULL
 _TRANSACTION = struct.Struct("!hiiiIiqiq")
 _INT16 = struct.Struct("!H")
 _INT32 = struct.Struct("!I")
@@ -43,12 +45,13 @@ _INT32 = struct.Struct("!I")
 
 @dataclass
 class Sink:
-    """The staged rows of one new table. `stage` is the temporary table's name."""
+    """The staged rows of one new table, of them `others` that are not INSERT. `stage` is the temporary table's name."""
 
     table: Table
     stage: str
     rows: int = 0
     moves: int = 0
+    others: int = 0
     unchanged: int = 0
     buffer: list[bytes] = field(default_factory=list, repr=False)
     size: int = 0
@@ -120,9 +123,11 @@ def stage(
         wanted, later = False, False
         end = durable_end(spool)
         for number, message in enumerate(read_messages(spool, start, end)):
-            if number % _LOOK == 0 and cancelled():
+            if not number % _LOOK and cancelled():
                 raise Interrupted("The replay was stopped before anything was changed.", subject=str(spool))
             kind = message[0]
+            if kind == 67:  # C: Commit; Begin has told all of it
+                continue
             if kind == 66:  # B: Begin
                 lsn = int.from_bytes(message[1:9], "big")
                 later = later or (up_to is not None and lsn > up_to)
@@ -191,14 +196,14 @@ class _Staging:
 
     def take(self, kind: int, message: bytes) -> None:
         taker = self._takers.get(kind)
-        if taker is not None:
-            oid = message[1:5]
-            shape = self._shapes[oid] if oid in self._shapes else self._shape(oid)
-            if shape is not None:
-                self.staged.changes += 1
-                taker(message, shape)
-        elif kind == 84:
-            self._truncate(message)
+        if taker is None:
+            if kind == 84:
+                self._truncate(message)
+            return
+        oid = message[1:5]
+        if (shape := self._shapes.get(oid)) or (shape := self._shape(oid)):
+            self.staged.changes += 1
+            taker(message, shape)
 
     def _shape(self, oid: bytes) -> _Shape | None:
         if oid not in self._shapes:
@@ -252,24 +257,12 @@ class _Staging:
 
     def _insert(self, message: bytes, shape: _Shape) -> None:
         """Most of what is written is new rows: so what `_tuple` and `_add` do is done here in one go."""
-        if shape.order is not None:
+        if shape.order is None and (row := _straight(message, 6)) is not None:
+            self.at += 1
+            at, transaction = self.at * 4 + INSERT, self.staged.transactions
+            self._keep(shape.sink, _NEW_ROW.pack(shape.width, 8, at, 4, transaction, 4, shape.relation, -1, -1) + row)
+        else:
             self._add(shape, INSERT, _tuple(message, 6)[0])
-            return
-        self.at += 1
-        head = _ROW.pack(shape.width, 8, self.at * 4 + INSERT, 4, self.staged.transactions, 4, shape.relation)
-        pieces = [head, _NULL, _NULL]
-        add, length = pieces.append, _INT32.unpack_from
-        (count,) = _INT16.unpack_from(message, 6)
-        at = 8
-        for _ in range(count):
-            if message[at] == 116:  # t: length and text follow
-                end = at + 5 + length(message, at + 1)[0]
-                add(message[at + 1 : end])
-                at = end
-            else:  # n; of a new row nothing is left out
-                add(_NULL)
-                at += 1
-        self._keep(shape.sink, b"".join(pieces))
 
     def _update(self, message: bytes, shape: _Shape) -> None:
         old: list[bytes | None] | None = None
@@ -311,6 +304,8 @@ class _Staging:
         sink = shape.sink
         head = _ROW.pack(shape.width, 8, self.at * 4 + what, 4, self.staged.transactions, 4, shape.relation)
         origin = unchanged = _NULL
+        if what != INSERT:
+            sink.others += 1
         if moved is not None:
             origin = _text_array(moved)
             sink.moves += 1
@@ -390,6 +385,18 @@ class _Writer:
         statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT binary)").format(sql.Identifier(table))
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(b"".join((_HEADER, *rows, _TRAILER)))
+
+
+def _straight(message: bytes, at: int) -> bytes | None:
+    """The tuple that ends the message, its values as COPY BINARY has them; None where `_tuple` has to go through it.
+
+    Where a tuple has only values, it lacks but one thing of COPY BINARY: the `t` before each length has to go. A `t`
+    and a zero byte stand nowhere else: no value in text form has a zero byte, and a length below `_SHORT` begins with
+    two of them and has them before no other. So all of them at once are replaced, where they are as many as columns.
+    """
+    if len(message) < _SHORT and message.count(b"t\0", at + 2) == int.from_bytes(message[at : at + 2], "big"):
+        return message[at + 2 :].replace(b"t\0", b"\0")
+    return None
 
 
 def _tuple(message: bytes, at: int) -> tuple[list[bytes | None], int]:

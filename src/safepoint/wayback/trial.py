@@ -19,9 +19,10 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import CaptureFacts, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import Policy, replay
+from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import doubtful, round_trip
 from safepoint.wayback.writes import KINDS, Write, empty_with_dependants, write_everything
 

@@ -1,0 +1,188 @@
+"""What the twin can hold is worked out, and written; again and again, while something has to be put aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from safepoint.errors import DatabaseError
+from safepoint.postgres.connections import Connection
+from safepoint.wayback import whereabouts
+from safepoint.wayback.catalogue import Catalogue
+from safepoint.wayback.compaction import Scope, Work, ask, compact, run
+from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.holding import hold, settle, violations
+from safepoint.wayback.keyless import compact_rows
+from safepoint.wayback.manner import Manner
+from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.merging import Merged, find_refused, merge, silence, unsilence
+from safepoint.wayback.staging import Truncation
+
+
+class Applying:
+    """From staged changes to written rows, inside the replay's transaction.
+
+    First without asking for rules that the new schema holds too; where something does not hold all the same, that is
+    seen when it is written, taken back, and everything is asked.
+
+    Args:
+        source: a connection to what was captured.
+        old: the twin's catalogue.
+        phase: is told the name of each phase that ended; raises when the replay is to stop.
+
+    Attributes:
+        scope: what counted in the end: without the transactions that were put aside as a whole.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        source: Connection,
+        works: Sequence[Work],
+        old: Catalogue,
+        mapping: WayBack,
+        truncations: Sequence[Truncation],
+        manner: Manner,
+        phase: Callable[[str], None],
+    ) -> None:
+        self.connection, self.source, self.works, self.old = connection, source, works, old
+        self.manner, self.truncations, self._phase = manner, truncations, phase
+        self._rules = {rule.old: rule for rule in mapping.tables}
+        self._trusting = True
+        self.scope = Scope(truncations, self._types())
+
+    def run(self) -> dict[str, Merged]:
+        """Write; gives what was written by old table.
+
+        Raises:
+            DatabaseError: PostgreSQL refuses rows for a reason that no query finds. Nothing was changed.
+        """
+        silence(self.connection, self.works)
+        prepared = False
+        while True:
+            if not prepared:
+                self._prepare()
+                prepared = True
+            if self._exclude():
+                prepared = self._trusting = False
+                excluded = {row[0] for row in ask(self.connection, "SELECT tx FROM pg_temp.sp_excluded")}
+                kept = [one for one in self.truncations if one.transaction not in excluded]
+                self.scope = Scope(kept, self.scope.types, excluding=True)
+                continue
+            written = self._write()
+            if not isinstance(written, _Refusal):
+                break
+            self._yield_to(written)
+        unsilence(self.connection, self.works)
+        return written
+
+    def _types(self) -> frozenset[str]:
+        """Types of the new columns that the twin's server knows too."""
+        names = sorted({column.type for work in self.works for column in work.new.columns})
+        rows = self.connection.execute(
+            "SELECT t FROM unnest(%s::text[]) t WHERE to_regtype(t) IS NOT NULL", [names]
+        ).fetchall()
+        return frozenset(str(row[0]) for row in rows)
+
+    def _prepare(self) -> None:
+        for work in self.works:
+            if work.rule.key:
+                compact(self.connection, self.source, work, self.scope)
+            else:
+                compact_rows(self.connection, work, self.scope)
+            self._phase("compact")
+        if not self.manner.same_schema:
+            hold(self.connection, self.works, self.old, self.scope, self._rules if self._trusting else None)
+        self._phase("check")
+
+    def _write(self) -> dict[str, Merged] | _Refusal:
+        """Write, and look at what stands there now; all of it is taken back where something does not hold."""
+        try:
+            with self.connection.transaction():
+                merged = merge(self.connection, self.works)
+                self._phase("merge")
+                if isinstance(merged, Work):
+                    return _Refusal(merged, ())
+                if not self.manner.same_schema and (found := violations(self.connection, self.works, self.old)):
+                    raise _TakenBack(found)
+                self._phase("verify")
+                return merged
+        except _TakenBack as taken_back:
+            return _Refusal(None, taken_back.violations)
+
+    def _yield_to(self, refusal: _Refusal) -> None:
+        """Put aside what made PostgreSQL refuse the rows, or what made a constraint not hold."""
+        if self._trusting and not self.manner.same_schema:
+            self._trusting = False
+            if settle(self.connection, self.works, self.old):
+                return
+        if refusal.work is None:
+            raise DatabaseError(
+                "The twin's constraints do not hold after the replay.",
+                subject=self.connection.info.dbname,
+                found="; ".join(refusal.violations),
+                remedy="Nothing was changed. Keep the spool and report this as a fault of Safepoint.",
+            )
+        if not find_refused(self.connection, self.works, refusal.work):
+            raise DatabaseError(
+                f"The rows of {refusal.work.old.name} cannot be written, and none of them alone is the cause.",
+                subject=refusal.work.old.name,
+                remedy="Nothing was changed. Roll back with --discard, or carry this table by hand.",
+            )
+        settle(self.connection, self.works, self.old)
+
+    def _exclude(self) -> bool:
+        """Put whole transactions aside, where the policy or a rule over several rows asks for it; whether any was."""
+        guarded = [work for work in self.works if whereabouts.has_constraint_trigger(work.old)]
+        if self.manner.policy == "row" and not guarded:
+            return False
+        before = self._excluded()
+        for work in self.works:
+            condition = "true"
+            if self.manner.policy == "row":
+                touched = " UNION ".join(f"SELECT _sp_tx FROM {one.stage}" for one in guarded)
+                condition = f"s._sp_tx IN ({touched})"
+            run(
+                self.connection,
+                f"INSERT INTO pg_temp.sp_excluded SELECT s._sp_tx, min(c.reason) FROM {work.change} c "
+                f"JOIN {work.stage} s ON {whereabouts.same_key(work)} WHERE c.verdict IS NOT NULL AND {condition} "
+                f"GROUP BY s._sp_tx ON CONFLICT DO NOTHING",
+            )
+        keyed = [work for work in self.works if work.rule.key]
+        while self.manner.policy == "transaction" and any([self._follow(work) > 0 for work in keyed]):  # noqa: C419 - all of them
+            pass
+        return self._excluded() > before
+
+    def _follow(self, work: Work) -> int:
+        """Later transactions that changed a row which a transaction that is put aside had changed before them."""
+        same = " AND ".join(f"e.{quote_new} = l.{quote_new}" for quote_new in _key_names(work))
+        return run(
+            self.connection,
+            f"INSERT INTO pg_temp.sp_excluded SELECT DISTINCT l._sp_tx, "
+            f"'it changes a row of ' || {literal(work.old.relation)} || ' that a transaction put aside had changed' "
+            f"FROM pg_temp.sp_excluded x JOIN {work.stage} e ON e._sp_tx = x.tx JOIN {work.stage} l ON {same} "
+            f"AND l._sp_tx > e._sp_tx ON CONFLICT DO NOTHING",
+        )
+
+    def _excluded(self) -> int:
+        return int(ask(self.connection, "SELECT count(*) FROM pg_temp.sp_excluded")[0][0])
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why nothing was written: the table whose rows PostgreSQL refused, or what did not hold afterwards."""
+
+    work: Work | None
+    violations: tuple[str, ...]
+
+
+class _TakenBack(Exception):
+    """What was written does not hold."""
+
+    def __init__(self, violations: tuple[str, ...]) -> None:
+        super().__init__(*violations)
+        self.violations = violations
+
+
+def _key_names(work: Work) -> list[str]:
+    return [quote(new.name) for _, new in work.keys]

@@ -1,0 +1,29 @@
+"""How a replay goes about it: what every part of it needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from safepoint.errors import DatabaseError
+
+Policy = Literal["row", "transaction"]
+
+
+class NotWhole(DatabaseError):
+    """A part of what was captured cannot be carried whole; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a replay goes about it.
+
+    `policy`: see `config.Wayback`. `only_whole`: nothing is put aside; where something had to be, nothing is changed
+    (`NotWhole`). `same_schema`: the twin is kept like its source, so every constraint holds on what comes, and it is
+    not asked. `purpose` names whose records these are in the twin.
+    """
+
+    policy: Policy = "row"
+    only_whole: bool = False
+    same_schema: bool = False
+    purpose: str = "replay"
