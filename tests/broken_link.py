@@ -16,11 +16,13 @@ class BrokenLink:
     """Passes bytes on to a port. `breaks` connections are reset, each after `after` bytes from the client.
 
     `rate` is in bytes a second, of each direction of each connection; 0 passes nothing more. All may be set meanwhile.
-    `passed` are the bytes that came from clients so far.
+    `passed` are the bytes that came from clients so far. With `answers` it is the server's bytes that count.
     """
 
-    def __init__(self, target_port: int, *, after: int, breaks: int, rate: float | None = None) -> None:
-        self.after, self.breaks, self.rate = after, breaks, rate
+    def __init__(
+        self, target_port: int, *, after: int, breaks: int, rate: float | None = None, answers: bool = False
+    ) -> None:
+        self.after, self.breaks, self.rate, self.answers = after, breaks, rate, answers
         self.broken = self.passed = 0
         self._target = target_port
         self._lock = threading.Lock()
@@ -56,8 +58,8 @@ class BrokenLink:
                 self._reset(client)
                 continue
             self._open += [client, server]
-            threading.Thread(target=self._pass, args=(client, server, True), daemon=True).start()
-            threading.Thread(target=self._pass, args=(server, client, False), daemon=True).start()
+            threading.Thread(target=self._pass, args=(client, server, not self.answers), daemon=True).start()
+            threading.Thread(target=self._pass, args=(server, client, self.answers), daemon=True).start()
 
     def _pass(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
         seen = 0
@@ -99,9 +101,9 @@ class BrokenLink:
 
 @contextmanager
 def broken_link(
-    target_port: int, *, after: int = 1 << 62, breaks: int = 0, rate: float | None = None
+    target_port: int, *, after: int = 1 << 62, breaks: int = 0, rate: float | None = None, answers: bool = False
 ) -> Iterator[BrokenLink]:
-    link = BrokenLink(target_port, after=after, breaks=breaks, rate=rate)
+    link = BrokenLink(target_port, after=after, breaks=breaks, rate=rate, answers=answers)
     try:
         yield link
     finally:

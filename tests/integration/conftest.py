@@ -10,6 +10,8 @@ import django_site
 import pytest
 from books import Books, books
 from plan_file import PASSWORD_ENV, plan_file
+from s3_server import Address, s3_server
+from ssh_server import SSHD, SshServer, ssh_server
 
 from safepoint.config import PlanFile, load
 from safepoint.postgres.connections import connect
@@ -91,3 +93,23 @@ def shop_plan(shop: tuple[Path, Target], tmp_path: Path, monkeypatch: pytest.Mon
         return load(made.path)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
+    with s3_server(tmp_path_factory.mktemp("s3")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
+    if SSHD is None:
+        pytest.skip("there is no sshd on this machine (Debian: apt-get install openssh-server)")
+    with ssh_server(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once; how long the waits are is a unit test."""
+    monkeypatch.setattr("safepoint.stores.retry.FIRST_WAIT", 0.01)

@@ -169,6 +169,24 @@ def test_who_cannot_open_it_still_sees_when_how_big_and_for_which_launch(vault: 
     assert listed.bytes > 1_000_000
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [('"format": 1', '"format": 9', "another version"), ('"bytes": ', '"bytes": 1', "damaged")],
+    ids=["newer", "damaged"],
+)
+def test_one_that_cannot_be_read_hides_no_other_one_of_its_store(
+    proven: tuple[Target, Path], keys: dict[str, Key], tmp_path: Path, old: str, new: str, told: str
+) -> None:
+    settings = Store(name="away", url=str(tmp_path / "away"), encrypt_to=(keys["vault"].recipient,))
+    store = open_store(settings, tmp_path)
+    store_snapshot(proven[1], store)
+    shutil.copytree(tmp_path / "away" / "vaulted", tmp_path / "away" / "other-20260101T000000Z")
+    label = tmp_path / "away" / "other-20260101T000000Z" / "sealed.json"
+    label.write_text(label.read_text().replace(old, new, 1))
+    faults = {one.id: one.fault for one in list_snapshots(tmp_path / "none", {"away": store})}
+    assert faults["vaulted"] is None and told in str(faults["other-20260101T000000Z"])
+
+
 @pytest.mark.parametrize("which", ["stranger", None], ids=["wrong-key", "no-key"])
 def test_the_wrong_key_is_told_before_anything_is_touched(
     vault: Store, keys: dict[str, Key], tmp_path: Path, which: str | None

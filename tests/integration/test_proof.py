@@ -86,6 +86,7 @@ def archive_file(folder: Path) -> Path:
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "flipped bit": lambda folder: flip(archive_file(folder)),
     "truncated": lambda folder: archive_file(folder).write_bytes(archive_file(folder).read_bytes()[:-1]),
+    "a file of zero bytes": lambda folder: archive_file(folder).write_bytes(b""),
     "missing file": lambda folder: archive_file(folder).unlink(),
     "empty globals": lambda folder: (folder / "globals.sql").write_text(""),
     "manifest flipped": lambda folder: flip(folder / "manifest.json"),

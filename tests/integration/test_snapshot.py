@@ -12,35 +12,20 @@ import time
 from pathlib import Path
 
 import pytest
+from elsewhere import Elsewhere
 
 from safepoint.backup.fingerprint import compare
 from safepoint.backup.manifest import read_manifest, verify_files
 from safepoint.backup.proof import prove, read_proof, restored
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.errors import CommandFailed, DatabaseError, Interrupted, ProofFailed, Refused, SafepointError
-from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
-from safepoint.hosts.process import Local, ProcessHost, environment
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 
 ROWS = "create table t as select n, md5(n::text) as x from generate_series(1, {}) n"
-
-
-class Elsewhere(ProcessHost):
-    """A host that only a stream leaves: this machine with the programs on its PATH, as ssh would find them."""
-
-    def __init__(self, bin_dir: Path) -> None:
-        self.name = "elsewhere"
-        self._bin_dir = bin_dir
-
-    def argv(self, command: Command) -> tuple[str, ...]:
-        return (str(self._bin_dir / command.argv[0]), *command.argv[1:])
-
-    def local(self, command: Command, *, feeds: bool) -> Local:
-        return Local(self.argv(command), environment(command))
 
 
 def run(target: Target, *statements: str) -> None:
@@ -130,6 +115,7 @@ def faults() -> dict[str, tuple[type[SafepointError], str]]:
     return {
         "wrong password": (DatabaseError, "password"),
         "no such host": (DatabaseError, "connect"),
+        "no such name": (DatabaseError, "resolver"),
         "no such database": (DatabaseError, "does not exist"),
         "unreadable table": (SafepointError, "permission denied|public.t"),
         "older tools": (CommandFailed, "server version"),
@@ -155,6 +141,8 @@ def test_a_dump_that_fails_leaves_nothing_and_says_why(
         target = database.login("postgres", "wrong")
     elif fault == "no such host":
         target = Target("127.0.0.1", 9, "x", "postgres")
+    elif fault == "no such name":
+        target = Target("nowhere.invalid", 5432, "x", "postgres")
     elif fault == "no such database":
         target = database.on("not_there")
     elif fault == "unreadable table":

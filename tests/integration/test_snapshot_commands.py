@@ -30,12 +30,14 @@ from safepoint.config import PlanFile, load
 from safepoint.errors import ExitCode, Interrupted, ProofFailed, Refused, SafepointError, StoreError
 from safepoint.hosts.here import Here
 from safepoint.launch.ledger import Ledger
-from safepoint.launch.pruning import carry_out, plan_pruning
+from safepoint.launch.pruning import Pruning, carry_out, plan_pruning
 from safepoint.launch.restoring import restore_into
+from safepoint.launch.snapshots import at_hand
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target, target
+from safepoint.progress import Progress
 from safepoint.stores import open_store
 
 TWO_STORES = (
@@ -247,6 +249,53 @@ def test_what_is_being_read_is_not_removed(plan: PlanFile) -> None:
     assert not carry_out(plan, plan_pruning(plan, now), now).failed
     with pytest.raises(Refused, match="gone"), in_use(plan.state / "snapshots" / "old"):
         pass
+
+
+def test_a_prune_during_a_restore_leaves_what_is_restored_and_lets_it_go_afterwards(
+    plan: PlanFile, taken: tuple[Path, Target]
+) -> None:
+    aged(plan, "old", 50)
+    now, done = datetime.now(UTC), list[Pruning]()
+
+    def prune(progress: Progress) -> None:
+        if progress.what == "restore" and not done:
+            done.append(carry_out(plan, plan_pruning(plan, now), now))
+
+    try:
+        with at_hand(plan, "old") as folder:
+            assert restore_into(plan, folder, "commanded_copy", report=prune).rows == 99
+    finally:
+        run(taken[1].on("postgres"), "drop database if exists commanded_copy with (force)")
+    verdicts = {one.place: one.verdict for one in done[0].decisions if one.snapshot_id == "old"}
+    assert verdicts == {"here": "failed", "offsite": "dropped"}
+    assert not carry_out(plan, plan_pruning(plan, now), now).failed
+    assert not (plan.state / "snapshots" / "old").exists()
+
+
+def test_a_snapshot_that_is_removed_from_its_store_while_it_is_fetched_is_told_and_not_taken_for_whole(
+    plan: PlanFile,
+) -> None:
+    name, store = only_id(plan), open_store(plan.stores[0], plan.folder)
+    with (
+        pytest.raises(StoreError) as caught,
+        at_hand(plan, name, "offsite", report=lambda _progress: store.remove(name)),
+    ):
+        pytest.fail("it was taken for whole")
+    assert caught.value.remedy and list((plan.state / "fetched").iterdir()) == []
+
+
+def test_failed_backups_and_a_clock_that_went_back_let_nothing_good_go(plan: PlanFile) -> None:
+    """The newest one is damaged, the one before unproven: the last good one is 50 days old, and an older one waits."""
+    newest, now = only_id(plan), datetime.now(UTC)
+    good, older = aged(plan, "good", 50, away=False), aged(plan, "older", 70, away=False)
+    (plan.state / "snapshots" / aged(plan, "unproven", 1, away=False) / "proof.json").unlink()
+    manifest = plan.state / "snapshots" / newest / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-20])
+    for moment in (now, now - timedelta(days=365)):
+        decided = {one.snapshot_id: one for one in plan_pruning(plan, moment).decisions if one.place == "here"}
+        assert {decided[name].verdict for name in (good, older)} == {"keep"}, decided
+    assert not carry_out(plan, plan_pruning(plan, now), now).failed
+    assert read_proof(plan.state / "snapshots" / good) is not None
 
 
 def test_a_store_that_cannot_be_listed_loses_nothing_and_is_told(

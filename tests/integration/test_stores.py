@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,42 +13,16 @@ import pyrage
 import pytest
 from broken_link import BrokenLink, broken_link
 from faulty_s3 import ERROR_WITHIN_200, EXPIRED, FORBIDDEN, SLOW_DOWN, faulty_s3
-from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address, s3_server
-from ssh_server import SSHD, SshServer, ssh_server
+from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address
+from small_disk import small_disk
+from ssh_server import SshServer
+from store_places import BIG, SNAPSHOT, Place, make_snapshot, s3_store, sftp_store, sums
 
 from safepoint.config import Store
 from safepoint.errors import Interrupted, SafepointError, StoreError
 from safepoint.progress import Progress
-from safepoint.stores import SnapshotStore, open_store
+from safepoint.stores import open_store
 from safepoint.stores.retry import Retrying
-
-SNAPSHOT = "accounting-20260228-180000"
-BIG = 20 * 1024 * 1024  # several parts of a multipart upload
-
-
-@dataclass(frozen=True)
-class Place:
-    """A store under test, and the folder in which its server keeps the files."""
-
-    settings: Store
-    folder: Path
-
-    def open(self) -> SnapshotStore:
-        return open_store(self.settings, self.folder)
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as address:
-        yield address
-
-
-@pytest.fixture(scope="session")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    if SSHD is None:
-        pytest.skip("there is no sshd on this machine (Debian: apt-get install openssh-server)")
-    with ssh_server(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -62,22 +32,6 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-
-
-def s3_store(address: Address, prefix: str, *, port: int | None = None) -> Place:
-    endpoint = f"http://127.0.0.1:{port or address.port}"
-    settings = Store(name="offsite", url=f"s3://{BUCKET}/{prefix}", options={"endpoint_url": endpoint})
-    return Place(settings, address.folder / BUCKET / prefix)
-
-
-def sftp_store(server: SshServer, folder: Path, *, port: int | None = None) -> Place:
-    options = {"key_filename": str(server.key), "known_hosts": str(server.known_hosts), "allow_agent": False}
-    if port:
-        known = server.folder / f"known_hosts_{port}"
-        known.write_text(server.known_hosts.read_text().replace(f":{server.port}", f":{port}"))
-        options["known_hosts"] = str(known)
-    url = f"sftp://{server.user}@127.0.0.1:{port or server.port}{folder}"
-    return Place(Store(name="appliance", url=url, options=options), folder)
 
 
 @pytest.fixture(params=["file", "s3", "sftp"])
@@ -92,21 +46,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
     return make_snapshot(tmp_path / "snapshot")
-
-
-def make_snapshot(folder: Path, *, big: int = BIG) -> Path:
-    (folder / "archive").mkdir(parents=True)
-    (folder / "archive" / "3012.dat.zst").write_bytes(os.urandom(big))
-    (folder / "archive" / "toc.dat").write_bytes(b"PGDMP\x00\xff")
-    (folder / "globals.sql").write_bytes("CREATE ROLE bücher;\n".encode())
-    (folder / "empty").write_bytes(b"")
-    (folder / "manifest.json").write_text(json.dumps({"files": sums(folder)}))
-    return folder
-
-
-def sums(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def where_it_lies(place: Place) -> Path:
@@ -235,12 +174,6 @@ def test_a_folder_that_is_not_a_snapshot_is_not_uploaded(place: Place, tmp_path:
     (tmp_path / "x" / "a.dump").write_bytes(b"truncated")
     with pytest.raises(StoreError, match=r"manifest\.json"):
         place.open().upload(tmp_path / "x", SNAPSHOT)
-
-
-@pytest.fixture
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again at once; how long the waits are is a unit test."""
-    monkeypatch.setattr("safepoint.stores.retry.FIRST_WAIT", 0.01)
 
 
 @pytest.mark.usefixtures("_soon")
@@ -478,21 +411,12 @@ def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told(tmp_path: Path, snapshot: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", small], check=False)
-    if mounted.returncode:
-        pytest.skip("this machine does not let us mount a small file system")
-    try:
+    with small_disk(tmp_path / "small", 4) as small:
         store = open_store(Store(name="x", url=f"file:{small}"), tmp_path)
         assert (store.free_bytes() or 0) <= 4 * 1024 * 1024
         with pytest.raises(StoreError, match="full"):
             store.upload(snapshot, SNAPSHOT)
         assert store.ids() == []
-    finally:
-        subprocess.run(["umount", small], check=True)
 
 
 def test_a_store_in_memory_works_as_any_other(tmp_path: Path, snapshot: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import tempfile
 import threading
 import time
@@ -15,7 +13,9 @@ from typing import Any
 
 import pytest
 from broken_link import BrokenLink, broken_link
+from elsewhere import Elsewhere
 from postgres_servers import FOLDER, Servers, has_postgres
+from small_disk import small_disk
 from ssh_server import SSHD, ssh_server
 
 from safepoint.backup.fingerprint import take
@@ -26,7 +26,6 @@ from safepoint.errors import CommandFailed, Interrupted, ProofFailed, SafepointE
 from safepoint.hosts import open_host
 from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
-from safepoint.hosts.process import Local, ProcessHost, environment
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server, free_port
@@ -238,20 +237,6 @@ def test_a_database_that_is_dropped_during_the_dump_fails_it_and_leaves_nothing(
     assert not striker.is_alive() and list(folder.iterdir()) == []
 
 
-class Elsewhere(ProcessHost):
-    """A host that only a stream leaves."""
-
-    def __init__(self, bin_dir: Path) -> None:
-        self.name = "elsewhere"
-        self._bin_dir = bin_dir
-
-    def argv(self, command: Command) -> tuple[str, ...]:
-        return (str(self._bin_dir / command.argv[0]), *command.argv[1:])
-
-    def local(self, command: Command, *, feeds: bool) -> Local:
-        return Local(self.argv(command), environment(command))
-
-
 class Silent(Here):
     """A host whose programs are cut off without an error: what arrives has no bytes."""
 
@@ -287,20 +272,13 @@ def test_a_table_that_is_dropped_before_the_dump_reaches_it_fails_it(database: T
     assert not striker.is_alive() and list((tmp_path / "snapshots").iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system needs root")
 def test_a_full_disk_ends_the_dump_and_leaves_nothing(database: Target, tmp_path: Path) -> None:
     run(database, "create table t as select n, md5(n::text) || md5(random()::text) m from generate_series(1, 200000) n")
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(small)], check=False).returncode != 0:
-        pytest.skip("no file system can be mounted here")
-    try:
+    with small_disk(tmp_path / "small", 2) as small:
         with pytest.raises(SafepointError) as caught:
             snap(database, small)
         assert "room" in str(caught.value.remedy)
         assert list((small / "snapshots").iterdir()) == []
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
 
 
 @pytest.mark.skipif(not has_postgres(15), reason="PostgreSQL 15 with contrib is not installed")

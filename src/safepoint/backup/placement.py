@@ -6,8 +6,8 @@ Nothing that is there already is changed: the database is new, roles that exist 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, DatabaseError, ProofFailed, Refused, SafepointError
 from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
+from safepoint.hosts.process import failure
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation
@@ -36,6 +37,11 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
 _UNFINISHED = "made by Safepoint: unfinished restore of {}"
+_GONE = "the new database was removed again; nothing else was touched"
+_LEFT = (
+    "the server did not let the unfinished database {} be removed; the same restore, given again, replaces it. "
+    "Nothing else was touched"
+)
 _DONE = "made by Safepoint: restored from {} at {}"
 _DIFFERS = "made by Safepoint: restored from {}, but NOT equal to it"
 
@@ -188,13 +194,23 @@ class _Placement:
         try:
             self._archive()
             notes += self._properties()
-        except BaseException:
-            with suppress(SafepointError, psycopg.Error), connect(self.maintenance) as connection:
-                self._drop(connection)
-                for role in made:
-                    connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(role)))
+        except BaseException as error:
+            gone = self._take_back(made)
+            if isinstance(error, DatabaseError):
+                error.found = _GONE if gone else _LEFT.format(self.target.dbname)
             raise
         return made, notes
+
+    def _take_back(self, roles: list[str]) -> bool:
+        """Remove what was made; whether all of it is gone."""
+        try:
+            with connect(self.maintenance) as connection:
+                self._drop(connection)
+                for role in roles:
+                    connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(role)))
+        except (SafepointError, psycopg.Error):
+            return False
+        return True
 
     def compare(self) -> tuple[int, int, list[str]]:
         """Rows and tables that are equal, and what may differ (roles are the server's own)."""
@@ -299,7 +315,7 @@ class _Placement:
         archive = self.folder / self.manifest.archive
         program = self.programs.program("pg_restore")
         if self.selection is None:
-            self._run(tools.restore(self.target, archive, jobs=self.jobs, program=program))
+            self._load(archive)
             return
         listing = self._run(tools.list_archive(archive, program=program))
         before, after = wanted_lines(listing, self.manifest, self.selection)
@@ -308,7 +324,7 @@ class _Placement:
                 path = Path(name) / f"{number}.list"
                 path.write_text("\n".join([*lines, ""]), encoding="utf-8")
                 if lines:
-                    self._run(tools.restore(self.target, archive, jobs=self.jobs, program=program, list_file=path))
+                    self._load(archive, path)
                 if number == 0:
                     self._drop_unneeded(self.selection)
 
@@ -341,22 +357,34 @@ class _Placement:
                     notes.append(f"{statement}: {error.diag.message_primary}")
         return notes
 
-    def _run(self, command: Command) -> str:
+    def _load(self, archive: Path, list_file: Path | None = None) -> None:
+        """Programs of a newer version than the server's are as good: what they made is compared in the end."""
+        with self._asking(), connect(self.maintenance) as connection:
+            older = connection.info.server_version // 10000 < tools.SETS_TRANSACTION_TIMEOUT <= self.programs.major
+        program = self.programs.program("pg_restore")
+        command = tools.restore(
+            self.target, archive, jobs=self.jobs, program=program, list_file=list_file, ends=not older
+        )
+        self._run(command, tools.only_unknown_settings if older else None)
+
+    def _run(self, command: Command, harmless: Callable[[str], bool] | None = None) -> str:
         total = self.manifest.source.database_bytes if self.selection is None else None
         with (
             HeldFolder("safepoint-restoring-") as name,
             measured(self.maintenance, self.target.dbname, total, self.report, self.cancelled) as asked,
         ):
             try:
-                return Here("here", Path(name)).run(command, cancelled=asked).stdout
+                result = Here("here", Path(name)).run(command, check=False, cancelled=asked)
+                if result.code and (harmless is None or not harmless(result.stderr)):
+                    raise failure(result, "here")
             except CommandFailed as error:
                 said = " ".join((error.found or error.message).split())
                 raise DatabaseError(
                     f"The snapshot {self.manifest.id} could not be restored as {self.target.dbname}: {said}",
                     subject=self.target.dbname,
-                    found="the new database was removed again; nothing else was touched",
                     remedy=remedy_for(said),
                 ) from error
+        return result.stdout
 
     def _drop(self, connection: Connection) -> None:
         connection.execute(

@@ -31,6 +31,7 @@ _NO_SUCH_LOCALE = (
     psycopg.errors.UndefinedFile,
 )
 _REPORT_SECONDS = 0.5
+_SERVER_GONE = ("closed the connection unexpectedly", "terminating connection", "Connection refused")
 _FALLBACK_LOCALES = ("C.UTF-8", "C")
 
 
@@ -243,6 +244,14 @@ def remedy_for(said: str) -> str | None:
         (
             lambda text: "compression" in text or "not built with" in text,
             "Install a PostgreSQL whose pg_restore was built with this compression.",
+        ),
+        (
+            lambda text: "ended by SIGKILL" in text,
+            "Something killed the program: did this machine's memory run out (its system log says so)? Then try again.",
+        ),
+        (
+            lambda text: any(sign in text for sign in _SERVER_GONE),
+            "The server that it was restored into went away: is there room on its disk, and memory? Then try again.",
         ),
     )
     return next((text for fits, text in remedies if fits(said)), None)

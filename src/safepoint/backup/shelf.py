@@ -20,7 +20,7 @@ from safepoint.backup.proof import read_proof
 from safepoint.backup.retention import Kept, Retention, Rules, decide
 from safepoint.errors import ProofFailed, Refused, SafepointError, StoreError
 from safepoint.progress import Cancelled, Report, never, silent
-from safepoint.stores import SnapshotStore
+from safepoint.stores import LabelUnreadable, SnapshotStore
 
 HERE = "here"
 _STAMP = re.compile(r"(\d{8}T\d{6})Z$")
@@ -288,7 +288,7 @@ def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
             taken = datetime.fromisoformat(label["taken_at"])
             return Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"))
         manifest = parse_manifest(store.manifest(snapshot_id), Path(snapshot_id) / NAME)
-    except ProofFailed as error:
+    except (ProofFailed, LabelUnreadable) as error:
         return replace(_damaged(snapshot_id, store.name, error.message), where=())
     except (KeyError, TypeError, ValueError) as error:
         return replace(_damaged(snapshot_id, store.name, f"Its label is damaged: {error!r}"), where=())

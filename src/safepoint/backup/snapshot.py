@@ -361,6 +361,11 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
     remedies = (
         ("server version mismatch", "Set database.tools to the programs of the server's version, or a newer one."),
         ("No space left", "Make room in Safepoint's state folder; nothing of the dump was kept."),
+        ("ended by SIGKILL", "Did that machine's memory run out (its system log says so)? Then take it again."),
+        *(
+            (sign, "Connections are used up: end idle sessions or raise max_connections; or lower snapshot.jobs.")
+            for sign in ("too many clients", "remaining connection slots", "too many connections")
+        ),
         ("password authentication failed", f"Check the password of role {target.user!r}."),
         ("permission denied", f"Let role {target.user!r} read all tables: GRANT pg_read_all_data, or a superuser."),
         ("lock timeout", "Somebody holds an exclusive lock on a table (a migration?): wait for it, then try again."),

@@ -162,6 +162,8 @@ def failure(result: Result, host: str) -> CommandFailed:
         remedy = f"Is {name} installed on {host} and in its PATH?"
     elif result.code == 126:
         remedy = f"Is {name} on {host} allowed to be executed?"
+    elif result.code == -signal.SIGKILL:
+        remedy = f"Something killed it: did the memory of {host} run out (its system log says so)? Then try again."
     else:
         remedy = f"Read what it said; by hand, on {host}: {result.command.shown()}"
     return CommandFailed(

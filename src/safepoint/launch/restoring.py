@@ -14,12 +14,15 @@ from typing import Any
 
 from psycopg import sql
 
+from safepoint.backup.manifest import read_manifest
 from safepoint.backup.placement import Placed, place
 from safepoint.backup.proof import refuse_damaged
-from safepoint.config import PlanFile
+from safepoint.config import PlanFile, format_bytes
 from safepoint.errors import Refused
+from safepoint.launch.disk_room import server_disk
 from safepoint.launch.snapshots import UNDER_WAY, UNREADABLE, local_tools, standing_launches
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.catalog import survey
+from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.wayback.sessions import asking, at_maintenance, database_oid, keeping_out, prepared, walsenders
@@ -54,9 +57,16 @@ def restore_into(
     report: Report = silent,
     cancelled: Cancelled = never,
 ) -> Placed:
-    """Restore a snapshot's folder as a new database on the live server. Raises as `place`."""
+    """Restore a snapshot's folder as a new database on the live server.
+
+    Raises:
+        Refused: the server's disk, where it can be seen from here, has no room for it.
+        Others as `place`.
+    """
     refuse_long(name)
     refuse_damaged(folder)
+    if not only:
+        _refuse_full(plan_file, folder)
     return place(
         folder,
         target(plan_file.database),
@@ -136,6 +146,25 @@ def refuse_long(name: str) -> None:
             subject=name,
             expected=f"1 to {_LONGEST_NAME} bytes",
             remedy="Choose another name with --into.",
+        )
+
+
+def _refuse_full(plan_file: PlanFile, folder: Path) -> None:
+    """A disk that fills up stops the live database of the same server, too: it cannot write its log any more.
+
+    Raises:
+        Refused: the source was bigger than the room that there is.
+    """
+    needed = read_manifest(folder).source.database_bytes
+    with connect(target(plan_file.database).on(plan_file.database.maintenance)) as connection:
+        free = server_disk(plan_file, survey(connection))
+    if free is not None and free < needed:
+        raise Refused(
+            "The server's disk has no room for the restored database, and a full disk would stop the live one.",
+            subject=folder.name,
+            expected=f"{format_bytes(needed)}, the size of the source",
+            found=f"{format_bytes(free)} free",
+            remedy="Make room on that disk, or restore a part of it (--only), or all of it on another server.",
         )
 
 

@@ -102,6 +102,11 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
         ("no password supplied", "Name the environment variable with the password: database.password_env."),
         ("does not exist", "Check database.name and database.user in the plan file."),
         ("Connection refused", f"Is PostgreSQL running on {target.host} port {target.port}?"),
+        ("failed to resolve host", f"Is {target.host} the right name, and does this machine's resolver know it?"),
+        (
+            "timeout expired",
+            "Nothing answers there: are host and port right, and does a firewall let us pass?",
+        ),
         ("too many clients", "Connections are used up: end idle sessions or raise max_connections."),
         (
             "remaining connection slots",

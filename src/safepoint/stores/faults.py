@@ -26,6 +26,7 @@ _BROKEN = {
     "gaierror",
 }
 _BROKEN_NUMBERS = {errno.EBUSY, errno.EREMOTEIO, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _BROKEN_WORDS = re.compile("socket is closed|connection (dropped|lost|reset)|garbage packet", re.I)
 _WRONG_KEY = re.compile("InvalidAccessKeyId|SignatureDoesNotMatch|signature|access key|ExpiredToken|expired", re.I)
 
@@ -37,6 +38,9 @@ class Unreachable(StoreError):
 def explained(error: Exception, action: str, name: str, where: str) -> StoreError:
     """The `StoreError` for an exception of a file system, raised while it was to `action` the file `name`."""
     kind, remedy = _judged(error)
+    if action == "read" and isinstance(error, OSError) and error.errno in _FULL:
+        # Nothing is written there by reading: it is the copy here that has no room.
+        remedy = "The disk here is full: make room where Safepoint keeps its state (launch.state), then retry."
     return kind(
         f"The store {where} failed to {action} {name}.",
         subject=f"{where.rstrip('/')}/{name}",
@@ -67,10 +71,12 @@ def _judged_by_number(error: Exception, names: set[str]) -> tuple[type[StoreErro
         return StoreError, "Allow these credentials to list, read, write and delete there."
     if isinstance(error, FileNotFoundError):
         return StoreError, "Check the store's `url`: the bucket or folder must exist, and the snapshot be complete."
-    if number in {errno.ENOSPC, errno.EDQUOT}:
+    if number in _FULL:
         return StoreError, "The store is full: make room there (`safepoint prune`), then retry."
     if number in {errno.ENOTDIR, errno.EEXIST}:
         return StoreError, "Something that is no folder stands in its place: correct the store's `url`, or move it."
+    if _said(error) == "Failure":  # all that SFTP servers say of it (draft-ietf-secsh-filexfer-02 has no word for it)
+        return StoreError, "The server does not say why. Is its disk full, or a quota used up? Make room, then retry."
     if number == errno.EROFS:
         return StoreError, "The store can only be read: choose another place, or mount it for writing."
     if names & _BROKEN or number in _BROKEN_NUMBERS or _BROKEN_WORDS.search(_said(error)):

@@ -27,8 +27,13 @@ LABEL = "sealed.json"
 """What an encrypted snapshot says in the clear, so that it is listed and kept by those who cannot open it. It is
 written last, as the manifest of one in the clear is, and proves nothing: what counts is in the encrypted manifest."""
 
+_FORMAT = 1
 _ABANDONED = timedelta(days=2)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+
+
+class LabelUnreadable(StoreError):
+    """What one encrypted snapshot says in the clear cannot be read; the store and its other snapshots are well."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,7 @@ class SnapshotStore:
             before += path.stat().st_size
         written = {
             **label,
-            "format": 1,
+            "format": _FORMAT,
             "id": done.snapshot_id,
             "recipients": list(seal.recipients),
             "manifest_sha256": hashlib.sha256(_manifest(folder)).hexdigest(),
@@ -296,16 +301,24 @@ class SnapshotStore:
         """What an encrypted snapshot says in the clear; None for one that is not encrypted.
 
         Raises:
-            StoreError: it is damaged.
+            LabelUnreadable: it is damaged, or of another version.
         """
         name = self._at(snapshot_id, LABEL)
         if not self._files.exists(name):
             return None
         text = self._files.read(name)
         found = _unsealed(text)
-        if found is not None and found.get("id") == snapshot_id and found.get("format") == 1:
+        if found is not None and found.get("id") == snapshot_id and found.get("format") == _FORMAT:
             return found
-        raise StoreError(
+        if (other := _format(text)) not in (None, _FORMAT):
+            raise LabelUnreadable(
+                f"The {LABEL} of {snapshot_id} in {self.where} was written by another version of Safepoint.",
+                subject=name,
+                expected=f"format {_FORMAT}",
+                found=f"format {other}",
+                remedy="Use the version of Safepoint that took the snapshot, or a newer one.",
+            )
+        raise LabelUnreadable(
             f"The {LABEL} of {snapshot_id} in {self.where} is damaged.",
             subject=name,
             remedy="Its files may still be whole: open them by hand, as docs/restore-without-safepoint.md shows.",
@@ -414,6 +427,14 @@ def _unsealed(text: bytes) -> dict[str, Any] | None:
         found.pop("check")
         return found if _sealed(found).encode() == text else None
     except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _format(text: bytes) -> Any:
+    """The format that a label says it has, whatever else is in it; None where it says none."""
+    try:
+        return dict(json.loads(text)).get("format")
+    except (ValueError, TypeError):
         return None
 
 
