@@ -96,6 +96,7 @@ def _the_run_is_told(answer: dict[str, Any]) -> None:
     assert rows["ledger.0005_postings"] >= 2_000 and rows["ledger.0007_posting_history"] <= 2, rows
     updates = [one for one in migrate["costs"] if one["rows"] >= 2_000]
     assert updates and updates[0]["migrations"] == ["ledger.0005_postings"] and updates[0]["wal_bytes"] > 100_000
+    _what_was_built_is_told(migrate)
     disk = foreseen["disk"]
     assert disk["parts"]["twin"] > 1_000_000 and disk["needed"] >= disk["parts"]["twin"] and disk["free"] > 0
     assert "ledger_posting_history on public.ledger_posting" in migrate["indexes"]
@@ -106,6 +107,19 @@ def _the_run_is_told(answer: dict[str, Any]) -> None:
     assert speeds["write"] > 0 and speeds["own"]["sync_seconds"] >= 0
     assert any("syncs its log" in unknown for unknown in foreseen["unknown"]), foreseen["unknown"]
     _the_window_is_told(answer)
+
+
+def _what_was_built_is_told(migrate: dict[str, Any]) -> None:
+    """By migration, and by the statement that did it."""
+    runs = {run["label"]: run for run in migrate["migrations"]}
+    assert "ledger_posting_history on public.ledger_posting" in runs["ledger.0007_posting_history"]["indexes"]
+    assert "public.ledger_journalentry" in runs["ledger.0003_entry_fields"]["rewrites"]
+    assert runs["ledger.0007_posting_history"]["rewrites"] == []
+    altered = [one for one in migrate["costs"] if "public.ledger_journalentry" in one["rewrites"]]
+    assert altered and all(one["migrations"] == ["ledger.0003_entry_fields"] for one in altered), migrate["costs"]
+    assert all("TYPE" in one["text"] for one in altered), altered
+    (built,) = [one for one in migrate["costs"] if any("ledger_posting_history" in name for name in one["indexes"])]
+    assert built["text"].startswith("CREATE INDEX CONCURRENTLY") and built["rewrites"] == []
 
 
 def _the_window_is_told(answer: dict[str, Any]) -> None:

@@ -21,9 +21,10 @@ from safepoint.rehearsal.checks import (
     judge_window,
     why_not_started,
 )
-from safepoint.rehearsal.costs import Counted, Counts, Key, Share, by_run, by_statement
+from safepoint.rehearsal.costs import Cost, Counted, Counts, Key, Share, by_run, by_statement
 from safepoint.rehearsal.forecast import MARGIN, Ratio, disk_needed, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
+from safepoint.rehearsal.observation import MigrationRun, rebuilding
 from safepoint.rehearsal.sampling import MODES, LockSpan, spans, strongest
 from safepoint.rehearsal.speeds import Io, Parts, Speeds
 from safepoint.rehearsal.statements import shown, writes
@@ -271,6 +272,29 @@ def test_what_was_counted_between_two_looks_is_the_migrations_that_ended_then() 
     altered, updated, read = by_statement(seen, runs, 9)
     assert altered.text == "ALTER TABLE t ADD b int" and altered.migrations == ("a.0002_y",)
     assert updated.text == "UPDATE t SET a = …" and (updated.calls, updated.rows) == (11, 11) and read.rows == 0
+
+
+def test_what_a_migration_rebuilt_is_told_by_the_statement_that_did_it() -> None:
+    def cost(text: str, wal: int, migration: str = "a.0002_y") -> Cost:
+        return Cost(text, 1, 0.1, 0, wal, 0, (migration,))
+
+    run = MigrationRun("a.0002_y", 0.0, 1.0, True, 9, ("public.entry → public.posting",), ())
+    run = replace(run, indexes=("by_date on public.posting", "once on public.posting"))
+    texts = {
+        'ALTER TABLE "entry" ALTER COLUMN "memo" TYPE varchar(9)': 90_000,
+        'ALTER TABLE "entry" ADD COLUMN "note" text NULL': 800,
+        'ALTER TABLE "entry" RENAME TO "posting"': 700,
+        'CREATE INDEX "by_date" ON "posting" ("date")': 50_000,
+        'ALTER TABLE "posting" ADD CONSTRAINT "once" UNIQUE ("date")': 40_000,
+        'UPDATE "posting" SET "by_date" = …': 99_000,
+    }
+    found = rebuilding([cost(text, wal) for text, wal in texts.items()], [run])
+    assert [one.rewrites for one in found] == [("public.entry → public.posting",), (), (), (), (), ()]
+    built = [(), (), (), ("by_date on public.posting",), ("once on public.posting",), ()]
+    assert [one.indexes for one in found] == built
+    # The same statement in a migration that rewrote nothing.
+    (other,) = rebuilding([cost('ALTER TABLE "entry" ADD COLUMN "a" int', 90_000, "a.0001_x")], [run])
+    assert other.rewrites == other.indexes == ()
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,11 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
     evil = "<script>alert(1)</script>"
     lock = {"table": evil, "mode": "m", "blocks": "writers", "began": 0.1, "seconds": 0.2}
     run = {"label": evil, "began": 0.0, "seconds": 1.0, "ok": True, "locks": [lock], "wal_bytes": 9}
-    run |= {"rows": None, "temporary_bytes": None, "grown_bytes": -5}
+    run |= {"rows": None, "temporary_bytes": None, "grown_bytes": -5, "rewrites": [evil], "indexes": [evil]}
     cost = {"text": evil, "calls": 2, "seconds": 0.5, "rows": 3, "wal_bytes": 1, "temporary_bytes": 0}
+    cost |= {"rewrites": [evil], "indexes": []}
+    example = {"key": evil, "fate": "cannot go back", "values": [{"column": evil, "before": evil, "after": evil}]}
+    table = {"name": evil, "verdict": "fails", "rows": 1, "lost": [evil], "examples": [example]}
     column = {"before": evil, "after": evil, "kind": "narrowed", "detail": evil}
     change = {"before": evil, "after": evil, "kind": "changed", "rows_before": 1, "rows_after": 1, "added": 0}
     data = {
@@ -75,7 +78,7 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
             "notes": [evil],
         },
         "changes": [{**change, "removed": 0, "columns": [column]}],
-        "undo": {"verdict": "fails", "migration": evil, "error": evil, "tables": [], "structure": [evil]},
+        "undo": {"verdict": "fails", "migration": evil, "error": evil, "tables": [table], "structure": [evil]},
     }
     page = rehearsal_page(data)
     assert evil not in page and "&lt;script&gt;" in page

@@ -86,7 +86,8 @@ class Counted:
 
 @dataclass(frozen=True)
 class Cost:
-    """One statement of the run. `rows` are those it wrote (0 for one that reads); `migrations` those that ran it."""
+    """One statement of the run. `rows` are those it wrote (0 for one that reads); `migrations` those that ran it;
+    `rewrites` and `indexes` the tables that it rewrote, and the indexes that it built."""
 
     text: str
     calls: int
@@ -95,10 +96,12 @@ class Cost:
     wal_bytes: int
     temporary_bytes: int
     migrations: tuple[str, ...]
+    rewrites: tuple[str, ...] = ()
+    indexes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
-        return {**asdict(self), "migrations": list(self.migrations)}
+        return {**asdict(self), **{name: list(getattr(self, name)) for name in ("migrations", "rewrites", "indexes")}}
 
 
 class Counter:

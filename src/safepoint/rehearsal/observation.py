@@ -15,6 +15,7 @@ from safepoint.progress import never
 from safepoint.rehearsal.catalogue import Picture
 from safepoint.rehearsal.costs import Cost, Counts, by_run, by_statement
 from safepoint.rehearsal.sampling import EVERY, MODES, LockSpan, Sampled, Sampler, Statement, Storage
+from safepoint.rehearsal.statements import altered, speaks_of
 from safepoint.rehearsal.timeline import Applied, Stamps, timeline
 
 _SLOWEST = 20
@@ -40,7 +41,8 @@ class MigrationRun:
     """What one migration did. Times are seconds since the command was started.
 
     `grown_bytes` is how much bigger (or smaller) the database is after it; `rows` those that it wrote, by the server's
-    own count, and `temporary_bytes` what it wrote to temporary files: None where the server does not count.
+    own count, and `temporary_bytes` what it wrote to temporary files: None where the server does not count. `indexes`
+    are those that it built, or built anew, on tables that were there before.
     """
 
     label: str
@@ -53,10 +55,12 @@ class MigrationRun:
     grown_bytes: int = 0
     rows: int | None = None
     temporary_bytes: int | None = None
+    indexes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
-        return {**asdict(self), "rewrites": list(self.rewrites), "locks": [lock.as_json() for lock in self.locks]}
+        lists = {"rewrites": list(self.rewrites), "indexes": list(self.indexes)}
+        return {**asdict(self), **lists, "locks": [lock.as_json() for lock in self.locks]}
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,8 @@ def observed(watched: Watched, before: Picture, after: Picture) -> Observed:
     storages = sampled.storages
     counted = sampled.counted
     counts = None if counted is None else by_run(counted, watched.runs)
-    migrations = tuple(_run(run, watched, names, counts) for run in watched.runs)
+    indexes = _indexes(before, after)
+    migrations = tuple(_run(run, watched, names, indexes, counts) for run in watched.runs)
     inside = sum(run.seconds for run in watched.runs)
     written = {
         names[oid]: table.written - (before.tables[oid].written if oid in before.tables else 0)
@@ -189,7 +194,7 @@ def observed(watched: Watched, before: Picture, after: Picture) -> Observed:
         locks=locks,
         statements=tuple(replace(one, locks=_while(one, locks)) for one in slowest),
         rewrites=tuple(_rewritten(before, after)),
-        indexes=tuple(_built(before, after)),
+        indexes=tuple(name for oid, name in indexes.items() if _file(before, oid) != after.indexes[oid].filenode),
         written={name: rows for name, rows in sorted(written.items()) if rows > 0},
         wal_bytes=storages[-1].wal - storages[0].wal if storages else 0,
         temporary_bytes=storages[-1].temporary - storages[0].temporary if storages else 0,
@@ -199,15 +204,22 @@ def observed(watched: Watched, before: Picture, after: Picture) -> Observed:
         output=watched.output,
         error=watched.error,
         log_bytes=sampled.log_bytes,
-        costs=() if counted is None else by_statement(counted, watched.runs, _SLOWEST),
+        costs=() if counted is None else rebuilding(by_statement(counted, watched.runs, _SLOWEST), migrations),
     )
 
 
-def _run(run: Applied, watched: Watched, names: dict[int, str], counts: Mapping[str, Counts] | None) -> MigrationRun:
+def _run(
+    run: Applied,
+    watched: Watched,
+    names: Mapping[int, str],
+    indexes: Mapping[int, str],
+    counts: Mapping[str, Counts] | None,
+) -> MigrationRun:
     first, last = _around(watched.sampled.storages, run)
     rewrites = sorted(
         names[oid] for oid, file in last.files.items() if oid in names and first.files.get(oid, file) != file
     )
+    built = sorted(indexes[oid] for oid, file in last.files.items() if oid in indexes and first.files.get(oid) != file)
     held: dict[str, Lock] = {}
     for span in watched.sampled.locks:
         lock = _lock(_within(span, run), names) if span.began <= run.ended and span.ended >= run.began else None
@@ -229,17 +241,55 @@ def _run(run: Applied, watched: Watched, names: dict[int, str], counts: Mapping[
         grown_bytes=last.size - first.size,
         rows=None if own is None else own.rows,
         temporary_bytes=None if own is None else own.temporary_bytes,
+        indexes=tuple(built),
     )
 
 
-def _while(statement: Statement, locks: Sequence[Lock]) -> tuple[dict[str, str], ...]:
-    """The strongest lock on each table that kept somebody out while a statement ran."""
+def rebuilding(costs: Sequence[Cost], runs: Sequence[MigrationRun]) -> tuple[Cost, ...]:
+    """The statements with the tables that they rewrote, and the indexes that they built: those of which they speak,
+    of what their migrations were seen to rewrite and build. Pure.
+
+    Of several that alter a table, the ones that wrote about as much log as the one that wrote most have rewritten it.
+    """
+    rewrote: dict[int, set[str]] = {}
+    built: dict[int, set[str]] = {}
+    for run in runs:
+        own = {number: cost for number, cost in enumerate(costs) if run.label in cost.migrations}
+        for name in run.rewrites:
+            altering = {number: cost for number, cost in own.items() if altered(cost.text) in _relations(name)}
+            most = max((cost.wal_bytes for cost in altering.values()), default=0)
+            for number, cost in altering.items():
+                if 2 * cost.wal_bytes >= most:
+                    rewrote.setdefault(number, set()).add(name)
+        for name in run.indexes:
+            for number, cost in own.items():
+                if speaks_of(cost.text, name.split(" on ")[0]):
+                    built.setdefault(number, set()).add(name)
+    return tuple(
+        replace(
+            cost,
+            rewrites=tuple(sorted(rewrote.get(number, ()))),
+            indexes=tuple(sorted(built.get(number, ()))),
+        )
+        for number, cost in enumerate(costs)
+    )
+
+
+def _relations(name: str) -> set[str]:
+    """The bare names in `schema.table` or `schema.table → schema.other`."""
+    return {part.rsplit(".", 1)[-1].strip('"') for part in name.split(" → ")}
+
+
+def _while(statement: Statement, locks: Sequence[Lock]) -> tuple[dict[str, Any], ...]:
+    """The strongest lock on each table that kept somebody out while a statement ran, and for how long it was held."""
     ended = statement.began + statement.seconds
     held: dict[str, Lock] = {}
     for lock in locks:
         if lock.blocks and lock.began <= ended and lock.began + lock.seconds >= statement.began:
             held[lock.table] = max(held.get(lock.table, lock), lock, key=_rank)
-    return tuple({"table": one.table, "mode": one.mode, "blocks": one.blocks} for one in held.values())
+    return tuple(
+        {"table": one.table, "mode": one.mode, "blocks": one.blocks, "seconds": one.seconds} for one in held.values()
+    )
 
 
 def _rank(lock: Lock) -> tuple[int, float]:
@@ -251,7 +301,7 @@ def _within(span: LockSpan, run: Applied) -> LockSpan:
     return replace(span, began=max(span.began, run.began), ended=min(span.ended, run.ended))
 
 
-def _lock(span: LockSpan, names: dict[int, str]) -> Lock | None:
+def _lock(span: LockSpan, names: Mapping[int, str]) -> Lock | None:
     """None for what is no table (indexes, sequences, what is stored apart), and for what was gone afterwards."""
     if span.table not in names:
         return None
@@ -274,15 +324,17 @@ def _rewritten(before: Picture, after: Picture) -> list[str]:
     ]
 
 
-def _built(before: Picture, after: Picture) -> list[str]:
-    """Indexes made, or made anew, on tables that were there before."""
-    return [
-        f"{index.name} on {after.tables[index.table].name}"
+def _indexes(before: Picture, after: Picture) -> dict[int, str]:
+    """Indexes of tables that were there before, as `name on table`."""
+    return {
+        oid: f"{index.name} on {after.tables[index.table].name}"
         for oid, index in after.indexes.items()
-        if index.table in before.tables
-        and index.table in after.tables
-        and (oid not in before.indexes or before.indexes[oid].filenode != index.filenode)
-    ]
+        if index.table in before.tables and index.table in after.tables
+    }
+
+
+def _file(picture: Picture, index: int) -> int | None:
+    return picture.indexes[index].filenode if index in picture.indexes else None
 
 
 def _shifted(sampled: Sampled, shift: float) -> Sampled:

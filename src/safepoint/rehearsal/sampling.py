@@ -49,7 +49,8 @@ _STATEMENTS = """
 # Neither query takes a lock that the migration could be in the way of.
 _SIZE = "select pg_database_size(current_database()) + (select coalesce(sum(size), 0) from pg_ls_tmpdir())"
 _STORAGE = """
-    select oid, relfilenode::bigint from pg_class where relkind in ('r', 'm') and oid >= 16384 and relfilenode <> 0
+    select oid, relfilenode::bigint from pg_class
+    where relkind in ('r', 'm', 'i') and oid >= 16384 and relfilenode <> 0
 """
 _COUNTERS = """
     select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, temp_bytes, pg_database_size(datid)
@@ -101,7 +102,7 @@ class Statement:
 
     `wal_bytes` is what the server wrote to its log meanwhile, and `temporary_bytes` the most that temporary files had
     at once; nobody else works in a scratch server, so both are the statement's, as exactly as it was looked at. `locks`
-    are those that kept somebody out while it ran: `table`, `mode` and whom it `blocks`.
+    are those that kept somebody out while it ran: `table`, `mode`, whom it `blocks`, and for how many `seconds` in all.
     """
 
     text: str
@@ -109,7 +110,7 @@ class Statement:
     seconds: float
     wal_bytes: int = 0
     temporary_bytes: int = 0
-    locks: tuple[Mapping[str, str], ...] = ()
+    locks: tuple[Mapping[str, Any], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
@@ -118,7 +119,7 @@ class Statement:
 
 @dataclass(frozen=True)
 class Storage:
-    """Which file each table is stored in, the log's position, temporary bytes and the size, at one moment."""
+    """Which file each table and index is stored in, the log's position, temporary bytes and the size, at one moment."""
 
     at: float
     files: Mapping[int, int]

@@ -13,6 +13,9 @@ _WRITES = re.compile(
 )
 _WITHIN = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into)\b", re.IGNORECASE)
 _COPY_IN = re.compile(r"copy\b.*\bfrom\s+stdin\b|copy\s+\S+(\s*\([^)]*\))?\s+from\b", re.IGNORECASE | re.DOTALL)
+_ALTERS = re.compile(
+    r"alter\s+table\s+(?:if\s+exists\s+)?(?:only\s+)?(?:(?:\"[^\"]+\"|\w+)\.)?(?P<table>\"[^\"]+\"|\w+)", re.IGNORECASE
+)
 _COMMENT = re.compile(r"\s*(/\*.*?\*/|--[^\n]*\n)\s*", re.DOTALL)
 
 
@@ -33,3 +36,15 @@ def writes(text: str) -> bool:
     if said[:4].lower() == "copy":
         return _COPY_IN.match(said) is not None
     return _WRITES.match(said) is not None
+
+
+def altered(text: str) -> str | None:
+    """The bare name of the table that a statement alters; None for any other statement."""
+    found = _ALTERS.match(text.lstrip())
+    return None if found is None else found["table"].strip('"')
+
+
+def speaks_of(text: str, name: str) -> bool:
+    """Whether a name stands in a statement that builds something."""
+    builds = text.lstrip()[:7].lower() in ("create ", "alter t", "reindex")
+    return builds and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None

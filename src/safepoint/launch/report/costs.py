@@ -22,7 +22,7 @@ def written(data: Data) -> str:
         return ""
     most = max(run["wal_bytes"] for run in runs) or 1
     rows = "".join(
-        f'<tr><td>{escape(run["label"])}</td><td class="num">{format_duration(run["seconds"])}</td>'
+        f'<tr><td>{escape(run["label"])}{_rebuilt(run)}</td><td class="num">{format_duration(run["seconds"])}</td>'
         f'<td class="num">{_known(run["rows"])}</td>'
         f'<td class="num metered">{_meter(run["wal_bytes"] / most)}{format_bytes(run["wal_bytes"])}</td>'
         f'<td class="num">{_known(run["temporary_bytes"], format_bytes)}</td>'
@@ -32,6 +32,12 @@ def written(data: Data) -> str:
     names = ("Took", "Rows written", "Log written", "Temporary disk", "Database after it")
     head = f"<tr><th>Migration</th>{''.join(map(_number, names))}</tr>"
     return f'<h2>What each migration wrote</h2><div class="frame"><table>{head}{rows}</table></div>'
+
+
+def _rebuilt(found: Data) -> str:
+    """The tables that were rewritten, and the indexes that were built."""
+    told = [f"rewrites {name}" for name in found["rewrites"]] + [f"builds {name}" for name in found["indexes"]]
+    return f'<br><span class="quiet">{escape("; ".join(told))}</span>' if told else ""
 
 
 def _number(name: str) -> str:
@@ -62,7 +68,8 @@ def statements(data: Data) -> str:
     rows = "".join(
         f'<tr><td class="num">{format_duration(one["seconds"])}</td><td class="num">{one["calls"]:,}</td>'
         f'<td class="long"><code>{escape(one["text"])}</code><br><span class="quiet">'
-        f"{escape('; '.join([*one['migrations'], *([held[one['text']]] if one['text'] in held else [])]))}</span></td>"
+        f"{escape('; '.join([*one['migrations'], *([held[one['text']]] if one['text'] in held else [])]))}</span>"
+        f"{_rebuilt(one)}</td>"
         f'<td class="num">{one["rows"]:,}</td><td class="num">{format_bytes(one["wal_bytes"])}</td>'
         f'<td class="num">{format_bytes(one["temporary_bytes"])}</td></tr>'
         for one in shown
@@ -92,4 +99,8 @@ def statements(data: Data) -> str:
 
 
 def _blocked(statement: Data) -> str:
-    return "; ".join(f"{lock['blocks']} out of {lock['table']}" for lock in statement["locks"]) or "nobody was kept out"
+    told = (
+        f"{lock['blocks']} out of {lock['table']}{f' for {format_duration(held)}' if (held := lock['seconds']) else ''}"
+        for lock in statement["locks"]
+    )
+    return "; ".join(told) or "nobody was kept out"
