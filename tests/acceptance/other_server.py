@@ -1,4 +1,4 @@
-"""Another PostgreSQL server for a stage's twin, as its operations people would have prepared it."""
+"""Another PostgreSQL server for a stage's twin or copies, as its operations people would have prepared it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def prepare(stage: Stage, server: Server) -> None:
     stage.environment["FAR_PASSWORD"] = PASSWORD
 
 
-def section(server: Server) -> str:
-    """What a plan file says of it."""
+def section(server: Server, table: str = "wayback.server") -> str:
+    """What a plan file says of it, as the server of its twin or another one."""
     login = f'host = "127.0.0.1"\nport = {server.port}\nuser = "postgres"\npassword_env = "FAR_PASSWORD"'
-    return f"\n[wayback.server]\n{login}\n"
+    return f"\n[{table}]\n{login}\n"
