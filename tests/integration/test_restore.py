@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from plan_file import PASSWORD_ENV, plan_file
+from postgres_servers import FOLDER
 from psycopg import sql
 
 from safepoint.backup.fingerprint import compare, take
@@ -188,6 +190,56 @@ def test_roles_that_are_missing_are_made_and_others_stay_as_they_are(
         assert ask(other, "select rolcanlogin from pg_roles where rolname = 'shop_reader'") == [(False,)]
     finally:
         run(other, "drop database if exists shop_copy with (force)", "drop role shop_reader", "drop role shop_owner")
+
+
+@pytest.fixture
+def bosses(server: Server) -> Iterator[Server]:
+    """A server whose first superuser is not called `postgres`."""
+    parent = Path(tempfile.mkdtemp(prefix=FOLDER))
+    parent.chmod(0o711)
+    settings = {"fsync": "off", "shared_buffers": "32MB"}
+    try:
+        with Server.create(
+            parent / "pg", server.installation, superuser="boss", password="only-there", settings=settings
+        ) as other:
+            yield other
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+SUPERUSERS = "select rolname::text, rolcanlogin from pg_roles where rolsuper order by 1"
+
+
+def test_what_the_first_superuser_owned_comes_to_a_server_whose_own_has_another_name(
+    shop: tuple[Target, Path], bosses: Server
+) -> None:
+    """It is made as the owner it was, and lets nobody in."""
+    placed = place(shop[1], bosses.target, "shop_copy")
+    assert placed.roles_made == ("postgres", "shop_owner", "shop_reader")
+    assert any("made without a login" in note for note in placed.notes)
+    copy = bosses.target.on("shop_copy")
+    (login,) = compare(read_manifest(shop[1]).fingerprint, take(copy))
+    assert (login.kind, login.name) == ("role", "postgres")
+    assert ask(copy, SUPERUSERS) == [("boss", True), ("postgres", False)]
+
+
+def test_a_first_superuser_who_owns_nothing_is_not_made(bosses: Server, server: Server, tmp_path: Path) -> None:
+    run(bosses.target, "create role clerk", "create database theirs owner clerk")
+    run(bosses.target.on("theirs"), "create table t as select 1 as x", "alter table t owner to clerk")
+    take_snapshot(
+        bosses.target.on("theirs"),
+        Here("here", tmp_path),
+        installation=server.installation,
+        folder=tmp_path,
+        snapshot_id="s",
+        launch_id=None,
+    )
+    before = ask(server.target, SUPERUSERS)
+    try:
+        placed = place(tmp_path / "s", server.target, "theirs")
+        assert placed.roles_made == ("clerk",) and ask(server.target, SUPERUSERS) == before
+    finally:
+        run(server.target, "drop database if exists theirs with (force)", "drop role if exists clerk")
 
 
 def test_an_older_server_is_refused(servers: Callable[[int], Server], shop: tuple[Target, Path]) -> None:

@@ -21,9 +21,9 @@ from safepoint.backup.manifest import Manifest, verify_files
 from safepoint.backup.prints import Difference, compare
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.restoring import create_database, locales, measured, programs_for, remedy_for
+from safepoint.backup.roles import make_missing
 from safepoint.backup.selection import Selection, select, wanted_lines
-from safepoint.backup.snapshot import GLOBALS
-from safepoint.backup.statements import for_database, for_roles, own_comment
+from safepoint.backup.statements import for_database, own_comment
 from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, DatabaseError, ProofFailed, Refused, SafepointError
 from safepoint.hosts.command import Command
@@ -185,11 +185,19 @@ class _Placement:
     report: Report
     cancelled: Cancelled
 
+    @property
+    def _pg_restore(self) -> str:
+        return self.programs.program("pg_restore")
+
+    def _listing(self) -> str:
+        command = tools.list_archive(self.folder / self.manifest.archive, program=self._pg_restore)
+        return Here("here", self.folder).run(command, cancelled=self.cancelled).stdout
+
     def run(self) -> tuple[list[str], list[str]]:
         """Roles, database, archive, the database's settings. What was made is removed when it cannot be finished."""
         with self._asking(), connect(self.maintenance) as connection:
             self._refuse(connection)
-            made, notes = self._roles(connection)
+            made, notes = make_missing(connection, self.folder, self.manifest, self._listing)
             notes += self._database(connection)
         try:
             self._archive()
@@ -238,7 +246,8 @@ class _Placement:
         if faults:
             raise self._differs(faults)
         notes = [
-            f"role {one.name} is another one here than in the snapshot, and was left as it is" for one in differences
+            f"role {one.name} is another one here than in the snapshot: {one.found}, not {one.expected}"
+            for one in differences
         ]
         return sum(expected.tables[name].rows for name in wanted), len(wanted), [*notes, *taken]
 
@@ -265,23 +274,6 @@ class _Placement:
             subject=self.target.dbname,
             remedy="Choose another name with --into, or take the live database's place with --over.",
         )
-
-    def _roles(self, connection: Connection) -> tuple[list[str], list[str]]:
-        """Make the roles that are missing, and say what of them was refused; one that is there stays as it is."""
-        needed = set(self.manifest.fingerprint.roles) | {self.manifest.source.owner}
-        there = {row[0] for row in connection.execute("select rolname::text from pg_roles")}
-        missing, notes = sorted(needed - there), []
-        script = (self.folder / GLOBALS).read_text(encoding="utf-8")
-        with connection.transaction():
-            for statement in for_roles(script, missing):
-                try:
-                    with connection.transaction():
-                        connection.execute(statement.encode())
-                except psycopg.Error as error:
-                    if statement.startswith("CREATE"):
-                        raise
-                    notes.append(f"{statement}: {error.diag.message_primary}")
-        return missing, notes
 
     def _database(self, connection: Connection) -> list[str]:
         notes: list[str] = []
@@ -313,12 +305,10 @@ class _Placement:
 
     def _archive(self) -> None:
         archive = self.folder / self.manifest.archive
-        program = self.programs.program("pg_restore")
         if self.selection is None:
             self._load(archive)
             return
-        listing = self._run(tools.list_archive(archive, program=program))
-        before, after = wanted_lines(listing, self.manifest, self.selection)
+        before, after = wanted_lines(self._listing(), self.manifest, self.selection)
         with HeldFolder("safepoint-restoring-") as name:
             for number, lines in enumerate((before, after)):
                 path = Path(name) / f"{number}.list"
@@ -361,9 +351,8 @@ class _Placement:
         """Programs of a newer version than the server's are as good: what they made is compared in the end."""
         with self._asking(), connect(self.maintenance) as connection:
             older = connection.info.server_version // 10000 < tools.SETS_TRANSACTION_TIMEOUT <= self.programs.major
-        program = self.programs.program("pg_restore")
         command = tools.restore(
-            self.target, archive, jobs=self.jobs, program=program, list_file=list_file, ends=not older
+            self.target, archive, jobs=self.jobs, program=self._pg_restore, list_file=list_file, ends=not older
         )
         self._run(command, tools.only_unknown_settings if older else None)
 
