@@ -9,7 +9,7 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue
-from safepoint.wayback.compaction import Scope, Work, ask, compact, run
+from safepoint.wayback.compaction import Scope, Work, compact
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.holding import hold, settle, violations
 from safepoint.wayback.keyless import compact_rows
@@ -17,6 +17,7 @@ from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, find_refused, merge, silence, unsilence
 from safepoint.wayback.staging import Truncation
+from safepoint.wayback.statements import ask, run
 
 
 class Applying:

@@ -17,10 +17,11 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback import stash as stashes
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
-from safepoint.wayback.compaction import ask, failing, quoted, run
+from safepoint.wayback.compaction import quoted
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.stash import Stash, StashedTable
+from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.whole_rows import WholeRows, match
 
 Defaults = Mapping[str, Mapping[str, str | None]]

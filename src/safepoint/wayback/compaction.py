@@ -10,7 +10,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import psycopg
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
@@ -18,10 +17,10 @@ from safepoint.wayback.catalogue import Column, Table
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.staging import Sink, Truncation
+from safepoint.wayback.statements import ask, failing, run
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
 _TEXTS: Final = frozenset({"text", "character varying"})
-_PIECE: Final = 200
 _FILL: Final = 100
 _FEW: Final = 4  # an index is read for fewer rows than a part of this of the table
 
@@ -38,21 +37,6 @@ CONFLICTS: Final = """
 UPDATE {change} SET verdict = 'conflict', reason = CASE WHEN row_tid IS NULL
     THEN 'the old database has no such row' ELSE 'the old database has such a row already' END
 WHERE (existed AND row_tid IS NULL) OR (NOT existed AND ends AND row_tid IS NOT NULL)
-"""
-# Row by row, where a whole set failed: which rows cannot be held, and what PostgreSQL said.
-EACH: Final = """
-CREATE OR REPLACE FUNCTION pg_temp.sp_each(listing text, statement text) RETURNS TABLE (n int8, said text)
-LANGUAGE plpgsql AS $$
-DECLARE one int8;
-BEGIN
-    FOR one IN EXECUTE listing LOOP
-        BEGIN
-            EXECUTE statement USING one;
-        EXCEPTION WHEN OTHERS THEN
-            n := one; said := SQLERRM; RETURN NEXT;
-        END;
-    END LOOP;
-END $$
 """
 
 
@@ -106,16 +90,6 @@ class Scope:
         if self.excluding:
             parts.append("NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)")
         return " AND ".join(parts) or "true"
-
-
-def run(connection: Connection, statement: str) -> int:
-    """Run one statement without parameters; gives how many rows it touched."""
-    return connection.execute(sql.SQL(statement)).rowcount
-
-
-def ask(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
-    """Run one query without parameters."""
-    return connection.execute(sql.SQL(statement)).fetchall()
 
 
 def compact(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
@@ -383,42 +357,6 @@ def insert_out(connection: Connection, work: Work, source: str) -> None:
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
     run(connection, f"CREATE UNIQUE INDEX ON {work.out} (_sp_n)")
     run(connection, f"ANALYZE {work.out}")
-
-
-def failing(connection: Connection, statement: str, listing: str, name: str) -> list[tuple[int, str]]:
-    """Run a statement that ends in a WHERE for all rows; where that fails, for halves of them, then row by row.
-
-    Gives the rows that failed, with what PostgreSQL said. `name` is the row's number in the statement.
-    """
-    if attempt(connection, statement) is None:
-        return []
-    run(connection, EACH)
-    numbers = sorted(row[0] for row in ask(connection, listing))
-    pending, found = [numbers], []
-    while pending:
-        piece = pending.pop()
-        if not piece:
-            continue
-        if len(piece) > _PIECE:
-            bounds = f"{statement} AND {name} BETWEEN {piece[0]} AND {piece[-1]}"
-            if attempt(connection, bounds) is not None:
-                pending += [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
-            continue
-        each = f"{listing} AND n BETWEEN {piece[0]} AND {piece[-1]}"
-        found += connection.execute(
-            "SELECT n, said FROM pg_temp.sp_each(%s, %s)", [each, f"{statement} AND {name} = $1"]
-        ).fetchall()
-    return found
-
-
-def attempt(connection: Connection, statement: str) -> str | None:
-    """Run it in a savepoint; what PostgreSQL said where a row's values made it fail, None where it went well."""
-    try:
-        with connection.transaction():
-            run(connection, statement)
-    except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException) as error:
-        return error.diag.message_primary or str(error)
-    return None
 
 
 def quoted(table: Table) -> str:

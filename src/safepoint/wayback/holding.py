@@ -15,10 +15,11 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, ForeignKey, Unique
-from safepoint.wayback.compaction import Scope, Work, ask, few, quoted, run, typed
+from safepoint.wayback.compaction import Scope, Work, few, quoted, typed
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
+from safepoint.wayback.statements import ask, run
 
 Rules = Mapping[str, TableRule]
 """The mapping's rules by old table."""

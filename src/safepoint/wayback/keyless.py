@@ -11,20 +11,9 @@ from typing import Final
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Column, Table
-from safepoint.wayback.compaction import (
-    Scope,
-    Work,
-    ask,
-    attempt,
-    insert_out,
-    make_out,
-    projection,
-    quoted,
-    run,
-    targets,
-    typed,
-)
+from safepoint.wayback.compaction import Scope, Work, insert_out, make_out, projection, quoted, targets, typed
 from safepoint.wayback.expressions import quote
+from safepoint.wayback.statements import ask, attempt, run
 
 # Types whose cast to text is what they are written as.
 _EXACT: Final = frozenset(

@@ -14,10 +14,11 @@ from psycopg import sql
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Table
-from safepoint.wayback.compaction import Work, ask, attempt, failing, quoted, run
+from safepoint.wayback.compaction import Work, quoted
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.holding import applied
 from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.statements import ask, attempt, failing, run
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from safepoint.progress import Cancelled, never
 from safepoint.wayback import records, whereabouts
 from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, quoted, run
+from safepoint.wayback.compaction import Scope, Work, quoted
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
@@ -31,6 +31,7 @@ from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome, TableOutcome
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staging import Staged, stage
+from safepoint.wayback.statements import run
 
 _PREVIEW: Final = 200
 

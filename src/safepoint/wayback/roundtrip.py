@@ -19,12 +19,13 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, ask, make_out, projection, quoted, run, targets, typed
+from safepoint.wayback.compaction import Scope, Work, make_out, projection, quoted, targets, typed
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staging import META, Sink
+from safepoint.wayback.statements import ask, run
 from safepoint.wayback.sums import Casts, rows_alike
 
 _SAMPLE: Final = 5

@@ -1,7 +1,7 @@
 """The spool's changes brought to the twin's server: by COPY, into one temporary table per new table, in commit order.
 
-A pgoutput tuple is nearly a row of COPY BINARY already (length and bytes of each value), so values are not decoded
-here: they are staged as text and get their types inside PostgreSQL. Memory does not grow with the spool.
+Values are not decoded here: they are staged as text and get their types inside PostgreSQL. Memory does not grow with
+the spool.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from safepoint.postgres.connections import Connection
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.spool import durable_end, read_messages
+from safepoint.wayback.tuples import NULL, row_of_values, text_array, values_of
 
 INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
 """What a staged row is. A change of the key is two of them: DELETE of the old key, MOVE to the new one."""
 
 META: Final = ("_sp_at", "_sp_tx", "_sp_leaf", "_sp_from", "_sp_unchanged")
 TRANSACTIONS: Final = "sp_transactions"
-_NULL: Final = b"\xff\xff\xff\xff"
-_SHORT: Final = 0x7400  # the first length whose bytes hold a "t" before a zero
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 _FLUSH: Final = 2 << 20
@@ -39,8 +38,6 @@ _LOOK: Final = 4096
 _ROW = struct.Struct("!hiqiiiI")
 _NEW_ROW = struct.Struct("!hiqiiiIii")  # moved from nowhere, and no value left alone: both NULL
 _TRANSACTION = struct.Struct("!hiiiIiqiq")
-_INT16 = struct.Struct("!H")
-_INT32 = struct.Struct("!I")
 
 
 @dataclass
@@ -256,36 +253,36 @@ class _Staging:
         return sink
 
     def _insert(self, message: bytes, shape: _Shape) -> None:
-        """Most of what is written is new rows: so what `_tuple` and `_add` do is done here in one go."""
-        if shape.order is None and (row := _straight(message, 6)) is not None:
+        """Most of what is written is new rows: so what `values_of` and `_add` do is done here in one go."""
+        if shape.order is None and (row := row_of_values(message, 6)) is not None:
             self.at += 1
             at, transaction = self.at * 4 + INSERT, self.staged.transactions
             self._keep(shape.sink, _NEW_ROW.pack(shape.width, 8, at, 4, transaction, 4, shape.relation, -1, -1) + row)
         else:
-            self._add(shape, INSERT, _tuple(message, 6)[0])
+            self._add(shape, INSERT, values_of(message, 6)[0])
 
     def _update(self, message: bytes, shape: _Shape) -> None:
         old: list[bytes | None] | None = None
         at = 6
         if message[5] != 78:  # N: only the new row follows
-            old, at = _tuple(message, 6)
+            old, at = values_of(message, 6)
             full = message[5] == 79
-            new, _ = _tuple(message, at + 1)
+            new, _ = values_of(message, at + 1)
             if full:
                 new = [before if value is None else value for before, value in zip(old, new, strict=True)]
         else:
-            new, _ = _tuple(message, at)
+            new, _ = values_of(message, at)
         if old is None or (shape.key and all(old[place] == new[place] for place in shape.key)):
             self._add(shape, UPDATE, new)
             return
         self._add(shape, DELETE, old)
         if shape.key:
-            self._add(shape, MOVE, new, [old[place] or _NULL for place in shape.key])
+            self._add(shape, MOVE, new, [old[place] or NULL for place in shape.key])
         else:
             self._add(shape, INSERT, new)
 
     def _delete(self, message: bytes, shape: _Shape) -> None:
-        self._add(shape, DELETE, _tuple(message, 6)[0])
+        self._add(shape, DELETE, values_of(message, 6)[0])
 
     def _truncate(self, message: bytes) -> None:
         decoded = pgoutput.decode(message)
@@ -303,21 +300,21 @@ class _Staging:
         self.at += 1
         sink = shape.sink
         head = _ROW.pack(shape.width, 8, self.at * 4 + what, 4, self.staged.transactions, 4, shape.relation)
-        origin = unchanged = _NULL
+        origin = unchanged = NULL
         if what != INSERT:
             sink.others += 1
         if moved is not None:
-            origin = _text_array(moved)
+            origin = text_array(moved)
             sink.moves += 1
         if shape.order is not None:
             if shape.loose:
-                values = [*values, _NULL]
+                values = [*values, NULL]
             values = [values[place] for place in shape.order]
         if None in values:
             names = [name.encode() for name, value in zip(sink.columns, values, strict=True) if value is None]
-            unchanged = _text_array([len(name).to_bytes(4, "big") + name for name in names])
+            unchanged = text_array([len(name).to_bytes(4, "big") + name for name in names])
             sink.unchanged += 1
-            values = [_NULL if value is None else value for value in values]
+            values = [NULL if value is None else value for value in values]
         self._keep(sink, b"".join((head, origin, unchanged, *values)))  # type: ignore[arg-type]  # no None is left in it
 
     def _keep(self, sink: Sink, row: bytes) -> None:
@@ -385,43 +382,3 @@ class _Writer:
         statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT binary)").format(sql.Identifier(table))
         with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
             copy.write(b"".join((_HEADER, *rows, _TRAILER)))
-
-
-def _straight(message: bytes, at: int) -> bytes | None:
-    """The tuple that ends the message, its values as COPY BINARY has them; None where `_tuple` has to go through it.
-
-    Where a tuple has only values, it lacks but one thing of COPY BINARY: the `t` before each length has to go. A `t`
-    and a zero byte stand nowhere else: no value in text form has a zero byte, and a length below `_SHORT` begins with
-    two of them and has them before no other. So all of them at once are replaced, where they are as many as columns.
-    """
-    if len(message) < _SHORT and message.count(b"t\0", at + 2) == int.from_bytes(message[at : at + 2], "big"):
-        return message[at + 2 :].replace(b"t\0", b"\0")
-    return None
-
-
-def _tuple(message: bytes, at: int) -> tuple[list[bytes | None], int]:
-    """The values of a tuple as COPY BINARY has them (None: unchanged), and the place behind it.
-
-    This is the innermost loop of the replay: lengths are taken over as they stand.
-    """
-    (count,) = _INT16.unpack_from(message, at)
-    at += 2
-    values: list[bytes | None] = []
-    add, length = values.append, _INT32.unpack_from
-    for _ in range(count):
-        kind = message[at]
-        if kind == 116:  # t: length and text follow
-            (size,) = length(message, at + 1)
-            end = at + 5 + size
-            add(message[at + 1 : end])
-            at = end
-        else:
-            add(_NULL if kind == 110 else None)
-            at += 1
-    return values, at
-
-
-def _text_array(fields: list[bytes]) -> bytes:
-    """A one-dimensional text[] as COPY BINARY has it, from values that carry their length."""
-    body = struct.pack("!iiIii", 1, 0, 25, len(fields), 1) + b"".join(fields)
-    return len(body).to_bytes(4, "big") + body

@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
-from safepoint.wayback.compaction import Scope, Work, ask, fill_last, run
+from safepoint.wayback.compaction import Scope, Work, fill_last
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.outcome import Aside
 from safepoint.wayback.staging import TRANSACTIONS, Sink, Truncation
+from safepoint.wayback.statements import ask, run
 
 # A commit's time comes as microseconds since 2000-01-01 (protocol-logicalrep-message-formats).
 _WHEN = "(timestamptz '2000-01-01 00:00:00+00' + t.committed_us * interval '1 microsecond')"

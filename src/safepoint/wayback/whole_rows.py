@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
-from safepoint.wayback.compaction import ask, failing, quoted, run
+from safepoint.wayback.compaction import quoted
 from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.statements import ask, failing, run
 
 
 class WholeRows:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safepoint.wayback.staging import _SHORT, _straight, _tuple
+from safepoint.wayback.tuples import SHORT, row_of_values, values_of
 
-VALUE = st.text(alphabet=st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40)
+VALUE = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 TRICKY = st.sampled_from(["t", "tt", "n", "u", "", "t" * 116, "nt", "\x01t", "t\x01"])
 
 
@@ -28,7 +28,7 @@ def message(values: Sequence[str | None], unchanged: frozenset[int] = frozenset(
 
 
 def long_way(said: bytes) -> bytes:
-    values, end = _tuple(said, 6)
+    values, end = values_of(said, 6)
     assert end == len(said)
     return b"".join(value for value in values if value is not None)
 
@@ -36,16 +36,16 @@ def long_way(said: bytes) -> bytes:
 @given(st.lists(st.one_of(VALUE, TRICKY), max_size=12))
 def test_a_tuple_of_values_is_the_same_both_ways(values: list[str]) -> None:
     said = message(values)
-    assert _straight(said, 6) == long_way(said)
+    assert row_of_values(said, 6) == long_way(said)
 
 
 @given(st.lists(st.one_of(VALUE, TRICKY, st.none()), min_size=1, max_size=12).filter(lambda values: None in values))
 def test_a_tuple_with_a_null_goes_the_long_way(values: list[str | None]) -> None:
-    assert _straight(message(values), 6) is None
+    assert row_of_values(message(values), 6) is None
 
 
 def test_a_value_that_was_left_alone_goes_the_long_way() -> None:
-    assert _straight(message(["a", "t", "b"], frozenset({1})), 6) is None
+    assert row_of_values(message(["a", "t", "b"], frozenset({1})), 6) is None
 
 
 @pytest.mark.parametrize("length", [0x7400, 0x7401, 0x740000, 0x747400])
@@ -53,10 +53,10 @@ def test_a_length_that_looks_like_a_column_goes_the_long_way(length: int) -> Non
     """With its neighbour NULL, the false mark and the missing one would make the number right."""
     said = message(["v" * length, None])
     assert said.count(b"t\0", 8) >= 1
-    assert _straight(said, 6) is None
+    assert row_of_values(said, 6) is None
 
 
 def test_no_shorter_length_looks_like_a_column() -> None:
-    for length in range(_SHORT):
+    for length in range(SHORT):
         assert b"t\0" not in struct.pack("!I", length)
-    assert b"t\0" in struct.pack("!I", _SHORT)
+    assert b"t\0" in struct.pack("!I", SHORT)

@@ -1,0 +1,73 @@
+"""Statements of the replay: run, asked, and tried on ever fewer rows where a whole set of them fails."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import psycopg
+from psycopg import sql
+
+from safepoint.postgres.connections import Connection
+
+_PIECE: Final = 200
+# Row by row, where a whole set failed: which rows cannot be held, and what PostgreSQL said.
+_EACH: Final = """
+CREATE OR REPLACE FUNCTION pg_temp.sp_each(listing text, statement text) RETURNS TABLE (n int8, said text)
+LANGUAGE plpgsql AS $$
+DECLARE one int8;
+BEGIN
+    FOR one IN EXECUTE listing LOOP
+        BEGIN
+            EXECUTE statement USING one;
+        EXCEPTION WHEN OTHERS THEN
+            n := one; said := SQLERRM; RETURN NEXT;
+        END;
+    END LOOP;
+END $$
+"""
+
+
+def run(connection: Connection, statement: str) -> int:
+    """Run one statement without parameters; gives how many rows it touched."""
+    return connection.execute(sql.SQL(statement)).rowcount
+
+
+def ask(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
+    """Run one query without parameters."""
+    return connection.execute(sql.SQL(statement)).fetchall()
+
+
+def failing(connection: Connection, statement: str, listing: str, name: str) -> list[tuple[int, str]]:
+    """Run a statement that ends in a WHERE for all rows; where that fails, for halves of them, then row by row.
+
+    Gives the rows that failed, with what PostgreSQL said. `name` is the row's number in the statement.
+    """
+    if attempt(connection, statement) is None:
+        return []
+    run(connection, _EACH)
+    numbers = sorted(row[0] for row in ask(connection, listing))
+    pending, found = [numbers], []
+    while pending:
+        piece = pending.pop()
+        if not piece:
+            continue
+        if len(piece) > _PIECE:
+            bounds = f"{statement} AND {name} BETWEEN {piece[0]} AND {piece[-1]}"
+            if attempt(connection, bounds) is not None:
+                pending += [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
+            continue
+        each = f"{listing} AND n BETWEEN {piece[0]} AND {piece[-1]}"
+        found += connection.execute(
+            "SELECT n, said FROM pg_temp.sp_each(%s, %s)", [each, f"{statement} AND {name} = $1"]
+        ).fetchall()
+    return found
+
+
+def attempt(connection: Connection, statement: str) -> str | None:
+    """Run it in a savepoint; what PostgreSQL said where a row's values made it fail, None where it went well."""
+    try:
+        with connection.transaction():
+            run(connection, statement)
+    except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException) as error:
+        return error.diag.message_primary or str(error)
+    return None
