@@ -109,12 +109,20 @@ class ServerAway(DatabaseError):
     """PostgreSQL does not answer, or went away in the middle; once it is back, trying again may succeed."""
 
 
+class ResourcesExhausted(DatabaseError):
+    """The server has no room, memory or connection left (SQLSTATE class 53), and somebody can give it some."""
+
+
 class ProofFailed(SafepointError):
     """A restored snapshot differs from its source, or could not be restored at all."""
 
 
 class StoreError(SafepointError):
     """A store could not be written, read or listed, or gave back something else than was put in."""
+
+
+class StorageError(SafepointError):
+    """The operating system refused to write on Safepoint's own disk."""
 
 
 class RouterError(SafepointError):

@@ -21,6 +21,7 @@ from stage import Stage
 from safepoint.backup import fingerprint
 from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.faults import VARIABLE
+from safepoint.launch.ledger import Entry
 from safepoint.wayback.names import capture_name
 
 # One entry of release 2.0, with two postings that balance.
@@ -208,14 +209,16 @@ def test_a_rollback_that_was_turned_round_is_taken_again_and_carries_the_rest(ma
     assert left(stage) == []
 
 
-def test_a_server_that_is_restarted_in_the_middle_of_a_rollback_is_waited_for(make_stage: Callable[..., Stage]) -> None:
+def test_a_lock_in_the_way_is_asked_about_and_a_server_that_is_restarted_in_a_rollback_is_waited_for(
+    make_stage: Callable[..., Stage],
+) -> None:
     stage = make_stage(lines=500, change=brisk)
     launched = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert launched.returncode == 0, launched.stdout + launched.stderr
     with psycopg.connect(stage.environment["DATABASE_URL"], autocommit=True) as connection:
         for _ in range(300):
             connection.execute(POST)
-    # The replay's look at the twin waits for this lock, so that the blow falls into the middle of it for sure.
+    # The replay waits for this lock: at first until it gives up, then until the blow falls into the middle of it.
     with psycopg.connect(**stage.server.target.on("postgres").conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
         twin = next(row[0] for row in admin.execute("SELECT datname FROM pg_database").fetchall() if "twin" in row[0])
         admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(twin)))
@@ -228,9 +231,20 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_rollback_is_waited_for(ma
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        while not any(e.kind == "step.begun" and e.step == "back-carry" for e in entries_of(stage.plan)):
-            assert rollback.poll() is None
-            time.sleep(0.02)
+
+        def until(kind: str, times: int) -> Entry:
+            while True:
+                found = [one for one in entries_of(stage.plan) if one.kind == kind and one.step == "back-carry"]
+                if len(found) == times:
+                    return found[-1]
+                assert rollback.poll() is None
+                time.sleep(0.02)
+
+        asked = until("ask", 1)
+        assert "lock was not had" in asked.data["question"], asked
+        assert "`safepoint retry`" in asked.data["question"], asked
+        assert stage.safepoint("retry", capture=True).returncode == 0
+        until("step.begun", 2)
         time.sleep(0.5)
         stage.server.stop("immediate")
         time.sleep(1.0)
@@ -239,4 +253,5 @@ def test_a_server_that_is_restarted_in_the_middle_of_a_rollback_is_waited_for(ma
     assert code == 0, (stage.folder / "rolled-back.log").read_text()
     carried = evidence(stage, "back-carry")
     assert carried["carried"] == carried["transactions"] >= 300, carried
-    assert not [entry for entry in entries_of(stage.plan) if entry.kind in ("ask", "step.failed")]
+    failed = [entry.data["verdict"] for entry in entries_of(stage.plan) if entry.kind == "step.failed"]
+    assert failed == ["inconclusive"]  # a question, to which `go` was an answer, too

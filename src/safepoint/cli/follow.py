@@ -78,23 +78,24 @@ def _only_one(plan_file: PlanFile) -> BinaryIO:
 
 
 def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool) -> None:
-    from safepoint.errors import CaptureLost, SafepointError
+    from safepoint.errors import CaptureLost
     from safepoint.launch.following import follow as follow_on
     from safepoint.launch.following import spool_only
+    from safepoint.wayback.manner import NotWhole
 
     leave = _Leave(plan_file, once=once)
     signal.signal(signal.SIGTERM, lambda *_: leave.now())
     signal.signal(signal.SIGINT, lambda *_: leave.now())
     try:
-        follow_on(standby, leave, leave.told)
+        follow_on(standby, leave, leave.told, leave.hindered)
     except CaptureLost:
         if not leave():  # with the launch's retirement the capture goes, as it must
             raise
-    except SafepointError as error:
+    except (NotWhole, Refused) as error:
         typer.echo(
             f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it."
         )
-        spool_only(standby, leave, leave.told)
+        spool_only(standby, leave, leave.told, leave.hindered)
 
 
 class _Leave:
@@ -104,6 +105,7 @@ class _Leave:
         self._plan_file, self._once = plan_file, once
         self._over = False
         self._next = 0.0
+        self._said = ""
 
     def now(self) -> None:
         """End soon."""
@@ -111,9 +113,19 @@ class _Leave:
 
     def told(self, look: Look) -> None:
         """A round is over."""
+        self._said = ""
         if look.spooled:
             typer.echo(f"{look.spooled} transactions spooled, {look.applied} applied to the twin")
         self._over = self._over or self._once
+
+    def hindered(self, error: Exception) -> None:
+        """A round was not possible: said once, and tried again; a timer hears of it, and tries again itself."""
+        if self._once:
+            raise error
+        said = str(getattr(error, "message", error))
+        if said != self._said:
+            typer.echo(f"{said} It is tried again; the server keeps what was not spooled.")
+        self._said = said
 
     def __call__(self) -> bool:
         from safepoint.launch.begin import entries_of

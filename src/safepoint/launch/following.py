@@ -101,8 +101,17 @@ def begin(ground: Ground) -> None:
         ground.background.go_on(WORK, lambda stop: follow(standby, stop))
 
 
-def follow(standby: Standby, stop: Cancelled, told: Callable[[Look], None] = lambda _: None) -> None:
-    """Until told to stop. PostgreSQL may go away meanwhile and come back.
+def follow(
+    standby: Standby,
+    stop: Cancelled,
+    told: Callable[[Look], None] = lambda _: None,
+    hindered: Callable[[Exception], None] = lambda _: None,
+) -> None:
+    """Until told to stop. PostgreSQL may go away meanwhile and come back, and a full disk may have room again.
+
+    Args:
+        told: is given each round.
+        hindered: is given what made a round impossible; it is tried again, unless this raises.
 
     Raises:
         CaptureLost: the capture is not whole any more.
@@ -115,13 +124,19 @@ def follow(standby: Standby, stop: Cancelled, told: Callable[[Look], None] = lam
             return
         except _FINAL:
             raise
-        except (SafepointError, psycopg.Error):
+        except (SafepointError, psycopg.Error) as error:
+            hindered(error)
             _wait(stop, _AWAY)
 
 
-def spool_only(standby: Standby, stop: Cancelled, told: Callable[[Look], None] = lambda _: None) -> None:
+def spool_only(
+    standby: Standby,
+    stop: Cancelled,
+    told: Callable[[Look], None] = lambda _: None,
+    hindered: Callable[[Exception], None] = lambda _: None,
+) -> None:
     """As `follow`, and the twin stays as it is."""
-    follow(_without_mapping(standby), stop, told)
+    follow(_without_mapping(standby), stop, told, hindered)
 
 
 def _without_mapping(standby: Standby) -> Standby:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import psycopg
 
-from safepoint.errors import DatabaseError, LockNotAvailable, ServerAway
+from safepoint.errors import DatabaseError, LockNotAvailable, ResourcesExhausted, ServerAway
 from safepoint.postgres.connections import Connection, connect, was_lost
 from safepoint.postgres.target import Target
 
@@ -82,6 +82,7 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
 
     Raises:
         LockNotAvailable: a lock was not had in time.
+        ResourcesExhausted: the server's disk is full, or something else of it is used up.
         ServerAway: the connection was lost.
         DatabaseError: anything else that PostgreSQL said.
     """
@@ -106,6 +107,13 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
             raise ServerAway(
                 f"{what}: PostgreSQL went away.", subject=subject, found=_said(error), remedy=remedy or _COME_BACK
             ) from error
+        if (error.sqlstate or "").startswith("53"):
+            raise ResourcesExhausted(
+                f"{what}: the server has no more to give.",
+                subject=subject,
+                found=_said(error),
+                remedy=remedy or "Make room there (disk, memory, connections), then try again.",
+            ) from error
         raise DatabaseError(
             f"{what}: PostgreSQL refused.", subject=subject, found=_said(error), remedy=remedy
         ) from error
@@ -114,7 +122,7 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
 def _said(error: psycopg.Error) -> str:
     diagnosis = error.diag
     parts = [diagnosis.message_primary, diagnosis.message_detail, diagnosis.message_hint]
-    return " ".join(part for part in parts if part) or " ".join(str(error).split()) or type(error).__name__
+    return ". ".join(part.rstrip(".") for part in parts if part) or " ".join(str(error).split()) or type(error).__name__
 
 
 def database_oid(connection: Connection, name: str) -> int | None:

@@ -14,13 +14,14 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
-from safepoint.errors import CaptureLost, LockNotAvailable, Refused
+from safepoint.errors import CaptureLost, LockNotAvailable, Refused, StorageError
 from safepoint.postgres import pgoutput
 from safepoint.postgres.pgoutput import Value
 
@@ -105,10 +106,12 @@ class Spool:
         self.position = Position(0)
 
     def __enter__(self) -> Spool:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _storage(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.path)
         try:
-            self._open()
+            with _storage(self.path):
+                self._open()
         except BaseException:
             self._lock.close()
             raise
@@ -133,8 +136,9 @@ class Spool:
         self._offset = self.position.offset
 
     def __exit__(self, *_error: object) -> None:
-        self._file.close()
-        self._lock.close()
+        with closing(self._lock), suppress(OSError):
+            # What no `sync` has made durable does not count, and a full disk may refuse it now.
+            self._file.close()
 
     def _start(self) -> None:
         partial = self.path.with_name(self.path.name + ".new")
@@ -148,16 +152,40 @@ class Spool:
 
     def append(self, lsn: int, xid: int, data: bytes) -> None:
         """Add a message; it counts only once a `sync` after its transaction's Commit has returned."""
-        self._offset += self._file.write(_framed(lsn, xid, data))
+        try:
+            self._offset += self._file.write(_framed(lsn, xid, data))
+        except OSError as error:
+            raise _full(self.path, error) from error
 
     def sync(self, commit_lsn: int, transactions: int, relations: Mapping[str, str], snapshot: str = "") -> None:
-        """Make everything appended so far durable; the last message must be a Commit."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        before = self.position
-        total = before.transactions + transactions
-        self.position = Position(self._offset, commit_lsn, total, dict(relations), snapshot)
-        _write_position(self.path, self.position)
+        """Make everything appended so far durable; the last message must be a Commit.
+
+        Raises:
+            StorageError: it is not; so the server must keep it.
+        """
+        total = self.position.transactions + transactions
+        position = Position(self._offset, commit_lsn, total, dict(relations), snapshot)
+        with _storage(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            _write_position(self.path, position)
+        self.position = position
+
+
+@contextmanager
+def _storage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _full(path, error) from error
+
+
+def _full(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"The spool {path} cannot be written: {error.strerror or error}.",
+        subject=str(path),
+        remedy="Make room there, then try again. Nothing is lost: the server keeps what is not in the spool yet.",
+    )
 
 
 def _locked(path: Path) -> BinaryIO:

@@ -19,7 +19,14 @@ from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import migrate
 from safepoint.django.operations import Operations, read_operations
 from safepoint.django.pending import Pending, read_pending
-from safepoint.errors import CommandFailed, DatabaseError, Refused, ServerAway
+from safepoint.errors import (
+    CommandFailed,
+    DatabaseError,
+    LockNotAvailable,
+    Refused,
+    ResourcesExhausted,
+    ServerAway,
+)
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import live_now
@@ -38,6 +45,7 @@ from safepoint.wayback.login import migration_login
 from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
 from safepoint.wayback.replay import entering, replay
 from safepoint.wayback.schemas import Schemas
+from safepoint.wayback.sessions import asking
 
 PROOF = "way-back"
 """The fact that holds the proven mapping."""
@@ -194,6 +202,8 @@ class Carry(Verb):
             return _carried(ground, proof)
         except ServerAway:
             raise  # tried again once it is back: nothing was changed in the twin
+        except (LockNotAvailable, ResourcesExhausted) as error:
+            return _mendable(error)
         except (DatabaseError, Refused) as error:
             # Nothing was changed in the twin: the site must come back, and all is listed.
             return _listed_only(f"{error.message} (nothing was changed in the twin)", error.as_json())
@@ -203,7 +213,11 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
     pair = ground.standing
     twin, maintenance = pair.twin, pair.twin_maintenance
     mapping = WayBack.from_json(dict(proof["mapping"]))
-    with entering(twin, maintenance) as before, connect(ground.target) as after:
+    with (
+        entering(twin, maintenance) as before,
+        connect(ground.target) as after,
+        asking("Comparing the schemas", twin.dbname),
+    ):
         operations = Operations.from_json(dict(proof["operations"]))
         now = plan_mapping(read_catalogue(before), read_catalogue(after), operations, ground.plan.wayback.mappers)
     if not same_rules(now, mapping):
@@ -263,6 +277,17 @@ def django_defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str 
 
 def _listed_only(reason: str, error: Mapping[str, Any] | None = None) -> Evidence:
     return Evidence(f"nothing is carried, all is listed: {reason}", {"carried": 0, "reason": reason, "error": error})
+
+
+def _mendable(error: DatabaseError) -> Evidence:
+    """What a person can mend is no reason to carry nothing: the person is asked, and the site is closed meanwhile."""
+    return Evidence(
+        f"{error.message} PostgreSQL said: {error.found}. {error.remedy} Nothing was changed, and the spool has "
+        "everything: `safepoint retry` carries it once that is mended; `safepoint go` opens the site without it, and "
+        "lists it",
+        {"carried": 0, "reason": error.message, "error": error.as_json()},
+        "inconclusive",
+    )
 
 
 class ForgetReplay(Verb):

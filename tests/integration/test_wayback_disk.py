@@ -1,0 +1,84 @@
+"""The way back when a disk fills up: the spool's, the server's. Nothing is lost, and with room made it goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from replay_ground import RELAX, RELAXED, SHOP, ground
+
+from safepoint.errors import ResourcesExhausted, StorageError
+from safepoint.postgres.binaries import installation
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small file system needs root")
+MANY = "insert into customer (name) select repeat('x', 20) from generate_series(1, {})"
+
+
+@contextmanager
+def small_disk(size: str) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="safepoint-small-disk-"))
+    folder.chmod(0o755)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=False).returncode:
+        folder.rmdir()
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=False)
+        folder.rmdir()
+
+
+def fill(file: Path, keep: int = 0) -> None:
+    """Take all the room there is, but for so many bytes."""
+    room = os.statvfs(file.parent)
+    left = room.f_bavail * room.f_frsize - keep
+    with file.open("wb", buffering=0) as out, suppress(OSError):
+        while left > 0:
+            left -= out.write(b"x" * min(left, 1 << 20))
+
+
+def test_a_spool_whose_disk_fills_up_goes_on_where_it_was(database: Target) -> None:
+    with small_disk("3m") as folder, ground(database, folder, SHOP, RELAX, RELAXED) as made:
+        made.write(MANY.format(10))
+        made.drain()
+        made.write(MANY.format(20_000))
+        fill(folder / "full", keep=200_000)
+        for _ in range(2):
+            with pytest.raises(StorageError, match="No space left") as caught:
+                made.drain()
+            assert "Make room" in str(caught.value.remedy)
+        (folder / "full").unlink()
+        outcome = made.carry()
+        assert (outcome.transactions, outcome.put_aside) == (2, 0)
+        assert made.old("select count(*), count(distinct id) from customer") == [(20_015, 20_015)]
+
+
+def test_a_server_whose_disk_fills_up_in_the_replay_changes_nothing_and_carries_all_once_there_is_room() -> None:
+    with small_disk("400m") as folder:
+        server = Server.create(folder / "cluster", installation(17), password="x", settings={"wal_level": "logical"})
+        server.start()
+        try:
+            with connect(server.target) as connection:
+                connection.execute("create database books")
+            with ground(server.target.on("books"), Path(folder), SHOP, RELAX, RELAXED) as made:
+                made.write(MANY.format(100_000))
+                made.drain()
+                fill(folder / "full", keep=8_000_000)
+                with pytest.raises(ResourcesExhausted) as caught:
+                    made.replay()
+                assert "No space left" in str(caught.value.found)
+                assert "Make room" in str(caught.value.remedy)
+                (folder / "full").unlink()
+                outcome = made.replay()
+                assert (outcome.carried, outcome.put_aside) == (1, 0)
+                assert made.old("select count(*) from customer") == [(100_005,)]
+        finally:
+            server.remove()
