@@ -187,8 +187,9 @@ def yard(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         manage.run("migrate", "yard", "0001", "--verbosity", "0")
         with connect(login) as connection:
             for statement in (
-                "create table legacy (code varchar(5) primary key)",
-                "insert into legacy select 'L' || n from generate_series(1, 9) n",
+                "create type mood as enum ('good', 'bad')",
+                "create table legacy (code varchar(5) primary key, mood mood)",
+                "insert into legacy select 'L' || n, 'good' from generate_series(1, 9) n",
                 "insert into yard_slot (row, place, what) select n % 7, n, 'thing ' || n from generate_series(1, 70) n",
                 "insert into yard_person (password, is_superuser, username, first_name, last_name, email, is_staff, "
                 "is_active, date_joined) select '', false, 'p' || n, '', '', '', false, true, now() "

@@ -10,11 +10,21 @@ import pytest
 
 from safepoint.backup import fingerprint
 from safepoint.postgres.connections import connect
+from safepoint.postgres.rows import Ordering, as_they_are
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, read_picture
-from safepoint.rehearsal.changes import ColumnChange, Side, TableChange, changes, differences
+from safepoint.rehearsal.changes import (
+    ColumnChange,
+    Side,
+    TableChange,
+    as_before,
+    by_name,
+    by_table_name,
+    changes,
+    differences,
+)
 from safepoint.rehearsal.checks import ask_invariants, judge_invariants, sequences_behind, standing_checks
 from safepoint.rehearsal.examples import examples
 from safepoint.rehearsal.sampling import Sampler
@@ -32,18 +42,17 @@ def picture(target: Target) -> Picture:
         return read_picture(connection)
 
 
-def rows(target: Target) -> dict[str, tuple[int, str]]:
-    return {name: (one.rows, one.content) for name, one in fingerprint.take(target, jobs=1).tables.items()}
+def rows(target: Target, ordering: Ordering = as_they_are) -> dict[str, tuple[int, str]]:
+    found = fingerprint.take(target, jobs=1, ordering=ordering).tables
+    return {name: (one.rows, one.content) for name, one in found.items()}
 
 
 def changed(target: Target, copy: Target, *statements: str) -> dict[str, TableChange]:
     """Run statements in a database of which `copy` shows how it was; what the rehearsal says of each table."""
     run(target, *statements)
     with connect(copy) as before, connect(target) as after:
-        found = changes(
-            Side(before, read_picture(before), rows(copy)),
-            Side(after, read_picture(after), rows(target)),
-        )
+        was, now = read_picture(before), read_picture(after)
+        found = changes(Side(before, was, rows(copy)), Side(after, now, rows(target, as_before(was, now))))
     return {one.before or one.after or "": one for one in found}
 
 
@@ -56,7 +65,7 @@ T = """
                     code char(5), swapped int, untouched int);
     insert into t (name, amount, short, gone, code, swapped, untouched)
     select 'n' || n, n / 3.0, 'short', 'gone' || n, 'c', n, n from generate_series(1, 60) n;
-    create table u (id int primary key, x int); insert into u select n, n from generate_series(1, 5) n;
+    create table u (id int primary key, x int); insert into u select n, n * 3 from generate_series(1, 5) n;
     create table keyless (a int, b int); insert into keyless values (1, 2), (3, 4);
     create table same (id int primary key, x text); insert into same values (1, 'one')
 """
@@ -146,12 +155,16 @@ def test_new_columns_beside_untouched_ones_and_another_order_of_columns_change_n
         "x": "identical",
         "made": "filled",
     }
-    run(target, "alter table u drop made, add y int", "update u set y = x", "alter table u drop x")
-    run(target, "alter table u add x int", "update u set x = y", "alter table u drop y")
+    run(target, "alter table u drop made, add k int", "update u set k = id", "alter table u drop id")
+    run(target, "alter table u rename k to id", "alter table u add primary key (id)")
     run(target, "alter table same rename x to z", "alter table same add x text", "update same set x = z || '!'")
     run(target, "alter table same drop z")
+    was, now = picture(copy), picture(target)
+    again = rows(target, as_before(was, now, pairing=by_name, former=by_table_name))
+    # Whole rows tell it already, in the order of columns that they had.
+    assert again["public.u"] == rows(copy)["public.u"] != rows(target)["public.u"]
     with connect(copy) as before, connect(target) as after:
-        told = differences(Side(before, picture(copy), rows(copy)), Side(after, picture(target), rows(target)))
+        told = differences(Side(before, was, rows(copy)), Side(after, now, again))
     by_table = {one.before: one for one in told}
     assert {one.kind for one in by_table["public.u"].columns} == {"identical"}
     assert {one.before: one.kind for one in by_table["public.same"].columns} == {"id": "identical", "x": "re-expressed"}

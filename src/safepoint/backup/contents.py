@@ -19,7 +19,7 @@ from psycopg import sql
 from safepoint.backup.prints import FORMAT, SequencePrint, TablePrint
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import Connection, connect
-from safepoint.postgres.rows import COLUMNS, RowColumn, hash_rows
+from safepoint.postgres.rows import COLUMNS, Ordering, RowColumn, as_they_are, hash_rows
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report
 
@@ -99,14 +99,14 @@ _LARGE_OBJECTS = f"""
 class Part:
     """A range of a table's pages to hash: from `first` up to, not including, `end` (None: to the table's end).
 
-    `wide`: it has values that are stored outside of their rows.
+    `wide`: it has values that are stored outside of their rows. Without `columns` (None) rows are only counted.
     """
 
     schema: str
     table: str
     name: str
     pages: int
-    columns: tuple[RowColumn, ...] = ()
+    columns: tuple[RowColumn, ...] | None = ()
     condition: str = ""
     wide: bool = False
     first: int | None = None
@@ -139,6 +139,8 @@ def hash_query(part: Part, *, version: int = FORMAT) -> sql.Composed:
         return sql.SQL(_HASH_TEXT).format(
             seed_1=sql.Literal(SEEDS[0]), seed_2=sql.Literal(SEEDS[1]), table=table, condition=condition
         )
+    if part.columns is None:
+        return sql.SQL("select count(*), 0, 0 from only {} as safepoint_row {}").format(table, condition)
     return hash_rows(table, part.columns, condition=condition, wide=part.wide)
 
 
@@ -208,20 +210,23 @@ def hash_tables(
     report: Report,
     cancelled: Cancelled,
     version: int = FORMAT,
+    ordering: Ordering = as_they_are,
 ) -> dict[str, TablePrint]:
     """Hash all tables over `jobs` connections that share a snapshot. `connection` is inside it already.
+
+    A table whose rows are only counted has an empty content. The first format knows no other ordering.
 
     Raises:
         DatabaseError: a table cannot be read, or was dropped meanwhile.
         Interrupted: `cancelled` became true.
     """
-    pieces = [
-        piece
+    own = as_they_are if version == 1 else ordering
+    wholes = [
+        Part(schema, table, name, pages, own(name, tuple(RowColumn(*facts) for facts in columns)), condition, wide)
         for schema, table, name, pages, condition, columns, wide in connection.execute(_TABLES.encode())
-        for piece in parts(
-            Part(schema, table, name, pages, tuple(RowColumn(*facts) for facts in columns), condition, wide)
-        )
     ]
+    counted = {whole.name for whole in wholes if whole.columns is None}
+    pieces = [piece for whole in wholes for piece in parts(whole)]
     pieces.sort(key=lambda piece: piece.pages, reverse=True)
     queue: SimpleQueue[Part] = SimpleQueue()
     for piece in pieces:
@@ -238,7 +243,8 @@ def hash_tables(
             future.result()
     if cancelled():
         raise Interrupted("The fingerprint was ended by an order.", subject=str(target))
-    return {name: combine(sums) for name, sums in sorted(work.sums.items())}
+    found = {name: combine(sums) for name, sums in sorted(work.sums.items())}
+    return {name: replace(one, content="") if name in counted else one for name, one in found.items()}
 
 
 def read_sequences(connection: Connection) -> dict[str, SequencePrint]:

@@ -22,6 +22,7 @@ from safepoint.backup.structure import (
 )
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.rows import Ordering, as_they_are
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
@@ -36,6 +37,7 @@ def take(
     report: Report = silent,
     cancelled: Cancelled = never,
     version: int = FORMAT,
+    ordering: Ordering = as_they_are,
 ) -> Fingerprint:
     """Fingerprint a database.
 
@@ -43,6 +45,7 @@ def take(
         snapshot: an exported snapshot (`pg_export_snapshot`) to look through; None takes one of its own.
         jobs: how many connections hash tables at the same time; one more reads the catalogue.
         version: the format, which must be that of the fingerprint that it is compared with.
+        ordering: of each table's columns; another one than their own gives a fingerprint that is for one comparison.
 
     Raises:
         DatabaseError: something cannot be read by this login, or was dropped meanwhile.
@@ -53,7 +56,14 @@ def take(
             shared = snapshot or export(connection)
             sequences = read_sequences(connection)
             tables = hash_tables(
-                target, connection, shared, jobs=jobs, report=report, cancelled=cancelled, version=version
+                target,
+                connection,
+                shared,
+                jobs=jobs,
+                report=report,
+                cancelled=cancelled,
+                version=version,
+                ordering=ordering,
             )
             with unlocking(connection):
                 structure = read_structure(connection)

@@ -39,7 +39,7 @@ from safepoint.postgres.target import Target, target
 from safepoint.progress import Progress, Report
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, Table, read_picture
-from safepoint.rehearsal.changes import Side, TableChange, changes
+from safepoint.rehearsal.changes import Side, TableChange, as_before, changes
 from safepoint.rehearsal.checks import (
     Check,
     ask_invariants,
@@ -349,7 +349,15 @@ class Stand:
     def _changes(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[TableChange, ...]:
         was = self.copy.manifest.fingerprint
         jobs = self.plan.snapshot.jobs
-        now = rows_of(fingerprint.take(scratch, jobs=jobs, cancelled=self.cancelled, version=was.format))
+        now = rows_of(
+            fingerprint.take(
+                scratch,
+                jobs=jobs,
+                cancelled=self.cancelled,
+                version=was.format,
+                ordering=as_before(picture, after),
+            )
+        )
         with connect(before, options=READING) as one, connect(scratch, options=READING) as two:
             return changes(Side(one, picture, rows_of(was)), Side(two, after, now))
 

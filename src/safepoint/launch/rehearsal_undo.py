@@ -23,7 +23,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.rehearsal import ground
 from safepoint.rehearsal.catalogue import Picture, read_picture
-from safepoint.rehearsal.changes import Side, differences
+from safepoint.rehearsal.changes import Side, as_before, by_name, by_table_name, differences
 from safepoint.rehearsal.examples import examples
 from safepoint.rehearsal.refused import refused_rows, refused_table
 from safepoint.rehearsal.undo import Undo, definition, judge_undo
@@ -64,10 +64,15 @@ class Undoing:
         identity = "" if row is None else str(row[0])
         labels = self.pending.labels
         reversal = reverse(self.manage, labels, identity=identity, cancelled=cancelled, standby=self.standby)
-        now = fingerprint.take(self.at, jobs=self.jobs, cancelled=cancelled, version=self.was.format)
+        with connect(
+            self.at
+        ) as connection:  # as the picture of before was read: types by the names that they have there
+            picture = read_picture(connection)
+        ordering = as_before(self.picture, picture, pairing=by_name, former=by_table_name)
+        now = fingerprint.take(self.at, jobs=self.jobs, cancelled=cancelled, version=self.was.format, ordering=ordering)
         was, now = (replace(one, roles={}, settings={}) for one in (self.was, now))
         if reversal.error is not None or reversal.left:
-            return self._failed(reversal, rows_of(was), rows_of(now))
+            return self._failed(reversal, picture, rows_of(was), rows_of(now))
         structure = [
             said
             for one in compare(was, now)
@@ -75,15 +80,14 @@ class Undoing:
             and (said := definition(one.kind, one.name, one.expected, one.found)) is not None
         ]
         with connect(self.before, options=READING) as one, connect(self.at, options=READING) as two:
-            sides = Side(one, self.picture, rows_of(was)), Side(two, read_picture(two), rows_of(now))
+            sides = Side(one, self.picture, rows_of(was)), Side(two, picture, rows_of(now))
             found = differences(*sides)
             rows = {change.before: examples(*sides, change) for change in found if change.before is not None}
         return judge_undo(reversal, found, structure, rows)
 
-    def _failed(self, reversal: Reversal, was: Rows, now: Rows) -> Undo:
+    def _failed(self, reversal: Reversal, picture: Picture, was: Rows, now: Rows) -> Undo:
         """Which tables are as before where it stopped, and the rows that it stopped at."""
         with connect(self.before, options=READING) as one, connect(self.at, options=READING) as two:
-            picture = read_picture(two)
             found = differences(Side(one, self.picture, was), Side(two, picture, now))
         refused = reversal.refused
         table = None if refused is None else refused_table(picture, refused)

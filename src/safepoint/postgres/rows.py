@@ -18,7 +18,7 @@ and not on whether a column is declared NOT NULL: a copy in another server has t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -75,6 +75,15 @@ class RowColumn:
     name: str
     type: str
     filled: bool
+
+
+Ordering = Callable[[str, tuple[RowColumn, ...]], tuple[RowColumn, ...] | None]
+"""Which of a table's columns are hashed, and in which order; None where its rows are only to be counted."""
+
+
+def as_they_are(_table: str, columns: tuple[RowColumn, ...]) -> tuple[RowColumn, ...] | None:
+    """All of them, in their own order."""
+    return columns
 
 
 def read_columns(connection: Connection, name: str) -> tuple[RowColumn, ...]:

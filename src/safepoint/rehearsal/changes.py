@@ -10,6 +10,7 @@ from typing import Any, Literal
 import psycopg
 
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.rows import Ordering, RowColumn
 from safepoint.rehearsal.catalogue import Column, Picture, Table
 from safepoint.rehearsal.prints import (
     Asked,
@@ -20,7 +21,6 @@ from safepoint.rehearsal.prints import (
     lost_by,
     of,
     read_content,
-    read_rows,
 )
 
 Kind = Literal["identical", "renamed", "retyped", "narrowed", "re-expressed", "moved", "filled", "added", "removed"]
@@ -94,7 +94,10 @@ class TableChange:
 
 @dataclass(frozen=True)
 class Side:
-    """One of two databases: a session in it, its catalogue, and by table's name rows and content of whole rows."""
+    """One of two databases: a session in it, its catalogue, and by table's name rows and content of whole rows.
+
+    The content of `after` is that of the columns which were there before, in their order then (see `as_before`).
+    """
 
     connection: Connection
     picture: Picture
@@ -116,6 +119,48 @@ def by_name(before: Table, after: Table) -> list[Pair]:
     ours = {column.name: column for column in before.columns}
     theirs = {column.name: column for column in after.columns}
     return [(ours.get(name), theirs.get(name)) for name in dict.fromkeys([*ours, *theirs])]
+
+
+def by_id(before: Picture, table: Table) -> Table | None:
+    """The table that it was, by the catalogue's own id. Pure."""
+    return before.tables.get(table.oid)
+
+
+def by_table_name(before: Picture, table: Table) -> Table | None:
+    """The table that had its name. Pure."""
+    return before.named(table.name)
+
+
+def as_before(
+    before: Picture,
+    after: Picture,
+    *,
+    pairing: Pairing = by_number,
+    former: Callable[[Picture, Table], Table | None] = by_id,
+) -> Ordering:
+    """How rows are hashed so that a table which has all its columns and rows still has the content of before.
+
+    Columns may be renamed, new beside them, or have come back in another order. What has lost a column is only counted:
+    all of its columns are compared anyway. Pure.
+    """
+    known = {table.name: table for table in after.tables.values()}
+
+    def ordered(name: str, columns: tuple[RowColumn, ...]) -> tuple[RowColumn, ...] | None:
+        new = known.get(name)
+        if new is None:
+            return columns
+        old = former(before, new)
+        if old is None:
+            return None
+        partner = {one.number: two for one, two in pairing(old, new) if one is not None}
+        partners = [partner[column.number] for column in old.columns]
+        if [column.number for column in new.columns] == [column.number for column in old.columns]:
+            return columns
+        own = {column.name: column for column in columns}
+        found = [own.get(two.name) for two in partners if two is not None]
+        return None if len(found) < len(partners) or None in found else tuple(one for one in found if one is not None)
+
+    return ordered
 
 
 def changes(before: Side, after: Side) -> tuple[TableChange, ...]:
@@ -157,7 +202,7 @@ def _change(before: Side, after: Side, old: Table | None, new: Table | None, pai
         columns = tuple(_untouched(one, two) for one, two in pairs if one is not None and two is not None)
         return TableChange(old.name, new.name, same_rows[0], same_rows[0], 0, 0, columns)
     partners = [two for one, two in pairs if one is not None and two is not None]
-    if partners and len(partners) == len(old.columns) and read_rows(after.connection, new, partners) == same_rows:
+    if partners and len(partners) == len(old.columns) and after.rows.get(new.name) == same_rows:
         return _widened(after, old, new, pairs, same_rows[0])
     return _compared(before, after, old, new, pairs)
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
-from safepoint.postgres.rows import hash_rows, read_columns
 from safepoint.rehearsal.catalogue import Column, Table
 
 SEEDS = (0, 0x53414645)
@@ -99,18 +98,6 @@ def read_content(
             found, at = replace(found, constant=values[at] == values[at + 1], least=values[at]), at + 2
         prints[name] = found
     return TableContent(rows, keys, prints)
-
-
-def read_rows(connection: Connection, table: Table, columns: Sequence[Column]) -> tuple[int, str]:
-    """How many rows there are, and the hash of them written with these columns in this order.
-
-    It equals a snapshot's fingerprint of a table that had the same rows in columns of that order and of types that are
-    hashed alike (all integers are; text and varchar; and what is not changed). Unequal, it says nothing.
-    """
-    known = {column.name: column for column in read_columns(connection, table.name)}
-    query = hash_rows(sql.Identifier(table.schema, table.relation), [known[column.name] for column in columns])
-    row = connection.execute(query).fetchone() or (0, 0, 0)
-    return int(row[0]), _digits(row[1:3])
 
 
 def content_query(
