@@ -20,10 +20,11 @@ from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.postgres.target import Target
 from safepoint.wayback import log_drain
 from safepoint.wayback.capture import CaptureFacts, arm, disarm, disarm_unrecorded, drain, lag
+from safepoint.wayback.changes import Change
 from safepoint.wayback.names import capture_name, kept_name, twin_name
 from safepoint.wayback.pair import Pair
 from safepoint.wayback.quiet import safe_point
-from safepoint.wayback.spool import Change, Spool, read_changes, read_transactions
+from safepoint.wayback.spool import Spool, read_changes, read_transactions
 from safepoint.wayback.swap import swap
 from safepoint.wayback.twin import make_twin
 

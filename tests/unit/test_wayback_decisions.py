@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safepoint.postgres.pgoutput import Column, Relation
+from safepoint.wayback.changes import Change, Transaction
 from safepoint.wayback.fence import FencePrior, RoleSetting
 from safepoint.wayback.grants import Grant, in_order
 from safepoint.wayback.identity import Table, decide
@@ -30,7 +31,6 @@ from safepoint.wayback.names import (
 from safepoint.wayback.owners import ForeignKey, Schema, paths_to
 from safepoint.wayback.quiet import Foreign, Quiet, around_copy, judge
 from safepoint.wayback.settings import Setting, split_list
-from safepoint.wayback.spool import Change, Transaction
 from safepoint.wayback.twin import without_fence
 from safepoint.wayback.written import describe
 

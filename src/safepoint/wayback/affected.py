@@ -19,9 +19,9 @@ from typing import Any, Final
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
+from safepoint.wayback.changes import Change
 from safepoint.wayback.fates import Fate, Fates
 from safepoint.wayback.owners import Owners, Person
-from safepoint.wayback.spool import Change
 from safepoint.wayback.written import Row, harmless, private
 
 HEADINGS: Final = ("user", "name", "email", "first", "last", "carried", "carried_in_part", "stashed", "not_carried")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safepoint.wayback.catalogue import Catalogue
+from safepoint.wayback.changes import Change
 from safepoint.wayback.mapping import NOT_CARRIED, WayBack
-from safepoint.wayback.spool import Change
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 

@@ -12,7 +12,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.spool import Change
+from safepoint.wayback.changes import Change
 
 MAX_PATHS: Final = 4
 MAX_STEPS: Final = 5

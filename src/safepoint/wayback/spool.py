@@ -13,17 +13,16 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final
 
 from safepoint.errors import CaptureLost, LockNotAvailable, Refused, StorageError
 from safepoint.postgres import pgoutput
-from safepoint.postgres.pgoutput import Value
+from safepoint.wayback.changes import Change, Transaction, changes_of
 
 MAGIC: Final = b"SPOOL-1\n"
 _FRAME = struct.Struct("!II")
@@ -34,9 +33,6 @@ _PATIENCE: Final = 30.0
 SNAPSHOT: Final = "safepoint.snapshot"
 """The prefix of the message by which a drain of a capture by triggers ends."""
 _MARK: Final = SNAPSHOT.encode() + b"\0"
-
-# "insert or update" is what a row itself tells, where the log could not be read.
-Action = Literal["insert", "update", "delete", "truncate", "insert or update"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,36 +58,6 @@ class Position:
     transactions: int = 0
     relations: Mapping[str, str] = field(default_factory=dict)
     snapshot: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """A transaction that committed after the launch."""
-
-    xid: int
-    commit_lsn: int
-    committed_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One changed row (or emptied table). `new` is the row as it is then; `old` what the server told of it before.
-
-    Values are PostgreSQL's text; a value that is `UNCHANGED` is large and was not touched. `identity` is the
-    replica identity's columns (empty under REPLICA IDENTITY FULL, where every column belongs to it).
-    """
-
-    transaction: Transaction
-    relation: pgoutput.Relation
-    action: Action
-    new: Mapping[str, Value]
-    old: Mapping[str, Value]
-    identity: Mapping[str, Value]
-
-    @property
-    def table(self) -> str:
-        """`schema.table`."""
-        return self.relation.qualified
 
 
 class Spool:
@@ -275,7 +241,7 @@ def read_changes(path: Path) -> Iterator[Change]:
             elif isinstance(message, pgoutput.Relation):
                 relations[message.oid] = message
             else:
-                yield from _changes(transaction, message, relations)
+                yield from changes_of(transaction, message, relations)
     if at != end:
         raise _damaged(path, at, end)
 
@@ -344,42 +310,6 @@ def _damaged(path: Path, at: int, end: int) -> CaptureLost:
 def read_transactions(path: Path) -> Iterator[tuple[Transaction, Iterator[Change]]]:
     """The transactions that changed rows, each with its changes; go through them before asking for the next one."""
     return groupby(read_changes(path), key=lambda change: change.transaction)
-
-
-def _changes(
-    transaction: Transaction, message: pgoutput.AnyMessage, relations: Mapping[int, pgoutput.Relation]
-) -> Iterable[Change]:
-    match message:
-        case pgoutput.Insert(oid, new):
-            relation = relations[oid]
-            row = _named(relation, new)
-            return [Change(transaction, relation, "insert", row, {}, _identity(relation, row))]
-        case pgoutput.Update(oid, new, old, old_is_key):
-            relation = relations[oid]
-            row, before = _named(relation, new), _named(relation, old, key_only=old_is_key)
-            identity = _identity(relation, before or row)
-            return [Change(transaction, relation, "update", row, before, identity)]
-        case pgoutput.Delete(oid, old, old_is_key):
-            relation = relations[oid]
-            before = _named(relation, old, key_only=old_is_key)
-            return [Change(transaction, relation, "delete", {}, before, _identity(relation, before))]
-        case pgoutput.Truncate(oids):
-            return [Change(transaction, relations[oid], "truncate", {}, {}, {}) for oid in oids if oid in relations]
-        case _:
-            return []
-
-
-def _named(relation: pgoutput.Relation, values: pgoutput.Tuple | None, *, key_only: bool = False) -> dict[str, Value]:
-    if values is None:
-        return {}
-    pairs = zip(relation.columns, values, strict=True)
-    return {column.name: value for column, value in pairs if column.key or not key_only}
-
-
-def _identity(relation: pgoutput.Relation, row: Mapping[str, Value]) -> dict[str, Value]:
-    if relation.replica_identity == "f":
-        return {}
-    return {column.name: row[column.name] for column in relation.columns if column.key and column.name in row}
 
 
 def _framed(lsn: int, xid: int, data: bytes) -> bytes:

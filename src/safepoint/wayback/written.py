@@ -24,8 +24,9 @@ from safepoint.postgres.pgoutput import Column, Relation, format_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import CaptureFacts
+from safepoint.wayback.changes import Change, Transaction
 from safepoint.wayback.owners import Owners, Schema
-from safepoint.wayback.spool import Change, Transaction, read_changes
+from safepoint.wayback.spool import read_changes
 
 # Django's own book-keeping: listed too, but nobody has to be told of a session.
 HOUSEKEEPING: Final = frozenset(
