@@ -187,6 +187,15 @@ def test_rules_that_the_new_schema_keeps_are_asked_where_the_twin_differs_all_th
         assert made.old("select id, mail from customer where id > 5") == [(6, "fits@x")]
 
 
+def test_a_deferrable_key_is_asked_about_for_no_index_refuses_its_rows(database: Target, tmp_path: Path) -> None:
+    before = SHOP + "alter table customer drop constraint customer_mail_key, add unique (mail) deferrable;"
+    with ground(database, tmp_path, before, KEPT_RULES, RELAXED) as made:
+        made.write("insert into customer (name, mail) values ('again', 'c1@x'), ('fits', 'fits@x')")
+        outcome = made.carry()
+        assert reasons(outcome) == [("customer", "unique", "6")]
+        assert made.old("select id, mail from customer where id > 5") == [(7, "fits@x")]
+
+
 def test_values_without_a_home_are_stashed_in_files_and_in_tables(database: Target, tmp_path: Path) -> None:
     with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
         made.write("truncate coupon")

@@ -37,6 +37,7 @@ def test_a_unique_key_is_held_over_values_that_are_taken_over() -> None:
 def test_a_unique_key_is_not_held_by_less_than_it() -> None:
     assert not unique_held(rule(), replace(NEW, uniques=()), MAIL)
     assert not unique_held(rule(), NEW, replace(MAIL, nulls_equal=True))
+    assert not unique_held(rule(), NEW, replace(MAIL, immediate=False))
     assert not unique_held(rule(), NEW, replace(MAIL, predicate="mail <> ''"))
     assert not unique_held(rule(), NEW, replace(MAIL, expressions=("lower(mail)",), columns=()))
     part = replace(NEW.uniques[0], predicate="address <> ''")
