@@ -19,12 +19,11 @@ from psycopg import sql
 from safepoint.backup.prints import FORMAT, SequencePrint, TablePrint
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import Connection, connect
-from safepoint.postgres.rows import COLUMNS, Ordering, RowColumn, as_they_are, hash_rows
+from safepoint.postgres.rows import COLUMNS, Ordering, RowColumn, as_they_are, content, hash_rows
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report
 
 SEEDS = (0, 0x53414645)
-_MODULUS = 2**64
 # A table bigger than this is hashed in parts of this many pages, so that all jobs have work to the end.
 _PART_PAGES = 8192
 
@@ -147,9 +146,7 @@ def hash_query(part: Part, *, version: int = FORMAT) -> sql.Composed:
 def combine(sums: Sequence[tuple[int, int, int]]) -> TablePrint:
     """Add up the counts and hash sums of a table's parts. Pure."""
     rows = sum(count for count, _, _ in sums)
-    first = sum(int(one) for _, one, _ in sums) % _MODULUS
-    second = sum(int(two) for _, _, two in sums) % _MODULUS
-    return TablePrint(rows, f"{first:016x}{second:016x}")
+    return TablePrint(rows, content(sum(int(one) for _, one, _ in sums), sum(int(two) for _, _, two in sums)))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from safepoint.backup.prints import FORMAT, Fingerprint
 from safepoint.config import PlanFile
 from safepoint.django.operations import Operations
 from safepoint.errors import DatabaseError
@@ -76,8 +77,12 @@ def prove_way_back(
     *,
     keep: Keep,
     cancelled: Cancelled,
+    was: Fingerprint | None = None,
 ) -> Proven:
     """Make the round trip between two copies that stand still.
+
+    Args:
+        was: the fingerprint of the one before.
 
     Raises:
         Interrupted: it was cancelled.
@@ -86,7 +91,9 @@ def prove_way_back(
         schemas: Schemas = schemas_of(before, migrated, operations)
         keep(schemas)  # what is known stands, even where the round trip cannot be made
         mapping = schemas.mapping(plan.wayback.mappers)
-        trip: RoundTrip = roundtrip.round_trip(before, migrated, mapping, cancelled=cancelled)
+        known = {} if was is None or was.format != FORMAT else was.tables
+        prints = {name: (one.rows, one.content) for name, one in known.items()}
+        trip: RoundTrip = roundtrip.round_trip(before, migrated, mapping, known=prints, cancelled=cancelled)
     except DatabaseError as error:
         return unproven(error.message)
     doubts = roundtrip.doubtful(mapping, trip)

@@ -315,6 +315,7 @@ class Stand:
             operations,
             keep=lambda schemas, **found: keep(schemas=schemas, **found),
             cancelled=self.cancelled,
+            was=self.copy.manifest.fingerprint,
         )
 
     def _notes(self, pending: Pending, watched: Watched, seen: Observed, after: Picture) -> list[str]:

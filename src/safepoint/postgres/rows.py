@@ -137,6 +137,16 @@ def hash_source(
     )
 
 
+def hashed_alike(one: str, other: str) -> bool:
+    """Whether equal values of two types have the same hash. Pure."""
+    return one == other or any({one, other} <= kinds for kinds in (_INTEGERS, _TEXTS))
+
+
+def content(first: int, second: int) -> str:
+    """Both sums of a table as one: 128 bits, as 32 hexadecimal digits. Pure."""
+    return f"{int(first) % 2**64:016x}{int(second) % 2**64:016x}"
+
+
 @dataclass(frozen=True)
 class _Link:
     type: str

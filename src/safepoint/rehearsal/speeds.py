@@ -29,9 +29,9 @@ SETTINGS: Final = {"track_io_timing": "on", "track_wal_io_timing": "on"}
 
 _RUNS: Final = 3
 _LIMITS: Final = "-c default_transaction_read_only=on -c statement_timeout=1000 -c work_mem=1MB -c jit=off"
-# 24 MB, written to a temporary file in pieces of 8 kB and read back once; little else is done.
+# 12 MB, written to a temporary file in pieces of 8 kB and read back once; little else is done.
 _SPILL = """
-    with wide as materialized (select n, repeat(md5(n::text), 250) as filler from generate_series(1, 3000) n)
+    with wide as materialized (select n, repeat(md5(n::text), 250) as filler from generate_series(1, 1500) n)
     select count(filler) from wide
 """
 

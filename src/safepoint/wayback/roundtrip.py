@@ -26,7 +26,7 @@ from safepoint.wayback.natural import make_tables
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staging import META, Sink
 from safepoint.wayback.statements import ask, run
-from safepoint.wayback.sums import Casts, rows_alike
+from safepoint.wayback.sums import Casts, Print, rows_alike
 
 _SAMPLE: Final = 5
 # Compiling takes longer than it saves: each query goes over a table once.
@@ -84,10 +84,20 @@ class RoundTrip:
         return {**asdict(self), "whole": self.whole}
 
 
-def round_trip(old: Target, migrated: Target, mapping: WayBack, *, cancelled: Cancelled = never) -> RoundTrip:
+def round_trip(
+    old: Target,
+    migrated: Target,
+    mapping: WayBack,
+    *,
+    known: Mapping[str, Print] | None = None,
+    cancelled: Cancelled = never,
+) -> RoundTrip:
     """Compare each row of a database at the old schema with what the mapping makes of the migrated copy's row.
 
     Both must stand still: they are the rehearsal's copies, or the twin and the migrated database before traffic.
+
+    Args:
+        known: by old table what a fingerprint (of the newest format) says of it; such a table need not be read again.
 
     Raises:
         DatabaseError: PostgreSQL refused.
@@ -106,7 +116,8 @@ def round_trip(old: Target, migrated: Target, mapping: WayBack, *, cancelled: Ca
         for number, rule in enumerate(mapping.tables):
             if cancelled():
                 raise Interrupted("The round trip was stopped.", subject=rule.old)
-            found.append(_trip(connection, source, _work(rule, before, now, number), before.casts))
+            work = _work(rule, before, now, number)
+            found.append(_trip(connection, source, work, before.casts, (known or {}).get(work.old.name)))
         return RoundTrip(tuple(found), round(time.monotonic() - began, 3))
 
 
@@ -119,7 +130,7 @@ def _work(rule: TableRule, before: Catalogue, now: Catalogue, number: int) -> Wo
     return Work(rule, old, new, Sink(new, f"sp_trip_{number}"), number)
 
 
-def _trip(connection: Connection, source: Connection, work: Work, casts: Casts) -> TableTrip:
+def _trip(connection: Connection, source: Connection, work: Work, casts: Casts, known: Print | None) -> TableTrip:
     _make_stage(connection, work)
     make_out(connection, work)
     types = connection.execute(
@@ -133,7 +144,7 @@ def _trip(connection: Connection, source: Connection, work: Work, casts: Casts) 
         f"FROM {typed(work, scope)} new LEFT JOIN {quoted(work.old)} old ON {match or 'false'}{join}"
     )
     said = _refused(connection, carry)  # of no row yet: whether the twin knows all that the mapping names
-    whole = None if said else rows_alike(connection, source, work, casts)
+    whole = None if said else rows_alike(connection, source, work, casts, known)
     if whole is None:
         trip = _row_by_row(connection, source, work, carry, said)
     else:

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
-from safepoint.postgres.rows import RowColumn, hash_source, read_columns
+from safepoint.postgres.rows import RowColumn, content, hash_source, hashed_alike, read_columns
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Column
 from safepoint.wayback.compaction import Scope, Work, projection, quoted, typed
@@ -26,6 +26,8 @@ from safepoint.wayback.expressions import of_new, of_old, quote
 from safepoint.wayback.mapping import ColumnRule
 
 Casts = frozenset[tuple[str, str]]
+Print = tuple[int, str]
+"""Rows and content of a table, as its fingerprint has them."""
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
 _TEXTS: Final = frozenset({"text", "character varying"})
@@ -57,34 +59,48 @@ class _Pair:
     filled: tuple[bool, bool]
 
 
-def rows_alike(connection: Connection, source: Connection, work: Work, casts: Casts) -> int | None:
+def rows_alike(
+    connection: Connection, source: Connection, work: Work, casts: Casts, known: Print | None = None
+) -> int | None:
     """How many rows the old table has, where every one of them comes back as it was; None where that is not known.
 
     Args:
         connection: the old database, in a transaction in which the empty stage of `work` stands.
         source: the migrated database.
         casts: the old catalogue's.
+        known: what the fingerprint says of the old table, which stands as it was then.
     """
-    pairs = _pairs(connection, source, work, casts)
+    before = {one.name: one for one in read_columns(connection, quoted(work.old))}
+    pairs = _pairs(connection, source, work, before, casts)
     if pairs is None:
         return None
     _, join = projection(work)
-    ours = _query(pairs, 0, f"{quoted(work.old)} old")
-    theirs = _query(pairs, 1, f"{quoted(work.new)} new{join}")
+    theirs = _query(list(pairs.values()), 1, f"{quoted(work.new)} new{join}")
+    if known is not None and _as_it_stands(pairs, before):
+        return known[0] if _sums(source, theirs) == known else None
+    ours = _query(list(pairs.values()), 0, f"{quoted(work.old)} old")
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="round-trip") as beside:
         found = beside.submit(_sums, source, theirs)
         was, now = _sums(connection, ours), found.result()
-    return None if was is None or was != now else int(was[0])
+    return None if was is None or was != now else was[0]
 
 
-def _sums(connection: Connection, query: sql.Composed) -> tuple[int, ...] | None:
+def _as_it_stands(pairs: Mapping[str, _Pair], before: Mapping[str, RowColumn]) -> bool:
+    """Whether the old side is the whole old row, of which a fingerprint has the sums."""
+    return list(pairs) == list(before) and all(
+        pair.old == of_old(name) and hashed_alike(pair.type, before[name].type) for name, pair in pairs.items()
+    )
+
+
+def _sums(connection: Connection, query: sql.Composed) -> Print | None:
     """The count and both sums; None where a value cannot be computed. Only PostgreSQL's own names are found."""
     try:
         with connection.transaction(force_rollback=True):
             connection.execute("SET LOCAL search_path = pg_catalog")
-            return connection.execute(query).fetchone()
+            row = connection.execute(query).fetchone()
     except (psycopg.DataError, psycopg.ProgrammingError):
         return None
+    return None if row is None else (int(row[0]), content(row[1], row[2]))
 
 
 def _query(pairs: list[_Pair], side: int, source: str) -> sql.Composed:
@@ -94,19 +110,20 @@ def _query(pairs: list[_Pair], side: int, source: str) -> sql.Composed:
     return hash_source(sql.SQL(f"(SELECT {values} FROM {source} OFFSET 0)"), columns, wide=True)
 
 
-def _pairs(connection: Connection, source: Connection, work: Work, casts: Casts) -> list[_Pair] | None:
-    """What has to be equal for the table to be whole; None where sums cannot tell."""
+def _pairs(
+    connection: Connection, source: Connection, work: Work, before: Mapping[str, RowColumn], casts: Casts
+) -> dict[str, _Pair] | None:
+    """What has to be equal for the table to be whole, by the old column; None where sums cannot tell."""
     types = sorted({column.type for table in (work.old, work.new) for column in table.columns})
     row = connection.execute(_OWN_TYPES, [types]).fetchone()
     if row is None or row[0]:
         return None
-    before = {one.name: one for one in read_columns(connection, quoted(work.old))}
     after = {one.name: one for one in read_columns(source, quoted(work.new))}
     pairs = {rule.column: _pair(work, rule, before, after, casts) for rule in work.rule.columns if not _kept(rule)}
     named = {old for old, _ in work.rule.key} <= set(pairs)
     if not pairs or not named or None in pairs.values() or not _mean_the_same(connection, work):
         return None
-    return [pair for pair in pairs.values() if pair is not None]
+    return {name: pair for name, pair in pairs.items() if pair is not None}
 
 
 def _kept(rule: ColumnRule) -> bool:
