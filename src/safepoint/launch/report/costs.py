@@ -35,8 +35,15 @@ def written(data: Data) -> str:
 
 
 def _rebuilt(found: Data) -> str:
-    """The tables that were rewritten, and the indexes that were built."""
-    told = [f"rewrites {name}" for name in found["rewrites"]] + [f"builds {name}" for name in found["indexes"]]
+    """The tables that were rewritten, each with its indexes, and the indexes that were built besides."""
+    beside = [name for name in found["indexes"] if name.split(" on ")[-1] not in found["rewrites"]]
+    told = []
+    for table in found["rewrites"]:
+        count = sum(name.split(" on ")[-1] == table for name in found["indexes"])
+        told.append(
+            f"rewrites {table}{f' and its {count} indexes' if count > 1 else ' and its index' if count else ''}"
+        )
+    told += [f"builds {name}" for name in beside]
     return f'<br><span class="quiet">{escape("; ".join(told))}</span>' if told else ""
 
 
