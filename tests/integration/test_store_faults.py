@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from pathlib import Path
 
 import pyrage
 import pytest
-from broken_link import broken_link
+from broken_link import BrokenLink, broken_link
 from faulty_s3 import SLOW_DOWN, faulty_s3
 from s3_server import ACCESS_KEY, SECRET_KEY, Address
 from small_disk import small_disk
@@ -17,6 +19,7 @@ from store_places import SNAPSHOT, make_snapshot, s3_store, sftp_store, sums
 from safepoint.config import Store
 from safepoint.errors import StoreError
 from safepoint.stores import open_store
+from safepoint.stores.retry import Retrying
 
 NO_BUCKET = (404, b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>")
 BROKEN_INSIDE = (500, b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>")
@@ -91,6 +94,31 @@ def test_a_store_that_answers_badly_for_a_while_gives_it_all_back(s3: Address, s
         store.fetch(SNAPSHOT, tmp_path / "fetched")
         assert door.faults == 2
     assert sums(tmp_path / "fetched") == sums(snapshot)
+
+
+@pytest.mark.usefixtures("_soon")
+@pytest.mark.parametrize("megabytes", [5, 9], ids=["one-piece", "parts"])
+def test_a_part_that_gets_stuck_half_way_is_given_up_soon(
+    s3: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, megabytes: int
+) -> None:
+    """Nothing is refused and nothing broken: what was sent is just not taken any more."""
+    monkeypatch.setattr("safepoint.stores.s3.STALLED_SECONDS", 1.0)
+    monkeypatch.setitem(Retrying.__init__.__kwdefaults__, "attempts", 1)
+    snapshot = make_snapshot(tmp_path / "stuck", big=megabytes * 1_000_000)
+    stuck: list[float] = []
+
+    def hold(link: BrokenLink) -> None:
+        while link.passed < 1_000_000:
+            time.sleep(0.002)
+        link.rate = 0
+        stuck.append(time.monotonic())
+
+    with broken_link(s3.port, rate=100_000_000) as link:
+        threading.Thread(target=hold, args=(link,), daemon=True).start()
+        with pytest.raises(StoreError, match="network"):
+            s3_store(s3, tmp_path.name, port=link.port).open().upload(snapshot, SNAPSHOT)
+        assert time.monotonic() - stuck[0] < 8
+    assert s3_store(s3, tmp_path.name).open().ids() == []
 
 
 @pytest.mark.usefixtures("_soon")

@@ -193,22 +193,26 @@ def test_a_link_that_breaks_twice_in_an_upload_costs_nothing_but_time(
 
 
 @pytest.mark.usefixtures("_soon")
-def test_an_encrypted_upload_over_a_link_that_breaks_opens_again_and_needs_no_more_memory(
-    s3: Address, snapshot: Path, tmp_path: Path
+@pytest.mark.parametrize("kind", ["s3", "sftp"])
+def test_an_encrypted_upload_goes_on_where_the_link_broke_opens_again_and_needs_no_more_memory(
+    kind: str, request: pytest.FixtureRequest, snapshot: Path, tmp_path: Path
 ) -> None:
     identity = pyrage.x25519.Identity.generate()
     (tmp_path / "key").write_text(f"{identity}\n")
     seal = {"encrypt_to": (str(identity.to_public()),)}
+    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_megabytes()
-    with broken_link(s3.port, after=6_000_000, breaks=2) as link:
-        place = s3_store(s3, tmp_path.name, port=link.port)
+    with broken_link(server.port, after=10_000_000, breaks=2) as link:
+        place = through(kind, request, link, tmp_path)
         store = open_store(place.settings.model_copy(update=seal), tmp_path, identity=tmp_path / "key")
         sent = store.upload(snapshot, SNAPSHOT)
         assert link.broken == 2
+        assert link.passed < BIG * 1.6  # anew it would be twice as much
         store.read_back(SNAPSHOT, sent.sha256)
         store.fetch(SNAPSHOT, tmp_path / "fetched")
     assert sums(tmp_path / "fetched") == sums(snapshot)
+    assert not list(place.folder.rglob("*.safepoint-part"))
     assert peak_megabytes() - before < 60  # of 20 MB that passed several times
 
 

@@ -87,12 +87,13 @@ def _connected(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         login = {name: parts[name] for name in ("host", "port", "username", "password") if name in parts}
         return _filesystem("sftp", {**login, **options}), parts["path"]
     if protocol in {"s3", "s3a"}:
-        # Of a link that stalls we want to know soon: it is tried again, and then told.
-        limits = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
-        options = {**options, "config_kwargs": {**limits, **options.get("config_kwargs", {})}}
-    found = _filesystem(protocol, options)
-    if hasattr(found, "retries"):
+        from safepoint.stores.s3 import patient, sending_at_once
+
+        options = {**options, "config_kwargs": patient(options.get("config_kwargs", {}))}
+        found = sending_at_once(_filesystem(protocol, options))
         found.retries = 1  # s3fs tries five times itself: with ours, a dead link would be told after half an hour
+    else:
+        found = _filesystem(protocol, options)
     return found, url.partition("://")[2]
 
 

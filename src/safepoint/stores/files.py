@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 from safepoint.errors import SafepointError
 from safepoint.stores import going_on, lock
 from safepoint.stores.faults import Unreachable, explained
+from safepoint.stores.piecewise import InPlace, S3Parts, Writing
 
 CHUNK = 4 * 1024 * 1024
 """How much of a file is in memory at a time while it is read, in bytes."""
@@ -63,6 +64,10 @@ class Files(Protocol):
 
     def put(self, local: Path, name: str, step: Step, through: Through = copied) -> Sent:
         """Write a local file to the store, to stay: locked where the store locks. Says what was written."""
+        ...
+
+    def begin(self, name: str, size: int) -> Writing | None:
+        """Begin a file of about that size that is sent piece by piece; None where `put` does as well, or must do."""
         ...
 
     def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
@@ -141,6 +146,16 @@ class FsspecFiles:
                 counting = _Counting(sink)
                 through(source, cast(BinaryIO, counting), step)
         return counting.sent()
+
+    def begin(self, name: str, size: int) -> Writing | None:
+        """See `Files.begin`."""
+        if size <= going_on.BIG:
+            return None
+        with self._at(name, "write") as (fs, _path):
+            in_parts, folders = hasattr(fs, "call_s3"), _has_folders(fs)
+        if in_parts:
+            return S3Parts(lambda: self._at(name, "write"), size, self._locking)
+        return InPlace(lambda: self._at(name, "write"), _pipelined) if folders else None
 
     def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
         """See `Files.get`."""

@@ -4,7 +4,7 @@ S3: in parts. Those that arrived are listed by the store, and each is compared w
 ETag, unless the store encrypts in a way of its own); where one differs, all begins anew. Nothing is seen of the file
 before all are put together. Elsewhere: into a file of another name, which is compared, appended to, and renamed.
 
-Encrypted files are no such: they come out different each time, and begin anew.
+Encrypted files are no such, for they come out different each time: see `piecewise`.
 """
 
 from __future__ import annotations
@@ -57,30 +57,53 @@ def _in_parts(fs: Any, path: str, local: Path, step: Step, words: dict[str, Any]
     place = {"Bucket": bucket, "Key": key}
     upload: str | None = None
     there: dict[int, tuple[str, int]] = {}
-    parts, done, digest = [], 0, hashlib.sha256()
+    marks, done, digest = dict[int, str](), 0, hashlib.sha256()
     try:
         for number, data in enumerate(_parts_of(local, step), start=1):
             digest.update(data)
             if upload is None:
                 upload, there = _begun(fs, bucket, key)
             if upload is None:
-                upload = str(fs.call_s3("create_multipart_upload", **place, **words)["UploadId"])
+                upload = str(begin(fs, path, words)["UploadId"])
             mark = hashlib.md5(data, usedforsecurity=False).hexdigest()
             if there.get(number, (mark, len(data))) != (mark, len(data)):
                 raise _AnotherFile
             if number not in there:
                 answer = fs.call_s3("upload_part", **place, UploadId=upload, PartNumber=number, Body=data)
                 mark = answer["ETag"]
-            parts.append({"PartNumber": number, "ETag": mark if mark.startswith('"') else f'"{mark}"'})
+            marks[number] = mark
             done += len(data)
         step(done)
-        fs.call_s3("complete_multipart_upload", **place, UploadId=upload, MultipartUpload={"Parts": parts})
+        put_together(fs, {**place, "UploadId": upload}, marks)
     except BaseException as error:
         if upload is not None and not broke(error):
             with suppress(Exception):  # the failure that led here is the one to tell
                 fs.call_s3("abort_multipart_upload", **place, UploadId=upload)
         raise
     return done, digest.hexdigest()
+
+
+def begin(fs: Any, path: str, words: dict[str, Any]) -> dict[str, Any]:
+    """Begin an upload to S3: the words that name it in each call."""
+    bucket, key, _version = fs.split_path(path)
+    place = {"Bucket": bucket, "Key": key}
+    return {**place, "UploadId": fs.call_s3("create_multipart_upload", **place, **words)["UploadId"]}
+
+
+def put_together(fs: Any, upload: dict[str, Any], marks: dict[int, str]) -> None:
+    """Complete an upload to S3 of parts with these ETags, in quotes or not."""
+    parts = [{"PartNumber": number, "ETag": f'"{mark.strip(chr(34))}"'} for number, mark in sorted(marks.items())]
+    fs.call_s3("complete_multipart_upload", **upload, MultipartUpload={"Parts": parts})
+
+
+def parts_of(fs: Any, upload: dict[str, Any]) -> dict[int, tuple[str, int]]:
+    """The parts of an upload that S3 has: MD5 (or another ETag) and size by number."""
+    return dict(_parts(fs, upload["Bucket"], upload["Key"], upload["UploadId"]))
+
+
+def size_of_parts(size: int) -> int:
+    """How big the parts of a file of that size are, in bytes."""
+    return max(BIG, size // _MOST_PARTS)
 
 
 def give_up(fs: Any, path: str, *, begun_before: datetime | None = None) -> int:
@@ -125,14 +148,17 @@ def by_appending(
                 step(done)
         file.close()
     except BaseException as error:
-        _end(fs, file, None if broke(error) else part)
+        end(fs, file, None if broke(error) else part)
         raise
     fs.mv(part, path)
     return done, digest.hexdigest()
 
 
-def _end(fs: Any, file: Any, remove: str | None) -> None:
-    """Best effort: the failure that led here is the one to tell, and what has another name is not seen."""
+def end(fs: Any, file: Any, remove: str | None) -> None:
+    """Close a file that could not be written, and remove one.
+
+    Best effort: the failure that led here is the one to tell, and what has another name is not seen.
+    """
     with suppress(Exception):
         if file is not None:
             file.close()
@@ -199,7 +225,7 @@ def _parts(fs: Any, bucket: str, key: str, upload: str) -> Iterator[tuple[int, t
 
 def _parts_of(local: Path, step: Step) -> Iterator[bytes]:
     """The file in parts, each read in small pieces: an order is heard before the next part is sent."""
-    size = max(BIG, local.stat().st_size // _MOST_PARTS)
+    size = size_of_parts(local.stat().st_size)
     done, part = 0, bytearray()
     for piece in _pieces(local, _PIECE):
         part += piece

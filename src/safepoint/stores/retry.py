@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 from safepoint.stores.faults import Unreachable
 from safepoint.stores.files import Files, Sent, Step, Through, copied
+from safepoint.stores.piecewise import Pieces, Writing
 
 T = TypeVar("T")
 
@@ -33,8 +34,28 @@ class Retrying:
         self._attempts = attempts
 
     def put(self, local: Path, name: str, step: Step, through: Through = copied) -> Sent:
-        """See `Files.put`."""
+        """See `Files.put`. What goes through something else is sent piece by piece: so is only a piece sent again."""
+        if through is not copied:
+            writing = self._insist(lambda: self._files.begin(name, local.stat().st_size))
+            if writing is not None:
+                return self._piece_by_piece(writing, local, step, through)
         return self._insist(lambda: self._files.put(local, name, step, through))
+
+    def begin(self, name: str, size: int) -> Writing | None:
+        """See `Files.begin`."""
+        return self._insist(lambda: self._files.begin(name, size))
+
+    def _piece_by_piece(self, writing: Writing, local: Path, step: Step, through: Through) -> Sent:
+        pieces = Pieces(writing.piece, lambda number, data: self._insist(lambda: writing.send(number, data)))
+        try:
+            with local.open("rb") as source:
+                through(source, cast(BinaryIO, pieces), step)
+            pieces.end()
+            self._insist(lambda: writing.finish(pieces.bytes))
+        except BaseException:
+            writing.give_up()
+            raise
+        return Sent(pieces.bytes, pieces.sha256)
 
     def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
         """See `Files.get`."""

@@ -61,8 +61,8 @@ class SnapshotStore:
         * a snapshot is visible (`ids`) only when it is complete: its manifest is written last and removed first;
         * every method may be repeated after a failure or a kill; nothing half-done is ever taken for whole;
         * a complete snapshot is never overwritten by another one of the same id;
-        * memory does not grow with a snapshot; broken links are tried again, and big files in the clear go on where
-          they were, also by the next upload after a kill;
+        * memory does not grow with a snapshot; broken links are tried again, and big files go on where they were; in
+          the clear also by the next upload after a kill;
         * what is uploaded with a seal leaves this machine encrypted only, each file and the manifest;
         * what goes wrong is a `StoreError` that names the file and the remedy, and no credentials;
         * an order to stop (`cancelled`) is an `Interrupted`.
