@@ -7,11 +7,12 @@ hashed twice, which took twice as long or more; snapshots of that time are compa
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
+from typing import Final
 
 import psycopg
 from psycopg import sql
@@ -25,7 +26,7 @@ from safepoint.progress import Cancelled, Progress, Report
 
 SEEDS = (0, 0x53414645)
 # A table bigger than this is hashed in parts of this many pages, so that all jobs have work to the end.
-_PART_PAGES = 8192
+_PART_PAGES = 4096
 
 # Text of values must not depend on who reads them (see `connections` for the rest); reg* types print a schema.
 # Compilation and parallel workers would take processors from the dump that runs at the same time.
@@ -112,6 +113,25 @@ class Part:
     end: int | None = None
 
 
+Sums = tuple[int, int, int]
+"""A part's rows, and the two sums of their hashes."""
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """Parts that were hashed beforehand, and how many rows came into their tables, of which none changed or went."""
+
+    sums: Mapping[Part, Sums] = field(default_factory=dict)
+    inserted: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, part: Part) -> Sums | None:
+        """What a part was hashed to; None where it was not, or its table's rows did not stay as they came."""
+        return self.sums.get(part) if part.name in self.inserted else None
+
+
+NOTHING: Final = Hashed()
+
+
 def parts(whole: Part) -> list[Part]:
     """Cut a table into parts. A condition (of an extension's table) forbids cutting. Pure."""
     if whole.pages <= _PART_PAGES or whole.condition:
@@ -143,7 +163,7 @@ def hash_query(part: Part, *, version: int = FORMAT) -> sql.Composed:
     return hash_rows(table, part.columns, condition=condition, wide=part.wide)
 
 
-def combine(sums: Sequence[tuple[int, int, int]]) -> TablePrint:
+def combine(sums: Sequence[Sums]) -> TablePrint:
     """Add up the counts and hash sums of a table's parts. Pure."""
     rows = sum(count for count, _, _ in sums)
     return TablePrint(rows, content(sum(int(one) for _, one, _ in sums), sum(int(two) for _, _, two in sums)))
@@ -208,40 +228,50 @@ def hash_tables(
     cancelled: Cancelled,
     version: int = FORMAT,
     ordering: Ordering = as_they_are,
+    hashed: Hashed = NOTHING,
 ) -> dict[str, TablePrint]:
     """Hash all tables over `jobs` connections that share a snapshot. `connection` is inside it already.
 
     A table whose rows are only counted has an empty content. The first format knows no other ordering.
 
+    Args:
+        hashed: parts that need no hashing any more, while each row that came into their tables is in these sums.
+
     Raises:
         DatabaseError: a table cannot be read, or was dropped meanwhile.
         Interrupted: `cancelled` became true.
     """
-    own = as_they_are if version == 1 else ordering
-    wholes = [
-        Part(schema, table, name, pages, own(name, tuple(RowColumn(*facts) for facts in columns)), condition, wide)
-        for schema, table, name, pages, condition, columns, wide in connection.execute(_TABLES.encode())
-    ]
-    counted = {whole.name for whole in wholes if whole.columns is None}
-    pieces = [piece for whole in wholes for piece in parts(whole)]
-    pieces.sort(key=lambda piece: piece.pages, reverse=True)
-    queue: SimpleQueue[Part] = SimpleQueue()
-    for piece in pieces:
-        queue.put(piece)
-    work = _Work(queue, sum(piece.pages for piece in pieces), report, cancelled, version)
-    with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="fingerprint") as pool:
-        futures = [pool.submit(work.drain, target, snapshot) for _ in range(min(jobs, len(pieces)))]
-        waiting = set(futures)
-        while waiting:
-            done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_EXCEPTION)
-            if cancelled() or any(future.exception() for future in done):
-                work.stop()
-        for future in futures:
-            future.result()
-    if cancelled():
-        raise Interrupted("The fingerprint was ended by an order.", subject=str(target))
+    pieces = list_parts(connection, ordering=as_they_are if version == 1 else ordering)
+    counted = {piece.name for piece in pieces if piece.columns is None}
+    beforehand = [(piece, sums) for piece in pieces if (sums := hashed.of(piece)) is not None]
+    left = set(pieces).difference(piece for piece, _ in beforehand)
+    work = _Work(report, cancelled, version)
+    for piece, sums in beforehand:
+        work.add(piece, sums)
+    work.run(target, snapshot, left, jobs)
+    # Rows were hashed before they were all there (or the server counts them otherwise).
+    doubtful = {
+        piece.name
+        for piece, _ in beforehand
+        if sum(rows for rows, _, _ in work.sums[piece.name]) != hashed.inserted[piece.name]
+    }
+    for name in doubtful:
+        del work.sums[name]
+    work.run(target, snapshot, [piece for piece in pieces if piece.name in doubtful], jobs)
     found = {name: combine(sums) for name, sums in sorted(work.sums.items())}
     return {name: replace(one, content="") if name in counted else one for name, one in found.items()}
+
+
+def list_parts(connection: Connection, name: str | None = None, *, ordering: Ordering = as_they_are) -> list[Part]:
+    """The parts of all tables whose rows a dump carries, or of one table, by its name as SQL writes it."""
+    only = sql.SQL("and format('%I.%I', n.nspname, c.relname) = {}").format(sql.Literal(name))
+    query = sql.SQL(_TABLES) + (sql.SQL("") if name is None else only)
+    return [
+        piece
+        for schema, table, found, pages, condition, facts, wide in connection.execute(query)
+        for columns in [ordering(found, tuple(RowColumn(*column) for column in facts))]
+        for piece in parts(Part(schema, table, found, pages, columns, condition, wide))
+    ]
 
 
 def read_sequences(connection: Connection) -> dict[str, SequencePrint]:
@@ -278,12 +308,10 @@ def hash_large_objects(connection: Connection) -> TablePrint:
 class _Work:
     """What the connections share: the parts to do, the sums so far, and how to stop the ones that are busy."""
 
-    def __init__(
-        self, queue: SimpleQueue[Part], total: int, report: Report, cancelled: Cancelled, version: int
-    ) -> None:
-        self.sums: dict[str, list[tuple[int, int, int]]] = {}
-        self._queue = queue
-        self._total = total
+    def __init__(self, report: Report, cancelled: Cancelled, version: int) -> None:
+        self.sums: dict[str, list[Sums]] = {}
+        self._queue: SimpleQueue[Part] = SimpleQueue()
+        self._total = 0
         self._done = 0
         self._report = report
         self._cancelled = cancelled
@@ -291,6 +319,28 @@ class _Work:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._busy: set[Connection] = set()
+
+    def run(self, target: Target, snapshot: str, pieces: Collection[Part], jobs: int) -> None:
+        """Hash these parts, the biggest ones first."""
+        for piece in sorted(pieces, key=lambda piece: piece.pages, reverse=True):
+            self._queue.put(piece)
+            self._total += piece.pages
+        with ThreadPoolExecutor(max_workers=max(1, jobs), thread_name_prefix="fingerprint") as pool:
+            futures = [pool.submit(self.drain, target, snapshot) for _ in range(min(jobs, len(pieces)))]
+            waiting = set(futures)
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_EXCEPTION)
+                if self._cancelled() or any(future.exception() for future in done):
+                    self.stop()
+            for future in futures:
+                future.result()
+        if self._cancelled():
+            raise Interrupted("The fingerprint was ended by an order.", subject=str(target))
+
+    def add(self, part: Part, sums: Sums) -> None:
+        """Take down what a part was hashed to."""
+        with self._lock:
+            self.sums.setdefault(part.name, []).append(sums)
 
     def drain(self, target: Target, snapshot: str) -> None:
         """Hash parts until none is left."""
@@ -329,8 +379,8 @@ class _Work:
             raise _unreadable(part, "the query was cancelled by somebody") from None
         except psycopg.Error as error:
             raise _unreadable(part, str(error)) from None
+        self.add(part, row or (0, 0, 0))
         with self._lock:
-            self.sums.setdefault(part.name, []).append(row or (0, 0, 0))
             self._done += part.pages
             self._report(Progress("fingerprint", self._done * 8192, self._total * 8192, "bytes"))
 

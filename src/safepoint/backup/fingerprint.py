@@ -5,6 +5,8 @@ from __future__ import annotations
 import psycopg
 
 from safepoint.backup.contents import (
+    NOTHING,
+    Hashed,
     cancellable,
     hash_large_objects,
     hash_tables,
@@ -38,6 +40,7 @@ def take(
     cancelled: Cancelled = never,
     version: int = FORMAT,
     ordering: Ordering = as_they_are,
+    hashed: Hashed = NOTHING,
 ) -> Fingerprint:
     """Fingerprint a database.
 
@@ -46,6 +49,7 @@ def take(
         jobs: how many connections hash tables at the same time; one more reads the catalogue.
         version: the format, which must be that of the fingerprint that it is compared with.
         ordering: of each table's columns; another one than their own gives a fingerprint that is for one comparison.
+        hashed: parts of tables that were hashed in that format before (see `ahead`).
 
     Raises:
         DatabaseError: something cannot be read by this login, or was dropped meanwhile.
@@ -64,6 +68,7 @@ def take(
                 cancelled=cancelled,
                 version=version,
                 ordering=ordering,
+                hashed=hashed,
             )
             with unlocking(connection):
                 structure = read_structure(connection)

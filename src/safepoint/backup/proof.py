@@ -80,7 +80,9 @@ def prove(
             scratch=scratch,
         ) as copy:
             version = copy.manifest.fingerprint.format
-            found = take(copy.target, jobs=jobs, report=report, cancelled=cancelled, version=version)
+            found = take(
+                copy.target, jobs=jobs, report=report, cancelled=cancelled, version=version, hashed=copy.hashed
+            )
             differences = compare(copy.manifest.fingerprint, found)
             if copy.shared:  # its roles are that server's own, which the notes say
                 differences = tuple(one for one in differences if one.kind != "role")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from safepoint.backup.ahead import hashing_ahead
+from safepoint.backup.contents import Hashed
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.scratch import OWN, Room, Scratch
@@ -39,7 +41,7 @@ _FALLBACK_LOCALES = ("C.UTF-8", "C")
 class Restored:
     """A snapshot that lives in a scratch server. `notes` say in what the scratch could not be like the source.
 
-    `shared`: others use that server as well (see `postgres.scratch_databases`).
+    `shared`: others use that server as well (see `postgres.scratch_databases`). `hashed`: see `ahead`.
     """
 
     manifest: Manifest
@@ -47,6 +49,7 @@ class Restored:
     server_version: str
     notes: tuple[str, ...]
     shared: bool = False
+    hashed: Hashed = field(default_factory=Hashed)
 
 
 @contextmanager
@@ -70,7 +73,8 @@ def restored(
         scratch_parent: the folder that gets a scratch server of our own; it needs room for the whole database.
         extra: a folder with PostgreSQL programs to prefer.
         settings: of the scratch server, in place of its own.
-        as_dumped: what Safepoint itself had standing in the source is in the copy, too: to compare the two.
+        as_dumped: what Safepoint itself had standing in the source is in the copy, too: to compare the two. On a server
+            of our own, big tables are hashed already while the restore goes on.
         scratch: where; by default a server of our own.
         roles: that have to be there besides the snapshot's.
 
@@ -83,7 +87,8 @@ def restored(
     manifest = verify_files(folder, report=report, cancelled=cancelled)
     programs = programs_for(manifest, extra)
     with scratch.room(scratch_parent, manifest, programs, settings=settings, roles=roles) as room:
-        work = _Restore(folder.resolve(), manifest, programs, room, jobs, report, cancelled)
+        early = as_dumped and not room.shared
+        work = _Restore(folder.resolve(), manifest, programs, room, jobs, report, cancelled, early)
         copy = work.run()
         if not as_dumped:
             copy = replace(copy, notes=(*copy.notes, *work.take_away(copy.target)))
@@ -108,6 +113,7 @@ class _Restore:
     jobs: int
     report: Report
     cancelled: Cancelled
+    hash_early: bool
 
     def run(self) -> Restored:
         """All steps in their order; the database's own settings come last, as they may forbid writing."""
@@ -117,7 +123,7 @@ class _Restore:
             notes += room.bring_roles(self.folder / GLOBALS, self.manifest, self.cancelled)
         notes += self._database()
         target = place.login.on(place.database)
-        self._archive(target)
+        hashed = self._archive(target)
         with self._failing(f"{PROPERTIES} could not be run"):
             notes += room.bring_properties(self.folder / PROPERTIES, self.cancelled)
         if int(place.version.split(".")[0]) != self.manifest.source.server_version_num // 10000:
@@ -125,7 +131,7 @@ class _Restore:
                 f"the source is PostgreSQL {self.manifest.source.server_version}, the scratch server "
                 f"{place.version}: definitions are compared by name only"
             )
-        return Restored(self.manifest, target, place.version, tuple(notes), room.shared)
+        return Restored(self.manifest, target, place.version, tuple(notes), room.shared, hashed)
 
     def take_away(self, target: Target) -> tuple[str, ...]:
         """Take what is Safepoint's own out of the copy."""
@@ -155,7 +161,7 @@ class _Restore:
                     return notes
         raise _unrestorable(self.folder, f"its database cannot be made: {'; '.join(notes)}")
 
-    def _archive(self, target: Target) -> None:
+    def _archive(self, target: Target) -> Hashed:
         command = tools.restore(
             target,
             self.folder / self.manifest.archive,
@@ -166,8 +172,10 @@ class _Restore:
         with (
             self._failing("its archive cannot be restored"),
             measured(self.room.place.login, target.dbname, total, self.report, self.cancelled) as asked,
+            hashing_ahead(target, self.manifest.fingerprint, jobs=self.jobs if self.hash_early else 1) as ahead,
         ):
             Here("here", self.room.place.workspace).run(command, cancelled=asked)
+            return ahead.finish()
 
     @contextmanager
     def _failing(self, what: str) -> Iterator[None]:
