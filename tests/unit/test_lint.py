@@ -207,22 +207,24 @@ def test_a_line_of_sql_is_told_with_its_operation_and_without_values() -> None:
 def test_findings_are_accepted_with_a_reason_by_rule_and_migration_and_an_idle_waiver_is_told() -> None:
     findings = [Finding(rule, M, "x", "y", "z") for rule in ("narrows-column", "removes-table")]
     waivers = [
-        Waiver(rule="narrows-column", reason="support has looked", migration=M),
-        Waiver(rule="removes-table", reason="not this one", migration="shop.0009_other"),
+        Waiver(rule="narrows-column", by="Ada", reason="support has looked", migration=M),
+        Waiver(rule="removes-table", by="Ada", reason="not this one", migration="shop.0009_other"),
     ]
     found, idle = waive(ordered(findings, [M]), waivers)
     assert [(one.rule, one.waived) for one in found] == [
         ("removes-table", None),
-        ("narrows-column", "support has looked"),
+        ("narrows-column", "support has looked (Ada)"),
     ]
     assert idle == ("the waiver of removes-table for shop.0009_other fits no finding",)
 
 
 def test_a_waiver_of_an_unknown_rule_is_refused_with_the_line_and_what_was_meant() -> None:
     demo = Path(__file__).parents[2] / "demo" / "launch.toml"
-    text = demo.read_text() + '\n[[rehearsal.waivers]]\nrule = "narrow-column"\nreason = "looked at"\n'
+    text = demo.read_text() + '\n[[rehearsal.waivers]]\nrule = "narrow-column"\nreason = "looked at"\nby = "Ada"\n'
     with pytest.raises(PlanFileError) as caught:
         parse(text, Path("launch.toml"))
-    assert "'narrows-column'" in str(caught.value) and f"line {len(text.splitlines()) - 1}:" in str(caught.value)
+    assert "'narrows-column'" in str(caught.value) and f"line {len(text.splitlines()) - 2}:" in str(caught.value)
     plan = parse(text.replace("narrow-column", "narrows-column"), Path("launch.toml"))
     assert plan.rehearsal.waivers[0].rule in RULES
+    with pytest.raises(PlanFileError, match="by"):  # nobody has accepted it
+        parse(text.replace("narrow-column", "narrows-column").replace('by = "Ada"', ""), Path("launch.toml"))

@@ -21,11 +21,15 @@ class Invariant(Section):
 
 
 class Waiver(Section):
-    """A rule of the lint that a person accepts, and why; `migration` narrows it to one (`app.0002_name`)."""
+    """A rule of the lint that a person accepts: who, and why; `migration` narrows it to one (`app.0002_name`)."""
 
     rule: str = Field(examples=["narrows-column"])
+    by: str = Field(min_length=2, examples=["Dana Scully"])
     reason: str = Field(min_length=4, examples=["no memo is longer: support has checked it"])
     migration: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*\.\w+$", examples=["ledger.0003_entry_fields"])
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.by})"
 
     @field_validator("rule")
     @classmethod

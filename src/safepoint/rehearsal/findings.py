@@ -16,7 +16,7 @@ _GRADES: tuple[Grade, ...] = ("breaks", "locks", "risk", "hint")
 class Finding:
     """One line that is worth reading. `line` counts those of the migration's SQL, where squawk found it.
 
-    `waived` is the plan file's reason.
+    `waived` is the plan file's reason, and whose it is.
     """
 
     rule: str
@@ -40,7 +40,7 @@ class Finding:
 
 
 def waive(findings: Iterable[Finding], waivers: Sequence[Waiver]) -> tuple[tuple[Finding, ...], tuple[str, ...]]:
-    """The findings with the reasons why some are accepted, and in words the waivers that fit none of them."""
+    """The findings with why some are accepted and by whom, and in words the waivers that fit none of them."""
     found = []
     used: set[int] = set()
     for finding in findings:
@@ -50,7 +50,7 @@ def waive(findings: Iterable[Finding], waivers: Sequence[Waiver]) -> tuple[tuple
             if one.rule == finding.rule and one.migration in (None, finding.migration)
         ]
         used.update(fits)
-        found.append(replace(finding, waived=waivers[fits[0]].reason) if fits else finding)
+        found.append(replace(finding, waived=str(waivers[fits[0]])) if fits else finding)
     idle = tuple(
         f"the waiver of {one.rule}{f' for {one.migration}' if one.migration else ''} fits no finding"
         for number, one in enumerate(waivers)
