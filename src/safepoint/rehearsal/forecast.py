@@ -20,7 +20,7 @@ from safepoint.rehearsal.speeds import Speeds
 # compared: longer ones have made no forecast better, and all else waits for them.
 _SCAN_SECONDS = 0.012
 _SCAN_LIMIT = 2.0
-_FIRST_PAGES = 256
+_FIRST_PAGES = 64
 _RUNS = 3
 _PAGE = 8192
 _STEADY = 1.4
