@@ -21,13 +21,13 @@ from safepoint.config import PlanFile
 from safepoint.django.intent import Intent
 from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations
-from safepoint.django.pending import Pending
 from safepoint.django.standby import Standby
 from safepoint.launch.linting import breaking, linted
 from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.rehearsal_fence import RehearsedFence
 from safepoint.launch.rehearsal_forecast import Measured, fits, foresee
 from safepoint.launch.rehearsal_manage import Loading, Pointed, intended, loading
+from safepoint.launch.rehearsal_notes import notes_on, reasons, uncounted
 from safepoint.launch.rehearsal_release import OnCopy, started_copy, try_release, try_start
 from safepoint.launch.rehearsal_rollback import UNDO_LOGIN, UNDONE, Copies, make_copies, rehearse_rollback
 from safepoint.launch.rehearsal_undo import READING, Undoing, beside, rows_of
@@ -51,18 +51,13 @@ from safepoint.rehearsal.checks import (
 )
 from safepoint.rehearsal.costs import make_counters
 from safepoint.rehearsal.forecast import Forecast, Ratio, measure_ratio, together
-from safepoint.rehearsal.observation import Observed, Watched, observed, watch
+from safepoint.rehearsal.observation import Observed, observed, watch
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.rehearsal.undo import Undo
 from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
 _MAINTENANCE = "postgres"
-_SHARED = (
-    "left out, because others use the scratch server as well: the live server's settings, what statements cost, how "
-    "long it waited for its disk, the fence, a rollback rehearsed, and the start of the release; what others do there "
-    "slows the migration, and is in the bytes of log"
-)
 
 
 @dataclass
@@ -166,7 +161,7 @@ class Stand:
             release = OnCopy(self.plan, ready.manage, scratch, self.pointed.folder, self.cancelled, ready.standby)
             sides = _Sides(before, ready.picture, after)
             found = self._look(release, ready.intent, sides, fenced, (seen, Measured(ratio, speeds)), reversing)
-        return self._concluded(ready, seen, found, fenced, self._notes(ready.intent.pending, watched, seen, after))
+        return self._concluded(ready, seen, found, fenced, notes_on(ready.intent.pending, watched, seen, after))
 
     def _prepared(self) -> _Ready:
         """The copy made like the live database, and the release asked what it means to do."""
@@ -180,7 +175,7 @@ class Stand:
             still = ground.set_like(scratch, self.live)
             intent, others = meant.result()
         picture = _picture(scratch)
-        notes = (*self.copy.notes, *still, *others, *self._uncounted(counted))
+        notes = (*self.copy.notes, *still, *others, *uncounted(shared=self.copy.shared, counted=counted))
         return _Ready(manage, standby, intent, picture, self._ratio(scratch, picture), notes)
 
     def _ratio(self, copy: Target, picture: Picture, earlier: Ratio | None = None) -> Ratio | None:
@@ -192,21 +187,21 @@ class Stand:
         return found if earlier is None else together(earlier, found)
 
     def _concluded(
-        self, ready: _Ready, seen: Observed, found: _Found, fenced: RehearsedFence, notes: list[str]
+        self, ready: _Ready, seen: Observed, found: _Found, fenced: RehearsedFence, notes: tuple[str, ...]
     ) -> Rehearsal:
         checks = (*fenced.checks, *found.checks)
         manifest = self.copy.manifest
         version = manifest.source.server_version_num
         lint = linted(self.plan, ready.intent, seen, found.changes, ready.picture, version)
-        reasons = (*_reasons(seen, checks), *breaking(lint), *_untrue(found.trial))
+        why = (*reasons(seen, checks, found.trial), *breaking(lint))
         return Rehearsal(
             snapshot_id=manifest.id,
             seal=manifest.seal,
             taken_at=manifest.taken_at.isoformat(),
             made_at=datetime.now(UTC).isoformat(),
             release=self.plan.releases.new.version,
-            verdict="no-go" if reasons else "go",
-            reasons=reasons,
+            verdict="no-go" if why else "go",
+            reasons=why,
             pending=ready.intent.pending,
             observed=seen,
             changes=found.changes,
@@ -318,30 +313,6 @@ class Stand:
             was=self.copy.manifest.fingerprint,
         )
 
-    def _notes(self, pending: Pending, watched: Watched, seen: Observed, after: Picture) -> list[str]:
-        notes: list[str] = []
-        if pending.migrations and not watched.sampled.looks:
-            notes.append("it was over before it was looked at: nothing is known of its locks")
-        if not pending.migrations:
-            notes.append("no migration is pending: the schema stays as it is")
-        if watched.error is not None:
-            stays = [run.label for run in watched.runs if run.ok]
-            invalid = [index.name for index in after.indexes.values() if not index.valid]
-            notes.append(f"after the failure these migrations stay applied: {', '.join(stays) or 'none'}")
-            if invalid:
-                notes.append(f"it leaves invalid indexes behind: {', '.join(invalid)}")
-            notes += _half_done(pending, seen)
-        if watched.sampled.fault:
-            notes.append(f"the looking ended early ({watched.sampled.fault}): locks and rewrites may be missing")
-        return notes
-
-    def _uncounted(self, counted: bool) -> tuple[str, ...]:
-        if self.copy.shared:
-            return (_SHARED,)
-        if counted:
-            return ()
-        return ("the scratch server has no pg_stat_statements: rows and temporary bytes are not told by migration",)
-
     @property
     def _database(self) -> Target:
         """The live one."""
@@ -375,26 +346,6 @@ class Stand:
         return (*standing_checks(picture, after, behind), *invariants, checkpoint)
 
 
-def _half_done(pending: Pending, seen: Observed) -> list[str]:
-    """Of a migration that failed outside of a transaction, that its first half stays. Pure."""
-    atomic = {one.label: one.atomic for one in pending.migrations}
-    run = next((one for one in seen.migrations if not one.ok), None)
-    if run is None or atomic.get(run.label, True):
-        return []
-    rows = f", {run.rows:,} rows that it wrote among it" if run.rows else ""
-    return [
-        f"{run.label} is not atomic and stopped half-way: what it did until then stays{rows}, it is not recorded as "
-        "applied, and the next try begins it anew"
-    ]
-
-
-def _untrue(trial: Trial | None) -> tuple[str, ...]:
-    """A rollback that would not carry what people wrote is a fault, whatever the cause."""
-    if trial is None or trial.verdict != "differs":
-        return ()
-    return (f"the rehearsed rollback does not give back what was written: {'; '.join(trial.reasons[:3])}",)
-
-
 def _biggest(picture: Picture) -> Table | None:
     """The table to measure speed with."""
     tables = [table for table in picture.tables.values() if table.kind == "r" and table.bytes > 0]
@@ -411,11 +362,3 @@ def _io(scratch: Target) -> Io | None:
         return None  # its counters are everyone's
     with connect(scratch) as connection:
         return read_io(connection, sessions=True)
-
-
-def _reasons(seen: Observed, checks: tuple[Check, ...]) -> tuple[str, ...]:
-    """Why the launch must not be begun. Pure."""
-    failed = [f"{check.name}: {check.summary}" for check in checks if check.verdict == "fail"]
-    if seen.error is not None:
-        failed.insert(0, f"migrate failed at {seen.failed or 'its start'}: {seen.error.message}")
-    return tuple(failed)
