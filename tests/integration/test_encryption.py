@@ -183,8 +183,9 @@ def test_one_that_cannot_be_read_hides_no_other_one_of_its_store(
     shutil.copytree(tmp_path / "away" / "vaulted", tmp_path / "away" / "other-20260101T000000Z")
     label = tmp_path / "away" / "other-20260101T000000Z" / "sealed.json"
     label.write_text(label.read_text().replace(old, new, 1))
-    faults = {one.id: one.fault for one in list_snapshots(tmp_path / "none", {"away": store})}
-    assert faults["vaulted"] is None and told in str(faults["other-20260101T000000Z"])
+    found = {one.id: one for one in list_snapshots(tmp_path / "none", {"away": store})}
+    assert found["vaulted"].fault is None and told in str(found["other-20260101T000000Z"].fault)
+    assert found["other-20260101T000000Z"].other_version is (told == "another version")
 
 
 @pytest.mark.parametrize("which", ["stranger", None], ids=["wrong-key", "no-key"])

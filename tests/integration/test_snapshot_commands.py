@@ -298,6 +298,16 @@ def test_failed_backups_and_a_clock_that_went_back_let_nothing_good_go(plan: Pla
     assert read_proof(plan.state / "snapshots" / good) is not None
 
 
+def test_what_another_version_of_safepoint_wrote_stays_however_old_it_is(plan: PlanFile) -> None:
+    name = aged(plan, "later", 400)
+    for folder in (plan.state / "snapshots", plan.folder / "offsite"):
+        path = folder / name / "manifest.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    decided = {one.place: one for one in plan_pruning(plan, datetime.now(UTC)).decisions if one.snapshot_id == name}
+    assert {where: one.verdict for where, one in decided.items()} == {"here": "keep", "offsite": "keep"}
+    assert "another version" in decided["here"].reason
+
+
 def test_a_store_that_cannot_be_listed_loses_nothing_and_is_told(
     plan: PlanFile, taken: tuple[Path, Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:

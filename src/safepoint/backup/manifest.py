@@ -112,6 +112,10 @@ class Manifest:
         }
 
 
+class OtherVersion(ProofFailed):
+    """A snapshot that another version of Safepoint took: nobody here can say what it is worth."""
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write it whole or not at all, and wait until it is on the disk."""
     partial = folder / f"{NAME}.partial"
@@ -152,7 +156,7 @@ def parse_manifest(text: str | bytes, path: Path) -> Manifest:
     except (ValueError, AttributeError) as error:
         raise _damaged(path, str(error)) from None
     if version != FORMAT:
-        raise ProofFailed(
+        raise OtherVersion(
             f"{path} was written by another version of Safepoint.",
             subject=str(path),
             expected=f"format {FORMAT}",

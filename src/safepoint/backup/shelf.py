@@ -13,14 +13,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from safepoint.backup.manifest import NAME, Manifest, hash_file, parse_manifest, read_manifest, verify_files
+from safepoint.backup.manifest import (
+    NAME,
+    Manifest,
+    OtherVersion,
+    hash_file,
+    parse_manifest,
+    read_manifest,
+    verify_files,
+)
 from safepoint.backup.partial import SUFFIX, filling
 from safepoint.backup.proof import NAME as PROOF
 from safepoint.backup.proof import read_proof
 from safepoint.backup.retention import Kept, Retention, Rules, decide
 from safepoint.errors import ProofFailed, Refused, SafepointError, StoreError
 from safepoint.progress import Cancelled, Report, never, silent
-from safepoint.stores import LabelUnreadable, SnapshotStore
+from safepoint.stores import LabelOfOtherVersion, LabelUnreadable, SnapshotStore
 
 HERE = "here"
 _STAMP = re.compile(r"(\d{8}T\d{6})Z$")
@@ -44,7 +52,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class Listed:
-    """One snapshot, wherever it is. `fault` says why it is not whole; such a one counts for nothing."""
+    """One snapshot, wherever it is. `fault` says why it is not whole; such a one counts for nothing.
+
+    One that another version of Safepoint wrote has a fault, too, but may be a good one.
+    """
 
     id: str
     taken: datetime
@@ -53,6 +64,7 @@ class Listed:
     where: tuple[str, ...]
     launch_id: str | None
     fault: str | None = None
+    other_version: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """For `backups --json`."""
@@ -210,17 +222,23 @@ def retention(
     needed: Iterable[str] = (),
     rules: Rules | None = None,
 ) -> Retention:
-    """What `decide` says about listed snapshots; `needed` are launches that may still want theirs. Pure."""
-    launches = frozenset(needed)
-    return decide(
+    """What `decide` says about listed snapshots; `needed` are launches that may still want theirs. Pure.
+
+    Those of another version stay: what they are worth only that one can tell.
+    """
+    launches, found = frozenset(needed), list(listed)
+    others = {one.id: "another version of Safepoint wrote it, and may need it" for one in found if one.other_version}
+    decided = decide(
         [
             Kept(one.id, one.taken, proven=one.proven and one.fault is None, needed=one.launch_id in launches)
-            for one in listed
+            for one in found
+            if one.id not in others
         ],
         now,
         keep,
         rules or Rules(),
     )
+    return replace(decided, keep={**decided.keep, **others})
 
 
 @contextmanager
@@ -273,7 +291,7 @@ def _listed_here(path: Path) -> Listed:
     try:
         manifest = read_manifest(path)
     except ProofFailed as error:
-        return _damaged(path.name, HERE, error.message)
+        return _damaged(path.name, HERE, error)
     proven = read_proof(path) is not None
     return Listed(manifest.id, manifest.taken_at, manifest.total_bytes, proven, (HERE,), manifest.launch_id)
 
@@ -289,15 +307,17 @@ def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
             return Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"))
         manifest = parse_manifest(store.manifest(snapshot_id), Path(snapshot_id) / NAME)
     except (ProofFailed, LabelUnreadable) as error:
-        return replace(_damaged(snapshot_id, store.name, error.message), where=())
+        return replace(_damaged(snapshot_id, store.name, error), where=())
     except (KeyError, TypeError, ValueError) as error:
-        return replace(_damaged(snapshot_id, store.name, f"Its label is damaged: {error!r}"), where=())
+        fault = ProofFailed(f"Its label is damaged: {error!r}")
+        return replace(_damaged(snapshot_id, store.name, fault), where=())
     return Listed(manifest.id, manifest.taken_at, manifest.total_bytes, True, (), manifest.launch_id)
 
 
-def _damaged(snapshot_id: str, where: str, fault: str) -> Listed:
+def _damaged(snapshot_id: str, where: str, fault: SafepointError) -> Listed:
     stamp = _STAMP.search(snapshot_id)
     taken = (
         datetime.strptime(stamp[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if stamp else datetime.min.replace(tzinfo=UTC)
     )
-    return Listed(snapshot_id, taken, 0, False, (where,), None, fault=fault)
+    other = isinstance(fault, OtherVersion | LabelOfOtherVersion)
+    return Listed(snapshot_id, taken, 0, False, (where,), None, fault=fault.message, other_version=other)

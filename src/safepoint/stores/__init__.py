@@ -14,9 +14,9 @@ from safepoint.stores.faults import without_login
 from safepoint.stores.files import FsspecFiles
 from safepoint.stores.lock import Locking
 from safepoint.stores.retry import Retrying
-from safepoint.stores.store import MANIFEST, LabelUnreadable, SnapshotStore, Transfer
+from safepoint.stores.store import MANIFEST, LabelOfOtherVersion, LabelUnreadable, SnapshotStore, Transfer
 
-__all__ = ["MANIFEST", "LabelUnreadable", "SnapshotStore", "Transfer", "open_store"]
+__all__ = ["MANIFEST", "LabelOfOtherVersion", "LabelUnreadable", "SnapshotStore", "Transfer", "open_store"]
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
 

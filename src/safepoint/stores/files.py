@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,6 +52,18 @@ def copied(source: BinaryIO, sink: BinaryIO, step: Step) -> None:
         step(done)
 
 
+class Reading(Protocol):
+    """A file of a store that is being read, piece by piece."""
+
+    def read(self, size: int) -> bytes:
+        """The next piece, of that size at most; called again after a failure it is the same one, read anew."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class Files(Protocol):
     """What a snapshot store needs from the place below it.
 
@@ -68,6 +80,10 @@ class Files(Protocol):
 
     def begin(self, name: str, size: int) -> Writing | None:
         """Begin a file of about that size that is sent piece by piece; None where `put` does as well, or must do."""
+        ...
+
+    def reading(self, name: str) -> Reading:
+        """A file of the store to read from its beginning; nothing is opened yet."""
         ...
 
     def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
@@ -156,6 +172,10 @@ class FsspecFiles:
         if in_parts:
             return S3Parts(lambda: self._at(name, "write"), size, self._locking)
         return InPlace(lambda: self._at(name, "write"), _pipelined) if folders else None
+
+    def reading(self, name: str) -> Reading:
+        """See `Files.reading`."""
+        return _Reading(lambda: self._at(name, "read"))
 
     def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
         """See `Files.get`."""
@@ -279,6 +299,34 @@ def _chunks(source: Any, step: Step) -> Iterator[bytes]:
         step(done)
 
 
+class _Reading:
+    """See `Reading`; after a failure the file is opened anew where the last whole piece ended."""
+
+    def __init__(self, at: Callable[[], AbstractContextManager[tuple[Any, str]]]) -> None:
+        self._at = at
+        self._stack = ExitStack()
+        self._file: Any = None
+        self._done = 0
+
+    def read(self, size: int) -> bytes:
+        with self._at() as (fs, path):
+            try:
+                if self._file is None:
+                    self._file = self._stack.enter_context(_opened(fs, path))
+                    self._file.seek(self._done)
+                data = bytes(self._file.read(size))
+            except BaseException:
+                self.close()
+                raise
+        self._done += len(data)
+        return data
+
+    def close(self) -> None:
+        self._file = None
+        with suppress(Exception):  # of a connection that is gone already
+            self._stack.close()
+
+
 @contextmanager
 def _opened(fs: Any, path: str) -> Iterator[Any]:
     """A file of the store to read from beginning to end."""
@@ -293,6 +341,16 @@ class _Windows:
 
     def __init__(self, file: Any, size: int) -> None:
         self._file, self._size, self._at = file, size, 0
+        asks = file._prefetch_thread
+
+        def asks_quietly(*words: Any) -> None:
+            with suppress(Exception):  # a broken link is told by the reading; paramiko's thread would print a traceback
+                asks(*words)
+
+        file._prefetch_thread = asks_quietly
+
+    def seek(self, at: int) -> None:
+        self._at = at
 
     def read(self, size: int) -> bytes:
         end = min(self._at + size, self._size)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
-from safepoint.stores.faults import Unreachable
-from safepoint.stores.files import Files, Sent, Step, Through, copied
+from safepoint.stores.faults import Unreachable, explained
+from safepoint.stores.files import CHUNK, Files, Reading, Sent, Step, Through, copied
 from safepoint.stores.piecewise import Pieces, Writing
 
 T = TypeVar("T")
@@ -58,16 +60,30 @@ class Retrying:
         return Sent(pieces.bytes, pieces.sha256)
 
     def get(self, name: str, local: Path, step: Step, through: Through = copied) -> None:
-        """See `Files.get`."""
-        self._insist(lambda: self._files.get(name, local, step, through))
+        """See `Files.get`. A broken link costs the piece that it hit."""
+        try:
+            with closing(self.reading(name)) as source, local.open("wb") as sink:
+                through(cast(BinaryIO, source), sink, step)
+        except OSError as error:
+            raise explained(error, "read", name, self.where) from error
 
     def locked_until(self, name: str) -> datetime | None:
         """See `Files.locked_until`."""
         return self._insist(lambda: self._files.locked_until(name))
 
     def digest(self, name: str, step: Step) -> str:
-        """See `Files.digest`."""
-        return self._insist(lambda: self._files.digest(name, step))
+        """See `Files.digest`. A broken link costs the piece that it hit."""
+        digest, done = hashlib.sha256(), 0
+        with closing(self.reading(name)) as source:
+            while piece := source.read(CHUNK):
+                digest.update(piece)
+                done += len(piece)
+                step(done)
+        return digest.hexdigest()
+
+    def reading(self, name: str) -> Reading:
+        """See `Files.reading`."""
+        return _Insisting(self._files.reading(name), self._insist)
 
     def write(self, name: str, data: bytes) -> None:
         """See `Files.write`."""
@@ -104,6 +120,17 @@ class Retrying:
             except Unreachable:
                 self._pause(wait(attempt))
         return call()
+
+
+class _Insisting:
+    """A file of a store, each piece of which is asked for again."""
+
+    def __init__(self, reading: Reading, insist: Callable[[Callable[[], bytes]], bytes]) -> None:
+        self._reading, self._insist = reading, insist
+        self.close = reading.close
+
+    def read(self, size: int) -> bytes:
+        return self._insist(lambda: self._reading.read(size))
 
 
 def wait(attempt: int) -> float:

@@ -36,6 +36,10 @@ class LabelUnreadable(StoreError):
     """What one encrypted snapshot says in the clear cannot be read; the store and its other snapshots are well."""
 
 
+class LabelOfOtherVersion(LabelUnreadable):
+    """It was written by another version of Safepoint."""
+
+
 @dataclass(frozen=True)
 class Transfer:
     """What was carried: which snapshot, to or from where, how many files and bytes, in how many seconds."""
@@ -311,7 +315,7 @@ class SnapshotStore:
         if found is not None and found.get("id") == snapshot_id and found.get("format") == _FORMAT:
             return found
         if (other := _format(text)) not in (None, _FORMAT):
-            raise LabelUnreadable(
+            raise LabelOfOtherVersion(
                 f"The {LABEL} of {snapshot_id} in {self.where} was written by another version of Safepoint.",
                 subject=name,
                 expected=f"format {_FORMAT}",
