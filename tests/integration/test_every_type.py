@@ -84,6 +84,8 @@ VALUES = {
     "span": ("[1.0,2)", "[1.00,2)"),
     "spans": ("{[1,2)}", "{[1,2.0)}"),
 }
+WRAPPERS = ("postgres_fdw", pytest.param("file_fdw", marks=pytest.mark.slow))
+VERSIONS = (pytest.param(17, id="pg17"), pytest.param(18, id="pg18", marks=pytest.mark.slow))
 MADE = """
     create extension citext; create extension hstore;
     create type mood as enum ('good', 'bad');
@@ -111,33 +113,36 @@ def knows_xml(target: Target) -> bool:
     return True
 
 
+@pytest.mark.parametrize("version", VERSIONS)
 def test_a_column_of_each_type_is_proven_and_each_change_of_a_value_is_told(
-    any_server: Server, any_database: Target, tmp_path: Path
+    servers: Servers, new_database: Callable[..., Target], tmp_path: Path, version: int
 ) -> None:
-    values = {kind: both for kind, both in VALUES.items() if kind != "xml" or knows_xml(any_database)}
+    server = servers(version)
+    target = new_database(server)
+    values = {kind: both for kind, both in VALUES.items() if kind != "xml" or knows_xml(target)}
     names = [f"c{number}" for number in range(len(values))]
     columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, values, strict=True))
     holes = ", ".join(f"%s::{kind}" for kind in values)
-    run(any_database, MADE, f"create table t (id int, {columns})")
-    with connect(any_database) as connection:
+    run(target, MADE, f"create table t (id int, {columns})")
+    with connect(target) as connection:
         for number in (1, 2):
             words = f"insert into t values ({number}, {holes})"
             connection.execute(words.encode(), [first for first, _ in values.values()])
         connection.execute("insert into t (id) values (3)")
-        snapshot = snap(any_database, any_server, tmp_path / "snapshots")
+        snapshot = snap(target, server, tmp_path / "snapshots")
         assert prove(snapshot, scratch_parent=tmp_path / "scratch").rows == 3
         before = read_manifest(snapshot).fingerprint
-        assert compare(before, take(any_database)) == ()
-        unseen, whole = [], contents(any_database)
+        assert compare(before, take(target)) == ()
+        unseen, whole = [], contents(target)
         for name, (kind, (_first, other)) in zip(names, values.items(), strict=True):
             connection.execute(f"update t set {name} = %s::{kind} where id = 1".encode(), [other])
-            unseen += [kind] if contents(any_database) == whole else []
+            unseen += [kind] if contents(target) == whole else []
             connection.execute(f"update t set {name} = (select {name} from t where id = 2) where id = 1".encode())
         assert unseen == []
-        assert contents(any_database) == whole
+        assert contents(target) == whole
 
 
-@pytest.mark.parametrize("what", ["file_fdw", "postgres_fdw"])
+@pytest.mark.parametrize("what", WRAPPERS)
 def test_foreign_tables_are_proven_by_their_definition_and_never_read(
     database: Target, server: Server, tmp_path: Path, what: str
 ) -> None:

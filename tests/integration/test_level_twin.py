@@ -357,6 +357,23 @@ def test_what_is_measured_is_what_stands_in_the_way(live: Target) -> None:
         assert said in text
 
 
+def test_where_replication_connections_are_used_up_the_twin_is_copied_and_the_reason_said(
+    server: Server, tmp_path: Path
+) -> None:
+    settings = {"wal_level": "logical", "max_wal_senders": "1", "fsync": "off", "shared_buffers": "32MB"}
+    with Server.create(tmp_path / "pg", server.installation, settings=settings) as busy:
+        with psycopg.connect(**busy.target.conninfo(), replication="database", autocommit=True):  # type: ignore[arg-type]
+            with connect(busy.target) as connection:
+                found = choice.choose(choice.measure(connection), "logical", 0)
+            assert found.kind == "template" and "max_wal_senders" in "; ".join(found.against)
+            with pytest.raises(DatabaseError, match="max_wal_senders") as caught, feed.opened(busy.target, LAUNCH):
+                pytest.fail("there was no connection for it")
+            assert "end one" in str(caught.value.remedy)
+        with feed.opened(busy.target, LAUNCH):
+            pass
+        feed.end(busy.target, LAUNCH)
+
+
 def test_a_spool_that_is_gone_after_it_was_applied_is_not_missed(live: Target, tmp_path: Path) -> None:
     made = seed(live, tmp_path)
     with connect(live) as connection:

@@ -21,6 +21,11 @@ from safepoint.errors import StoreError
 from safepoint.stores import open_store
 from safepoint.stores.retry import Retrying
 
+WAYS = (
+    pytest.param("s3", True, id="s3-sealed"),
+    pytest.param("sftp", False, id="sftp-clear", marks=pytest.mark.slow),
+)
+SIZES = (pytest.param(5, id="one-piece"), pytest.param(9, id="parts", marks=pytest.mark.slow))
 NO_BUCKET = (404, b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>")
 BROKEN_INSIDE = (500, b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>")
 
@@ -41,7 +46,7 @@ def snapshot(tmp_path: Path) -> Path:
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize(("kind", "sealed"), [("s3", True), ("sftp", False)], ids=["s3-sealed", "sftp-clear"])
+@pytest.mark.parametrize(("kind", "sealed"), WAYS)
 def test_a_snapshot_that_comes_back_goes_on_where_the_link_broke(
     kind: str, sealed: bool, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -70,6 +75,7 @@ def test_a_snapshot_that_comes_back_goes_on_where_the_link_broke(
     assert not list((tmp_path / "fetched").rglob("*.part"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_soon")
 def test_a_link_that_stays_broken_on_the_way_back_leaves_no_snapshot_here(
     s3: Address, snapshot: Path, tmp_path: Path
@@ -101,7 +107,7 @@ def test_a_store_that_answers_badly_for_a_while_gives_it_all_back(s3: Address, s
 
 
 @pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize("megabytes", [5, 9], ids=["one-piece", "parts"])
+@pytest.mark.parametrize("megabytes", SIZES)
 def test_a_part_that_gets_stuck_half_way_is_given_up_soon(
     s3: Address, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, megabytes: int
 ) -> None:

@@ -108,6 +108,7 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
             "Nothing answers there: are host and port right, and does a firewall let us pass?",
         ),
         ("too many clients", "Connections are used up: end idle sessions or raise max_connections."),
+        ("max_wal_senders", "Replication connections are used up: end one, or raise max_wal_senders (a restart)."),
         (
             "remaining connection slots",
             "Connections are used up: end idle sessions or raise max_connections.",
