@@ -21,10 +21,10 @@ from stage import Stage
 
 from safepoint.errors import Refused
 from safepoint.launch.begin import entries_of
-from safepoint.launch.conductor import person
 from safepoint.launch.faults import VARIABLE
 from safepoint.launch.guard import HOLDERS, Guard, Holder, key_of, session_name
 from safepoint.launch.lock import held
+from safepoint.launch.runs import person
 from safepoint.postgres.target import Target
 
 SAFEPOINT = str(Path(sys.executable).parent / "safepoint")

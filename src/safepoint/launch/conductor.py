@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import socket
 import threading
 import time
@@ -15,34 +13,24 @@ from typing import Any, NoReturn
 
 from safepoint import __version__
 from safepoint.config import PlanFile
-from safepoint.errors import Interrupted, LockNotAvailable, Refused, SafepointError
+from safepoint.errors import Refused, SafepointError
 from safepoint.launch import course, undo
 from safepoint.launch.background import Background
-from safepoint.launch.faults import boundary
-from safepoint.launch.ground import Ground
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
-from safepoint.launch.patience import patiently
 from safepoint.launch.plan import Plan
-from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, person
+from safepoint.launch.stepping import Signals, Stepping, Tell
 from safepoint.launch.storage import probe_room, told
 from safepoint.launch.verbs import verb
 from safepoint.postgres.target import target
-from safepoint.progress import Progress
-
-Tell = Callable[[PlannedStep, Progress], None]
 
 PROBE_SECONDS = 5.0
 """How often the conductor looks between steps whether its disk still has room."""
 
 INTERRUPT = "interrupt"
 """The file in a launch's folder by which an order ends the running step; the order itself is in the engine."""
-
-
-def person() -> str:
-    """Who gives an order: `name@machine`."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def make_order(word: str, **details: Any) -> dict[str, Any]:
@@ -62,10 +50,8 @@ class Conductor:
         self._guard = Guard(lambda: target(database), database.maintenance, plan.launch_id, person())
         self._tell = tell
         self._listeners = listeners
-        self._interrupted = threading.Event()
-        self._leaving = threading.Event()
-        self._idle = threading.Event()  # no step is under way in this process
-        self._idle.set()
+        self._signals = Signals()
+        self._signals.idle.set()
         self._broken: SafepointError | None = None
         self._next_probe = time.monotonic() + PROBE_SECONDS
         self._background = Background()
@@ -89,10 +75,11 @@ class Conductor:
         (self.folder / INTERRUPT).unlink(missing_ok=True)
         self.ledger = Ledger(self.folder / "ledger.jsonl")
         self.ledger.listeners.extend(self._listeners)
+        self._steps = Stepping(self.plan_file, self.plan, self.ledger, self._signals, self._background, self._tell)
         works: dict[str, Callable[..., Any]] = {
             "plan": self._plan,
             "remaining": self._remaining,
-            "step": self._step,
+            "step": self._steps.step,
             "ask": self._ask,
             "decided": self._decided,
             "order": self._order,
@@ -144,9 +131,9 @@ class Conductor:
 
         Waits until no step is under way, for `patience` seconds at most; the process must end after this.
         """
-        self._leaving.set()
-        self._interrupted.set()
-        self._idle.wait(patience)
+        self._signals.leaving.set()
+        self._signals.interrupted.set()
+        self._signals.idle.wait(patience)
         self._background.close()  # nothing that waited for a step outlives us
 
     @property
@@ -182,20 +169,20 @@ class Conductor:
     # -- the engine's work ---------------------------------------------------------------------------------------
 
     def _conduct(self, name: str, *, order: Mapping[str, Any] | None = None) -> str:
-        run = self._open_run()
+        run = open_run(self.ledger)
         if order is not None and run is not None:
-            self._interrupted.set()
+            self._signals.interrupted.set()
         if run is not None and order is not None:
             self._send_before_start(run, order)
         if run is not None:
             self._go_on_beside()
         with self._engine:
             if run is None:
-                run = self._begin_run(name, order)
+                run = begin_run(self.ledger, name, order)
                 self._engine.start(self._workflow(run), name, run)
             else:
-                self._note_resumed(run)
-                self._engine.start(self._workflow(run), self._course_of(run), run)
+                note_resumed(self.ledger, run, self._lock.taken_over)
+                self._engine.start(self._workflow(run), course_of(self.ledger, run), run)
             while (ended := self._engine.ended(self._workflow(run))) is None:
                 self._watch_for_interrupt()
                 self._watch_for_room()
@@ -217,45 +204,15 @@ class Conductor:
     def _workflow(self, run: int) -> str:
         return f"{self.plan.launch_id}:{run}"
 
-    def _open_run(self) -> int | None:
-        """The run that was begun and has no end: a former conductor died in it."""
-        runs = [entry.data["run"] for entry in self.ledger.entries if entry.kind == "run"]
-        return runs[-1] if runs and self.ledger.find(f"end:{runs[-1]}") is None else None
-
-    def _course_of(self, run: int) -> str:
-        entry = self.ledger.find(f"run:{run}")
-        return "launch" if entry is None else str(entry.data["course"])
-
-    def _begin_run(self, name: str, order: Mapping[str, Any] | None) -> int:
-        run = 1 + sum(entry.kind == "run" for entry in self.ledger.entries)
-        facts = {"run": run, "course": name, "by": person(), "machine": socket.gethostname(), "pid": os.getpid()}
-        self.ledger.append("run", f"run:{run}", {**facts, "order": dict(order) if order else None})
-        return run
-
-    def _note_resumed(self, run: int) -> None:
-        times = 1 + sum(entry.kind == "resumed" for entry in self.ledger.entries)
-        former = self._lock.taken_over
-        self.ledger.append(
-            "resumed",
-            f"resumed:{run}:{times}",
-            {
-                "run": run,
-                "by": person(),
-                "machine": socket.gethostname(),
-                "pid": os.getpid(),
-                "after": f"the former conductor ended without a word ({former})" if former else "an interruption",
-            },
-        )
-
     def _watch_for_interrupt(self) -> None:
         marker = self.folder / INTERRUPT
         if marker.exists():
-            self._interrupted.set()
+            self._signals.interrupted.set()
             marker.unlink(missing_ok=True)
 
     def _watch_for_room(self) -> None:
         """Between steps the engine writes alone, and where it cannot it may well say nothing, and wait for ever."""
-        if time.monotonic() < self._next_probe or not self._idle.is_set():
+        if time.monotonic() < self._next_probe or not self._signals.idle.is_set():
             return
         self._next_probe = time.monotonic() + PROBE_SECONDS
         try:
@@ -278,7 +235,7 @@ class Conductor:
         return max(0.0, (datetime.fromisoformat(step.at) - datetime.now(UTC)).total_seconds())
 
     def _way_back(self, run: int, reason: str, by: str | None) -> list[dict[str, Any]]:
-        self._interrupted.clear()
+        self._signals.interrupted.clear()
         known = self.ledger.find(f"wayback:{run}")
         if known is not None:
             return list(known.data["steps"])
@@ -296,7 +253,7 @@ class Conductor:
         return undo.cannot_return(steps, [step for step in begun if step is not None]) or ""
 
     def _way_forth(self, run: int, reason: str, by: str | None) -> list[dict[str, Any]]:
-        self._interrupted.clear()
+        self._signals.interrupted.clear()
         known = self.ledger.find(f"wayforth:{run}")
         if known is not None:
             return list(known.data["steps"])
@@ -323,7 +280,7 @@ class Conductor:
         """What the former conductor did beside the steps, and nobody does now."""
         from safepoint.launch.levelling import resume
 
-        resume(self._ground(self.plan.steps[0]))
+        resume(self._steps.ground(self.plan.steps[0]))
 
     def _end(self, run: int, status: str, reason: str) -> str:
         if status == "failed":
@@ -331,115 +288,11 @@ class Conductor:
         self.ledger.append("end", f"end:{run}", {"run": run, "status": status, "reason": reason})
         return status
 
-    # -- one step ------------------------------------------------------------------------------------------------
-
-    def _find_step(self, run: int, step_id: str) -> PlannedStep:
-        for kind in ("wayback", "wayforth"):
-            entry = self.ledger.find(f"{kind}:{run}")
-            for data in [] if entry is None else entry.data["steps"]:
-                if data["id"] == step_id:
-                    return PlannedStep.from_json(data)
-        return self.plan.step(step_id)
-
-    def _step(self, run: int, step_id: str, attempt: int) -> dict[str, Any]:
-        """One step; the answer is what the course decides by. Runs again after a kill anywhere."""
-        self._idle.clear()
-        try:
-            return self._carried_out(run, step_id, attempt)
-        finally:
-            self._idle.set()
-
-    def _carried_out(self, run: int, step_id: str, attempt: int) -> dict[str, Any]:
-        """Check, apply, verify, record."""
-        key = f"{run}:{step_id}:{attempt}"
-        if (done := self.ledger.find(f"{key}:done")) is not None:
-            return {"verdict": done.data["evidence"]["verdict"], "summary": done.data["evidence"]["summary"]}
-        step = self._find_step(run, step_id)
-        if self._interrupted.is_set():
-            return self._interruption(step)
-        common = {"run": run, "attempt": attempt}
-        self.ledger.append(
-            "step.begun", f"{key}:begun", {**common, "title": step.title, "phase": step.phase}, step=step_id
-        )
-        boundary(f"{step_id}:begun")
-        clock = time.monotonic()
-        try:
-            evidence, already = patiently(self._ground(step), lambda: self._act(step))
-        except Interrupted:
-            return self._interruption(step)
-        except Exception as error:  # whatever a step raises must reach the ledger and a person
-            return self._failed(key, step, common, error, time.monotonic() - clock)
-        seconds = round(time.monotonic() - clock, 3)
-        boundary(f"{step_id}:applied")
-        kind = "step.done" if evidence.verdict == "pass" else "step.failed"
-        data = {**common, "seconds": seconds, "already": already, "evidence": evidence.as_json()}
-        if evidence.verdict == "pass":
-            self.ledger.append(kind, f"{key}:done", data, step=step_id)
-        else:
-            told = {**data, "verdict": evidence.verdict, "summary": evidence.summary}
-            self.ledger.append(kind, f"{key}:failed", told, step=step_id)
-        boundary(f"{step_id}:recorded")
-        return {"verdict": evidence.verdict, "summary": evidence.summary}
-
     def _leave_nothing_running(self) -> None:
         """A launch that ended here may lie for days: its feed would keep the server from removing its log."""
         from safepoint.launch.levelling import clear
 
-        clear(self._ground(self.plan.steps[0]))
-
-    def _ground(self, step: PlannedStep) -> Ground:
-        return Ground(
-            self.plan_file,
-            self.plan.launch_id,
-            self.ledger,
-            step,
-            background=self._background,
-            interrupted=self._interrupted,
-            tell=self._tell,
-            hurry=self.plan.hurry,
-        )
-
-    def _act(self, step: PlannedStep) -> tuple[Evidence, bool]:
-        ground = self._ground(step)
-        action = verb(step.verb)
-        evidence = action.check(ground)
-        already = evidence is not None
-        if evidence is None:
-            evidence = action.apply(ground)
-        if evidence.verdict == "pass":
-            action.verify(ground, evidence)
-        return evidence, already
-
-    def _interruption(self, step: PlannedStep) -> dict[str, Any]:
-        if self._leaving.is_set():
-            # This process is about to end, and nothing of the step may be recorded: it is run again on resuming.
-            self._idle.set()
-            threading.Event().wait()
-        return {"verdict": "interrupted", "summary": f"{step.title}: ended by an order"}
-
-    def _failed(
-        self, key: str, step: PlannedStep, common: Mapping[str, Any], error: Exception, seconds: float
-    ) -> dict[str, Any]:
-        shown = (
-            error
-            if isinstance(error, SafepointError)
-            else SafepointError(
-                f"An unexpected {type(error).__name__}: {error}",
-                subject=step.id,
-                remedy="This is a fault of Safepoint: please report it with the ledger. `retry` runs the step again.",
-            )
-        )
-        data = {
-            **common,
-            "seconds": round(seconds, 3),
-            "verdict": "fail",
-            "summary": shown.message,
-            "error": shown.as_json(),
-        }
-        self.ledger.append("step.failed", f"{key}:failed", data, step=step.id)
-        # Waiting may help with a lock; whether to wait is for a person to say, not for the way back to take.
-        summary = {"summary": shown.message, "remedy": shown.remedy}
-        return {"verdict": "fail", **summary, "ask": isinstance(error, LockNotAvailable)}
+        clear(self._steps.ground(self.plan.steps[0]))
 
 
 def interrupt(folder: Path) -> None:

@@ -1,0 +1,57 @@
+"""The runs of a launch as its ledger has them: each is one course, begun by a person, and gone on with after a kill."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from safepoint.launch.ledger import Ledger
+from safepoint.launch.lock import Holder
+
+
+def person() -> str:
+    """Who gives an order: `name@machine`."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def open_run(ledger: Ledger) -> int | None:
+    """The run that was begun and has no end: a former conductor died in it."""
+    runs = [entry.data["run"] for entry in ledger.entries if entry.kind == "run"]
+    return runs[-1] if runs and ledger.find(f"end:{runs[-1]}") is None else None
+
+
+def course_of(ledger: Ledger, run: int) -> str:
+    """By which course it was begun: `launch` or `rollback`."""
+    entry = ledger.find(f"run:{run}")
+    return "launch" if entry is None else str(entry.data["course"])
+
+
+def begin_run(ledger: Ledger, name: str, order: Mapping[str, Any] | None) -> int:
+    """Record another one, begun by this process."""
+    run = 1 + sum(entry.kind == "run" for entry in ledger.entries)
+    facts = {"run": run, "course": name, "by": person(), "machine": socket.gethostname(), "pid": os.getpid()}
+    ledger.append("run", f"run:{run}", {**facts, "order": dict(order) if order else None})
+    return run
+
+
+def note_resumed(ledger: Ledger, run: int, former: Holder | None) -> None:
+    """Record that this process goes on with it.
+
+    Args:
+        former: the conductor that ended without a word.
+    """
+    times = 1 + sum(entry.kind == "resumed" for entry in ledger.entries)
+    ledger.append(
+        "resumed",
+        f"resumed:{run}:{times}",
+        {
+            "run": run,
+            "by": person(),
+            "machine": socket.gethostname(),
+            "pid": os.getpid(),
+            "after": f"the former conductor ended without a word ({former})" if former else "an interruption",
+        },
+    )
