@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -28,7 +30,7 @@ from safepoint.launch.snapshots import at_hand
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.stores import open_store
+from safepoint.stores import SnapshotStore, open_store
 
 SECRET_ROW = "the-salary-of-the-director"
 
@@ -167,6 +169,44 @@ def test_who_cannot_open_it_still_sees_when_how_big_and_for_which_launch(vault: 
     (listed,) = list_snapshots(tmp_path / "nothing", {"away": open_store(vault, tmp_path)})
     assert (listed.id, listed.proven, listed.where, listed.launch_id) == ("vaulted", True, ("away",), "launch-1")
     assert listed.bytes > 1_000_000
+
+
+def test_an_upload_that_was_killed_sends_no_encrypted_file_again_that_is_there_whole(
+    place: Place, proven: tuple[Target, Path], keys: dict[str, Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = Path(shutil.copytree(proven[1], tmp_path / "vaulted"))
+    total = len([path for path in snapshot.rglob("*") if path.is_file()])
+
+    def sent(store: SnapshotStore, until: int = 99) -> list[str]:
+        names: list[str] = []
+        put = store._files.put
+
+        def counted(local: Path, *words: Any) -> Any:
+            if len(names) == until:
+                raise KeyboardInterrupt  # what a kill does, as far as this process' own files go
+            names.append(local.name)
+            return put(local, *words)
+
+        monkeypatch.setattr(store._files, "put", counted)
+        with suppress(KeyboardInterrupt):
+            store_snapshot(snapshot, store)
+        return names
+
+    first = sent(open_store(place.settings, tmp_path), until=3)
+    damaged = max(place.folder.rglob("*.age"), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-1])  # one of them did not arrive as it was sent
+    again = sent(open_store(place.settings, tmp_path))
+    assert len(first) == 3 and len(again) == total + 1 - 2  # with the label
+    assert damaged.name.removesuffix(".age") in again
+    store = open_store(place.settings, tmp_path, identity=keys["vault"].file)
+    fetch_snapshot("vaulted", store, tmp_path / "fetched")
+    assert everything(tmp_path / "fetched" / "vaulted") == everything(snapshot)
+    assert not list(snapshot.glob(".sending*"))
+    # For other recipients nothing of it counts.
+    other = place.settings.model_copy(update={"encrypt_to": (keys["stranger"].recipient,)})
+    open_store(place.settings, tmp_path).remove("vaulted")
+    sent(open_store(place.settings, tmp_path), until=2)
+    assert len(sent(open_store(other, tmp_path))) == total + 1
 
 
 @pytest.mark.parametrize(

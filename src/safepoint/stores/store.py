@@ -21,6 +21,7 @@ from safepoint.hosts.temporary import HeldFolder
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.stores.age import SUFFIX, Seal
 from safepoint.stores.files import CHUNK, Files, Step, Through, copied
+from safepoint.stores.sending import PREFIX, Sending
 
 MANIFEST = "manifest.json"
 LABEL = "sealed.json"
@@ -66,7 +67,7 @@ class SnapshotStore:
         * every method may be repeated after a failure or a kill; nothing half-done is ever taken for whole;
         * a complete snapshot is never overwritten by another one of the same id;
         * memory does not grow with a snapshot; broken links are tried again, and big files go on where they were; in
-          the clear also by the next upload after a kill;
+          the clear also by the next upload after a kill, which sends no file again that is there whole;
         * what is uploaded with a seal leaves this machine encrypted only, each file and the manifest;
         * what goes wrong is a `StoreError` that names the file and the remedy, and no credentials;
         * an order to stop (`cancelled`) is an `Interrupted`.
@@ -104,7 +105,8 @@ class SnapshotStore:
     ) -> Transfer:
         """Copy a snapshot's folder to the store. Done already (the same manifest is there): nothing is sent.
 
-        Files that an upload which was cut short brought are compared, and not sent again (encrypted ones are).
+        Files that an upload which was cut short brought are compared, and not sent again; encrypted ones by what was
+        noted of them beside the snapshot.
 
         Args:
             label: what an encrypted snapshot says about itself in the clear.
@@ -115,7 +117,7 @@ class SnapshotStore:
         """
         began = time.monotonic()
         manifest = _manifest(folder)
-        paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and _belongs(path, folder))
         sizes = [path.stat().st_size for path in paths]
         total = sum(sizes) + len(manifest)
         self._at(snapshot_id, MANIFEST)
@@ -162,10 +164,16 @@ class SnapshotStore:
     ) -> Transfer:
         began = time.monotonic()
         before, facts = 0, {}
+        sending = Sending(folder, self.name, seal.recipients, _manifest(folder))
         for path in [*paths, folder / MANIFEST]:
             name = path.relative_to(folder).as_posix() + SUFFIX
             step = _step(f"upload to {self.name}", before, done.bytes, report, cancelled)
-            facts[name] = self._files.put(path, self._at(done.snapshot_id, name), step, seal)
+            at = self._at(done.snapshot_id, name)
+            known = sending.known(name)
+            if known is None or not self._files.exists(at) or self._files.digest(at, step) != known.sha256:
+                known = self._files.put(path, at, step, seal)
+                sending.note(name, known)
+            facts[name] = known
             before += path.stat().st_size
         written = {
             **label,
@@ -179,6 +187,7 @@ class SnapshotStore:
             path = Path(name) / LABEL
             path.write_text(_sealed(written), encoding="utf-8")
             sent = self._files.put(path, self._at(done.snapshot_id, LABEL), lambda _done: None)
+        sending.forget()
         sha256 = {name: fact.sha256 for name, fact in facts.items()} | {LABEL: sent.sha256}
         return replace(done, files=len(sha256), seconds=time.monotonic() - began, sha256=sha256)
 
@@ -417,6 +426,10 @@ class SnapshotStore:
                 remedy="See `safepoint backups`.",
             )
         return f"{snapshot_id}/{_inside(name)}"
+
+
+def _belongs(path: Path, folder: Path) -> bool:
+    return path != folder / MANIFEST and not path.name.startswith(PREFIX)
 
 
 def _sealed(label: Mapping[str, Any]) -> str:

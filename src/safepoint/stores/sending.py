@@ -1,0 +1,55 @@
+"""What an encrypted upload has sent so far, kept beside the snapshot: after a kill the next one need not begin anew.
+
+An encrypted file cannot be made again to be compared; only by what was noted when it was sent is it known to be whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from safepoint.stores.files import Sent
+
+PREFIX: Final = ".sending-"
+"""How the names of these notes begin; they are no part of the snapshot."""
+
+
+class Sending:
+    """The notes of one upload: by the file's name in the store, what was sent.
+
+    They count for the same snapshot and the same recipients only. Notes that cannot be read or written cost nothing
+    but time.
+    """
+
+    def __init__(self, folder: Path, store: str, recipients: Sequence[str], manifest: bytes) -> None:
+        self._path = folder / f"{PREFIX}{hashlib.sha256(store.encode()).hexdigest()[:16]}.json"
+        self._of = {"recipients": sorted(recipients), "manifest": hashlib.sha256(manifest).hexdigest()}
+        self._sent: dict[str, Sent] = {}
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            if found["of"] == self._of:
+                self._sent = {name: Sent(**fact) for name, fact in found["sent"].items()}
+
+    def known(self, name: str) -> Sent | None:
+        """What an earlier upload sent under that name."""
+        return self._sent.get(name)
+
+    def note(self, name: str, sent: Sent) -> None:
+        """Remember that it was sent, whole."""
+        self._sent[name] = sent
+        text = json.dumps({"of": self._of, "sent": {name: asdict(one) for name, one in self._sent.items()}})
+        with suppress(OSError):
+            fresh = self._path.with_suffix(".new")
+            fresh.write_text(text, encoding="utf-8")
+            fresh.replace(self._path)
+
+    def forget(self) -> None:
+        """The upload is complete."""
+        for path in (self._path, self._path.with_suffix(".new")):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
