@@ -190,10 +190,7 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
             f" AND NOT EXISTS (SELECT FROM {parent.change} g WHERE g.row_tid = t.ctid AND g.row_rel = t.tableoid "
             f"AND {applied('g')})"
         )
-        coming = (
-            f"EXISTS (SELECT FROM {parent.out} p JOIN {parent.change} g ON g.n = p._sp_n "
-            f"WHERE {_pairs('p', key.parent_columns, 'w', names)} AND {applied('g')})"
-        )
+        coming = _coming(parent, key, "w", names)
     reason = f"the row of {table.relation} that {', '.join(key.columns)} refers to is not there"
     return f"""
         WITH wanted AS MATERIALIZED (
@@ -209,6 +206,14 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
         FROM {child.out} o JOIN missing w ON {_pairs("o", key.columns, "w", names)}
         WHERE o._sp_n = c.n AND {applied()}
     """
+
+
+def _coming(parent: Work, key: ForeignKey, row: str, columns: Sequence[str]) -> str:
+    """Whether a row's parent is among those that are written."""
+    return (
+        f"EXISTS (SELECT FROM {parent.out} p JOIN {parent.change} g ON g.n = p._sp_n "
+        f"WHERE {_pairs('p', key.parent_columns, row, columns)} AND {applied('g')})"
+    )
 
 
 def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, works: Work | None) -> str:
@@ -235,13 +240,19 @@ def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, wor
 
 
 def violations(connection: Connection, works: Sequence[Work], old: Catalogue) -> tuple[str, ...]:
-    """After the merge: foreign keys of the written rows that do not hold, asked once more of what stands there now."""
+    """After the merge: foreign keys of the written rows that do not hold, asked once more of what stands there now.
+
+    A parent that was written with them is there: the merge has counted what it wrote.
+    """
     found = []
+    by_name = {work.old.name: work for work in works}
     for work in works:
         for key in work.old.foreign_keys:
             own = " AND ".join(f"o.{quote(name)} IS NOT NULL" for name in key.columns)
             columns = ", ".join(f"o.{quote(name)}" for name in key.columns)
             parent = old.tables[key.parent]
+            if key.parent in by_name:
+                own += f" AND NOT {_coming(by_name[key.parent], key, 'o', key.columns)}"
             offset = "OFFSET 0" if few(connection, work.change, parent) else ""
             row = connection.execute(
                 sql.SQL(

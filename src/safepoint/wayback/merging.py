@@ -18,7 +18,7 @@ from safepoint.wayback.compaction import Work, quoted
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.holding import applied
 from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.statements import ask, attempt, failing, run
+from safepoint.wayback.statements import REFUSED, ask, failing, run
 
 
 @dataclass(frozen=True)
@@ -164,9 +164,13 @@ def _insert(connection: Connection, work: Work) -> int:
     expected = int(ask(connection, f"SELECT count(*) FROM {work.change} c WHERE {_inserts()}")[0][0])
     if not expected:
         return 0
-    # In the order of the log, which is that of most keys: indexes grow at their end.
-    if attempt(connection, f"{_insertion(work)} ORDER BY c.n") is not None:
-        raise _Refuses(work)
+    try:
+        with connection.transaction():
+            # In the order of the log, which is that of most keys: indexes grow at their end.
+            found = run(connection, f"{_insertion(work)} ORDER BY c.n")
+    except REFUSED as refused:
+        raise _Refuses(work) from refused
+    _whole(work.old, "inserted", expected, found)
     return expected
 
 

@@ -37,7 +37,7 @@ _LOOK: Final = 4096
 # Columns: how many; place in the commit order (times 4, plus what it is); transaction; relation.
 _ROW = struct.Struct("!hiqiiiI")
 _NEW_ROW = struct.Struct("!hiqiiiIii")  # moved from nowhere, and no value left alone: both NULL
-_TRANSACTION = struct.Struct("!hiiiIiqiq")
+_TRANSACTION = struct.Struct("!hiii4si8si8s")  # id, LSN and time as the message has them
 
 
 @dataclass
@@ -179,9 +179,8 @@ class _Staging:
         staged = self.staged
         staged.transactions += 1
         staged.last_lsn = lsn
-        microseconds = int.from_bytes(message[9:17], "big", signed=True)
-        xid = int.from_bytes(message[17:21], "big")
-        self._transactions.append(_TRANSACTION.pack(4, 4, staged.transactions, 4, xid, 8, lsn, 8, microseconds))
+        at, committed, xid = message[1:9], message[9:17], message[17:21]
+        self._transactions.append(_TRANSACTION.pack(4, 4, staged.transactions, 4, xid, 8, at, 8, committed))
         if len(self._transactions) >= 20_000:
             self._flush_transactions()
 
@@ -254,7 +253,7 @@ class _Staging:
 
     def _insert(self, message: bytes, shape: _Shape) -> None:
         """Most of what is written is new rows: so what `values_of` and `_add` do is done here in one go."""
-        if shape.order is None and (row := row_of_values(message, 6)) is not None:
+        if shape.order is None and (row := row_of_values(message, 8, shape.width - len(META))) is not None:
             self.at += 1
             at, transaction = self.at * 4 + INSERT, self.staged.transactions
             self._keep(shape.sink, _NEW_ROW.pack(shape.width, 8, at, 4, transaction, 4, shape.relation, -1, -1) + row)

@@ -9,6 +9,9 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 
+REFUSED: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException)
+"""By which PostgreSQL says that it will not have a row."""
+
 _PIECE: Final = 200
 # Row by row, where a whole set failed: which rows cannot be held, and what PostgreSQL said.
 _EACH: Final = """
@@ -68,6 +71,6 @@ def attempt(connection: Connection, statement: str) -> str | None:
     try:
         with connection.transaction():
             run(connection, statement)
-    except (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException) as error:
+    except REFUSED as error:
         return error.diag.message_primary or str(error)
     return None

@@ -16,15 +16,19 @@ _INT16 = struct.Struct("!H")
 _INT32 = struct.Struct("!I")
 
 
-def row_of_values(message: bytes, at: int) -> bytes | None:
-    """The tuple that ends the message, its values as COPY BINARY has them; None where `values_of` has to go through it.
+def row_of_values(message: bytes, at: int, columns: int) -> bytes | None:
+    """The values that end the message as COPY BINARY has them; None where `values_of` has to go through the tuple.
+
+    Args:
+        at: where they begin, behind their number.
+        columns: their number.
 
     A tuple of values only differs from COPY BINARY in the `t` before each length. A `t` and a zero byte stand nowhere
     else: a value in text form has no zero byte, and in a length below `SHORT` none follows a `t`. So all of them are
     replaced at once, where they are as many as columns.
     """
-    if len(message) < SHORT and message.count(b"t\0", at + 2) == int.from_bytes(message[at : at + 2], "big"):
-        return message[at + 2 :].replace(b"t\0", b"\0")
+    if len(message) < SHORT and message.count(b"t\0", at) == columns:
+        return message[at:].replace(b"t\0", b"\0")
     return None
 
 
