@@ -38,6 +38,29 @@ _BEHIND = """
 """
 
 
+# Whether a role may write past foreign keys: a superuser can, and who may set this.
+_BYPASSES = """
+    select bool_or(r.rolsuper{parameter}) from pg_roles r where r.rolname = any(%s)
+"""
+_PARAMETER = " or has_parameter_privilege(r.oid, 'session_replication_role', 'SET')"
+# Of each foreign key the tables, and by column both names; a partition's is that of its root.
+_REFERENCES = """
+    select format('%s of %s', k.conname, k.conrelid::regclass), n.nspname, c.relname, f.nspname, p.relname,
+           array(select a.attname::text from unnest(k.conkey) with ordinality as x(number, place)
+                 join pg_attribute a on a.attrelid = k.conrelid and a.attnum = x.number order by x.place),
+           array(select a.attname::text from unnest(k.confkey) with ordinality as x(number, place)
+                 join pg_attribute a on a.attrelid = k.confrelid and a.attnum = x.number order by x.place)
+    from pg_constraint k
+    join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
+    join pg_class p on p.oid = k.confrelid join pg_namespace f on f.oid = p.relnamespace
+    where k.contype = 'f' and k.conparentid = 0 and k.conrelid >= 16384 order by 1
+"""
+_LOST_REFERENCE = """
+    select exists (select from {table} as t where {filled}
+                   and not exists (select from {parent} as p where {match}))
+"""
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing that was looked at. `found` says what stands against it."""
@@ -62,11 +85,14 @@ class Answer:
     error: str | None = None
 
 
-def standing_checks(before: Picture, after: Picture, behind: tuple[str, ...]) -> tuple[Check, ...]:
+def standing_checks(
+    before: Picture, after: Picture, behind: tuple[str, ...], lost: tuple[str, ...] = ()
+) -> tuple[Check, ...]:
     """What always must hold. Pure.
 
     Args:
         behind: what `sequences_behind` found after the migration and not before.
+        lost: the same of `lost_references`.
     """
     invalid = [
         f"{index.name} on {after.tables[index.table].name}"
@@ -74,15 +100,23 @@ def standing_checks(before: Picture, after: Picture, behind: tuple[str, ...]) ->
         if not index.valid and index.table in after.tables and (oid not in before.indexes or before.indexes[oid].valid)
     ]
     unchecked = [name for name in after.unchecked if name not in before.unchecked]
-    lost = _lost_grants(before, after)
+    ungranted = _lost_grants(before, after)
     missing = _missing_grants(before, after)
     return (
         _check("indexes", "every index is valid", "invalid indexes", invalid),
-        _check("foreign keys and checks", "every constraint is validated", "constraints not validated", unchecked),
+        _references(unchecked, lost),
         _check("sequences", "every sequence stands at or above its column", "sequences behind their column", behind),
-        _check("grants", "no grant was lost", "grants lost", lost),
+        _check("grants", "no grant was lost", "grants lost", ungranted),
         _check("grants on new tables", "new tables have what all others have", "grants missing", missing, "warning"),
     )
+
+
+def _references(unchecked: list[str], lost: tuple[str, ...]) -> Check:
+    if not lost:
+        good, bad = "every constraint is validated", "constraints not validated"
+        return _check("foreign keys and checks", good, bad, unchecked)
+    found = [*(f"{name} refers to rows that are not there" for name in lost), *unchecked]
+    return _check("foreign keys and checks", "", "constraints do not hold", found)
 
 
 def _check(name: str, good: str, bad: str, found: list[str] | tuple[str, ...], verdict: Verdict = "fail") -> Check:
@@ -110,6 +144,31 @@ def _missing_grants(before: Picture, after: Picture) -> list[str]:
         if oid not in before.tables
         for role, privilege in everywhere - after.grants.get(oid, frozenset())
     )
+
+
+def may_go_around_references(connection: Connection, roles: Sequence[str]) -> bool:
+    """Whether one of these roles could write rows that foreign keys refuse: nobody else needs to be asked about."""
+    parameter = _PARAMETER if connection.info.server_version >= 150000 else ""
+    row = connection.execute(_BYPASSES.format(parameter=parameter).encode(), [list(roles)]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def lost_references(connection: Connection) -> tuple[str, ...]:
+    """Foreign keys with rows that refer to none, validated ones too: whoever is let past them leaves no mark."""
+    found = []
+    for name, schema, table, parent_schema, parent, columns, keys in connection.execute(_REFERENCES).fetchall():
+        query = sql.SQL(_LOST_REFERENCE).format(
+            table=sql.Identifier(schema, table),
+            parent=sql.Identifier(parent_schema, parent),
+            filled=sql.SQL(" and ").join(sql.SQL("t.{} is not null").format(sql.Identifier(one)) for one in columns),
+            match=sql.SQL(" and ").join(
+                sql.SQL("p.{} = t.{}").format(sql.Identifier(key), sql.Identifier(one))
+                for one, key in zip(columns, keys, strict=True)
+            ),
+        )
+        if (connection.execute(query).fetchone() or (False,))[0]:
+            found.append(str(name))
+    return tuple(found)
 
 
 def sequences_behind(connection: Connection) -> tuple[str, ...]:

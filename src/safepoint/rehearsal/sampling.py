@@ -47,7 +47,7 @@ _STATEMENTS = """
 """
 
 # Neither query takes a lock that the migration could be in the way of.
-_SIZE = "select pg_database_size(current_database()) + (select coalesce(sum(size), 0) from pg_ls_tmpdir())"
+_SIZE = "select pg_database_size(current_database()), (select coalesce(sum(size), 0)::bigint from pg_ls_tmpdir())"
 _STORAGE = """
     select oid, relfilenode::bigint from pg_class
     where relkind in ('r', 'm', 'i') and oid >= 16384 and relfilenode <> 0
@@ -162,13 +162,15 @@ class _Running:
 
 @dataclass
 class _Seen:
-    """What is gathered while it goes on; one statement is known by its process and its begin."""
+    """What is gathered while it goes on; one statement is known by its process and its begin. `stored` is the size of
+    the database as it was looked at last, without temporary files."""
 
     ticks: list[tuple[float, dict[int, int]]] = field(default_factory=list)
     statements: dict[tuple[int, float], _Running] = field(default_factory=dict)
     running: list[_Running] = field(default_factory=list)
     storages: list[Storage] = field(default_factory=list)
     base: int = 0
+    stored: int = 0
     peak: int = 0
     log_base: int = 0
     log_peak: int = 0
@@ -279,6 +281,7 @@ class Sampler:
     def _note_statements(self, connection: Connection, now: float, before: int) -> int:
         """What runs now, and what it has cost since the last look; gives where the log stands."""
         wal, temporary = connection.execute(_COSTS).fetchone() or (0, 0)
+        self._seen.peak = max(self._seen.peak, self._seen.stored + temporary)  # a sort may be over in between
         for one in self._seen.running:
             one.end = wal  # it ran at the last look: what was written until now is its own, also if it has ended
         self._seen.running = []
@@ -298,8 +301,9 @@ class Sampler:
         return int(row[0]) if row else 0
 
     def _size(self, connection: Connection) -> int:
-        row = connection.execute(_SIZE).fetchone()
-        return int(row[0]) if row else 0
+        stored, temporary = connection.execute(_SIZE).fetchone() or (0, 0)
+        self._seen.stored = int(stored)
+        return int(stored) + int(temporary)
 
     def _storage(self, connection: Connection) -> Storage:
         files: dict[int, int] = dict(connection.execute(_STORAGE).fetchall())
