@@ -22,9 +22,20 @@ def patient(config: Mapping[str, Any]) -> dict[str, Any]:
         "connect_timeout": _CONNECT_SECONDS,
         "read_timeout": _ANSWER_SECONDS,
         "retries": {"total_max_attempts": 1},
-        "connector_args": {"socket_factory": _watched_socket},
     }
-    return {**limits, **config}
+    return {**limits, **_sockets(), **config}
+
+
+def _sockets() -> dict[str, Any]:
+    """The words for sockets of our own; none where the library is too old to take them, or not here (told later)."""
+    words = {"connector_args": {"socket_factory": _watched_socket}}
+    try:
+        from aiobotocore.config import AioConfig
+
+        AioConfig(**words)
+    except Exception:  # ImportError, or botocore's own kind, which is not imported for this
+        return {}
+    return words
 
 
 def sending_at_once(fs: Any) -> Any:
