@@ -39,11 +39,21 @@ def hashed_after(target: Target, expected: Fingerprint, then: str = "select") ->
         return ahead.finish()
 
 
-def wait_for(ahead: Ahead, parts: int = 1) -> None:
+def wait_for(ahead: Ahead) -> None:
+    wait_until(lambda: len(ahead._sums) > 0)
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
     until = time.monotonic() + 20
-    while len(ahead._sums) < parts:
-        assert time.monotonic() < until, "nothing was hashed ahead"
+    while not ready():
+        assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def asleep(target: Target) -> int:
+    with connect(target) as connection:
+        row = connection.execute("select count(*) from pg_stat_activity where wait_event = 'PgSleep'").fetchone()
+        return row[0] if row else 0
 
 
 def test_a_table_hashed_ahead_is_not_hashed_again(database: Target) -> None:
@@ -122,13 +132,15 @@ def test_nobody_waits_behind_a_table_that_is_locked(database: Target) -> None:
 def test_no_more_sessions_work_than_there_are_jobs(database: Target) -> None:
     run(database, BIG)
     expected = take(database)
-    threads = [threading.Thread(target=run, args=(database, "select pg_sleep(1)")) for _ in range(2)]
+    threads = [threading.Thread(target=run, args=(database, "select pg_sleep(3)")) for _ in range(2)]
     for thread in threads:
         thread.start()
-    time.sleep(0.3)
+    wait_until(lambda: asleep(database) == 2)
     with hashing_ahead(database, expected, jobs=2) as ahead:
-        time.sleep(0.4)
-        assert not ahead._sums
+        time.sleep(0.5)
+        while_they_sleep = dict(ahead._sums)
+        assert asleep(database) == 2
+        assert not while_they_sleep
         wait_for(ahead)
     for thread in threads:
         thread.join()
@@ -142,7 +154,7 @@ def test_a_proof_uses_what_was_hashed_ahead(
     run(
         database,
         BIG,
-        "create function slow(int) returns int immutable language sql as 'select $1 from pg_sleep(0.002)'",
+        "create function slow(int) returns int immutable language sql as 'select $1 from pg_sleep(0.006)'",
         "create table small as select n from generate_series(1, 500) n",
         "create index on small (slow(n))",
     )
