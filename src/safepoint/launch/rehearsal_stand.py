@@ -301,7 +301,8 @@ class Stand:
         if operations is None:
             return unproven("the migrations' operations cannot be read")
         folder = rehearsal_folder(self.plan, self.copy.manifest.id)
-        keep = partial(keep_way_back, folder, release=self.plan.releases.new.version, by="rehearsal")
+        version = self.plan.releases.new.version
+        keep = partial(keep_way_back, folder, release=version, by="rehearsal", sync=False)  # the folder is, at the end
         if not self.plan.wayback.prove:
             keep(schemas=schemas_of(before, self.copy.target, operations))
             return None

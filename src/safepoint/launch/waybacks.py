@@ -56,8 +56,14 @@ def keep_way_back(
     schemas: Schemas,
     trip: RoundTrip | None = None,
     doubts: Sequence[str] = (),
+    sync: bool = True,
 ) -> Path:
-    """Write the record; a former one in this folder is replaced. It holds the schemas, and no row."""
+    """Write the record; a former one in this folder is replaced. It holds the schemas, and no row.
+
+    Args:
+        sync: wait for the disk. Who syncs the folder later on need not, and a disk that has just been given copies of
+            a database lets one wait for these as well.
+    """
     wrong = {
         f"{table.table}.{column}": count
         for table in (trip.tables if trip is not None else ())
@@ -77,7 +83,8 @@ def keep_way_back(
     partial = folder / f"{NAME}.partial"
     partial.write_text(json.dumps(data) + "\n", encoding="utf-8")
     partial.replace(folder / NAME)
-    sync_folder(folder)
+    if sync:
+        sync_folder(folder)
     return folder / NAME
 
 
