@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,6 +151,7 @@ def test_a_server_whose_connections_are_used_up_is_told_and_served_again_when_th
             snap(busy.target, server, tmp_path / "snapshots")
         assert "end idle sessions or raise max_connections" in str(caught.value.remedy)
         held.close()
+        nobody_left(busy.target)
         for _ in range(4):  # two are left, which do not do for a dump beside a fingerprint
             held.enter_context(connect(busy.target))
         with pytest.raises(SafepointError, match="too many clients") as failed:
@@ -158,7 +159,20 @@ def test_a_server_whose_connections_are_used_up_is_told_and_served_again_when_th
         assert "end idle sessions or raise max_connections" in str(failed.value.remedy)
         assert list((tmp_path / "snapshots").iterdir()) == []
         held.close()
+        nobody_left(busy.target)
         snap(busy.target, server, tmp_path / "snapshots")
+
+
+def nobody_left(target: Target) -> None:
+    """Until the server has let go of the sessions that ended, which takes it a moment."""
+    deadline = time.monotonic() + 10
+    others = "select count(*) from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()"
+    while True:
+        with suppress(ServerAway), connect(target) as connection:
+            if connection.execute(others).fetchone() == (0,):
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
