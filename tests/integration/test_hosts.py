@@ -9,12 +9,12 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from broken_link import broken_link
-from ssh_server import SSHD, SshServer, ssh_server
+from ssh_server import SshServer
 
 from safepoint.config import ComposeHost, HereHost
 from safepoint.errors import CommandFailed, Interrupted
@@ -38,14 +38,6 @@ if "--workdir" in options:
     os.chdir(options[options.index("--workdir") + 1])
 os.execvpe(inner[0], inner, env)
 """
-
-
-@pytest.fixture(scope="session")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    if SSHD is None:
-        pytest.skip("there is no sshd on this machine (Debian: apt-get install openssh-server)")
-    with ssh_server(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
 
 
 @pytest.fixture
