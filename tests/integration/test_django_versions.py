@@ -111,6 +111,13 @@ def test_what_it_means_to_do_is_told_with_its_sql(site: Site) -> None:
     assert set(sql) == set(intent.pending.labels) and len(intent.pending.digest) == 64
     assert "price" in (sql["shop.0002_price"].forward or "") and "price" in (sql["shop.0002_price"].backward or "")
     assert not sql["shop.0002_price"].forward_error and not sql["shop.0003_index"].forward_error
+    for name, words, text in (
+        ("0002_price", (), sql["shop.0002_price"].forward),
+        ("0002_price", ("--backwards",), sql["shop.0002_price"].backward),
+        ("0003_index", (), sql["shop.0003_index"].forward),
+    ):
+        own = site.manage.run("sqlmigrate", "--no-color", "shop", name, *words).stdout
+        assert text is not None and text in own.replace("BEGIN;\n", "").replace("COMMIT;\n", ""), own
 
 
 def test_a_process_that_waits_answers_and_clears_the_cache(site: Site) -> None:

@@ -25,6 +25,9 @@ def test_the_page_shows_names_from_a_database_as_text() -> None:
         "digest": "ab",
         "made_at": "2026-01-01T00:00:00",
         "snapshot": {"id": evil, "taken_at": "2026-01-01T00:00:00"},
+        "sql": [
+            {"label": evil, "forward": evil, "forward_error": None, "backward": None, "backward_error": evil},
+        ],
         "migrate": {
             "seconds": 1.0,
             "error": None,

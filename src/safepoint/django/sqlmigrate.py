@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from safepoint.django.managepy import Manage
@@ -23,6 +23,10 @@ class MigrationSQL:
     forward_error: str | None
     backward: str | None
     backward_error: str | None
+
+    def as_json(self) -> dict[str, str | None]:
+        """JSON-safe."""
+        return asdict(self)
 
     def operation_at(self, line: int) -> str | None:
         """The description of the operation that a line (from 1) of `forward` belongs to. Pure."""

@@ -205,6 +205,7 @@ class Stand:
             verdict="no-go" if why else "go",
             reasons=why,
             pending=ready.intent.pending,
+            sql=ready.intent.sql,
             observed=seen,
             changes=found.changes,
             checks=checks,

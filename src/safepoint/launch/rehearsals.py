@@ -12,6 +12,7 @@ from safepoint.backup.manifest import sync_folder
 from safepoint.config import PlanFile
 from safepoint.config.rules import Mode
 from safepoint.django.pending import Pending
+from safepoint.django.sqlmigrate import MigrationSQL
 from safepoint.rehearsal.changes import TableChange
 from safepoint.rehearsal.checks import Check
 from safepoint.rehearsal.findings import Finding
@@ -52,6 +53,7 @@ class Rehearsal:
     """What a rehearsal found. `digest` names the migrations by content: other ones were not rehearsed.
 
     `reasons` say why the verdict is no-go; `notes` what a reader should know about how it was rehearsed.
+    `sql` is what the migrations would run, both ways, as far as it can be written down beforehand.
     `steps` are seconds that steps of the launch took on the copy, by their names; `seconds` says how long each part of
     the rehearsal itself took.
     """
@@ -64,6 +66,7 @@ class Rehearsal:
     verdict: Verdict
     reasons: tuple[str, ...]
     pending: Pending
+    sql: tuple[MigrationSQL, ...]
     observed: Observed
     changes: tuple[TableChange, ...]
     checks: tuple[Check, ...]
@@ -87,6 +90,7 @@ class Rehearsal:
             "reasons": list(self.reasons),
             "digest": self.pending.digest,
             "migrations": [migration.as_json() for migration in self.pending.migrations],
+            "sql": [one.as_json() for one in self.sql],
             "migrate": self.observed.as_json(),
             "changes": [change.as_json() for change in self.changes],
             "checks": [check.as_json() for check in self.checks],

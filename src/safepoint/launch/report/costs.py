@@ -1,4 +1,4 @@
-"""What a rehearsal's migrations and statements cost, as tables of its page. Pure."""
+"""What a rehearsal's migrations and statements cost, as tables of its page, and their SQL. Pure."""
 
 from __future__ import annotations
 
@@ -111,3 +111,21 @@ def _blocked(statement: Data) -> str:
         for lock in statement["locks"]
     )
     return "; ".join(told) or "nobody was kept out"
+
+
+def sql_of_migrations(data: Data) -> str:
+    """What each migration would run, and what would undo it, as `sqlmigrate` writes it; closed at first."""
+    ways = (("forward", "Forward"), ("backward", "Backward"))
+    folded = "".join(
+        f"<details><summary><code>{escape(one['label'])}</code></summary>"
+        + "".join(f"<h3>{title}</h3>{_written_down(one[way], one[f'{way}_error'])}" for way, title in ways)
+        + "</details>"
+        for one in data["sql"]
+    )
+    return f"<h2>The SQL of the migrations</h2>{folded}" if folded else ""
+
+
+def _written_down(text: str | None, error: str | None) -> str:
+    if text is None:
+        return f'<p class="quiet">It cannot be written down beforehand: {escape(error or "")}</p>'
+    return f"<pre>{escape(text)}</pre>" if text.strip() else '<p class="quiet">Nothing.</p>'

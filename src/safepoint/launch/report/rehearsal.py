@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from safepoint.config.durations import format_bytes, format_duration
-from safepoint.launch.report.costs import statements, written
+from safepoint.launch.report.costs import sql_of_migrations, statements, written
 from safepoint.launch.report.html import page
 from safepoint.launch.report.rehearsal_charts import made_of, over_time, share, window
 
@@ -35,6 +35,7 @@ def rehearsal_page(data: Data) -> str:
         _way_back,
         _undo,
         statements,
+        sql_of_migrations,
     )
     parts = [part for section in sections if (part := section(data))]
     return page(f"Rehearsal of {data['release']}: {data['verdict']}", "\n".join(parts))
