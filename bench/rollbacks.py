@@ -53,17 +53,17 @@ def post(live: Target, transactions: int = TRANSACTIONS) -> None:
             session.result()  # a session that failed ends the measurement
 
 
-def rollback(name: str, follow: str, limit: float) -> list[Result]:
-    """Launch, write, roll back; the site's downtime as the report has it."""
+def rollback(name: str, follow: str, limit: float, *words: str) -> list[Result]:
+    """Launch, write, roll back; the site's downtime as the report has it. `words` are options of the rollback."""
     with tempfile.TemporaryDirectory(prefix="safepoint-bench-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o755)
         with Stage(Path(folder) / "stage", lines=LINES, change=lambda text: _plan(text, follow)) as stage:
             stage.safepoint("launch", "--now", "--plain", capture=True, timeout=600)
-            seconds, detail = write_and_roll_back(stage, follow)
+            seconds, detail = write_and_roll_back(stage, follow, *words)
     return [Result(name, seconds, "s", limit, detail)]
 
 
-def write_and_roll_back(stage: Stage, follow: str) -> tuple[float, str]:
+def write_and_roll_back(stage: Stage, follow: str, *words: str) -> tuple[float, str]:
     """Write to a launched site, and roll it back: seconds in which it was closed, and what they were spent on.
 
     With `follow` "spool" what was written is spooled before, as a timer does; with "live" it is applied already.
@@ -75,7 +75,7 @@ def write_and_roll_back(stage: Stage, follow: str) -> tuple[float, str]:
     else:
         stage.safepoint("follow", "--once", capture=True)
     clock = time.monotonic()
-    done = stage.safepoint("rollback", "--plain", capture=True, timeout=600)
+    done = stage.safepoint("rollback", "--plain", *words, capture=True, timeout=600)
     whole = time.monotonic() - clock
     if follower is not None:
         follower.wait(30)
@@ -85,11 +85,13 @@ def write_and_roll_back(stage: Stage, follow: str) -> tuple[float, str]:
     carried = report["rollback"]["carried"]
     if carried < TRANSACTIONS:
         raise SystemExit(f"only {carried} of {TRANSACTIONS} transactions were carried: nothing is measured")
-    carrying = next(row for row in report["steps"] if row["id"] == "back-carry")["evidence"]["phases"]
+    found = {row["id"]: row["evidence"] for row in report["steps"] if row["id"] in ("back-ahead", "back-carry")}
+    carrying, ahead = found["back-carry"]["phases"], found["back-ahead"]["applied"]
     steps = {row["id"]: row["seconds"] for row in report["steps"] if row["id"].startswith("back-")}
     longest = sorted(((seconds or 0, step) for step, seconds in steps.items()), reverse=True)[:5]
     detail = (
-        f"{carried:,} transactions carried back, site closed; the whole command took {whole:.1f} s; longest: "
+        f"{carried:,} transactions carried back, {ahead:,} of them before the site was closed; the whole command took "
+        f"{whole:.1f} s; longest: "
         + ", ".join(f"{step} {seconds:.1f} s" for seconds, step in longest)
         + f"; of the carrying: {', '.join(f'{phase} {seconds:.1f}' for phase, seconds in carrying.items())}"
     )
@@ -117,5 +119,8 @@ def _until_level(stage: Stage) -> None:
 
 MEASURES = {
     "rollback_seconds_100k": lambda: rollback("rollback_seconds_100k", "spool", 10),
+    "rollback_seconds_100k_stop_first": lambda: rollback(
+        "rollback_seconds_100k_stop_first", "spool", 10, "--stop-first"
+    ),
     "rollback_seconds_live": lambda: rollback("rollback_seconds_live", "live", 2),
 }

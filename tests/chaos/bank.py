@@ -53,7 +53,14 @@ LEVEL = {"seed-twin": 3.0, "twin": 0.4, "migrate": 2.5, "watch": 0.5, "back-carr
 FAR = {**LEVEL, "back-between": 0.1, "back-start-old": 0.3, "back-check": 0.7, "back-forget": 0.05}
 """Those in which a twin on another server does."""
 
-BEHIND = {"back-fence": 0.2, "back-list": 0.2, "back-carry": 0.4, "back-swap": 0.05, "back-start-old": 0.3}
+BEHIND = {
+    "back-ahead": 0.3,
+    "back-fence": 0.2,
+    "back-list": 0.2,
+    "back-carry": 0.4,
+    "back-swap": 0.05,
+    "back-start-old": 0.3,
+}
 """Those of a rollback."""
 
 PATIENCE = 240.0

@@ -191,33 +191,6 @@ def unlocking(connection: Connection) -> Iterator[None]:
     connection.execute(f"rollback to savepoint {_SAVEPOINT}; release savepoint {_SAVEPOINT}".encode())
 
 
-@contextmanager
-def cancellable(connection: Connection, cancelled: Cancelled) -> Iterator[None]:
-    """Cancel whatever query the connection runs as soon as `cancelled` becomes true; it may be waiting for a lock.
-
-    Raises:
-        Interrupted: this happened.
-    """
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.1):
-            if cancelled():
-                connection.cancel_safe(timeout=5)
-
-    watcher = threading.Thread(target=watch, name="fingerprint-watch", daemon=True)
-    watcher.start()
-    try:
-        yield
-    except psycopg.errors.QueryCanceled as error:
-        if not cancelled():
-            raise
-        raise Interrupted("The fingerprint was ended by an order.", subject=connection.info.dbname) from error
-    finally:
-        done.set()
-        watcher.join()
-
-
 def hash_tables(
     target: Target,
     connection: Connection,

@@ -17,10 +17,10 @@ from typing import Any, Literal
 import psycopg
 from psycopg import sql
 
-from safepoint.backup.contents import SEEDS, cancellable, reading
+from safepoint.backup.contents import SEEDS, reading
 from safepoint.backup.statements import names
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, cancellable
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 

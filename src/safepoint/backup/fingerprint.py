@@ -7,7 +7,6 @@ import psycopg
 from safepoint.backup.contents import (
     NOTHING,
     Hashed,
-    cancellable,
     hash_large_objects,
     hash_tables,
     read_sequences,
@@ -23,7 +22,7 @@ from safepoint.backup.structure import (
     read_structure,
 )
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, cancellable
 from safepoint.postgres.rows import Ordering, as_they_are
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent

@@ -86,11 +86,18 @@ def rollback(
             "--discard/--keep-data", help="List what was written since the launch, or carry it back where proven."
         ),
     ] = False,
+    stop_first: Annotated[
+        bool,
+        typer.Option(
+            "--stop-first",
+            help="Close the site at once, for a release that does harm. Otherwise most is carried back before.",
+        ),
+    ] = False,
     plain: PlainOption = False,
     json_: JsonOption = False,
 ) -> None:
     """Bring the old release and its database back, during the launch or after it."""
-    _take_back(_load(plan), "rollback", plain=plain, json_=json_, discard=discard)
+    _take_back(_load(plan), "rollback", plain=plain, json_=json_, discard=discard, stop_first=stop_first)
 
 
 def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
@@ -162,7 +169,7 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
             remedy="To bring the old release back now: `safepoint rollback`.",
         )
     if held(plan_file.state):
-        _refuse_second_way_back(plan_file, entries)
+        _refuse_second_way_back(plan_file, entries, closing=bool(details.get("stop_first")))
         _send(plan_file, word, json_=json_, **details)
         interrupt(plan_file.state / "launches" / plan_file.launch_id)
         return
@@ -190,16 +197,29 @@ def _affected(plan_file: PlanFile) -> dict[str, Any] | None:
     return found
 
 
-def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry]) -> None:
-    """One way back is enough: a second order would only end its running step, which then has to begin again."""
+def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry], *, closing: bool) -> None:
+    """One way back is enough: a second order would only end its running step, which then has to begin again.
+
+    Args:
+        closing: it orders that the site be closed at once, which makes sense as long as it is open.
+    """
+    from safepoint.launch.undo import AHEAD
+
     runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
     taken = next((e for e in entries if e.kind == "wayback" and runs and e.data["run"] == runs[-1]), None)
-    if taken is not None and _open_question(plan_file) is None:
-        raise Refused(
-            f"The way back is being taken already, since {taken.at[11:19]} UTC: {taken.data['reason']}.",
-            subject=plan_file.launch_id,
-            remedy="Watch it with `safepoint status`; it ends with the old release open.",
-        )
+    if taken is None or _open_question(plan_file) is not None:
+        return
+    steps = [e.step for e in entries if e.kind == "step.begun" and e.data["run"] == runs[-1]]
+    still_open = bool(steps) and steps[-1] == AHEAD
+    if closing and still_open:
+        return
+    raise Refused(
+        f"The way back is being taken already, since {taken.at[11:19]} UTC: {taken.data['reason']}.",
+        subject=plan_file.launch_id,
+        remedy="The site is open while what was written is carried; `safepoint rollback --stop-first` closes it now."
+        if still_open
+        else "Watch it with `safepoint status`; it ends with the old release open.",
+    )
 
 
 def _load(plan: Path) -> PlanFile:

@@ -249,15 +249,18 @@ class Conductor:
         """Why the way back cannot be turned round any more; empty where it can."""
         entry = self.ledger.find(f"wayback:{run}")
         steps = [] if entry is None else [str(step["id"]) for step in entry.data["steps"]]
-        begun = [e.step for e in self.ledger.entries if e.kind == "step.begun" and e.data["run"] == run]
-        return undo.cannot_return(steps, [step for step in begun if step is not None]) or ""
+        return undo.cannot_return(steps, self._begun_in(run)) or ""
+
+    def _begun_in(self, run: int) -> list[str]:
+        found = [e.step for e in self.ledger.entries if e.kind == "step.begun" and e.data["run"] == run]
+        return [step for step in found if step is not None]
 
     def _way_forth(self, run: int, reason: str, by: str | None) -> list[dict[str, Any]]:
         self._signals.interrupted.clear()
         known = self.ledger.find(f"wayforth:{run}")
         if known is not None:
             return list(known.data["steps"])
-        steps = [step.as_json() for step in undo.way_forth(self.plan)]
+        steps = [step.as_json() for step in undo.way_forth(self.plan, self._begun_in(run))]
         self.ledger.append("wayforth", f"wayforth:{run}", {"run": run, "reason": reason, "by": by, "steps": steps})
         return steps
 

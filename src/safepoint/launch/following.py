@@ -9,11 +9,11 @@ on lies in the spool, and a rollback carries it as one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
@@ -23,7 +23,7 @@ from safepoint.errors import CaptureLost, Interrupted, Refused, SafepointError
 from safepoint.launch.ground import Ground, newest_fact
 from safepoint.launch.ledger import Entry
 from safepoint.launch.pairs import standing_pair
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import Connection, cancellable, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.wayback import capture
@@ -31,6 +31,7 @@ from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
 from safepoint.wayback.replay import READ_ONLY, carry, entering
+from safepoint.wayback.sessions import asking
 
 WORK: Final = "follow the launch"
 PROOF: Final = "way-back"
@@ -70,13 +71,20 @@ class Look:
     retained_bytes: int
 
 
-def standby_of(plan: PlanFile, launch_id: str, entries: Sequence[Entry]) -> Standby | None:
-    """From the ledger; None where nothing is captured."""
+def standby_of(
+    plan: PlanFile, launch_id: str, entries: Sequence[Entry], *, carrying: bool | None = None
+) -> Standby | None:
+    """From the ledger; None where nothing is captured.
+
+    Args:
+        carrying: whether changes are to be carried into the twin, where that was proven; by default as the plan says.
+    """
     recorded = newest_fact(entries, "capture")
     if recorded is None or recorded["mode"] == "none":
         return None
     proof = newest_fact(entries, PROOF)
-    live = plan.wayback.follow == "live" and proof is not None and bool(proof["proven"])
+    wanted = plan.wayback.follow == "live" if carrying is None else carrying
+    live = wanted and proof is not None and bool(proof["proven"])
     pair = standing_pair(plan, launch_id, newest_fact(entries, "twin"))
     return Standby(
         pair.live,
@@ -129,6 +137,31 @@ def follow(
             _wait(stop, _AWAY)
 
 
+def catch_up(standby: Standby, stop: Cancelled, *, rounds: int, enough: float) -> tuple[int, int]:
+    """Drain and apply what is there already, while more of it comes; gives how many transactions the twin took, and in
+    how many rounds.
+
+    Each round has what was written during the last one, so each is shorter, and there is an end where `rounds` are over
+    or one took less than `enough` seconds.
+
+    Raises:
+        NotWhole, Refused, CaptureLost, DatabaseError: as `follow`; what former rounds applied stays applied.
+        Interrupted: `stop` became true.
+    """
+    applied = done = 0
+    with (
+        asking("Carrying transactions back", standby.twin.dbname),
+        _applying(standby, stop) as (mapping, twin, source),
+    ):
+        while done < rounds:
+            began = time.monotonic()
+            applied += _round(standby, mapping, twin, source, stop)[1]
+            done += 1
+            if time.monotonic() - began < enough:
+                break
+    return applied, done
+
+
 def spool_only(
     standby: Standby,
     stop: Cancelled,
@@ -144,14 +177,32 @@ def _without_mapping(standby: Standby) -> Standby:
 
 
 def _follow(standby: Standby, stop: Cancelled, told: Callable[[Look], None]) -> None:
-    if standby.mapping is None or standby.operations is None:
+    if standby.mapping is None:
         while not stop():
             told(Look(_drained(standby, stop), 0, _retained(standby)))
             _wait(stop, EVERY)
         return
+    with _applying(standby, stop) as (mapping, twin, source):
+        while not stop():
+            spooled, applied = _round(standby, mapping, twin, source, stop)
+            told(Look(spooled, applied, _retained(standby)))
+            _wait(stop, EVERY)
+
+
+@contextmanager
+def _applying(standby: Standby, stop: Cancelled) -> Iterator[tuple[WayBack, Connection, Connection]]:
+    """The mapping, and connections to the twin and to what is captured. A statement in the twin ends with `stop`.
+
+    Raises:
+        Refused: the schemas are other ones, or nothing may be applied.
+        Interrupted: `stop` became true.
+    """
+    if standby.mapping is None or standby.operations is None:
+        raise Refused("The way back is not proven: nothing is applied to the twin.", subject=standby.twin.dbname)
     with (
         entering(standby.twin, standby.maintenance) as twin,
         connect(standby.database, application_name="safepoint follow", options=READ_ONLY) as source,
+        cancellable(twin, stop),
     ):
         now = plan_mapping(read_catalogue(twin), read_catalogue(source), standby.operations, standby.mappers)
         if not same_rules(now, standby.mapping):
@@ -159,13 +210,12 @@ def _follow(standby: Standby, stop: Cancelled, told: Callable[[Look], None]) -> 
                 "The schemas are not those that the way back was proven on: the twin is not followed.",
                 subject=standby.twin.dbname,
             )
-        while not stop():
-            spooled, applied = _round(standby, standby.mapping, twin, source, stop)
-            told(Look(spooled, applied, _retained(standby)))
-            _wait(stop, EVERY)
+        yield standby.mapping, twin, source
 
 
-def _round(standby: Standby, mapping: WayBack, twin: Any, source: Any, stop: Cancelled) -> tuple[int, int]:
+def _round(
+    standby: Standby, mapping: WayBack, twin: Connection, source: Connection, stop: Cancelled
+) -> tuple[int, int]:
     """Drain and apply. Where a large value that was left alone cannot be looked up, because a later transaction took
     the row away, that one is there at the next drain, and the batch is whole with it."""
     spooled = 0

@@ -199,6 +199,16 @@ class Ground:
     @property
     def discards(self) -> bool:
         """Whether the way back was ordered with `--discard`: nothing is carried, all is listed."""
+        return bool(self._ordered_back.get("discard"))
+
+    @property
+    def stops_first(self) -> bool:
+        """Whether it was ordered with `--stop-first`: the site is closed at once, whatever is to be carried."""
+        return bool(self._ordered_back.get("stop_first"))
+
+    @property
+    def _ordered_back(self) -> Mapping[str, Any]:
+        """The newest order to roll back; empty where the launch takes the way back by itself."""
         orders = [e.data.get("order") if e.kind == "run" else e.data for e in self.ledger.entries]
         kinds = ("run", "order")
         given = [
@@ -206,7 +216,7 @@ class Ground:
             for entry, order in zip(self.ledger.entries, orders, strict=True)
             if entry.kind in kinds and isinstance(order, Mapping) and order.get("order") == "rollback"
         ]
-        return bool(given and given[-1].get("discard"))
+        return given[-1] if given else {}
 
     @property
     def begun_before(self) -> bool:

@@ -8,7 +8,7 @@ twin is swapped in. What was written to the migrated database is listed before, 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from safepoint.launch.ground import since_abort
 from safepoint.launch.ledger import Entry
@@ -17,6 +17,9 @@ from safepoint.launch.step import PlannedStep
 from safepoint.launch.verbs import verb
 
 Where = Literal["untouched", "stopped", "migrated", "open"]
+
+AHEAD: Final = "back-ahead"
+"""The step of a rollback that is carried out while the site is still open."""
 
 
 def begun(entries: Sequence[Entry], plan: Plan) -> list[str]:
@@ -55,8 +58,14 @@ def cannot_return(steps: Sequence[str], done: Sequence[str]) -> str | None:
     return None
 
 
-def way_forth(plan: Plan) -> tuple[PlannedStep, ...]:
-    """The steps by which a rollback is turned round; each finds out itself how much of its undoing was done. Pure."""
+def way_forth(plan: Plan, done: Sequence[str]) -> tuple[PlannedStep, ...]:
+    """The steps by which a rollback is turned round; each finds out itself how much of its undoing was done. Pure.
+
+    Args:
+        done: the steps of the rollback that were begun. There is nothing to undo where the site is still open.
+    """
+    if "back-stop-traffic" not in done:
+        return ()
     old, new = plan.old, plan.new
     rows: list[tuple[str, str, str, dict[str, Any]]] = [
         ("forth-stop-traffic", "stop-traffic", "Keep the site closed", {}),
@@ -90,7 +99,10 @@ def _take_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...
 
 def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
     old, new = plan.old, plan.new
-    rows: list[tuple[str, str, str, dict[str, Any]]] = [
+    rows: list[tuple[str, str, str, dict[str, Any]]] = []
+    if opened:
+        rows += [(AHEAD, "carry-ahead", f"Carry what is there already, while {new} is open", {})]
+    rows += [
         ("back-stop-traffic", "stop-traffic", "Close the site: 503 with Retry-After", {}),
         ("back-stop-new", "stop-release", f"Stop {new}", {"release": "new", "wait": not plan.fenced}),
         ("back-fence", "fence", "Stop writes at the database", {}),

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
 
-from safepoint.errors import DatabaseError, ServerAway
+from safepoint.errors import DatabaseError, Interrupted, SafepointError, ServerAway
 from safepoint.postgres.target import Target
+from safepoint.progress import Cancelled
 
 # What libpq says around the cause; who and where stands in our own message already.
 _PREFIX = re.compile(r'^connection failed: (connection to server at "[^"]*"(?: \([^)]*\))?, port \d+ failed: )?')
@@ -118,3 +122,31 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
     refuses = "FATAL:" in said and not any(sign in said for sign in _NOT_NOW)
     kind = DatabaseError if refuses else ServerAway
     return kind(f"Cannot connect to {target}: {said}", subject=str(target), remedy=remedy)
+
+
+@contextmanager
+def cancellable(connection: Connection, cancelled: Cancelled) -> Iterator[None]:
+    """Cancel whatever statement the connection runs as soon as `cancelled` becomes true; it may be waiting for a lock.
+
+    Raises:
+        Interrupted: this happened, whatever came of the statement.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            if cancelled():
+                with suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=5)
+
+    watcher = threading.Thread(target=watch, name="cancellable", daemon=True)
+    watcher.start()
+    try:
+        yield
+    except (psycopg.Error, SafepointError) as error:
+        if isinstance(error, Interrupted) or not cancelled():
+            raise
+        raise Interrupted("It was ended by an order.", subject=connection.info.dbname) from error
+    finally:
+        done.set()
+        watcher.join()

@@ -17,6 +17,7 @@ _MODULES = (
     "opening",
     "wayback",
     "between",
+    "ahead",
     "carrying",
     "telling",
     "stashing",

@@ -43,6 +43,7 @@ from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
+from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import entering, replay
 from safepoint.wayback.schemas import Schemas
 from safepoint.wayback.sessions import asking
@@ -238,11 +239,19 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         maintenance=maintenance,
         cancelled=ground.cancelled,
     )
-    whole = outcome.carried
     return Evidence(
-        f"{whole} of {outcome.transactions} transactions carried back in {format_duration(outcome.seconds)}"
-        + ("" if whole == outcome.transactions else f"; {outcome.transactions - whole} listed with their reason"),
-        {**outcome.as_json(), "carried": whole, "listed": outcome.transactions - whole},
+        _summary(outcome),
+        {**outcome.as_json(), "carried": outcome.carried, "listed": outcome.transactions - outcome.carried},
+    )
+
+
+def _summary(outcome: Outcome) -> str:
+    """How many came back, and how many of them while the site was open."""
+    before, took = outcome.transactions - outcome.now, format_duration(outcome.seconds)
+    when = f": {before} while the site was open, {outcome.now} in {took}" if before else f" in {took}"
+    listed = outcome.transactions - outcome.carried
+    return f"{outcome.carried} of {outcome.transactions} transactions carried back{when}" + (
+        f"; {listed} listed with their reason" if listed else ""
     )
 
 

@@ -1,0 +1,61 @@
+"""The first step of a rollback: most of the carrying is done before the site is closed for it.
+
+What people wrote since the launch is in the capture, and grows as long as the site is open. Applied to the twin while
+it is open, it leaves only the last second of it for the time in which everybody waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from safepoint.config import PlanFile
+from safepoint.errors import Interrupted, SafepointError
+from safepoint.launch import following
+from safepoint.launch.ground import Ground
+from safepoint.launch.step import Evidence, Verb
+from safepoint.wayback.manner import NotWhole
+
+_ROUNDS: Final = 5
+_ENOUGH_SECONDS: Final = 1.0
+
+
+class CarryAhead(Verb):
+    """Apply to the twin what was captured so far. Nothing live is touched, and the site stays as it is."""
+
+    name = "carry-ahead"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """The replay of what is there."""
+        return ("replay the capture into the twin, in batches that it can hold whole",)
+
+    def apply(self, ground: Ground) -> Evidence:
+        """Never fails: what is not carried here is carried once the site is closed, or listed.
+
+        Raises:
+            Interrupted: an order came.
+        """
+        if ground.discards:
+            return _nothing("--discard was ordered")
+        if ground.stops_first:
+            return _nothing("--stop-first was ordered, the site closes now")
+        ground.background.end(following.WORK)
+        standby = following.standby_of(ground.plan, ground.launch_id, ground.ledger.entries, carrying=True)
+        if standby is None or standby.mapping is None:
+            return _nothing("nothing will be carried, so the site closes now")
+        try:
+            applied, rounds = following.catch_up(standby, ground.cancelled, rounds=_ROUNDS, enough=_ENOUGH_SECONDS)
+        except Interrupted:
+            raise
+        except NotWhole as error:
+            return _nothing(f"{error.message} All of it is carried as one once the site is closed")
+        except SafepointError as error:
+            return _nothing(f"{error.message} It is tried again once the site is closed")
+        return Evidence(
+            f"{applied:,} transactions carried into the twin while the site was open",
+            {"applied": applied, "rounds": rounds},
+        )
+
+
+def _nothing(reason: str) -> Evidence:
+    return Evidence(f"left out: {reason}", {"applied": 0, "reason": reason})

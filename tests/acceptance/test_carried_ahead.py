@@ -1,0 +1,125 @@
+"""A rollback carries what is there before it closes the site; until then nothing live is touched."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+from psycopg import sql
+from scene import SAFEPOINT, brisk, evidence, release_that_answers
+from stage import Stage
+from test_standing_by import POST, kill_at
+
+from safepoint.launch.begin import entries_of, status_of
+
+
+def post(stage: Stage, times: int, memo: str = "by hand") -> None:
+    with psycopg.connect(stage.environment["DATABASE_URL"], autocommit=True) as connection:
+        for _ in range(times):
+            connection.execute(POST.replace("by hand", memo))  # type: ignore[arg-type]
+
+
+def open_twin(stage: Stage) -> psycopg.Connection[tuple[object, ...]]:
+    """A connection to the twin, which lets nobody in."""
+    with psycopg.connect(**stage.server.target.on("postgres").conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
+        twin = next(row[0] for row in admin.execute("SELECT datname FROM pg_database").fetchall() if "twin" in row[0])
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(twin)))
+    return psycopg.connect(**stage.server.target.on(twin).conninfo())  # type: ignore[arg-type]
+
+
+def steps_begun(stage: Stage) -> list[str]:
+    """The steps of the way back, and of turning it round, that were ever begun."""
+    begun = [entry.step or "" for entry in entries_of(stage.plan) if entry.kind == "step.begun"]
+    return [step for step in begun if step.startswith(("back-", "forth-"))]
+
+
+@contextmanager
+def ordered(stage: Stage, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    with (stage.folder / "ordered.log").open("w") as log:
+        process = subprocess.Popen(
+            [SAFEPOINT, *words, "--plain", "--plan", str(stage.plan_path)],
+            env={**os.environ, **stage.environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_most_is_carried_while_the_site_is_open_and_who_turns_round_then_has_never_closed_it(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=brisk)
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    post(stage, 300)
+    kill_at(stage, "back-ahead:applied", "rollback")
+    assert release_that_answers(stage) == "2.0"
+    returned = stage.safepoint("return", "--plain", capture=True)
+    assert returned.returncode == 0, returned.stdout + returned.stderr
+    assert (steps_begun(stage), release_that_answers(stage)) == (["back-ahead"], "2.0")
+    assert status_of(entries_of(stage.plan)) == "launched"
+    post(stage, 7)
+    done = stage.safepoint("rollback", "--plain", capture=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert evidence(stage, "back-ahead")["applied"] == 7  # the others were there already
+    carried = evidence(stage, "back-carry")
+    assert carried["carried"] == carried["transactions"] >= 307 and carried["now"] < 50, carried
+    assert "while the site was open" in carried["summary"]
+    assert stage.query("SELECT count(*) FROM ledger_journalentry WHERE memo = 'by hand'") == [(307,)]
+
+
+def test_what_cannot_be_carried_whole_waits_for_the_stop_and_an_order_closes_the_site_at_once(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=brisk)
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    post(stage, 20)
+    post(stage, 1, "unholdable")
+    with open_twin(stage) as twin:
+        twin.execute("ALTER TABLE ledger_journalentry ADD CONSTRAINT holdable CHECK (memo <> 'unholdable')")
+    # Carried ahead it would wait for this lock.
+    holding = open_twin(stage)
+    holding.execute("LOCK TABLE ledger_journalline")
+    with ordered(stage, "rollback") as rollback:
+        while "back-ahead" not in steps_begun(stage):
+            assert rollback.poll() is None
+            time.sleep(0.02)
+        again = stage.safepoint("rollback", capture=True)  # a tired operator's second Enter
+        assert again.returncode == 3 and "--stop-first" in again.stdout + again.stderr, again
+        began = time.monotonic()
+        assert stage.safepoint("rollback", "--stop-first", capture=True).returncode == 0
+        while "back-stop-traffic" not in steps_begun(stage):
+            assert rollback.poll() is None
+            time.sleep(0.02)
+        assert time.monotonic() - began < 4  # sooner than the lock is given up
+        assert "--stop-first" in evidence(stage, "back-ahead")["reason"]
+        holding.close()
+        code = rollback.wait(90)
+    assert code == 0, (stage.folder / "ordered.log").read_text()
+    carried = evidence(stage, "back-carry")
+    assert carried["transactions"] - carried["carried"] == 1 and carried["now"] == carried["transactions"], carried
+    memos = "SELECT memo, count(*) FROM ledger_journalentry WHERE memo IN ('by hand', 'unholdable') GROUP BY 1"
+    assert stage.query(memos) == [("by hand", 20)]
+
+
+@pytest.mark.slow
+def test_a_batch_that_is_not_whole_is_left_to_the_replay_of_all_at_once(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=500, change=brisk)
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    post(stage, 20)
+    post(stage, 1, "unholdable")
+    with open_twin(stage) as twin:
+        twin.execute("ALTER TABLE ledger_journalentry ADD CONSTRAINT holdable CHECK (memo <> 'unholdable')")
+    done = stage.safepoint("rollback", "--plain", capture=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "carried as one once the site is closed" in evidence(stage, "back-ahead")["reason"]
+    carried = evidence(stage, "back-carry")
+    assert carried["transactions"] - carried["carried"] == 1 and carried["now"] == carried["transactions"], carried
