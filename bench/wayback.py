@@ -71,11 +71,12 @@ def whole_life(name: str, gigabytes: float, follow: str = "spool") -> list[Resul
 
 @dataclass(frozen=True)
 class _Window:
-    """What one launch took: seconds beyond a migrate, that migrate and which it was, the login in a browser, the
-    longest steps beside it; bytes of its data."""
+    """What one launch took: seconds beyond a migrate, that migrate and which it was, its own one, the login in a
+    browser, the longest steps beside it; bytes of its data."""
 
     beyond: float
     migrate: float
+    own: float
     which: str
     login: float
     steps: str
@@ -100,11 +101,13 @@ class _Window:
         steps = {
             one["id"]: one["seconds"] or 0.0 for one in report["steps"] if one["phase"] in ("stop", "migrate", "green")
         }
-        migrate = steps.pop("migrate") if alone is None else alone
+        own = steps.pop("migrate", 0.0)
+        migrate = own if alone is None else alone
         longest = sorted(((seconds, step) for step, seconds in steps.items()), reverse=True)[:6]
         return cls(
             float(report["window"]["seconds"]) - migrate - _held(),
             migrate,
+            own,
             "the launch's own migrate" if alone is None else "a bare migrate",
             login,
             ", ".join(f"{step} {seconds:.2f}" for seconds, step in longest),
@@ -118,10 +121,13 @@ def _held() -> float:
 
 def _beyond_migrate(name: str, launched: Sequence[_Window]) -> Result:
     beyond = [one.beyond for one in launched]
+    own = [one.beyond + one.migrate - one.own for one in launched]
     detail = (
         f"{launched[-1].size / 1e9:.2f} GB, launches under traffic: {', '.join(f'{one:.1f}' for one in beyond)} s "
         f"(traffic stopped to green, without the {_held():g} s that the plan holds the canary) beyond "
-        f"{launched[-1].which} of {statistics.median(one.migrate for one in launched):.1f} s; the login in a browser "
+        f"{launched[-1].which} of {statistics.median(one.migrate for one in launched):.1f} s, and "
+        f"{', '.join(f'{one:.1f}' for one in own)} s beyond its own of "
+        f"{statistics.median(one.own for one in launched):.1f} s; the login in a browser "
         f"is {statistics.median(one.login for one in launched):.1f} s of it; steps of the last: {launched[-1].steps}"
     )
     return Result(f"window_minus_migrate_seconds_{name}", round(statistics.median(beyond), 2), "s", 3, detail)
