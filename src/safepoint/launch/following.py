@@ -25,7 +25,7 @@ from safepoint.launch.ledger import Entry
 from safepoint.launch.pairs import standing_pair
 from safepoint.postgres.connections import Connection, cancellable, connect
 from safepoint.postgres.target import Target
-from safepoint.progress import Cancelled
+from safepoint.progress import Cancelled, Report, silent
 from safepoint.wayback import capture
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.manner import Manner, NotWhole, Policy
@@ -137,7 +137,9 @@ def follow(
             _wait(stop, _AWAY)
 
 
-def catch_up(standby: Standby, stop: Cancelled, *, rounds: int, enough: float) -> tuple[int, int]:
+def catch_up(
+    standby: Standby, stop: Cancelled, *, rounds: int, enough: float, report: Report = silent
+) -> tuple[int, int]:
     """Drain and apply what is there already, while more of it comes; gives how many transactions the twin took, and in
     how many rounds.
 
@@ -155,7 +157,7 @@ def catch_up(standby: Standby, stop: Cancelled, *, rounds: int, enough: float) -
     ):
         while done < rounds:
             began = time.monotonic()
-            applied += _round(standby, mapping, twin, source, stop)[1]
+            applied += _round(standby, mapping, twin, source, stop, report)[1]
             done += 1
             if time.monotonic() - began < enough:
                 break
@@ -214,7 +216,12 @@ def _applying(standby: Standby, stop: Cancelled) -> Iterator[tuple[WayBack, Conn
 
 
 def _round(
-    standby: Standby, mapping: WayBack, twin: Connection, source: Connection, stop: Cancelled
+    standby: Standby,
+    mapping: WayBack,
+    twin: Connection,
+    source: Connection,
+    stop: Cancelled,
+    report: Report = silent,
 ) -> tuple[int, int]:
     """Drain and apply. Where a large value that was left alone cannot be looked up, because a later transaction took
     the row away, that one is there at the next drain, and the batch is whole with it."""
@@ -230,6 +237,7 @@ def _round(
                 Manner(standby.policy, only_whole=True),
                 launch_id=standby.launch_id,
                 cancelled=stop,
+                report=report,
             )
         except NotWhole:
             if attempt + 1 == _TRIES:

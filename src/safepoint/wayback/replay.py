@@ -19,7 +19,7 @@ from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.target import Target
-from safepoint.progress import Cancelled, never
+from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback import records, whereabouts
 from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
@@ -34,6 +34,7 @@ from safepoint.wayback.staging import Staged, stage
 from safepoint.wayback.statements import run
 
 _PREVIEW: Final = 200
+WRITING: Final = "writing what they left into the twin"
 
 # `replica`: triggers and foreign keys' cascades are silent. The rest is for speed, and to see every row; of temporary
 # tables a small sample tells the planner enough.
@@ -63,6 +64,7 @@ def replay(
     policy: Policy = "row",
     maintenance: str = "postgres",
     cancelled: Cancelled = never,
+    report: Report = silent,
 ) -> Outcome:
     """Carry what the spool holds into the twin. May be run again at any time; it goes on behind what is applied.
 
@@ -85,7 +87,16 @@ def replay(
     ):
         manner = Manner(policy)
         return carry(
-            connection, source, spool, mapping, manner, launch_id=launch_id, out=out, up_to=up_to, cancelled=cancelled
+            connection,
+            source,
+            spool,
+            mapping,
+            manner,
+            launch_id=launch_id,
+            out=out,
+            up_to=up_to,
+            cancelled=cancelled,
+            report=report,
         )
 
 
@@ -100,6 +111,7 @@ def carry(
     out: Path | None = None,
     up_to: str | None = None,
     cancelled: Cancelled = never,
+    report: Report = silent,
 ) -> Outcome:
     """As `replay`, over connections that are there: to the twin (`entering`), and to what was captured.
 
@@ -118,7 +130,7 @@ def carry(
             remedy="Write mappers into [wayback.tables] of the plan file, or roll back with --discard.",
         )
     with asking("Carrying transactions back", connection.info.dbname), connection.transaction():
-        carrying = _Carrying(connection, source, mapping, launch_id, manner, cancelled)
+        carrying = _Carrying(connection, source, mapping, launch_id, manner, cancelled, report)
         return carrying.run(spool, out, None if up_to is None else parse_lsn(up_to))
 
 
@@ -156,9 +168,10 @@ class _Carrying:
         launch_id: str,
         manner: Manner,
         cancelled: Cancelled,
+        report: Report,
     ) -> None:
         self.connection, self.source, self.mapping = connection, source, mapping
-        self.launch_id, self.manner, self.cancelled = launch_id, manner, cancelled
+        self.launch_id, self.manner, self.cancelled, self.report = launch_id, manner, cancelled, report
         self.began = self.lap = time.monotonic()
         self.phases: dict[str, float] = {}
         self.old = self.new = Catalogue({})
@@ -169,6 +182,7 @@ class _Carrying:
         records.prepare(self.connection, self.launch_id, self.manner.purpose)
         before = records.last_replay(self.connection)
         after, start = (before.commit_lsn, before.spool_end) if before else (0, 0)
+        earlier = None if before is None else Outcome.from_json(before.outcome)
         self.old, self.new = read_catalogue(self.connection), read_catalogue(self.source)
         staged = stage(
             self.connection,
@@ -178,11 +192,14 @@ class _Carrying:
             up_to=up_to,
             start=start,
             mapped=None if self.manner.same_schema else {*self.mapping.feeds, *self.mapping.stash},
+            earlier=0 if earlier is None else earlier.transactions,
             cancelled=self.cancelled,
+            report=self.report,
         )
         self._phase("stage")
-        if before is not None and not staged.transactions:
-            return replace(Outcome.from_json(before.outcome), already=True, now=0, files=self._files(out))
+        if earlier is not None and not staged.transactions:
+            return replace(earlier, already=True, now=0, files=self._files(out))
+        self.report(Progress(WRITING, 0, 1))
         if self.manner.only_whole:
             self._refuse_homeless(staged)
         works = self._works(staged)
@@ -193,13 +210,14 @@ class _Carrying:
         outcome = self._account(staged, works, merged, applying.scope, after, up_to)
         if self.manner.only_whole and outcome.put_aside:
             raise _not_whole(outcome)
-        if before is not None:
-            outcome = outcome.after(Outcome.from_json(before.outcome))
+        if earlier is not None:
+            outcome = outcome.after(earlier)
         files = self._files(out)
         self._phase("record")
         seconds = round(time.monotonic() - self.began, 3)
         outcome = replace(outcome, files=files, phases=self.phases, seconds=seconds)
         records.record(self.connection, max(staged.last_lsn, after), outcome.as_json(), staged.end)
+        self.report(Progress(WRITING, 1, 1))
         return outcome
 
     def _files(self, out: Path | None) -> dict[str, str]:

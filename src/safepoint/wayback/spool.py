@@ -246,19 +246,19 @@ def read_changes(path: Path) -> Iterator[Change]:
         raise _damaged(path, at, end)
 
 
-def durable_end(path: Path) -> int:
-    """The offset behind the last whole transaction."""
+def durable_end(path: Path) -> Position:
+    """Behind the last whole transaction."""
     _, first = read_header(path)
-    return durable_position(path, first).offset
+    return durable_position(path, first)
 
 
 def read_messages(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
     """The undecoded messages of all whole transactions, for a reader of many: nothing is made of them here.
 
     Args:
-        start: an earlier `durable_end`: what lies before it is left out. What was written behind it describes each
+        start: the offset of an earlier `durable_end`: what lies before it is left out. What was written behind it describes each
             table again, for every drain does. Where no transaction begins there, all is read.
-        end: a later `durable_end`; by default the present one.
+        end: the offset of a later `durable_end`; by default the present one.
 
     Raises:
         CaptureLost: the file is damaged before its durable end.

@@ -18,7 +18,7 @@ from psycopg import sql
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres import pgoutput
 from safepoint.postgres.connections import Connection
-from safepoint.progress import Cancelled, never
+from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.spool import durable_end, read_messages
 from safepoint.wayback.tuples import NULL, row_of_values, text_array, values_of
@@ -28,6 +28,7 @@ INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
 
 META: Final = ("_sp_at", "_sp_tx", "_sp_leaf", "_sp_from", "_sp_unchanged")
 TRANSACTIONS: Final = "sp_transactions"
+STAGING: Final = "taking transactions to the twin"
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 _FLUSH: Final = 2 << 20
@@ -96,7 +97,9 @@ def stage(
     up_to: int | None = None,
     start: int = 0,
     mapped: Collection[str] | None = None,
+    earlier: int = 0,
     cancelled: Cancelled = never,
+    report: Report = silent,
 ) -> Staged:
     """Stage the transactions that committed after one LSN and up to another.
 
@@ -106,6 +109,7 @@ def stage(
         migrated: the catalogue of the database that the changes come from.
         mapped: the tables that the way back knows; None: all. One that was made since may have changed meanwhile: of
             its rows those columns are staged that it still has.
+        earlier: how many of the spool's transactions were staged at earlier times; only for the report.
 
     Raises:
         Refused: a table's columns are not those of the catalogue any more.
@@ -118,10 +122,13 @@ def stage(
     with _Writer(connection) as writer:
         staging = _Staging(connection, migrated, writer, mapped)
         wanted, later = False, False
-        end = durable_end(spool)
+        durable = durable_end(spool)
+        end, total = durable.offset, max(0, durable.transactions - earlier)
         for number, message in enumerate(read_messages(spool, start, end)):
-            if not number % _LOOK and cancelled():
-                raise Interrupted("The replay was stopped before anything was changed.", subject=str(spool))
+            if not number % _LOOK:
+                if cancelled():
+                    raise Interrupted("The replay was stopped before anything was changed.", subject=str(spool))
+                report(Progress(STAGING, staging.staged.transactions, total, "transactions"))
             kind = message[0]
             if kind == 67:  # C: Commit; Begin has told all of it
                 continue
@@ -136,6 +143,7 @@ def stage(
             elif wanted:
                 staging.take(kind, message)
         staging.flush_all()
+    report(Progress(STAGING, total, total, "transactions"))
     staging.staged.end = 0 if later else end
     for sink in staging.staged.sinks.values():
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("pg_temp", sink.stage)))

@@ -44,7 +44,9 @@ class CarryAhead(Verb):
         if standby is None or standby.mapping is None:
             return _nothing("nothing will be carried, so the site closes now")
         try:
-            applied, rounds = following.catch_up(standby, ground.cancelled, rounds=_ROUNDS, enough=_ENOUGH_SECONDS)
+            applied, rounds = following.catch_up(
+                standby, ground.cancelled, rounds=_ROUNDS, enough=_ENOUGH_SECONDS, report=ground.report
+            )
         except Interrupted:
             raise
         except NotWhole as error:

@@ -238,6 +238,7 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         policy=ground.plan.wayback.policy,
         maintenance=maintenance,
         cancelled=ground.cancelled,
+        report=ground.report,
     )
     return Evidence(
         _summary(outcome),
