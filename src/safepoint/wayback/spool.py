@@ -256,8 +256,8 @@ def read_messages(path: Path, start: int = 0, end: int | None = None) -> Iterato
     """The undecoded messages of all whole transactions, for a reader of many: nothing is made of them here.
 
     Args:
-        start: the offset of an earlier `durable_end`: what lies before it is left out. What was written behind it describes each
-            table again, for every drain does. Where no transaction begins there, all is read.
+        start: the offset of an earlier `durable_end`: what lies before it is left out. What was written behind it
+            describes each table again, for every drain does. Where no transaction begins there, all is read.
         end: the offset of a later `durable_end`; by default the present one.
 
     Raises:
