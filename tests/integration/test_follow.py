@@ -11,12 +11,16 @@ import pytest
 from postgres_servers import END_SESSIONS
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ground
 
+from safepoint.errors import Interrupted
 from safepoint.launch import following
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.progress import Progress, never
 from safepoint.wayback.capture import How
 from safepoint.wayback.manner import NotWhole
 from safepoint.wayback.outcome import Outcome
+from safepoint.wayback.replay import WRITING
+from safepoint.wayback.staging import STAGING
 
 # Values without a home in the old schema are in it, a large one that is left alone, and rows that come and go.
 WRITES: tuple[tuple[str, ...], ...] = (
@@ -102,3 +106,25 @@ def test_at_the_first_row_that_the_old_schema_cannot_hold_it_stops_and_the_rest_
         outcome = made.carry()
         assert (outcome.carried, outcome.put_aside) == (3, 0)
         assert made.old("select name from customer where id < 3 order by id") == [("short",), ("mended",)]
+
+
+def test_catching_up_tells_how_far_it_is_and_an_order_ends_it_where_it_waits(database: Target, tmp_path: Path) -> None:
+    with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
+        for statements in WRITES:
+            made.write(*statements)
+        ready, told = standby(made), list[Progress]()
+        assert following.catch_up(ready, never, rounds=5, enough=60, report=told.append) == (len(WRITES), 1)
+        staged = [one for one in told if one.what == STAGING]
+        assert staged[0].done == 0 and (staged[-1].done, staged[-1].total) == (len(WRITES), len(WRITES))
+        assert [one.done for one in told if one.what == WRITING] == [0, 1]
+        # The next look at the clock is after the first round: as many as may be, where no round is quick enough.
+        assert following.catch_up(ready, never, rounds=3, enough=0) == (0, 3)
+        made.write("insert into customer (name) values ('late')")
+        with connect(made.twin, autocommit=False) as holding:
+            holding.execute("lock table customer")
+            began = time.monotonic()
+            with pytest.raises(Interrupted):
+                following.catch_up(ready, lambda: time.monotonic() > began + 0.3, rounds=5, enough=1)
+            assert time.monotonic() - began < 3  # a lock would be waited for longer
+        assert following.catch_up(ready, never, rounds=5, enough=60) == (1, 1)
+        assert made.old("select count(*) from customer where name = 'late'") == [(1,)]

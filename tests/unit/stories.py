@@ -10,6 +10,7 @@ from typing import Any
 from safepoint.launch.ledger import Entry, Ledger
 
 WAY_BACK = (
+    ("back-ahead", "carry-ahead", "Carry what is there already", 0.5, "31 transactions carried into the twin"),
     ("back-stop-traffic", "stop-traffic", "Close the site: 503 with Retry-After", 0.21, "the router answers 503"),
     ("back-stop-new", "stop-release", "Stop 2.0", 0.4, "2.0 is stopped"),
     ("back-fence", "fence", "Stop writes at the database", 0.13, "4 sessions ended, nobody may write"),

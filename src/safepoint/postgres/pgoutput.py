@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from safepoint.errors import DatabaseError
@@ -71,7 +72,7 @@ class Column:
     key: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Relation:
     """A table as the following changes mean it. `replica_identity`: d default, i index, f full, n nothing."""
 
@@ -81,7 +82,7 @@ class Relation:
     replica_identity: str
     columns: tuple[Column, ...]
 
-    @property
+    @cached_property
     def qualified(self) -> str:
         """`schema.table`."""
         return f"{self.schema}.{self.name}"
@@ -222,23 +223,32 @@ class _Cursor:
         return text
 
     def tuple(self) -> Tuple:
+        """In one go: a list of what was written takes most of its time here."""
         (count,) = self.unpack(_INT16)
-        return tuple(self._value() for _ in range(count))
+        data, at, end = self.data, self.at, len(self.data)
+        values: list[Value] = []
+        for _ in range(count):
+            kind = data[at]
+            at += 1
+            if kind in (_TEXT, _BINARY):
+                start = at + 4
+                at = start + _INT32.unpack_from(data, at)[0]
+                if at > end:
+                    raise ValueError("cut short")
+                raw = data[start:at]
+                # A SQL_ASCII database may hold anything: what is not UTF-8 must come back out as it was.
+                values.append(raw.decode("utf-8", "surrogateescape") if kind == _TEXT else raw)
+            elif kind == _NULL:
+                values.append(None)
+            elif kind == _UNCHANGED:
+                values.append(UNCHANGED)
+            else:
+                raise ValueError(f"a value of kind {bytes((kind,))!r}")
+        self.at = at
+        return tuple(values)
 
-    def _value(self) -> Value:
-        kind = self.take(1)
-        if kind == b"n":
-            return None
-        if kind == b"u":
-            return UNCHANGED
-        if kind not in (b"t", b"b"):
-            raise ValueError(f"a value of kind {kind!r}")
-        (size,) = self.unpack(_INT32)
-        raw = self.take(size)
-        # A SQL_ASCII database may hold anything: what is not UTF-8 must come back out as it was.
-        return raw.decode("utf-8", "surrogateescape") if kind == b"t" else raw
 
-
+_TEXT, _BINARY, _NULL, _UNCHANGED = b"tbnu"
 _INT8 = struct.Struct("!B")
 _INT16 = struct.Struct("!H")
 _INT32 = struct.Struct("!I")

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
@@ -19,7 +18,7 @@ from psycopg import sql
 
 from safepoint.errors import Interrupted
 from safepoint.postgres.connections import Connection, connect
-from safepoint.postgres.masking import SECRET, masked
+from safepoint.postgres.masking import is_secret, masked
 from safepoint.postgres.pgoutput import Column, Relation, format_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
@@ -75,8 +74,22 @@ class Row:
         """For the report."""
         return asdict(self)
 
-
-_CELLS: Final = attrgetter(*HEADINGS)
+    def cells(self) -> tuple[Any, ...]:
+        """Under the `HEADINGS`; what people wrote is made harmless."""
+        return (
+            self.committed_at,
+            self.xid,
+            self.commit_lsn,
+            harmless(self.table),
+            self.action,
+            harmless(self.key),
+            harmless(self.user),
+            self.user_from,
+            self.housekeeping,
+            harmless(self.values),
+            self.fate,
+            harmless(self.reason),
+        )
 
 
 class Told(Protocol):
@@ -214,7 +227,7 @@ def _listed(
         for chunk in _chunks(source(connection)):
             _go_on(cancelled, out)
             for row in describe(chunk, owners.of(chunk), owners.schema, told.fate):
-                writer.writerow(map(harmless, _CELLS(row)))
+                writer.writerow(row.cells())
                 tally.add(row)
                 told.add(row)
     partial.replace(out)
@@ -244,21 +257,25 @@ def describe(
     A row that leads to no user (a deleted one, of which the log tells only the key) gets the user of its
     transaction, if the transaction has just one.
     """
-    by_transaction: dict[Transaction, set[str]] = {}
+    by_transaction: dict[tuple[int, int], set[str]] = {}
     for change, user in zip(changes, users, strict=True):
-        found = by_transaction.setdefault(change.transaction, set())
+        found = by_transaction.setdefault(_named(change.transaction), set())
         if user is not None:
             found.add(user)
+    at, others, committed, lsn = None, set[str](), "", ""
     for change, user in zip(changes, users, strict=True):
-        others = by_transaction[change.transaction]
+        if change.transaction is not at:  # told once for all of its rows
+            at = change.transaction
+            others = by_transaction[_named(at)]
+            committed = at.committed_at.isoformat(timespec="milliseconds") if at.committed_at else "unknown"
+            lsn = format_lsn(at.commit_lsn)
         source = "row" if user is not None else "transaction" if len(others) == 1 else "unknown"
         name = user if user is not None else next(iter(others)) if len(others) == 1 else ""
-        at = change.transaction.committed_at
         became, why = fate(change)
         yield Row(
-            committed_at=at.isoformat(timespec="milliseconds") if at else "unknown",
-            xid=change.transaction.xid,
-            commit_lsn=format_lsn(change.transaction.commit_lsn),
+            committed_at=committed,
+            xid=at.xid,
+            commit_lsn=lsn,
             table=_short(change.table),
             action=change.action,
             key=_summary(_key(change, schema)),
@@ -271,6 +288,10 @@ def describe(
         )
 
 
+def _named(transaction: Transaction) -> tuple[int, int]:
+    return transaction.xid, transaction.commit_lsn
+
+
 def _key(change: Change, schema: Schema) -> Mapping[str, Any]:
     columns = schema.primary_keys.get(change.table, ())
     row = {**change.old, **change.new}
@@ -279,13 +300,11 @@ def _key(change: Change, schema: Schema) -> Mapping[str, Any]:
 
 def _summary(values: Mapping[str, Any]) -> str:
     """`name=value` pairs, long values cut, secret ones masked."""
-    return "; ".join(f"{name}={_shown(name, value)}" for name, value in values.items())
+    return "; ".join([f"{name}={_shown(name, value)}" for name, value in values.items()])
 
 
 def _shown(name: str, value: Any) -> str:
-    if value is None or isinstance(value, str) or SECRET.search(name):
-        return masked(name, value)
-    return "(unchanged)"
+    return masked(name, value) if value is None or isinstance(value, str) or is_secret(name) else "(unchanged)"
 
 
 def _short(table: str) -> str:

@@ -14,16 +14,20 @@ from zoneinfo import ZoneInfo
 
 from safepoint.config.durations import format_duration
 from safepoint.launch.report.steps import row_of
+from safepoint.launch.undo import AHEAD
 
 Report = Mapping[str, Any]
 
 TONES = {"launched": "good", "failed": "bad", "aborted": "warn", "rolled back": "warn", "waiting": "ask"}
 
+_CLOSE = "rollback --stop-first"
 MEANINGS = {
     "go": "say yes: go on with this step",
     "retry": "try this step again",
     "abort": "stop the launch and take the way back to {old}",
     "rollback": "take the way back to {old}; what was written on {new} is carried back or listed",
+    _CLOSE: "close the site at once, and carry what was written while it is closed",
+    "return": "end the rollback: {new} was never closed",
     "hold": "stop before the next step and wait for a person",
     "launch": "carry it out",
     "report": "write the report",
@@ -227,7 +231,8 @@ def _choices(report: Report) -> list[str]:
     if status == "launched":
         return ["rollback", "report"]
     if status == "rolling back":
-        return []
+        ahead = row_of(report["steps"], AHEAD)
+        return [_CLOSE, "return"] if ahead is not None and ahead["verdict"] == "running" else []
     return ["hold", "rollback" if _begun(report, "migrate") else "abort"]
 
 
