@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+import psycopg
+
 from safepoint.checkpoints.chromium import Chromium
 from safepoint.checkpoints.login import stand_by
 from safepoint.config import PlanFile, Release
@@ -16,6 +18,7 @@ from safepoint.errors import SafepointError
 from safepoint.hosts import Command, Host
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.step import Evidence, Verb
+from safepoint.postgres.connections import connect
 
 CACHE: Final = "manage.py for the cache"
 CHECK: Final = "manage.py for migrate --check"
@@ -38,7 +41,7 @@ class Ready(Verb):
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
         """What is started."""
         browser = ("a browser for the login",) if plan.checkpoints.login is not None else ()
-        return (f"{' '.join(plan.releases.new.manage)} shell, waiting", *browser)
+        return (f"{' '.join(plan.releases.new.manage)} shell, waiting", *browser, "CHECKPOINT")
 
     def apply(self, ground: Ground) -> Evidence:
         """Never fails: a step that finds nothing ready does without, and only takes longer."""
@@ -46,13 +49,30 @@ class Ready(Verb):
         standby = Standby(ground.manage("new"))
         ground.background.keep(waiting(CACHE, "new"), standby)
         browser = _browser(ground)
+        wrote = _checkpoint(ground)
         ready = {CACHE: _wait(ground, standby, begun)}
         if browser is not None:
             ready[BROWSER] = _wait(ground, browser, begun)
         late = [name for name, is_ready in ready.items() if not is_ready]
         said = f"; not ready, and started when needed: {', '.join(late)}" if late else ""
         names = " and ".join(name for name, is_ready in ready.items() if is_ready)
-        return Evidence(f"{names or 'nothing'} waits for the window{said}", {"ready": ready})
+        return Evidence(
+            f"{names or 'nothing'} waits for the window{said}", {"ready": ready, "checkpoint_seconds": wrote}
+        )
+
+
+def _checkpoint(ground: Ground) -> float | None:
+    """What the server has not written to disk yet it writes now, and not beside the migration, or before a copy.
+
+    Seconds; None where the conductor's role may not order it (a superuser may, from 15 on a member of pg_checkpoint).
+    """
+    began = time.monotonic()
+    try:
+        with connect(ground.maintenance, application_name="safepoint ready") as connection:
+            connection.execute("CHECKPOINT")
+    except (psycopg.Error, SafepointError):
+        return None
+    return round(time.monotonic() - began, 3)
 
 
 class ReadyOld(Verb):
