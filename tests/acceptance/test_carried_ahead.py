@@ -24,6 +24,29 @@ def post(stage: Stage, times: int, memo: str = "by hand") -> None:
             connection.execute(POST.replace("by hand", memo))  # type: ignore[arg-type]
 
 
+def launched(make_stage: Callable[..., Stage]) -> Stage:
+    """A stage whose launch is over, at release 2.0."""
+    stage = make_stage(lines=500, change=brisk)
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    return stage
+
+
+def with_one_unholdable(stage: Stage) -> None:
+    """21 entries, of which the twin can hold 20."""
+    post(stage, 20)
+    post(stage, 1, "unholdable")
+    with open_twin(stage) as twin:
+        twin.execute("ALTER TABLE ledger_journalentry ADD CONSTRAINT holdable CHECK (memo <> 'unholdable')")
+
+
+def all_but_one_at_once(stage: Stage) -> None:
+    """That they were carried as one, once the site was closed."""
+    carried = evidence(stage, "back-carry")
+    assert carried["transactions"] - carried["carried"] == 1 and carried["now"] == carried["transactions"], carried
+    memos = "SELECT memo, count(*) FROM ledger_journalentry WHERE memo IN ('by hand', 'unholdable') GROUP BY 1"
+    assert stage.query(memos) == [("by hand", 20)]
+
+
 def open_twin(stage: Stage) -> psycopg.Connection[tuple[object, ...]]:
     """A connection to the twin, which lets nobody in."""
     with psycopg.connect(**stage.server.target.on("postgres").conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
@@ -57,8 +80,7 @@ def ordered(stage: Stage, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_most_is_carried_while_the_site_is_open_and_who_turns_round_then_has_never_closed_it(
     make_stage: Callable[..., Stage],
 ) -> None:
-    stage = make_stage(lines=500, change=brisk)
-    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    stage = launched(make_stage)
     post(stage, 300)
     kill_at(stage, "back-ahead:applied", "rollback")
     assert release_that_answers(stage) == "2.0"
@@ -79,12 +101,8 @@ def test_most_is_carried_while_the_site_is_open_and_who_turns_round_then_has_nev
 def test_what_cannot_be_carried_whole_waits_for_the_stop_and_an_order_closes_the_site_at_once(
     make_stage: Callable[..., Stage],
 ) -> None:
-    stage = make_stage(lines=500, change=brisk)
-    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
-    post(stage, 20)
-    post(stage, 1, "unholdable")
-    with open_twin(stage) as twin:
-        twin.execute("ALTER TABLE ledger_journalentry ADD CONSTRAINT holdable CHECK (memo <> 'unholdable')")
+    stage = launched(make_stage)
+    with_one_unholdable(stage)
     # Carried ahead it would wait for this lock.
     holding = open_twin(stage)
     holding.execute("LOCK TABLE ledger_journalline")
@@ -104,22 +122,14 @@ def test_what_cannot_be_carried_whole_waits_for_the_stop_and_an_order_closes_the
         holding.close()
         code = rollback.wait(90)
     assert code == 0, (stage.folder / "ordered.log").read_text()
-    carried = evidence(stage, "back-carry")
-    assert carried["transactions"] - carried["carried"] == 1 and carried["now"] == carried["transactions"], carried
-    memos = "SELECT memo, count(*) FROM ledger_journalentry WHERE memo IN ('by hand', 'unholdable') GROUP BY 1"
-    assert stage.query(memos) == [("by hand", 20)]
+    all_but_one_at_once(stage)
 
 
 @pytest.mark.slow
 def test_a_batch_that_is_not_whole_is_left_to_the_replay_of_all_at_once(make_stage: Callable[..., Stage]) -> None:
-    stage = make_stage(lines=500, change=brisk)
-    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
-    post(stage, 20)
-    post(stage, 1, "unholdable")
-    with open_twin(stage) as twin:
-        twin.execute("ALTER TABLE ledger_journalentry ADD CONSTRAINT holdable CHECK (memo <> 'unholdable')")
+    stage = launched(make_stage)
+    with_one_unholdable(stage)
     done = stage.safepoint("rollback", "--plain", capture=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "carried as one once the site is closed" in evidence(stage, "back-ahead")["reason"]
-    carried = evidence(stage, "back-carry")
-    assert carried["transactions"] - carried["carried"] == 1 and carried["now"] == carried["transactions"], carried
+    all_but_one_at_once(stage)

@@ -226,7 +226,7 @@ def test_a_lock_in_the_way_is_asked_about_and_a_server_that_is_restarted_in_a_ro
     holding.execute("LOCK TABLE ledger_journalline")
     with (stage.folder / "rolled-back.log").open("w") as log:
         rollback = subprocess.Popen(
-            [SAFEPOINT, "rollback", "--plain", "--plan", str(stage.plan_path)],
+            [SAFEPOINT, "rollback", "--stop-first", "--plain", "--plan", str(stage.plan_path)],
             env={**os.environ, **stage.environment},
             stdout=log,
             stderr=subprocess.STDOUT,
