@@ -30,6 +30,7 @@ from safepoint.launch.snapshots import at_hand
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
+from safepoint.progress import Progress
 from safepoint.stores import SnapshotStore, open_store
 
 SECRET_ROW = "the-salary-of-the-director"
@@ -199,8 +200,12 @@ def test_an_upload_that_was_killed_sends_no_encrypted_file_again_that_is_there_w
     assert len(first) == 3 and len(again) == total + 1 - 2  # with the label
     assert damaged.name.removesuffix(".age") in again
     store = open_store(place.settings, tmp_path, identity=keys["vault"].file)
-    fetch_snapshot("vaulted", store, tmp_path / "fetched")
+    told: list[Progress] = []
+    fetch_snapshot("vaulted", store, tmp_path / "fetched", report=told.append)
     assert everything(tmp_path / "fetched" / "vaulted") == everything(snapshot)
+    fetching = [one for one in told if one.what.startswith("fetch from")]
+    (total_bytes,) = {one.total for one in fetching}  # so that the time left can be told
+    assert total_bytes == pytest.approx(fetching[-1].done, rel=0.01)  # the proof beside it is not in the manifest
     assert not list(snapshot.glob(".sending*"))
     # For other recipients nothing of it counts.
     other = place.settings.model_copy(update={"encrypt_to": (keys["stranger"].recipient,)})

@@ -154,10 +154,19 @@ def fetch_snapshot(
         raise Refused(f"The snapshot {snapshot_id} is here already.", subject=str(final))
     folder.mkdir(parents=True, exist_ok=True)
     with filling(folder / f"{snapshot_id}{SUFFIX}") as partial:
-        store.fetch(snapshot_id, partial, report, cancelled)
+        store.fetch(snapshot_id, partial, report, cancelled, total=_bytes_of(store, snapshot_id))
         manifest = verify_files(partial, report=report, cancelled=cancelled)
         partial.rename(final)
     return manifest
+
+
+def _bytes_of(store: SnapshotStore, snapshot_id: str) -> int | None:
+    """How much will come, for the progress; None where its manifest cannot be read, which fetching then says."""
+    try:
+        text = store.manifest(snapshot_id)
+        return parse_manifest(text, Path(store.where)).total_bytes + len(text)
+    except SafepointError:
+        return None
 
 
 def _told(_store: str, error: StoreError) -> None:

@@ -239,8 +239,19 @@ class SnapshotStore:
                 )
         return Transfer(snapshot_id, self.name, self.where, len(sha256), seen, time.monotonic() - began)
 
-    def fetch(self, snapshot_id: str, folder: Path, report: Report = silent, cancelled: Cancelled = never) -> Transfer:
+    def fetch(
+        self,
+        snapshot_id: str,
+        folder: Path,
+        report: Report = silent,
+        cancelled: Cancelled = never,
+        *,
+        total: int | None = None,
+    ) -> Transfer:
         """Copy a snapshot from the store into a folder that is not there yet or is empty; the manifest comes last.
+
+        Args:
+            total: the size of all files in bytes, for the progress.
 
         Raises:
             StoreError: there is no complete snapshot of that id, or the folder holds something.
@@ -262,7 +273,7 @@ class SnapshotStore:
             path = folder / _inside(name.removesuffix(suffix))
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")
-            step = _step(f"fetch from {self.name}", seen, None, report, cancelled)
+            step = _step(f"fetch from {self.name}", seen, total, report, cancelled)
             self._files.get(self._at(snapshot_id, name), part, step, through)
             seen += part.stat().st_size
             part.replace(path)
