@@ -18,6 +18,7 @@ from stories import PLAN_FILE
 from safepoint.config import Moment, PlanFile
 from safepoint.config.load import parse
 from safepoint.errors import PlanFileError, Refused
+from safepoint.launch import undo
 from safepoint.launch.calendar import calendar, fold, text
 from safepoint.launch.plan import Plan, make_plan, phase_starts, refuse_past
 from safepoint.launch.report.timetable import markdown, timetable, timetable_page
@@ -150,6 +151,18 @@ def test_the_order_of_the_window_is_the_one_that_loses_nothing(plan: Plan) -> No
     ]
     places = [[step.id for step in plan.steps].index(step_id) for step_id in order]
     assert places == sorted(places)
+
+
+def test_a_rollback_carries_ahead_before_it_closes_the_site_and_is_turned_round_by_what_it_has_done(plan: Plan) -> None:
+    begun = [step.id for step in plan.steps]
+    back = [step.id for step in undo.way_back(plan, begun)]
+    assert back[:2] == [undo.AHEAD, "back-stop-traffic"] and back.index("back-drain") < back.index("back-carry")
+    # At the canary not everyone had been let in: turning round opens the site, whatever was closed.
+    assert [step.id for step in undo.way_forth(plan, [undo.AHEAD])] == ["forth-open"]
+    forth = [step.id for step in undo.way_forth(plan, back[:2])]
+    assert forth[0] == "forth-stop-traffic" and forth[-1] == "forth-open"
+    # Nobody was let in: there is nothing to carry.
+    assert undo.AHEAD not in [step.id for step in undo.way_back(plan, begun[: begun.index("canary")])]
 
 
 def test_a_plan_whose_time_is_over_is_refused_unless_it_hurries(plan: Plan) -> None:

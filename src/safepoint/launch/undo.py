@@ -62,10 +62,9 @@ def way_forth(plan: Plan, done: Sequence[str]) -> tuple[PlannedStep, ...]:
     """The steps by which a rollback is turned round; each finds out itself how much of its undoing was done. Pure.
 
     Args:
-        done: the steps of the rollback that were begun. There is nothing to undo where the site is still open.
+        done: the steps of the rollback that were begun. Before it closed the site there is nothing to undo; but only
+            the canary's clients may have been let in.
     """
-    if "back-stop-traffic" not in done:
-        return ()
     old, new = plan.old, plan.new
     rows: list[tuple[str, str, str, dict[str, Any]]] = [
         ("forth-stop-traffic", "stop-traffic", "Keep the site closed", {}),
@@ -80,6 +79,8 @@ def way_forth(plan: Plan, done: Sequence[str]) -> tuple[PlannedStep, ...]:
         ("forth-cache", "clear-cache", "Clear the cache", {"release": "new"}),
         ("forth-open", "open-traffic", f"Open the site on {new}", {"release": "new"}),
     ]
+    if "back-stop-traffic" not in done:
+        rows = rows[-1:]
     return tuple(
         PlannedStep(step_id, name, title, "rollback", params=params, on_failure="ask")
         for step_id, name, title, params in rows
