@@ -122,12 +122,14 @@ def _held() -> float:
 def _beyond_migrate(name: str, launched: Sequence[_Window]) -> Result:
     beyond = [one.beyond for one in launched]
     own = [one.beyond + one.migrate - one.own for one in launched]
+    compared = f"{launched[-1].which} of {statistics.median(one.migrate for one in launched):.1f} s"
+    if own != beyond:
+        compared += f", and {', '.join(f'{one:.1f}' for one in own)} s beyond its own of "
+        compared += f"{statistics.median(one.own for one in launched):.1f} s"
     detail = (
         f"{launched[-1].size / 1e9:.2f} GB, launches under traffic: {', '.join(f'{one:.1f}' for one in beyond)} s "
-        f"(traffic stopped to green, without the {_held():g} s that the plan holds the canary) beyond "
-        f"{launched[-1].which} of {statistics.median(one.migrate for one in launched):.1f} s, and "
-        f"{', '.join(f'{one:.1f}' for one in own)} s beyond its own of "
-        f"{statistics.median(one.own for one in launched):.1f} s; the login in a browser "
+        f"(traffic stopped to green, without the {_held():g} s that the plan holds the canary) beyond {compared}; "
+        f"the login in a browser "
         f"is {statistics.median(one.login for one in launched):.1f} s of it; steps of the last: {launched[-1].steps}"
     )
     return Result(f"window_minus_migrate_seconds_{name}", round(statistics.median(beyond), 2), "s", 3, detail)
