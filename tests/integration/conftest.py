@@ -1,4 +1,4 @@
-"""What tests of the capture share: the books, on both versions or on one."""
+"""What tests of the way back share: the books, on both versions or on one, and how a replay looks rows up."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from safepoint.config import PlanFile, load
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
+from safepoint.wayback import compaction, holding
 
 
 @pytest.fixture
@@ -113,3 +114,10 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Try again at once; how long the waits are is a unit test."""
     monkeypatch.setattr("safepoint.stores.retry.FIRST_WAIT", 0.01)
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "by-index"])
+def looking_up(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What constraints ask of the twin's tables: as for small tables, and as for big ones."""
+    for room in (compaction, holding):
+        monkeypatch.setattr(room, "few", lambda *_: request.param)

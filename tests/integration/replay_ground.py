@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -151,3 +152,8 @@ def _run(connection: Connection, script: str | Sequence[str]) -> None:
     for statement in [script] if isinstance(script, str) else script:
         if statement:
             connection.execute(sql.SQL(statement))
+
+
+def lines(outcome: Outcome, name: str) -> list[dict[str, Any]]:
+    """A file of a replay, each line decoded."""
+    return [json.loads(line) for line in Path(outcome.files[name]).read_text().splitlines()]

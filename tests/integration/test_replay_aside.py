@@ -1,0 +1,197 @@
+"""The replay of what the old schema cannot hold: put aside with its reason, and with what depends on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from replay_ground import RELAX, RELAXED, SHOP, ground, lines
+
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback import applying, holding
+from safepoint.wayback.outcome import Outcome
+
+
+def reasons(outcome: Outcome) -> list[tuple[str, str, str]]:
+    return [(one.table.partition(".")[2], one.kind, str(one.key.get("id"))) for one in outcome.aside]
+
+
+@pytest.mark.usefixtures("looking_up")
+def test_rows_that_the_old_schema_cannot_hold_are_put_aside_with_what_depends_on_them(
+    any_database: Target, tmp_path: Path
+) -> None:
+    with ground(any_database, tmp_path, SHOP, RELAX, RELAXED) as made:
+        made.write("insert into customer (name) values (repeat('x', 21)), ('fits')")
+        made.write("insert into purchase (customer_id, total) values (6, 1), (7, 2)")
+        made.write("insert into purchase_line (purchase_id, what) values (6, 'with its parent'), (7, 'carried')")
+        made.write("update purchase set total = -1 where id = 1", "update purchase set total = 1.2345 where id = 2")
+        made.write(
+            "update purchase set total = 12345678.5 where id = 3", "update customer set name = 'new' where id = 3"
+        )
+        made.write("update customer set mail = 'c1@x' where id = 2")
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [
+            ("customer", "unique", "2"),
+            ("customer", "value", "6"),
+            ("purchase", "foreign key", "6"),
+            ("purchase", "value", "1"),
+            ("purchase", "value", "2"),
+            ("purchase", "value", "3"),
+            ("purchase_line", "foreign key", "6"),
+        ]
+        assert {one.reason for one in outcome.aside} >= {
+            "name does not fit into character varying(20)",
+            "total does not fit into numeric(8,2)",
+            "check purchase_total_check",
+            "another row has the same customer_mail_key",
+            "the row of customer that customer_id refers to is not there",
+        }
+        assert made.old("select id, name, mail from customer where id in (2, 3, 7) order by 1") == [
+            (2, "c2", "c2@x"),
+            (3, "new", "c3@x"),
+            (7, "fits", None),
+        ]
+        assert made.old("select id, total::text, legacy from purchase where id in (1, 2, 3, 7) order by 1") == [
+            (1, "1.00", 1),
+            (2, "2.00", 2),
+            (3, "3.00", 3),
+            (7, "2.00", 7),
+        ]
+        assert (outcome.carried, outcome.partly, outcome.not_carried, outcome.stashed) == (0, 4, 2, 0)
+        assert len(lines(outcome, "put_aside")) == 7 and len(lines(outcome, "transactions")) == 6
+        assert lines(outcome, "put_aside")[0]["values"]["name"] == "x" * 21
+
+
+def test_a_whole_transaction_is_put_aside_where_the_plan_says_so_with_those_that_build_on_it(
+    database: Target, tmp_path: Path
+) -> None:
+    with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
+        made.write("update customer set name = 'kept' where id = 1")
+        made.write("update customer set name = 'lost' where id = 1", "update purchase set total = -1 where id = 1")
+        made.write("update customer set mail = 'later' where id = 1", "update customer set name = 'too' where id = 2")
+        made.write("update customer set name = 'other' where id = 3")
+        outcome = made.carry(policy="transaction")
+        assert (outcome.carried, outcome.partly, outcome.not_carried) == (2, 0, 2)
+        assert made.old("select name, mail from customer where id < 4 order by id") == [
+            ("kept", "c1@x"),
+            ("c2", "c2@x"),
+            ("other", "c3@x"),
+        ]
+        assert {one.kind for one in outcome.aside} == {"transaction"}
+
+
+def test_where_a_constraint_trigger_holds_rows_together_no_half_of_a_transaction_is_carried(
+    database: Target, tmp_path: Path
+) -> None:
+    trigger = """
+    create function balanced() returns trigger language plpgsql as $$ begin return null; end $$;
+    create constraint trigger balance after insert or update on purchase_line deferrable initially deferred
+        for each row execute function balanced();
+    """
+    with ground(database, tmp_path, SHOP + trigger, RELAX, RELAXED) as made:
+        made.write("update purchase set total = -1 where id = 1", "update purchase_line set what = 'half' where id = 1")
+        made.write("update purchase set total = -1 where id = 2", "update customer set name = 'row' where id = 2")
+        outcome = made.carry()
+        assert made.old("select what from purchase_line where id = 1") == [("w1",)]
+        assert made.old("select name from customer where id = 2") == [("row",)]
+        assert (outcome.not_carried, outcome.partly) == (1, 1)
+
+
+@pytest.mark.usefixtures("looking_up")
+def test_rows_that_are_not_as_the_capture_says_are_conflicts(database: Target, tmp_path: Path) -> None:
+    with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
+        with connect(made.twin) as connection:
+            connection.execute("insert into customer values (6, 'already')")
+            connection.execute("delete from purchase_line where id in (1, 2)")
+            connection.execute("insert into purchase_line values (6, 1, 'already')")
+        made.write("update purchase_line set what = 'gone' where id = 1", "delete from purchase_line where id = 2")
+        made.write("insert into purchase_line (purchase_id, what) values (1, 'six'), (1, 'seven')")
+        made.write("insert into customer values (-1, 'below'), (6, 'six'), (7, 'above')")
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [
+            ("customer", "conflict", "6"),
+            *(("purchase_line", "conflict", str(key)) for key in (1, 2, 6)),
+        ]
+        assert made.old("select id, name from customer where id not between 1 and 5 order by 1") == [
+            (-1, "below"),
+            (6, "already"),
+            (7, "above"),
+        ]
+        assert made.old("select id, what from purchase_line where id > 5 order by 1") == [(6, "already"), (7, "seven")]
+        table = next(one for one in outcome.tables if one.table == "public.purchase_line")
+        assert (table.conflicts, table.inserted, table.put_aside) == (3, 1, 0)
+
+
+KEPT_RULES = """
+alter table customer alter name type varchar(200);
+alter table purchase drop legacy;
+update customer set mail = 'moved@x' where id = 1;
+insert into customer (id, name) values (50, 'made by the migration');
+"""
+
+
+@pytest.mark.usefixtures("looking_up")
+def test_rules_that_the_new_schema_keeps_are_asked_where_the_twin_differs_all_the_same(
+    database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The migration changed rows in a way that nobody said: what was written on top of it does not fit the twin."""
+    settled: list[bool] = []
+    settle = holding.settle
+
+    def noted(*words: Any) -> int:
+        settled.append(words[3:] == () or words[3] is None)
+        return settle(*words)
+
+    for room in (applying, holding):
+        monkeypatch.setattr(room, "settle", noted)
+    with ground(database, tmp_path, SHOP, KEPT_RULES, RELAXED) as made:
+        made.write(
+            "insert into customer (name, mail) values ('fits', 'fits@x')", "delete from purchase_line where id = 1"
+        )
+        assert made.carry().put_aside == 0 and settled == [False]
+        made.write("insert into customer (name, mail) values ('again', 'c1@x')")
+        made.write("insert into purchase (customer_id, total) values (50, 1), (2, 2), (7, 3)")
+        made.write("insert into purchase_line (purchase_id, what) values (6, 'follows'), (7, 'carried'), (8, 'too')")
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [
+            ("customer", "unique", "7"),
+            ("purchase", "foreign key", "6"),
+            ("purchase", "foreign key", "8"),
+            ("purchase_line", "foreign key", "6"),
+            ("purchase_line", "foreign key", "8"),
+        ]
+        assert True in settled
+        assert made.old("select purchase_id, what from purchase_line where purchase_id > 5") == [(7, "carried")]
+        assert made.old("select id, mail from customer where id > 5") == [(6, "fits@x")]
+
+
+def test_a_deferrable_key_is_asked_about_for_no_index_refuses_its_rows(database: Target, tmp_path: Path) -> None:
+    before = SHOP + "alter table customer drop constraint customer_mail_key, add unique (mail) deferrable;"
+    with ground(database, tmp_path, before, KEPT_RULES, RELAXED) as made:
+        made.write("insert into customer (name, mail) values ('again', 'c1@x'), ('fits', 'fits@x')")
+        outcome = made.carry()
+        assert reasons(outcome) == [("customer", "unique", "6")]
+        assert made.old("select id, mail from customer where id > 5") == [(7, "fits@x")]
+
+
+def test_what_no_query_looks_for_is_found_by_trying(database: Target, tmp_path: Path) -> None:
+    before = """
+    create table booking (id int primary key, during int4range, exclude using gist (during with &&));
+    create table part (id int primary key, what text) partition by range (id);
+    create table part_1 partition of part for values from (0) to (100);
+    insert into booking values (1, '[1,5)');
+    """
+    migration = """
+    alter table booking drop constraint booking_during_excl;
+    create table part_2 partition of part for values from (100) to (200);
+    """
+    with ground(database, tmp_path, before, migration) as made:
+        made.write("insert into booking values (2, '[3,8)'), (3, '[8,9)')")
+        made.write("insert into part select n, 'p' from generate_series(90, 110) n", "delete from part where id = 91")
+        outcome = made.carry()
+        assert made.old("select id from booking order by 1") == [(1,), (3,)]
+        assert made.old("select count(*), max(id) from part") == [(9, 99)]
+        table = {one.table: one.put_aside for one in outcome.tables}
+        assert table == {"public.booking": 1, "public.part": 11}
