@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import django_site
 import pytest
 from books import Books, books
 from plan_file import PASSWORD_ENV, plan_file
-from s3_server import Address, s3_server
+from s3_server import ACCESS_KEY, SECRET_KEY, Address, s3_server
 from ssh_server import SSHD, SshServer, ssh_server
 
 from safepoint.config import PlanFile, load
@@ -121,3 +122,13 @@ def looking_up(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """What constraints ask of the twin's tables: as for small tables, and as for big ones."""
     for room in (compaction, holding):
         monkeypatch.setattr(room, "few", lambda *_: request.param)
+
+
+@pytest.fixture
+def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the S3 server, and nothing of this machine's own."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)

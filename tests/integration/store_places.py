@@ -12,6 +12,7 @@ from s3_server import BUCKET, Address
 from ssh_server import SshServer
 
 from safepoint.config import Store
+from safepoint.errors import SafepointError
 from safepoint.stores import SnapshotStore, open_store
 
 SNAPSHOT = "accounting-20260228-180000"
@@ -58,3 +59,19 @@ def make_snapshot(folder: Path, *, big: int = BIG) -> Path:
 def sums(folder: Path) -> dict[str, str]:
     files = [path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"]
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def where_it_lies(place: Place) -> Path:
+    """The big file of the snapshot, where its server keeps it."""
+    return next(path for path in place.folder.rglob("3012.dat.zst") if SNAPSHOT in path.parts)
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has used since the peak was last set back."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def told(error: SafepointError) -> str:
+    """All that an error says, wherever it is shown."""
+    return json.dumps(error.as_json()) + str(error) + repr(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import pyrage
 import pytest
 from plan_file import PASSWORD_ENV, plan_file
-from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address, s3_server
+from s3_server import BUCKET, Address, s3_server
 from ssh_server import SSHD, SshServer, ssh_server
 
 from safepoint.backup.fingerprint import compare, take
@@ -104,12 +103,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 
 @pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+def _credentials(monkeypatch: pytest.MonkeyPatch, s3_credentials: None) -> None:
     monkeypatch.setenv(PASSWORD_ENV, "only-for-tests")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -11,7 +10,7 @@ import pyrage
 import pytest
 from broken_link import BrokenLink, broken_link
 from faulty_s3 import SLOW_DOWN, faulty_s3
-from s3_server import ACCESS_KEY, SECRET_KEY, Address
+from s3_server import Address
 from small_disk import small_disk
 from ssh_server import SshServer
 from store_places import SNAPSHOT, make_snapshot, s3_store, sftp_store, sums
@@ -29,14 +28,7 @@ SIZES = (pytest.param(5, id="one-piece"), pytest.param(9, id="parts", marks=pyte
 NO_BUCKET = (404, b"<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>")
 BROKEN_INSIDE = (500, b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>")
 
-
-@pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+pytestmark = pytest.mark.usefixtures("s3_credentials")
 
 
 @pytest.fixture

@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import pyrage
 import pytest
-from broken_link import BrokenLink, broken_link
-from faulty_s3 import ERROR_WITHIN_200, EXPIRED, FORBIDDEN, SLOW_DOWN, faulty_s3
-from s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, Address
+from s3_server import ACCESS_KEY, Address
 from small_disk import small_disk
 from ssh_server import SshServer
-from store_places import BIG, SNAPSHOT, Place, make_snapshot, s3_store, sftp_store, sums
+from store_places import (
+    BIG,
+    SNAPSHOT,
+    Place,
+    make_snapshot,
+    peak_megabytes,
+    s3_store,
+    sftp_store,
+    sums,
+    told,
+    where_it_lies,
+)
 
 from safepoint.config import Store
-from safepoint.errors import Interrupted, SafepointError, StoreError
+from safepoint.errors import Interrupted, StoreError
 from safepoint.progress import Progress
 from safepoint.stores import open_store
-from safepoint.stores.retry import Retrying
 
-
-@pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+pytestmark = pytest.mark.usefixtures("s3_credentials")
 
 
 @pytest.fixture(params=["file", "s3", "sftp"])
@@ -46,10 +42,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
 @pytest.fixture
 def snapshot(tmp_path: Path) -> Path:
     return make_snapshot(tmp_path / "snapshot")
-
-
-def where_it_lies(place: Place) -> Path:
-    return next(path for path in place.folder.rglob("3012.dat.zst") if SNAPSHOT in path.parts)
 
 
 def test_what_was_put_in_comes_back_bit_by_bit(place: Place, snapshot: Path, tmp_path: Path) -> None:
@@ -152,12 +144,6 @@ def test_the_probe_leaves_nothing_behind(place: Place) -> None:
     assert place.open().ids() == []
 
 
-def peak_megabytes() -> float:
-    """The most memory that this process has used since the peak was last set back."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
 def test_memory_does_not_grow_with_a_snapshot(place: Place, tmp_path: Path) -> None:
     snapshot = make_snapshot(tmp_path / "large", big=5 * BIG)
     place.open().check_writable()  # the libraries are loaded before the measurement
@@ -174,184 +160,6 @@ def test_a_folder_that_is_not_a_snapshot_is_not_uploaded(place: Place, tmp_path:
     (tmp_path / "x" / "a.dump").write_bytes(b"truncated")
     with pytest.raises(StoreError, match=r"manifest\.json"):
         place.open().upload(tmp_path / "x", SNAPSHOT)
-
-
-@pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize("kind", ["s3", "sftp"])
-def test_a_link_that_breaks_twice_in_an_upload_costs_nothing_but_time(
-    kind: str, request: pytest.FixtureRequest, snapshot: Path, tmp_path: Path
-) -> None:
-    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
-    with broken_link(server.port, after=6_000_000, breaks=2) as link:
-        if kind == "s3":
-            place = s3_store(server, tmp_path.name, port=link.port)
-        else:
-            place = sftp_store(server, tmp_path / "appliance", port=link.port)
-        place.open().upload(snapshot, SNAPSHOT)
-        assert link.broken == 2
-        place.open().read_back(SNAPSHOT, sums(snapshot))
-
-
-@pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize("kind", ["s3", "sftp"])
-def test_an_encrypted_upload_goes_on_where_the_link_broke_opens_again_and_needs_no_more_memory(
-    kind: str, request: pytest.FixtureRequest, snapshot: Path, tmp_path: Path
-) -> None:
-    identity = pyrage.x25519.Identity.generate()
-    (tmp_path / "key").write_text(f"{identity}\n")
-    seal = {"encrypt_to": (str(identity.to_public()),)}
-    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
-    Path("/proc/self/clear_refs").write_text("5")
-    before = peak_megabytes()
-    with broken_link(server.port, after=10_000_000, breaks=2) as link:
-        place = through(kind, request, link, tmp_path)
-        store = open_store(place.settings.model_copy(update=seal), tmp_path, identity=tmp_path / "key")
-        sent = store.upload(snapshot, SNAPSHOT)
-        assert link.broken == 2
-        assert link.passed < BIG * 1.6  # anew it would be twice as much
-        store.read_back(SNAPSHOT, sent.sha256)
-        store.fetch(SNAPSHOT, tmp_path / "fetched")
-    assert sums(tmp_path / "fetched") == sums(snapshot)
-    assert not list(place.folder.rglob("*.safepoint-part"))
-    assert peak_megabytes() - before < 60  # of 20 MB that passed several times
-
-
-@pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize("answer", [SLOW_DOWN, ERROR_WITHIN_200], ids=["503", "error-within-200"])
-def test_a_store_that_answers_badly_for_a_while_loses_nothing(
-    s3: Address, snapshot: Path, tmp_path: Path, answer: tuple[int, bytes]
-) -> None:
-    """An error may stand in a 200 answer to what completes an upload in parts (API page of CompleteMultipartUpload)."""
-    left = [2]
-
-    def fault(method: str, path: str) -> tuple[int, bytes] | None:
-        wanted = method == "POST" and "uploadId=" in path if answer is ERROR_WITHIN_200 else method == "PUT"
-        if wanted and left[0]:
-            left[0] -= 1
-            return answer
-        return None
-
-    with faulty_s3(s3.port, fault) as door:
-        store = s3_store(s3, tmp_path.name, port=door.port).open()
-        store.upload(snapshot, SNAPSHOT)
-        assert door.faults == 2
-        store.read_back(SNAPSHOT, sums(snapshot))
-
-
-@pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize(
-    ("answer", "remedy"),
-    [(EXPIRED, "have expired"), (FORBIDDEN, "Allow these credentials")],
-    ids=["expired", "forbidden"],
-)
-def test_a_login_that_ends_in_the_middle_of_an_upload_is_told_and_shows_no_snapshot(
-    s3: Address, snapshot: Path, tmp_path: Path, answer: tuple[int, bytes], remedy: str
-) -> None:
-    sent = []
-
-    def fault(method: str, path: str) -> tuple[int, bytes] | None:
-        sent.extend([path] if method == "PUT" else [])
-        return answer if len(sent) > 2 else None
-
-    with faulty_s3(s3.port, fault) as door, pytest.raises(StoreError) as caught:
-        s3_store(s3, tmp_path.name, port=door.port).open().upload(snapshot, SNAPSHOT)
-    assert remedy in str(caught.value.remedy)
-    store = s3_store(s3, tmp_path.name).open()
-    assert store.ids() == []
-    store.upload(snapshot, SNAPSHOT)  # with a login that is renewed it goes on
-    store.read_back(SNAPSHOT, sums(snapshot))
-
-
-@pytest.mark.usefixtures("_soon")
-def test_a_store_that_only_says_that_it_took_a_file_is_found_out(s3: Address, snapshot: Path, tmp_path: Path) -> None:
-    """A 200 for a file that was never kept: the reading back names it."""
-
-    def fault(method: str, path: str) -> tuple[int, bytes] | None:
-        return (200, b"") if method == "PUT" and path.endswith("globals.sql") else None
-
-    with faulty_s3(s3.port, fault) as door:
-        store = s3_store(s3, tmp_path.name, port=door.port).open()
-        store.upload(snapshot, SNAPSHOT)
-        with pytest.raises(StoreError, match=r"globals\.sql"):
-            store.read_back(SNAPSHOT, sums(snapshot))
-
-
-@pytest.mark.usefixtures("_soon")
-def test_a_link_that_stays_broken_is_told_with_what_to_check(s3: Address, snapshot: Path, tmp_path: Path) -> None:
-    with broken_link(s3.port, after=3_000_000, breaks=1000) as link:
-        store = s3_store(s3, tmp_path.name, port=link.port).open()
-        with pytest.raises(StoreError, match="network") as caught:
-            store.upload(snapshot, SNAPSHOT)
-    assert caught.value.subject and "3012.dat.zst" in caught.value.subject
-    assert s3_store(s3, tmp_path.name).open().ids() == []
-
-
-def through(kind: str, request: pytest.FixtureRequest, link: BrokenLink, folder: Path) -> Place:
-    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
-    if kind == "sftp":
-        return sftp_store(server, folder / "appliance", port=link.port)
-    place = s3_store(server, folder.name, port=link.port)
-    # An answer must come sooner than a part takes to be sent; the time that sending takes is no silence.
-    options = {**place.settings.options, "config_kwargs": {"read_timeout": 2}}
-    return Place(place.settings.model_copy(update={"options": options}), place.folder)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["s3", "sftp"])
-def test_a_link_that_only_trickles_is_followed_with_progress_and_left_at_an_order(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
-    small = make_snapshot(tmp_path / "small", big=16_000_000)
-    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
-    with broken_link(server.port, rate=3_000_000) as link:
-        place = through(kind, request, link, tmp_path)
-        seen: list[Progress] = []
-        began = time.monotonic()
-        place.open().upload(small, SNAPSHOT, seen.append)
-        assert time.monotonic() - began > 4  # it was slow indeed
-        sizes = [one.done for one in seen if one.done]
-        assert sizes == sorted(sizes) and len(set(sizes)) > 5
-        link.rate = 400_000  # half a minute for all of it
-        ordered: list[float] = []
-
-        def stop() -> bool:
-            ordered.extend([time.monotonic()] if not ordered and len(seen) > 3 else [])
-            return bool(ordered)
-
-        seen.clear()
-        with pytest.raises(Interrupted):
-            place.open().upload(small, f"{SNAPSHOT}-2", seen.append, stop)
-        assert time.monotonic() - ordered[0] < 8
-        assert place.open().ids() == [SNAPSHOT]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize("kind", ["s3", "sftp"])
-def test_a_link_that_passes_nothing_any_more_is_given_up_and_the_error_says_for_how_long(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("safepoint.stores.sftp._STALLED_SECONDS", 2.0)
-    monkeypatch.setitem(Retrying.__init__.__kwdefaults__, "attempts", 1)
-    small = make_snapshot(tmp_path / "small", big=9_000_000)
-    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
-    with broken_link(server.port, rate=30_000_000) as link:
-        place = through(kind, request, link, tmp_path)
-        store = place.open()
-        assert store.ids() == []
-
-        def stall(progress: Progress) -> None:
-            link.rate = 0 if progress.done > 1_000_000 else link.rate
-
-        began = time.monotonic()
-        with pytest.raises(StoreError) as caught:
-            store.upload(small, SNAPSHOT, stall)
-        assert time.monotonic() - began < 25
-        assert re.search("time[d ]*out", told(caught.value), re.I), told(caught.value)
-
-
-def told(error: SafepointError) -> str:
-    return json.dumps(error.as_json()) + str(error) + repr(error)
 
 
 def test_wrong_s3_credentials_are_told_and_not_shown(
@@ -430,87 +238,3 @@ def test_a_store_in_memory_works_as_any_other(tmp_path: Path, snapshot: Path) ->
     store.read_back(SNAPSHOT, sums(snapshot))
     assert store.ids() == [SNAPSHOT]
     assert store.free_bytes() is None
-
-
-@pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize("kind", ["s3", "sftp"])
-def test_a_big_file_goes_on_where_the_link_broke(
-    kind: str, request: pytest.FixtureRequest, snapshot: Path, tmp_path: Path
-) -> None:
-    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
-    with broken_link(server.port, after=10_000_000, breaks=2) as link:
-        place = through(kind, request, link, tmp_path)
-        place.open().upload(snapshot, SNAPSHOT)
-        assert link.broken == 2
-        assert link.passed < BIG * 1.4  # anew it would be twice as much
-        place.open().read_back(SNAPSHOT, sums(snapshot))
-    assert not list(place.folder.rglob("*.safepoint-part"))
-
-
-@pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize("kind", ["s3", "sftp"])
-@pytest.mark.parametrize("changed", [False, True], ids=["the-same", "changed-meanwhile"])
-def test_a_later_process_goes_on_with_a_big_file_as_far_as_it_is_the_same(
-    kind: str, changed: bool, request: pytest.FixtureRequest, snapshot: Path, tmp_path: Path
-) -> None:
-    server = request.getfixturevalue("s3" if kind == "s3" else "sshd")
-    with broken_link(server.port) as link:
-        place = through(kind, request, link, tmp_path)
-
-        def break_for_good(progress: Progress) -> None:
-            if progress.done > 12_000_000 and link.breaks == 0:
-                link.after, link.breaks = 0, 1000
-                link.cut()
-
-        with pytest.raises(StoreError):
-            place.open().upload(snapshot, SNAPSHOT, break_for_good)
-        link.after, link.breaks = 1 << 62, 0
-        assert place.open().ids() == [] and not any(place.open()._files.names(SNAPSHOT))
-        if changed:
-            path = snapshot / "archive" / "3012.dat.zst"
-            path.write_bytes(b"other" + path.read_bytes()[5:])
-        before = link.passed
-        place.open().upload(snapshot, SNAPSHOT)
-        assert (link.passed - before < BIG * 0.8) is not changed
-        place.open().read_back(SNAPSHOT, sums(snapshot))
-    assert not list(place.folder.rglob("*.safepoint-part"))
-
-
-def test_what_a_killed_upload_left_in_a_folder_is_gone_on_with_or_replaced(snapshot: Path, tmp_path: Path) -> None:
-    store = open_store(Store(name="x", url=f"file:{tmp_path}/away"), tmp_path)
-    whole = (snapshot / "archive" / "3012.dat.zst").read_bytes()
-    part = tmp_path / "away" / SNAPSHOT / "archive" / "3012.dat.zst.safepoint-part"
-    for left in (whole[:9_999_999], b"x" + whole[1:9_999_999], whole + b"more", b""):
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(left)
-        store.upload(snapshot, SNAPSHOT)
-        store.read_back(SNAPSHOT, sums(snapshot))
-        assert not part.exists()
-        store.remove(SNAPSHOT)
-
-
-def test_uploads_that_nobody_goes_on_with_are_given_up_and_others_are_left(
-    s3: Address, snapshot: Path, tmp_path: Path
-) -> None:
-    place, stamped = s3_store(s3, tmp_path.name), "shop-manual-20260228T180000Z"
-    store = place.open()
-    store.check_writable()
-    fs, root = store._files._files._opened
-
-    def begin(name: str) -> None:
-        bucket, key, _ = fs.split_path(f"{root}/{name}")
-        fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
-
-    def left() -> set[str]:
-        answer = fs.call_s3("list_multipart_uploads", Bucket=BUCKET, Prefix=f"{tmp_path.name}/")
-        return {one["Key"].partition("/")[2] for one in answer.get("Uploads") or ()}
-
-    theirs = {"photos/2026.tar", f"{SNAPSHOT}-b/archive/1.dat"}
-    for name in (*theirs, f"{stamped}/archive/1.dat", f"{SNAPSHOT}/archive/1.dat"):
-        begin(name)
-    store.tidy()  # they are of today: somebody may be at it
-    assert len(left()) == 4
-    store._files.tidy(datetime.now(UTC) + timedelta(minutes=1))
-    assert left() == {*theirs, f"{SNAPSHOT}/archive/1.dat"}
-    store.remove(SNAPSHOT)
-    assert left() == theirs
