@@ -35,7 +35,17 @@ from safepoint.launch.snapshots import scratch_of
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
-from safepoint.postgres.scratch_databases import DATABASE_MARK, ROLE_MARK, make_roles, mark, scratch_name, sweep
+from safepoint.postgres.scratch_databases import (
+    DATABASE_MARK,
+    LEAVING_LOCK,
+    ROLE_MARK,
+    ROLES_LOCK,
+    make_roles,
+    mark,
+    remove,
+    scratch_name,
+    sweep,
+)
 from safepoint.postgres.servers import SCRATCH, Server
 from safepoint.postgres.target import Target
 
@@ -187,6 +197,18 @@ def test_runs_at_the_same_time_share_the_roles_and_the_last_one_takes_them_away(
 
     with ThreadPoolExecutor(max_workers=3) as pool:
         assert list(pool.map(one, copies)) == [8, 8, 8]
+
+
+def test_roles_are_dropped_by_a_run_that_ends_while_another_one_drops(named: NamedServer) -> None:
+    # The other one has looked at the role already, and found it in use by the database of the run that ends now.
+    with connect(named.login) as connection, connect(named.login) as leaving:
+        make_roles(connection, [("awkward_app", False)])
+        for lock in (LEAVING_LOCK, ROLES_LOCK):
+            leaving.execute("select pg_advisory_lock(%s)", [lock])
+        other = threading.Timer(0.3, leaving.close)
+        other.start()
+        remove(named.login, "safepoint_scratch_0123456789abcdef")
+        other.join()  # whether the role is gone is asked by the fixture
 
 
 CHILD = """

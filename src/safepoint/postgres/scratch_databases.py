@@ -36,7 +36,10 @@ MAINTENANCE: Final = "postgres"
 """The database of a shared server from which others are made and dropped."""
 
 _NAME: Final = re.compile(rf"{PREFIX}[0-9a-f]{{16}}")
-_ROLES_LOCK: Final = 0x5361_6665_526F_6C65
+ROLES_LOCK: Final = 0x5361_6665_526F_6C65
+"""Advisory, of the maintenance database: shared by the runs that may need marked roles."""
+LEAVING_LOCK: Final = 0x5361_6665_4C65_6176
+"""Advisory, of the maintenance database: held by the run that drops roles at its end."""
 _GONE_SECONDS: Final = 30.0
 
 # Sessions that make or drop for a run, and what its programs have open in its databases.
@@ -106,7 +109,7 @@ def scratch_name(login: Target, folder: Path) -> Iterator[str]:
     record, descriptor = _record(folder, name, login)
     try:
         with connect(login, application_name=name) as holding:
-            holding.execute("select pg_advisory_lock_shared(%s)", [_ROLES_LOCK])
+            holding.execute("select pg_advisory_lock_shared(%s)", [ROLES_LOCK])
             yield name
     finally:
         try:
@@ -193,14 +196,22 @@ def _end_sessions(connection: Connection, name: str) -> None:
 
 
 def _drop_roles(connection: Connection) -> None:
-    """Where nobody else may need them, drop the marked roles on which nothing depends any more."""
-    row = connection.execute("select pg_try_advisory_lock(%s)", [_ROLES_LOCK]).fetchone()
-    if row != (True,):
-        return
-    for (role,) in connection.execute(_MARKED_ROLES, [ROLE_MARK]).fetchall():
-        with suppress(psycopg.errors.DependentObjectsStillExist, psycopg.errors.UndefinedObject):
-            connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
-    connection.execute("select pg_advisory_unlock(%s)", [_ROLES_LOCK])
+    """Where nobody else may need them, drop the marked roles on which nothing depends any more.
+
+    One run after the other: what one finds still in use, because another is about to drop its database, that other one
+    drops. It waits for the first, which has looked already.
+    """
+    deadline = time.monotonic() + _GONE_SECONDS
+    while connection.execute("select pg_try_advisory_lock(%s)", [LEAVING_LOCK]).fetchone() != (True,):
+        if time.monotonic() > deadline:
+            return  # the next run drops them
+        time.sleep(0.02)
+    if connection.execute("select pg_try_advisory_lock(%s)", [ROLES_LOCK]).fetchone() == (True,):
+        for (role,) in connection.execute(_MARKED_ROLES, [ROLE_MARK]).fetchall():
+            with suppress(psycopg.errors.DependentObjectsStillExist, psycopg.errors.UndefinedObject):
+                connection.execute(sql.SQL("drop role {}").format(sql.Identifier(role)))
+        connection.execute("select pg_advisory_unlock(%s)", [ROLES_LOCK])
+    connection.execute("select pg_advisory_unlock(%s)", [LEAVING_LOCK])
 
 
 def _record(folder: Path, name: str, login: Target) -> tuple[Path, int]:
