@@ -232,6 +232,12 @@ def test_a_rollback_during_a_rollback_neither_stops_nor_stalls_it(orders: Sequen
     assert [one[0] for one in done if one[0] == "way back"] == ["way back"] * 2
 
 
+def test_an_order_to_close_the_site_at_once_is_taken_by_the_step_that_it_ends() -> None:
+    orders = [("step", "back-swap", order("rollback", stop_first=True))]
+    status, done = carry_out({"migrate": ["fail"], "back-swap": ["interrupted"]}, orders)
+    assert (status, fates(done)) == ("rolled back", [("rollback", "taken")])
+
+
 @pytest.mark.parametrize("verdict", ["interrupted", "fail", "inconclusive"])
 @pytest.mark.parametrize("where", ["back-stop", "back-swap"])
 def test_a_rollback_can_be_turned_round_from_a_step_and_from_a_question(where: str, verdict: str) -> None:

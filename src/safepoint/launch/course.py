@@ -133,7 +133,9 @@ def _take_back(
                 if _may_return(durable, run, step["id"], order):
                     return order
                 if order["order"] != "return":
-                    durable.perform("order", run, step["id"], order, "ignored: the way back is being taken already")
+                    closes = order.get("stop_first")  # its step looks for that in the ledger
+                    fate = "taken" if closes else "ignored: the way back is being taken already"
+                    durable.perform("order", run, step["id"], order, fate)
         else:
             answer = _asked_back(durable, run, step, attempt, outcome)
             if answer is True:

@@ -50,7 +50,7 @@ class CarryAhead(Verb):
         except Interrupted:
             raise
         except NotWhole as error:
-            return _nothing(f"{error.message} All of it is carried as one once the site is closed")
+            return _nothing(f"{error.message} What is left is carried as one once the site is closed")
         except SafepointError as error:
             return _nothing(f"{error.message} It is tried again once the site is closed")
         return Evidence(
