@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,16 +20,28 @@ from typing import Any
 
 import forked
 import psycopg
+from psycopg import sql
 from stage import Stage
 
 from safepoint.config import load
 from safepoint.launch.begin import entries_of
+from safepoint.launch.faults import VARIABLE
 from safepoint.launch.ledger import Entry
 from safepoint.launch.lock import held
+from safepoint.postgres.connections import Connection, connect
 from safepoint.wayback.names import kept_name
 
 SAFEPOINT = str(Path(sys.executable).parent / "safepoint")
 Change = Callable[[str], str]
+# One entry of release 2.0, with two postings that balance.
+POST = """
+WITH entry AS (
+    INSERT INTO ledger_journalentry (reference, user_id, booked_on, memo, currency, posted_at)
+    SELECT gen_random_uuid(), (SELECT min(id) FROM auth_user), current_date, 'by hand', 'EUR', now() RETURNING id)
+INSERT INTO ledger_posting (entry_id, account_id, amount_cents, note)
+SELECT entry.id, account.id, cents, '' FROM entry,
+    (SELECT min(id) AS id FROM ledger_account) account, (VALUES (100), (-100)) amounts (cents)
+"""
 TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -274,3 +287,21 @@ def waits_for_the_lock(scene: Scene) -> None:
     while not scene.ask(waiting):
         assert time.monotonic() < deadline, "the migration does not wait"
         time.sleep(0.05)
+
+
+def kill_at(stage: Stage, boundary: str, *words: str) -> None:
+    """Run a command that dies at a boundary of a step."""
+    killed = forked.safepoint(
+        [*words, "--plain", "--plan", str(stage.plan_path)],
+        {**stage.environment, VARIABLE: boundary},
+        stage.folder / "killed.log",
+    )
+    assert killed.returncode == -signal.SIGKILL, (boundary, killed.returncode, killed.stdout[-3000:])
+
+
+def open_twin(stage: Stage) -> Connection:
+    """A connection to the twin, which lets nobody in; in a transaction, that a lock may be held in."""
+    with connect(stage.server.target.on("postgres")) as admin:
+        twin = next(row[0] for row in admin.execute("SELECT datname FROM pg_database").fetchall() if "twin" in row[0])
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(twin)))
+    return connect(stage.server.target.on(twin), autocommit=False)

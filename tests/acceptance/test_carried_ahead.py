@@ -10,10 +10,8 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from psycopg import sql
-from scene import SAFEPOINT, brisk, evidence, release_that_answers
+from scene import POST, SAFEPOINT, brisk, evidence, kill_at, open_twin, release_that_answers
 from stage import Stage
-from test_standing_by import POST, kill_at
 
 from safepoint.launch.begin import entries_of, status_of
 
@@ -21,7 +19,7 @@ from safepoint.launch.begin import entries_of, status_of
 def post(stage: Stage, times: int, memo: str = "by hand") -> None:
     with psycopg.connect(stage.environment["DATABASE_URL"], autocommit=True) as connection:
         for _ in range(times):
-            connection.execute(POST.replace("by hand", memo))  # type: ignore[arg-type]
+            connection.execute(POST.replace("by hand", memo).encode())
 
 
 def launched(make_stage: Callable[..., Stage]) -> Stage:
@@ -47,18 +45,17 @@ def all_but_one_at_once(stage: Stage) -> None:
     assert stage.query(memos) == [("by hand", 20)]
 
 
-def open_twin(stage: Stage) -> psycopg.Connection[tuple[object, ...]]:
-    """A connection to the twin, which lets nobody in."""
-    with psycopg.connect(**stage.server.target.on("postgres").conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
-        twin = next(row[0] for row in admin.execute("SELECT datname FROM pg_database").fetchall() if "twin" in row[0])
-        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(twin)))
-    return psycopg.connect(**stage.server.target.on(twin).conninfo())  # type: ignore[arg-type]
-
-
 def steps_begun(stage: Stage) -> list[str]:
     """The steps of the way back, and of turning it round, that were ever begun."""
     begun = [entry.step or "" for entry in entries_of(stage.plan) if entry.kind == "step.begun"]
     return [step for step in begun if step.startswith(("back-", "forth-"))]
+
+
+def until_begun(stage: Stage, step: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the ledger, which nobody announces, has a step's begin; bounded by the life of who conducts it."""
+    while step not in steps_begun(stage):
+        assert process.poll() is None
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -107,16 +104,12 @@ def test_what_cannot_be_carried_whole_waits_for_the_stop_and_an_order_closes_the
     holding = open_twin(stage)
     holding.execute("LOCK TABLE ledger_journalline")
     with ordered(stage, "rollback") as rollback:
-        while "back-ahead" not in steps_begun(stage):
-            assert rollback.poll() is None
-            time.sleep(0.02)
+        until_begun(stage, "back-ahead", rollback)
         again = stage.safepoint("rollback", capture=True)  # a tired operator's second Enter
         assert again.returncode == 3 and "--stop-first" in again.stdout + again.stderr, again
         began = time.monotonic()
         assert stage.safepoint("rollback", "--stop-first", capture=True).returncode == 0
-        while "back-stop-traffic" not in steps_begun(stage):
-            assert rollback.poll() is None
-            time.sleep(0.02)
+        until_begun(stage, "back-stop-traffic", rollback)
         assert time.monotonic() - began < 4  # sooner than the lock is given up
         assert "--stop-first" in evidence(stage, "back-ahead")["reason"]
         holding.close()

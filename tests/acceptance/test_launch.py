@@ -14,10 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import forked
 import psycopg
 import pytest
-from scene import application_may_write, brisk, evidence, release_that_answers, slots_and_roles_left, unproven
+from scene import application_may_write, brisk, evidence, kill_at, release_that_answers, slots_and_roles_left, unproven
 from stage import Stage
 
 from safepoint.config import load
@@ -74,23 +73,13 @@ def test_a_launch_and_its_rollback_killed_at_every_step_boundary_go_on_and_the_n
     _the_next_launch_brings_it_back(stage)
 
 
-def killed_at(stage: Stage, boundary: str, *words: str) -> None:
-    """Run a command that dies at a boundary."""
-    killed = forked.safepoint(
-        [*words, "--plain", "--plan", str(stage.plan_path)],
-        {**stage.environment, VARIABLE: boundary},
-        stage.folder / "killed.log",
-    )
-    assert killed.returncode == -signal.SIGKILL, (boundary, killed.returncode, killed.stdout[-3000:])
-
-
 def _killed_at_every_boundary_the_launch_goes_on_and_every_step_stands_once(stage: Stage) -> None:
     plan = make_plan(stage.plan)
     steps = [step.id for step in plan.steps]
     for step in plan.steps:
         # Before the window a step leaves files only: one boundary will do there. The long runs kill at random instants.
         for boundary in BOUNDARIES if step.phase not in ("prepare", "freeze") else BOUNDARIES[1:]:
-            killed_at(stage, f"{step.id}:{boundary}", "launch", "--now")
+            kill_at(stage, f"{step.id}:{boundary}", "launch", "--now")
     ended = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     entries = entries_of(stage.plan)
@@ -106,7 +95,7 @@ def _killed_at_every_boundary_the_rollback_goes_on(stage: Stage) -> str:
     plan = make_plan(stage.plan)
     steps = [step.id for step in undo.way_back(plan, [step.id for step in plan.steps])]
     for step in steps:
-        killed_at(stage, f"{step}:applied", "rollback")
+        kill_at(stage, f"{step}:applied", "rollback")
     ended = stage.safepoint("rollback", "--plain", capture=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     done = Counter(entry.step for entry in entries_of(stage.plan) if entry.kind == "step.done")

@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import forked
 import psycopg
 import pytest
-from psycopg import sql
-from scene import brisk, evidence
+from scene import POST, SAFEPOINT, brisk, evidence, kill_at, open_twin
 from stage import Stage
 
 from safepoint.backup import fingerprint
 from safepoint.launch.begin import entries_of, status_of
-from safepoint.launch.faults import VARIABLE
 from safepoint.launch.ledger import Entry
 from safepoint.wayback.names import capture_name
-
-# One entry of release 2.0, with two postings that balance.
-POST = """
-WITH entry AS (
-    INSERT INTO ledger_journalentry (reference, user_id, booked_on, memo, currency, posted_at)
-    SELECT gen_random_uuid(), (SELECT min(id) FROM auth_user), current_date, 'by hand', 'EUR', now() RETURNING id)
-INSERT INTO ledger_posting (entry_id, account_id, amount_cents, note)
-SELECT entry.id, account.id, cents, '' FROM entry,
-    (SELECT min(id) AS id FROM ledger_account) account, (VALUES (100), (-100)) amounts (cents)
-"""
-SAFEPOINT = str(Path(sys.executable).parent / "safepoint")
 
 
 def level(text: str) -> str:
@@ -61,15 +44,6 @@ def make_keyless(stage: Stage) -> None:
         connection.execute("CREATE TABLE imported_line (what text, amount numeric)")
         connection.execute("GRANT SELECT ON imported_line TO PUBLIC")
         connection.execute("INSERT INTO imported_line VALUES ('rent', 1.0), ('rent', 1.0), (NULL, 1.00)")
-
-
-def kill_at(stage: Stage, boundary: str, *words: str) -> None:
-    killed = forked.safepoint(
-        [*words, "--plain", "--plan", str(stage.plan_path)],
-        {**stage.environment, VARIABLE: boundary},
-        stage.folder / "killed.log",
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stdout[-2000:]
 
 
 def test_a_level_twin_survives_kills_and_a_rollback_from_another_machine_keeps_every_entry(
@@ -219,10 +193,7 @@ def test_a_lock_in_the_way_is_asked_about_and_a_server_that_is_restarted_in_a_ro
         for _ in range(300):
             connection.execute(POST)
     # The replay waits for this lock: at first until it gives up, then until the blow falls into the middle of it.
-    with psycopg.connect(**stage.server.target.on("postgres").conninfo(), autocommit=True) as admin:  # type: ignore[arg-type]
-        twin = next(row[0] for row in admin.execute("SELECT datname FROM pg_database").fetchall() if "twin" in row[0])
-        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(twin)))
-    holding = psycopg.connect(**stage.server.target.on(twin).conninfo())  # type: ignore[arg-type]
+    holding = open_twin(stage)
     holding.execute("LOCK TABLE ledger_journalline")
     with (stage.folder / "rolled-back.log").open("w") as log:
         rollback = subprocess.Popen(

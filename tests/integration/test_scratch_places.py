@@ -208,7 +208,8 @@ def test_roles_are_dropped_by_a_run_that_ends_while_another_one_drops(named: Nam
         other = threading.Timer(0.3, leaving.close)
         other.start()
         remove(named.login, "safepoint_scratch_0123456789abcdef")
-        other.join()  # whether the role is gone is asked by the fixture
+        other.join()
+        assert connection.execute("select count(*) from pg_roles where rolname = 'awkward_app'").fetchone() == (0,)
 
 
 CHILD = """

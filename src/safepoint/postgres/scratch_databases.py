@@ -205,7 +205,7 @@ def _drop_roles(connection: Connection) -> None:
     while connection.execute("select pg_try_advisory_lock(%s)", [LEAVING_LOCK]).fetchone() != (True,):
         if time.monotonic() > deadline:
             return  # the next run drops them
-        time.sleep(0.02)
+        time.sleep(0.02)  # asked again rather than waited for: a run that hangs must not hold this one up for ever
     if connection.execute("select pg_try_advisory_lock(%s)", [ROLES_LOCK]).fetchone() == (True,):
         for (role,) in connection.execute(_MARKED_ROLES, [ROLE_MARK]).fetchall():
             with suppress(psycopg.errors.DependentObjectsStillExist, psycopg.errors.UndefinedObject):

@@ -15,8 +15,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 def answer(parameters):
     """The migrations named with their SQL: `forward` and `backward` are lists of statements, or None and an error."""
-    connection = connections[parameters["database"]]
-    executor = MigrationExecutor(connection)
+    executor = MigrationExecutor(connections[parameters["database"]])
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     wanted = parameters["migrations"]
     found = []
@@ -24,25 +23,26 @@ def answer(parameters):
         label = migration.app_label + "." + migration.name
         if backwards or (wanted is not None and label not in wanted):
             continue
-        states = [executor.loader.project_state((migration.app_label, migration.name), at_end=False)]
-        one = {"label": label}
+        one, states = {"label": label}, []
         for way, work in (("forward", forward), ("backward", backward)):
-            one[way], one[way + "_error"] = collect(connection, migration, work, states)
+            one[way], one[way + "_error"] = collect(executor, migration, work, states)
         found.append(one)
     return {"migrations": found}
 
 
-def collect(connection, migration, work, states):
+def collect(executor, migration, work, states):
     """The statements of one migration in one direction, and why there are none.
 
-    `states` begins with the one before the migration; those after each operation are added to it once.
+    `states` are filled once for both: the one before the migration, then those after each operation.
     """
     try:
+        if not states:
+            states.append(executor.loader.project_state((migration.app_label, migration.name), at_end=False))
         for operation in migration.operations[len(states) - 1 :]:
             following = states[-1].clone()
             operation.state_forwards(migration.app_label, following)
             states.append(following)
-        with connection.schema_editor(collect_sql=True, atomic=migration.atomic) as editor:
+        with executor.connection.schema_editor(collect_sql=True, atomic=migration.atomic) as editor:
             work(migration, editor, states)
         return list(editor.collected_sql), None
     except Exception as error:

@@ -18,7 +18,7 @@ from safepoint.errors import SafepointError
 from safepoint.hosts import Command, Host
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.step import Evidence, Verb
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import cancellable, connect
 
 CACHE: Final = "manage.py for the cache"
 CHECK: Final = "manage.py for migrate --check"
@@ -68,7 +68,10 @@ def _checkpoint(ground: Ground) -> float | None:
     """
     began = time.monotonic()
     try:
-        with connect(ground.maintenance, application_name="safepoint ready") as connection:
+        with (
+            connect(ground.maintenance, application_name="safepoint ready") as connection,
+            cancellable(connection, ground.cancelled),  # with much to write it takes long
+        ):
             connection.execute("CHECKPOINT")
     except (psycopg.Error, SafepointError):
         return None
