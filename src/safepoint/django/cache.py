@@ -161,7 +161,10 @@ def warm(
     import httpx
 
     warmed = []
-    with httpx.Client(base_url=base_url, headers=dict(headers or {}), timeout=timeout, trust_env=False) as client:
+    secure = base_url.startswith("https:")  # else no certificates are read, which takes longer than a page
+    with httpx.Client(
+        base_url=base_url, headers=dict(headers or {}), timeout=timeout, trust_env=False, verify=secure
+    ) as client:
         for path in paths:
             began = time.monotonic()
             try:

@@ -29,6 +29,7 @@ GRACE_SECONDS = 5.0
 
 _CHUNK = 1024 * 1024
 _POLL_SECONDS = 0.02
+_PIPE_SECONDS = 0.2  # after which an open pipe is asked whether its process has ended: data wakes at once
 _QUIET_SECONDS = 1.0
 _SHOWN_LINES = 15
 
@@ -219,7 +220,11 @@ class _Tail:
 
 
 class _Streams:
-    """The threads that carry a process's input, output and errors. The first fault of any of them is kept."""
+    """The threads that carry a process's input, output and errors. The first fault of any of them is kept.
+
+    `exited` is set when the process has ended. All of them sleep meanwhile: beside a long migration this process must
+    not be at work itself.
+    """
 
     def __init__(
         self,
@@ -241,8 +246,13 @@ class _Streams:
         if process.stdin is not None:
             feed = threading.Thread(target=self._guard, args=(lambda: self._feed(local, source),), daemon=True)
             threads.append(feed)
+        threads.append(threading.Thread(target=self._reap, daemon=True))
         for thread in threads:
             thread.start()
+
+    def _reap(self) -> None:
+        self._process.wait()  # with a timeout it would look several times in each 20 ms
+        self.exited.set()
 
     def finished(self, seconds: float) -> bool:
         """Whether all output has been carried; waits up to `seconds` for it."""
@@ -288,7 +298,7 @@ class _Streams:
         poll.register(descriptor, select.POLLIN | select.POLLHUP)
         quiet_since: float | None = None
         while True:
-            if poll.poll(_POLL_SECONDS * 1000):
+            if poll.poll(_PIPE_SECONDS * 1000):
                 quiet_since = None
                 chunk = os.read(descriptor, _CHUNK)
                 if not chunk:
@@ -351,13 +361,8 @@ def _watch(
 ) -> str:
     """Wait for the end of the process and of its output; say why it ended: itself, time, cancelled, fault."""
     while True:
-        if process.returncode is None:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(_POLL_SECONDS)
-        if process.returncode is not None:
-            work.exited.set()
-            if work.finished(_POLL_SECONDS):
-                return "itself"
+        if work.exited.wait(_POLL_SECONDS) and work.finished(_POLL_SECONDS):
+            return "itself"
         why = _reason_to_end(work, deadline, cancelled)
         if why is not None:
             _end(process)
