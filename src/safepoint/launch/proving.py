@@ -22,7 +22,7 @@ from safepoint.wayback.roundtrip import RoundTrip
 from safepoint.wayback.schemas import Schemas
 
 Keep = Callable[..., object]
-"""Is given `schemas`, and `trip` and `doubts` once they are known."""
+"""Is given `schemas`, and `trip` and `doubts`, as far as they came to be known."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Proven:
     """What a round trip proved. Without `mapping` nothing is carried, and `doubts` say why, one sentence each."""
 
     mapping: WayBack | None
-    operations: Operations | None
+    schemas: Schemas | None
     doubts: tuple[str, ...]
     rows: int = 0
     tables: int = 0
@@ -43,9 +43,10 @@ class Proven:
 
     def as_fact(self) -> dict[str, Any]:
         """As the launch records it: the mapping with the operations that it came from, or the reasons."""
-        if self.mapping is None or self.operations is None or self.doubts:
+        if self.mapping is None or self.schemas is None or self.doubts:
             return {"proven": False, "reasons": list(self.doubts)}
-        return {"proven": True, "mapping": self.mapping.as_json(), "operations": self.operations.as_json()}
+        operations = self.schemas.operations.as_json()
+        return {"proven": True, "mapping": self.mapping.as_json(), "operations": operations}
 
     def as_json(self) -> dict[str, Any]:
         """For the rehearsal's file: the mapping itself is in `way-back.json`."""
@@ -78,25 +79,41 @@ def prove_way_back(
     keep: Keep,
     cancelled: Cancelled,
     was: Fingerprint | None = None,
+    jobs: int | None = None,
 ) -> Proven:
     """Make the round trip between two copies that stand still.
 
     Args:
         was: the fingerprint of the one before.
+        jobs: sessions that may read at the same time; None: as many as the plan says.
 
     Raises:
         Interrupted: it was cancelled.
     """
     try:
-        schemas: Schemas = schemas_of(before, migrated, operations)
-        keep(schemas)  # what is known stands, even where the round trip cannot be made
+        schemas = schemas_of(before, migrated, operations)
+    except DatabaseError as error:
+        return unproven(error.message)
+    trip: RoundTrip | None = None
+    doubts: tuple[str, ...] = ()
+    try:
         mapping = schemas.mapping(plan.wayback.mappers)
         known = {} if was is None or was.format != FORMAT else was.tables
         prints = {name: (one.rows, one.content) for name, one in known.items()}
-        trip: RoundTrip = roundtrip.round_trip(before, migrated, mapping, known=prints, cancelled=cancelled)
+        read = schemas.old, schemas.new
+        trip = roundtrip.round_trip(
+            before,
+            migrated,
+            mapping,
+            known=prints,
+            catalogues=read,
+            jobs=jobs or plan.snapshot.jobs,
+            cancelled=cancelled,
+        )
+        doubts = roundtrip.doubtful(mapping, trip)
     except DatabaseError as error:
         return unproven(error.message)
-    doubts = roundtrip.doubtful(mapping, trip)
-    keep(schemas, trip=trip, doubts=doubts)
+    finally:
+        keep(schemas, trip=trip, doubts=doubts)  # what is known stands, even where no round trip can be made
     rows = sum(table.rows for table in trip.tables)
-    return Proven(mapping, operations, tuple(doubts), rows, len(trip.tables), trip.seconds)
+    return Proven(mapping, schemas, doubts, rows, len(trip.tables), trip.seconds)

@@ -111,6 +111,8 @@ def rehearse_rollback(
             proven.mapping,
             copies.ready.folder,
             copies.ready.armed,
+            # The twin is another copy of the database whose catalogue it is.
+            catalogues=None if proven.schemas is None else (proven.schemas.old, proven.schemas.new),
             policy=plan.wayback.policy,
             maintenance=_MAINTENANCE,
             cancelled=cancelled,

@@ -120,7 +120,7 @@ class _Found:
 @dataclass(frozen=True)
 class Stand:
     """A restored copy, and what is done with it, in order. `live` are the live server's settings; `loaded` is a
-    process of the release for the copy."""
+    process of the release for the copy. `beside`: the migrations are undone meanwhile."""
 
     plan: PlanFile
     copy: Restored
@@ -129,6 +129,7 @@ class Stand:
     loaded: Loading | None
     clock: Clock
     cancelled: Callable[[], bool]
+    beside: bool = False
 
     def rehearse(self) -> Rehearsal:
         """All of it."""
@@ -250,7 +251,7 @@ class Stand:
             there = self.pointed.manage(copies.undone, UNDO_LOGIN)
             undoing = replace(undoing, manage=there, at=copies.undone, standby=reversing)
             with beside(undoing.undo, self.cancelled) as (cancelled, undone):
-                stand = replace(self, cancelled=cancelled)
+                stand = replace(self, cancelled=cancelled, beside=True)
                 found = stand._judged(release, apart, intent, sides, copies)
                 found = self._foreseen(found, fenced, told)
                 with part("undo", "undo the migrations"):
@@ -315,7 +316,13 @@ class Stand:
             keep=lambda schemas, **found: keep(schemas=schemas, **found),
             cancelled=self.cancelled,
             was=self.copy.manifest.fingerprint,
+            jobs=self._jobs,
         )
+
+    @property
+    def _jobs(self) -> int:
+        """Sessions that may read at once. Undoing takes longest: a processor is its own."""
+        return max(1, self.plan.snapshot.jobs - self.beside)
 
     @property
     def _database(self) -> Target:
@@ -324,18 +331,17 @@ class Stand:
 
     def _changes(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[TableChange, ...]:
         was = self.copy.manifest.fingerprint
-        jobs = self.plan.snapshot.jobs
         now = rows_of(
             fingerprint.take(
                 scratch,
-                jobs=jobs,
+                jobs=self._jobs,
                 cancelled=self.cancelled,
                 version=was.format,
                 ordering=as_before(picture, after),
             )
         )
         with connect(before, options=READING) as one, connect(scratch, options=READING) as two:
-            return changes(Side(one, picture, rows_of(was)), Side(two, after, now))
+            return changes(Side(one, picture, rows_of(was)), Side(two, after, now), jobs=self._jobs)
 
     def _checks(self, before: Target, scratch: Target, picture: Picture, after: Picture) -> tuple[Check, ...]:
         given = self.plan.rehearsal.invariants

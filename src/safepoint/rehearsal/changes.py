@@ -18,6 +18,7 @@ from safepoint.rehearsal.prints import (
     TableContent,
     cast,
     give_keys,
+    is_number,
     lost_by,
     of,
     read_content,
@@ -163,11 +164,15 @@ def as_before(
     return ordered
 
 
-def changes(before: Side, after: Side) -> tuple[TableChange, ...]:
-    """All tables, paired by their ids, columns by their numbers: `after` grew out of the same database."""
+def changes(before: Side, after: Side, *, jobs: int = 2) -> tuple[TableChange, ...]:
+    """All tables, paired by their ids, columns by their numbers: `after` grew out of the same database.
+
+    Args:
+        jobs: with one, the two databases are read one after the other.
+    """
     oids = dict.fromkeys([*before.picture.tables, *after.picture.tables])
     pairs = [(before.picture.tables.get(oid), after.picture.tables.get(oid)) for oid in oids]
-    found = [_change(before, after, old, new, by_number) for old, new in pairs]
+    found = [_change(before, after, old, new, by_number, jobs) for old, new in pairs]
     return tuple(sorted((one for one in found if one is not None), key=str))
 
 
@@ -180,7 +185,9 @@ def differences(before: Side, after: Side) -> tuple[TableChange, ...]:
     return tuple(one for one in found if one is not None)
 
 
-def _change(before: Side, after: Side, old: Table | None, new: Table | None, pairing: Pairing) -> TableChange | None:
+def _change(
+    before: Side, after: Side, old: Table | None, new: Table | None, pairing: Pairing, jobs: int = 2
+) -> TableChange | None:
     if any(table is not None and table.kind != "r" for table in (old, new)):
         return None  # a partitioned table's rows are its partitions'; a materialised view is computed
     if old is None or new is None:
@@ -204,7 +211,7 @@ def _change(before: Side, after: Side, old: Table | None, new: Table | None, pai
     partners = [two for one, two in pairs if one is not None and two is not None]
     if partners and len(partners) == len(old.columns) and after.rows.get(new.name) == same_rows:
         return _widened(after, old, new, pairs, same_rows[0])
-    return _compared(before, after, old, new, pairs)
+    return _compared(before, after, old, new, pairs, jobs)
 
 
 def _widened(after: Side, old: Table, new: Table, pairs: Sequence[Pair], rows: int) -> TableChange:
@@ -229,9 +236,9 @@ def _untouched(before: Column, after: Column) -> ColumnChange:
     return ColumnChange(kind, before.name, after.name, before.type, after.type, 0, detail)
 
 
-def _compared(before: Side, after: Side, old: Table, new: Table, pairs: Sequence[Pair]) -> TableChange:
+def _compared(before: Side, after: Side, old: Table, new: Table, pairs: Sequence[Pair], jobs: int) -> TableChange:
     key = _shared_key(old, new, pairs)
-    ours, theirs = _contents(before, after, old, new, pairs, key)
+    ours, theirs = _contents(before, after, old, new, pairs, key, jobs=jobs)
     rows_before, rows_after = ours.rows, theirs.rows
     if not key:
         added, removed = max(0, rows_after - rows_before), max(0, rows_before - rows_after)
@@ -240,7 +247,7 @@ def _compared(before: Side, after: Side, old: Table, new: Table, pairs: Sequence
     else:
         give_keys(before.connection, old, [one for one, _ in key], after.connection)
         give_keys(after.connection, new, [two for _, two in key], before.connection)
-        ours, theirs = _contents(before, after, old, new, pairs, key, only_keys=True)
+        ours, theirs = _contents(before, after, old, new, pairs, key, jobs=jobs, only_keys=True)
         added, removed = rows_after - theirs.rows, rows_before - ours.rows
     judge = _Judge(before.connection, old, ours, theirs)
     columns = _with_moves([judge.column(one, two) for one, two in pairs], ours, theirs)
@@ -265,6 +272,7 @@ def _contents(
     pairs: Sequence[Pair],
     key: Sequence[tuple[Column, Column]],
     *,
+    jobs: int,
     only_keys: bool = False,
 ) -> tuple[TableContent, TableContent]:
     # Only of a column that came or went more is asked than whether its values are the same.
@@ -278,15 +286,19 @@ def _contents(
         if one is not None and two is not None and one.type != two.type:
             ours[one.name + _CAST] = Asked(cast(one.name, two.type), two.type)
     mine_key, other_key = [one for one, _ in key], [two for _, two in key]
+    number = len(key) == 1 and all(map(is_number, key[0]))
+    looked = {"number": number, "only_keys": only_keys}
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal-compare") as pool:
-        future = pool.submit(read_content, after.connection, new, other_key, theirs, only_keys=only_keys)
+        future = pool.submit(read_content, after.connection, new, other_key, theirs, **looked)
+        if jobs == 1:
+            future.exception()
         try:
             with before.connection.transaction():
-                mine = read_content(before.connection, old, mine_key, ours, only_keys=only_keys)
+                mine = read_content(before.connection, old, mine_key, ours, **looked)
         except psycopg.Error:
             # A value that cannot be cast plainly: then the cast explains nothing, and the other prints are taken.
             plain = {name: asked for name, asked in ours.items() if not name.endswith(_CAST)}
-            mine = read_content(before.connection, old, mine_key, plain, only_keys=only_keys)
+            mine = read_content(before.connection, old, mine_key, plain, **looked)
         other = future.result()
     return mine, other
 

@@ -2,9 +2,9 @@
 
 For each column the hash of its value, with the hash of the row's key as its seed, is summed over all rows: twice, from
 different seeds, modulo 2**64. The sum does not depend on the order of rows, but it does on which row has which value:
-two rows that swap theirs are seen. Integers are put into the seed, as `postgres.rows` has it; types that have no cast
-to text are written by their output function; all others as `ROW(x)::text`, which calls the output function as COPY does
-(a cast would trim `character(n)`, and write booleans otherwise).
+two rows that swap theirs are seen. Integers are put into the seed, as `postgres.rows` has it; time stamps are hashed as
+they are sent; types that have no cast to text are written by their output function; all others as `ROW(x)::text`, which
+calls the output function as COPY does (a cast would trim `character(n)`, and write booleans otherwise).
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ _MODULUS = 2**64
 _INTEGERS = frozenset({"smallint", "integer", "bigint"})
 _WRITTEN = frozenset(
     {"text", "character varying", "numeric", "real", "double precision", "date", "interval", "uuid", "json", "jsonb"}
-    | {"timestamp with time zone", "timestamp without time zone", "bytea"}
+    | {"bytea"}
 )
+_SENT = {"timestamp with time zone": "timestamptz_send", "timestamp without time zone": "timestamp_send"}
 _MODIFIER = re.compile(r"\(\d+(,-?\d+)?\)")
 KEYS = "safepoint_keys"
 
@@ -77,16 +78,20 @@ def read_content(
     key: Sequence[Column],
     asked: Mapping[str, Asked],
     *,
+    number: bool = False,
     only_keys: bool = False,
 ) -> TableContent:
     """Hash expressions over a table's rows.
 
     Args:
         key: the columns that tell rows apart; without any, swapped values are not seen.
+        number: the key is one integer, on the other side too, and need not be written as text.
         asked: by the names under which their prints are given back.
         only_keys: only rows whose key is in the temporary table that `give_keys` made.
     """
-    row = connection.execute(content_query(table, key, list(asked.values()), only_keys=only_keys)).fetchone()
+    row = connection.execute(
+        content_query(table, key, list(asked.values()), number=number, only_keys=only_keys)
+    ).fetchone()
     values = list(row or ())
     rows, keys, at = int(values[0]), _digits(values[1:3]), 3
     prints = {}
@@ -101,7 +106,7 @@ def read_content(
 
 
 def content_query(
-    table: Table, key: Sequence[Column], asked: Sequence[Asked], *, only_keys: bool = False
+    table: Table, key: Sequence[Column], asked: Sequence[Asked], *, number: bool = False, only_keys: bool = False
 ) -> sql.Composed:
     """The query; each expression is written as text once, each key hashed once. Pure.
 
@@ -112,16 +117,16 @@ def content_query(
     join: sql.Composable = sql.SQL("")
     if only_keys:
         join = sql.SQL("join pg_temp.{} keys on keys.k = {}").format(sql.Identifier(KEYS), key_text(key))
+    hashed = sql.SQL("hashint4extended(1, k # {}::int8)" if number else "hashtextextended(k, {})")
     return sql.SQL(
-        "select count(*), {sums} "
-        "from (select hashtextextended(k, {one}) as k0, hashtextextended(k, {two}) as k1{names} "
+        "select count(*), {sums} from (select {one} as k0, {two} as k1{names} "
         "from (select {key} as k{cells} from only {table} as t {join} offset 0) as lines offset 0) as hashed"
     ).format(
         sums=sql.SQL(", ").join([_SUMS_OF_KEY, *(_sums(one, at) for one, at in _numbered(asked))]),
-        one=sql.Literal(SEEDS[0]),
-        two=sql.Literal(SEEDS[1]),
+        one=hashed.format(sql.Literal(SEEDS[0])),
+        two=hashed.format(sql.Literal(SEEDS[1])),
         names=sql.Composed([sql.SQL(", {}").format(name) for name in names]),
-        key=key_text(key),
+        key=sql.SQL("{}::int8").format(of(key[0].name)) if number else key_text(key),
         cells=sql.Composed([sql.SQL(", {}").format(cell) for cell in cells]),
         table=sql.Identifier(table.schema, table.relation),
         join=join,
@@ -139,12 +144,19 @@ def _cells(one: Asked, number: int) -> list[tuple[sql.Composable, sql.Identifier
     value = sql.SQL("nullif({}, '()')").format(text)
     if base in _INTEGERS:
         value = sql.SQL("{}::int8").format(one.expression)
+    elif base in _SENT:
+        value = sql.SQL(f"encode({_SENT[base]}({{}}), 'hex') collate \"C\"").format(one.expression)
     elif base in _WRITTEN:
         value = sql.SQL('{}::text collate "C"').format(one.expression)
     found.append((value, sql.Identifier(f"c{number}")))
     if one.ranged:
         found.append((text, sql.Identifier(f"r{number}")))
     return found
+
+
+def is_number(column: Column) -> bool:
+    """Whether its values are integers. Pure."""
+    return column.type in _INTEGERS
 
 
 def key_text(key: Sequence[Column]) -> sql.Composed:
@@ -202,7 +214,7 @@ def _sums(one: Asked, number: int) -> sql.Composed:
     if one.counted:
         # An empty text, written as a row, is `("")`.
         empty = sql.Literal("" if base in _WRITTEN else '("")')
-        filled = "{0} is not null" if base in _INTEGERS else "{0} is not null and {0} <> {1}"
+        filled = "{0} is not null" if base in _INTEGERS or base in _SENT else "{0} is not null and {0} <> {1}"
         sums.append(sql.SQL(f"count(*) filter (where {filled})").format(cell, empty))
     if one.ranged:
         sums.append(sql.SQL("min({0}), max({0})").format(row))

@@ -305,14 +305,23 @@ def make_out(connection: Connection, work: Work) -> None:
         run(connection, f"ALTER TABLE {work.out} {', '.join(strict)}")
 
 
-def typed(work: Work, scope: Scope) -> str:
-    """The staged rows with their types: as a subquery, a type that the twin does not know staying text."""
+def typed(work: Work, scope: Scope, *, source: str | None = None) -> str:
+    """The staged rows with their types: as a subquery, a type that the twin does not know staying text.
+
+    `source`: has the stage's columns, where it is not the stage itself.
+    """
     columns = [
         f"{quote(name)}::{column.type if column.type in scope.types else 'text'} AS {quote(name)}"
         for name in work.sink.columns
         for column in [work.new.by_name[name]]
     ]
-    return f"(SELECT {', '.join(['_sp_at', '_sp_tx', *columns])} FROM {work.stage})"
+    return f"(SELECT {', '.join(['_sp_at', '_sp_tx', *columns])} FROM {source or work.stage})"
+
+
+def unstaged(work: Work) -> str:
+    """A subquery like the stage, without a row: what can be said of it needs no table."""
+    columns = "".join(f", NULL::text AS {quote(name)}" for name in work.sink.columns)
+    return f"(SELECT NULL::int8 AS _sp_at, NULL::int4 AS _sp_tx{columns} WHERE false) s"
 
 
 def projection(work: Work) -> tuple[str, str]:

@@ -19,7 +19,7 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, make_out, projection, quoted, targets, typed
+from safepoint.wayback.compaction import Scope, Work, make_out, projection, quoted, targets, typed, unstaged
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
@@ -90,6 +90,8 @@ def round_trip(
     mapping: WayBack,
     *,
     known: Mapping[str, Print] | None = None,
+    catalogues: tuple[Catalogue, Catalogue] | None = None,
+    jobs: int = 2,
     cancelled: Cancelled = never,
 ) -> RoundTrip:
     """Compare each row of a database at the old schema with what the mapping makes of the migrated copy's row.
@@ -98,6 +100,8 @@ def round_trip(
 
     Args:
         known: by old table what a fingerprint (of the newest format) says of it; such a table need not be read again.
+        catalogues: of both, where they have been read and nobody has changed a definition since.
+        jobs: sessions that may read at the same time.
 
     Raises:
         DatabaseError: PostgreSQL refused.
@@ -110,14 +114,14 @@ def round_trip(
         asking("Making the round trip", old.dbname),
         connection.transaction(force_rollback=True),
     ):
-        before, now = read_catalogue(connection), read_catalogue(source)
+        before, now = catalogues or (read_catalogue(connection), read_catalogue(source))
         make_tables(connection, source, mapping, before, now)
         found = []
         for number, rule in enumerate(mapping.tables):
             if cancelled():
                 raise Interrupted("The round trip was stopped.", subject=rule.old)
             work = _work(rule, before, now, number)
-            found.append(_trip(connection, source, work, before.casts, (known or {}).get(work.old.name)))
+            found.append(_trip(connection, source, work, before.casts, (known or {}).get(work.old.name), jobs))
         return RoundTrip(tuple(found), round(time.monotonic() - began, 3))
 
 
@@ -130,35 +134,42 @@ def _work(rule: TableRule, before: Catalogue, now: Catalogue, number: int) -> Wo
     return Work(rule, old, new, Sink(new, f"sp_trip_{number}"), number)
 
 
-def _trip(connection: Connection, source: Connection, work: Work, casts: Casts, known: Print | None) -> TableTrip:
-    _make_stage(connection, work)
+def _trip(
+    connection: Connection, source: Connection, work: Work, casts: Casts, known: Print | None, jobs: int
+) -> TableTrip:
     make_out(connection, work)
+    said = _refused(connection, _carrying(connection, work, unstaged(work)))  # does the twin know all that it names?
+    whole = None if said else rows_alike(connection, source, work, casts, known, jobs=jobs)
+    if whole is None:
+        trip = _row_by_row(connection, source, work, said)
+    else:
+        trip = TableTrip(work.old.name, whole, 0, 0, {}, by="sums")
+    run(connection, f"DROP TABLE {work.out}")
+    return trip
+
+
+def _carrying(connection: Connection, work: Work, staged: str) -> str:
+    """The statement that makes old rows of the staged ones."""
     types = connection.execute(
         "SELECT t FROM unnest(%s::text[]) t WHERE to_regtype(t) IS NOT NULL", [[c.type for c in work.new.columns]]
     ).fetchall()
     scope = Scope((), frozenset(str(row[0]) for row in types))
     values, join = projection(work)
     match = " AND ".join(f"old.{quote(one.name)}::text = new.{quote(two.name)}::text" for one, two in work.keys)
-    carry = (
+    return (
         f"INSERT INTO {work.out} ({targets(work)}, _sp_n) SELECT {values}, new._sp_at "
-        f"FROM {typed(work, scope)} new LEFT JOIN {quoted(work.old)} old ON {match or 'false'}{join}"
+        f"FROM {typed(work, scope, source=staged)} new LEFT JOIN {quoted(work.old)} old ON {match or 'false'}{join}"
     )
-    said = _refused(connection, carry)  # of no row yet: whether the twin knows all that the mapping names
-    whole = None if said else rows_alike(connection, source, work, casts, known)
-    if whole is None:
-        trip = _row_by_row(connection, source, work, carry, said)
-    else:
-        trip = TableTrip(work.old.name, whole, 0, 0, {}, by="sums")
-    run(connection, f"DROP TABLE {work.stage}, {work.out}")
-    return trip
 
 
-def _row_by_row(connection: Connection, source: Connection, work: Work, carry: str, said: str | None) -> TableTrip:
+def _row_by_row(connection: Connection, source: Connection, work: Work, said: str | None) -> TableTrip:
     """`said`: what PostgreSQL had against the mapping already."""
     rows = int(ask(connection, f"SELECT count(*) FROM {quoted(work.old)}")[0][0])
     if said is None:
+        _make_stage(connection, work)
         _copy(connection, source, work)
-        said = _refused(connection, carry)
+        said = _refused(connection, _carrying(connection, work, work.stage))
+        run(connection, f"DROP TABLE {work.stage}")
     if said is not None:
         return TableTrip(work.old.name, rows, 0, 0, {}, failed=said)
     return _compare(connection, work, rows) if work.rule.key else _count(connection, work, rows)

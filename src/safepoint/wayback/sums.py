@@ -21,7 +21,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.rows import RowColumn, content, hash_source, hashed_alike, read_columns
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Column
-from safepoint.wayback.compaction import Scope, Work, projection, quoted, typed
+from safepoint.wayback.compaction import Scope, Work, projection, quoted, typed, unstaged
 from safepoint.wayback.expressions import of_new, of_old, quote
 from safepoint.wayback.mapping import ColumnRule
 
@@ -41,11 +41,11 @@ _VIEW: Final = "sp_mapped"
 _OWN_TYPES: Final = """
 SELECT count(*) FROM unnest(%s::text[]) t WHERE to_regtype(t) IS NULL OR to_regtype(t)::oid::int8 >= 16384
 """
-# What a view needs besides the staged rows. PostgreSQL's own functions, operators and types are never listed.
+# What a view over no table needs. PostgreSQL's own functions, operators and types are never listed.
 _NEEDS: Final = """
 SELECT count(*) FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
 WHERE r.ev_class = 'pg_temp.sp_mapped'::regclass
-  AND NOT (d.refclassid = 'pg_class'::regclass AND d.refobjid IN ('pg_temp.sp_mapped'::regclass, %s::regclass))
+  AND NOT (d.refclassid = 'pg_class'::regclass AND d.refobjid = r.ev_class)
 """
 
 
@@ -60,15 +60,22 @@ class _Pair:
 
 
 def rows_alike(
-    connection: Connection, source: Connection, work: Work, casts: Casts, known: Print | None = None
+    connection: Connection,
+    source: Connection,
+    work: Work,
+    casts: Casts,
+    known: Print | None = None,
+    *,
+    jobs: int = 2,
 ) -> int | None:
     """How many rows the old table has, where every one of them comes back as it was; None where that is not known.
 
     Args:
-        connection: the old database, in a transaction in which the empty stage of `work` stands.
+        connection: the old database, in a transaction.
         source: the migrated database.
         casts: the old catalogue's.
         known: what the fingerprint says of the old table, which stands as it was then.
+        jobs: with one, the two databases are read one after the other.
     """
     before = {one.name: one for one in read_columns(connection, quoted(work.old))}
     pairs = _pairs(connection, source, work, before, casts)
@@ -81,6 +88,8 @@ def rows_alike(
     ours = _query(list(pairs.values()), 0, f"{quoted(work.old)} old")
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="round-trip") as beside:
         found = beside.submit(_sums, source, theirs)
+        if jobs == 1:
+            found.exception()
         was, now = _sums(connection, ours), found.result()
     return None if was is None or was != now else was[0]
 
@@ -169,11 +178,11 @@ def _mean_the_same(connection: Connection, work: Work) -> bool:
     if not mapped:
         return True
     _, join = projection(work)
-    rows = typed(work, Scope((), frozenset(column.type for column in work.new.columns)))
+    rows = typed(work, Scope((), frozenset(column.type for column in work.new.columns)), source=unstaged(work))
     try:
         with connection.transaction(force_rollback=True):
             connection.execute(sql.SQL(f"CREATE TEMP VIEW {_VIEW} AS SELECT m.* FROM {rows} new{join}"))
-            row = connection.execute(_NEEDS, [work.stage]).fetchone()
+            row = connection.execute(_NEEDS).fetchone()
     except (psycopg.DataError, psycopg.ProgrammingError):
         return False  # it asks for the twin's own row
     return row is not None and row[0] == 0

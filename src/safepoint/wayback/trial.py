@@ -18,7 +18,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import CaptureFacts, disarm, drain
-from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
@@ -63,6 +63,7 @@ def try_replay(
     folder: Path,
     facts: CaptureFacts,
     *,
+    catalogues: tuple[Catalogue, Catalogue] | None = None,
     policy: Policy = "row",
     maintenance: str = "postgres",
     cancelled: Cancelled = never,
@@ -72,6 +73,7 @@ def try_replay(
     Args:
         folder: for the spool and the files of the replay.
         facts: the capture that `arm` began on `live` for `LAUNCH`, before anything was written; it is ended here.
+        catalogues: of both, where they have been read.
 
     Raises:
         Interrupted: it was cancelled.
@@ -80,7 +82,9 @@ def try_replay(
     if facts.mode == "none":
         return not_tried(f"the changes cannot be captured: {facts.reason}")
     try:
-        writes, outcome, reasons = _Copies(twin, live, mapping, folder, facts, policy, maintenance, cancelled).tried()
+        writes, outcome, reasons = _Copies(
+            twin, live, mapping, folder, facts, catalogues, policy, maintenance, cancelled
+        ).tried()
     finally:
         disarm(live, facts)
     done = Counter(one.kind for one in writes if one.rows)
@@ -109,6 +113,7 @@ class _Copies:
     mapping: WayBack
     folder: Path
     facts: CaptureFacts
+    catalogues: tuple[Catalogue, Catalogue] | None
     policy: Policy
     maintenance: str
     cancelled: Cancelled
@@ -116,7 +121,7 @@ class _Copies:
     def tried(self) -> tuple[tuple[Write, ...], Outcome, list[str]]:
         """What was written, what the last replay says, and what is not as it should be."""
         with connect(self.live, application_name="safepoint trial") as connection:
-            catalogue = read_catalogue(connection)
+            catalogue = read_catalogue(connection) if self.catalogues is None else self.catalogues[1]
             tables = [rule.new for rule in self.mapping.tables if rule.new in catalogue.tables]
             writes = write_everything(connection, catalogue, tables)
             outcome = self._carried()
@@ -149,7 +154,8 @@ class _Copies:
         """Where rows were put aside, they are what differs."""
         if outcome.put_aside:
             return [f"{one.table}: {one.reason}" for one in outcome.aside[:5]]
-        return list(doubtful(mapping, round_trip(self.twin, self.live, mapping, cancelled=self.cancelled)))
+        trip = round_trip(self.twin, self.live, mapping, catalogues=self.catalogues, cancelled=self.cancelled)
+        return list(doubtful(mapping, trip))
 
 
 def failed(error: SafepointError) -> Trial:

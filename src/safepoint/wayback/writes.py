@@ -20,15 +20,18 @@ Kind = Literal["insert", "update", "delete", "key change", "cascade", "truncate"
 _ROW_BY_ROW: Final[tuple[Kind, ...]] = ("insert", "update", "key change", "delete", "cascade", "truncate")
 KINDS: Final[tuple[Kind, ...]] = (*_ROW_BY_ROW, "truncate cascade")
 
-_TIMEOUT: Final = "SET statement_timeout = '15s'"
+# A few rows are looked for in tables that may be large: by an index wherever there is one, and nothing is compiled.
+_SETTINGS: Final = "SET statement_timeout = '15s'; SET enable_seqscan = off; SET jit = off"
 _ROWS: Final = 3
 _SMALL: Final = 10_000
-_FAMILY: Final = 1_000  # children that are copied with their parent, at most: a few rows are to be written
+_FAMILY: Final = 1_000  # children that are written with their parent, at most: a few rows are to be written
+_NEAR: Final = 100  # rows that are searched before the whole table is, which may be large
 _NUMBERS: Final = ("smallint", "integer", "bigint", "numeric", "real", "double precision")
 _TEXTS: Final = ("text", "character varying", "citext")
 _DAYS: Final = ("date", "timestamp without time zone", "timestamp with time zone")
 _DEEP: Final = 4
 _DOOMED: Final = "sp_doomed"
+_LOOKED_AT: Final = sql.SQL("ANALYZE {}").format(sql.Identifier("pg_temp", _DOOMED))  # else thousands are expected
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def write_everything(connection: Connection, catalogue: Catalogue, tables: Seque
 
     TRUNCATE ... CASCADE is left to `empty_with_dependants`: it takes away what the other writes left to compare.
     """
-    connection.execute(_TIMEOUT)
+    connection.execute(_SETTINGS)
     maker = _Maker(catalogue)
     found = []
     for kind in _ROW_BY_ROW:
@@ -68,7 +71,7 @@ def empty_with_dependants(
     Only where each of them is one of `tables`: of the others nobody says what the old database should have then.
     None: there is no such table that others refer to.
     """
-    connection.execute(_TIMEOUT)
+    connection.execute(_SETTINGS)
     maker = _Maker(catalogue)
     groups = {name: maker.dependants(catalogue.tables[name]) for name in tables}
     fitting = {name: group for name, group in groups.items() if len(group) > 1 and group <= set(tables)}
@@ -125,12 +128,16 @@ class _Maker:
         elif kind == "key change" and table.key and not self.children(table):
             yield from self._key_changes(table)
         elif kind == "delete" and table.key:
-            yield [self._delete(table, self._rows_without_children(table))]
+            # Rows that were inserted a moment ago are likely to have no children.
+            near = (self._newest(table),) if self.children(table) else ()
+            for source in (*near, table.identifier):
+                yield [self._delete(table, self._rows_without_children(table, source))]
         elif kind == "cascade" and table.key and self.children(table):
             # Once its children are gone it is no row with children any more: the choice is kept.
             chosen = sql.SQL("SELECT * FROM {}").format(sql.Identifier("pg_temp", _DOOMED))
             among = sql.SQL("({}) IN ({})").format(sql.SQL(", ").join(map(_name, table.key)), chosen)
-            yield [self._chosen(table), *self._cascade(table, among, 0)]
+            for source in (self._first(table), table.identifier):
+                yield [self._chosen(table, source), _LOOKED_AT, *self._cascade(table, among, 0)]
         elif kind == "truncate":
             yield [sql.SQL("TRUNCATE {}").format(table.identifier)]
 
@@ -259,24 +266,36 @@ class _Maker:
         key = sql.SQL(", ").join(_name(name) for name in table.key)
         return sql.SQL("({}) IN ({})").format(key, query.format(key, table.identifier, rows))
 
-    def _rows_without_children(self, table: Table) -> sql.Composed:
+    def _newest(self, table: Table) -> sql.Composed:
+        last = sql.SQL(", ").join(sql.SQL("{} DESC").format(_name(name)) for name in table.key)
+        return sql.SQL("(SELECT * FROM {} ORDER BY {} LIMIT {})").format(table.identifier, last, _NEAR)
+
+    def _first(self, table: Table) -> sql.Composed:
+        return sql.SQL("(SELECT * FROM {} LIMIT {})").format(table.identifier, _NEAR)
+
+    def _rows_without_children(self, table: Table, source: sql.Composable) -> sql.Composed:
         free = [sql.SQL("NOT {}").format(_has(child, key)) for child, key in self.children(table)]
         key = sql.SQL(", ").join(_name(name, "p") for name in table.key)
         return sql.SQL("({}) IN (SELECT {} FROM {} p WHERE {} LIMIT 1)").format(
             sql.SQL(", ").join(_name(name) for name in table.key),
             key,
-            table.identifier,
+            source,
             sql.SQL(" AND ").join(free) if free else sql.SQL("true"),
         )
 
-    def _chosen(self, table: Table) -> sql.Composed:
-        """The key of one row that somebody refers to."""
+    def _chosen(self, table: Table, source: sql.Composable) -> sql.Composed:
+        """The key of one row that somebody refers to, and not too many do."""
         some = [_has(child, key) for child, key in self.children(table)]
-        return sql.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} p WHERE {} LIMIT 1").format(
+        counts = [_number(child, key, _FAMILY) for child, key in self.children(table)]
+        return sql.SQL(
+            "CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} p WHERE ({}) AND {} < {} LIMIT 1"
+        ).format(
             sql.Identifier(_DOOMED),
             sql.SQL(", ").join(_name(name, "p") for name in table.key),
-            table.identifier,
+            source,
             sql.SQL(" OR ").join(some),
+            sql.SQL(" + ").join(counts),
+            _FAMILY,
         )
 
     def _cascade(self, table: Table, where: sql.Composed, depth: int) -> list[sql.Composed]:
@@ -294,9 +313,20 @@ class _Maker:
 
 
 def _has(child: Table, key: ForeignKey) -> sql.Composed:
+    return sql.SQL("EXISTS (SELECT FROM {} c WHERE {})").format(child.identifier, _refers(key))
+
+
+def _number(child: Table, key: ForeignKey, most: int) -> sql.Composed:
+    """How many children; no further than `most` is counted."""
+    return sql.SQL("(SELECT count(*) FROM (SELECT FROM {} c WHERE {} LIMIT {}) n)").format(
+        child.identifier, _refers(key), most
+    )
+
+
+def _refers(key: ForeignKey) -> sql.Composed:
+    """Whether the child `c` is one of the parent `p`."""
     pairs = zip(key.columns, key.parent_columns, strict=True)
-    same = [sql.SQL("c.{} = p.{}").format(_name(one), _name(two)) for one, two in pairs]
-    return sql.SQL("EXISTS (SELECT FROM {} c WHERE {})").format(child.identifier, sql.SQL(" AND ").join(same))
+    return sql.SQL(" AND ").join(sql.SQL("c.{} = p.{}").format(_name(one), _name(two)) for one, two in pairs)
 
 
 def _name(name: str, alias: str | None = None) -> sql.Identifier:
