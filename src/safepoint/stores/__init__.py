@@ -12,9 +12,10 @@ from safepoint.errors import PlanFileError
 from safepoint.stores.age import Opening, Seal
 from safepoint.stores.faults import without_login
 from safepoint.stores.files import FsspecFiles
+from safepoint.stores.label import LabelOfOtherVersion, LabelUnreadable
 from safepoint.stores.lock import Locking
 from safepoint.stores.retry import Retrying
-from safepoint.stores.store import MANIFEST, LabelOfOtherVersion, LabelUnreadable, SnapshotStore, Transfer
+from safepoint.stores.store import MANIFEST, SnapshotStore, Transfer
 
 __all__ = ["MANIFEST", "LabelOfOtherVersion", "LabelUnreadable", "SnapshotStore", "Transfer", "open_store"]
 

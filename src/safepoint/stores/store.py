@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import secrets
 import shutil
@@ -21,24 +20,12 @@ from safepoint.hosts.temporary import HeldFolder
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.stores.age import SUFFIX, Seal
 from safepoint.stores.files import CHUNK, Files, Step, Through, copied
+from safepoint.stores.label import LABEL, read_label, write_label
 from safepoint.stores.sending import PREFIX, Sending
 
 MANIFEST = "manifest.json"
-LABEL = "sealed.json"
-"""What an encrypted snapshot says in the clear, so that it is listed and kept by those who cannot open it. It is
-written last, as the manifest of one in the clear is, and proves nothing: what counts is in the encrypted manifest."""
-
-_FORMAT = 1
 _ABANDONED = timedelta(days=2)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
-
-
-class LabelUnreadable(StoreError):
-    """What one encrypted snapshot says in the clear cannot be read; the store and its other snapshots are well."""
-
-
-class LabelOfOtherVersion(LabelUnreadable):
-    """It was written by another version of Safepoint."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +162,15 @@ class SnapshotStore:
                 sending.note(name, known)
             facts[name] = known
             before += path.stat().st_size
-        written = {
+        said = {
             **label,
-            "format": _FORMAT,
-            "id": done.snapshot_id,
             "recipients": list(seal.recipients),
             "manifest_sha256": hashlib.sha256(_manifest(folder)).hexdigest(),
             "files": {name: asdict(fact) for name, fact in facts.items()},
         }
         with HeldFolder("safepoint-labelling-") as name:
             path = Path(name) / LABEL
-            path.write_text(_sealed(written), encoding="utf-8")
+            path.write_text(write_label(done.snapshot_id, said), encoding="utf-8")
             sent = self._files.put(path, self._at(done.snapshot_id, LABEL), lambda _done: None)
         sending.forget()
         sha256 = {name: fact.sha256 for name, fact in facts.items()} | {LABEL: sent.sha256}
@@ -330,23 +315,7 @@ class SnapshotStore:
         name = self._at(snapshot_id, LABEL)
         if not self._files.exists(name):
             return None
-        text = self._files.read(name)
-        found = _unsealed(text)
-        if found is not None and found.get("id") == snapshot_id and found.get("format") == _FORMAT:
-            return found
-        if (other := _format(text)) not in (None, _FORMAT):
-            raise LabelOfOtherVersion(
-                f"The {LABEL} of {snapshot_id} in {self.where} was written by another version of Safepoint.",
-                subject=name,
-                expected=f"format {_FORMAT}",
-                found=f"format {other}",
-                remedy="Use the version of Safepoint that took the snapshot, or a newer one.",
-            )
-        raise LabelUnreadable(
-            f"The {LABEL} of {snapshot_id} in {self.where} is damaged.",
-            subject=name,
-            remedy="Its files may still be whole: open them by hand, as docs/restore-without-safepoint.md shows.",
-        )
+        return read_label(self._files.read(name), snapshot_id, self.where)
 
     def locked_until(self, snapshot_id: str) -> datetime | None:
         """Until when the store lets nobody remove the snapshot; None where it does."""
@@ -441,29 +410,6 @@ class SnapshotStore:
 
 def _belongs(path: Path, folder: Path) -> bool:
     return path != folder / MANIFEST and not path.name.startswith(PREFIX)
-
-
-def _sealed(label: Mapping[str, Any]) -> str:
-    check = hashlib.sha256(json.dumps(label, sort_keys=True).encode()).hexdigest()
-    return json.dumps({**label, "check": check}, indent=1) + "\n"
-
-
-def _unsealed(text: bytes) -> dict[str, Any] | None:
-    """A label that is exactly as `_sealed` wrote it; None where it is not."""
-    try:
-        found = dict(json.loads(text))
-        found.pop("check")
-        return found if _sealed(found).encode() == text else None
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
-def _format(text: bytes) -> Any:
-    """The format that a label says it has, whatever else is in it; None where it says none."""
-    try:
-        return dict(json.loads(text)).get("format")
-    except (ValueError, TypeError):
-        return None
 
 
 def _manifest(folder: Path) -> bytes:
