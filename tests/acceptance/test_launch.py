@@ -80,6 +80,8 @@ def _killed_at_every_boundary_the_launch_goes_on_and_every_step_stands_once(stag
         # Before the window a step leaves files only: one boundary will do there. The long runs kill at random instants.
         for boundary in BOUNDARIES if step.phase not in ("prepare", "freeze") else BOUNDARIES[1:]:
             kill_at(stage, f"{step.id}:{boundary}", "launch", "--now")
+        if step.id == "migrate":  # a slot would keep all that the migration logs
+            assert slots_and_roles_left(stage)[0] == []
     ended = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     entries = entries_of(stage.plan)

@@ -127,6 +127,7 @@ class RehearsedFence:
             stand_ins.fenced()
             proof = self._twin_and_proof(prior, mark)
             state = fence.standing(self.copy, prior, maintenance=_MAINTENANCE)
+            quiet.drop_quiet_slot(self.copy, LAUNCH, maintenance=_MAINTENANCE)  # as a launch does before it migrates
         superusers = [name for name, superuser in logins.items() if superuser]
         self.checks.append(findings.judge_fence(prior, facts, state, stand_ins.stood(), superusers))
         self.checks.append(findings.judge_quiet(proof))

@@ -17,7 +17,7 @@ from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import answered_clean, ready_to_check
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress
-from safepoint.wayback import capture, fence
+from safepoint.wayback import capture, fence, quiet
 from safepoint.wayback.login import drop_migration_login, migration_login
 
 
@@ -67,6 +67,8 @@ class Migrate(Verb):
         The login's new password keeps it from coming back, wherever its process runs.
         """
         levelling.end_feed(ground)  # a publication could make the migration's own statements fail
+        # Quiet is proven, and its slot would keep on the disk all that the migration logs, for nothing.
+        quiet.drop_quiet_slot(ground.target, ground.launch_id, maintenance=ground.plan.database.maintenance)
         manage = migrating(ground)
         if ground.begun_before:
             _end_other_sessions(ground)
