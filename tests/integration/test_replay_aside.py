@@ -176,6 +176,34 @@ def test_a_deferrable_key_is_asked_about_for_no_index_refuses_its_rows(database:
         assert made.old("select id, mail from customer where id > 5") == [(7, "fits@x")]
 
 
+def test_a_deferrable_exclusion_is_asked_about_for_no_trigger_looks_again(database: Target, tmp_path: Path) -> None:
+    before = """
+    create extension btree_gist;
+    create table booking (id int primary key, room int, during int4range, cancelled bool not null default false,
+        constraint apart exclude using gist (room with =, during with &&) where (not cancelled)
+        deferrable initially deferred);
+    insert into booking values (1, 1, '[1,5)'), (2, 2, '[1,5)'), (3, 3, '[1,5)'), (4, 4, '[1,5)');
+    """
+    with ground(database, tmp_path, before, "alter table booking drop constraint apart") as made:
+        made.write(
+            # Taken by a row that stays; by one that was changed; free where the row that was there moved or is gone.
+            "insert into booking values (10, 1, '[4,8)', false), (11, 1, '[8,9)', false), (12, 1, '[4,8)', true)",
+            "insert into booking values (13, null, '[1,5)')",
+            "update booking set during = '[1,7)' where id = 2",
+            "insert into booking values (20, 2, '[6,9)')",
+            "update booking set room = 9 where id = 3",
+            "insert into booking values (30, 3, '[1,5)')",
+            "delete from booking where id = 4",
+            "insert into booking values (40, 4, '[1,5)')",
+            # The second overlaps the first, the third only the second, which does not come.
+            "insert into booking values (50, 5, '[1,4)'), (51, 5, '[3,7)'), (52, 5, '[6,9)')",
+        )
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [("booking", "unique", key) for key in ("10", "20", "51")]
+        there = [row[0] for row in made.old("select id from booking order by id")]
+        assert there == [1, 2, 3, 11, 12, 13, 30, 40, 50, 52]
+
+
 def test_what_no_query_looks_for_is_found_by_trying(database: Target, tmp_path: Path) -> None:
     before = """
     create table booking (id int primary key, during int4range, exclude using gist (during with &&));

@@ -63,6 +63,16 @@ SELECT o.conrelid::int8, o.contype::text, o.conname, pg_get_expr(o.conbin, o.con
              JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i)
 FROM pg_constraint o WHERE o.conrelid = ANY(%s) AND o.contype IN ('c', 'f') ORDER BY 1, 3
 """
+# The others are looked at by their index, row by row.
+EXCLUSIONS = """
+SELECT o.conrelid::int8, o.conname,
+       ARRAY(SELECT pg_get_indexdef(o.conindid, k, false) FROM generate_series(1, cardinality(o.conexclop)) k),
+       ARRAY(SELECT format('OPERATOR(%%I.%%s)', n.nspname, p.oprname) FROM unnest(o.conexclop) WITH ORDINALITY k(id, i)
+             JOIN pg_operator p ON p.oid = k.id JOIN pg_namespace n ON n.oid = p.oprnamespace ORDER BY k.i),
+       pg_get_expr(i.indpred, i.indrelid)
+FROM pg_constraint o JOIN pg_index i ON i.indexrelid = o.conindid
+WHERE o.conrelid = ANY(%s) AND o.contype = 'x' AND o.condeferrable ORDER BY 1, 2
+"""
 TRIGGERS = """
 SELECT t.tgrelid::int8, t.tgname, t.tgenabled::text, t.tgconstraint <> 0
 FROM pg_trigger t WHERE t.tgrelid = ANY(%s) AND NOT t.tgisinternal ORDER BY 1, 2
@@ -104,6 +114,16 @@ class Unique:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """A deferrable exclusion constraint: no two rows may have all of its expressions related by its operators."""
+
+    name: str
+    expressions: tuple[str, ...]
+    operators: tuple[str, ...]
+    predicate: str | None = None
+
+
+@dataclass(frozen=True)
 class ForeignKey:
     """A foreign key to another table, `schema.table`."""
 
@@ -140,6 +160,7 @@ class Table:
     partitioned: bool = False
     leaves: tuple[str, ...] = ()
     replica: tuple[str, ...] = ()
+    exclusions: tuple[Exclusion, ...] = ()
 
     @property
     def name(self) -> str:
@@ -199,7 +220,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
     """Read it; some milliseconds, whatever the size of the database."""
     found = {oid: tuple(row) for oid, *row in connection.execute(TABLES).fetchall()}
     rows = {query: _by_table(connection, query, list(found)) for query in (LEAVES, COLUMNS, INDEXES, CONSTRAINTS)}
-    rows[TRIGGERS] = _by_table(connection, TRIGGERS, list(found))
+    rows |= {query: _by_table(connection, query, list(found)) for query in (EXCLUSIONS, TRIGGERS)}
     names = {oid: f"{schema}.{name}" for oid, (schema, name, *_) in found.items()}
     tables = {}
     for oid, (schema, name, partitioned, replica) in found.items():
@@ -223,6 +244,10 @@ def read_catalogue(connection: Connection) -> Catalogue:
             partitioned,
             tuple(row[0] for row in rows[LEAVES][oid]),
             tuple(replica),
+            tuple(
+                Exclusion(constraint, tuple(keys), tuple(operators), predicate)
+                for constraint, keys, operators, predicate in rows[EXCLUSIONS][oid]
+            ),
         )
     return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()))
 

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
-from safepoint.wayback.catalogue import Catalogue, ForeignKey, Unique
+from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Unique
 from safepoint.wayback.compaction import Scope, Work, few, quoted, typed
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.mapping import TableRule
@@ -46,6 +46,7 @@ def settle(connection: Connection, works: Sequence[Work], old: Catalogue, truste
         How many rows were put aside.
     """
     questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
+    questions += _exclusion_questions(works)
     whole, found = 0, -1
     while found:
         aside = {work.old.name for work in works if _any_aside(connection, work)} if trusted is not None else set()
@@ -72,6 +73,14 @@ def _unique_questions(connection: Connection, works: Sequence[Work], trusted: Ru
             only = frozenset({work.old.name}) if held else None
             yield _Question(_twice(work, unique), only)
             yield _Question(_taken(work, unique, by_index), only)
+
+
+def _exclusion_questions(works: Sequence[Work]) -> Iterator[_Question]:
+    """Only of constraints that are deferrable: of others the index itself refuses rows."""
+    for work in works:
+        for exclusion in work.old.exclusions:
+            yield _Question(_excluded_by_earlier(work, exclusion))
+            yield _Question(_excluded_by_staying(work, exclusion))
 
 
 def _key_questions(
@@ -135,8 +144,8 @@ def applied(row: str = "c") -> str:
     return f"{row}.verdict IS NULL AND {row}.op <> 'none'"
 
 
-def _rows(unique: Unique, source: str, extra: str) -> str:
-    """A source's rows with the unique key's expressions as e0, e1, ...; only those that the index looks at."""
+def _rows(unique: Unique | Exclusion, source: str, extra: str) -> str:
+    """A source's rows with the key's expressions as e0, e1, ...; only those that the index looks at."""
     keys = ", ".join(f"({expression}) AS e{place}" for place, expression in enumerate(unique.expressions))
     where = f" WHERE {unique.predicate}" if unique.predicate else ""
     return f"(SELECT {extra}, {keys} FROM {source}{where})"
@@ -167,6 +176,39 @@ def _taken(work: Work, unique: Unique, by_index: bool) -> str:
         UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"another row has the same {unique.name}")}
         FROM {_rows(unique, work.out, "_sp_n")} o
         {twins}
+        LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied("g")}
+        WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
+    """
+
+
+def _excluding(exclusion: Exclusion, left: str, right: str) -> str:
+    return " AND ".join(
+        f"{left}.e{place} {operator} {right}.e{place}" for place, operator in enumerate(exclusion.operators)
+    )
+
+
+def _excluded_by_earlier(work: Work, exclusion: Exclusion) -> str:
+    """Of rows that exclude each other the first stays, and the next that it does not exclude: a row which is put aside
+    itself puts none aside."""
+    return f"""
+        WITH coming AS MATERIALIZED (
+            SELECT o.*, row_number() OVER (ORDER BY g.op DESC, o._sp_n) AS place
+            FROM {_rows(exclusion, work.out, "_sp_n")} o JOIN {work.change} g ON g.n = o._sp_n WHERE {applied("g")}
+        ), pairs AS MATERIALIZED (
+            SELECT l._sp_n AS later, f._sp_n AS earlier FROM coming f
+            JOIN coming l ON f.place < l.place AND {_excluding(exclusion, "f", "l")}
+        )
+        UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"{exclusion.name} excludes it")}
+        FROM pairs p WHERE p.later = c.n AND NOT EXISTS (SELECT FROM pairs q WHERE q.later = p.earlier)
+    """
+
+
+def _excluded_by_staying(work: Work, exclusion: Exclusion) -> str:
+    """A row of the twin that stays excludes it."""
+    return f"""
+        UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"{exclusion.name} excludes it")}
+        FROM {_rows(exclusion, work.out, "_sp_n")} o
+        JOIN {_rows(exclusion, quoted(work.old), "ctid AS tid, tableoid AS rel")} t ON {_excluding(exclusion, "t", "o")}
         LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied("g")}
         WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
     """

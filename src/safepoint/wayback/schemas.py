@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safepoint.django.operations import Operations
-from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table, Trigger, Unique
+from safepoint.wayback.catalogue import Catalogue, Column, Exclusion, ForeignKey, Table, Trigger, Unique
 from safepoint.wayback.mapping import Mappers, WayBack, plan_mapping
 
 
@@ -53,6 +53,7 @@ def _table(data: dict[str, Any]) -> Table:
             "columns": tuple(Column(**column) for column in data["columns"]),
             "uniques": tuple(Unique(**_tuples(one)) for one in data["uniques"]),
             "foreign_keys": tuple(ForeignKey(**_tuples(one)) for one in data["foreign_keys"]),
+            "exclusions": tuple(Exclusion(**_tuples(one)) for one in data.get("exclusions", ())),
             "triggers": tuple(Trigger(**one) for one in data["triggers"]),
             "checks": tuple((name, check) for name, check in data["checks"]),
             **{name: tuple(data[name]) for name in ("primary_key", "leaves", "replica")},
