@@ -33,6 +33,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 # must not cut a long dump or copy short.
 _PINNED = (
     "-c datestyle=ISO,YMD -c timezone=UTC -c intervalstyle=iso_8601 -c extra_float_digits=1 -c bytea_output=hex "
+    "-c lc_monetary=C -c array_nulls=on -c xmloption=content "
+    # And so must what the catalogue says, what our own words mean, and how sessions wait for each other.
+    "-c quote_all_identifiers=off -c standard_conforming_strings=on -c default_table_access_method=heap "
+    "-c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off "
     "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
     "-c client_min_messages=warning "
     # Only Safepoint's own sessions may write while writes are stopped (see wayback.fence).

@@ -14,7 +14,8 @@ _LOCK_WAIT = "--lock-wait-timeout=60s"
 # A role's own settings must not get in the way of a restore (they come before a database's and a role's).
 _RESTORE_OPTIONS = (
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning "
-    "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin"
+    "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin "
+    "-c array_nulls=on"
 )
 _SESSION = "safepoint"
 _FALLBACKS = ("zstd:1", "lz4", "gzip:1")

@@ -58,7 +58,7 @@ class Applying:
         Raises:
             DatabaseError: PostgreSQL refuses rows for a reason that no query finds. Nothing was changed.
         """
-        silence(self.connection, self.works)
+        silenced = silence(self.connection, self.works)
         prepared = False
         while True:
             if not prepared:
@@ -74,7 +74,7 @@ class Applying:
             if not isinstance(written, _Refusal):
                 break
             self._yield_to(written)
-        unsilence(self.connection, self.works)
+        unsilence(self.connection, silenced)
         return written
 
     def _types(self) -> frozenset[str]:

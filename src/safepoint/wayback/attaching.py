@@ -17,7 +17,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback import stash as stashes
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
-from safepoint.wayback.compaction import quoted
+from safepoint.wayback.compaction import quoted, rows_of
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.stash import Stash, StashedTable
@@ -223,7 +223,7 @@ class Attaching:
             connection,
             f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, t.ctid AS tid, "
             f"t.tableoid AS rel, coalesce({same}, false) AS same FROM pg_temp.sp_stash s "
-            f"LEFT JOIN {quoted(table)} t ON {match(table, told.key)} WHERE s.relation = {name}",
+            f"LEFT JOIN {rows_of(table)} t ON {match(table, told.key)} WHERE s.relation = {name}",
         )
         run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
         run(
@@ -246,7 +246,7 @@ class Attaching:
             self._refuse(table, name, f"vals ? {literal(name)}", "the new schema has no such column any more")
             return None
         value = f"m.vals ->> {literal(name)}"
-        known = f"FROM {quoted(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel"
+        known = f"FROM {rows_of(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel"
         now = f"(SELECT t.{quote(name)}::text {known})"
         has = f"m.vals ? {literal(name)}"
         equal = f"{has} AND {now} IS NOT DISTINCT FROM {value}"
@@ -258,7 +258,7 @@ class Attaching:
                 parent = self.new.tables[key.parent]
                 there = parent.by_name[key.parent_columns[0]]
                 orphan = (
-                    f"{has} AND m.vals ->> {literal(name)} IS NOT NULL AND NOT EXISTS (SELECT FROM {quoted(parent)} p "
+                    f"{has} AND m.vals ->> {literal(name)} IS NOT NULL AND NOT EXISTS (SELECT FROM {rows_of(parent)} p "
                     f"WHERE p.{quote(there.name)} = (m.vals ->> {literal(name)})::{there.type})"
                 )
                 self._refuse(table, name, orphan, f"the row of {parent.relation} that it refers to is not there")
@@ -289,7 +289,7 @@ class Attaching:
             for c in columns
         )
         statement = (
-            f"UPDATE {quoted(table)} t SET {pairs} FROM pg_temp.sp_met m WHERE t.ctid = m.tid AND t.tableoid = m.rel "
+            f"UPDATE {rows_of(table)} t SET {pairs} FROM pg_temp.sp_met m WHERE t.ctid = m.tid AND t.tableoid = m.rel "
             f"AND m.vals <> '{{}}'"
         )
         bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
@@ -386,5 +386,5 @@ def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:
     pairs = " AND ".join(
         f"p.{quote(other)} = c.{quote(name)}" for name, other in zip(key.columns, key.parent_columns, strict=True)
     )
-    parent = quoted(catalogue.tables[key.parent])
-    return f"(SELECT FROM {quoted(table)} c WHERE {own} AND NOT EXISTS (SELECT FROM {parent} p WHERE {pairs})) o"
+    parent = rows_of(catalogue.tables[key.parent])
+    return f"(SELECT FROM {rows_of(table)} c WHERE {own} AND NOT EXISTS (SELECT FROM {parent} p WHERE {pairs})) o"

@@ -143,14 +143,14 @@ def _twins_rows(connection: Connection, work: Work) -> str:
     index half of one. The site is closed meanwhile, and for how long must not depend on the size of the database.
     """
     match = " AND ".join(key_match(f"t.k{place}", old, new) for place, (old, new) in enumerate(work.keys))
-    plain = f"LEFT JOIN {quoted(work.old)} o ON {match}"
+    plain = f"LEFT JOIN {rows_of(work.old)} o ON {match}"
     indexed = {old.name for old, new in work.keys if "::text" not in key_match("t", old, new)} >= set(work.old.key)
     if not indexed or not work.old.key or not few(connection, work.stage, work.old):
         return plain
     if len(work.keys) == 1 and work.keys[0][0].base in _INTEGERS:
         # Most new rows have keys behind all that the twin has, and need no look.
-        match += f" AND t.k0 <= (SELECT max({quote(work.keys[0][0].name)}) FROM {quoted(work.old)})"
-    return f"LEFT JOIN LATERAL (SELECT o.ctid, o.tableoid FROM {quoted(work.old)} o WHERE {match} OFFSET 0) o ON true"
+        match += f" AND t.k0 <= (SELECT max({quote(work.keys[0][0].name)}) FROM {rows_of(work.old)})"
+    return f"LEFT JOIN LATERAL (SELECT o.ctid, o.tableoid FROM {rows_of(work.old)} o WHERE {match} OFFSET 0) o ON true"
 
 
 def few(connection: Connection, temporary: str, table: Table) -> bool:
@@ -182,7 +182,7 @@ def _expand_truncations(connection: Connection, work: Work, scope: Scope) -> Non
         run(
             connection,
             f"UPDATE {work.change} c SET existed = true, op = CASE WHEN ends THEN 'update' ELSE 'delete' END "
-            f"FROM {quoted(work.old)} o WHERE c.row_tid = o.ctid AND c.row_rel = o.tableoid AND NOT existed{leaf}",
+            f"FROM {rows_of(work.old)} o WHERE c.row_tid = o.ctid AND c.row_rel = o.tableoid AND NOT existed{leaf}",
         )
         names = ", ".join(f"k{place}" for place in range(len(work.keys)))
         keys = ", ".join(f"o.{quote(old.name)}::{new.type}" for old, new in work.keys)
@@ -191,7 +191,7 @@ def _expand_truncations(connection: Connection, work: Work, scope: Scope) -> Non
             f"INSERT INTO {work.change} (n, tx, existed, ends, row_tid, row_rel, op, moved, {names}) "
             f"SELECT (SELECT coalesce(min(n), 0) FROM {work.change} WHERE n < 0) - row_number() OVER (), "
             f"{one.transaction}, true, false, o.ctid, o.tableoid, 'delete', false, {keys} "
-            f"FROM {quoted(work.old)} o WHERE NOT EXISTS (SELECT FROM {work.change} c "
+            f"FROM {rows_of(work.old)} o WHERE NOT EXISTS (SELECT FROM {work.change} c "
             f"WHERE c.row_tid = o.ctid AND c.row_rel = o.tableoid){leaf}",
         )
 
@@ -220,7 +220,7 @@ def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
                 ORDER BY b.at DESC LIMIT 1) b
         ), ends AS (SELECT DISTINCT ON (n) n, key FROM chain ORDER BY n, at)
         UPDATE {work.change} c SET origin_tid = o.ctid, origin_rel = o.tableoid
-        FROM ends e JOIN {quoted(work.old)} o ON {match} WHERE e.n = c.n
+        FROM ends e JOIN {rows_of(work.old)} o ON {match} WHERE e.n = c.n
         """,
     )
 
@@ -279,7 +279,7 @@ def _look_up(
         f"SELECT {', '.join(f'w.k{place}' for place in range(len(keys)))}, "
         f"{', '.join(f't.{quote(name)}::text' for name in names)} "
         f"FROM unnest({arrays}) w({', '.join(f'k{place}' for place in range(len(keys)))}) "
-        f"JOIN {quoted(table)} t ON {match}"
+        f"JOIN {rows_of(table)} t ON {match}"
     )
     columns = [list(values) for values in zip(*wanted, strict=True)]
     rows = migrated.execute(sql.SQL(statement), columns).fetchall()
@@ -349,9 +349,9 @@ def _out_source(work: Work, scope: Scope) -> str:
     values, join = projection(work)
     twin = ""
     if work.rule.uses_twin and work.old.partitioned:
-        twin = f" LEFT JOIN {quoted(work.old)} old ON old.ctid = c.origin_tid AND old.tableoid = c.origin_rel"
+        twin = f" LEFT JOIN {rows_of(work.old)} old ON old.ctid = c.origin_tid AND old.tableoid = c.origin_rel"
     elif work.rule.uses_twin:  # each row by its place, and not all of them to find these
-        rows = f"SELECT old.ctid, old.* FROM {quoted(work.old)} old WHERE old.ctid = c.origin_tid OFFSET 0"
+        rows = f"SELECT old.ctid, old.* FROM {rows_of(work.old)} old WHERE old.ctid = c.origin_tid OFFSET 0"
         twin = f" LEFT JOIN LATERAL ({rows}) old ON true"
     return (
         f"SELECT {values}, c.n FROM {work.change} c JOIN {typed(work, scope)} new ON new._sp_at = c.n{twin}{join} "
@@ -371,6 +371,12 @@ def insert_out(connection: Connection, work: Work, source: str) -> None:
 def quoted(table: Table) -> str:
     """The table as it stands in SQL."""
     return f"{quote(table.schema)}.{quote(table.relation)}"
+
+
+def rows_of(table: Table) -> str:
+    """The table's own rows, as they stand in SQL: a table that inherits from it is a table of its own here, whose keys
+    may be the same. The rows of a partitioned table are its partitions'."""
+    return quoted(table) if table.partitioned else f"ONLY {quoted(table)}"
 
 
 def _literal(text: str) -> str:

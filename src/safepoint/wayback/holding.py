@@ -15,7 +15,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Unique
-from safepoint.wayback.compaction import Scope, Work, few, quoted, typed
+from safepoint.wayback.compaction import Scope, Work, few, rows_of, typed
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
@@ -168,7 +168,7 @@ def _taken(work: Work, unique: Unique, by_index: bool) -> str:
     """A row of the twin that stays has the key already."""
     equal = "IS NOT DISTINCT FROM" if unique.nulls_equal else "="
     match = " AND ".join(f"t.e{place} {equal} o.e{place}" for place in range(len(unique.expressions)))
-    rows = _rows(unique, quoted(work.old), "ctid AS tid, tableoid AS rel")
+    rows = _rows(unique, rows_of(work.old), "ctid AS tid, tableoid AS rel")
     twins = f"JOIN {rows} t ON {match}"
     if by_index and not unique.nulls_equal:
         twins = f"CROSS JOIN LATERAL (SELECT * FROM {rows} t WHERE {match} OFFSET 0) t"
@@ -205,10 +205,10 @@ def _excluded_by_earlier(work: Work, exclusion: Exclusion) -> str:
 
 def _excluded_by_staying(work: Work, exclusion: Exclusion) -> str:
     """A row of the twin that stays excludes it."""
+    rows = _rows(exclusion, rows_of(work.old), "ctid AS tid, tableoid AS rel")
     return f"""
         UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"{exclusion.name} excludes it")}
-        FROM {_rows(exclusion, work.out, "_sp_n")} o
-        JOIN {_rows(exclusion, quoted(work.old), "ctid AS tid, tableoid AS rel")} t ON {_excluding(exclusion, "t", "o")}
+        FROM {_rows(exclusion, work.out, "_sp_n")} o JOIN {rows} t ON {_excluding(exclusion, "t", "o")}
         LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied("g")}
         WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
     """
@@ -241,7 +241,7 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
         ), left_over AS MATERIALIZED (SELECT * FROM wanted w WHERE NOT {coming}
         ), missing AS MATERIALIZED (
             SELECT * FROM left_over w WHERE NOT EXISTS (
-                SELECT FROM {quoted(table)} t WHERE {_pairs("t", key.parent_columns, "w", names)}{staying}
+                SELECT FROM {rows_of(table)} t WHERE {_pairs("t", key.parent_columns, "w", names)}{staying}
                 {"OFFSET 0" if by_index else ""})
         )
         UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(reason)}
@@ -273,7 +273,7 @@ def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, wor
     which = "c.op = 'delete'" if matched else "c.op IN ('delete', 'update')"
     return f"""
         UPDATE {parent.change} c SET verdict = 'foreign key', reason = {literal(reason)}
-        FROM {quoted(parent.old)} p JOIN {quoted(table)} t ON {_pairs("t", key.columns, "p", key.parent_columns)}
+        FROM {rows_of(parent.old)} p JOIN {rows_of(table)} t ON {_pairs("t", key.columns, "p", key.parent_columns)}
         WHERE p.ctid = c.row_tid AND p.tableoid = c.row_rel AND {applied()} AND {which}
           AND NOT EXISTS (SELECT FROM {parent.out} s JOIN {parent.change} g ON g.n = s._sp_n
                           WHERE {_pairs("s", key.parent_columns, "p", key.parent_columns)}
@@ -300,7 +300,7 @@ def violations(connection: Connection, works: Sequence[Work], old: Catalogue) ->
                 sql.SQL(
                     f"SELECT coalesce(sum(o.times), 0) FROM (SELECT {columns}, count(*) AS times FROM {work.out} o "
                     f"JOIN {work.change} c ON c.n = o._sp_n WHERE {own} AND {applied()} GROUP BY {columns} OFFSET 0) o "
-                    f"WHERE NOT EXISTS (SELECT FROM {quoted(parent)} p "
+                    f"WHERE NOT EXISTS (SELECT FROM {rows_of(parent)} p "
                     f"WHERE {_pairs('p', key.parent_columns, 'o', key.columns)} {offset})"
                 )
             ).fetchone()

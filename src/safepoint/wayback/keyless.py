@@ -11,7 +11,7 @@ from typing import Final
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Column, Table
-from safepoint.wayback.compaction import Scope, Work, insert_out, make_out, projection, quoted, targets, typed
+from safepoint.wayback.compaction import Scope, Work, insert_out, make_out, projection, quoted, rows_of, targets, typed
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.statements import ask, attempt, run
 
@@ -71,7 +71,7 @@ def _make_rows(connection: Connection, work: Work, scope: Scope) -> None:
     statement = (
         f"INSERT INTO pg_temp.sp_rows ({targets(work)}, _sp_n, _sp_tx, _sp_sign) "
         f"SELECT {values}, new._sp_at, new._sp_tx, CASE WHEN new._sp_at & 3 = 2 THEN -1 ELSE 1 END "
-        f"FROM {typed(work, scope)} new LEFT JOIN {quoted(work.old)} old ON false{join} "
+        f"FROM {typed(work, scope)} new LEFT JOIN {rows_of(work.old)} old ON false{join} "
         f"WHERE EXISTS (SELECT FROM {work.stage} s WHERE s._sp_at = new._sp_at AND {scope.condition(work)})"
     )
     said = attempt(connection, statement)
@@ -106,7 +106,7 @@ def _deletions(connection: Connection, work: Work, scope: Scope) -> None:
         run(
             connection,
             f"INSERT INTO {work.change} (tx, existed, ends, row_tid, row_rel, op) "
-            f"SELECT {one.transaction}, true, false, ctid, tableoid, 'delete' FROM {quoted(work.old)}{leaf}",
+            f"SELECT {one.transaction}, true, false, ctid, tableoid, 'delete' FROM {rows_of(work.old)}{leaf}",
         )
     if not ask(connection, "SELECT FROM pg_temp.sp_sums WHERE sum < 0 LIMIT 1"):
         return  # rows that only came are no reason to read the whole table
@@ -115,7 +115,7 @@ def _deletions(connection: Connection, work: Work, scope: Scope) -> None:
         f"""
         WITH present AS (
             SELECT ctid AS tid, tableoid AS rel, known, row_number() OVER (PARTITION BY known) AS place
-            FROM (SELECT ctid, tableoid, {_known(work)} AS known FROM {quoted(work.old)}) o
+            FROM (SELECT ctid, tableoid, {_known(work)} AS known FROM {rows_of(work.old)}) o
             WHERE known IN (SELECT known FROM pg_temp.sp_sums WHERE sum < 0)
               AND NOT EXISTS (SELECT FROM {work.change} c WHERE c.row_tid = o.ctid AND c.row_rel = o.tableoid))
         INSERT INTO {work.change} (source, tx, existed, ends, row_tid, row_rel, op, verdict, reason)

@@ -8,17 +8,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from psycopg import sql
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Table
-from safepoint.wayback.compaction import Work, quoted
+from safepoint.wayback.compaction import Work, quoted, rows_of
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.holding import applied
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.statements import REFUSED, ask, failing, run
+
+# Types whose equal values are written alike. Others are not: 1.0 and 1.00, a day and 24 hours, 0 and -0.
+_WRITTEN_ALIKE: Final = frozenset({"smallint", "integer", "bigint", "uuid", "date"})
+
+# What acts on a table's or a partition's rows under `replica`: triggers and rules that always do, or only then.
+_ACTING: Final = """
+SELECT t.tgrelid::regclass::text, 'TRIGGER', t.tgname, t.tgenabled::text FROM pg_trigger t
+WHERE t.tgrelid = ANY(%(relations)s) AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R')
+UNION ALL
+SELECT r.ev_class::regclass::text, 'RULE', r.rulename, r.ev_enabled::text FROM pg_rewrite r
+WHERE r.ev_class = ANY(%(relations)s) AND r.ev_type <> '1' AND r.ev_enabled IN ('A', 'R')
+"""
+_RELATIONS: Final = """
+SELECT array_agg(coalesce(p.relid::oid, c.id)) FROM unnest(%s::text[]) n(name)
+CROSS JOIN LATERAL (SELECT n.name::regclass::oid AS id) c LEFT JOIN LATERAL pg_partition_tree(c.id) p ON true
+"""
+
+
+@dataclass(frozen=True)
+class Acting:
+    """A trigger or a rule that acts on what a replay writes. `when`: as the catalogue has it, A always, R replica."""
+
+    relation: str
+    kind: Literal["TRIGGER", "RULE"]
+    name: str
+    when: str
+
+    def altered(self, word: str) -> str:
+        """The statement that switches it. Pure."""
+        return f"ALTER TABLE {self.relation} {word} {self.kind} {quote(self.name)}"
 
 
 @dataclass(frozen=True)
@@ -37,22 +68,21 @@ class _Refuses(Exception):
         self.work = work
 
 
-def silence(connection: Connection, works: Sequence[Work]) -> None:
-    """Ordinary triggers are silent under `replica`; those that always fire are switched off for this transaction."""
-    for work in works:
-        for trigger in work.old.triggers:
-            if trigger.enabled in ("A", "R"):
-                run(connection, f"ALTER TABLE {quoted(work.old)} DISABLE TRIGGER {quote(trigger.name)}")
+def silence(connection: Connection, works: Sequence[Work]) -> tuple[Acting, ...]:
+    """Ordinary triggers and rules are silent under `replica`; those that act all the same are switched off for this
+    transaction. Gives them, for `unsilence`."""
+    row = connection.execute(_RELATIONS, [[quoted(work.old) for work in works]]).fetchone()
+    relations = row[0] if row is not None and row[0] else []
+    found = tuple(Acting(*one) for one in connection.execute(_ACTING, {"relations": relations}).fetchall())
+    for one in found:
+        run(connection, one.altered("DISABLE"))
+    return found
 
 
-def unsilence(connection: Connection, works: Sequence[Work]) -> None:
+def unsilence(connection: Connection, silenced: Sequence[Acting]) -> None:
     """Put them back as they were."""
-    words = {"A": "ALWAYS", "R": "REPLICA"}
-    for work in works:
-        for trigger in work.old.triggers:
-            if trigger.enabled in words:
-                kind = words[trigger.enabled]
-                run(connection, f"ALTER TABLE {quoted(work.old)} ENABLE {kind} TRIGGER {quote(trigger.name)}")
+    for one in silenced:
+        run(connection, one.altered({"A": "ENABLE ALWAYS", "R": "ENABLE REPLICA"}[one.when]))
 
 
 def merge(connection: Connection, works: Sequence[Work]) -> dict[str, Merged] | Work:
@@ -109,7 +139,7 @@ def _choose_moved(connection: Connection, work: Work) -> None:
         condition = " OR ".join(f"o.{quote(name)} IS DISTINCT FROM t.{quote(name)}" for name in sorted(names))
     run(
         connection,
-        f"UPDATE {work.change} c SET moved = true FROM {work.out} o, {quoted(work.old)} t "
+        f"UPDATE {work.change} c SET moved = true FROM {work.out} o, {rows_of(work.old)} t "
         f"WHERE o._sp_n = c.n AND t.ctid = c.row_tid AND t.tableoid = c.row_rel AND c.op = 'update' AND ({condition})",
     )
 
@@ -123,7 +153,7 @@ def _delete(connection: Connection, work: Work) -> tuple[int, int]:
         if expected:
             rows[kind] = run(
                 connection,
-                f"DELETE FROM {quoted(work.old)} t USING {work.change} c "
+                f"DELETE FROM {rows_of(work.old)} t USING {work.change} c "
                 f"WHERE t.ctid = c.row_tid AND t.tableoid = c.row_rel AND {applied()} AND {condition}",
             )
         _whole(work.old, "deleted", expected, rows[kind])
@@ -132,7 +162,11 @@ def _delete(connection: Connection, work: Work) -> tuple[int, int]:
 
 def _update(connection: Connection, work: Work) -> int:
     keys = {name for name, _ in work.rule.key}
-    names = [column.name for column in work.old.written if column.name not in keys and not column.identity]
+    names = [
+        column.name
+        for column in work.old.written
+        if not column.identity and (column.name not in keys or column.base not in _WRITTEN_ALIKE)
+    ]
     condition = f"{applied()} AND c.op = 'update' AND NOT c.moved"
     expected = int(ask(connection, f"SELECT count(*) FROM {work.change} c WHERE {condition}")[0][0])
     if not expected or not names:
@@ -140,7 +174,7 @@ def _update(connection: Connection, work: Work) -> int:
     pairs = ", ".join(f"{quote(name)} = o.{quote(name)}" for name in names)
     found = run(
         connection,
-        f"UPDATE {quoted(work.old)} t SET {pairs} FROM {work.change} c JOIN {work.out} o ON o._sp_n = c.n "
+        f"UPDATE {rows_of(work.old)} t SET {pairs} FROM {work.change} c JOIN {work.out} o ON o._sp_n = c.n "
         f"WHERE t.ctid = c.row_tid AND t.tableoid = c.row_rel AND {condition}",
     )
     _whole(work.old, "updated", expected, found)

@@ -19,7 +19,7 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, make_out, projection, quoted, targets, typed, unstaged
+from safepoint.wayback.compaction import Scope, Work, make_out, projection, rows_of, targets, typed, unstaged
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
@@ -158,13 +158,13 @@ def _carrying(connection: Connection, work: Work, staged: str) -> str:
     match = " AND ".join(f"old.{quote(one.name)}::text = new.{quote(two.name)}::text" for one, two in work.keys)
     return (
         f"INSERT INTO {work.out} ({targets(work)}, _sp_n) SELECT {values}, new._sp_at "
-        f"FROM {typed(work, scope, source=staged)} new LEFT JOIN {quoted(work.old)} old ON {match or 'false'}{join}"
+        f"FROM {typed(work, scope, source=staged)} new LEFT JOIN {rows_of(work.old)} old ON {match or 'false'}{join}"
     )
 
 
 def _row_by_row(connection: Connection, source: Connection, work: Work, said: str | None) -> TableTrip:
     """`said`: what PostgreSQL had against the mapping already."""
-    rows = int(ask(connection, f"SELECT count(*) FROM {quoted(work.old)}")[0][0])
+    rows = int(ask(connection, f"SELECT count(*) FROM {rows_of(work.old)}")[0][0])
     if said is None:
         _make_stage(connection, work)
         _copy(connection, source, work)
@@ -198,7 +198,7 @@ def _copy(connection: Connection, source: Connection, work: Work) -> None:
     """The migrated rows, as text, without touching a value on the way."""
     names = work.sink.columns
     values = "".join(f", {quote(name)}::text" for name in names)
-    read = f"COPY ({_ROWS}{values} FROM {quoted(work.new)}) TO STDOUT (FORMAT binary)"
+    read = f"COPY ({_ROWS}{values} FROM {rows_of(work.new)}) TO STDOUT (FORMAT binary)"
     listed = ", ".join([*META, *map(quote, names)])
     write = f"COPY {work.stage} ({listed}) FROM STDIN (FORMAT binary)"
     with (
@@ -217,7 +217,7 @@ def _compare(connection: Connection, work: Work, rows: int) -> TableTrip:
     keys = [old.name for old, _ in work.keys]
     match = " AND ".join(f"t.{quote(name)} = o.{quote(name)}" for name in keys)
     differs = [f"t.{quote(name)}::text IS DISTINCT FROM o.{quote(name)}::text" for name in names]
-    both = f"FROM {quoted(work.old)} t JOIN {work.out} o ON {match}"
+    both = f"FROM {rows_of(work.old)} t JOIN {work.out} o ON {match}"
     counts = ask(
         connection, f"SELECT count(*), {', '.join(f'count(*) FILTER (WHERE {one})' for one in differs)} {both}"
     )
@@ -240,7 +240,7 @@ def _count(connection: Connection, work: Work, rows: int) -> TableTrip:
     """Without a key: how many rows stand on one side only."""
     lost = {rule.column for rule in work.rule.columns if rule.kind in ("restored", "none")}
     values = ", ".join(f"{quote(column.name)}::text" for column in work.old.columns if column.name not in lost)
-    sides = (f"SELECT {values} FROM {quoted(work.old)}", f"SELECT {values} FROM {work.out}")
+    sides = (f"SELECT {values} FROM {rows_of(work.old)}", f"SELECT {values} FROM {work.out}")
     missing, extra = (
         int(ask(connection, f"SELECT count(*) FROM ({one} EXCEPT ALL {other}) d")[0][0])
         for one, other in (sides, sides[::-1])

@@ -21,7 +21,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.rows import RowColumn, content, hash_source, hashed_alike, read_columns
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Column
-from safepoint.wayback.compaction import Scope, Work, projection, quoted, typed, unstaged
+from safepoint.wayback.compaction import Scope, Work, projection, quoted, rows_of, typed, unstaged
 from safepoint.wayback.expressions import of_new, of_old, quote
 from safepoint.wayback.mapping import ColumnRule
 
@@ -82,10 +82,10 @@ def rows_alike(
     if pairs is None:
         return None
     _, join = projection(work)
-    theirs = _query(list(pairs.values()), 1, f"{quoted(work.new)} new{join}")
+    theirs = _query(list(pairs.values()), 1, f"{rows_of(work.new)} new{join}")
     if known is not None and _as_it_stands(pairs, before):
         return known[0] if _sums(source, theirs) == known else None
-    ours = _query(list(pairs.values()), 0, f"{quoted(work.old)} old")
+    ours = _query(list(pairs.values()), 0, f"{rows_of(work.old)} old")
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="round-trip") as beside:
         found = beside.submit(_sums, source, theirs)
         if jobs == 1:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
-from safepoint.wayback.compaction import quoted
+from safepoint.wayback.compaction import quoted, rows_of
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.statements import ask, failing, run
 
@@ -34,7 +34,7 @@ class WholeRows:
             connection,
             f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.action, t.ctid AS tid, "
             f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal FROM pg_temp.sp_stash s "
-            f"LEFT JOIN {quoted(table)} t ON {match(table, table.key)} WHERE s.relation = {literal(table.name)}",
+            f"LEFT JOIN {rows_of(table)} t ON {match(table, table.key)} WHERE s.relation = {literal(table.name)}",
         )
         run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_met (n)")
         self._drop("action = 'delete' AND tid IS NULL OR action <> 'delete' AND tid IS NOT NULL AND equal")
@@ -52,7 +52,7 @@ class WholeRows:
         self._orphans()
         self.changed += run(
             connection,
-            f"DELETE FROM {quoted(table)} t USING pg_temp.sp_met m "
+            f"DELETE FROM {rows_of(table)} t USING pg_temp.sp_met m "
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
         )
         run(connection, "DELETE FROM pg_temp.sp_met WHERE action = 'delete'")
@@ -68,7 +68,7 @@ class WholeRows:
             f"AND line ->> 'relation' IN ({leaves}))",
         )[0][0]
         if emptied and self.made:
-            self.changed += run(self.connection, f"DELETE FROM {quoted(self.table)}")
+            self.changed += run(self.connection, f"DELETE FROM {rows_of(self.table)}")
 
     def _drop(self, condition: str) -> None:
         self.already += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {condition}")
@@ -94,7 +94,7 @@ class WholeRows:
                 f"p.{quote(other)} = (m.vals ->> {literal(own)})::{parent.by_name[other].type}" for own, other in pairs
             )
             condition = (
-                f"m.action <> 'delete' AND {given} AND NOT EXISTS (SELECT FROM {quoted(parent)} p WHERE {there})"
+                f"m.action <> 'delete' AND {given} AND NOT EXISTS (SELECT FROM {rows_of(parent)} p WHERE {there})"
             )
             if key.parent == self.table.name:
                 coming = " AND ".join(
@@ -114,7 +114,7 @@ class WholeRows:
             return
         pairs = ", ".join(f"{quote(column.name)} = {self._value(column)}" for column in columns)
         statement = (
-            f"UPDATE {quoted(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
+            f"UPDATE {rows_of(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel"
         )
         self._tried(statement, "tid IS NOT NULL")
