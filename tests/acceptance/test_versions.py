@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 
+import psycopg
 import pytest
 from scene import brisk, evidence
 from stage import Stage
@@ -47,6 +48,8 @@ def test_a_server_that_cannot_decode_its_log_is_captured_by_triggers_and_keeps_e
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage(lines=1_000, settings={"wal_level": "replica"}, change=brisk)
+    with psycopg.connect(stage.environment["DATABASE_URL"]) as connection:
+        connection.execute("CREATE MATERIALIZED VIEW people AS SELECT count(*) FROM auth_user")
     assert launch_and_roll_back_under_traffic(stage) == set()
     survey = json.dumps(evidence(stage, "survey")["findings"])
     assert "captured by triggers: wal_level is replica" in survey
@@ -57,6 +60,7 @@ def test_a_server_that_cannot_decode_its_log_is_captured_by_triggers_and_keeps_e
     assert armed["mode"] == "triggers" and "wal_level is replica" in armed["summary"]
     carried = evidence(stage, "back-carry")
     assert carried["carried"] > 0 and carried["listed"] == 0
+    assert carried["summary"].endswith("as at the safe point: REFRESH MATERIALIZED VIEW public.people")
     with (stage.launch_folder / "affected.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert rows and {row["user"] for row in rows} != {""}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safepoint.backup.restoring import Restored, restored
 from safepoint.config import PlanFile, format_duration
@@ -50,6 +50,12 @@ from safepoint.wayback.sessions import asking
 
 PROOF = "way-back"
 """The fact that holds the proven mapping."""
+
+
+_FILLED_VIEWS: Final = """
+SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' AND c.relispopulated ORDER BY 1
+"""
 
 
 class ProveWayBack(Verb):
@@ -221,6 +227,7 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
     ):
         operations = Operations.from_json(dict(proof["operations"]))
         now = plan_mapping(read_catalogue(before), read_catalogue(after), operations, ground.plan.wayback.mappers)
+        views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
     if not same_rules(now, mapping):
         raise Refused(
             "the schemas are not those that the way back was proven on",
@@ -240,9 +247,18 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         cancelled=ground.cancelled,
         report=ground.report,
     )
+    stale = views if outcome.carried else []
+    # Refreshing takes as long as their queries do: with the site open, and by whoever refreshes them otherwise.
+    refresh = "; ".join(f"REFRESH MATERIALIZED VIEW {view}" for view in stale)
+    told = f"; materialised views are as at the safe point: {refresh}"
     return Evidence(
-        _summary(outcome),
-        {**outcome.as_json(), "carried": outcome.carried, "listed": outcome.transactions - outcome.carried},
+        _summary(outcome) + (told if stale else ""),
+        {
+            **outcome.as_json(),
+            "carried": outcome.carried,
+            "listed": outcome.transactions - outcome.carried,
+            "stale_views": stale,
+        },
     )
 
 
