@@ -12,10 +12,12 @@ from safepoint.postgres.target import Target
 # Waiting for ever behind somebody's ACCESS EXCLUSIVE lock would be a dump that never says why.
 _LOCK_WAIT = "--lock-wait-timeout=60s"
 # A role's own settings must not get in the way of a restore (they come before a database's and a role's).
+# Money is written as `lc_monetary` says, which another server may not have: its text must not depend on who dumps it.
+_DUMP_OPTIONS = "-c lc_monetary=C"
 _RESTORE_OPTIONS = (
+    f"{_DUMP_OPTIONS} -c array_nulls=on "
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning "
-    "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin "
-    "-c array_nulls=on"
+    "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin"
 )
 _SESSION = "safepoint"
 _FALLBACKS = ("zstd:1", "lz4", "gzip:1")
@@ -42,6 +44,7 @@ def dump_directory(
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
         "--no-password",
+        options=_DUMP_OPTIONS,
         session=session,
     )
 
@@ -58,6 +61,7 @@ def dump_stream(
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
         "--no-password",
+        options=_DUMP_OPTIONS,
         session=session,
     )
 
