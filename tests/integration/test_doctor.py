@@ -187,6 +187,18 @@ def test_what_the_way_back_treats_specially_is_named(shop: Shop, tmp_path: Path)
     assert "The publication everything" in found(findings, "replication", "FOR TABLES IN SCHEMA").message
 
 
+def test_a_schema_that_is_named_like_ours_and_is_not_is_a_failure(shop: Shop, tmp_path: Path) -> None:
+    with connect(shop.target) as connection:
+        connection.execute("create schema safepoint_sales; create schema safepoint_kept; create schema safepoints")
+        connection.execute("comment on schema safepoint_kept is 'made by Safepoint for launch shop-1: stash'")
+        try:
+            findings = tuple(database(shop.plan(tmp_path)))
+        finally:
+            connection.execute("drop schema safepoint_sales; drop schema safepoint_kept; drop schema safepoints")
+    told = found(findings, "schemas", "safepoint_sales")
+    assert told.verdict == "failure" and "safepoint_kept" not in told.message and "safepoints" not in told.message
+
+
 def test_prepared_and_idle_transactions_are_seen_with_the_words_that_end_them(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,11 @@ SUBSCRIPTIONS = """
 """
 # Publications that will publish what Safepoint makes, too; its own are named after it.
 ALL_TABLES = r"select pubname from pg_publication where puballtables and pubname !~ '^safepoint_' order by 1"
+# Schemas of these names are taken for Safepoint's own.
+NAMED_LIKE_OURS = r"""
+    select nspname from pg_namespace n where (nspname = 'safepoint' or nspname like 'safepoint\_%')
+      and coalesce(obj_description(n.oid, 'pg_namespace'), '') not like 'made by Safepoint for launch %' order by 1
+"""
 # pg_dump stops with an error at the first table that it may not read.
 UNREADABLE = """
     select format('%s.%s', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -335,6 +340,14 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
         )
     else:
         yield ok("prepared", "No prepared transactions")
+    alike = [str(row[0]) for row in connection.execute(NAMED_LIKE_OURS).fetchall()]
+    if alike:
+        yield failure(
+            "schemas",
+            f"Schemas are named like Safepoint's own, and are not: {_some(alike)}. What they hold would be left out of "
+            "the capture and the way back.",
+            f'ALTER SCHEMA "{alike[0]}" RENAME TO another name; or, if it is left over from a launch, drop it.',
+        )
     long = [one for one in facts.idle_in_transaction if (one.seconds or 0) >= _IDLE_SECONDS]
     for one in long[:5]:
         age = format_duration(one.seconds or 0)
