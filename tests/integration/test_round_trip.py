@@ -190,3 +190,19 @@ def test_what_a_fingerprint_knows_of_the_old_table_is_not_read_again(database: T
             connection.execute(b"delete from part where id = (select max(id) from part)")
         told = {one.table: one for one in round_trip(made.twin, made.live, mapping, known=wrong).tables}
         assert told["public.part"].by == "rows" and told["public.part"].extra == 1
+
+
+def test_what_it_does_itself_is_in_no_log_of_definitions(database: Target, tmp_path: Path) -> None:
+    before = """
+    create table t (id int primary key, v text); insert into t values (1, 'a');
+    create table ddl_log (id serial primary key, tag text);
+    create function log_ddl() returns event_trigger language plpgsql as
+        $$ begin insert into public.ddl_log (tag) values (tg_tag); end $$;
+    create event trigger log_ddl on ddl_command_end execute function log_ddl();
+    """
+    with ground(database, tmp_path, before, "") as made:
+        trip = {one.table: one for one in round_trip(made.twin, made.live, made.mapping()).tables}
+        assert trip["public.t"].whole
+        # What arming the capture did to the live database stands in its log, and none of our own in the twin's.
+        logged = len(made.new("select from ddl_log"))
+        assert logged and (trip["public.ddl_log"].missing, trip["public.ddl_log"].extra) == (0, logged)
