@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the tests need beyond Python packages: sshd (commands over SSH), Chromium (the login checkpoint), age (restoring
-# by hand) and PostgreSQL 15 (the oldest version tested). As root on Debian or Ubuntu they are installed; elsewhere the tests
+# by hand), PostgreSQL 15 (the oldest version tested) and locales (money as Germans write it). As root on Debian or Ubuntu they are installed; elsewhere the tests
 # that need one say so and are skipped by name.
 set -eu
 
@@ -9,6 +9,7 @@ wanted=""
 command -v age >/dev/null 2>&1 || wanted="$wanted age"
 command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || wanted="$wanted chromium"
 [ -x /usr/lib/postgresql/15/bin/postgres ] || wanted="$wanted postgresql-15"
+[ -e /usr/share/i18n/locales/de_DE ] || [ -e /usr/share/i18n/locales/de_DE.gz ] || wanted="$wanted locales"
 [ -n "$wanted" ] || exit 0
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
