@@ -12,7 +12,10 @@ import pytest
 from awkward import run, snap
 from replay_ground import ground, lines
 
+from safepoint.backup.manifest import read_manifest
 from safepoint.backup.proof import prove
+from safepoint.hosts.here import Here
+from safepoint.postgres import tools
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -63,3 +66,20 @@ def test_a_snapshot_of_it_is_proven_on_a_server_that_writes_it_otherwise(german:
     run(german.target.on("shop"), TABLE)
     folder = snap(german.target.on("shop"), german, tmp_path / "snapshots")
     assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 1
+
+
+def test_a_snapshot_of_before_is_read_as_its_source_wrote_it(
+    german: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(german.target.on("shop"), TABLE)
+    with monkeypatch.context() as patched:
+        patched.setattr(tools, "DUMP_OPTIONS", "")
+        folder = snap(german.target.on("shop"), german, tmp_path / "snapshots")
+    manifest = read_manifest(folder)
+    assert manifest.dumped_with == ""
+    run(german.target, "create database again")
+    again = german.target.on("again")
+    program = installation(17).program("pg_restore")
+    command = tools.restore(again, folder / manifest.archive, jobs=1, program=program, dumped_with=manifest.dumped_with)
+    Here("here", tmp_path).run(command)
+    assert written(again) == [("12,50 €",)]

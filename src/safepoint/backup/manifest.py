@@ -14,6 +14,7 @@ from typing import Any
 
 from safepoint.backup.prints import Fingerprint
 from safepoint.errors import Interrupted, ProofFailed
+from safepoint.postgres.tools import DUMP_OPTIONS
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
 FORMAT = 1
@@ -83,6 +84,11 @@ class Manifest:
     def seal(self) -> str:
         """SHA-256 over everything in the manifest; proofs name it."""
         return _seal(self._body())
+
+    @property
+    def dumped_with(self) -> str:
+        """Settings that the archive's text goes by; empty for snapshots from before there were any."""
+        return DUMP_OPTIONS if any(DUMP_OPTIONS in command for command in self.commands) else ""
 
     def sha256(self) -> dict[str, str]:
         """The files' SHA-256 by name, as stores compare them."""

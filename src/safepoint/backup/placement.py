@@ -352,7 +352,13 @@ class _Placement:
         with self._asking(), connect(self.maintenance) as connection:
             older = connection.info.server_version // 10000 < tools.SETS_TRANSACTION_TIMEOUT <= self.programs.major
         command = tools.restore(
-            self.target, archive, jobs=self.jobs, program=self._pg_restore, list_file=list_file, ends=not older
+            self.target,
+            archive,
+            jobs=self.jobs,
+            program=self._pg_restore,
+            list_file=list_file,
+            ends=not older,
+            dumped_with=self.manifest.dumped_with,
         )
         self._run(command, tools.only_unknown_settings if older else None)
 

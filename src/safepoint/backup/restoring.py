@@ -167,6 +167,7 @@ class _Restore:
             self.folder / self.manifest.archive,
             jobs=self.jobs,
             program=self.programs.program("pg_restore"),
+            dumped_with=self.manifest.dumped_with,
         )
         total = self.manifest.source.database_bytes
         with (

@@ -12,10 +12,12 @@ from safepoint.postgres.target import Target
 # Waiting for ever behind somebody's ACCESS EXCLUSIVE lock would be a dump that never says why.
 _LOCK_WAIT = "--lock-wait-timeout=60s"
 # A role's own settings must not get in the way of a restore (they come before a database's and a role's).
-# Money is written as `lc_monetary` says, which another server may not have: its text must not depend on who dumps it.
-_DUMP_OPTIONS = "-c lc_monetary=C"
+DUMP_OPTIONS: Final = "-c lc_monetary=C"
+"""Money is written as `lc_monetary` says, which another server may not have. Who restores what was dumped with it needs
+it, too; archives of before have money as their source wrote it."""
+
 _RESTORE_OPTIONS = (
-    f"{_DUMP_OPTIONS} -c array_nulls=on "
+    "-c array_nulls=on "
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning "
     "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin"
 )
@@ -44,7 +46,7 @@ def dump_directory(
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
         "--no-password",
-        options=_DUMP_OPTIONS,
+        options=DUMP_OPTIONS,
         session=session,
     )
 
@@ -61,7 +63,7 @@ def dump_stream(
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
         "--no-password",
-        options=_DUMP_OPTIONS,
+        options=DUMP_OPTIONS,
         session=session,
     )
 
@@ -92,6 +94,7 @@ def restore(
     program: str = "pg_restore",
     list_file: Path | None = None,
     ends: bool = True,
+    dumped_with: str = "",
 ) -> Command:
     """`pg_restore` of an archive into the (empty) database of `target`.
 
@@ -99,6 +102,7 @@ def restore(
 
     Args:
         ends: the first error ends it; else its output has to be looked at: see `only_unknown_settings`.
+        dumped_with: the settings that the archive was dumped with, by which its text is read.
     """
     words = [*(["--exit-on-error"] if ends else []), *([f"--use-list={list_file}"] if list_file is not None else [])]
     return _client(
@@ -111,7 +115,7 @@ def restore(
         "--no-password",
         *words,
         str(archive),
-        options=_RESTORE_OPTIONS,
+        options=f"{_RESTORE_OPTIONS} {dumped_with}".strip(),
     )
 
 
