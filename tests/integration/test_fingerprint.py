@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from postgres_servers import Servers, has_postgres
 
@@ -14,7 +15,7 @@ from safepoint.backup.contents import Part, combine, hash_query, parts, reading
 from safepoint.backup.fingerprint import compare, take
 from safepoint.backup.prints import Fingerprint, TablePrint
 from safepoint.errors import DatabaseError, Interrupted
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import cancel, connect
 from safepoint.postgres.rows import read_columns
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -317,3 +318,12 @@ def test_cancelling_ends_a_long_query_soon(database: Target) -> None:
     with pytest.raises(Interrupted):
         take(database, jobs=1, cancelled=lambda: time.monotonic() - began > 0.1)
     assert time.monotonic() - began < 5
+
+
+def test_whoever_ends_the_others_does_not_stumble_over_one_that_is_gone(database: Target) -> None:
+    """The reason is what its own statement was told; a cancellation that fails would stand before it."""
+    with connect(database) as gone, connect(database) as other:
+        other.execute("select pg_terminate_backend(%s, 5000)", [gone.info.backend_pid])
+        with pytest.raises(psycopg.OperationalError):
+            gone.execute("select 1")
+        cancel(gone)

@@ -27,7 +27,7 @@ import psycopg
 from safepoint.backup.contents import OPTIONS, Hashed, Part, Sums, hash_query, list_parts
 from safepoint.backup.prints import Fingerprint
 from safepoint.errors import SafepointError
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import Connection, cancel, connect
 from safepoint.postgres.target import Target
 
 # Smaller tables are hashed in no time afterwards, and looking for their moment would cost more.
@@ -117,8 +117,7 @@ class Ahead:
         self._enough.set()
         with self._lock:
             for connection in self._at_work:
-                with suppress(psycopg.Error):
-                    connection.cancel_safe(timeout=5)
+                cancel(connection)
         self._join()
 
     def _join(self) -> None:

@@ -19,7 +19,7 @@ from psycopg import sql
 
 from safepoint.backup.prints import FORMAT, SequencePrint, TablePrint
 from safepoint.errors import DatabaseError, Interrupted
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import Connection, cancel, connect
 from safepoint.postgres.rows import COLUMNS, Ordering, RowColumn, as_they_are, content, hash_rows
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report
@@ -335,7 +335,7 @@ class _Work:
         self._stopped.set()
         with self._lock:
             for connection in self._busy:
-                connection.cancel_safe(timeout=5)
+                cancel(connection)
 
     def _one(self, connection: Connection, part: Part) -> None:
         try:

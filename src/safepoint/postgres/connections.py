@@ -128,6 +128,12 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
     return kind(f"Cannot connect to {target}: {said}", subject=str(target), remedy=remedy)
 
 
+def cancel(connection: Connection) -> None:
+    """Cancel what it does at the moment. One that is gone has nothing to cancel, and its own error says why."""
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=5)
+
+
 @contextmanager
 def cancellable(connection: Connection, cancelled: Cancelled) -> Iterator[None]:
     """Cancel whatever statement the connection runs as soon as `cancelled` becomes true; it may be waiting for a lock.
@@ -140,8 +146,7 @@ def cancellable(connection: Connection, cancelled: Cancelled) -> Iterator[None]:
     def watch() -> None:
         while not done.wait(0.1):
             if cancelled():
-                with suppress(psycopg.Error):
-                    connection.cancel_safe(timeout=5)
+                cancel(connection)
 
     watcher = threading.Thread(target=watch, name="cancellable", daemon=True)
     watcher.start()

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection, connect, connection_error
+from safepoint.postgres.connections import Connection, cancel, connect, connection_error
 from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import RIGHTS, CaptureFacts, cannot
@@ -135,7 +135,7 @@ def _instant(target: Target, name: str, kind: str, timeout: float) -> Iterator[I
     with _replicating(target) as connection:
         words = "EXPORT_SNAPSHOT" if connection.info.server_version < 150000 else "(SNAPSHOT 'export')"
         command = sql.SQL(f"CREATE_REPLICATION_SLOT {{}} {kind}LOGICAL pgoutput {words}").format(sql.Identifier(name))
-        patience = threading.Timer(timeout, lambda: connection.cancel_safe(timeout=5))
+        patience = threading.Timer(timeout, lambda: cancel(connection))
         patience.start()
         try:
             row: Any = connection.execute(command).fetchone()

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.errors import DatabaseError, Interrupted, Refused
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import Connection, cancel, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.fence import FencePrior
@@ -270,7 +270,7 @@ def _copy(
 
     def stop_if_cancelled() -> None:
         if cancelled():
-            connection.cancel_safe(timeout=5)
+            cancel(connection)
 
     began = time.monotonic()
     try:
