@@ -67,6 +67,18 @@ def test_a_database_with_everything_odd_in_it_is_proven(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "proof.json"])
+def test_a_line_feed_that_became_a_carriage_return_is_seen(copy: Path, tmp_path: Path, name: str) -> None:
+    prove(copy, scratch_parent=tmp_path / "scratch")
+    text = (copy / name).read_bytes()
+    (copy / name).write_bytes(text.replace(b"\n", b"\r", 1))
+    if name == "proof.json":
+        assert read_proof(copy) is None
+    else:
+        with pytest.raises(ProofFailed):
+            read_manifest(copy)
+
+
 def test_a_proof_holds_for_its_own_manifest_only(copy: Path, tmp_path: Path) -> None:
     prove(copy, scratch_parent=tmp_path / "scratch")
     write_manifest(copy, replace(read_manifest(copy), launch_id="another"))

@@ -141,7 +141,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")  # as it is: read as text, a carriage return would be a line feed
     except FileNotFoundError:
         raise ProofFailed(
             f"{folder} is no snapshot: it has no {NAME}.",

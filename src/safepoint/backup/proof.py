@@ -111,7 +111,7 @@ def prove(
 def read_proof(folder: Path) -> Proof | None:
     """The proof of the snapshot in a folder; None when there is none, it was changed, or is of another manifest."""
     try:
-        text = (folder / NAME).read_text(encoding="utf-8")
+        text = (folder / NAME).read_bytes().decode("utf-8")  # as it is, see `read_manifest`
         data = json.loads(text)
         if text != _written(data) or data.pop("check", None) not in (None, _check(data)):
             return None
