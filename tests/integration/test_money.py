@@ -42,7 +42,7 @@ def german(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 def written(target: Target) -> list[tuple[object, ...]]:
     """As an application reads it."""
-    with psycopg.connect(**target.conninfo()) as connection:  # type: ignore[arg-type]
+    with psycopg.connect(**target.conninfo()) as connection:  # type: ignore[arg-type]  # as in `postgres.connections`
         return connection.execute("select m::text from t order by m").fetchall()
 
 
@@ -54,7 +54,7 @@ def test_it_is_carried_back(german: Server, tmp_path: Path, how: How) -> None:
     target = german.target.on("shop")
     with ground(target, tmp_path, TABLE, "alter table t add w int", how=how) as made:
         assert written(target) == [("12,50 €",)]
-        with psycopg.connect(**target.conninfo()) as application:  # type: ignore[arg-type]
+        with psycopg.connect(**target.conninfo()) as application:  # type: ignore[arg-type]  # as in `postgres.connections`
             application.execute("insert into t values (2, 1234567.89::numeric::money)")
             application.execute("update t set m = m * -1 where id = 1")
         outcome = made.carry()

@@ -56,11 +56,15 @@ def test_rules_and_triggers_that_always_act_do_not_act_on_what_is_carried(
     before = """
     create table note (id int primary key, what text) partition by list (id);
     create table note_1 partition of note for values in (1, 2, 3);
+    create table note_2 partition of note for values in (4, 5);
     create table log (id serial primary key, what text);
     create function tell() returns trigger language plpgsql as
         $$ begin insert into log (what) values ('trigger ' || new.what); return new; end $$;
     create trigger tell after insert on note_1 for each row execute function tell();
     alter table note_1 enable always trigger tell;
+    create trigger tell_all after insert on note for each row execute function tell();
+    alter table note enable always trigger tell_all;
+    alter table note_2 disable trigger tell_all;
     create table paper (id int primary key, what text);
     create rule tell as on insert to paper do also insert into log (what) values ('rule ' || new.what);
     create rule tell_changes as on update to paper do also insert into log (what) values ('rule ' || new.what);
@@ -68,12 +72,15 @@ def test_rules_and_triggers_that_always_act_do_not_act_on_what_is_carried(
     insert into paper values (1, 'a'), (2, 'b');
     """
     with ground(database, tmp_path, before, "alter table paper add column fresh int", how=how) as made:
-        made.write("insert into note values (1, 'n'), (2, 'n')", "insert into paper values (3, 'c')")
+        made.write("insert into note values (1, 'n'), (2, 'n'), (4, 'n')", "insert into paper values (3, 'c')")
         made.write("update paper set what = 'bb' where id = 2", "delete from paper where id = 1")
         whole(made, made.carry())
         acting = "select array_agg(ev_enabled::text order by rulename) from pg_rewrite where rulename like 'tell%'"
         assert made.old(acting) == [(["A", "O"],)]
         assert made.old("select tgenabled::text from pg_trigger where tgname = 'tell'") == [("A",)]
+        # Its copy on the second partition was switched off by somebody, and still is.
+        copies = "select tgrelid::regclass::text, tgenabled::text from pg_trigger where tgname = 'tell_all' order by 1"
+        assert made.old(copies) == [("note", "A"), ("note_1", "A"), ("note_2", "D")]
 
 
 KEYS = """

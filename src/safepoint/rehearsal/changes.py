@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -291,7 +291,7 @@ def _contents(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal-compare") as pool:
         future = pool.submit(read_content, after.connection, new, other_key, theirs, **looked)
         if jobs == 1:
-            future.exception()
+            wait([future])
         try:
             with before.connection.transaction():
                 mine = read_content(before.connection, old, mine_key, ours, **looked)

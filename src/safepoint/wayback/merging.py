@@ -48,8 +48,11 @@ class Acting:
     when: str
 
     def altered(self, word: str) -> str:
-        """The statement that switches it. Pure."""
-        return f"ALTER TABLE {self.relation} {word} {self.kind} {quote(self.name)}"
+        """The statement that switches it. Pure.
+
+        ONLY: each partition's copy of a trigger is switched by itself, for it may have been in another state.
+        """
+        return f"ALTER TABLE ONLY {self.relation} {word} {self.kind} {quote(self.name)}"
 
 
 @dataclass(frozen=True)

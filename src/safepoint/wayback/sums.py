@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,7 +89,7 @@ def rows_alike(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="round-trip") as beside:
         found = beside.submit(_sums, source, theirs)
         if jobs == 1:
-            found.exception()
+            wait([found])
         was, now = _sums(connection, ours), found.result()
     return None if was is None or was != now else was[0]
 
