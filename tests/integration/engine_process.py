@@ -1,7 +1,8 @@
 """A conductor of its own process for `test_engine`: carries out a small plan on the real engine, and may kill itself.
 
 `python engine_process.py FOLDER [KILL]`; KILL is `WORK:ABOUT:before` or `WORK:ABOUT:after`, an instant around the
-effect of that work. Effects are lines of `effects` in the folder; what steps come to stands in `verdicts.json`.
+effect of that work. Effects are lines of `effects` in the folder; what steps come to stands in `verdicts.json`, and
+under `seconds` how long one takes (`asked` then has how many statements the engine's database was given meanwhile).
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Engine as Database
+from sqlalchemy import event
 
 from safepoint.launch import course
 from safepoint.launch.engine import Engine
@@ -33,6 +37,11 @@ class World:
         self.folder, self.kill = folder, kill
         verdicts = folder / "verdicts.json"
         self.verdicts = json.loads(verdicts.read_text()) if verdicts.exists() else {}
+        self.asked = 0
+        event.listen(Database, "before_cursor_execute", self._count)
+
+    def _count(self, *_execution: object) -> None:
+        self.asked += 1
 
     def work(self, name: str, *arguments: Any) -> Any:
         about = str(arguments[1]) if len(arguments) > 1 else ""
@@ -47,6 +56,10 @@ class World:
 
     def _answer(self, name: str, about: str, arguments: tuple[Any, ...]) -> Any:
         if name == "step":
+            if seconds := self.verdicts.get("seconds", {}).get(about):
+                before = self.asked
+                time.sleep(seconds)
+                (self.folder / "asked").write_text(str(self.asked - before))
             verdict = self.verdicts.get(f"{about}:{arguments[2]}", "pass")
             return {"verdict": verdict, "summary": f"{about} {verdict}"}
         answers = {"plan": PLAN, "remaining": 0.0, "way back": WAY_BACK, "status after": "rolled back", "end": about}

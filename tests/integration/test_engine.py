@@ -54,6 +54,16 @@ def test_a_course_carries_out_each_work_once_also_when_started_again_after_its_e
     assert {"verdict": "pass", "summary": "migrate pass"} in [json.loads(output) for output in outputs]
 
 
+@pytest.mark.parametrize("lives", [1, 2])
+def test_while_a_step_takes_long_the_engine_asks_its_database_next_to_nothing(tmp_path: Path, lives: int) -> None:
+    # A migration may share the processors: 70 questions a second made one of 67 s a second longer.
+    (tmp_path / "verdicts.json").write_text(json.dumps({"seconds": {"migrate": 3}}))
+    if lives == 2:
+        assert conduct(tmp_path, "step:migrate:before")[0] == -signal.SIGKILL
+    assert conduct(tmp_path) == (0, "SUCCESS []")
+    assert int((tmp_path / "asked").read_text()) < 30
+
+
 def test_killed_before_each_step_it_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
     for step in PLAN:
         assert conduct(tmp_path, f"step:{step['id']}:before")[0] == -signal.SIGKILL
