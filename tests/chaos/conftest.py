@@ -1,4 +1,4 @@
-"""The long runs play on the acceptance tests' stage."""
+"""The long runs play on the stages of the acceptance and the integration tests."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-for folder in (TESTS / "acceptance", TESTS.parent / "demo"):
+for folder in (TESTS / "acceptance", TESTS / "integration", TESTS.parent / "demo"):
     sys.path.insert(0, str(folder))

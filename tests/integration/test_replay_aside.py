@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from replay_ground import RELAX, RELAXED, SHOP, ground, lines
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import applying, holding
+from safepoint.wayback.capture import How
 from safepoint.wayback.outcome import Outcome
 
 
@@ -174,6 +176,147 @@ def test_a_deferrable_key_is_asked_about_for_no_index_refuses_its_rows(database:
         outcome = made.carry()
         assert reasons(outcome) == [("customer", "unique", "6")]
         assert made.old("select id, mail from customer where id > 5") == [(7, "fits@x")]
+
+
+def test_an_update_that_an_exclusion_refuses_is_put_aside_and_two_rows_may_exchange_theirs(
+    database: Target, tmp_path: Path
+) -> None:
+    before = """
+    create extension btree_gist;
+    create table booking (id int primary key, room int, during int4range,
+        constraint apart exclude using gist (room with =, during with &&));
+    insert into booking values (1, 1, '[1,5)'), (2, 1, '[5,9)'), (3, 2, '[1,5)'), (4, 2, '[5,9)'), (5, 3, '[1,5)');
+    """
+    with ground(database, tmp_path, before, "alter table booking drop constraint apart") as made:
+        made.write("update booking set during = '[4,6)' where id = 1")
+        made.write(
+            "update booking set during = '[20,30)' where id = 3",
+            "update booking set during = '[1,5)' where id = 4",
+            "update booking set during = '[5,9)' where id = 3",
+        )
+        # An update in place, and a row that comes into its way.
+        made.write("update booking set during = '[2,5)' where id = 5", "insert into booking values (6, 3, '[1,3)')")
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [("booking", "value", "1"), ("booking", "value", "6")]
+        assert made.old("select id, lower(during) from booking order by id") == [(1, 1), (2, 5), (3, 5), (4, 1), (5, 2)]
+
+
+PARTS = """
+create table parent (id int primary key);
+create table part (id int, kind text, n int, code text, parent int, primary key (id, kind)) partition by list (kind);
+create table "Part.a" partition of part for values in ('a');
+create table part_b partition of part for values in ('b');
+create unique index part_a_id on "Part.a" (id);
+create table child (id int primary key, part int constraint leads references "Part.a" (id));
+insert into parent values (1), (2);
+insert into part values (1, 'a', 1, 'x', 1), (2, 'a', 2, 'y', 2), (3, 'b', 3, 'x', 9), (4, 'a', 1, 'w', 1);
+insert into child values (1, 4);
+alter table "Part.a" add constraint small check (n < 10), add constraint known foreign key (parent) references parent;
+create unique index part_a_code on "Part.a" (code);
+"""
+PARTS_RELAXED = """
+alter table "Part.a" drop constraint small, drop constraint known;
+alter table child drop constraint leads;
+drop index part_a_code;
+"""
+
+
+def test_rules_of_a_partition_alone_are_asked_of_its_rows_alone(database: Target, tmp_path: Path) -> None:
+    with ground(database, tmp_path, PARTS, PARTS_RELAXED) as made:
+        made.write(
+            "update part set n = 100 where id = 1",
+            "update part set code = 'x' where id = 2",
+            "update part set n = 100, code = 'z', parent = 8 where id = 3",
+            "delete from part where id = 4",
+            "insert into part values (5, 'a', 50, 'q', null), (6, 'a', 5, 'x', 1), (7, 'b', 70, 'x', 7)",
+            "insert into part values (8, 'a', 1, 'ok', 2), (9, 'a', 1, 'r', 77)",
+            "insert into child values (2, 8), (3, 7), (4, null)",
+        )
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [
+            ("child", "foreign key", "3"),
+            ("part", "foreign key", "4"),
+            ("part", "foreign key", "9"),
+            *(("part", "value", key) for key in ("1", "2", "5", "6")),
+        ]
+        assert made.old("select id, n, code from part where id in (3, 7, 8) order by id") == [
+            (3, 100, "z"),
+            (7, 70, "x"),
+            (8, 1, "ok"),
+        ]
+        assert made.old("select id from child order by id") == [(1,), (2,), (4,)]
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_rows_without_a_key_that_the_old_types_cannot_hold_are_put_aside_and_the_others_come(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    before = "create table event (n int2, tag varchar(3), code char(2)); insert into event values (1, 'one', 'a')"
+    wider = "alter table event alter n type int8, alter tag type text, alter code type char(9)"
+    with ground(database, tmp_path, before, wider, how=how) as made:
+        made.write("insert into event (n, tag) values (70000, 'big'), (2, 'long'), (3, 'ok'), (3, 'ok')")
+        made.write("insert into event values (4, 'x', 'abcd')")
+        made.write(
+            "insert into event (n, tag) values (80000, 'gone'), (5, 'gone')", "delete from event where tag = 'gone'"
+        )
+        made.write("update event set n = 90000 where n = 1")
+        outcome = made.carry()
+        told = [(line["action"], line["kind"], line["values"]["n"]) for line in lines(outcome, "put_aside")]
+        assert sorted(told) == [("insert", "value", n) for n in ("2", "4", "70000", "90000")]
+        assert made.old("select n, tag from event order by n") == [(3, "ok"), (3, "ok")]
+
+
+def test_a_truncation_of_a_transaction_that_is_put_aside_is_told(database: Target, tmp_path: Path) -> None:
+    with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
+        made.write("truncate purchase_line", "update customer set name = repeat('x', 50) where id = 1")
+        outcome = made.carry(policy="transaction")
+        assert made.old("select count(*) from purchase_line") == [(5,)]
+        told = {(line["relation"], line["action"], line["kind"]) for line in lines(outcome, "put_aside")}
+        assert told == {
+            ("public.purchase_line", "truncate", "transaction"),
+            ("public.customer", "update", "transaction"),
+        }
+
+
+def test_the_key_of_what_is_put_aside_is_written_as_in_the_log(database: Target, tmp_path: Path) -> None:
+    before = "create table odd (a bool, b char(4), c inet, n int check (n < 10), primary key (a, b, c))"
+    with ground(database, tmp_path, before, "alter table odd drop constraint odd_n_check") as made:
+        made.write("insert into odd values (true, 'x', '10.0.0.1', 10)")
+        (line,) = lines(made.carry(), "put_aside")
+        assert line["key"] == {"a": "t", "b": "x   ", "c": "10.0.0.1"}
+
+
+def test_a_foreign_key_that_matches_in_full_holds_of_its_columns_all_or_none(database: Target, tmp_path: Path) -> None:
+    before = """
+    create table place (shelf int, "Slot" int, primary key (shelf, "Slot"));
+    create table box (id int primary key, shelf int, "Slot" int,
+        constraint box_place foreign key (shelf, "Slot") references place match full);
+    insert into place values (1, 1);
+    """
+    relaxed = 'alter table box drop constraint box_place, add foreign key (shelf, "Slot") references place'
+    with ground(database, tmp_path, before, relaxed) as made:
+        made.write("insert into box values (1, 1, 1), (2, null, null), (3, 1, null)")
+        outcome = made.carry()
+        assert reasons(outcome) == [("box", "value", "3")]
+        assert made.old("select id from box order by id") == [(1,), (2,)]
+
+
+@pytest.mark.skipif(not has_postgres(18), reason="needs PostgreSQL 18")
+def test_a_constraint_that_is_not_enforced_puts_nothing_aside(servers: Servers, tmp_path: Path) -> None:
+    database = fresh_database(servers(18))
+    before = """
+    create table parent (id int primary key);
+    create table child (id int primary key, n int constraint small check (n < 10) not enforced,
+        parent int constraint told references parent not enforced);
+    """
+    try:
+        with ground(database, tmp_path, before, "alter table child add note text") as made:
+            made.write("insert into child values (1, 100, 7)")
+            outcome = made.carry()
+            assert outcome.put_aside == 0
+            assert made.old("select * from child") == [(1, 100, 7)]
+    finally:
+        drop_database(database)
 
 
 def test_a_deferrable_exclusion_is_asked_about_for_no_trigger_looks_again(database: Target, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from replay_ground import Ground, ground, lines
 
 from safepoint.postgres.target import Target
@@ -47,6 +48,85 @@ def test_a_table_and_its_heir_have_rows_of_the_same_key(database: Target, tmp_pa
         for table in ("base", "heir"):
             own = f"select array_agg((id, what)::text order by id) from only {table}"
             assert made.old(own) == made.new(own)
+
+
+@BOTH
+def test_composite_values_of_nothing_are_not_null(database: Target, tmp_path: Path, how: How) -> None:
+    before = """
+    create type pair as (a int, b text);
+    create table keyed (id int primary key, p pair not null, q pair unique);
+    create table keyless (p pair);
+    create table lone (n int);
+    insert into keyless values ('(,)'), (null), ('(1,)');
+    insert into lone values (null);
+    """
+    with ground(database, tmp_path, before, "alter table keyed add t text", how=how) as made:
+        made.write("insert into keyed values (1, '(,)', '(,)'), (2, '(1,)', null), (3, '(,x)', '(1,)')")
+        made.write("delete from keyless where p is not distinct from null", "insert into keyless values ('(1,)')")
+        made.write("insert into lone values (null), (7)", "update lone set n = 8 where n = 7")
+        whole(made, made.carry())
+        assert made.old("select p::text, count(*) from keyless group by p order by 1") == [("(,)", 1), ("(1,)", 2)]
+        assert sorted(map(str, made.old("select n from lone"))) == ["(8,)", "(None,)", "(None,)"]
+
+
+@BOTH
+def test_a_partition_with_capitals_and_a_dot_in_its_name_is_emptied(database: Target, tmp_path: Path, how: How) -> None:
+    before = """
+    create table "a.B" (id int primary key) partition by range (id);
+    create table "a.B_1" partition of "a.B" for values from (0) to (10);
+    create table "a.B_2" partition of "a.B" default;
+    create table "Loose" (id int) partition by range (id);
+    create table "Loose.1" partition of "Loose" for values from (0) to (10);
+    create table "Loose.2" partition of "Loose" default;
+    insert into "a.B" select generate_series(1, 20);
+    insert into "Loose" select generate_series(1, 20);
+    """
+    with ground(database, tmp_path, before, 'alter table "a.B" add t text', how=how) as made:
+        made.write('truncate "a.B_1", "Loose.1"', 'insert into "a.B" values (5)')
+        whole(made, made.carry())
+        assert made.old('select count(*) from "a.B"') == [(12,)] and made.old('select count(*) from "Loose"') == [(11,)]
+
+
+@BOTH
+def test_a_deferrable_key_names_no_row_for_several_may_have_it_for_a_while(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    before = """
+    create table later (id int primary key deferrable initially deferred, what text);
+    insert into later values (1, 'one'), (2, 'two');
+    """
+    with ground(database, tmp_path, before, "alter table later add t text", how=how) as made:
+        made.write(
+            "insert into later values (1, 'again'), (3, 'three')",
+            "delete from later where what = 'one'",
+            "update later set id = 2 where id = 3",
+            "update later set id = 3 where what = 'two'",
+        )
+        whole(made, made.carry())
+        assert made.old("select id, what from later order by id") == [(1, "again"), (2, "three"), (3, "two")]
+
+
+@pytest.mark.skipif(not has_postgres(15), reason="needs a PostgreSQL with ICU")
+@BOTH
+def test_texts_that_are_equal_for_the_database_name_one_row(servers: Servers, tmp_path: Path, how: How) -> None:
+    database = fresh_database(servers(15))
+    before = """
+    create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+    create table word (w text collate loose primary key, n int);
+    create table said (w text collate loose);
+    insert into word values ('Ant', 1), ('bee', 2), ('cow', 3);
+    insert into said values ('Ant'), ('ant');
+    """
+    try:
+        with ground(database, tmp_path, before, "alter table word add t text", how=how) as made:
+            made.write("update word set w = 'ant' where w = 'ANT'", "delete from word where w = 'BEE'")
+            made.write("insert into word values ('BEE', 5)", "update word set n = 9 where w = 'Cow'")
+            made.write("""delete from said where w collate "C" = 'Ant'""", "insert into said values ('ANT')")
+            whole(made, made.carry())
+            assert made.old('select w, n from word order by w collate "C"') == [("BEE", 5), ("ant", 1), ("cow", 9)]
+            assert made.old('select w from said order by w collate "C"') == [("ANT",), ("ant",)]
+    finally:
+        drop_database(database)
 
 
 @BOTH

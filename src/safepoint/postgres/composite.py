@@ -14,7 +14,7 @@ _FIELD = re.compile(rb'(?:"((?:[^"\\]|""|\\\\)*)"|([^,()"\\]*))([,)])', re.DOTAL
 
 
 def fields(row: bytes) -> list[bytes | None]:
-    """The fields as text; None is NULL.
+    """The fields as text; None is NULL. `()` has none: a row of one column that is NULL is written in the same way.
 
     Raises:
         DatabaseError: the text is no row.

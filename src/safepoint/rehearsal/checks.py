@@ -160,7 +160,9 @@ def lost_references(connection: Connection) -> tuple[str, ...]:
         query = sql.SQL(_LOST_REFERENCE).format(
             table=sql.Identifier(schema, table),
             parent=sql.Identifier(parent_schema, parent),
-            filled=sql.SQL(" and ").join(sql.SQL("t.{} is not null").format(sql.Identifier(one)) for one in columns),
+            filled=sql.SQL(" and ").join(
+                sql.SQL("t.{} is distinct from null").format(sql.Identifier(one)) for one in columns
+            ),
             match=sql.SQL(" and ").join(
                 sql.SQL("p.{} = t.{}").format(sql.Identifier(key), sql.Identifier(one))
                 for one, key in zip(columns, keys, strict=True)

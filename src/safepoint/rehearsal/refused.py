@@ -85,7 +85,7 @@ def _blame(connection: Connection, table: Table, refusal: Refusal) -> _Blame | N
     key = _KEY.match(refusal.detail or "")
     if refusal.sqlstate == "23502" and refusal.column in columns:
         column = columns[refusal.column]
-        return _Blame((column,), sql.SQL("{} is null").format(of(column.name)), "must not be NULL")
+        return _Blame((column,), sql.SQL("{} is not distinct from null").format(of(column.name)), "must not be NULL")
     if refusal.sqlstate == "23514" and check is not None:
         rule = sql.SQL("not {}").format(sql.SQL(check["rule"]))
         return _Blame(_named(table.columns, check["rule"]), rule, f"breaks {refusal.constraint}")

@@ -90,7 +90,7 @@ class Applying:
             if work.rule.key:
                 compact(self.connection, self.source, work, self.scope)
             else:
-                compact_rows(self.connection, work, self.scope)
+                compact_rows(self.connection, work, self.scope, self.old)
             self._phase("compact")
         if not self.manner.same_schema:
             hold(self.connection, self.works, self.old, self.scope, self._rules if self._trusting else None)

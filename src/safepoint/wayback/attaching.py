@@ -18,7 +18,7 @@ from safepoint.wayback import stash as stashes
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.compaction import quoted, rows_of
-from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
+from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
@@ -382,7 +382,7 @@ class Attaching:
 
 def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:
     """A table's rows whose parent is not there, for a FROM clause."""
-    own = " AND ".join(f"c.{quote(name)} IS NOT NULL" for name in key.columns)
+    own = " AND ".join(f"c.{quote(name)} {FILLED}" for name in key.columns)
     pairs = " AND ".join(
         f"p.{quote(other)} = c.{quote(name)}" for name, other in zip(key.columns, key.parent_columns, strict=True)
     )

@@ -40,7 +40,10 @@ COLUMNS = """
 SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL),
        a.attnotnull, CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
        a.attidentity <> '', a.attgenerated <> '', a.attnum,
-       pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname)
+       pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname),
+       (SELECT format('%%I.%%I', s.nspname, l.collname)
+        FROM pg_collation l JOIN pg_namespace s ON s.oid = l.collnamespace
+        WHERE l.oid = a.attcollation AND NOT l.collisdeterministic)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, a.attnum
@@ -55,13 +58,39 @@ SELECT i.indrelid::int8, x.relname, i.indisprimary, i.indimmediate,
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
 WHERE i.indrelid = ANY(%s) AND i.indisunique AND i.indisvalid ORDER BY 1, NOT i.indisprimary, 2
 """
-CONSTRAINTS = """
+# PostgreSQL 18 has constraints that are only told, NOT ENFORCED.
+_ENFORCED = "coalesce((to_jsonb(o) ->> 'conenforced')::bool, true)"
+# MATCH FULL is a check besides: of its columns all are NULL, or none is.
+CONSTRAINTS = f"""
 SELECT o.conrelid::int8, o.contype::text, o.conname, pg_get_expr(o.conbin, o.conrelid), o.confrelid::int8,
        ARRAY(SELECT a.attname::text FROM unnest(o.conkey) WITH ORDINALITY k(n, i)
              JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.n ORDER BY k.i),
        ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k(n, i)
              JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i)
-FROM pg_constraint o WHERE o.conrelid = ANY(%s) AND o.contype IN ('c', 'f') ORDER BY 1, 3
+FROM pg_constraint o WHERE o.conrelid = ANY(%s) AND o.contype IN ('c', 'f') AND {_ENFORCED}
+UNION ALL
+SELECT o.conrelid::int8, 'c', o.conname,
+       format('num_nulls(%%s) IN (0, %%s)', string_agg(quote_ident(a.attname), ', '), count(*)), NULL, '{{}}', '{{}}'
+FROM pg_constraint o JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = ANY(o.conkey)
+WHERE o.conrelid = ANY(%s) AND o.contype = 'f' AND o.confmatchtype = 'f' AND cardinality(o.conkey) > 1 AND {_ENFORCED}
+GROUP BY o.oid, o.conrelid, o.conname
+ORDER BY 1, 3, 2
+"""
+# Foreign keys of a partition alone, or to one: they are their root's, for the rows that belong into that partition.
+# A partition's other rules are PostgreSQL's to ask, a deferrable unique index of its own excepted.
+PARTIAL_KEYS = f"""
+SELECT child.root::int8, o.conname, parent.root::int8,
+       ARRAY(SELECT a.attname::text FROM unnest(o.conkey) WITH ORDINALITY k(n, i)
+             JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.n ORDER BY k.i),
+       ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k(n, i)
+             JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i),
+       CASE WHEN o.conrelid <> child.root THEN pg_get_partition_constraintdef(o.conrelid) END,
+       CASE WHEN o.confrelid <> parent.root THEN pg_get_partition_constraintdef(o.confrelid) END
+FROM pg_constraint o
+CROSS JOIN LATERAL (SELECT coalesce(pg_partition_root(o.conrelid), o.conrelid)::oid AS root) child
+CROSS JOIN LATERAL (SELECT coalesce(pg_partition_root(o.confrelid), o.confrelid)::oid AS root) parent
+WHERE child.root = ANY(%s) AND o.contype = 'f' AND o.conparentid = 0 AND {_ENFORCED}
+  AND (o.conrelid <> child.root OR o.confrelid <> parent.root) ORDER BY 1, 2
 """
 # The others are looked at by their index, row by row.
 EXCLUSIONS = """
@@ -84,7 +113,8 @@ SELECT format_type(castsource, NULL), format_type(casttarget, NULL) FROM pg_cast
 
 @dataclass(frozen=True)
 class Column:
-    """A column. `type` has its modifier (`numeric(14,2)`), `base` has not; `default` is SQL, not of generated ones."""
+    """A column. `type` has its modifier (`numeric(14,2)`), `base` has not; `default` is SQL, not of generated ones;
+    `collation`, as SQL, is one by which texts that are written otherwise may be equal, None where it is not such."""
 
     name: str
     type: str
@@ -94,6 +124,7 @@ class Column:
     identity: bool = False
     generated: bool = False
     sequence: str | None = None
+    collation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -125,12 +156,15 @@ class Exclusion:
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """A foreign key to another table, `schema.table`."""
+    """A foreign key to another table, `schema.table`. The conditions are of a partition that it belongs or leads to:
+    SQL over the root's columns, None where it is the whole table's."""
 
     name: str
     columns: tuple[str, ...]
     parent: str
     parent_columns: tuple[str, ...]
+    condition: str | None = None
+    parent_condition: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +180,8 @@ class Trigger:
 class Table:
     """A table. `leaves` are the partitions that hold its rows; empty for an ordinary table.
 
-    `replica` are the columns of the index that REPLICA IDENTITY USING INDEX chose.
+    `replica` are the columns of the index that REPLICA IDENTITY USING INDEX chose; `partial_keys` are the foreign keys
+    that single partitions have, or that lead to one.
     """
 
     schema: str
@@ -161,6 +196,7 @@ class Table:
     leaves: tuple[str, ...] = ()
     replica: tuple[str, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
+    partial_keys: tuple[ForeignKey, ...] = ()
 
     @property
     def name(self) -> str:
@@ -184,11 +220,17 @@ class Table:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """The columns by which the log names a row: as `identity.decide` chooses them; empty where none do."""
-        if self.replica or self.primary_key:
-            return self.replica or self.primary_key
-        for unique in sorted(self.uniques, key=lambda one: (len(one.expressions), one.name)):
-            if unique.plain and unique.immediate and all(self.by_name[name].not_null for name in unique.columns):
+        """The columns by which the log names a row: as `identity.decide` chooses them; empty where none do.
+
+        A deferrable key does not: within a transaction several rows may have the same.
+        """
+        if self.replica:
+            return self.replica
+        plain = [one for one in self.uniques if one.plain and one.immediate]
+        if any(one.columns == self.primary_key for one in plain):
+            return self.primary_key
+        for unique in sorted(plain, key=lambda one: (len(one.expressions), one.name)):
+            if all(self.by_name[name].not_null for name in unique.columns):
                 return unique.columns
         return ()
 
@@ -220,7 +262,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
     """Read it; some milliseconds, whatever the size of the database."""
     found = {oid: tuple(row) for oid, *row in connection.execute(TABLES).fetchall()}
     rows = {query: _by_table(connection, query, list(found)) for query in (LEAVES, COLUMNS, INDEXES, CONSTRAINTS)}
-    rows |= {query: _by_table(connection, query, list(found)) for query in (EXCLUSIONS, TRIGGERS)}
+    rows |= {query: _by_table(connection, query, list(found)) for query in (EXCLUSIONS, TRIGGERS, PARTIAL_KEYS)}
     names = {oid: f"{schema}.{name}" for oid, (schema, name, *_) in found.items()}
     tables = {}
     for oid, (schema, name, partitioned, replica) in found.items():
@@ -248,17 +290,22 @@ def read_catalogue(connection: Connection) -> Catalogue:
                 Exclusion(constraint, tuple(keys), tuple(operators), predicate)
                 for constraint, keys, operators, predicate in rows[EXCLUSIONS][oid]
             ),
+            tuple(
+                ForeignKey(constraint, tuple(own), names[parent], tuple(others), *conditions)
+                for constraint, parent, own, others, *conditions in rows[PARTIAL_KEYS][oid]
+                if parent in names
+            ),
         )
     return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()))
 
 
 def _by_table(connection: Connection, query: str, oids: list[int]) -> dict[int, list[tuple[Any, ...]]]:
     found: dict[int, list[tuple[Any, ...]]] = defaultdict(list)
-    for oid, *row in connection.execute(query, (oids,)).fetchall():
+    for oid, *row in connection.execute(query, (oids,) * query.count("ANY(%s)")).fetchall():
         found[oid].append(tuple(row))
     return found
 
 
 def _column(row: tuple[Any, ...]) -> Column:
-    name, kind, base, not_null, default, identity, generated, _, sequence = row
-    return Column(name, kind, base, not_null, default, identity, generated, sequence)
+    name, kind, base, not_null, default, identity, generated, _, sequence, collation = row
+    return Column(name, kind, base, not_null, default, identity, generated, sequence, collation)

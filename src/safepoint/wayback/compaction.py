@@ -119,7 +119,7 @@ def _touch(connection: Connection, work: Work, scope: Scope) -> None:
 
 def _touched(connection: Connection, work: Work, scope: Scope) -> str:
     """Each key once, with what was done to it first and last: a table, or a subquery where nothing is to be counted."""
-    keys = ", ".join(f"s.{quote(new.name)}::{new.type} AS k{place}" for place, (_, new) in enumerate(work.keys))
+    keys = ", ".join(f"{_key(old, new)} AS k{place}" for place, (old, new) in enumerate(work.keys))
     staged = f"{work.stage} s WHERE {scope.condition(work)}"
     if not work.sink.others and not scope.of(work):  # only new rows: each key came once
         born = "s._sp_at AS n, s._sp_tx AS tx, s._sp_at AS birth, false AS existed, true AS ends"
@@ -134,6 +134,12 @@ def _touched(connection: Connection, work: Work, scope: Scope) -> str:
     )
     run(connection, "ANALYZE pg_temp.sp_touch")
     return "pg_temp.sp_touch"
+
+
+def _key(old: Column, new: Column) -> str:
+    """A staged row's key, typed. Where both databases take texts that are written otherwise for equal, so do we."""
+    collation = f" COLLATE {old.collation}" if old.collation and new.collation else ""
+    return f"s.{quote(new.name)}::{new.type}{collation}"
 
 
 def _twins_rows(connection: Connection, work: Work) -> str:
@@ -178,7 +184,7 @@ def key_match(value: str, old: Column, new: Column, row: str = "o") -> str:
 def _expand_truncations(connection: Connection, work: Work, scope: Scope) -> None:
     """A TRUNCATE is the deletion of every row that the twin has; a row that came after it replaces one of these."""
     for one in scope.of(work):
-        leaf = "" if one.leaf == work.new.name else f" AND o.tableoid = to_regclass({_literal(one.leaf)})"
+        leaf = "" if one.leaf == work.new.name else f" AND o.tableoid = {oid_of(one.leaf)}"
         run(
             connection,
             f"UPDATE {work.change} c SET existed = true, op = CASE WHEN ends THEN 'update' ELSE 'delete' END "
@@ -377,6 +383,15 @@ def rows_of(table: Table) -> str:
     """The table's own rows, as they stand in SQL: a table that inherits from it is a table of its own here, whose keys
     may be the same. The rows of a partitioned table are its partitions'."""
     return quoted(table) if table.partitioned else f"ONLY {quoted(table)}"
+
+
+def oid_of(relation: str) -> str:
+    """The oid of `schema.relation` as SQL, NULL where there is none. Neither name is quoted: each may have dots in it,
+    and capitals."""
+    return (
+        "(SELECT l.oid FROM pg_class l JOIN pg_namespace s ON s.oid = l.relnamespace "
+        f"WHERE s.nspname || '.' || l.relname = {_literal(relation)})"
+    )
 
 
 def _literal(text: str) -> str:

@@ -21,6 +21,10 @@ PERMISSIONS: Final = "auth_permission"
 ID_TABLES: Final = {CONTENT_TYPES: "safepoint_content_types", PERMISSIONS: "safepoint_permissions"}
 """Temporary tables of the replay: `new` id -> `old` id, by natural key."""
 
+NULL: Final = "IS NOT DISTINCT FROM NULL"
+FILLED: Final = "IS DISTINCT FROM NULL"
+"""Whether a value of the application's is there: `IS NULL` is true of a composite value whose fields are NULL."""
+
 
 def quote(name: str) -> str:
     """An identifier as it stands in SQL."""

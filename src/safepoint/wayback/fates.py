@@ -65,9 +65,10 @@ class Fates:
     def _put_aside(self, change: Change, table: str, row: Mapping[str, Any]) -> str | None:
         """Why this row was put aside; None where it was not."""
         known = self._new.tables.get(table)
-        columns = known.key if known is not None else ()
+        columns = known.key if known is not None and change.action != "truncate" else ()
         key = _canonical({name: row.get(name) for name in columns})
-        keyed = "" if columns else " AND xid = :xid"  # whole rows without a key are told by their transaction
+        # Whole rows without a key, and a truncation, are told by their transaction.
+        keyed = "" if columns else " AND xid = :xid"
         found = self._store.execute(
             f"SELECT reason FROM aside WHERE relation = :table AND key = :key{keyed} "
             f"AND (kind <> 'transaction' OR xid = :xid) LIMIT 1",

@@ -16,7 +16,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Unique
 from safepoint.wayback.compaction import Scope, Work, few, rows_of, typed
-from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.expressions import FILLED, NULL, literal, quote
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
 from safepoint.wayback.statements import ask, run
@@ -88,10 +88,14 @@ def _key_questions(
 ) -> Iterator[_Question]:
     by_name = {work.old.name: work for work in works}
     for table in old.tables.values():
-        for key in table.foreign_keys:
+        for key in (*table.foreign_keys, *table.partial_keys):
             child, parent = by_name.get(table.name), by_name.get(key.parent)
             if child is not None:
-                held = trusted is not None and reference_held(trusted, child.rule, child.new, key)
+                held = (
+                    key in table.foreign_keys
+                    and trusted is not None
+                    and reference_held(trusted, child.rule, child.new, key)
+                )
                 only = frozenset({table.name, key.parent}) if held else None
                 by_index = few(connection, child.change, old.tables[key.parent])
                 yield _Question(_orphans(child, key, old, parent, by_index), only)
@@ -104,28 +108,34 @@ def _any_aside(connection: Connection, work: Work) -> bool:
 
 
 def _losses(connection: Connection, work: Work, old: Catalogue, scope: Scope) -> None:
-    """Values that the old type holds only cut or rounded."""
-    retyped = [rule for rule in work.rule.columns if rule.kind == "retyped" and rule.new is not None]
-    if not retyped or not work.rule.key:
+    """Values that the old type holds only cut or rounded; of tables without a key `keyless` has seen to them."""
+    lost = losses(work, old)
+    if not lost or not work.rule.key:
         return
-    cases = []
-    for rule in retyped:
-        before, now = work.old.by_name[rule.column], work.new.by_name[str(rule.new)]
-        words = literal(f"{rule.column} does not fit into {before.type}")
-        cases.append(f"WHEN {expressions.loss(before, now, old.casts)} THEN {words}")
     run(
         connection,
         f"UPDATE {work.change} c SET verdict = 'value', reason = x.why FROM "
-        f"(SELECT out._sp_n AS n, CASE {' '.join(cases)} END AS why FROM {work.out} out "
+        f"(SELECT out._sp_n AS n, {lost} AS why FROM {work.out} out "
         f"JOIN {typed(work, scope)} new ON new._sp_at = out._sp_n) x "
         f"WHERE x.n = c.n AND x.why IS NOT NULL AND c.verdict IS NULL",
     )
 
 
+def losses(work: Work, old: Catalogue) -> str:
+    """Why the row `out`, in old types, says no longer what `new` says, as SQL; empty where no type differs. Pure."""
+    cases = []
+    for rule in work.rule.columns:
+        if rule.kind == "retyped" and rule.new is not None:
+            before, now = work.old.by_name[rule.column], work.new.by_name[rule.new]
+            words = literal(f"{rule.column} does not fit into {before.type}")
+            cases.append(f"WHEN {expressions.loss(before, now, old.casts)} THEN {words}")
+    return f"CASE {' '.join(cases)} END" if cases else ""
+
+
 def _own_rules(connection: Connection, work: Work) -> None:
     """NOT NULL and CHECK, which look at one row alone."""
     cases = [
-        f"WHEN {quote(column.name)} IS NULL THEN {literal(f'{column.name} would be NULL')}"
+        f"WHEN {quote(column.name)} {NULL} THEN {literal(f'{column.name} would be NULL')}"
         for column in work.old.columns
         if column.not_null
     ]
@@ -154,7 +164,7 @@ def _rows(unique: Unique | Exclusion, source: str, extra: str) -> str:
 def _twice(work: Work, unique: Unique) -> str:
     """Of rows with the same unique key the first stays."""
     names = [f"e{place}" for place in range(len(unique.expressions))]
-    whole = "" if unique.nulls_equal else " AND " + " AND ".join(f"{name} IS NOT NULL" for name in names)
+    whole = "" if unique.nulls_equal else " AND " + " AND ".join(f"{name} {FILLED}" for name in names)
     return f"""
         UPDATE {work.change} c SET verdict = 'unique', reason = {literal(f"another row has the same {unique.name}")}
         FROM (SELECT o._sp_n, row_number() OVER (PARTITION BY {", ".join(names)} ORDER BY g.op DESC, o._sp_n) AS place
@@ -225,7 +235,7 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
     table = old.tables[key.parent]
     names = [f"k{place}" for place in range(len(key.columns))]
     keys = ", ".join(f"o.{quote(column)} AS {name}" for column, name in zip(key.columns, names, strict=True))
-    own = " AND ".join(f"o.{quote(name)} IS NOT NULL" for name in key.columns)
+    own = " AND ".join(f"o.{quote(name)} {FILLED}" for name in key.columns)
     staying, coming = "", "false"
     if parent is not None:
         staying = (
@@ -233,27 +243,34 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
             f"AND {applied('g')})"
         )
         coming = _coming(parent, key, "w", names)
+    children = _only(child.out, key.condition)
+    parents = _only(rows_of(table), key.parent_condition, "ctid, tableoid, ")
     reason = f"the row of {table.relation} that {', '.join(key.columns)} refers to is not there"
     return f"""
         WITH wanted AS MATERIALIZED (
-            SELECT DISTINCT {keys} FROM {child.out} o JOIN {child.change} c ON c.n = o._sp_n
+            SELECT DISTINCT {keys} FROM {children} o JOIN {child.change} c ON c.n = o._sp_n
             WHERE {applied()} AND {own}
         ), left_over AS MATERIALIZED (SELECT * FROM wanted w WHERE NOT {coming}
         ), missing AS MATERIALIZED (
             SELECT * FROM left_over w WHERE NOT EXISTS (
-                SELECT FROM {rows_of(table)} t WHERE {_pairs("t", key.parent_columns, "w", names)}{staying}
+                SELECT FROM {parents} t WHERE {_pairs("t", key.parent_columns, "w", names)}{staying}
                 {"OFFSET 0" if by_index else ""})
         )
         UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(reason)}
-        FROM {child.out} o JOIN missing w ON {_pairs("o", key.columns, "w", names)}
+        FROM {children} o JOIN missing w ON {_pairs("o", key.columns, "w", names)}
         WHERE o._sp_n = c.n AND {applied()}
     """
+
+
+def _only(rows: str, condition: str | None, besides: str = "") -> str:
+    """Rows that belong into a partition; all of them, where there is no condition."""
+    return rows if condition is None else f"(SELECT {besides}* FROM {rows} WHERE {condition})"
 
 
 def _coming(parent: Work, key: ForeignKey, row: str, columns: Sequence[str]) -> str:
     """Whether a row's parent is among those that are written."""
     return (
-        f"EXISTS (SELECT FROM {parent.out} p JOIN {parent.change} g ON g.n = p._sp_n "
+        f"EXISTS (SELECT FROM {_only(parent.out, key.parent_condition)} p JOIN {parent.change} g ON g.n = p._sp_n "
         f"WHERE {_pairs('p', key.parent_columns, row, columns)} AND {applied('g')})"
     )
 
@@ -271,11 +288,14 @@ def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, wor
     # An update that was matched by these columns has left them as they were.
     matched = set(key.parent_columns) <= {name for name, _ in parent.rule.key}
     which = "c.op = 'delete'" if matched else "c.op IN ('delete', 'update')"
+    parents = _only(rows_of(parent.old), key.parent_condition, "ctid, tableoid, ")
+    children = _only(rows_of(table), key.condition, "ctid, tableoid, ")
     return f"""
         UPDATE {parent.change} c SET verdict = 'foreign key', reason = {literal(reason)}
-        FROM {rows_of(parent.old)} p JOIN {rows_of(table)} t ON {_pairs("t", key.columns, "p", key.parent_columns)}
+        FROM {parents} p JOIN {children} t ON {_pairs("t", key.columns, "p", key.parent_columns)}
         WHERE p.ctid = c.row_tid AND p.tableoid = c.row_rel AND {applied()} AND {which}
-          AND NOT EXISTS (SELECT FROM {parent.out} s JOIN {parent.change} g ON g.n = s._sp_n
+          AND NOT EXISTS (SELECT FROM {_only(parent.out, key.parent_condition)} s
+                          JOIN {parent.change} g ON g.n = s._sp_n
                           WHERE {_pairs("s", key.parent_columns, "p", key.parent_columns)}
                             AND {applied("g")}){staying}
     """
@@ -289,8 +309,8 @@ def violations(connection: Connection, works: Sequence[Work], old: Catalogue) ->
     found = []
     by_name = {work.old.name: work for work in works}
     for work in works:
-        for key in work.old.foreign_keys:
-            own = " AND ".join(f"o.{quote(name)} IS NOT NULL" for name in key.columns)
+        for key in (*work.old.foreign_keys, *work.old.partial_keys):
+            own = " AND ".join(f"o.{quote(name)} {FILLED}" for name in key.columns)
             columns = ", ".join(f"o.{quote(name)}" for name in key.columns)
             parent = old.tables[key.parent]
             if key.parent in by_name:
@@ -298,9 +318,10 @@ def violations(connection: Connection, works: Sequence[Work], old: Catalogue) ->
             offset = "OFFSET 0" if few(connection, work.change, parent) else ""
             row = connection.execute(
                 sql.SQL(
-                    f"SELECT coalesce(sum(o.times), 0) FROM (SELECT {columns}, count(*) AS times FROM {work.out} o "
+                    f"SELECT coalesce(sum(o.times), 0) FROM (SELECT {columns}, count(*) AS times FROM "
+                    f"{_only(work.out, key.condition)} o "
                     f"JOIN {work.change} c ON c.n = o._sp_n WHERE {own} AND {applied()} GROUP BY {columns} OFFSET 0) o "
-                    f"WHERE NOT EXISTS (SELECT FROM {rows_of(parent)} p "
+                    f"WHERE NOT EXISTS (SELECT FROM {_only(rows_of(parent), key.parent_condition)} p "
                     f"WHERE {_pairs('p', key.parent_columns, 'o', key.columns)} {offset})"
                 )
             ).fetchone()

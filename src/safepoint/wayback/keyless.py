@@ -10,10 +10,22 @@ from __future__ import annotations
 from typing import Final
 
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.catalogue import Column, Table
-from safepoint.wayback.compaction import Scope, Work, insert_out, make_out, projection, quoted, rows_of, targets, typed
-from safepoint.wayback.expressions import quote
-from safepoint.wayback.statements import ask, attempt, run
+from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.compaction import (
+    Scope,
+    Work,
+    insert_out,
+    make_out,
+    oid_of,
+    projection,
+    quoted,
+    rows_of,
+    targets,
+    typed,
+)
+from safepoint.wayback.expressions import FILLED, quote
+from safepoint.wayback.holding import losses
+from safepoint.wayback.statements import ask, failing, run
 
 # Types whose cast to text is what they are written as.
 _EXACT: Final = frozenset(
@@ -24,11 +36,14 @@ _EXACT: Final = frozenset(
 )  # fmt: skip
 
 
-def compact_rows(connection: Connection, work: Work, scope: Scope) -> None:
+def compact_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue) -> None:
     """Make both tables of an old table whose rows have no key."""
-    run(connection, f"DROP TABLE IF EXISTS {work.change}, {work.out}, pg_temp.sp_rows, pg_temp.sp_sums")
+    run(
+        connection,
+        f"DROP TABLE IF EXISTS {work.change}, {work.out}, pg_temp.sp_rows, pg_temp.sp_sums, pg_temp.sp_unfit",
+    )
     make_out(connection, work)
-    _make_rows(connection, work, scope)
+    _make_rows(connection, work, scope, old)
     known = _known(work)
     run(
         connection,
@@ -44,6 +59,7 @@ def compact_rows(connection: Connection, work: Work, scope: Scope) -> None:
         f"moved bool DEFAULT false) ON COMMIT DROP",
     )
     _deletions(connection, work, scope)
+    _unfit(connection, work)
     run(
         connection,
         f"INSERT INTO {work.change} (source, tx, existed, ends, op) SELECT n, tx, false, true, 'insert' "
@@ -57,8 +73,8 @@ def compact_rows(connection: Connection, work: Work, scope: Scope) -> None:
     insert_out(connection, work, source)
 
 
-def _make_rows(connection: Connection, work: Work, scope: Scope) -> None:
-    """Every change as a row in the old shape, with +1 or -1."""
+def _make_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue) -> None:
+    """Every change as a row in the old shape, with +1 or -1; `sp_unfit`: which do not fit into it, and why."""
     values, join = projection(work)
     run(
         connection,
@@ -74,9 +90,34 @@ def _make_rows(connection: Connection, work: Work, scope: Scope) -> None:
         f"FROM {typed(work, scope)} new LEFT JOIN {rows_of(work.old)} old ON false{join} "
         f"WHERE EXISTS (SELECT FROM {work.stage} s WHERE s._sp_at = new._sp_at AND {scope.condition(work)})"
     )
-    said = attempt(connection, statement)
-    if said is not None:
-        run(connection, statement)  # nothing names the row that fails: the whole replay says so
+    run(connection, "CREATE TEMP TABLE sp_unfit (n int8 PRIMARY KEY, said text) ON COMMIT DROP")
+    listing = f"SELECT n FROM (SELECT s._sp_at AS n FROM {work.stage} s WHERE {scope.condition(work)}) l WHERE true"
+    for n, said in failing(connection, statement, listing, "new._sp_at"):
+        connection.execute("INSERT INTO pg_temp.sp_unfit VALUES (%s, %s)", [n, said])
+    if lost := losses(work, old):
+        run(
+            connection,
+            f"WITH lost AS (DELETE FROM pg_temp.sp_rows out USING {typed(work, scope)} new "
+            f"WHERE new._sp_at = out._sp_n AND {lost} IS NOT NULL RETURNING out._sp_n AS n, {lost} AS said) "
+            f"INSERT INTO pg_temp.sp_unfit SELECT n, said FROM lost",
+        )
+
+
+def _unfit(connection: Connection, work: Work) -> None:
+    """Rows that the old types do not hold: what came and went again is nothing, the others are put aside."""
+    if not work.sink.columns:
+        return  # nothing of a row is left that might not fit
+    whole = ", ".join(f"s.{quote(name)}" for name in work.sink.columns)
+    run(
+        connection,
+        f"INSERT INTO {work.change} (source, tx, existed, ends, op, verdict, reason) "
+        f"SELECT g.n, g.tx, g.sum < 0, g.sum > 0, CASE WHEN g.sum > 0 THEN 'insert' ELSE 'delete' END, "
+        f"CASE WHEN g.sum > 0 THEN 'value' ELSE 'conflict' END, "
+        f"CASE WHEN g.sum > 0 THEN g.said ELSE 'the old database has no such row' END "
+        f"FROM (SELECT max(u.n) AS n, max(s._sp_tx) AS tx, max(u.said) AS said, "
+        f"sum(CASE WHEN s._sp_at & 3 = 2 THEN -1 ELSE 1 END) AS sum FROM pg_temp.sp_unfit u "
+        f"JOIN {work.stage} s ON s._sp_at = u.n GROUP BY {whole}) g CROSS JOIN generate_series(1, abs(g.sum))",
+    )
 
 
 def _known(work: Work) -> str:
@@ -90,9 +131,8 @@ def _said(column: Column) -> str:
     Casts to text are a type's own business: that of bpchar drops blanks at the end, which may be the only difference.
     """
     name = quote(column.name)
-    if column.base in _EXACT:
-        return f"{name}::text"
-    return f"CASE WHEN {name} IS NOT NULL THEN format('%s', {name}) END"
+    text = f"{name}::text" if column.base in _EXACT else f"CASE WHEN {name} {FILLED} THEN format('%s', {name}) END"
+    return f'({text}) COLLATE "C"'
 
 
 def _compared(old: Table, work: Work) -> list[str]:
@@ -102,7 +142,7 @@ def _compared(old: Table, work: Work) -> list[str]:
 
 def _deletions(connection: Connection, work: Work, scope: Scope) -> None:
     for one in scope.of(work):
-        leaf = "" if one.leaf == work.new.name else f" WHERE tableoid = to_regclass('{one.leaf}')"
+        leaf = "" if one.leaf == work.new.name else f" WHERE tableoid = {oid_of(one.leaf)}"
         run(
             connection,
             f"INSERT INTO {work.change} (tx, existed, ends, row_tid, row_rel, op) "

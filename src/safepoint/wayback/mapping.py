@@ -369,8 +369,9 @@ def _identified(catalogue: Catalogue, table: Table, column: str) -> str | None:
 
 
 def _bare(table: str) -> str:
-    """A model's table without quotes and schema: Django lets `db_table` be 'schema"."table'."""
-    return table.replace('"', "").rpartition(".")[2]
+    """A model's table without quotes and schema: Django lets `db_table` be 'schema"."table'. A dot alone is a part of
+    the name, as Django quotes it."""
+    return table.rpartition('"."')[2].strip('"')
 
 
 def _short(name: str) -> str:

@@ -65,7 +65,8 @@ class Merged:
 
 
 class _Refuses(Exception):
-    """PostgreSQL refused a set of insertions for something that no query here looks for."""
+    """PostgreSQL refused a set of rows for something that no query here looks for (an exclusion, a rule of a
+    partition's own)."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -92,20 +93,30 @@ def merge(connection: Connection, works: Sequence[Work]) -> dict[str, Merged] | 
     """Write everything; the table whose rows PostgreSQL refused, where it did (nothing is written then)."""
     for work in works:
         _choose_moved(connection, work)
-    try:
-        with connection.transaction():
-            deleted = {work.old.name: _delete(connection, work) for work in works}
-            updated = {work.old.name: _update(connection, work) for work in works}
-            return {
-                work.old.name: Merged(
-                    _insert(connection, work) - deleted[work.old.name][1],
-                    updated[work.old.name] + deleted[work.old.name][1],
-                    deleted[work.old.name][0],
-                )
-                for work in works
-            }
-    except _Refuses as refused:
-        return refused.work
+    while True:
+        try:
+            with connection.transaction():
+                return _merge(connection, works)
+        except _Refuses as refused:
+            # Inserted again rows may exchange what only one may have; and what is refused then is found row by row.
+            again = (
+                f"UPDATE {refused.work.change} c SET moved = true WHERE {applied()} AND c.op = 'update' AND NOT c.moved"
+            )
+            if not run(connection, again):
+                return refused.work
+
+
+def _merge(connection: Connection, works: Sequence[Work]) -> dict[str, Merged]:
+    deleted = {work.old.name: _delete(connection, work) for work in works}
+    updated = {work.old.name: _update(connection, work) for work in works}
+    return {
+        work.old.name: Merged(
+            _insert(connection, work) - deleted[work.old.name][1],
+            updated[work.old.name] + deleted[work.old.name][1],
+            deleted[work.old.name][0],
+        )
+        for work in works
+    }
 
 
 def find_refused(connection: Connection, works: Sequence[Work], work: Work) -> int:
@@ -119,7 +130,9 @@ def find_refused(connection: Connection, works: Sequence[Work], work: Work) -> i
         with connection.transaction():
             for one in works:
                 _delete(connection, one)
-            found = failing(connection, _insertion(work), f"SELECT n FROM {work.change} c WHERE {_inserts()}", "c.n")
+            for op in ("update", "insert"):  # what is there already goes before what comes new
+                which = f"SELECT n FROM {work.change} c WHERE {_inserts()} AND c.op = '{op}'"
+                found += failing(connection, f"{_insertion(work)} AND c.op = '{op}'", which, "c.n")
             raise _Undo
     except _Undo:
         pass
@@ -175,11 +188,15 @@ def _update(connection: Connection, work: Work) -> int:
     if not expected or not names:
         return expected
     pairs = ", ".join(f"{quote(name)} = o.{quote(name)}" for name in names)
-    found = run(
-        connection,
-        f"UPDATE {rows_of(work.old)} t SET {pairs} FROM {work.change} c JOIN {work.out} o ON o._sp_n = c.n "
-        f"WHERE t.ctid = c.row_tid AND t.tableoid = c.row_rel AND {condition}",
-    )
+    try:
+        with connection.transaction():
+            found = run(
+                connection,
+                f"UPDATE {rows_of(work.old)} t SET {pairs} FROM {work.change} c JOIN {work.out} o ON o._sp_n = c.n "
+                f"WHERE t.ctid = c.row_tid AND t.tableoid = c.row_rel AND {condition}",
+            )
+    except REFUSED as refused:
+        raise _Refuses(work) from refused
     _whole(work.old, "updated", expected, found)
     return found
 

@@ -281,6 +281,10 @@ class _Carrying:
         if scope.excluding:
             for sink in homeless:
                 whereabouts.put_aside_transactions(connection, sink, sink.table.name)
+            left_out = [one for one in staged.truncations if one not in scope.truncations]
+            whereabouts.put_aside_truncations(
+                connection, left_out, {rule.new: rule.old for rule in self.mapping.tables}
+            )
         whereabouts.classify(connection, works, homeless, scope.truncations)
         self._phase("account")
         sequences = raise_sequences(connection, self.source, self.mapping, self.old, self.new)

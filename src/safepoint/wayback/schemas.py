@@ -53,6 +53,7 @@ def _table(data: dict[str, Any]) -> Table:
             "columns": tuple(Column(**column) for column in data["columns"]),
             "uniques": tuple(Unique(**_tuples(one)) for one in data["uniques"]),
             "foreign_keys": tuple(ForeignKey(**_tuples(one)) for one in data["foreign_keys"]),
+            "partial_keys": tuple(ForeignKey(**_tuples(one)) for one in data.get("partial_keys", ())),
             "exclusions": tuple(Exclusion(**_tuples(one)) for one in data.get("exclusions", ())),
             "triggers": tuple(Trigger(**one) for one in data["triggers"]),
             "checks": tuple((name, check) for name, check in data["checks"]),

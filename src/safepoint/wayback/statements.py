@@ -59,7 +59,7 @@ def failing(connection: Connection, statement: str, listing: str, name: str) -> 
             if attempt(connection, bounds) is not None:
                 pending += [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
             continue
-        each = f"{listing} AND n BETWEEN {piece[0]} AND {piece[-1]}"
+        each = f"{listing} AND n BETWEEN {piece[0]} AND {piece[-1]} ORDER BY n"
         found += connection.execute(
             "SELECT n, said FROM pg_temp.sp_each(%s, %s)", [each, f"{statement} AND {name} = $1"]
         ).fetchall()

@@ -176,7 +176,7 @@ class TriggerDrain:
             for leaf in self._leaves.get(relation, [relation]):
                 self._truncate(number, xid, leaf)
             return
-        before, after = (None if one is None else fields(one) for one in (old, new))
+        before, after = (None if one is None else self._fields(relation, one) for one in (old, new))
         shape = self._shape(relation, len(after if after is not None else before or ()))
         if shape is None:
             return
@@ -191,6 +191,11 @@ class TriggerDrain:
             data = messages.update(relation, was, now)
         self._append(number, xid, data)
         self.changes += 1
+
+    def _fields(self, relation: int, row: bytes) -> list[bytes | None]:
+        """A row without columns is written as one whose only column is NULL is."""
+        shape = self._shapes.get(relation) or self._armed.get(relation)
+        return fields(row) or ([None] if shape is not None and shape.width == 1 else [])
 
     def _truncate(self, number: int, xid: int, relation: int) -> None:
         shape = self._shapes.get(relation) or self._armed.get(relation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
@@ -80,11 +80,16 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
 
 
 def put_aside(connection: Connection, work: Work) -> None:
-    """The rows that were not carried, whole, with the reason and the transaction that last wrote them."""
+    """The rows that were not carried, whole, with the reason and the transaction that last wrote them.
+
+    A key is written as in the log, by which a row's fate is looked up.
+    """
+    written = _object("s", [new for _, new in work.rule.key])
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(work.old.name)}, c.op, c.verdict, c.reason, "
-        f"{_changed_key(work)}, coalesce({_object('s', work.sink.columns)}, '{{}}'), {_TRANSACTION} "
+        f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {written} END, "
+        f"coalesce({_object('s', work.sink.columns)}, '{{}}'), {_TRANSACTION} "
         f"FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {'c.n' if work.rule.key else 'c.source'} "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NOT NULL",
     )
@@ -101,6 +106,17 @@ def put_aside_transactions(connection: Connection, sink: Sink, old: str) -> None
         f"JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx "
         f"ORDER BY s._sp_at",
     )
+
+
+def put_aside_truncations(connection: Connection, truncations: Collection[Truncation], old: Mapping[str, str]) -> None:
+    """The same for a TRUNCATE, whose rows nobody counts: one line for each table. `old`: its name by the new one."""
+    for one in truncations:
+        run(
+            connection,
+            f"INSERT INTO safepoint.put_aside SELECT {literal(old.get(one.table, one.table))}, 'truncate', "
+            f"'transaction', x.reason, '{{}}', '{{}}', {_TRANSACTION} FROM pg_temp.sp_excluded x "
+            f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = x.tx WHERE x.tx = {one.transaction}",
+        )
 
 
 def same_key(work: Work, stage: str = "s", change: str = "c") -> str:
@@ -171,10 +187,11 @@ def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, .
 
 
 def _changed_key(work: Work) -> str:
+    """A change's key as the log writes it: a cast to text may write it otherwise (of a boolean `true`, the log `t`)."""
     if not work.rule.key:
         return "'{}'::jsonb"
     names = ", ".join(literal(new.name) for _, new in work.keys)
-    values = ", ".join(f"c.k{place}::text" for place in range(len(work.keys)))
+    values = ", ".join(f"format('%s', c.k{place})" for place in range(len(work.keys)))
     return f"jsonb_object(ARRAY[{names}], ARRAY[{values}])"
 
 

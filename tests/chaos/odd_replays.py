@@ -1,0 +1,227 @@
+"""An odd world (`odd_schemas`) on a real server: kept level, migrated, written to, carried back, and compared."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from odd_schemas import Effect, Maker, quoted
+from postgres_servers import drop_database, fresh_database
+from replay_ground import Ground, lines, operations
+
+from safepoint.backup import fingerprint
+from safepoint.postgres.binaries import Installation
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+from safepoint.wayback import level
+from safepoint.wayback.capture import How, arm, disarm, drain
+from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.mapping import TableRule
+from safepoint.wayback.replay import READ_ONLY, carry, entering
+from safepoint.wayback.roundtrip import doubtful, round_trip
+
+LAUNCH = "odd-2.0"
+SKIPPED = "not a world: "
+TABLES = """
+select format('%s.%s', n.nspname, c.relname),
+       case when relkind = 'r' then 'only ' else '' end || format('%I.%I', n.nspname, c.relname),
+       (select json_object_agg(attname, format_type(atttypid, atttypmod)) from pg_attribute
+        where attrelid = c.oid and attnum > 0 and not attisdropped)
+from pg_class c join pg_namespace n on n.oid = relnamespace
+where relkind in ('r', 'p') and not relispartition and nspname = 'public'
+"""
+
+
+def attempt(connection: Connection, statement: str) -> str | None:
+    """What PostgreSQL said where it refused."""
+    try:
+        with connection.transaction():
+            connection.execute(statement.encode())
+    except psycopg.Error as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+@dataclass
+class Play:
+    """One seed. `shown`: what is done, for a person who looks into a failure."""
+
+    server: Server
+    programs: Installation
+    seed: int
+    folder: Path
+    shown: bool = False
+
+    def run(self, tally: Counter[str]) -> None:
+        """Play it.
+
+        Raises:
+            AssertionError: the twin is not what it must be.
+        """
+        self.tally, self.maker = tally, Maker(self.seed)
+        self.world, self.dice = self.maker.world, random.Random(self.seed * 7919)  # a game
+        self.live = fresh_database(self.server)
+        self.twin = self.live.on(f"{self.live.dbname}_twin")
+        try:
+            if self._make():
+                with connect(self.live.on("postgres")) as connection:
+                    copy = f'create database "{self.twin.dbname}" template "{self.live.dbname}"'
+                    connection.execute(copy.encode())
+                if self.dice.random() < 0.4:
+                    self._keep_level()
+                self._launch()
+        finally:
+            drop_database(self.twin)
+            drop_database(self.live)
+
+    def _show(self, words: str) -> None:
+        if self.shown:
+            print(words[:900], flush=True)
+
+    def _make(self) -> bool:
+        with connect(self.live) as connection:
+            for statement in self.world.before:
+                self._show(statement)
+                said = attempt(connection, statement.removeprefix("?"))
+                if said and not statement.startswith("?"):
+                    self.tally[SKIPPED + said] += 1
+                    return False
+        return True
+
+    def _write(self) -> None:
+        for _ in range(self.dice.randint(1, 12)):
+            with connect(self.live, autocommit=False) as connection:
+                connection.execute("set statement_timeout = '10s'")
+                for statement in self.maker.transaction():
+                    said = attempt(connection, statement)
+                    self._show(f"   {statement} -> {said}")
+                    self.tally["refused" if said else "written"] += 1
+                try:
+                    connection.commit()
+                except psycopg.Error as error:
+                    self._show(f"   not committed: {error}")
+                    connection.rollback()
+
+    # -- a twin that is kept level -------------------------------------------------------------------------------
+
+    def _keep_level(self) -> None:
+        how: How = self.dice.choice(("logical", "triggers"))
+        facts = arm(self.live, LAUNCH, how)
+        try:
+            for _ in range(self.dice.randint(1, 3)):
+                self._write()
+                drain(self.live, facts, self.folder / "level")
+                with (
+                    entering(self.twin, "postgres") as connection,
+                    connect(self.live, options=READ_ONLY) as source,
+                ):
+                    mapping = level.same_schema(read_catalogue(connection))
+                    self._show("== keep level")
+                    carry(connection, source, self.folder / "level", mapping, level.MANNER, launch_id=LAUNCH)
+        finally:
+            disarm(self.live, facts)
+        with connect(self.twin) as connection:
+            connection.execute("drop schema safepoint cascade")
+        one, other = (fingerprint.take(target).tables for target in (self.live, self.twin))
+        assert one == other, {name: (one[name], other.get(name)) for name in one if one[name] != other.get(name)}
+        self.tally[f"level by {how}"] += 1
+
+    # -- a launch and its way back -------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        effects = self._migrate()
+        how: How = self.dice.choice(("logical", "logical", "triggers"))
+        made = Ground(self.live, self.twin, self.folder, operations(*effects), {}, arm(self.live, LAUNCH, how))  # type: ignore[arg-type]
+        try:
+            mapping = made.mapping()
+            assert not mapping.problems, mapping.problems
+            trip = round_trip(self.twin, self.live, mapping)
+            assert trip.whole, doubtful(mapping, trip)
+            policy = self.dice.choice(("row", "row", "transaction"))
+            for _ in range(self.dice.randint(1, 4)):
+                self._write()
+                self._show(f"== carry back: {policy}, {how}")
+                told = lines(made.carry(policy=policy), "put_aside")
+                assert self.world.relaxes or not told, told[:5]
+                for rule in mapping.tables:
+                    self._compare(rule, [one for one in told if one["relation"] == rule.old])
+                self.tally["told"] += len(told)
+            self._restores()
+        finally:
+            disarm(self.live, made.facts)
+        self.tally[f"{policy}, {how}, {'relaxed' if self.world.relaxes else 'strict'}"] += 1
+
+    def _migrate(self) -> list[Effect]:
+        self.maker.migrate()
+        effects = []
+        with connect(self.live) as connection:
+            for statement, effect, column in self.world.steps:
+                said = attempt(connection, statement)
+                self._show(f"{statement} -> {said}")
+                if said:
+                    self.maker.refused(effect, column)
+                elif effect is not None:
+                    effects.append(effect)
+        return effects
+
+    def _compare(self, rule: TableRule, told: Sequence[dict[str, Any]]) -> None:
+        """Each row is on both sides by the columns that both have, or was told."""
+        both = [one for one in rule.columns if one.kind in ("same", "renamed", "retyped")]
+        names = [str(one.new) for one in both]
+        there, types = _tables(self.live)[rule.new]
+        casts = [f"::{types[name]}" if one.kind == "retyped" else "" for one, name in zip(both, names, strict=True)]
+        olds = [f"({quoted(one.column)}{cast})" for one, cast in zip(both, casts, strict=True)]
+        was = _rows(self.twin, _tables(self.twin)[rule.old][0], olds)
+        now = _rows(self.live, there, [quoted(name) for name in names])
+        if was == now:
+            return
+        found = (rule.old, "twin", was - now, "migrated", now - was, told)
+        assert self.world.relaxes and told, found
+        if not rule.key or any(one["action"] == "truncate" for one in told):
+            return
+        places = [names.index(new) for _, new in rule.key]
+        keys = {tuple(one["key"].get(new) for _, new in rule.key) for one in told}
+        missing, staying = ({tuple(row[place] for place in places) for row in rows} for rows in (now - was, was - now))
+        # A row whose key was changed and that was put aside is told by the new one; the twin has it by the old one.
+        moved = sum(one["action"] in ("insert", "update") for one in told)
+        assert missing <= keys and len(staying - keys) <= moved, found
+
+    def _restores(self) -> None:
+        """A dump of the twin can be restored, so all its constraints hold."""
+        check = self.twin.on(f"{self.twin.dbname}_check")
+        with connect(self.twin.on("postgres")) as connection:
+            connection.execute(f'create database "{check.dbname}" template template0'.encode())
+        try:
+            dump = self._program("pg_dump", self.twin, "-N", "safepoint")
+            self._program("psql", check, "-qXv", "ON_ERROR_STOP=1", given=dump)
+        finally:
+            drop_database(check)
+
+    def _program(self, name: str, target: Target, *words: str, given: bytes = b"") -> bytes:
+        env = {**os.environ, **target.env(), **target.secrets()}
+        ran = subprocess.run(
+            [self.programs.program(name), *words], env=env, input=given, capture_output=True, check=False
+        )
+        assert ran.returncode == 0, ran.stderr.decode()[:1000]
+        return ran.stdout
+
+
+def _tables(target: Target) -> dict[str, tuple[str, dict[str, str]]]:
+    """By `schema.table`: how it stands in SQL, and its columns' types."""
+    with connect(target) as connection:
+        return {name: (there, types) for name, there, types in connection.execute(TABLES.encode()).fetchall()}
+
+
+def _rows(target: Target, relation: str, values: Sequence[str]) -> Counter[tuple[str | None, ...]]:
+    """Its rows as the output functions write them."""
+    said = [f"case when {value} is distinct from null then format('%s', {value}) end" for value in values]
+    with connect(target) as connection:
+        return Counter(connection.execute(f"select {', '.join(said) or '1'} from {relation}".encode()).fetchall())

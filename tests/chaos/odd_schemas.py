@@ -1,0 +1,451 @@
+"""Schemas, migrations and writes that nobody thought of: drawn from a seed, as SQL text. Pure.
+
+A world has tables with keys of many types (or none), foreign keys with every action, partitions, heirs, generated
+columns, odd constraints, a trigger that writes an audit and one that changes rows; a migration that renames, adds,
+removes, widens and relaxes; and transactions that write whatever comes. Much of it PostgreSQL refuses, and no matter.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+Effect = tuple[str, str, str, str | None, str | None]
+"""What Django would tell of a migration's step: (what, table before, table after, column before, column after)."""
+
+PRELUDE = """
+create type mood as enum ('low', 'high', 'It''s "odd"');
+create type pair as (a int, b text);
+create domain posint as int check (value > 0);
+create domain word as text check (value <> 'forbidden');
+do $$ begin
+    create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+exception when feature_not_supported then create collation loose from "C"; end $$;
+create table audit (what text, op text, said text);
+create function note_it() returns trigger language plpgsql as $$
+begin
+    insert into audit values (tg_table_name, tg_op, case tg_op when 'DELETE' then old::text else new::text end);
+    return null;
+end $$;
+create function skip_some() returns trigger language plpgsql as $$
+begin
+    if hashtext(new::text) % 3 = 0 then return null; end if;
+    return new;
+end $$;
+"""
+LONG = "repeat(md5('x'), 300)"
+
+# Values of each type, among them such that are equal and written otherwise.
+VALUES: dict[str, tuple[str, ...]] = {
+    "int2": ("0", "1", "'-1'", "2", "32767"),
+    "int4": ("0", "1", "2", "3", "'-1'", "2147483647"),
+    "int8": ("0", "1", "2", "4294967297", "'-9223372036854775808'"),
+    "numeric": ("0", "0.0", "1.0", "1.00", "'-0.5'", "'NaN'", "'Infinity'", "1e30", "0.000001"),
+    "numeric(8,2)": ("0", "1.5", "'-99999.99'", "'NaN'", "7"),
+    "text": ("''", "'a'", "'A'", "'ä'", "'a '", "E'a\\nb\\tc\\\\'", "E'\\\\N'", "'NULL'", "'{a}'", LONG),
+    'text collate "loose"': ("'a'", "'A'", "'b'", "'ä'", "''"),
+    "varchar(12)": ("'a'", "'b '", "''", "E'\\\\.'", "'123456789012'"),
+    "char(6)": ("'a'", "'a   '", "''", "'abcdef'"),
+    "name": ("'a'", "'pg_class'"),
+    '"char"': ("'a'", "''"),
+    "bool": ("true", "false"),
+    "date": ("'2026-01-01'", "'infinity'", "'0044-03-15 BC'"),
+    "timestamptz": ("'2026-03-29 02:30:00+01'", "'2026-03-29 01:30:00+00'", "'infinity'", "'294276-12-31 00:00+00'"),
+    "timestamp": ("'2026-03-29 02:30:00.000001'", "'-infinity'", "'4713-01-02 00:00 BC'"),
+    "time": ("'24:00'", "'00:00'"),
+    "timetz": ("'12:00+01'", "'11:00+00'"),
+    "interval": ("'1 day'", "'24 hours'", "'1 mon -1 day +00:00:00.000001'", "'0'"),
+    "uuid": ("'00000000-0000-0000-0000-000000000000'", "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'"),
+    "bytea": (r"'\x'", r"'\x00ff'", "decode(repeat('00ff5c', 2000), 'hex')"),
+    "jsonb": ("'{}'", "'{\"a\": 1.0}'", "'{\"a\": 1.00}'", "'null'", '\'["\\\\u00e4", "\\\\n"]\''),
+    "json": ("'{}'", "'{\"a\":1}'", '\'{"a": 1, "a": 2}\''),
+    "float8": ("0", "'-0'", "'NaN'", "0.1", "0.30000000000000004", "1e308", "5e-324"),
+    "float4": ("0", "'-0'", "0.1", "3.4e38"),
+    "inet": ("'10.0.0.1'", "'10.0.0.0/8'", "'::1'"),
+    "cidr": ("'10.0.0.0/8'", "'::/0'"),
+    "macaddr": ("'08:00:2b:01:02:03'",),
+    "int4range": ("'empty'", "'[1,3)'", "'[2,5]'", "'(,)'", "'[7,8)'"),
+    "tstzrange": ("'[2026-01-01 00:00+00,)'", "'empty'"),
+    "int4multirange": ("'{}'", "'{[1,2],[5,6)}'"),
+    "text[]": ("'{}'", """'{a,NULL,"NULL",""}'""", "'[2:3]={a,b}'", "'{{a,b},{c,d}}'", "'{a,b}'"),
+    "int4[]": ("'{}'", "'{1,NULL}'", "'[0:1]={1,2}'"),
+    "numeric[]": ("'{1.0,1.00}'", "'{1,1}'"),
+    "mood": ("'low'", "'high'", "'It''s \"odd\"'"),
+    "mood[]": ("'{low,high}'",),
+    "posint": ("1", "2", "3"),
+    "word": ("''", "'a'", "'A'"),
+    "pair": ("'(1,x)'", "'(,)'", """'(2,"a ""quoted"", one")'"""),
+    "pair[]": ("'{}'", """'{"(1,x)","(,)"}'"""),
+    "bit(4)": ("B'0101'", "B'0000'"),
+    "varbit": ("B''", "B'1'", "B'10'"),
+    "tsvector": ("'a:1 b:2A'", "''"),
+    "point": ("'(0,0)'", "'(-0,1e300)'"),
+    "box": ("'(1,1),(0,0)'",),
+    "money": ("'1.50'", "'-0.01'"),
+    "oid": ("0", "4294967295"),
+    "pg_lsn": ("'0/0'", "'16/B374D848'"),
+    "jsonpath": ("'$.a'",),
+}
+KEYS = (
+    *("int4", "int8", "int2", "text", "numeric", "uuid", "varchar(12)", "char(6)", "date", "timestamptz", "bytea"),
+    *("mood", "posint", "inet", "int4range", "float8", "jsonb", "name", "text[]", "interval", "timetz", "numeric[]"),
+    *('text collate "loose"', "bool", "varbit", "pair", "tsvector", "money", "int4multirange", "word"),
+)
+# To which types a migration widens, and a value there that the old type cannot hold.
+WIDER = {
+    "int2": (("int4", "70000"), ("int8", "5000000000"), ("numeric", "0.5")),
+    "int4": (("int8", "5000000000"), ("numeric", "0.5")),
+    "varchar(12)": (("text", LONG), ("varchar(40)", "'a text that is too long'")),
+    "char(6)": (("char(9)", "'123456789'"), ("text", LONG)),
+    "numeric(8,2)": (("numeric(14,4)", "1234567.8901"), ("numeric", "1e30")),
+    "float4": (("float8", "1e200"),),
+    "date": (("timestamp", "'2026-01-01 12:00'"),),
+    "name": (("text", LONG),),
+    "posint": (("int4", "0"),),
+    "word": (("text", "'forbidden'"),),
+}
+NAMES = ("plain", "Upper", "with space", 'qu"ote', "per%cent", "select", "üml", "new", "old", "key", "op", "a.b", "t")
+ACTIONS = (
+    *("", " on delete cascade", " on delete set null", " on update cascade", " on delete set default"),
+    " on delete cascade on update cascade",
+)
+LATE = ("", "", " deferrable initially deferred", " deferrable")
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+@dataclass
+class Column:
+    """A column; `now` and `now_type` are those after the migration, `now` None where it was removed."""
+
+    name: str
+    type: str
+    filled: bool = False
+    generated: bool = False
+    identity: bool = False
+    parent: Table | None = None
+    unique: bool = False
+    now: str | None = ""
+    now_type: str = ""
+    beyond: str = ""
+
+
+@dataclass
+class Table:
+    """A table; `late`: its key is deferrable, so that nothing may refer to it."""
+
+    name: str
+    columns: list[Column]
+    key: tuple[Column, ...] = ()
+    late: bool = False
+    number: int = 0
+    now: str = ""
+    leaves: tuple[str, ...] = ()
+    heir: bool = False
+
+
+@dataclass
+class World:
+    """`before`: the statements of the old schema; those that begin with ? may fail. `relaxes`: the new schema holds
+    what the old one does not. `steps`: the migration, each with its effect and the column that it changes."""
+
+    relaxes: bool
+    before: list[str] = field(default_factory=lambda: [PRELUDE])
+    tables: list[Table] = field(default_factory=list)
+    steps: list[tuple[str, Effect | None, Column | None]] = field(default_factory=list)
+
+
+class Maker:
+    """Draws a world; then, as often as it is asked, a transaction that writes into it."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)  # a game, not secrets
+        self.world = World(relaxes=self.chance(0.5))
+        for number in range(self.dice.randint(2, 5)):
+            self._table(number)
+        for table in self.world.tables:
+            table.now = table.name
+            for column in table.columns:
+                column.now, column.now_type = column.name, column.type
+
+    def chance(self, part: float) -> bool:
+        return self.dice.random() < part
+
+    def value(self, type_: str) -> str:
+        return f"{self.dice.choice(VALUES[type_])}::{type_.split(' collate')[0]}"
+
+    # -- the old schema ------------------------------------------------------------------------------------------
+
+    def _table(self, number: int) -> None:
+        dice, before = self.dice, self.world.before
+        name = f"{dice.choice(NAMES)}{number}"
+        kind = dice.choice(("plain", "plain", "plain", "list", "hash", "range", "heir", "nokey"))
+        keys = [] if kind == "nokey" else self._keys(kind)
+        table = Table(name, [*keys], tuple(keys), late=kind == "plain" and self.chance(0.15), number=number)
+        for place in range(dice.randint(1, 6)):
+            column = Column(f"{dice.choice(NAMES)}_c{place}", dice.choice(list(VALUES)), filled=self.chance(0.2))
+            table.columns.append(column)
+        parents = [one for one in self.world.tables if len(one.key) == 1 and not one.late]
+        for place in range(dice.randint(0, 2) if parents else 0):
+            parent = dice.choice(parents)
+            table.columns.append(Column(f"fk{place}", parent.key[0].type, filled=self.chance(0.3), parent=parent))
+        if kind == "plain" and len(keys) == 1 and not table.late and self.chance(0.25):
+            table.columns.append(Column("self", keys[0].type, parent=table))
+        if kind in ("plain", "list") and self.chance(0.3):
+            table.columns.append(Column("gen", "text", generated=True))
+        parts = [self._definition(table, column) for column in table.columns]
+        if keys:
+            word = "primary key" if self.chance(0.8) else "unique"
+            late = " deferrable initially deferred" if table.late else ""
+            parts.append(f"{word} ({', '.join(quoted(one.name) for one in keys)}){late}")
+        parts += self._constraints(table, kind)
+        how = f" partition by {kind} (part)" if kind in ("list", "hash", "range") else ""
+        before.append(f"create table {quoted(name)} ({', '.join(parts)}){how}")
+        self._leaves(table, kind)
+        self._indexes(table, kind)
+        self._triggers(name)
+        self.world.tables.append(table)
+        if kind == "heir":
+            self._heir(table)
+        self._rows(table)
+
+    def _triggers(self, name: str) -> None:
+        on = f"on {quoted(name)} for each row execute function"
+        if self.chance(0.3):
+            self.world.before.append(f"create trigger tell after insert or update or delete {on} note_it()")
+            if self.chance(0.3):
+                self.world.before.append(f"alter table {quoted(name)} enable always trigger tell")
+        if self.chance(0.1):
+            self.world.before.append(f"create trigger skip before insert {on} skip_some()")
+
+    def _keys(self, kind: str) -> list[Column]:
+        keys = []
+        for place in range(1 if self.chance(0.7) else 2):
+            column = Column(f"{self.dice.choice(NAMES)}_k{place}", self.dice.choice(KEYS), filled=True)
+            column.identity = column.type in ("int4", "int8") and place == 0 and kind == "plain" and self.chance(0.6)
+            keys.append(column)
+        if kind == "list":
+            keys.append(Column("part", "mood", filled=True))
+        elif kind in ("range", "hash"):
+            keys.append(Column("part", "int4", filled=True))
+        return keys
+
+    def _heir(self, table: Table) -> None:
+        name = f"{table.name}_heir"
+        more = Column("more", "text")
+        heir = Table(name, [*table.columns, more], table.key, number=table.number + 100, heir=True)
+        table.heir = True
+        key = ", ".join(quoted(one.name) for one in table.key)
+        own = f"(more text, primary key ({key}))"
+        self.world.before.append(f"create table {quoted(name)} {own} inherits ({quoted(table.name)})")
+        self.world.tables.append(heir)
+        self._rows(heir)
+
+    def _definition(self, table: Table, column: Column) -> str:
+        if column.generated:
+            source = quoted(next(one for one in table.columns if not one.generated).name)
+            return f"{quoted(column.name)} text generated always as (({source} is not null)::text) stored"
+        words = [quoted(column.name), column.type]
+        if column.identity:
+            words.append(self.dice.choice(("generated always as identity", "generated by default as identity")))
+        if column.filled:
+            words.append("not null")
+        if not column.identity and column.parent is None and (column.filled or self.chance(0.2)):
+            words.append(f"default {self.value(column.type)}")
+        if column.parent is not None:
+            action = self.dice.choice(ACTIONS)
+            action = "" if column.filled and "set" in action else action
+            key = quoted(column.parent.key[0].name)
+            words.append(f"references {quoted(column.parent.name)} ({key}){action}{self.dice.choice(LATE)}")
+        return " ".join(words)
+
+    def _constraints(self, table: Table, kind: str) -> list[str]:
+        parts = []
+        free = [one for one in table.columns if one not in table.key and not one.generated and one.parent is None]
+        for place, column in enumerate(free):
+            name = quoted(column.name)
+            if column.type in KEYS and kind in ("plain", "nokey") and self.chance(0.25):
+                nulls = self.dice.choice(("", "", " nulls not distinct"))
+                late = self.dice.choice(LATE)
+                parts.append(f"constraint u{table.number}_{place} unique{nulls} ({name}){late}")
+                column.unique = True
+            if column.type == "int4range" and kind == "plain" and self.chance(0.5):
+                late = self.dice.choice(("", " deferrable initially deferred"))
+                parts.append(f"constraint x{table.number}_{place} exclude using gist ({name} with &&){late}")
+                column.unique = True
+            if column.type in KEYS and self.chance(0.2):
+                rule = f"{name} is null or {name} <> {self.value(column.type)}"
+                parts.append(f"constraint c{table.number}_{place} check ({rule})")
+        return parts
+
+    def _indexes(self, table: Table, kind: str) -> None:
+        """Unique indexes over expressions, and over a part of the rows; a rule of one partition alone."""
+        texts = [one for one in table.columns if one.type in ("text", "varchar(12)") and one not in table.key]
+        if kind in ("plain", "nokey") and texts and self.chance(0.4):
+            name = quoted(texts[0].name)
+            over = self.dice.choice((f"(lower({name}))", f"({name}) where {name} <> 'a'"))
+            self.world.before.append(f"?create unique index i{table.number} on {quoted(table.name)} {over}")
+            texts[0].unique = True
+        if table.leaves and self.chance(0.3):
+            column = self.dice.choice(table.columns)
+            if column.type in KEYS and not column.generated:
+                rule = f"check ({quoted(column.name)} is null or {quoted(column.name)} <> {self.value(column.type)})"
+                leaf = quoted(table.leaves[0])
+                self.world.before.append(f"alter table {leaf} add constraint l{table.number} {rule}")
+
+    def _leaves(self, table: Table, kind: str) -> None:
+        name = quoted(table.name)
+        one, other, under = (f"{table.name}_{end}" for end in ("a", "b", "ad"))
+        a, b = quoted(one), quoted(other)
+        table.leaves = (one, other) if kind in ("list", "hash") else (under, other) if kind == "range" else ()
+        self.world.before += {
+            "list": [
+                f"create table {a} partition of {name} for values in ('low', 'high')",
+                f"create table {b} partition of {name} default",
+            ],
+            "hash": [
+                f"create table {a} partition of {name} for values with (modulus 2, remainder 0)",
+                f"create table {b} partition of {name} for values with (modulus 2, remainder 1)",
+            ],
+            "range": [
+                f"create table {a} partition of {name} for values from (minvalue) to (2) partition by list (part)",
+                f"create table {quoted(under)} partition of {a} default",
+                f"create table {b} partition of {name} default",
+            ],
+        }.get(kind, [])
+
+    def _rows(self, table: Table) -> None:
+        for _ in range(self.dice.randint(0, 8)):
+            self.world.before.append("?" + self._insert(table, old=True))
+
+    # -- the migration -------------------------------------------------------------------------------------------
+
+    def migrate(self) -> None:
+        """Draw the migration. What PostgreSQL refuses of it has to be told by `refused`."""
+        for table in self.world.tables:
+            if self.chance(0.3) and '"' not in table.name:  # Django has no way to quote that
+                after = f"{table.name} new"
+                effect: Effect = ("table-renamed", table.now, after, None, None)
+                self.world.steps.append((f"alter table {quoted(table.now)} rename to {quoted(after)}", effect, None))
+                table.now = after
+            if table.heir:
+                continue
+            for column in table.columns:
+                self._change(table, column)
+            if self.chance(0.4):
+                effect = ("column-added", table.now, table.now, None, "added one")
+                self._step(table, "add \"added one\" text default 'f'", effect)
+            if self.world.relaxes:
+                self._relax(table)
+        if self.chance(0.3):
+            made = "create table fresh (id int generated always as identity primary key, what text)"
+            self.world.steps.append((made, None, None))
+
+    def _step(self, table: Table, words: str, effect: Effect | None = None, column: Column | None = None) -> None:
+        self.world.steps.append((f"alter table {quoted(table.now)} {words}", effect, column))
+
+    def _change(self, table: Table, column: Column) -> None:
+        roll, now = self.dice.random(), str(column.now)
+        bound = column in table.key or column.parent is not None
+        if column.generated:
+            return
+        if roll < 0.15:
+            column.now = f"{now}_ren"
+            effect: Effect = ("column-renamed", table.now, table.now, now, column.now)
+            self._step(table, f"rename {quoted(now)} to {quoted(column.now)}", effect, column)
+        elif roll < 0.25 and not bound and not column.filled and not column.unique:
+            column.now = None
+            self._step(table, f"drop {quoted(now)}", ("column-removed", table.now, table.now, now, None), column)
+        elif roll > 0.7 and not bound and column.type in WIDER:
+            column.now_type, column.beyond = self.dice.choice(WIDER[column.type])
+            effect = ("column-altered", table.now, table.now, now, None)
+            self._step(table, f"alter {quoted(now)} type {column.now_type}", effect, column)
+
+    def _relax(self, table: Table) -> None:
+        for kind in ("u", "x", "c"):
+            for place in range(6):
+                if self.chance(0.7):
+                    self._step(table, f"drop constraint {kind}{table.number}_{place}")
+        for column in table.columns:
+            if column.filled and column not in table.key and self.chance(0.6):
+                self._step(table, f"alter {quoted(str(column.now))} drop not null")
+        if table.leaves:
+            self.world.steps.append(
+                (f"alter table {quoted(table.leaves[0])} drop constraint l{table.number}", None, None)
+            )
+
+    def refused(self, effect: Effect | None, column: Column | None) -> None:
+        """PostgreSQL refused a step of the migration: the column is as it was."""
+        if column is not None and effect is not None:
+            column.now, column.now_type, column.beyond = effect[3], column.type, ""
+
+    # -- writes --------------------------------------------------------------------------------------------------
+
+    def transaction(self) -> list[str]:
+        return [self._statement() for _ in range(self.dice.randint(1, 5))]
+
+    def _insert(self, table: Table, *, old: bool = False) -> str:
+        cells = {}
+        for column in table.columns:
+            name = column.name if old else column.now
+            left_out = 0.7 if column.identity else 0 if column.filled else 0.3
+            if name is not None and not column.generated and not self.chance(left_out):
+                cells[quoted(name)] = self._cell(column, old=old)
+        into = f"insert into {quoted(table.name if old else table.now)}"
+        if not cells:
+            return f"{into} default values"
+        clash = "" if old or self.chance(0.8) else " on conflict do nothing"
+        return f"{into} ({', '.join(cells)}) overriding system value values ({', '.join(cells.values())}){clash}"
+
+    def _cell(self, column: Column, *, old: bool = False) -> str:
+        if column.parent is not None and self.chance(0.9):
+            parent = column.parent
+            key = quoted(str(parent.key[0].name if old else parent.key[0].now))
+            name = quoted(parent.name if old else parent.now)
+            return f"(select {key} from {name} order by {key}::text offset {self.dice.randint(0, 4)} limit 1)"
+        if not column.filled and self.chance(0.15):
+            return "null"
+        if column.identity:
+            return str(self.dice.randint(1, 12))
+        if column.beyond and not old and self.world.relaxes and self.chance(0.3):
+            return column.beyond
+        return self.value(column.type)
+
+    def _where(self, table: Table, target: str) -> str:
+        roll = self.dice.random()
+        if roll < 0.6:
+            which = f"from {target} t order by t::text, ctid offset {self.dice.randint(0, 6)} limit 1"
+            return f"(tableoid, ctid) = (select tableoid, ctid {which})"
+        choices = [one for one in table.columns if one.now is not None and one.type in KEYS and not one.generated]
+        if roll < 0.7 or not choices:
+            return "true"
+        column = self.dice.choice(choices)
+        return f"{quoted(str(column.now))} = {self.value(column.type)}"
+
+    def _statement(self) -> str:
+        table = self.dice.choice(self.world.tables)
+        only = "only " if self.chance(0.3) and not table.leaves else ""
+        target = f"{only}{quoted(table.now)}"
+        if table.leaves and self.chance(0.2):
+            target = quoted(self.dice.choice(table.leaves))
+        roll = self.dice.random()
+        if roll < 0.42:
+            return self._insert(table)
+        if roll < 0.80:
+            choices = [one for one in table.columns if one.now is not None and not one.generated]
+            chosen = self.dice.sample(choices, min(len(choices), self.dice.randint(1, 2)))
+            sets = ", ".join(f"{quoted(str(one.now))} = {self._set(one)}" for one in chosen)
+            return f"update {target} set {sets} where {self._where(table, target)}"
+        if roll < 0.96:
+            return f"delete from {target} where {self._where(table, target)}"
+        return f"truncate {target} {self.dice.choice(('', 'cascade', 'restart identity cascade'))}"
+
+    def _set(self, column: Column) -> str:
+        further = column.now_type == column.type or self.world.relaxes
+        if column.type in ("int4", "int8", "int2") and further and self.chance(0.3):
+            return f"{quoted(str(column.now))} + {self.dice.choice(('1', '-1', '100'))}"
+        if column.identity and self.chance(0.9):
+            return str(self.dice.randint(1, 12))
+        return self._cell(column)
