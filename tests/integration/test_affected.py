@@ -50,7 +50,7 @@ OPERATIONS = operations(
 )
 WORDS = Words("shop", "1.0", "2.0")
 USERS = UserTable("person", "mail", "mail", ("full_name",))
-GIVEN = {"draft": "(select owner from space where code = space)"}
+GIVEN = {"draft": "(select owner from space where code = space and code like 's%')"}
 
 
 def told(made: Ground, users: UserTable = USERS, reason: str | None = None) -> tuple[Affected, list[dict[str, str]]]:

@@ -20,7 +20,7 @@ from psycopg import sql
 from safepoint.backup.contents import SEEDS, reading
 from safepoint.backup.statements import names
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection, cancellable
+from safepoint.postgres.connections import Connection, ask_with, cancellable
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -35,14 +35,14 @@ Kind = Literal["changed", "missing", "added"]
 
 _COLUMNS = """
     select a.attname::text from pg_attribute a
-    where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum
+    where a.attrelid = $1::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum
 """
 
 # The primary key, else the narrowest unique index over plain columns that are never NULL.
 _KEY = """
     select array_agg(a.attname::text order by k.place)
     from pg_index i, unnest(i.indkey::int2[]) with ordinality k (number, place), pg_attribute a
-    where i.indrelid = %s::regclass and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+    where i.indrelid = $1::regclass and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
       and k.place <= i.indnkeyatts and a.attrelid = i.indrelid and a.attnum = k.number
     group by i.indexrelid, i.indisprimary having bool_and(a.attnotnull)
     order by i.indisprimary desc, count(*), i.indexrelid limit 1
@@ -59,10 +59,10 @@ _BUCKETS = """
 """
 _ROWS = """
     select key, hashtextextended(line collate "C", {seed_1}), hashtextextended(line collate "C", {seed_2})
-    from {lines} where (hashtextextended(key collate "C", {seed}) & {mask})::int = any (%s)
+    from {lines} where (hashtextextended(key collate "C", {seed}) & {mask})::int = any ($1)
 """
 _SIZE = """
-    select greatest(reltuples, pg_relation_size(oid) / 200)::int8 from pg_class where oid = %s::regclass
+    select greatest(reltuples, pg_relation_size(oid) / 200)::int8 from pg_class where oid = $1::regclass
 """
 
 
@@ -209,7 +209,7 @@ class _Shape:
         shown = sql.SQL("left({}, {})").format(self.row(self.key or self.columns), sql.Literal(_SHOWN_KEY))
         return sql.SQL(
             "select {key}, {shown}, array[{cells}]::text[] from only {table} as safepoint_whole_row "
-            "where {key} = any (%s)"
+            "where {key} = any ($1)"
         ).format(key=key, shown=shown, cells=sql.SQL(", ").join(cells), table=sql.Identifier(*names(self.table)))
 
 
@@ -259,7 +259,7 @@ class _Comparison:
 
     def _rows(self, shape: _Shape) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], bool]:
         """Keys and hashes of the rows in the buckets that differ, as many as fit."""
-        ours, theirs = ({row[0]: tuple(row[1:]) for row in rows} for rows in self._both(shape.query(_BUCKETS), None))
+        ours, theirs = ({row[0]: tuple(row[1:]) for row in rows} for rows in self._both(shape.query(_BUCKETS), []))
         differing = sorted(bucket for bucket in {*ours, *theirs} if ours.get(bucket) != theirs.get(bucket))
         chosen: list[int] = []
         rows = 0
@@ -306,13 +306,11 @@ class _Comparison:
         examples += [RowDifference("added", theirs[key][0]) for key in wanted[2] if key not in done]
         return examples[: self.limit], columns, len(pairs)
 
-    def _both(self, query: Any, arguments: list[Any] | None) -> list[list[tuple[Any, ...]]]:
+    def _both(self, query: Any, arguments: list[Any]) -> list[list[tuple[Any, ...]]]:
         """The same query on both sides at the same time."""
-
-        def ask(connection: Connection) -> list[tuple[Any, ...]]:
-            return connection.execute(query, arguments).fetchall()
-
-        futures = [self.pool.submit(ask, connection) for connection in (self.expected, self.found)]
+        futures = [
+            self.pool.submit(ask_with, connection, query, arguments) for connection in (self.expected, self.found)
+        ]
         return [future.result() for future in futures]
 
 

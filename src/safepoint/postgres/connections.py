@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from safepoint.errors import DatabaseError, Interrupted, SafepointError, ServerAway
 from safepoint.postgres.target import Target
@@ -91,6 +92,14 @@ def connect(
     except psycopg.OperationalError as error:
         raise connection_error(target, error) from None
     return connection
+
+
+def ask_with(connection: Connection, query: sql.SQL | sql.Composed, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Ask with values, whose places are $1, $2, ...: of a query that has names or SQL of the application's in it.
+
+    A percent sign is one there; with the usual places (%s) it would be the beginning of one.
+    """
+    return psycopg.RawCursor(connection).execute(query, values).fetchall()
 
 
 def was_lost(error: psycopg.Error) -> bool:

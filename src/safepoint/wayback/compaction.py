@@ -10,9 +10,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import psycopg
 from psycopg import sql
 
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, ask_with
 from safepoint.wayback.catalogue import Column, Table
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.mapping import TableRule
@@ -260,18 +261,16 @@ def _filled(connection: Connection, migrated: Connection, sink: Sink, keys: list
     stage, gone = f"pg_temp.{sink.stage}", []
     names = [name for (name,) in ask(connection, f"SELECT DISTINCT unnest(_sp_unchanged) FROM {stage}")]
     pairs = ", ".join(
-        f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(_sp_unchanged) THEN %s ELSE {quote(name)} END"
-        for name in names
+        f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(_sp_unchanged) THEN ${place} ELSE {quote(name)} END"
+        for place, name in enumerate(names, start=1)
     )
     for start in range(0, len(rows), _FILL):
-        wanted = connection.execute(
-            sql.SQL(f"SELECT _sp_at, {', '.join(map(quote, keys))} FROM {stage} WHERE _sp_at = ANY(%s)"),
-            [rows[start : start + _FILL]],
-        ).fetchall()
+        at_these = sql.SQL(f"SELECT _sp_at, {', '.join(map(quote, keys))} FROM {stage} WHERE _sp_at = ANY($1)")
+        wanted = ask_with(connection, at_these, [rows[start : start + _FILL]])
         found = _look_up(migrated, sink.table, keys, names, [row[1:] for row in wanted])
         known = [[*found[tuple(key)], at] for at, *key in wanted if tuple(key) in found]
-        with connection.cursor() as cursor:
-            cursor.executemany(sql.SQL(f"UPDATE {stage} SET {pairs} WHERE _sp_at = %s"), known)
+        with psycopg.RawCursor(connection) as cursor:
+            cursor.executemany(sql.SQL(f"UPDATE {stage} SET {pairs} WHERE _sp_at = ${len(names) + 1}"), known)
         gone += [at for at, *key in wanted if tuple(key) not in found]
     return gone
 
@@ -279,7 +278,7 @@ def _filled(connection: Connection, migrated: Connection, sink: Sink, keys: list
 def _look_up(
     migrated: Connection, table: Table, keys: list[str], names: list[str], wanted: list[tuple[Any, ...]]
 ) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    arrays = ", ".join("%s::text[]" for _ in keys)
+    arrays = ", ".join(f"${place}::text[]" for place in range(1, len(keys) + 1))
     match = " AND ".join(f"t.{quote(name)} = w.k{place}::{table.by_name[name].type}" for place, name in enumerate(keys))
     statement = (
         f"SELECT {', '.join(f'w.k{place}' for place in range(len(keys)))}, "
@@ -288,7 +287,7 @@ def _look_up(
         f"JOIN {rows_of(table)} t ON {match}"
     )
     columns = [list(values) for values in zip(*wanted, strict=True)]
-    rows = migrated.execute(sql.SQL(statement), columns).fetchall()
+    rows = ask_with(migrated, sql.SQL(statement), columns)
     return {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in rows}
 
 

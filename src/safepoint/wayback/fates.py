@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.changes import Change
 from safepoint.wayback.mapping import NOT_CARRIED, WayBack
@@ -31,7 +32,8 @@ class Fates:
             for line in file:
                 one = json.loads(line)
                 relation = self._olds.get(one["relation"], one["relation"])
-                row = (relation, _canonical(one["key"]), one["xid"], one["kind"], one["reason"])
+                # A row without a key is named by all of its values.
+                row = (relation, _canonical(one["key"] or one["values"]), one["xid"], one["kind"], one["reason"])
                 self._aside.add(relation)
                 self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?)", row)
         self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
@@ -43,7 +45,7 @@ class Fates:
         table = self._new.roots.get(change.table, change.table)
         row = {**change.old, **change.new}
         known = self._new.tables.get(table)
-        if table in self._aside and (why := self._put_aside(change, table, row)) is not None:
+        if table in self._aside and (why := self._put_aside(change, table)) is not None:
             return "not carried", why
         if table in self._homeless:
             name = table.partition(".")[2]
@@ -62,17 +64,25 @@ class Fates:
         kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
         return "carried in part", f"{kept}: {', '.join(parts)}"
 
-    def _put_aside(self, change: Change, table: str, row: Mapping[str, Any]) -> str | None:
+    def _put_aside(self, change: Change, table: str) -> str | None:
         """Why this row was put aside; None where it was not."""
         known = self._new.tables.get(table)
-        columns = known.key if known is not None and change.action != "truncate" else ()
-        key = _canonical({name: row.get(name) for name in columns})
-        # Whole rows without a key, and a truncation, are told by their transaction.
-        keyed = "" if columns else " AND xid = :xid"
+        names: Sequence[str] = ()
+        if known is not None and change.action != "truncate":
+            names = known.key or [column.name for column in known.written]
+        row = {**change.old, **{name: value for name, value in change.new.items() if value is not UNCHANGED}}
+        # Of a table without a key what is not there any more cannot be told from other rows of its transaction.
+        keyless = known is None or not known.key
         found = self._store.execute(
-            f"SELECT reason FROM aside WHERE relation = :table AND key = :key{keyed} "
-            f"AND (kind <> 'transaction' OR xid = :xid) LIMIT 1",
-            {"table": table, "key": key, "xid": change.transaction.xid},
+            "SELECT reason FROM aside WHERE relation = :table "
+            "AND (key = :key AND (kind <> 'transaction' OR xid = :xid) "
+            "OR :keyless AND kind = 'conflict' AND xid = :xid) LIMIT 1",
+            {
+                "table": table,
+                "key": _canonical({name: row.get(name) for name in names}),
+                "keyless": keyless,
+                "xid": change.transaction.xid,
+            },
         ).fetchone()
         return None if found is None else str(found[0])
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, ask_with
 from safepoint.wayback.changes import Change
 
 MAX_PATHS: Final = 4
@@ -195,11 +195,11 @@ class Owners:
                 sql.SQL("{}::{} AS {}").format(sql.Identifier(f"c{n}"), sql.SQL(types[name]), sql.Identifier(name))
                 for n, name in enumerate(names)
             ),
-            arrays=sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in names),
+            arrays=_arrays(len(names)),
             aliases=sql.SQL(", ").join(sql.Identifier(f"c{n}") for n in range(len(names))),
         )
         try:
-            found = self.connection.execute(query, [[row.get(name) for row in rows] for name in names]).fetchall()
+            found = ask_with(self.connection, query, [[row.get(name) for row in rows] for name in names])
         except psycopg.Error as error:
             said = error.diag.message_primary or str(error)
             self.faults.append(f"wayback.affected.{table.removeprefix('public.')} cannot be asked: {said}")
@@ -218,7 +218,7 @@ class Owners:
         name = sql.SQL("concat_ws(' ', {})").format(
             sql.SQL(", ").join(sql.SQL("nullif({}::text, '')").format(sql.Identifier(one)) for one in shown)
         )
-        query = sql.SQL("SELECT {label}::text, {name}, {email} FROM {table} WHERE {label}::text = ANY(%s)").format(
+        query = sql.SQL("SELECT {label}::text, {name}, {email} FROM {table} WHERE {label}::text = ANY($1)").format(
             label=sql.Identifier(self.user_label),
             name=name if shown else sql.SQL("''"),
             email=sql.SQL("coalesce({}::text, '')").format(sql.Identifier(email or ""))
@@ -226,7 +226,7 @@ class Owners:
             else sql.SQL("''"),
             table=sql.Identifier(*self.user_table.split(".", 1)),
         )
-        rows = self.connection.execute(query, [list(labels)]).fetchall()
+        rows = ask_with(self.connection, query, [list(labels)])
         return {label: Person(label, str(whole), str(mail)) for label, whole, mail in rows}
 
     def _along(self, path: Path, changes: Sequence[Change], known: _Known) -> list[str | None]:
@@ -277,7 +277,7 @@ class Owners:
         query = sql.SQL("SELECT {}, {} FROM unnest({}) AS k({}) JOIN {} t ON {}").format(
             sql.SQL(", ").join(sql.Identifier("k", alias) for alias in aliases),
             sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(column)) for column in wanted),
-            sql.SQL(", ").join(sql.SQL("%s::text[]") for _ in by),
+            _arrays(len(by)),
             sql.SQL(", ").join(sql.Identifier(alias) for alias in aliases),
             sql.Identifier(*table.split(".", 1)),
             sql.SQL(" AND ").join(
@@ -292,7 +292,7 @@ class Owners:
         )
         columns = [list(values) for values in zip(*keys, strict=True)]
         answer: dict[Key, Key | None] = {}
-        for row in self.connection.execute(query, columns).fetchall():
+        for row in ask_with(self.connection, query, columns):
             values = row[len(by) :]
             answer[tuple(row[: len(by)])] = None if None in values else tuple(values)
         return answer
@@ -328,3 +328,7 @@ def _row(change: Change) -> dict[str, Any]:
 def _values(row: Mapping[str, Any], columns: tuple[str, ...]) -> Key | None:
     values = tuple(row.get(column) for column in columns)
     return None if None in values else values  # type: ignore[return-value]  # no None is left in it
+
+
+def _arrays(count: int) -> sql.Composed:
+    return sql.SQL(", ").join(sql.SQL(f"${place}::text[]") for place in range(1, count + 1))

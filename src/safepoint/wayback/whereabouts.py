@@ -97,7 +97,7 @@ def put_aside(connection: Connection, work: Work) -> None:
 
 def put_aside_transactions(connection: Connection, sink: Sink, old: str) -> None:
     """What transactions did to one table that are put aside as a whole."""
-    key = sink.table.key or sink.columns
+    key = sink.table.key
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
     run(
         connection,
