@@ -90,6 +90,9 @@ class _Window:
         by more than all the rest of a window takes.
         """
         with connect(stage.server.target.on(stage.plan.database.name)) as connection:
+            # As autovacuum does it with what was loaded just now, between the two migrations: each page whose rows are
+            # visible to all has to be marked otherwise by a migration, which costs one of them 2 %.
+            connection.execute("VACUUM (ANALYZE)")
             row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
         alone = _bare_migrate(stage) if bare else None
         writers = stage.writers()

@@ -118,7 +118,8 @@ def quoted(name: str) -> str:
 
 @dataclass
 class Column:
-    """A column; `now` and `now_type` are those after the migration, `now` None where it was removed."""
+    """A column; `now` and `now_type` are those after the migration, `now` None where it was removed. One that the
+    migration adds has no name before."""
 
     name: str
     type: str
@@ -341,6 +342,7 @@ class Maker:
             if self.chance(0.4):
                 effect = ("column-added", table.now, table.now, None, "added one")
                 self._step(table, "add \"added one\" text default 'f'", effect)
+                table.columns.append(Column("", "text", now="added one", now_type="text"))
             if self.world.relaxes:
                 self._relax(table)
         if self.chance(0.3):

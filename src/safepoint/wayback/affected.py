@@ -11,16 +11,22 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+
+import psycopg
+from psycopg import sql
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.changes import Change
-from safepoint.wayback.fates import Fate, Fates
+from safepoint.wayback.expressions import literal
+from safepoint.wayback.expressions import written as as_written
+from safepoint.wayback.fates import Fate, Fates, Usual
+from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.owners import Owners, Person
 from safepoint.wayback.written import Row, harmless, private
 
@@ -329,20 +335,44 @@ def catalogue_of(target: Target) -> Catalogue:
         return read_catalogue(connection)
 
 
+def usual_values(target: Target, mapping: WayBack | None, django: Mapping[str, Mapping[str, str | None]]) -> Usual:
+    """What the columns without a home in the old schema have in a row in which nobody filled them in.
+
+    By Django's default and the database's own. PostgreSQL is asked how it writes them, each in its column's type: the
+    log has `f` for False, and `0.00` for a decimal's 0.
+
+    Args:
+        django: new table -> column -> Django's default.
+    """
+    found: dict[str, dict[str, set[str]]] = {}
+    with connect(target, application_name="safepoint affected", options=_READER) as connection:
+        tables = read_catalogue(connection).tables
+        for rule in () if mapping is None else mapping.tables:
+            for name in rule.stash:
+                column = tables[rule.new].by_name.get(name) if rule.new in tables else None
+                if column is None:
+                    continue
+                default = django.get(rule.new, {}).get(name)
+                given = [] if default is None else [literal(default)]
+                given += [] if column.default is None or "nextval" in column.default else [column.default]
+                for one in given:
+                    with suppress(psycopg.Error):  # not of that type; then no row has it
+                        row = connection.execute(sql.SQL(f"SELECT {as_written(f'({one})::{column.type}')}")).fetchone()
+                        found.setdefault(rule.new, {}).setdefault(name, set()).add(str(row[0] if row else ""))
+    return found
+
+
 @dataclass(frozen=True)
 class Telling:
-    """For `written.list_written`: gives each line its fate, and gathers by user.
-
-    `defaults`: new table -> column -> the value of a row untouched.
-    """
+    """For `written.list_written`: gives each line its fate, and gathers by user."""
 
     fates: Fates
     gathering: Gathering
-    defaults: Mapping[str, Mapping[str, str | None]]
+    usual: Usual
 
     def fate(self, change: Change) -> tuple[str, str]:
         """What became of one change, and why."""
-        return self.fates.of(change, self.defaults)
+        return self.fates.of(change, self.usual)
 
     def add(self, row: Row) -> None:
         """Count a line."""

@@ -18,7 +18,7 @@ from safepoint.wayback import stash as stashes
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.compaction import quoted, rows_of
-from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote
+from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote, written
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
@@ -247,7 +247,7 @@ class Attaching:
             return None
         value = f"m.vals ->> {literal(name)}"
         known = f"FROM {rows_of(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel"
-        now = f"(SELECT t.{quote(name)}::text {known})"
+        now = f"(SELECT {written(f't.{quote(name)}')} {known})"
         has = f"m.vals ? {literal(name)}"
         equal = f"{has} AND {now} IS NOT DISTINCT FROM {value}"
         self.already += run(connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {equal}")
@@ -268,10 +268,10 @@ class Attaching:
         """What a row that nobody has touched since the migration has in this column, as SQL that gives text."""
         found = ["NULL"]
         if column.default is not None and "nextval" not in column.default:
-            found.append(f"({column.default})::text")
+            found.append(written(f"({column.default})::{column.type}"))
         django = self.defaults.get(table.name, {}).get(column.name)
         if django is not None:
-            found.append(f"({literal(django)}::{column.type})::text")
+            found.append(written(f"{literal(django)}::{column.type}"))
         return found
 
     def _refuse(self, table: Table, name: str, condition: str, reason: str) -> None:

@@ -36,6 +36,11 @@ def literal(text: str) -> str:
     return sql.Literal(text).as_string(None)
 
 
+def written(value: str) -> str:
+    """A value as the log writes it. A cast to text may write it otherwise: a boolean's is `true`, the log has `t`."""
+    return f"CASE WHEN {value} {FILLED} THEN format('%s', {value}) END"
+
+
 def of_new(column: str) -> str:
     """The new row's column."""
     return f"new.{quote(column)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from safepoint.wayback.changes import Change
 from safepoint.wayback.mapping import NOT_CARRIED, WayBack
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
+Usual = Mapping[str, Mapping[str, Collection[str]]]
+"""New table -> column -> the values, as the log writes them, of a row in which nobody filled the column in."""
 
 
 class Fates:
@@ -38,8 +40,8 @@ class Fates:
                 self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?)", row)
         self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
 
-    def of(self, change: Change, defaults: Mapping[str, Mapping[str, str | None]]) -> tuple[Fate, str]:
-        """The fate of one change and the reason. `defaults`: new table -> column -> the value of a row untouched."""
+    def of(self, change: Change, usual: Usual) -> tuple[Fate, str]:
+        """The fate of one change and the reason."""
         if self._reason is not None:
             return "not carried", self._reason
         table = self._new.roots.get(change.table, change.table)
@@ -57,8 +59,9 @@ class Fates:
             return self._unmapped(table, known is not None)
         if change.action in ("delete", "truncate"):
             return "carried", ""
-        usual = defaults.get(table, {})
-        parts = [name for name in rule.stash if isinstance(row.get(name), str) and row[name] != usual.get(name)]
+        known_values = usual.get(table, {})
+        filled = [name for name in rule.stash if isinstance(row.get(name), str)]
+        parts = [name for name in filled if row[name] not in known_values.get(name, ())]
         if not parts:
             return "carried", ""
         kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"

@@ -23,7 +23,7 @@ from safepoint.wayback.compaction import (
     targets,
     typed,
 )
-from safepoint.wayback.expressions import FILLED, quote
+from safepoint.wayback.expressions import quote, written
 from safepoint.wayback.holding import losses
 from safepoint.wayback.statements import ask, failing, run
 
@@ -131,7 +131,7 @@ def _said(column: Column) -> str:
     Casts to text are a type's own business: that of bpchar drops blanks at the end, which may be the only difference.
     """
     name = quote(column.name)
-    text = f"{name}::text" if column.base in _EXACT else f"CASE WHEN {name} {FILLED} THEN format('%s', {name}) END"
+    text = f"{name}::text" if column.base in _EXACT else written(name)
     return f'({text}) COLLATE "C"'
 
 

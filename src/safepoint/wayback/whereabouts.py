@@ -8,7 +8,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
 from safepoint.wayback.compaction import Scope, Work, fill_last
-from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.outcome import Aside
 from safepoint.wayback.staging import TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.statements import ask, run
@@ -84,11 +84,11 @@ def put_aside(connection: Connection, work: Work) -> None:
 
     A key is written as in the log, by which a row's fate is looked up.
     """
-    written = _object("s", [new for _, new in work.rule.key])
+    key = _object("s", [new for _, new in work.rule.key])
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(work.old.name)}, c.op, c.verdict, c.reason, "
-        f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {written} END, "
+        f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {key} END, "
         f"coalesce({_object('s', work.sink.columns)}, '{{}}'), {_TRANSACTION} "
         f"FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {'c.n' if work.rule.key else 'c.source'} "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NOT NULL",
@@ -196,8 +196,8 @@ def _changed_key(work: Work) -> str:
 
 
 def witness(row: str, columns: Sequence[str]) -> str:
-    """A digest of a row's columns as text: by it a row is known to be what it was."""
-    values = ", ".join(f"{row}.{quote(name)}::text" for name in columns)
+    """A digest of a row's columns, staged or in their types: by it a row is known to be what it was."""
+    values = ", ".join(written(f"{row}.{quote(name)}") for name in columns)
     return f"md5(to_jsonb(ARRAY[{values}]::text[])::text)"
 
 

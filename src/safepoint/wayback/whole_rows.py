@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.compaction import quoted, rows_of
-from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.statements import ask, failing, run
 
 
@@ -28,7 +28,7 @@ class WholeRows:
         self._truncate()
         run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
         equal = " AND ".join(
-            f"t.{quote(c.name)}::text IS NOT DISTINCT FROM s.vals ->> {literal(c.name)}" for c in self.columns
+            f"{written(f't.{quote(c.name)}')} IS NOT DISTINCT FROM s.vals ->> {literal(c.name)}" for c in self.columns
         )
         run(
             connection,

@@ -22,6 +22,7 @@ from safepoint.wayback.affected import (
     UserTable,
     Words,
     catalogue_of,
+    usual_values,
     write_letters,
 )
 from safepoint.wayback.capture import CaptureFacts
@@ -103,5 +104,5 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     fates = Fates(gathering.store, mapping, catalogue_of(kept), reason)
     if carried is not None:
         fates.load(carried["put_aside"])
-    told = Telling(fates, gathering, django_defaults(proof))
+    told = Telling(fates, gathering, usual_values(kept, mapping, django_defaults(proof)))
     return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told)
