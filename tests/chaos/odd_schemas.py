@@ -224,6 +224,12 @@ class Maker:
                 self.world.before.append(f"alter table {quoted(name)} enable always trigger tell")
         if self.chance(0.1):
             self.world.before.append(f"create trigger skip before insert {on} skip_some()")
+        if self.chance(0.15):
+            also = f"insert into audit values ('{self.dice.choice('abc')}', 'rule', null)"
+            event = self.dice.choice(("insert", "delete", "update"))
+            self.world.before.append(f"create rule also as on {event} to {quoted(name)} do also {also}")
+            if self.chance(0.5):
+                self.world.before.append(f"alter table {quoted(name)} enable always rule also")
 
     def _keys(self, kind: str) -> list[Column]:
         keys = []

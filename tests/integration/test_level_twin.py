@@ -44,6 +44,14 @@ create table part (id int, year int, what text, primary key (id, year)) partitio
 create table part_1 partition of part for values from (0) to (10);
 create table part_2 partition of part for values from (10) to (20);
 create sequence loose;
+create table base (id int primary key, what text);
+create table heir (extra text, primary key (id)) inherits (base);
+alter table base add late int default 1;  -- a dump writes the heir's columns in another order
+create rule tell as on insert to base do also insert into line (amount) values (new.id % 100);
+alter table base enable always rule tell;
+create rule keep as on delete to heir where old.id % 4 = 0 do instead nothing;
+insert into base select n, 'b' from generate_series(1, 12) n;
+insert into heir select n, 'h', 'e', n from generate_series(1, 12) n;
 insert into item (name, body) select 'i' || n, repeat('b' || n, 1000) from generate_series(1, 20) n;
 insert into line (item_id, amount) select n, n from generate_series(1, 20) n;
 insert into part select n, n, 'p' from generate_series(1, 19) n;
@@ -58,6 +66,11 @@ WRITES = (
     "delete from item where id = (select min(id) + 3 from item)",
     "update part set year = (year + 7) % 20 where id = 1 + (random() * 18)::int",
     "update part set id = id + 100, what = 'moved' where id = (select max(id) from part where id < 100)",
+    "insert into base select max(id) + 1, 'b' from only base",
+    "insert into heir (id, what, late, extra) select max(id) + 1, 'h', 5, 'new' from heir",
+    "update base set what = what || '!' where id % 3 = 0",
+    "update only base set id = id + 1000 where id = (select min(id) from only base)",
+    "delete from base where id % 5 = 2",
     "select nextval('loose')",
 )
 
@@ -346,14 +359,13 @@ def test_what_is_measured_is_what_stands_in_the_way(live: Target) -> None:
         assert facts.keyless == ("public.bare",) and 8192 <= facts.keyless_bytes < 100_000 and facts.unnamed == ()
         connection.execute("create unlogged table fast (n int primary key)")
         connection.execute("create materialized view seen as select count(*) from item")
-        connection.execute("create table child () inherits (line)")
         connection.execute("create table hollow ()")
         connection.execute("select lo_create(0)")
         found = choice.choose(choice.measure(connection), "logical", 0)
         connection.execute("select lo_unlink(oid) from pg_largeobject_metadata")
     assert found.kind == "template"
     text = "; ".join(found.against)
-    for said in ("public.fast", "1 large objects", "public.seen", "public.child", "public.hollow"):
+    for said in ("public.fast", "1 large objects", "public.seen", "public.hollow"):
         assert said in text
 
 

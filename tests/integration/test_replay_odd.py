@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
-from replay_ground import Ground, ground, lines
+from replay_ground import Ground, ground, lines, operations
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How
@@ -127,6 +127,22 @@ def test_texts_that_are_equal_for_the_database_name_one_row(servers: Servers, tm
             assert made.old('select w from said order by w collate "C"') == [("ANT",), ("ant",)]
     finally:
         drop_database(database)
+
+
+@BOTH
+def test_a_row_is_followed_through_changes_of_a_key_that_a_cast_would_write_otherwise(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    before = """
+    create table moved (a bool, b char(4), c inet, d interval, gone text, primary key (a, b, c, d));
+    insert into moved values (true, 'x', '10.0.0.1', '1 day', 'kept'), (false, 'y', '::1', '0', 'too');
+    """
+    done = operations(("column-removed", "moved", "moved", "gone", None))
+    with ground(database, tmp_path, before, "alter table moved drop gone", done, how=how) as made:
+        made.write("update moved set a = false, b = 'z'")
+        made.write("update moved set a = true, d = '25 hours' where c = '10.0.0.1'")
+        assert made.carry().put_aside == 0
+        assert made.old("select gone from moved order by gone") == [("kept",), ("too",)]
 
 
 @BOTH

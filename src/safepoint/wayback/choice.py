@@ -27,21 +27,13 @@ _OWN: Final = """
 n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname NOT LIKE 'pg\\_temp%'
 AND c.relpersistence <> 't'
 """
-# What a dump and the stream together do not bring over as it is, or what the replay would write to wrongly.
+# What a dump and the stream together do not bring over as it is.
 IN_THE_WAY: Final = f"""
 SELECT 'materialised view', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'm' AND {_OWN}
 UNION ALL
 SELECT 'table in a tablespace of its own', n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.reltablespace <> 0 AND c.relkind <> 'S' AND {_OWN}
-UNION ALL
-SELECT 'inherited table', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND NOT c.relispartition AND {_OWN}
-  AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = c.oid)
-UNION ALL
-SELECT 'table with a rule', n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind IN ('r', 'p') AND {_OWN}
-  AND EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN')
 UNION ALL
 SELECT 'table without columns', n.nspname || '.' || c.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND {_OWN}

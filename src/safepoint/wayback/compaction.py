@@ -204,8 +204,11 @@ def _expand_truncations(connection: Connection, work: Work, scope: Scope) -> Non
 
 
 def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
-    """A row whose key was changed, perhaps several times: which row of the twin it was at the safe point."""
-    own = ", ".join(f"(s.{quote(new.name)}::{new.type})::text" for _, new in work.keys)
+    """A row whose key was changed, perhaps several times: which row of the twin it was at the safe point.
+
+    In between keys are compared as the log writes them.
+    """
+    own = ", ".join(f"s.{quote(new.name)}" for _, new in work.keys)
     run(connection, "DROP TABLE IF EXISTS pg_temp.sp_births")
     run(
         connection,
@@ -214,7 +217,9 @@ def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
     )
     run(connection, "CREATE INDEX ON pg_temp.sp_births (key, at)")
     run(connection, "ANALYZE pg_temp.sp_births")
-    match = " AND ".join(f"o.{quote(old.name)}::text = e.key[{place + 1}]" for place, (old, _) in enumerate(work.keys))
+    match = " AND ".join(
+        key_match(f"e.key[{place}]::{new.type}", old, new) for place, (old, new) in enumerate(work.keys, start=1)
+    )
     run(
         connection,
         f"""

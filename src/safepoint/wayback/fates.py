@@ -35,10 +35,12 @@ class Fates:
                 one = json.loads(line)
                 relation = self._olds.get(one["relation"], one["relation"])
                 # A row without a key is named by all of its values.
-                row = (relation, _canonical(one["key"] or one["values"]), one["xid"], one["kind"], one["reason"])
+                key = _canonical(one["key"] or one["values"])
+                row = (relation, key, one["xid"], one["action"], one["kind"], one["reason"])
                 self._aside.add(relation)
-                self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?)", row)
+                self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?)", row)
         self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
+        self._store.execute("CREATE INDEX aside_xid ON aside (relation, xid)")
 
     def of(self, change: Change, usual: Usual) -> tuple[Fate, str]:
         """The fate of one change and the reason."""
@@ -57,6 +59,8 @@ class Fates:
         rule = self._feeds.get(table)
         if rule is None:
             return self._unmapped(table, known is not None)
+        if change.action == "truncate" and (why := self._staying(change, table)) is not None:
+            return "carried in part", f"some of its rows stay: {why}"
         if change.action in ("delete", "truncate"):
             return "carried", ""
         known_values = usual.get(table, {})
@@ -74,20 +78,22 @@ class Fates:
         if known is not None and change.action != "truncate":
             names = known.key or [column.name for column in known.written]
         row = {**change.old, **{name: value for name, value in change.new.items() if value is not UNCHANGED}}
-        # Of a table without a key what is not there any more cannot be told from other rows of its transaction.
-        keyless = known is None or not known.key
-        found = self._store.execute(
-            "SELECT reason FROM aside WHERE relation = :table "
-            "AND (key = :key AND (kind <> 'transaction' OR xid = :xid) "
-            "OR :keyless AND kind = 'conflict' AND xid = :xid) LIMIT 1",
-            {
-                "table": table,
-                "key": _canonical({name: row.get(name) for name in names}),
-                "keyless": keyless,
-                "xid": change.transaction.xid,
-            },
-        ).fetchone()
-        return None if found is None else str(found[0])
+        key = _canonical({name: row.get(name) for name in names})
+        why = self._asked(change, table, "key = :key AND (kind <> 'transaction' OR xid = :xid)", key)
+        if why is None and known is not None and not known.key:
+            # What is not there any more cannot be told from other rows of its transaction.
+            why = self._asked(change, table, "xid = :xid AND kind = 'conflict'")
+        return why
+
+    def _staying(self, change: Change, table: str) -> str | None:
+        """Why rows of an emptied table stay, where some do."""
+        return self._asked(change, table, "xid = :xid AND action = 'delete' AND kind <> 'transaction'")
+
+    def _asked(self, change: Change, table: str, which: str, key: str = "") -> str | None:
+        values = {"table": table, "key": key, "xid": change.transaction.xid}
+        found = self._store.execute(f"SELECT reason FROM aside WHERE relation = :table AND {which} LIMIT 1", values)
+        row = found.fetchone()
+        return None if row is None else str(row[0])
 
     def _unmapped(self, table: str, there: bool) -> tuple[Fate, str]:
         """A table that was none when the way back was proven."""
