@@ -217,7 +217,8 @@ class Attaching:
         connection, name = self.connection, literal(table.name)
         same = "false"
         if told.home and all(column in table.by_name for column in told.home):
-            same = f"s.witness = {whereabouts.witness('t', told.home)}"
+            home = [written(f"t.{quote(column)}") for column in told.home]
+            same = f"s.witness = {whereabouts.witness(home)}"
         run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
         run(
             connection,

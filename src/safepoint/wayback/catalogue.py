@@ -36,6 +36,7 @@ FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
 JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace
 WHERE c.oid = ANY(%s) AND c.relkind = 'p' AND t.isleaf ORDER BY 1, 2
 """
+# The collation with the number 100 is that of the database, and is deterministic.
 COLUMNS = """
 SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL),
        a.attnotnull, CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
@@ -43,7 +44,7 @@ SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), format
        pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname),
        (SELECT format('%%I.%%I', s.nspname, l.collname)
         FROM pg_collation l JOIN pg_namespace s ON s.oid = l.collnamespace
-        WHERE l.oid = a.attcollation AND NOT l.collisdeterministic)
+        WHERE l.oid = a.attcollation AND a.attcollation <> 100 AND NOT l.collisdeterministic)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, a.attnum

@@ -8,7 +8,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
 from safepoint.wayback.compaction import Scope, Work, fill_last
-from safepoint.wayback.expressions import literal, quote, written
+from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.outcome import Aside
 from safepoint.wayback.staging import TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.statements import ask, run
@@ -23,11 +23,11 @@ def stash_values(connection: Connection, work: Work) -> int:
     """Values of carried rows that the old table has no column for."""
     if not work.rule.stash or not work.rule.key:
         return 0
-    home = [name for name in work.sink.columns if name not in work.rule.stash]
+    home = [f"s.{quote(name)}" for name in work.sink.columns if name not in work.rule.stash]
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {_changed_key(work)}, "
-        f"{_object('s', work.rule.stash)}, {_TRANSACTION}, {witness('s', home)} FROM {work.change} c "
+        f"{_object('s', work.rule.stash)}, {_TRANSACTION}, {witness(home)} FROM {work.change} c "
         f"JOIN {work.stage} s ON s._sp_at = c.n JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
         f"WHERE c.verdict IS NULL AND c.ends",
     )
@@ -195,10 +195,9 @@ def _changed_key(work: Work) -> str:
     return f"jsonb_object(ARRAY[{names}], ARRAY[{values}])"
 
 
-def witness(row: str, columns: Sequence[str]) -> str:
-    """A digest of a row's columns, staged or in their types: by it a row is known to be what it was."""
-    values = ", ".join(written(f"{row}.{quote(name)}") for name in columns)
-    return f"md5(to_jsonb(ARRAY[{values}]::text[])::text)"
+def witness(values: Sequence[str]) -> str:
+    """A digest of a row's values, SQL for each as the log writes it: by it a row is known to be what it was."""
+    return f"md5(to_jsonb(ARRAY[{', '.join(values)}]::text[])::text)"
 
 
 def _object(row: str, columns: Sequence[str]) -> str:
