@@ -243,7 +243,7 @@ class Play:
             self.tally["attached again"] += done.values + done.rows
             for rule in mapping.tables if not self.world.relaxes else ():
                 there, types = _tables(self.live)[rule.new]
-                both = [_rows(target, there, [quoted(name) for name in types]) for target in (again, self.live)]
+                both = [_rows(target, there, [quoted(name) for name in types or ()]) for target in (again, self.live)]
                 assert not rule.key or both[0] == both[1], (rule.new, both[0] - both[1], both[1] - both[0], done)
         finally:
             drop_database(again)

@@ -43,8 +43,11 @@ def quoted(name: str) -> str:
 
 @dataclass
 class Column:
-    """A column; `now` and `now_type` are those after the migration, `now` None where it was removed. One that the
-    migration adds has no name before."""
+    """A column; `ruled`: a rule is about its values, so that a default need not fit.
+
+    `now` and `now_type` are those after the migration, `now` None where it was removed. One that the migration adds has
+    no name before.
+    """
 
     name: str
     type: str
@@ -52,7 +55,7 @@ class Column:
     generated: bool = False
     identity: bool = False
     parent: Table | None = None
-    unique: bool = False
+    ruled: bool = False
     now: str | None = ""
     now_type: str = ""
     beyond: str = ""
@@ -132,7 +135,7 @@ class Maker:
         self._leaves(table, kind)
         self._indexes(table, kind)
         for column in table.columns:
-            indexed = column in table.key or column.unique  # of which a restore could not build the index again
+            indexed = column in table.key or column.ruled  # of which a restore could not build the index again
             if column.type in ("text", "bytea") and not indexed and self.chance(0.4):
                 before.append(f"alter table {quoted(name)} alter {quoted(column.name)} set storage external")
         self._triggers(name)
@@ -206,14 +209,15 @@ class Maker:
                 nulls = self.dice.choice(("", "", " nulls not distinct"))
                 late = self.dice.choice(LATE)
                 parts.append(f"constraint u{table.number}_{place} unique{nulls} ({name}){late}")
-                column.unique = True
+                column.ruled = True
             if column.type == "int4range" and kind == "plain" and self.chance(0.5):
                 late = self.dice.choice(("", " deferrable initially deferred"))
                 parts.append(f"constraint x{table.number}_{place} exclude using gist ({name} with &&){late}")
-                column.unique = True
+                column.ruled = True
             if column.type in KEYS and self.chance(0.2):
                 rule = f"{name} is null or {name} <> {self.value(column.type)}"
                 parts.append(f"constraint c{table.number}_{place} check ({rule})")
+                column.ruled = True
         return parts
 
     def _indexes(self, table: Table, kind: str) -> None:
@@ -223,13 +227,14 @@ class Maker:
             name = quoted(texts[0].name)
             over = self.dice.choice((f"(lower({name}))", f"({name}) where {name} <> 'a'"))
             self.world.before.append(f"?create unique index i{table.number} on {quoted(table.name)} {over}")
-            texts[0].unique = True
+            texts[0].ruled = True
         if table.leaves and self.chance(0.3):
             column = self.dice.choice(table.columns)
             if column.type in KEYS and not column.generated:
                 rule = f"check ({quoted(column.name)} is null or {quoted(column.name)} <> {self.value(column.type)})"
                 leaf = quoted(table.leaves[0])
                 self.world.before.append(f"alter table {leaf} add constraint l{table.number} {rule}")
+                column.ruled = True
 
     def _leaves(self, table: Table, kind: str) -> None:
         name = quoted(table.name)
@@ -292,7 +297,7 @@ class Maker:
             column.now = f"{now}_ren"
             effect: Effect = ("column-renamed", table.now, table.now, now, column.now)
             self._step(table, f"rename {quoted(now)} to {quoted(column.now)}", effect, column)
-        elif roll < 0.25 and not bound and not column.filled and not column.unique:
+        elif roll < 0.25 and not bound and not column.filled and not column.ruled:
             column.now = None
             self._step(table, f"drop {quoted(now)}", ("column-removed", table.now, table.now, now, None), column)
         elif roll > 0.7 and not bound and column.type in WIDER:

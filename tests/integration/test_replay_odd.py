@@ -145,6 +145,18 @@ def test_a_row_is_followed_through_changes_of_a_key_that_a_cast_would_write_othe
         assert made.old("select gone from moved order by gone") == [("kept",), ("too",)]
 
 
+def test_only_the_last_values_of_a_row_are_its_stash_however_its_key_was_written(
+    database: Target, tmp_path: Path
+) -> None:
+    before = "create table priced (price numeric primary key, what text)"
+    with ground(database, tmp_path, before, "alter table priced add more text") as made:
+        made.write("insert into priced values (1.0, 'w', 'first')")
+        made.carry()
+        made.write("update priced set price = 1.00, more = 'last'")
+        stash = lines(made.carry(), "stash")
+        assert [(line["key"], line["values"]) for line in stash] == [({"price": "1.00"}, {"more": "last"})]
+
+
 @BOTH
 def test_rules_and_triggers_that_always_act_do_not_act_on_what_is_carried(
     database: Target, tmp_path: Path, how: How

@@ -26,7 +26,7 @@ def stash_values(connection: Connection, work: Work) -> int:
     home = [f"s.{quote(name)}" for name in work.sink.columns if name not in work.rule.stash]
     return run(
         connection,
-        f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {_changed_key(work)}, "
+        f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {_written_key(work)}, "
         f"{_object('s', work.rule.stash)}, {_TRANSACTION}, {witness(home)} FROM {work.change} c "
         f"JOIN {work.stage} s ON s._sp_at = c.n JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
         f"WHERE c.verdict IS NULL AND c.ends",
@@ -38,10 +38,14 @@ def forget_older(connection: Connection, works: Sequence[Work], homeless: Sequen
     older = f"s.commit_lsn <= {literal(format_lsn(after))}::pg_lsn"
     for work in works:
         if work.rule.key and work.rule.stash:
+            # By the key's type: it may have been written otherwise then, 1.0 and not 1.00.
+            same = " AND ".join(
+                f"(s.key ->> {literal(new.name)})::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys)
+            )
             run(
                 connection,
                 f"DELETE FROM safepoint.stash s USING {work.change} c "
-                f"WHERE s.relation = {literal(work.new.name)} AND {older} AND s.key = {_changed_key(work)}",
+                f"WHERE s.relation = {literal(work.new.name)} AND {older} AND {same}",
             )
     for sink in homeless:
         if sink.table.key:
@@ -84,11 +88,10 @@ def put_aside(connection: Connection, work: Work) -> None:
 
     A key is written as in the log, by which a row's fate is looked up.
     """
-    key = _object("s", [new for _, new in work.rule.key])
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(work.old.name)}, c.op, c.verdict, c.reason, "
-        f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {key} END, "
+        f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {_written_key(work)} END, "
         f"coalesce({_object('s', work.sink.columns)}, '{{}}'), {_TRANSACTION} "
         f"FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {'c.n' if work.rule.key else 'c.source'} "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NOT NULL",
@@ -184,6 +187,11 @@ def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, .
         [format_lsn(after), most],
     ).fetchall()
     return tuple(Aside(*row) for row in rows)
+
+
+def _written_key(work: Work) -> str:
+    """The key of a staged row, as it was written last."""
+    return _object("s", [new for _, new in work.rule.key])
 
 
 def _changed_key(work: Work) -> str:
