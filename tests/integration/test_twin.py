@@ -85,8 +85,8 @@ def test_the_twin_has_the_databases_settings_and_grants_but_not_the_fence(site: 
             connection.execute(sql.SQL(statement).format(live))  # type: ignore[arg-type]
     query = """
         select datacl::text, pg_get_userbyid(datdba), datconnlimit,
-               (select array_agg(setrole::regrole::text || setconfig::text order by 1) from pg_db_role_setting
-                where setdatabase = d.oid)
+               (select array_agg(setrole::regrole::text || setconfig::text order by setrole::regrole::text)
+                from pg_db_role_setting where setdatabase = d.oid)
         from pg_database d where datname = %s"""
     before = ask(target, query, target.dbname)
     prior = survey_fence(target, [role])
