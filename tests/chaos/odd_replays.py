@@ -146,7 +146,9 @@ class Play:
     def _launch(self) -> None:
         effects = self._migrate()
         how: How = self.dice.choice(("logical", "logical", "triggers"))
-        made = Ground(self.live, self.twin, self.folder, operations(*effects), {}, arm(self.live, LAUNCH, how))  # type: ignore[arg-type]
+        # What an effect is stands as plain text in `odd_schemas`, which knows nothing of Safepoint.
+        done = operations(*effects)  # type: ignore[arg-type]
+        made = Ground(self.live, self.twin, self.folder, done, {}, arm(self.live, LAUNCH, how))
         try:
             mapping = made.mapping()
             assert not mapping.problems, mapping.problems

@@ -23,6 +23,7 @@ SHOWN = bool(os.environ.get("SAFEPOINT_ODD_SHOWN"))
 
 
 def play(servers: Servers, major: int, folder: Path, seeds: range) -> Counter[str]:
+    """All of them, asserted one by one; those that went wrong are told together, with how to play each again."""
     tally: Counter[str] = Counter()
     wrong = {}
     for seed in seeds:

@@ -358,7 +358,8 @@ def usual_values(target: Target, mapping: WayBack | None, django: Mapping[str, M
                 for one in given:
                     with suppress(psycopg.Error):  # not of that type; then no row has it
                         row = connection.execute(sql.SQL(f"SELECT {as_written(f'({one})::{column.type}')}")).fetchone()
-                        found.setdefault(rule.new, {}).setdefault(name, set()).add(str(row[0] if row else ""))
+                        if row is not None and row[0] is not None:
+                            found.setdefault(rule.new, {}).setdefault(name, set()).add(str(row[0]))
     return found
 
 

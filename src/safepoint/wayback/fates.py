@@ -90,6 +90,7 @@ class Fates:
         return self._asked(change, table, "xid = :xid AND action = 'delete' AND kind <> 'transaction'")
 
     def _asked(self, change: Change, table: str, which: str, key: str = "") -> str | None:
+        """`which`: a condition of ours over `aside`, with an index for each; what comes from rows are its values."""
         values = {"table": table, "key": key, "xid": change.transaction.xid}
         found = self._store.execute(f"SELECT reason FROM aside WHERE relation = :table AND {which} LIMIT 1", values)
         row = found.fetchone()
