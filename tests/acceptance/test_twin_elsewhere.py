@@ -117,7 +117,7 @@ def test_a_launch_is_rolled_back_to_another_server_and_loses_nothing(
     assert f"accounting is on 127.0.0.1:{other.port} now" in text
     said = " ".join(stage.safepoint("status", capture=True).stdout.split())
     assert f"It is on 127.0.0.1:{other.port} now." in said and "in [database]" in said, said
-    retired = stage.safepoint("retire", capture=True)
+    retired = stage.safepoint("retire", "--now", capture=True)
     assert retired.returncode == 0, retired.stdout + retired.stderr
     assert "accounting" in databases(other)
     assert kept_name("accounting", stage.plan.launch_id) in databases(stage.server)
@@ -175,6 +175,6 @@ def test_a_server_that_goes_away_costs_the_window_a_copy_and_keeps_nothing_once_
     assert f"127.0.0.1:{other.port}" in twin["fallen_back"], twin
     other.start()
     assert len(databases(other) - before) == 1
-    retired = stage.safepoint("retire", capture=True)
+    retired = stage.safepoint("retire", "--now", capture=True)
     assert f"removed from 127.0.0.1:{other.port}" in " ".join(retired.stdout.split()), retired.stdout + retired.stderr
     assert databases(other) == before and left(stage.server) == [] and left(other) == []

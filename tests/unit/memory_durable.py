@@ -70,6 +70,8 @@ class World:
             return [dict(step) for step in WAY_FORTH]
         if work == "may return":
             return "too late" if ("step", "back-open", "pass") in self.done else ""
+        if work == "may leave":
+            return "" if ("step", "forth-swap", "pass") in self.done else "not yet"
         if work == "remaining":
             return self.remaining.get(about, 0.0)
         if work == "status after":

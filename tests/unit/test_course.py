@@ -270,6 +270,19 @@ def test_a_failure_on_the_way_forth_is_asked_about() -> None:
     assert [one for one in steps_in(done) if one.startswith("forth")] == ["forth-swap", "forth-swap", "forth-open"]
 
 
+@pytest.mark.parametrize(("verdict", "when"), [("fail", "ask"), ("interrupted", "step")])
+def test_a_return_whose_new_release_does_not_start_is_given_up_for_another_rollback(verdict: str, when: str) -> None:
+    orders = [
+        ("step", "migrate", order("rollback")),
+        ("step", "back-swap", order("return")),
+        (when, "forth-open", order("rollback", by="ada@ops")),
+    ]
+    status, done = carry_out({"migrate": ["pass"], "back-swap": ["interrupted"], "forth-open": [verdict]}, orders)
+    # The run ends; whoever conducts begins another one for this order.
+    assert (status, done[-1]) == ("launched", ("end", "launched", "rollback ordered by ada@ops"))
+    assert fates(done)[-1] == ("rollback", "taken") and steps_in(done).count("forth-open") == 1
+
+
 def test_a_rollback_of_a_finished_launch_takes_the_same_way_back() -> None:
     world = World(PLAN)
     assert course.back(Memory(world), 2, "rollback ordered by ada", "ada") == "rolled back"

@@ -20,6 +20,7 @@ from safepoint.config.load import parse
 from safepoint.errors import PlanFileError, Refused
 from safepoint.launch import undo
 from safepoint.launch.calendar import calendar, fold, text
+from safepoint.launch.ledger import Ledger
 from safepoint.launch.plan import Plan, make_plan, phase_starts, refuse_past
 from safepoint.launch.report.timetable import markdown, timetable, timetable_page
 
@@ -161,8 +162,42 @@ def test_a_rollback_carries_ahead_before_it_closes_the_site_and_is_turned_round_
     assert [step.id for step in undo.way_forth(plan, [undo.AHEAD])] == ["forth-open"]
     forth = [step.id for step in undo.way_forth(plan, back[:2])]
     assert forth[0] == "forth-stop-traffic" and forth[-1] == "forth-open"
-    # Nobody was let in: there is nothing to carry.
-    assert undo.AHEAD not in [step.id for step in undo.way_back(plan, begun[: begun.index("canary")])]
+
+
+def test_what_the_applications_workers_wrote_before_anybody_was_let_in_is_carried_too(plan: Plan) -> None:
+    steps = [step.id for step in plan.steps]
+    for last, carries in (("old-gone", False), ("unfence", True), ("gate-canary", True)):
+        back = [step.id for step in undo.way_back(plan, steps[: steps.index(last) + 1])]
+        assert undo.AHEAD not in back and "back-swap" in back  # the site is closed anyway
+        assert {step in back for step in ("back-drain", "back-carry", "back-list", "back-tell")} == {carries}, last
+
+
+def test_a_return_leads_only_to_a_migrated_database_that_is_whole(plan: Plan) -> None:
+    steps = [step.id for step in plan.steps]
+    back = [step.id for step in undo.way_back(plan, steps[: steps.index("migrate") + 1])]
+    assert "nothing whole" in (undo.cannot_return(back, back[:2]) or "")
+    back = [step.id for step in undo.way_back(plan, steps[: steps.index("unfence") + 1])]
+    assert undo.cannot_return(back, back[:2]) is None
+    assert "people write" in (undo.cannot_return(back, [*back[:2], "back-open"]) or "")
+
+
+def test_after_a_return_that_let_people_in_a_rollback_carries_what_they_wrote(tmp_path: Path, plan: Plan) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    steps = [step.id for step in plan.steps]
+
+    def begin(*names: str) -> None:
+        for name in names:
+            ledger.append("step.begun", f"{len(ledger.entries)}", {"run": 1}, step=name)
+
+    begin(*steps[: steps.index("canary") + 1], "back-stop-traffic")
+    assert undo.where(undo.begun(ledger.entries, plan)) == "open"
+    ledger.append("wayforth", "wayforth:1", {"run": 1, "steps": []})
+    begin("forth-swap")  # closed: nobody is let in, whatever the launch had done
+    assert undo.where(undo.begun(ledger.entries, plan)) == "written"
+    assert undo.cannot_leave([]) is not None and undo.cannot_leave(["forth-swap"]) is None
+    begin("forth-open")
+    back = [step.id for step in undo.way_back(plan, undo.begun(ledger.entries, plan))]
+    assert back[0] == undo.AHEAD and "back-carry" in back
 
 
 def test_a_plan_whose_time_is_over_is_refused_unless_it_hurries(plan: Plan) -> None:

@@ -200,6 +200,32 @@ def test_within_the_window_the_safe_point_is_named(path: Path) -> None:
     assert "safepoint rollback" in [choice["command"] for choice in standing["commands"]]
 
 
+def test_after_a_return_the_site_counts_as_open_on_the_new_release(path: Path) -> None:
+    story = launched(path).begin("rollback").way_back("rollback ordered by grace@laptop")
+    story.done("back-ahead", 0.1).done("back-stop-traffic", 0.1).begun("back-stop-new")
+    steps = [
+        {**planned_step((name, verb, name, "rollback", None)), "params": {"release": "new"}}
+        for name, verb in (("forth-swap", "swap-forth"), ("forth-open", "open-traffic"))
+    ]
+    data = {"run": story.run, "reason": "return ordered by grace@laptop", "by": "grace@laptop", "steps": steps}
+    story.ledger.append("wayforth", f"wayforth:{story.run}", data)
+    story.titles.update({step["id"]: (step["title"], "rollback") for step in steps})
+    assert step_of(report_of(story), "forth-open")["verdict"] == "not reached"
+    assert step_of(report_of(story), "back-stop-new")["verdict"] == "interrupted"
+    report = report_of(story.done("forth-swap", 0.1).done("forth-open", 0.1).end("launched"))
+    assert [span["open"] for span in report["site"]][-2:] == ["closed", "new"]
+    assert report["standing"]["open"].startswith("2.0 serves everyone")
+
+
+def test_a_retired_launch_offers_no_way_back(path: Path) -> None:
+    story = launched(path)
+    assert "rollback" in report_of(story)["standing"]["commands"][0]["command"]
+    story.ledger.append("retiring", "retiring", {"by": "ada@ops"})  # a kill came before `retired`
+    standing = report_of(story)["standing"]
+    assert [one["command"] for one in standing["commands"]] == ["safepoint report"]
+    assert "no way back" in standing["safe"] and "rollback" not in standing["next"]
+
+
 def test_a_question_says_exactly_what_to_type(path: Path) -> None:
     story = migrated(path).ask("gate-canary", "in doubt: no login is configured", "go", "abort")
     standing = report_of(story)["standing"]

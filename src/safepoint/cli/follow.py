@@ -37,12 +37,12 @@ def follow(
 
 
 def _standby(plan_file: PlanFile) -> Standby:
-    from safepoint.launch.begin import entries_of, status_of
+    from safepoint.launch.begin import entries_of, no_way_back, status_of
     from safepoint.launch.following import standby_of
 
     entries = entries_of(plan_file)
     status = status_of(entries)
-    if status != "launched" or any(entry.kind == "retired" for entry in entries):
+    if status != "launched" or no_way_back(entries):
         raise Refused(
             f"The launch {plan_file.launch_id} does not stand by for a way back.",
             subject=plan_file.launch_id,
@@ -128,10 +128,10 @@ class _Leave:
         self._said = said
 
     def __call__(self) -> bool:
-        from safepoint.launch.begin import entries_of
+        from safepoint.launch.begin import entries_of, no_way_back
         from safepoint.launch.lock import held
 
         if not self._over and time.monotonic() > self._next:
             self._next = time.monotonic() + _LOOK_SECONDS
-            self._over = held(self._plan_file.state) or any(e.kind == "retired" for e in entries_of(self._plan_file))
+            self._over = held(self._plan_file.state) or no_way_back(entries_of(self._plan_file))
         return self._over

@@ -128,11 +128,15 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
     raise typer.Exit(int(EXIT_OF_STATUS.get(ended, ExitCode.FAILED)))
 
 
-def retire(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
+def retire(
+    plan: PlanOption = Path("launch.toml"),
+    now: Annotated[bool, typer.Option("--now", help="Before T+3, too: the way back is not needed any more.")] = False,
+    json_: JsonOption = False,
+) -> None:
     """After T+3: remove the twin and the capture. There is no way back after this."""
     from safepoint.launch.retire import retire as carry_out
 
-    answer = carry_out(_load(plan))
+    answer = carry_out(_load(plan), hurry=now)
     if json_:
         import json
 
@@ -143,7 +147,7 @@ def retire(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
 
 
 def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **details: Any) -> None:
-    from safepoint.launch.begin import begun_plan, entries_of, status_of
+    from safepoint.launch.begin import begun_plan, entries_of, no_way_back, status_of
     from safepoint.launch.conductor import interrupt, make_order
     from safepoint.launch.lock import held
 
@@ -156,7 +160,7 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
             subject=plan_file.launch_id,
             remedy="There is nothing to take back; see `safepoint report`.",
         )
-    if any(entry.kind == "retired" for entry in entries):
+    if no_way_back(entries):
         raise Refused(
             f"The launch {plan_file.launch_id} is retired: its twin and its capture are gone, and so is the way back.",
             subject=plan_file.launch_id,
@@ -207,7 +211,8 @@ def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry], *, closin
 
     runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
     taken = next((e for e in entries if e.kind == "wayback" and runs and e.data["run"] == runs[-1]), None)
-    if taken is None or _open_question(plan_file) is not None:
+    returning = any(e.kind == "wayforth" and e.data["run"] == runs[-1] for e in entries) if runs else False
+    if taken is None or returning or _open_question(plan_file) is not None:
         return
     steps = [e.step for e in entries if e.kind == "step.begun" and e.data["run"] == runs[-1]]
     still_open = bool(steps) and steps[-1] == AHEAD
@@ -256,6 +261,12 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
             remedy="Begin or retry it, or see `safepoint report`.",
         )
     runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
+    if not runs:
+        raise Refused(
+            f"The launch {plan_file.launch_id} is just beginning, and takes no order yet. Nothing is touched so far.",
+            subject=plan_file.launch_id,
+            remedy=f"Give it again in a moment: `safepoint {word}`.",
+        )
     order = make_order(word, **details)
     send(launch_folder(plan_file), f"{plan_file.launch_id}:{runs[-1]}", order)
     alive = holder(plan_file.state)

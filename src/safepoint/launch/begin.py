@@ -70,6 +70,11 @@ def status_of(entries: list[Entry]) -> str | None:
     return None if end is None else str(end.data["status"])
 
 
+def no_way_back(entries: Sequence[Entry]) -> bool:
+    """Whether the launch is retired, or its retirement has begun: its twin may be gone."""
+    return any(entry.kind in ("retiring", "retired") for entry in entries)
+
+
 def open_question(entries: Sequence[Entry]) -> dict[str, Any] | None:
     """What the launch waits for a person to say: `question`, `choices`, `step`; None where it waits for nobody."""
     question: dict[str, Any] | None = None

@@ -20,7 +20,7 @@ from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan
-from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, person
+from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, order_that_left, person
 from safepoint.launch.stepping import Signals, Stepping, Tell
 from safepoint.launch.storage import probe_room, told
 from safepoint.launch.verbs import verb
@@ -86,6 +86,7 @@ class Conductor:
             "way back": self._way_back,
             "may return": self._may_return,
             "way forth": self._way_forth,
+            "may leave": self._may_leave,
             "status after": self._status_after,
             "end": self._end,
         }
@@ -172,8 +173,7 @@ class Conductor:
         run = open_run(self.ledger)
         if order is not None and run is not None:
             self._signals.interrupted.set()
-        if run is not None and order is not None:
-            self._send_before_start(run, order)
+        told_before = run is not None and order is not None and self._send_before_start(run, order)
         if run is not None:
             self._go_on_beside()
         with self._engine:
@@ -183,10 +183,20 @@ class Conductor:
             else:
                 note_resumed(self.ledger, run, self._lock.taken_over)
                 self._engine.start(self._workflow(run), course_of(self.ledger, run), run)
-            while (ended := self._engine.ended(self._workflow(run))) is None:
-                self._watch_for_interrupt()
-                self._watch_for_room()
-                time.sleep(0.05)
+                if order is not None and not told_before:
+                    self._engine.send(self._workflow(run), order)
+            status = self._until_ended(run)
+            while (left_for := order_that_left(self.ledger, run)) is not None:
+                run = begin_run(self.ledger, "rollback", left_for)
+                self._engine.start(self._workflow(run), "rollback", run)
+                status = self._until_ended(run)
+        return status
+
+    def _until_ended(self, run: int) -> str:
+        while (ended := self._engine.ended(self._workflow(run))) is None:
+            self._watch_for_interrupt()
+            self._watch_for_room()
+            time.sleep(0.05)
         end = self.ledger.find(f"end:{run}")
         if end is None:
             raise SafepointError(
@@ -196,10 +206,14 @@ class Conductor:
             )
         return str(end.data["status"])
 
-    def _send_before_start(self, run: int, order: Mapping[str, Any]) -> None:
-        from safepoint.launch.engine import send
+    def _send_before_start(self, run: int, order: Mapping[str, Any]) -> bool:
+        """Give an order to a course before it goes on; False where a kill came before the engine knew of the course."""
+        from safepoint.launch.engine import known, send
 
+        if not known(self.folder, self._workflow(run)):
+            return False
         send(self.folder, self._workflow(run), order)
+        return True
 
     def _workflow(self, run: int) -> str:
         return f"{self.plan.launch_id}:{run}"
@@ -264,9 +278,16 @@ class Conductor:
         self.ledger.append("wayforth", f"wayforth:{run}", {"run": run, "reason": reason, "by": by, "steps": steps})
         return steps
 
+    def _may_leave(self, run: int) -> str:
+        """Why a return cannot be given up for another rollback yet; empty where it can."""
+        done = [e.step for e in self.ledger.entries if e.kind == "step.done" and e.data["run"] == run]
+        # Where the site was never closed, the migrated database has kept its place.
+        kept = "back-stop-traffic" not in self._begun_in(run)
+        return "" if kept else undo.cannot_leave([step for step in done if step is not None]) or ""
+
     def _status_after(self, _run: int) -> str:
         place = undo.where(undo.begun(self.ledger.entries, self.plan))
-        return "rolled back" if place in ("migrated", "open") else "aborted"
+        return "rolled back" if place in ("migrated", "written", "open") else "aborted"
 
     def _ask(self, run: int, step_id: str, attempt: int, question: str, choices: list[str]) -> None:
         count = sum(entry.kind == "ask" for entry in self.ledger.entries)

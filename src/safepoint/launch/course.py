@@ -75,33 +75,73 @@ def forth(durable: Durable, run: int, order: Mapping[str, Any]) -> str:
     """Turn round on the way back: return to the new release and the migrated database. A failure is asked about."""
     reason = f"{order['order']} ordered by {order['by']}"
     for step in durable.perform("way forth", run, reason, order["by"]):
-        attempt = 1
-        while True:
-            outcome = durable.perform("step", run, step["id"], attempt)
-            if outcome["verdict"] == "pass":
-                break
-            if outcome["verdict"] == "interrupted":
-                durable.perform("way forth", run, reason, order["by"])  # lets steps run again
-                while (late := durable.receive(0.0)) is not None:
-                    durable.perform("order", run, step["id"], late, "ignored: the new release is being returned to")
-            elif _asked_forth(durable, run, step, attempt, outcome):
-                break
-            attempt += 1
+        left = _lead_forth(durable, run, step, reason, order["by"])
+        if left is not None:
+            # The launch ends as it was before the rollback; whoever conducts begins another one for this order.
+            return str(durable.perform("end", run, "launched", f"{left['order']} ordered by {left['by']}"))
     return str(durable.perform("end", run, "launched", reason))
 
 
-def _asked_forth(durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]) -> bool:
-    """Ask about a failure on the way forth; True means go on without the step, which only a doubt allows."""
-    choices = ["go", "retry"] if outcome["verdict"] == "inconclusive" else ["retry"]
+def _lead_forth(
+    durable: Durable, run: int, step: Mapping[str, Any], reason: str, by: str | None
+) -> Mapping[str, Any] | None:
+    """One step of the way forth, until it is done. Gives the order that gives the return up, where one came."""
+    attempt = 1
+    while True:
+        outcome = durable.perform("step", run, step["id"], attempt)
+        if outcome["verdict"] == "pass":
+            return None
+        if outcome["verdict"] == "interrupted":
+            durable.perform("way forth", run, reason, by)  # lets steps run again
+            while (order := durable.receive(0.0)) is not None:
+                if _may_leave(durable, run, step["id"], order):
+                    return order
+        else:
+            answer = _asked_forth(durable, run, step, attempt, outcome)
+            if answer is True:
+                return None
+            if answer is not False:
+                return answer
+        attempt += 1
+
+
+def _asked_forth(
+    durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]
+) -> bool | Mapping[str, Any]:
+    """Ask about a failure on the way forth; True means go on without the step, which only a doubt allows.
+
+    An order to take the way back after all is given back as it is: a new release that does not start is no place to
+    be left at.
+    """
+    choices = ["go", "retry", "rollback"] if outcome["verdict"] == "inconclusive" else ["retry", "rollback"]
     durable.perform("ask", run, step["id"], attempt, _question(outcome), choices)
     while True:
         order = durable.receive(FOREVER)
         if order is None:
             continue
-        if order["order"] in choices and order.get("gate") in (None, step["id"]):
+        if order["order"] in ("go", "retry") and order["order"] in choices and order.get("gate") in (None, step["id"]):
             durable.perform("order", run, step["id"], order, "taken")
             return bool(order["order"] == "go")
-        durable.perform("order", run, step["id"], order, f"ignored: this step takes {' or '.join(choices)}")
+        if _may_leave(durable, run, step["id"], order, otherwise=f"this step takes {' or '.join(choices)}"):
+            return order
+
+
+def _may_leave(
+    durable: Durable,
+    run: int,
+    step_id: str,
+    order: Mapping[str, Any],
+    *,
+    otherwise: str = "the new release is being returned to",
+) -> bool:
+    """Whether an order gives the return up for another rollback; where it does not, that is told."""
+    if order["order"] not in ("abort", "rollback"):
+        durable.perform("order", run, step_id, order, f"ignored: {otherwise}")
+        return False
+    refusal = durable.perform("may leave", run)
+    fate = f"ignored: {refusal}; `safepoint retry` goes on" if refusal else "taken"
+    durable.perform("order", run, step_id, order, fate)
+    return not refusal
 
 
 def _may_return(durable: Durable, run: int, step_id: str, order: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from safepoint.launch.course import Durable
 
 # Recovery compares this with the version that began the work. It changes when a course or a work's arguments
 # change their shape, so that a newer Safepoint does not continue an older one's launch on wrong assumptions.
-COURSE_VERSION = "safepoint-course-2"
+COURSE_VERSION = "safepoint-course-3"
 
 _TOPIC = "orders"
 _RECOVERY_SECONDS = 0.1
@@ -166,6 +166,15 @@ class Engine:
     def send(self, workflow_id: str, order: Mapping[str, Any]) -> None:
         """Give an order to a course of this engine."""
         DBOS.send(workflow_id, dict(order), topic=_TOPIC, idempotency_key=str(order["id"]))
+
+
+def known(folder: Path, workflow_id: str) -> bool:
+    """Whether a course was begun in the engine: its run is in the ledger a moment before."""
+    client = DBOSClient(system_database_url=_url(folder), serializer=JsonSerializer())
+    try:
+        return bool(client.list_workflows(workflow_ids=[workflow_id]))
+    finally:
+        client.destroy()
 
 
 def send(folder: Path, workflow_id: str, order: Mapping[str, Any]) -> None:

@@ -208,15 +208,18 @@ class Ground:
 
     @property
     def _ordered_back(self) -> Mapping[str, Any]:
-        """The newest order to roll back; empty where the launch takes the way back by itself."""
-        orders = [e.data.get("order") if e.kind == "run" else e.data for e in self.ledger.entries]
-        kinds = ("run", "order")
-        given = [
-            order
-            for entry, order in zip(self.ledger.entries, orders, strict=True)
-            if entry.kind in kinds and isinstance(order, Mapping) and order.get("order") == "rollback"
-        ]
-        return given[-1] if given else {}
+        """The newest order of this run that was taken; empty where the launch takes the way back by itself.
+
+        What was ordered in an earlier run (of a try that was aborted, of a rollback that was turned round) holds no
+        more, and what was answered with "ignored" is not obeyed.
+        """
+        given: Mapping[str, Any] = {}
+        for entry in self.ledger.entries:
+            if entry.kind == "run":
+                given = entry.data.get("order") or {}
+            elif entry.kind == "order" and entry.data["fate"] == "taken":
+                given = entry.data if entry.data["order"] in ("abort", "rollback") else given
+        return given
 
     @property
     def begun_before(self) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from safepoint.config import PlanFile
@@ -12,10 +12,11 @@ from safepoint.errors import Refused
 from safepoint.launch.begin import entries_of, launch_folder, status_of
 from safepoint.launch.ground import newest_fact
 from safepoint.launch.guard import Guard
-from safepoint.launch.ledger import Ledger
+from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.pairs import level_pair, standing_pair
-from safepoint.launch.plan import phase_starts
+from safepoint.launch.plan import Plan, phase_starts
+from safepoint.launch.runs import person
 from safepoint.postgres.target import target
 from safepoint.wayback import capture, feed, quiet, twin
 from safepoint.wayback.login import drop_migration_login
@@ -23,20 +24,28 @@ from safepoint.wayback.names import kept_name
 from safepoint.wayback.pair import Pair
 from safepoint.wayback.stash import drop_from_database, read_stashes
 
+# A launch that was carried out later than this by its own timetable has its T+3 later by as much.
+_LATE = timedelta(hours=12)
 
-def retire(plan_file: PlanFile, *, now: datetime | None = None) -> dict[str, Any]:
+
+def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = False) -> dict[str, Any]:
     """Remove what stood by for the way back. May be run again.
+
+    Args:
+        hurry: also before its T+3.
 
     Raises:
         Refused: the launch is not over, or its T+3 has not come.
     """
-    _refuse_early(plan_file, now or datetime.now(UTC))
+    _refuse_early(plan_file, now or datetime.now(UTC), hurry=hurry)
     done: list[str] = []
     with (
         ConductorLock(plan_file.state, plan_file.launch_id, "safepoint retire"),
         _guarded(plan_file),
         Ledger(launch_folder(plan_file) / "ledger.jsonl") as ledger,
     ):
+        # From here on there is no way back, also where a kill comes in between.
+        ledger.append("retiring", "retiring", {"by": person()})
         recorded = newest_fact(ledger.entries, "capture")
         rolled_back = status_of(ledger.entries) == "rolled back"
         pair = standing_pair(plan_file, plan_file.launch_id, newest_fact(ledger.entries, "twin"))
@@ -93,8 +102,9 @@ def _guarded(plan_file: PlanFile) -> Iterator[None]:
         guard.release()
 
 
-def _refuse_early(plan_file: PlanFile, now: datetime) -> None:
-    status = status_of(entries_of(plan_file))
+def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
+    entries = entries_of(plan_file)
+    status = status_of(entries)
     if status in ("aborted", "failed"):
         raise Refused(
             f"The launch {plan_file.launch_id} {'was aborted' if status == 'aborted' else 'failed'}: "
@@ -108,12 +118,31 @@ def _refuse_early(plan_file: PlanFile, now: datetime) -> None:
             subject=plan_file.launch_id,
             remedy="Finish it, or `safepoint abort` it.",
         )
-    due = phase_starts(plan_file)["retire"]
-    if now < due:
+    if any(entry.kind == "retiring" for entry in entries):
+        return  # it goes on
+    due = due_at(entries, plan_file)
+    if not hurry and now < due:
         raise Refused(
             f"The way back is kept until {due:%Y-%m-%d %H:%M %Z}.",
             subject="timetable.retire",
             expected=f"{due.isoformat()} or later",
             found=now.isoformat(timespec="minutes"),
-            remedy="Wait, or set an earlier timetable.retire in the plan file.",
+            remedy="Wait; or, if nobody will want to go back any more: `safepoint retire --now`.",
         )
+
+
+def due_at(entries: Sequence[Entry], plan_file: PlanFile) -> datetime:
+    """When a launch may be retired: as the plan says that it began with (its day may have been moved by `--at`).
+
+    Where it was carried out on another day than planned (`--now`), the distance counts, and not the day.
+    """
+    begun = next((Plan.from_json(entry.data["plan"]) for entry in entries if entry.kind == "launch"), None)
+    if begun is None or not begun.standby or begun.standby[0].at is None:
+        return phase_starts(plan_file)["retire"]
+    due = datetime.fromisoformat(begun.standby[0].at)
+    planned = next((step.at for step in begun.steps if step.phase == "green" and step.at is not None), None)
+    opened = next((e.when for e in reversed(entries) if e.kind == "step.done" and e.step == "green"), None)
+    if planned is None or opened is None:
+        return due
+    late = opened - datetime.fromisoformat(planned)
+    return due + late if late > _LATE else due

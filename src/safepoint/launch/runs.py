@@ -37,6 +37,23 @@ def begin_run(ledger: Ledger, name: str, order: Mapping[str, Any] | None) -> int
     return run
 
 
+def order_that_left(ledger: Ledger, run: int) -> Mapping[str, Any] | None:
+    """The order that gave up a run's return to the new release for another rollback; None where none did."""
+    forth = ledger.find(f"wayforth:{run}")
+    if forth is None:
+        return None
+    taken = [
+        entry.data
+        for entry in ledger.entries
+        if entry.kind == "order"
+        and entry.seq > forth.seq
+        and entry.data["run"] == run
+        and entry.data["fate"] == "taken"
+    ]
+    order = next((data for data in taken if data["order"] in ("abort", "rollback")), None)
+    return None if order is None else {name: value for name, value in order.items() if name not in ("run", "fate")}
+
+
 def note_resumed(ledger: Ledger, run: int, former: Holder | None) -> None:
     """Record that this process goes on with it.
 

@@ -2,7 +2,8 @@
 
 Before the migration began nothing of the data has changed: each begun step is taken back, newest first, and the
 old release opens on the database that it had. Once the migration began there is one way back for everything: the
-twin is swapped in. What was written to the migrated database is listed before, and that database is kept.
+twin is swapped in. From the moment that the application may write again (its workers do, long before anybody is let
+in) what was written to the migrated database is carried and listed before, and that database is kept.
 """
 
 from __future__ import annotations
@@ -16,23 +17,37 @@ from safepoint.launch.plan import Plan
 from safepoint.launch.step import PlannedStep
 from safepoint.launch.verbs import verb
 
-Where = Literal["untouched", "stopped", "migrated", "open"]
+Where = Literal["untouched", "stopped", "migrated", "written", "open"]
 
 AHEAD: Final = "back-ahead"
 """The step of a rollback that is carried out while the site is still open."""
 
 
+_OPENED: Final = "forth-open"
+_LET_IN: Final = ("canary", "green", _OPENED)
+
+
 def begun(entries: Sequence[Entry], plan: Plan) -> list[str]:
     """The ids of the plan's steps begun in the current try, in the plan's order. Begun is enough: a kill may
-    have come right after."""
-    seen = {entry.step for entry in since_abort(entries) if entry.kind == "step.begun"}
-    return [step.id for step in plan.steps if step.id in seen]
+    have come right after.
+
+    After a rollback that was turned round, whether people are let in is what the return says, and not the launch.
+    """
+    tried = since_abort(entries)
+    seen = {entry.step for entry in tried if entry.kind == "step.begun"}
+    turned = max((entry.seq for entry in tried if entry.kind == "wayforth"), default=None)
+    if turned is None:
+        return [step.id for step in plan.steps if step.id in seen]
+    opened = any(e.seq > turned and e.kind == "step.begun" and e.step == _OPENED for e in tried)
+    return [step.id for step in plan.steps if step.id in seen - set(_LET_IN)] + ([_OPENED] if opened else [])
 
 
 def where(steps_begun: Sequence[str]) -> Where:
     """How far the launch is, as the way back sees it."""
-    if "canary" in steps_begun or "green" in steps_begun:
+    if any(step in steps_begun for step in _LET_IN):
         return "open"
+    if "unfence" in steps_begun:
+        return "written"
     if "migrate" in steps_begun:
         return "migrated"
     return "stopped" if "stop-traffic" in steps_begun or "stage-new" in steps_begun else "untouched"
@@ -43,7 +58,7 @@ def way_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...]:
     place = where(steps_begun)
     if place in ("untouched", "stopped"):
         return _take_back(plan, steps_begun)
-    return _swap_back(plan, opened=place == "open")
+    return _swap_back(plan, written=place != "migrated", opened=place == "open")
 
 
 def cannot_return(steps: Sequence[str], done: Sequence[str]) -> str | None:
@@ -53,9 +68,21 @@ def cannot_return(steps: Sequence[str], done: Sequence[str]) -> str | None:
     """
     if "back-swap" not in steps:
         return "before the migration there is nothing new to return to"
+    if "back-list" not in steps:
+        return "the migration did not end well, and nobody could write to it: there is nothing whole to return to"
     if "back-open" in done:
         return "the old release is open again, and people write on it"
     return None
+
+
+def cannot_leave(done: Sequence[str]) -> str | None:
+    """Why a return cannot be given up for another rollback yet, by its steps that were done; None where it can. Pure.
+
+    A rollback begins with the migrated database in its place.
+    """
+    if "forth-swap" in done or _OPENED in done:
+        return None
+    return "the migrated database has not got its place again yet"
 
 
 def way_forth(plan: Plan, done: Sequence[str]) -> tuple[PlannedStep, ...]:
@@ -98,7 +125,7 @@ def _take_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...
     return tuple(steps)
 
 
-def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
+def _swap_back(plan: Plan, *, written: bool, opened: bool) -> tuple[PlannedStep, ...]:
     old, new = plan.old, plan.new
     rows: list[tuple[str, str, str, dict[str, Any]]] = []
     if opened:
@@ -109,7 +136,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
         ("back-fence", "fence", "Stop writes at the database", {}),
     ]
     rows += [("back-ready", "ready-old", f"Load {old} meanwhile", {})]
-    if opened:
+    if written:
         rows += [("back-drain", "drain", "Take what was written off the capture, up to the stop", {})]
         rows += [("back-carry", "carry", "Carry it back into the twin, by the proven mapping", {})]
     rows += [
@@ -124,7 +151,7 @@ def _swap_back(plan: Plan, *, opened: bool) -> tuple[PlannedStep, ...]:
         ("back-open", "open-traffic", f"Open the site on {old}", {"release": "old"}),
         ("back-settled", "end-between", "Remove that capture: there is no return any more", {}),
     ]
-    if opened:
+    if written:
         rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]
         rows += [("back-tell", "tell-affected", "Say who is affected, and what to tell them", {})]
     rows += [

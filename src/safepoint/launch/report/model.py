@@ -33,6 +33,7 @@ def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None) -> R
         "orders": [{"at": e.at, "step": e.step, **e.data} for e in entries if e.kind == "order"],
         "conductors": [{"at": e.at, "kind": e.kind, **e.data} for e in entries if e.kind in ("run", "resumed")],
         "question": open_question(entries),
+        "retired": any(e.kind in ("retiring", "retired") for e in entries),
         "ledger": {
             "entries": len(entries),
             "head": entries[-1].hash if entries else GENESIS,

@@ -105,6 +105,8 @@ def _safe(report: Report) -> str:
         return _safe_after_rollback(report, rollback)
     if rollback is not None and rollback["status"] == "aborted":
         return f"The database is as it was: nothing of {launch['new']} is left in it." + _snapshots(report)
+    if report["retired"]:
+        return "There is no way back any more; the snapshots remain." + _snapshots(report)
     if _done(report, "twin"):
         twin = row_of(report["steps"], "twin")
         at = clock(report, twin["attempts"][-1]["ended"] if twin else None)
@@ -149,6 +151,8 @@ def _next(report: Report) -> str:
         commands = " or ".join(f"`{_command(report, name)}`" for name in question["choices"])
         return f"Answer: {question['question'].rstrip('.')}. Type {commands} in any terminal."
     status = launch["status"]
+    if status == "launched" and report["retired"]:
+        return f"{_left_behind(report)}Nothing: the launch is retired, and its twin and capture are gone."
     if status == "launched":
         return (
             f"{_left_behind(report)}Watch it. "
@@ -229,7 +233,7 @@ def _choices(report: Report) -> list[str]:
     if status == "rolled back":
         return ["report"]
     if status == "launched":
-        return ["rollback", "report"]
+        return ["report"] if report["retired"] else ["rollback", "report"]
     if status == "rolling back":
         ahead = row_of(report["steps"], AHEAD)
         return [_CLOSE, "return"] if ahead is not None and ahead["verdict"] == "running" else []

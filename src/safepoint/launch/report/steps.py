@@ -17,7 +17,7 @@ def planned(entries: Sequence[Entry]) -> dict[str, Mapping[str, Any]]:
     for entry in entries:
         if entry.kind == "launch":
             steps.update({step["id"]: step for step in entry.data["plan"]["steps"]})
-        elif entry.kind == "wayback":
+        elif entry.kind in ("wayback", "wayforth"):
             steps.update({step["id"]: {"phase": "rollback", **step} for step in entry.data["steps"]})
     return steps
 
@@ -36,7 +36,7 @@ def open_question(entries: Iterable[Entry]) -> dict[str, Any] | None:
 def _answers(entry: Entry) -> bool:
     if entry.kind == "order":
         return bool(entry.data["fate"] == "taken")
-    return entry.kind in ("decided", "step.begun", "wayback", "end")
+    return entry.kind in ("decided", "step.begun", "wayback", "wayforth", "end")
 
 
 def step_rows(entries: Sequence[Entry]) -> list[Row]:
@@ -59,7 +59,7 @@ def _attempts(entries: Sequence[Entry]) -> dict[str, list[Row]]:
     found: dict[tuple[int, str, int], Row] = {}
     by_step: dict[str, list[Row]] = {}
     for entry in entries:
-        if entry.kind in ("end", "wayback"):
+        if entry.kind in ("end", "wayback", "wayforth"):
             _close(found.values(), entry)
         if entry.step is None or not entry.kind.startswith("step."):
             continue
