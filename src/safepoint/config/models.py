@@ -122,6 +122,8 @@ PORT = "{port}"
 class Release(Section):
     """One release of the application: where it is, how it is started, stopped and reached.
 
+    `upstream` is where it answers in plain HTTP, for the router and for the launch itself, which asks it there.
+
     `{port}` in `start`, `stop` and `env` is the port of `upstream`. Written so, a rehearsal can start the release at
     another port, with the variable of `application.url_env` leading to its copy: that must reach the release.
     """
@@ -132,7 +134,7 @@ class Release(Section):
     env: dict[str, str] = {}
     start: Argv
     stop: Argv
-    upstream: str
+    upstream: Address
     health: str = "/"
     start_timeout: Duration = timedelta(seconds=60)
     stage: bool = False

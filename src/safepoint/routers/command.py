@@ -117,9 +117,9 @@ def parse_state(text: str) -> RouterState:
         case ["open"]:
             return RouterState("open")
         case ["open", upstream]:
-            return RouterState("open", upstream)
+            return RouterState("open", _plain(upstream))
         case ["split", upstream, percent] if percent.rstrip("%").isdigit():
-            return RouterState("split", upstream, int(percent.rstrip("%")))
+            return RouterState("split", _plain(upstream), int(percent.rstrip("%")))
         case _:
             raise RouterError(
                 "The router's `state` command does not say what it should.",
@@ -128,3 +128,8 @@ def parse_state(text: str) -> RouterState:
                 found=text.strip()[:200] or "nothing",
                 remedy="Correct the command, or leave `router.state` out: then the router is asked over HTTP.",
             )
+
+
+def _plain(upstream: str) -> str:
+    """As the plan file writes it: what a program prints is compared with that."""
+    return upstream.removeprefix("http://").rstrip("/")
