@@ -122,6 +122,14 @@ def test_a_plan_holds_no_secret(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> 
     assert "swordfish" not in json.dumps(make_plan(plan_file()).as_json())
 
 
+def test_a_plan_shows_no_login_of_a_store() -> None:
+    text = PLAN_FILE.format(date="2026-03-01", zone="UTC", more="")
+    text = text.replace("file:offsite", "sftp://bob:hunter2@nas/backups")
+    made = make_plan(parse(text, Path("launch.toml")))
+    assert made.step("store").commands == ("upload to offsite (sftp://nas/backups), read back, compare",)
+    assert "hunter2" not in json.dumps(made.as_json()) and "bob" not in json.dumps(made.as_json())
+
+
 def test_step_ids_are_unique_and_every_gate_is_marked(plan: Plan) -> None:
     ids = [step.id for step in plan.steps]
     assert len(set(ids)) == len(ids)
