@@ -57,6 +57,12 @@ class Conductor:
         self._background = Background()
 
     def __enter__(self) -> Conductor:
+        try:
+            return self._enter()
+        except OSError as error:
+            raise told(error, subject=str(self.folder), begun=(self.folder / "ledger.jsonl").exists()) from error
+
+    def _enter(self) -> Conductor:
         self._lock.__enter__()
         try:
             self._guard.take()
