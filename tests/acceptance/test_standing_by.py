@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -126,8 +127,11 @@ def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
     # Nobody is let in, but a worker of the old release runs, and writes to the twin, which is live for now.
     (name,) = stage.query("SELECT display_name FROM users_userprofile ORDER BY id LIMIT 1")[0]
     stage.query("UPDATE users_userprofile SET phone = '+44 20 7946 0018' WHERE display_name = %s RETURNING id", name)
-    returned = stage.safepoint("return", "--plain", capture=True)
+    returned = stage.safepoint("return", "--json", capture=True)
     assert returned.returncode == 0, returned.stdout + returned.stderr
+    answer = json.loads(returned.stdout)
+    assert (answer["launch"], answer["status"]) == (stage.plan.launch_id, "launched")
+    assert answer["reason"].startswith("return ordered by ")
     assert status_of(entries_of(stage.plan)) == "launched"
     time.sleep(0.5)
     writers.stop()

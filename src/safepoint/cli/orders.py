@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safepoint.cli.launch import EXIT_OF_STATUS, PlanOption, conduct, refuse_without_launch
+from safepoint.cli.launch import PlanOption, conduct, end, refuse_without_launch
 from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
             remedy="There is nothing to try again; see `safepoint report`.",
         )
     ended = conduct(plan_file, the_plan, lambda c: c.launch(), plain=plain or json_, quiet=json_)
-    raise typer.Exit(int(EXIT_OF_STATUS.get(ended, ExitCode.FAILED)))
+    end(plan_file, the_plan, ended, json_=json_)
 
 
 def abort(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
@@ -125,7 +125,7 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
         raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
     order = make_order("return")
     ended = conduct(plan_file, the_plan, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
-    raise typer.Exit(int(EXIT_OF_STATUS.get(ended, ExitCode.FAILED)))
+    end(plan_file, the_plan, ended, json_=json_)
 
 
 def retire(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
