@@ -146,8 +146,11 @@ def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
     assert "users_userprofile" in listed and "+44 20 7946 0018" in listed
     assert "left-behind.csv" in stage.safepoint("status", capture=True).stdout
     assert stage.safepoint("return", capture=True).returncode == 3
-    once = stage.safepoint("follow", "--once", capture=True)
+    once = stage.safepoint("follow", "--once", "--json", capture=True)
     assert once.returncode == 0, once.stdout + once.stderr
+    (round_,) = [json.loads(line) for line in once.stdout.splitlines()]
+    assert round_["launch"] == stage.plan.launch_id and {*round_} == {"launch", "spooled", "applied", "retained_bytes"}
+    assert round_["retained_bytes"] > 0
     retired = stage.safepoint("retire", capture=True)
     assert retired.returncode == 0, retired.stdout + retired.stderr
     assert left(stage) == []
