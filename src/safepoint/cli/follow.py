@@ -68,7 +68,11 @@ def _only_one(plan_file: PlanFile) -> BinaryIO:
     """The lock of the one that follows, held until this file is closed."""
     import fcntl
 
-    file = (plan_file.state / "launches" / plan_file.launch_id / "follow.lock").open("ab")
+    from safepoint.launch.begin import launch_folder
+    from safepoint.launch.storage import make_private
+
+    make_private(launch_folder(plan_file))  # an earlier version left it open to others
+    file = (launch_folder(plan_file) / "follow.lock").open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -22,7 +22,7 @@ from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan
 from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, person
 from safepoint.launch.stepping import Signals, Stepping, Tell
-from safepoint.launch.storage import probe_room, told
+from safepoint.launch.storage import make_private, probe_room, told
 from safepoint.launch.verbs import verb
 from safepoint.postgres.target import target
 
@@ -76,7 +76,9 @@ class Conductor:
     def _open(self) -> None:
         from safepoint.launch.engine import Engine  # costs a second; whoever only reads does without
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        # The state folder itself stays passable: PostgreSQL's user starts servers in `scratch`.
+        for folder in (self.folder.parent, self.folder):
+            make_private(folder)
         probe_room(self.folder)
         (self.folder / INTERRUPT).unlink(missing_ok=True)
         self.ledger = Ledger(self.folder / "ledger.jsonl")

@@ -1,4 +1,4 @@
-"""What the operating system refused on Safepoint's own disk, told with the next action."""
+"""Safepoint's own disk: folders for its owner alone, and what the system refused there, told with the next action."""
 
 from __future__ import annotations
 
@@ -42,6 +42,21 @@ _SQLITE = {"disk is full": errno.ENOSPC, "readonly database": errno.EROFS, "unab
 
 ROOM = 1024 * 1024
 """Bytes that must be free for the ledger and the engine's state before anything is conducted, and meanwhile."""
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter; one of ours that is there already, and open to others, becomes so.
+
+    What a launch writes has customers' rows in it (the spool, what was put aside, the engine's record of errors).
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = folder.stat()
+    if state.st_uid == os.geteuid() and state.st_mode & 0o077:
+        with suppress(OSError):  # a file system without modes must not stand before the way back
+            folder.chmod(0o700)
 
 
 def probe_room(folder: Path) -> None:
