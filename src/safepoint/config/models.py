@@ -183,7 +183,11 @@ class CaddyRouter(Section):
 
 
 class CommandRouter(Section):
-    """Traffic is switched by commands of the user's own (a load balancer's CLI, a maintenance mode)."""
+    """Traffic is switched by commands of the user's own (a load balancer's CLI, a maintenance mode).
+
+    Without `split` a launch has no canary. `state` prints `closed`, `open UPSTREAM` or `split UPSTREAM PERCENT`;
+    without it `url` is asked, which shows whether the site is closed, but not a split.
+    """
 
     kind: Literal["command"]
     host: str = "here"
@@ -371,6 +375,11 @@ class PlanFile(Section):
     def folder(self) -> Path:
         """The folder of the plan file, absolute."""
         return self.path.resolve().parent
+
+    @property
+    def has_canary(self) -> bool:
+        """Whether a share of the clients can be let in before everyone is."""
+        return not isinstance(self.router, CommandRouter) or self.router.split is not None
 
     @property
     def launch_id(self) -> str:

@@ -258,6 +258,7 @@ def router(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     yield ok(
         "router", f"The router takes orders; it is {state.mode}" + (f" to {state.upstream}" if state.upstream else "")
     )
+    yield from _canary(plan, tells=switch.tells_split)
     if state.mode != "open":
         yield warning("router", f"The site is {state.mode} already.", "Open it before a launch, or say why it is so.")
         return
@@ -276,6 +277,23 @@ def router(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             yield ok(check, page.detail)
         else:
             yield failure(check, page.detail, page.remedy)
+
+
+def _canary(plan: PlanFile, *, tells: bool) -> Iterator[Finding]:
+    """Whether a share of the clients can be let in first, and whether anybody will see that they are."""
+    if not plan.has_canary:
+        yield warning(
+            "router",
+            "There is no canary: the router has no command that lets in a part of the clients. After the checkpoints "
+            "everyone comes in at once.",
+            'Fine, if it cannot; else write `router.split`, such as ["./router", "split", "{upstream}", "{percent}"].',
+        )
+    elif not tells:
+        yield warning(
+            "router",
+            "Nothing tells whether the router splits: its command's exit code is believed.",
+            "Give `router.state` a command that prints closed, open UPSTREAM, or split UPSTREAM PERCENT.",
+        )
 
 
 def stores(plan: PlanFile, now: datetime) -> Iterator[Finding]:

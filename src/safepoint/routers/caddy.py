@@ -34,6 +34,8 @@ Handler = dict[str, Any]
 class Caddy:
     """A Caddy whose configuration holds a handler with the `@id` of the plan file."""
 
+    tells_split = True
+
     def __init__(self, settings: CaddyRouter) -> None:
         self.url = settings.url
         self._place = f"{settings.admin.rstrip('/')}/id/{settings.route}"

@@ -24,6 +24,7 @@ class Commands:
 
     def __init__(self, settings: CommandRouter, host: Host, old: str) -> None:
         self.url = settings.url
+        self.tells_split = settings.state is not None
         self._settings = settings
         self._host = host
         self._old = old
@@ -45,7 +46,8 @@ class Commands:
             raise RouterError(
                 "This router cannot let in a part of the clients: the plan file has no command for it.",
                 subject="router.split",
-                remedy="Give `router.split` a command with {upstream} and {percent}, or leave the canary out.",
+                remedy="Give `router.split` a command with {upstream} and {percent}. A conductor that lives has read "
+                "the plan file already: end it (Ctrl-C), then `safepoint launch` goes on.",
             )
         self._order(self._settings.split, upstream=upstream, percent=str(percent))
 
