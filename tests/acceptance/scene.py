@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -93,6 +94,18 @@ def evidence(stage: Stage, step: str) -> dict[str, Any]:
     """The newest evidence of a step that was done."""
     done = [entry for entry in entries_of(stage.plan) if entry.kind == "step.done" and entry.step == step]
     return dict(done[-1].data["evidence"])
+
+
+def open_to_others(folder: Path) -> list[str]:
+    """The files below that another user can read who may walk into `folder`: what no folder on the way keeps out."""
+    found = []
+    for path in folder.iterdir():
+        mode = path.lstat().st_mode
+        if stat.S_ISDIR(mode) and mode & 0o011:
+            found += open_to_others(path)
+        elif stat.S_ISREG(mode) and mode & 0o044:
+            found.append(str(path))
+    return sorted(found)
 
 
 @dataclass(frozen=True)

@@ -246,11 +246,14 @@ def test_a_disk_that_fills_up_in_the_window_stops_the_conductor_and_the_way_back
     assert stopped.code == 1, stopped.text
     assert "No space left on device" in stopped.text
     assert "Make room there" in stopped.text
+    # In an empty state folder `abort` would say that the launch has not begun.
+    assert "name another place" not in stopped.text
     assert "Nobody: the site has been closed" in stopped.text
     for words in (("launch", "--plain"), ("abort", "--plain"), ("abort", "--json")):
         refused = scene.run(*words)
         assert refused.code == 1, refused.text
         assert "No space left" in refused.text
+        assert "name another place" not in refused.text
     assert scene.status()["launch"]["status"] == "running"
     (small_disk / "full").unlink()
     ended = scene.run("abort", "--plain")

@@ -16,7 +16,16 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from scene import application_may_write, brisk, evidence, kill_at, release_that_answers, slots_and_roles_left, unproven
+from scene import (
+    application_may_write,
+    brisk,
+    evidence,
+    kill_at,
+    open_to_others,
+    release_that_answers,
+    slots_and_roles_left,
+    unproven,
+)
 from stage import Stage
 
 from safepoint.config import load
@@ -60,6 +69,9 @@ def test_a_rollback_after_a_launch_under_traffic_keeps_every_acknowledged_entry(
     secrets = [stage.environment[name] for name in ("SAFEPOINT_DB_PASSWORD", "ACCOUNTING_DEMO_PASSWORD", "SECRET_KEY")]
     told = launched.stdout + launched.stderr + rolled_back.stdout + (stage.launch_folder / "ledger.jsonl").read_text()
     assert not [secret for secret in secrets if secret in told]
+    # Ledger, spool, engine's state, what was put aside, who is affected: of all that nothing is for others.
+    assert stage.safepoint("report", capture=True).returncode == 0
+    assert (stage.launch_folder / "spool").exists() and open_to_others(stage.plan.state) == []
 
 
 def test_a_launch_and_its_rollback_killed_at_every_step_boundary_go_on_and_the_next_launch_brings_back_what_was_kept(
@@ -123,6 +135,7 @@ def _says_who_is_affected(stage: Stage, said: str) -> None:
     assert "ledger_journalentry" in page.read_text() and "currency" in page.read_text()
     with (stage.launch_folder / "affected-users.csv").open(newline="") as file:
         letters = list(csv.DictReader(file))
+    assert open_to_others(stage.plan.state) == []
     assert letters and all("come back with the next update" in line["text"] for line in letters)
     assert "affected.html" in (stage.safepoint("status", capture=True).stdout)
 

@@ -76,6 +76,20 @@ def test_hold_stops_before_the_next_step_and_an_abort_before_the_window_touches_
     assert "over already" in again.json()["message"]
 
 
+def test_a_retry_that_is_refused_again_ends_like_the_launch_that_was(scene: Scene) -> None:
+    scene.new_launch(lambda text: text.replace('"ACCOUNTING_DEMO_PASSWORD"', '"NOBODY_SET_THIS"'))
+    assert scene.run("launch", "--now", "--plain").code == 3
+    retried = scene.run("retry", "--plain")
+    assert retried.code == 3, retried.text
+    assert "NOBODY_SET_THIS" in retried.text and "next:" in retried.text
+    answered = scene.run("retry", "--json")
+    assert answered.code == 3, answered.text
+    answer = answered.json()
+    assert (answer["launch"], answer["status"]) == (scene.stage.plan.launch_id, "failed")
+    assert "NOBODY_SET_THIS" in answer["reason"]
+    assert scene.left() == []
+
+
 def test_an_abort_during_the_migration_ends_it_and_undoes_everything(scene: Scene) -> None:
     scene.new_launch(patient)
     assert scene.run("launch", "--now", "--plain", env={VARIABLE: "prove-quiet:recorded"}).code == -signal.SIGKILL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -131,8 +132,11 @@ def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
     # Nobody is let in, but a worker of the old release runs, and writes to the twin, which is live for now.
     (name,) = stage.query("SELECT display_name FROM users_userprofile ORDER BY id LIMIT 1")[0]
     stage.query("UPDATE users_userprofile SET phone = '+44 20 7946 0018' WHERE display_name = %s RETURNING id", name)
-    returned = stage.safepoint("return", "--plain", capture=True)
+    returned = stage.safepoint("return", "--json", capture=True)
     assert returned.returncode == 0, returned.stdout + returned.stderr
+    answer = json.loads(returned.stdout)
+    assert (answer["launch"], answer["status"]) == (stage.plan.launch_id, "launched")
+    assert answer["reason"].startswith("return ordered by ")
     assert status_of(entries_of(stage.plan)) == "launched"
     time.sleep(0.5)
     writers.stop()
@@ -147,8 +151,11 @@ def test_a_rollback_is_turned_round_and_a_launch_is_retired_without_a_trace(
     assert "users_userprofile" in listed and "+44 20 7946 0018" in listed
     assert "left-behind.csv" in stage.safepoint("status", capture=True).stdout
     assert stage.safepoint("return", capture=True).returncode == 3
-    once = stage.safepoint("follow", "--once", capture=True)
+    once = stage.safepoint("follow", "--once", "--json", capture=True)
     assert once.returncode == 0, once.stdout + once.stderr
+    (round_,) = [json.loads(line) for line in once.stdout.splitlines()]
+    assert round_["launch"] == stage.plan.launch_id and {*round_} == {"launch", "spooled", "applied", "retained_bytes"}
+    assert round_["retained_bytes"] > 0
     early = stage.safepoint("retire", capture=True)  # its day is long over; but it was carried out today
     assert early.returncode == 3 and "is kept until" in early.stderr, early.stdout + early.stderr
     retired = stage.safepoint("retire", "--now", capture=True)

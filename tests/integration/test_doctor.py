@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -169,6 +170,17 @@ def test_a_launch_that_is_ready_has_no_failure_each_warning_its_remedy_and_nothi
     assert not (tmp_path / "backups").exists() or list((tmp_path / "backups").iterdir()) == []
     text = json.dumps([one.as_json() for one in findings])
     assert "for tests" not in text and str(shop.target.password) not in text and "secret" not in text
+
+
+def test_a_router_without_a_command_that_splits_or_tells_is_said_with_what_to_write(shop: Shop, tmp_path: Path) -> None:
+    without = shop.plan(tmp_path)
+    told = found(tuple(doctor_world.router(without, NOW)), "router", "There is no canary")
+    assert told.verdict == "warning" and "router.split" in str(told.remedy) and "{percent}" in str(told.remedy)
+    blind = shop.plan(tmp_path, lambda text: re.sub(r"state = \[.*\]", 'split = ["true"]', text))
+    told = found(tuple(doctor_world.router(blind, NOW)), "router", "Nothing tells whether the router splits")
+    assert told.verdict == "warning" and "router.state" in str(told.remedy)
+    both = shop.plan(tmp_path, lambda text: text.replace("state = [", 'split = ["true"]\nstate = ['))
+    assert [one.verdict for one in doctor_world.router(both, NOW) if one.check == "router"] == ["ok", "ok"]
 
 
 def test_what_the_way_back_treats_specially_is_named(shop: Shop, tmp_path: Path) -> None:

@@ -282,6 +282,18 @@ def test_a_router_without_a_state_command_is_asked_over_http(
     assert router.in_flight() is None
 
 
+def test_a_router_says_whether_it_can_tell_a_split_for_a_request_sees_either_side_of_it(
+    caddy: EmbeddedCaddy, releases: tuple[str, str], tmp_path: Path
+) -> None:
+    here = open_host("here", HereHost(), tmp_path)
+    router = open_router(command_router(caddy, tmp_path, state=None), lambda _name: here, old=releases[0])
+    assert not router.tells_split
+    router.split(releases[1], 1)
+    assert router.state() == RouterState("closed")  # to a client that was not drawn, as 99 of 100 are
+    assert open_router(command_router(caddy, tmp_path), lambda _name: here, old=releases[0]).tells_split
+    assert open_router(caddy.settings(), no_host).tells_split
+
+
 def test_a_command_that_says_yes_and_does_nothing_is_found_out(
     caddy: EmbeddedCaddy, releases: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -301,6 +301,19 @@ def test_a_swap_of_databases_that_someone_renamed_changes_nothing(site: Books) -
     assert "_moved" in str(refusal.value)
 
 
+def test_a_twin_that_no_longer_says_what_it_is_is_not_swapped_in_and_what_can_be_done_is_told(site: Books) -> None:
+    facts = twin_of(site)
+    with connect(site.target.on("postgres")) as connection:
+        connection.execute(sql.SQL("comment on database {} is 'mine'").format(sql.Identifier(facts.twin)))
+    with pytest.raises(Refused, match="not a finished twin") as refusal:
+        swap(pair(site.target, facts), facts)
+    remedy = str(refusal.value.remedy)
+    assert remedy.startswith("Nothing was changed")
+    assert "`safepoint return`" in remedy
+    assert "`safepoint backups`" in remedy and "`safepoint restore ID --into NAME`" in remedy
+    assert count(site.target) == 1
+
+
 def test_a_twin_of_fifty_megabytes_is_made_and_swapped_within_the_window(site: Books) -> None:
     with connect(site.application) as connection:
         connection.execute(

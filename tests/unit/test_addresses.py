@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from safepoint.backup.snapshot import session_name
-from safepoint.config.models import Application
+from safepoint.config.models import Application, Release
 from safepoint.launch.pairs import at_address
 from safepoint.postgres.target import Target
 
@@ -28,10 +28,30 @@ def test_an_ipv6_address_stands_in_brackets_where_a_port_follows() -> None:
     assert there.url().endswith("@[::1]:5432/shop")
 
 
-@pytest.mark.parametrize("address", ["db", "db:", ":5432", "::1:5432", "db:port", "http://db:5432", "db:5432 "])
+NO_ADDRESSES = [
+    "db",
+    "db:",
+    ":5432",
+    "::1:5432",
+    "db:port",
+    "http://db:5432",
+    "db:5432 ",
+    "db:5432\n",
+    "db:0",
+    "db:65536",
+]
+
+
+@pytest.mark.parametrize("address", NO_ADDRESSES)
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="host:port"):
         Application(database_address=address)
+
+
+@pytest.mark.parametrize("upstream", [*NO_ADDRESSES, "https://a:1", "a:1,b:2", "a,b:1", "unix//run/app.sock"])
+def test_a_release_that_could_not_be_asked_at_its_address_is_refused(upstream: str) -> None:
+    with pytest.raises(ValidationError, match="host:port"):
+        Release(version="1", start=("true",), stop=("true",), upstream=upstream)
 
 
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}", fullmatch=True)

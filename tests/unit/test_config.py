@@ -92,6 +92,12 @@ FAULTS = {
     "no such choice": ('kind = "caddy"', 'kind = "nginx"', 24, ("router", "'nginx'", "'caddy'", "'command'")),
     "bad name": ('application = "shop"', 'application = "Shop"', 2, ("launch.application", "pattern", "found 'Shop'")),
     "bad date": ("date = 2026-03-01", 'date = "soon"', 3, ("launch.date", "found 'soon'", "date")),
+    "upstream that is a URL": (
+        '"127.0.0.1:8002"',
+        '"http://127.0.0.1:8002"',
+        21,
+        ("releases.new.upstream", "expected host:port", "found 'http://127.0.0.1:8002'"),
+    ),
     "bad zone": ('timezone = "Europe/Berlin"', 'timezone = "Berlin"', 4, ("launch.timezone", "'Berlin'", "IANA")),
     "zone that leads out": ('"Europe/Berlin"', '"../../etc/passwd"', 4, ("launch.timezone", "IANA")),
     "empty list": ('["shop"]', "[]", 9, ("database.application_roles", "at least 1 item")),

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -23,6 +25,7 @@ from safepoint.launch.calendar import calendar, fold, text
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.plan import Plan, make_plan, phase_starts, refuse_past
 from safepoint.launch.report.timetable import markdown, timetable, timetable_page
+from safepoint.launch.verbs.gates import GateGreen
 
 
 def plan_file(day: str = "2026-03-01", zone: str = "Europe/Berlin", more: str = "") -> PlanFile:
@@ -123,6 +126,14 @@ def test_a_plan_holds_no_secret(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> 
     assert "swordfish" not in json.dumps(make_plan(plan_file()).as_json())
 
 
+def test_a_plan_shows_no_login_of_a_store() -> None:
+    text = PLAN_FILE.format(date="2026-03-01", zone="UTC", more="")
+    text = text.replace("file:offsite", "sftp://bob:hunter2@nas/backups")
+    made = make_plan(parse(text, Path("launch.toml")))
+    assert made.step("store").commands == ("upload to offsite (sftp://nas/backups), read back, compare",)
+    assert "hunter2" not in json.dumps(made.as_json()) and "bob" not in json.dumps(made.as_json())
+
+
 def test_step_ids_are_unique_and_every_gate_is_marked(plan: Plan) -> None:
     ids = [step.id for step in plan.steps]
     assert len(set(ids)) == len(ids)
@@ -152,6 +163,51 @@ def test_the_order_of_the_window_is_the_one_that_loses_nothing(plan: Plan) -> No
     ]
     places = [[step.id for step in plan.steps].index(step_id) for step_id in order]
     assert places == sorted(places)
+
+
+BY_COMMANDS = """kind = "command"
+close = ["lb", "close"]
+open_old = ["lb", "old"]
+open_new = ["lb", "new"]
+"""
+
+
+def by_commands(split: str = "", more: str = "") -> PlanFile:
+    text = PLAN_FILE.format(date="2026-03-01", zone="UTC", more="")
+    return parse(text.replace('kind = "caddy"\n', f"{BY_COMMANDS}{split}\n") + more, Path("launch.toml"))
+
+
+def test_a_router_that_cannot_split_has_no_canary_and_the_checkpoints_open_the_gate_for_everyone() -> None:
+    whole = make_plan(by_commands('split = ["lb", "split", "{percent}"]'))
+    plan = make_plan(by_commands())
+    assert {step.id for step in whole.steps} - {step.id for step in plan.steps} == {"gate-canary", "canary"}
+    ids = [step.id for step in plan.steps]
+    assert ids[ids.index("checkpoints") :] == ["checkpoints", "gate-green", "green", "watch"]
+    gate = plan.step("gate-green")
+    assert gate.gate and gate.at is not None and gate.params == {"of": "checkpoints"}
+    assert gate.on_failure == "undo"  # nobody has been let in: it leads back, as the canary's gate does
+    assert whole.step("gate-green").params == {} and whole.step("gate-green").on_failure == "ask"
+    ics = calendar(plan, phase_starts(by_commands()), datetime(2026, 2, 1, 12, tzinfo=UTC))
+    assert "canary" not in ics and "everyone" in ics
+
+
+def test_without_a_canary_a_rollback_has_something_to_carry_from_green_on() -> None:
+    plan = make_plan(by_commands())
+    begun = [step.id for step in plan.steps]
+    assert undo.where(begun[: begun.index("green")]) == "migrated"
+    assert undo.where(begun[: begun.index("green") + 1]) == "open"
+    assert undo.way_back(plan, begun)[0].id == undo.AHEAD
+
+
+@pytest.mark.parametrize(
+    ("gates", "verdict"), [("", "pass"), ('canary = "person"', "inconclusive"), ('green = "person"', "inconclusive")]
+)
+def test_the_first_gate_that_lets_people_in_is_a_persons_where_the_plan_says_so(gates: str, verdict: str) -> None:
+    plan_file = by_commands(more=f"[gates]\n{gates}\n")
+    seen = {"checkpoints": {"checkpoints": [{"verdict": "pass", "title": "Health page", "detail": "200"}]}}
+    step = make_plan(plan_file).step("gate-green")
+    ground: Any = SimpleNamespace(plan=plan_file, step=step, evidence=seen.get)
+    assert GateGreen().apply(ground).verdict == verdict
 
 
 def test_a_rollback_carries_ahead_before_it_closes_the_site_and_is_turned_round_by_what_it_has_done(plan: Plan) -> None:

@@ -11,7 +11,7 @@ import pytest
 from safepoint.config import Store
 from safepoint.errors import PlanFileError, StoreError
 from safepoint.stores import from_environment, local_path, open_store
-from safepoint.stores.faults import Unreachable, explained, without_login
+from safepoint.stores.faults import Unreachable, explained, shown_url, without_login
 from safepoint.stores.retry import LONGEST_WAIT, Retrying, wait
 
 FOLDER = Path("/srv/launch")
@@ -57,6 +57,13 @@ def test_a_kind_of_store_that_nobody_knows_is_told(tmp_path: Path) -> None:
 
 def test_logins_in_urls_are_not_shown() -> None:
     assert without_login("sftp://joe:pa:ss@host:22/x, s3://bucket") == "sftp://host:22/x, s3://bucket"
+    assert without_login("sftp://joe:pa@ss@host/x@y") == "sftp://host/x@y"
+
+
+def test_what_is_said_of_a_store_has_neither_its_login_nor_its_query(tmp_path: Path) -> None:
+    store = open_store(Store(name="x", url="sftp://joe:hunter2@host/x?key=hunter2"), tmp_path)
+    assert store.where == shown_url("sftp://joe:hunter2@host/x?key=hunter2") == "sftp://host/x"
+    assert shown_url("file:backups") == "file:backups"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -22,6 +25,7 @@ _LOOK_SECONDS = 1.0
 def follow(
     plan: PlanOption = Path("launch.toml"),
     once: Annotated[bool, typer.Option("--once", help="One round, for a timer (cron, systemd).")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="A line of JSON for each thing that is said.")] = False,
 ) -> None:
     """After a launch: keep the capture drained, and the twin level where `follow = "live"`, until it is retired.
 
@@ -33,7 +37,7 @@ def follow(
     refuse_without_launch(plan_file)
     standby = _standby(plan_file)
     with _only_one(plan_file):
-        _go_on(plan_file, standby, once=once)
+        _go_on(plan_file, standby, once=once, json_=json_)
 
 
 def _standby(plan_file: PlanFile) -> Standby:
@@ -64,7 +68,11 @@ def _only_one(plan_file: PlanFile) -> BinaryIO:
     """The lock of the one that follows, held until this file is closed."""
     import fcntl
 
-    file = (plan_file.state / "launches" / plan_file.launch_id / "follow.lock").open("ab")
+    from safepoint.launch.begin import launch_folder
+    from safepoint.launch.storage import make_private
+
+    make_private(launch_folder(plan_file))  # an earlier version left it open to others
+    file = (launch_folder(plan_file) / "follow.lock").open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -77,13 +85,13 @@ def _only_one(plan_file: PlanFile) -> BinaryIO:
     return file
 
 
-def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool) -> None:
+def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool, json_: bool) -> None:
     from safepoint.errors import CaptureLost
     from safepoint.launch.following import follow as follow_on
     from safepoint.launch.following import spool_only
     from safepoint.wayback.manner import NotWhole
 
-    leave = _Leave(plan_file, once=once)
+    leave = _Leave(plan_file, once=once, json_=json_)
     signal.signal(signal.SIGTERM, lambda *_: leave.now())
     signal.signal(signal.SIGINT, lambda *_: leave.now())
     try:
@@ -92,17 +100,18 @@ def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool) -> None:
         if not leave():  # with the launch's retirement the capture goes, as it must
             raise
     except (NotWhole, Refused) as error:
-        typer.echo(
-            f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it."
+        leave.say(
+            f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it.",
+            not_followed=error.message,
         )
         spool_only(standby, leave, leave.told, leave.hindered)
 
 
 class _Leave:
-    """When to end: told so, after one round, or when somebody conducts or the launch is retired."""
+    """When to end: told so, after one round, or when somebody conducts or the launch is retired. It says what comes."""
 
-    def __init__(self, plan_file: PlanFile, *, once: bool) -> None:
-        self._plan_file, self._once = plan_file, once
+    def __init__(self, plan_file: PlanFile, *, once: bool, json_: bool) -> None:
+        self._plan_file, self._once, self._json = plan_file, once, json_
         self._over = False
         self._next = 0.0
         self._said = ""
@@ -114,8 +123,8 @@ class _Leave:
     def told(self, look: Look) -> None:
         """A round is over."""
         self._said = ""
-        if look.spooled:
-            typer.echo(f"{look.spooled} transactions spooled, {look.applied} applied to the twin")
+        if look.spooled or (self._once and self._json):  # a script that asked once has an answer
+            self.say(f"{look.spooled} transactions spooled, {look.applied} applied to the twin", **asdict(look))
         self._over = self._over or self._once
 
     def hindered(self, error: Exception) -> None:
@@ -124,8 +133,13 @@ class _Leave:
             raise error
         said = str(getattr(error, "message", error))
         if said != self._said:
-            typer.echo(f"{said} It is tried again; the server keeps what was not spooled.")
+            self.say(f"{said} It is tried again; the server keeps what was not spooled.", hindered=said)
         self._said = said
+
+    def say(self, line: str, **facts: Any) -> None:
+        """A line for people, or the same for a program; at once, for whoever reads along."""
+        typer.echo(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
+        sys.stdout.flush()
 
     def __call__(self) -> bool:
         from safepoint.launch.begin import entries_of, no_way_back

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -46,7 +46,7 @@ def launch(
 
     plan_file, the_plan = prepare_launch(plan, hurry=now, at=at)
     status = conduct(plan_file, the_plan, lambda c: c.launch(), plain=plain or json_, no_wait=no_wait, quiet=json_)
-    _end(plan_file, the_plan, status, json_=json_)
+    end(plan_file, the_plan, status, json_=json_)
 
 
 def conduct(
@@ -145,7 +145,12 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
     return None
 
 
-def _end(plan_file: PlanFile, the_plan: Plan, status: str, *, json_: bool) -> None:
+def end(plan_file: PlanFile, the_plan: Plan, status: str, *, json_: bool) -> NoReturn:
+    """Say how what was conducted ended, and end with its exit code.
+
+    Raises:
+        typer.Exit: always.
+    """
     from safepoint.launch.begin import last_reason, no_go
 
     reason = last_reason(plan_file)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safepoint.cli.launch import EXIT_OF_STATUS, PlanOption, conduct, refuse_without_launch
+from safepoint.cli.launch import PlanOption, conduct, end, refuse_without_launch
 from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
             remedy="There is nothing to try again; see `safepoint report`.",
         )
     ended = conduct(plan_file, the_plan, lambda c: c.launch(), plain=plain or json_, quiet=json_)
-    raise typer.Exit(int(EXIT_OF_STATUS.get(ended, ExitCode.FAILED)))
+    end(plan_file, the_plan, ended, json_=json_)
 
 
 def abort(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
@@ -125,7 +125,7 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
         raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
     order = make_order("return")
     ended = conduct(plan_file, the_plan, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
-    raise typer.Exit(int(EXIT_OF_STATUS.get(ended, ExitCode.FAILED)))
+    end(plan_file, the_plan, ended, json_=json_)
 
 
 def retire(
@@ -164,7 +164,7 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
         raise Refused(
             f"The launch {plan_file.launch_id} is retired: its twin and its capture are gone, and so is the way back.",
             subject=plan_file.launch_id,
-            remedy="A snapshot of it can be restored: `safepoint backups`, then `safepoint restore`.",
+            remedy="A snapshot can be restored beside it: `safepoint backups`, then `safepoint restore ID --into NAME`.",
         )
     if status == "launched" and word == "abort":
         raise Refused(

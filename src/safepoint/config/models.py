@@ -122,6 +122,8 @@ PORT = "{port}"
 class Release(Section):
     """One release of the application: where it is, how it is started, stopped and reached.
 
+    `upstream` is where it answers in plain HTTP, for the router and for the launch itself, which asks it there.
+
     `{port}` in `start`, `stop` and `env` is the port of `upstream`. Written so, a rehearsal can start the release at
     another port, with the variable of `application.url_env` leading to its copy: that must reach the release.
     """
@@ -132,7 +134,7 @@ class Release(Section):
     env: dict[str, str] = {}
     start: Argv
     stop: Argv
-    upstream: str
+    upstream: Address
     health: str = "/"
     start_timeout: Duration = timedelta(seconds=60)
     stage: bool = False
@@ -181,7 +183,11 @@ class CaddyRouter(Section):
 
 
 class CommandRouter(Section):
-    """Traffic is switched by commands of the user's own (a load balancer's CLI, a maintenance mode)."""
+    """Traffic is switched by commands of the user's own (a load balancer's CLI, a maintenance mode).
+
+    Without `split` a launch has no canary. `state` prints `closed`, `open UPSTREAM` or `split UPSTREAM PERCENT`;
+    without it `url` is asked, which shows whether the site is closed, but not a split.
+    """
 
     kind: Literal["command"]
     host: str = "here"
@@ -369,6 +375,11 @@ class PlanFile(Section):
     def folder(self) -> Path:
         """The folder of the plan file, absolute."""
         return self.path.resolve().parent
+
+    @property
+    def has_canary(self) -> bool:
+        """Whether a share of the clients can be let in before everyone is."""
+        return not isinstance(self.router, CommandRouter) or self.router.split is not None
 
     @property
     def launch_id(self) -> str:

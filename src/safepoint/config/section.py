@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from safepoint.config.durations import parse_duration, write_duration
+
+_HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/,\[\]]+):([0-9]{1,5})")
 
 
 def _duration(value: Any) -> Any:
@@ -21,6 +24,13 @@ Duration = Annotated[
 ]
 
 
+def _address(value: str) -> str:
+    match = _HOST_PORT.fullmatch(value)
+    if match is None or not 1 <= int(match[1]) <= 65535:
+        raise ValueError("expected host:port, such as 127.0.0.1:8000 or [::1]:8000: one address, and no URL")
+    return value
+
+
 class Section(BaseModel):
     """The base of all tables of the plan file: unknown keys are refused, nothing changes after loading."""
 
@@ -28,8 +38,8 @@ class Section(BaseModel):
 
 
 Argv = tuple[str, ...]
-Address = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}$")]
-"""`host:port`; an IPv6 address stands in brackets."""
+Address = Annotated[str, AfterValidator(_address)]
+"""`host:port`, one of them and no URL; an IPv6 address stands in brackets."""
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 

@@ -49,6 +49,8 @@ def _spans(starts: Mapping[str, datetime]) -> Iterator[tuple[str, datetime, date
 def _event(plan: Plan, phase: str, start: datetime, end: datetime, stamp: datetime) -> list[str]:
     steps = [f"{number}. {step.title}" for number, step in enumerate(_steps(plan, phase), start=1)]
     what = SUMMARIES.get(phase, phase)
+    if phase == "green" and all(step.verb != "canary" for step in plan.steps):
+        what = "everyone"
     return [
         "BEGIN:VEVENT",
         f"UID:{plan.launch_id}-{phase}@safepoint",

@@ -22,7 +22,7 @@ from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan
 from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, order_that_left, person
 from safepoint.launch.stepping import Signals, Stepping, Tell
-from safepoint.launch.storage import probe_room, told
+from safepoint.launch.storage import make_private, probe_room, told
 from safepoint.launch.verbs import verb
 from safepoint.postgres.target import target
 
@@ -57,6 +57,12 @@ class Conductor:
         self._background = Background()
 
     def __enter__(self) -> Conductor:
+        try:
+            return self._enter()
+        except OSError as error:
+            raise told(error, subject=str(self.folder), begun=(self.folder / "ledger.jsonl").exists()) from error
+
+    def _enter(self) -> Conductor:
         self._lock.__enter__()
         try:
             self._guard.take()
@@ -70,7 +76,9 @@ class Conductor:
     def _open(self) -> None:
         from safepoint.launch.engine import Engine  # costs a second; whoever only reads does without
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        # The state folder itself stays passable: PostgreSQL's user starts servers in `scratch`.
+        for folder in (self.folder.parent, self.folder):
+            make_private(folder)
         probe_room(self.folder)
         (self.folder / INTERRUPT).unlink(missing_ok=True)
         self.ledger = Ledger(self.folder / "ledger.jsonl")

@@ -258,16 +258,20 @@ def router(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     yield ok(
         "router", f"The router takes orders; it is {state.mode}" + (f" to {state.upstream}" if state.upstream else "")
     )
+    yield from _canary(plan, tells=switch.tells_split)
     if state.mode != "open":
         yield warning("router", f"The site is {state.mode} already.", "Open it before a launch, or say why it is so.")
         return
-    if state.upstream is not None and state.upstream.removeprefix("http://") != old.upstream.removeprefix("http://"):
+    if state.upstream is not None and state.upstream != old.upstream:
         yield failure(
             "router",
             f"The router leads to {state.upstream}, the old release is at {old.upstream}.",
             "Correct releases.old.upstream, or the router.",
         )
-    for check, url, path in (("router", plan.router.url, old.health), ("upstream", _url(old.upstream), old.health)):
+    for check, url, path in (
+        ("router", plan.router.url, old.health),
+        ("upstream", f"http://{old.upstream}", old.health),
+    ):
         page = health(url, path, public_url=plan.router.url)
         if page.verdict == "pass":
             yield ok(check, page.detail)
@@ -275,8 +279,21 @@ def router(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             yield failure(check, page.detail, page.remedy)
 
 
-def _url(upstream: str) -> str:
-    return upstream if "://" in upstream else f"http://{upstream}"
+def _canary(plan: PlanFile, *, tells: bool) -> Iterator[Finding]:
+    """Whether a share of the clients can be let in first, and whether anybody will see that they are."""
+    if not plan.has_canary:
+        yield warning(
+            "router",
+            "There is no canary: the router has no command that lets in a part of the clients. After the checkpoints "
+            "everyone comes in at once.",
+            'Fine, if it cannot; else write `router.split`, such as ["./router", "split", "{upstream}", "{percent}"].',
+        )
+    elif not tells:
+        yield warning(
+            "router",
+            "Nothing tells whether the router splits: its command's exit code is believed.",
+            "Give `router.state` a command that prints closed, open UPSTREAM, or split UPSTREAM PERCENT.",
+        )
 
 
 def stores(plan: PlanFile, now: datetime) -> Iterator[Finding]:
@@ -319,7 +336,7 @@ def test_user(plan: PlanFile, now: datetime) -> Iterator[Finding]:
         yield ok("browser", f"The test user comes by {program}" if program else f"By HTTP session: {why_not}")
     # Only the login: a form would leave an entry behind in the live database.
     only = settings.model_copy(update={"form_path": None, "fields": {}, "expect": None, "browser": "http"})
-    tried = login(_url(plan.releases.old.upstream), only, public_url=plan.router.url)
+    tried = login(f"http://{plan.releases.old.upstream}", only, public_url=plan.router.url)
     if tried.verdict == "pass":
         yield ok("login", f"{settings.username} can log in today ({tried.seconds * 1000:.0f} ms)")
     else:

@@ -312,7 +312,8 @@ retry_after = "60s"
 # close = ["./router", "close"]
 # open_old = ["./router", "open", "old"]
 # open_new = ["./router", "open", "new"]
-# split = ["./router", "split", "10"]
+# split = ["./router", "split", "{upstream}", "{percent}"]  # without it there is no canary
+# state = ["./router", "state"]  # prints closed, open UPSTREAM or split UPSTREAM PERCENT; without it the url is asked
 
 [snapshot]
 compress = "zstd:1"

@@ -222,13 +222,24 @@ def _rows(plan: PlanFile) -> list[_Row]:
         ("cache", "clear-cache", "Clear the cache", "migrate", "ask", False, {"release": "new"}),
         ("warm", "warm-cache", "Warm the cache", "migrate", "ask", False, {"release": "new"}),
         ("checkpoints", "checkpoints", "Run the checkpoints", "migrate", "ask", False, {"release": "new"}),
-        ("gate-canary", "gate-canary", "Go for the canary?", "green", "undo", True, none),
-        ("canary", "canary", f"Canary: {plan.canary.percent} % of clients on {new}", "green", "ask", False, none),
-        ("gate-green", "gate-green", "Go for everyone?", "green", "ask", True, none),
+        *_canary_rows(plan),
         ("green", "open-traffic", f"Green: everyone on {new}", "green", "ask", False, {"release": "new"}),
         ("watch", "watch", "Watch", "watch", "ask", False, none),
     ]
     return rows
+
+
+def _canary_rows(plan: PlanFile) -> list[_Row]:
+    """What stands before everyone is let in. Without a canary nobody has been: a no-go takes the way back by itself."""
+    if not plan.has_canary:
+        return [("gate-green", "gate-green", "Go for everyone?", "green", "undo", True, {"of": "checkpoints"})]
+    none: Mapping[str, Any] = {}
+    title = f"Canary: {plan.canary.percent} % of clients on {plan.releases.new.version}"
+    return [
+        ("gate-canary", "gate-canary", "Go for the canary?", "green", "undo", True, none),
+        ("canary", "canary", title, "green", "ask", False, none),
+        ("gate-green", "gate-green", "Go for everyone?", "green", "ask", True, none),
+    ]
 
 
 def _snapshot_rows(label: str, phase: Phase, title: str) -> list[_Row]:

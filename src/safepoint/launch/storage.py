@@ -1,4 +1,4 @@
-"""What the operating system refused on Safepoint's own disk, told with the next action."""
+"""Safepoint's own disk: folders for its owner alone, and what the system refused there, told with the next action."""
 
 from __future__ import annotations
 
@@ -19,12 +19,44 @@ _REMEDIES = {
     errno.EEXIST: "Something that is no folder stands in its place: correct launch.state, or move it.",
 }
 
+_ROOM = (
+    "Make room there (or move the whole state folder to where there is some, and name that in launch.state); "
+    "then run the command again."
+)
+_RIGHTS = "Let this user write there; then run the command again."
+_AWAY = "Something that is no folder stands in its place: move that away; then run the command again."
+_BEGUN = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: _ROOM,
+    errno.EROFS: "It can only be read: mount it for writing; then run the command again.",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.ENOTDIR: _AWAY,
+    errno.EEXIST: _AWAY,
+}
+"""Where a launch has begun, its ledger and its capture lie there: in an empty folder no order would know of it."""
+
 _SQLITE = {"disk is full": errno.ENOSPC, "readonly database": errno.EROFS, "unable to open database": errno.EACCES}
 """What SQLite says where the system would have given a number."""
 
 
 ROOM = 1024 * 1024
 """Bytes that must be free for the ledger and the engine's state before anything is conducted, and meanwhile."""
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter; one of ours that is there already, and open to others, becomes so.
+
+    What a launch writes has customers' rows in it (the spool, what was put aside, the engine's record of errors).
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    state = folder.stat()
+    if state.st_uid == os.geteuid() and state.st_mode & 0o077:
+        with suppress(OSError):  # a file system without modes must not stand before the way back
+            folder.chmod(0o700)
 
 
 def probe_room(folder: Path) -> None:
@@ -47,10 +79,16 @@ def probe_room(folder: Path) -> None:
             probe.unlink()
 
 
-def storage_error(error: OSError, *, subject: str | None = None) -> SafepointError:
-    """The error as a person can act on it. `subject` is the file or folder where `error` names none. Pure."""
+def storage_error(error: OSError, *, subject: str | None = None, begun: bool = False) -> SafepointError:
+    """The error as a person can act on it. Pure.
+
+    Args:
+        subject: the file or folder, where `error` names none.
+        begun: a launch has its record in that state folder; true in any case of a file below `launches`.
+    """
     where = str(error.filename or subject or "Safepoint's state folder")
-    remedy = _REMEDIES.get(error.errno or 0, "Look at that file or folder; then run the command again.")
+    remedies = _BEGUN if begun or "launches" in Path(where).parts else _REMEDIES
+    remedy = remedies.get(error.errno or 0, "Look at that file or folder; then run the command again.")
     return SafepointError(
         f"{where}: {error.strerror or error}.",
         subject=where,
@@ -58,17 +96,17 @@ def storage_error(error: OSError, *, subject: str | None = None) -> SafepointErr
     )
 
 
-def told(error: Exception, *, subject: str | None = None) -> SafepointError:
-    """Any error as a person can act on it. `subject` is the folder that is meant where the error names none. Pure."""
+def told(error: Exception, *, subject: str | None = None, begun: bool = False) -> SafepointError:
+    """Any error as a person can act on it; the arguments are those of `storage_error`. Pure."""
     if isinstance(error, SafepointError):
         return error
     if isinstance(error, OSError):
-        return storage_error(error, subject=subject)
+        return storage_error(error, subject=subject, begun=begun)
     said = str(getattr(error, "orig", None) or error)
     for sign, number in _SQLITE.items():
         if sign in said:
             return storage_error(
-                OSError(number, f"{os.strerror(number)} (the engine's state: {said})"), subject=subject
+                OSError(number, f"{os.strerror(number)} (the engine's state: {said})"), subject=subject, begun=begun
             )
     return SafepointError(
         f"An unexpected {type(error).__name__}: {said}",

@@ -34,6 +34,8 @@ Handler = dict[str, Any]
 class Caddy:
     """A Caddy whose configuration holds a handler with the `@id` of the plan file."""
 
+    tells_split = True
+
     def __init__(self, settings: CaddyRouter) -> None:
         self.url = settings.url
         self._place = f"{settings.admin.rstrip('/')}/id/{settings.route}"
@@ -203,15 +205,7 @@ def _subroute(route: str, routes: list[dict[str, Any]]) -> Handler:
 
 
 def _to(proxy: Mapping[str, Any], upstream: str) -> Handler:
-    if "://" in upstream and not upstream.startswith("http://"):
-        raise RouterError(
-            f"Caddy cannot pass requests on to {upstream!r}.",
-            subject=upstream,
-            expected="host:port, several of them with commas, or unix//path",
-            remedy="Correct `upstream` of the release in the plan file; TLS is set on Caddy's reverse_proxy itself.",
-        )
-    dials = [part.strip().removeprefix("http://").rstrip("/") for part in upstream.split(",")]
-    return {**proxy, "upstreams": [{"dial": dial} for dial in dials if dial]}
+    return {**proxy, "upstreams": [{"dial": upstream}]}
 
 
 def _maintenance(reason: str, retry_after: int) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Commands:
 
     def __init__(self, settings: CommandRouter, host: Host, old: str) -> None:
         self.url = settings.url
+        self.tells_split = settings.state is not None
         self._settings = settings
         self._host = host
         self._old = old
@@ -45,7 +46,8 @@ class Commands:
             raise RouterError(
                 "This router cannot let in a part of the clients: the plan file has no command for it.",
                 subject="router.split",
-                remedy="Give `router.split` a command with {upstream} and {percent}, or leave the canary out.",
+                remedy="Give `router.split` a command with {upstream} and {percent}. A conductor that lives has read "
+                "the plan file already: end it (Ctrl-C), then `safepoint launch` goes on.",
             )
         self._order(self._settings.split, upstream=upstream, percent=str(percent))
 
@@ -117,9 +119,9 @@ def parse_state(text: str) -> RouterState:
         case ["open"]:
             return RouterState("open")
         case ["open", upstream]:
-            return RouterState("open", upstream)
+            return RouterState("open", _plain(upstream))
         case ["split", upstream, percent] if percent.rstrip("%").isdigit():
-            return RouterState("split", upstream, int(percent.rstrip("%")))
+            return RouterState("split", _plain(upstream), int(percent.rstrip("%")))
         case _:
             raise RouterError(
                 "The router's `state` command does not say what it should.",
@@ -128,3 +130,8 @@ def parse_state(text: str) -> RouterState:
                 found=text.strip()[:200] or "nothing",
                 remedy="Correct the command, or leave `router.state` out: then the router is asked over HTTP.",
             )
+
+
+def _plain(upstream: str) -> str:
+    """As the plan file writes it: what a program prints is compared with that."""
+    return upstream.removeprefix("http://").rstrip("/")

@@ -35,6 +35,8 @@ class Router(Protocol):
     """
 
     url: str
+    tells_split: bool
+    """Whether `state` knows of a split; else it says what one client saw, which is either side of it."""
 
     def close(self, reason: str) -> None:
         """Answer every request with 503 and Retry-After; browsers see a maintenance page with `reason`."""

@@ -10,14 +10,14 @@ from typing import Any
 from safepoint.config import Store
 from safepoint.errors import PlanFileError
 from safepoint.stores.age import Opening, Seal
-from safepoint.stores.faults import without_login
+from safepoint.stores.faults import shown_url
 from safepoint.stores.files import FsspecFiles
 from safepoint.stores.label import LabelOfOtherVersion, LabelUnreadable
 from safepoint.stores.lock import Locking
 from safepoint.stores.retry import Retrying
 from safepoint.stores.store import MANIFEST, SnapshotStore, Transfer
 
-__all__ = ["MANIFEST", "LabelOfOtherVersion", "LabelUnreadable", "SnapshotStore", "Transfer", "open_store"]
+__all__ = ["MANIFEST", "LabelOfOtherVersion", "LabelUnreadable", "SnapshotStore", "Transfer", "open_store", "shown_url"]
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
 
@@ -43,7 +43,7 @@ def open_store(store: Store, folder: Path, *, identity: Path | None = None) -> S
         return SnapshotStore(store.name, files, path, seal=seal, opening=opening)
     remote = FsspecFiles(
         lambda: _connected(store.url, options),
-        without_login(store.url),
+        shown_url(store.url),
         Locking(store.lock, store.keep),
     )
     return SnapshotStore(store.name, Retrying(remote), seal=seal, opening=opening)

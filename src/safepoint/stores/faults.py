@@ -7,7 +7,7 @@ import re
 
 from safepoint.errors import StoreError
 
-_SECRETS = re.compile(r"://[^/@\s]+@")
+_SECRETS = re.compile(r"://[^/?#\s]+@")
 
 # The names of exceptions, as their modules must not be imported for this; the first that fits counts.
 _LOGIN = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError"}
@@ -52,6 +52,11 @@ def explained(error: Exception, action: str, name: str, where: str) -> StoreErro
 def without_login(text: str) -> str:
     """A text whose URLs show no user and no password."""
     return _SECRETS.sub("://", text)
+
+
+def shown_url(url: str) -> str:
+    """A store's URL as people may see it: without its login, and without a query, which may have keys in it. Pure."""
+    return without_login(url).partition("?")[0]
 
 
 def _judged(error: Exception) -> tuple[type[StoreError], str]:

@@ -132,7 +132,7 @@ def record(connection: Connection, lsn: int, outcome: Mapping[str, Any], spool_e
 
 def write_files(connection: Connection, folder: Path) -> dict[str, str]:
     """The tables as files of JSON lines, durable before the replay's commit. Gives their paths by table."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = {}
     for table, name in FILES.items():
         path = folder / name

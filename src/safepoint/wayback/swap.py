@@ -203,7 +203,10 @@ def _checked(
             subject=coming.name,
             expected=f"a comment 'made by Safepoint for launch {exchange.launch_id}: twin'",
             found=repr(coming.comment),
-            remedy="Use the snapshot of the safe point instead: `safepoint restore`.",
+            # Of the safe point there is no snapshot: the final one is older. Restoring over what is live is refused
+            # while a launch is under way.
+            remedy="Nothing was changed. `safepoint return` opens the site on the new release again. The data as of "
+            "the final snapshot can be had beside it: `safepoint backups`, then `safepoint restore ID --into NAME`.",
         )
     if not left:
         _refuse_taken(at_out, exchange.out_name, "the database that is swapped out")

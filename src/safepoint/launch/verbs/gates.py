@@ -138,14 +138,16 @@ class GateCanary(Verb):
 
 
 class GateGreen(Verb):
-    """May everyone come in? By what the canary showed."""
+    """May everyone come in? By what the canary showed; where there is none, by the checkpoints."""
 
     name = "gate-green"
 
     def apply(self, ground: Ground) -> Evidence:
-        """By the evidence of the canary."""
-        reasons = checkpoint_reasons(ground.evidence("canary"))
-        verdict = judge(reasons, by_person=ground.plan.gates.green == "person")
+        """By the evidence of the canary, or of the step `of`: then it is the first gate that lets people in."""
+        shown_by, gates = ground.step.params.get("of", "canary"), ground.plan.gates
+        people = {gates.green} if shown_by == "canary" else {gates.canary, gates.green}
+        reasons = checkpoint_reasons(ground.evidence(shown_by))
+        verdict = judge(reasons, by_person="person" in people)
         return _counted(verdict, reasons)
 
 

@@ -159,9 +159,10 @@ class Canary(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Watched for the plan's time; an error ends the canary early."""
         upstream, percent = ground.release("new").upstream, ground.plan.canary.percent
-        ground.router.split(upstream, percent)
-        state = ground.router.state()
-        if state.mode != "split" or state.upstream != upstream:
+        router = ground.router
+        router.split(upstream, percent)
+        state = router.state()
+        if router.tells_split and (state.mode != "split" or state.upstream != upstream):
             raise RouterError(
                 "The router did not take the canary.",
                 expected=f"{percent} % to {upstream}",
@@ -169,9 +170,11 @@ class Canary(Verb):
                 remedy="Look at the router, then `safepoint retry`.",
             )
         found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0)
-        evidence = _evidence(found, percent=percent)
+        evidence = _evidence(found, percent=percent, seen=router.tells_split)
+        hold = format_duration(ground.plan.canary.hold.total_seconds())
+        by = "" if router.tells_split else ", by the word of its command (the router has none for `state`)"
         return Evidence(
-            f"{percent} % let in for {format_duration(ground.plan.canary.hold.total_seconds())}: {evidence.summary}",
+            f"{percent} % let in for {hold}{by}: {evidence.summary}",
             {**evidence.facts, "worst": evidence.verdict},
         )
 

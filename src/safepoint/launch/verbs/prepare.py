@@ -22,7 +22,7 @@ from safepoint.launch.snapshots import local_tools, scratch_of, take
 from safepoint.launch.step import Evidence, Verb
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
-from safepoint.stores import open_store
+from safepoint.stores import open_store, shown_url
 
 # The content of every file below the release's folder, and its name; what Python caches is no code.
 _CODE_DIGEST = (
@@ -163,7 +163,7 @@ class Store(Verb):
 
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
         """One line a store."""
-        return tuple(f"upload to {store.name} ({store.url.split('?')[0]}), read back, compare" for store in plan.stores)
+        return tuple(f"upload to {store.name} ({shown_url(store.url)}), read back, compare" for store in plan.stores)
 
     def apply(self, ground: Ground) -> Evidence:
         """Uploading again what is there already is harmless; what is read back decides.

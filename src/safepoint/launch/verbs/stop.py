@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -64,12 +65,15 @@ class StopTraffic(Verb):
 
 
 def _ask(url: str) -> tuple[int | None, str | None]:
+    """The status and Retry-After; None where nobody answers. Redirects are followed, for users' browsers do, too."""
+    # A proxy of the environment would answer for a site that it does not know, or knows from before.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # the router's own URL, from the plan
+        with opener.open(url, timeout=10) as answer:  # the router's own URL, from the plan
             return answer.status, answer.headers.get("Retry-After")
     except urllib.error.HTTPError as answer:
         return answer.code, answer.headers.get("Retry-After")
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return None, None
 
 

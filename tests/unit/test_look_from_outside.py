@@ -1,0 +1,66 @@
+"""The look at a closed site from outside: as a user would, and not through the proxy of the conductor's environment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from s3_server import free_port
+
+from safepoint.errors import RouterError
+from safepoint.launch.step import Evidence
+from safepoint.launch.verbs.stop import StopTraffic
+
+
+class _Site(BaseHTTPRequestHandler):
+    """A site that is closed, but for one page that was forgotten; and an old address of it."""
+
+    def do_GET(self) -> None:
+        if self.path == "/moved":
+            self.send_response(301)
+            self.send_header("Location", "/")
+        elif self.path == "/forgotten":
+            self.send_response(200)
+        else:
+            self.send_response(503)
+            self.send_header("Retry-After", "60")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_words: Any) -> None:
+        """Tests are silent."""
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Where it answers; the environment names a proxy that does not."""
+    dead = f"http://127.0.0.1:{free_port()}"
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, dead)
+        monkeypatch.setenv(name.upper(), dead)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def look(url: str) -> None:
+    ground: Any = SimpleNamespace(router=SimpleNamespace(url=url))
+    StopTraffic().verify(ground, Evidence("closed"))
+
+
+@pytest.mark.parametrize("path", ["", "/moved"])
+def test_a_closed_site_is_seen_whatever_proxy_the_environment_names(site: str, path: str) -> None:
+    look(site + path)
+
+
+def test_a_site_that_lets_people_in_is_told_as_such(site: str) -> None:
+    with pytest.raises(RouterError) as raised:
+        look(site + "/forgotten")
+    assert raised.value.found == "200, Retry-After None"

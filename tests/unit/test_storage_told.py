@@ -1,0 +1,38 @@
+"""What the system refuses on Safepoint's own disk: what to do depends on whether a launch has its record there."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from safepoint.launch.storage import told
+
+NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST]
+
+
+def refused(number: int, path: str) -> OSError:
+    return OSError(number, os.strerror(number), path)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_no_launch_that_has_begun_is_sent_to_a_folder_that_knows_nothing_of_it(number: int, tmp_path: Path) -> None:
+    lock = str(tmp_path / "conductor.lock")
+    spool = str(tmp_path / "launches/shop-2.0-20260301/spool/0000.spool")
+    for said in (told(refused(number, lock), begun=True), told(refused(number, spool))):
+        assert said.remedy is not None and "another place" not in said.remedy
+        assert said.remedy.endswith("; then run the command again.")
+
+
+def test_where_nothing_has_begun_another_place_is_an_answer(tmp_path: Path) -> None:
+    remedy = told(refused(errno.ENOSPC, str(tmp_path / "conductor.lock"))).remedy
+    assert remedy is not None and "launch.state" in remedy
+
+
+def test_what_sqlite_says_of_a_full_disk_is_told_like_the_systems_own_words(tmp_path: Path) -> None:
+    folder = str(tmp_path / "launches/shop-2.0-20260301")
+    said = told(RuntimeError("(sqlite3.OperationalError) database or disk is full"), subject=folder)
+    assert said.subject == folder and "No space left" in said.message
+    assert said.remedy is not None and "another place" not in said.remedy
