@@ -207,6 +207,33 @@ def test_content_types_and_permissions_are_matched_by_what_they_name() -> None:
     }
 
 
+def test_a_new_model_that_takes_a_renamed_ones_name_is_not_taken_for_it() -> None:
+    """Django renames the content type with its model, and makes another one for the new model of that name."""
+    models = {"shop.b": "shop.a"}
+    assert match_types([(1, "shop.b"), (9, "shop.a")], [(1, "shop.a")], models) == {1: 1, 9: None}
+    # Before Django 6.0 the permissions of a renamed model keep their codenames, and get others besides.
+    new = [(7, "add_a", "shop.b"), (20, "add_b", "shop.b"), (21, "add_a", "shop.a")]
+    assert match_permissions(new, [(7, "add_a", "shop.a")], models) == {7: 7, 20: 7, 21: None}
+
+
+def test_two_models_that_change_their_names_with_each_other_are_told_apart() -> None:
+    models = {"shop.a": "shop.b", "shop.b": "shop.a"}
+    old = [(1, "shop.a"), (2, "shop.b")]
+    assert match_types([(1, "shop.b"), (2, "shop.a")], old, models) == {1: 1, 2: 2}
+    rights = [(7, "close", "shop.a"), (8, "close", "shop.b")]
+    assert match_permissions([(7, "close", "shop.b"), (8, "close", "shop.a")], rights, models) == {7: 7, 8: 8}
+    # What only the other one had is nobody's.
+    assert match_permissions([(9, "sell", "shop.a")], [(7, "sell", "shop.a")], models) == {9: None}
+
+
+def test_a_content_type_that_could_not_be_renamed_is_still_what_it_was() -> None:
+    """Where a stale one has the new name already, Django leaves the renamed model's as it is."""
+    old = [(1, "shop.a"), (2, "shop.b")]
+    assert match_types([(1, "shop.a"), (2, "shop.b")], old, {"shop.b": "shop.a"}) == {1: 1, 2: 1}
+    rights = [(7, "add_a", "shop.a")]
+    assert match_permissions(rights, rights, {"shop.b": "shop.a"}) == {7: 7}
+
+
 @pytest.mark.parametrize(
     ("expression", "column", "found"),
     [

@@ -49,23 +49,42 @@ def match_types(
     new: Sequence[tuple[int, str]], old: Sequence[tuple[int, str]], models: Mapping[str, str]
 ) -> dict[int, int | None]:
     """New content type -> old one, by label; `models` has renamed ones, new -> old. Pure."""
-    known = {label: number for number, label in old}
-    return {number: known.get(label, known.get(models.get(label, ""))) for number, label in new}
+    known, same = {label: number for number, label in old}, set(old)
+    return {
+        number: number
+        if (number, label) in same and label not in models
+        else next((known[one] for one in _former(label, models) if one in known), None)
+        for number, label in new
+    }
 
 
 def match_permissions(
     new: Sequence[tuple[int, str, str]], old: Sequence[tuple[int, str, str]], models: Mapping[str, str]
 ) -> dict[int, int | None]:
     """New permission -> old one, by model and codename; a renamed model's `add_posting` is its `add_line`. Pure."""
-    known = {(codename, label): number for number, codename, label in old}
+    known, same = {(codename, label): number for number, codename, label in old}, set(old)
     found: dict[int, int | None] = {}
     for number, codename, label in new:
-        before = models.get(label, label)
+        if (number, codename, label) in same and label not in models:
+            found[number] = number
+            continue
         action, _, model = codename.rpartition("_")
-        renamed = f"{action}_{before.partition('.')[2]}" if model == label.partition(".")[2] else codename
-        candidates = [(codename, label), (codename, before), (renamed, before)]
+        candidates = []
+        for before in _former(label, models):
+            own = f"{action}_{before.partition('.')[2]}" if model == label.partition(".")[2] else codename
+            candidates += [(codename, before), (own, before)]
         found[number] = next((known[one] for one in candidates if one in known), None)
     return found
+
+
+def _former(label: str, models: Mapping[str, str]) -> list[str]:
+    """What a model may have been called, the likeliest first; a name that another one gave away was never its own.
+
+    The row itself may bear such a name still: where a content type of the new name is there already, Django does not
+    rename the old one.
+    """
+    own = [] if label in models.values() else [label]
+    return [models[label], *own] if label in models else own
 
 
 def make_tables(connection: Connection, migrated: Connection, mapping: WayBack, old: Catalogue, new: Catalogue) -> None:
