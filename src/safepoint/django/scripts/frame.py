@@ -17,7 +17,7 @@ def reply(work):
     try:
         exec(compile(work["script"], "<safepoint>", "exec"), room)  # noqa: S102 - this is what it is for
         return {"answer": room["answer"](work["parameters"])}
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # settings and apps may call sys.exit, and that is no answer
         kind = type(error)
         return {"error": {"kind": kind.__module__ + "." + kind.__name__, "message": str(error)}}
 
