@@ -272,8 +272,9 @@ def test_a_process_that_has_loaded_the_application_before_does_the_work(site: Pa
     assert not for_cache.ready() and not for_check.ready()  # each is for one piece of work
 
 
-def test_one_that_lasts_answers_again_and_holds_no_connection_meanwhile(site: Path, shop: Target) -> None:
-    manage = manage_of(site, shop)
+@pytest.mark.parametrize("pool", ["", "1"], ids=["connections", "a pool"])
+def test_one_that_lasts_answers_again_and_holds_no_connection_meanwhile(site: Path, shop: Target, pool: str) -> None:
+    manage = manage_of(site, shop, SHOP_POOL=pool)
     standby = Standby(manage, lasting=True)
     try:
         assert standby.ready(20)
