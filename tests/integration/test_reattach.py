@@ -62,7 +62,7 @@ FIRST, SECOND = MIGRATION.format(one=3, two=4), MIGRATION.format(one=14, two=13)
 OPERATIONS = operations(
     ("column-added", "entry", "entry", "currency", None), ("column-added", "entry", "entry", "slug", None)
 )
-DEFAULTS = {"public.entry": {"currency": "EUR", "slug": None}}
+DEFAULTS = {"entry": {"currency": "EUR", "slug": None}}
 
 
 @contextmanager

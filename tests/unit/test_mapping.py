@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from safepoint.django.operations import Effect, Operation, Operations, StateColumn, StateTable, What
 from safepoint.wayback import expressions
-from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table, Unique
+from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table, Unique, meant
 from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, plan_mapping
 from safepoint.wayback.natural import match_permissions, match_types
 from safepoint.wayback.roundtrip import RoundTrip, TableTrip, doubtful
@@ -115,6 +116,23 @@ def test_a_removed_column_keeps_the_twins_value_and_gets_its_default_in_new_rows
     assert rule_of(mapping, "a").expression == 'CASE WHEN old.ctid IS NULL THEN 7 ELSE old."a" END'
     assert rule_of(mapping, "b").expression == "CASE WHEN old.ctid IS NULL THEN 'it''s'::text ELSE old.\"b\" END"
     assert mapping.problems == () and mapping.tables[0].uses_twin
+
+
+@pytest.mark.parametrize("name", ["item", 'app"."item', '"app"."item"'])
+def test_what_django_fills_in_is_known_of_a_table_in_another_schema(name: str) -> None:
+    old = catalogue(replace(table("item", column("id"), column("b", "text", not_null=True)), schema="app"))
+    new = catalogue(replace(table("item", column("id")), schema="app"))
+    state = {name: StateTable("shop.item", {"b": StateColumn("text", False, False, False, None, "none")})}
+    mapping = plan_mapping(old, new, operations(effect("column-removed", name, name, "b"), before=state))
+    assert mapping.problems == () and rule_of(mapping, "b").kind == "restored"
+
+
+def test_a_models_table_is_found_by_every_name_that_django_gives_it() -> None:
+    tables = ["app.item", "app.user", "public.item", "public.a.b"]
+    names = {"item": "public.item", 'app"."item': "app.item", '"app"."item"': "app.item", "app.item": "app.item"}
+    names |= {"user": "app.user", '"user"': "app.user", "a.b": "public.a.b"}
+    assert {name: meant(name, tables) for name in names} == names
+    assert meant("b", tables) is None and meant('"other"."item"', tables) is None
 
 
 @pytest.mark.parametrize("mapper", [None, "greatest(cents, 0) / 100.0"])

@@ -270,7 +270,7 @@ class Attaching:
         found = ["NULL"]
         if column.default is not None and "nextval" not in column.default:
             found.append(written(f"({column.default})::{column.type}"))
-        django = self.defaults.get(table.name, {}).get(column.name)
+        django = (self.new.of_django(self.defaults, table) or {}).get(column.name)
         if django is not None:
             found.append(written(f"{literal(django)}::{column.type}"))
         return found
