@@ -59,6 +59,8 @@ DATABASES = {"default": {
     "ENGINE": "django.db.backends.postgresql", "NAME": url.path[1:], "USER": url.username,
     "PASSWORD": unquote(url.password or ""), "HOST": url.hostname, "PORT": url.port,
 }}
+if os.environ.get("SHOP_POOL"):
+    DATABASES["default"]["OPTIONS"] = {"pool": True}
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     "files": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from safepoint.wayback.affected import (
     usual_values,
     write_letters,
 )
+from safepoint.wayback.attaching import Defaults
 from safepoint.wayback.fates import Fates
 from safepoint.wayback.written import list_written
 
@@ -56,21 +58,31 @@ USERS = UserTable("person", "mail", "mail", ("full_name",))
 GIVEN = {"draft": "(select owner from space where code = space and code like 's%')"}
 
 
-def told(made: Ground, users: UserTable = USERS, reason: str | None = None) -> tuple[Affected, list[dict[str, str]]]:
+# As Django calls the tables, which is bare in the schema that it finds first.
+DEFAULTS: dict[str, dict[str, str | None]] = {"invoice": {"paid": "false", "due": "0"}}
+
+
+def told(
+    made: Ground,
+    users: UserTable = USERS,
+    reason: str | None = None,
+    defaults: Defaults = DEFAULTS,
+    given: Mapping[str, str] | None = None,
+) -> tuple[Affected, list[dict[str, str]]]:
     """What the rollback would do once the site is open, and the lines of the list."""
     out, letters = made.folder / "affected.csv", made.folder / "affected-users.csv"
     with Gathering(made.folder) as gathering:
         fates = Fates(gathering.store, made.mapping(), catalogue_of(made.live), reason)
         if reason is None:
             fates.load(made.folder / "out" / "put-aside.jsonl")
-        usual = usual_values(made.live, made.mapping(), {"public.invoice": {"paid": "false", "due": "0"}})
+        usual = usual_values(made.live, made.mapping(), defaults)
         written = list_written(
             made.live,
             made.spool,
             out,
             user_table=users.table,
             user_label=users.label,
-            given=GIVEN,
+            given=GIVEN if given is None else given,
             told=Telling(fates, gathering, usual),
         )
         accounts = write_letters(gathering, made.live, users, WORDS, letters, shown=10)
@@ -88,6 +100,31 @@ def written(made: Ground) -> None:
         "insert into label (by_code, word) select code, 'w' from person where mail = 'eve@x.org'",
     )
     made.write("update setting set value = 'far too long for it' where name = 'rate'")
+
+
+ELSEWHERE = """
+create schema accounts; create schema app;
+create table accounts."user" (id int primary key, login text not null unique);
+create table app.item (id int primary key, owner int not null references accounts."user", name text);
+insert into accounts."user" values (1, 'ann'), (2, 'bob');
+"""
+
+
+@pytest.mark.parametrize("item", ["item", 'app"."item', '"app"."item"'])
+def test_tables_in_other_schemas_are_understood_as_django_calls_them(
+    database: Target, tmp_path: Path, item: str
+) -> None:
+    added = operations(("column-added", item, item, "paid", None))
+    migration = (
+        "alter table app.item add paid boolean not null default false; alter table app.item alter paid drop default"
+    )
+    with ground(database, tmp_path, ELSEWHERE, migration, added) as made:
+        made.write("insert into app.item values (1, 1, 'a', false)", "insert into app.item values (2, 2, 'b', true)")
+        made.carry()
+        users = UserTable('"accounts"."user"', "login", None, ())
+        found, rows = told(made, users, defaults={item: {"paid": "false"}}, given={})
+    assert [(row["user"], row["fate"]) for row in rows] == [("ann", "carried"), ("bob", "carried in part")]
+    assert found.notes == ()
 
 
 def test_each_row_has_its_fate_and_its_user_and_each_user_a_text(database: Target, tmp_path: Path) -> None:

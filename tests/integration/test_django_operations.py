@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from safepoint.django.operations import operations
+from safepoint.django.pending import Pending
 from safepoint.django.piped import source
+from safepoint.rehearsal.lint import lint
 
 START = """
 import json, sys
@@ -46,8 +49,8 @@ print(json.dumps({"operations": done, "after": room["public"](now)}))
 """
 
 
-def walk(operations: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    code = START.replace("OPERATIONS", operations)
+def walk(given: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    code = START.replace("OPERATIONS", given)
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=source("operations"),
@@ -61,8 +64,8 @@ def walk(operations: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return answer["operations"], answer["after"]
 
 
-def effects(operations: str) -> list[tuple[Any, ...]]:
-    found, _ = walk(operations)
+def effects(given: str) -> list[tuple[Any, ...]]:
+    found, _ = walk(given)
     keys = ("what", "before", "after", "name", "now")
     return sorted({tuple(one[key] for key in keys) for each in found for one in each["effects"]}, key=repr)
 
@@ -148,3 +151,34 @@ def test_operations_that_may_change_rows_are_marked_and_defaults_are_known() -> 
     columns = after["shop_item"]["columns"]
     assert [columns[name]["default"] for name in ("code", "on", "at", "tag_id")] == ["x", "true", None, None]
     assert columns["tag_id"]["references"] == "shop.tag" and columns["id"]["primary_key"]
+
+
+# Nothing new is asked of a row by the same columns in another order, by more of them, or by a rule that goes.
+TOGETHER = {
+    '{("code", "tag")}': 1,
+    '{("code", "tag")}), migrations.AlterUniqueTogether("item", {("tag", "code")}': 1,
+    '[("code", "tag")]), migrations.AlterUniqueTogether("item", {("tag", "code", "id")}': 1,
+    '("code", "tag")), migrations.AlterUniqueTogether("item", set()': 1,
+    '{("tag", "code", "id")}), migrations.AlterUniqueTogether("item", {("code", "tag")}': 2,
+    "set()": 0,
+}
+
+
+@pytest.mark.parametrize("together", TOGETHER)
+def test_columns_that_have_to_be_unique_together_are_told_where_that_is_new(together: str) -> None:
+    found, after = walk(f'migrations.AlterUniqueTogether("Item", {together})')
+    migration = {"app": "shop", "name": "next", "operations": found}
+    done = operations({"migrations": [migration], "before": {}, "after": after})
+    told = [(one.rule, one.table) for one in lint(done, Pending("1@1", (), ()), "rolling")]
+    assert told == [("restricts-rows", "shop_item")] * TOGETHER[together]
+
+
+def test_options_of_a_model_that_make_no_rule_are_no_finding() -> None:
+    found, _ = walk(
+        'migrations.AlterModelOptions("item", {"verbose_name": "thing"}), '
+        'migrations.AlterModelTable("tag", "shop_tag"), '
+        'migrations.AlterUniqueTogether("item", {("code", "tag")}), migrations.RenameField("item", "code", "sku"), '
+        'migrations.AlterUniqueTogether("item", {("sku", "tag")})'
+    )
+    assert [one["table"] for one in found] == ["shop_item", "shop_tag", "shop_item", "shop_item", "shop_item"]
+    assert [one["loosens"] for one in found] == [False, False, False, False, True]

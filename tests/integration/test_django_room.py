@@ -102,6 +102,29 @@ def test_a_project_whose_database_is_away_still_tells_the_rest(site: Path, shop:
         pending(manage_of(site, shop.on("nowhere")))
 
 
+def test_a_change_that_no_migration_makes_is_told_even_where_it_would_need_an_answer(
+    shop: Target, tmp_path: Path
+) -> None:
+    folder = write_site(tmp_path)
+    models = folder / "src/shop/models.py"
+    text = models.read_text().replace(
+        "IntegerField(default=0)", "IntegerField(default=0)\n    size = models.IntegerField()"
+    )
+    models.write_text(text.replace("max_length=60)", "max_length=60, null=True)"))
+    project = manage_of(folder, shop).inspect()
+    assert (project.database_error, project.unmade) == (None, ("shop",))
+    assert project.pending is not None and len(project.pending) == 2
+
+
+def test_a_project_that_ends_the_process_while_it_is_asked_is_an_error_that_says_so(
+    shop: Target, tmp_path: Path
+) -> None:
+    folder = write_site(tmp_path)
+    (folder / "src/shop/urls.py").write_text('raise SystemExit("no licence for this machine")\n')
+    with pytest.raises(CommandFailed, match="SystemExit: no licence for this machine"):
+        manage_of(folder, shop).inspect()
+
+
 def test_the_script_may_arrive_long_after_the_shell_has_started(site: Path, shop: Target) -> None:
     manage = manage_of(site, shop)
     late = ("sh", "-c", '(sleep 1.5; cat) | "$0" src/manage.py "$@"', sys.executable)
@@ -249,8 +272,9 @@ def test_a_process_that_has_loaded_the_application_before_does_the_work(site: Pa
     assert not for_cache.ready() and not for_check.ready()  # each is for one piece of work
 
 
-def test_one_that_lasts_answers_again_and_holds_no_connection_meanwhile(site: Path, shop: Target) -> None:
-    manage = manage_of(site, shop)
+@pytest.mark.parametrize("pool", ["", "1"], ids=["connections", "a pool"])
+def test_one_that_lasts_answers_again_and_holds_no_connection_meanwhile(site: Path, shop: Target, pool: str) -> None:
+    manage = manage_of(site, shop, SHOP_POOL=pool)
     standby = Standby(manage, lasting=True)
     try:
         assert standby.ready(20)

@@ -19,6 +19,7 @@ from safepoint.django.cache import clear_caches
 from safepoint.django.inspector import inspect
 from safepoint.django.intent import read_intent
 from safepoint.django.managepy import Manage
+from safepoint.django.migrations import replacements
 from safepoint.django.standby import Standby
 from safepoint.launch.rehearsing import rehearse
 from safepoint.postgres.connections import connect
@@ -102,6 +103,7 @@ def test_a_project_says_about_itself_what_ours_does(site: Site) -> None:
     assert [one.label for one in known.pending if one.app == "shop"] == ["shop.0002_price", "shop.0003_index"]
     assert "DATABASE_URL" in known.environment
     assert known.user_table == "auth_user" and known.unmade == ()
+    assert replacements(site.manage) == {}  # nothing is squashed here
 
 
 def test_what_it_means_to_do_is_told_with_its_sql(site: Site) -> None:

@@ -62,13 +62,15 @@ FIRST, SECOND = MIGRATION.format(one=3, two=4), MIGRATION.format(one=14, two=13)
 OPERATIONS = operations(
     ("column-added", "entry", "entry", "currency", None), ("column-added", "entry", "entry", "slug", None)
 )
-DEFAULTS = {"public.entry": {"currency": "EUR", "slug": None}}
+DEFAULTS = {"entry": {"currency": "EUR", "slug": None}}
 
 
 @contextmanager
-def rolled_back(database: Target, folder: Path, *writes: str) -> Iterator[tuple[Ground, Stash]]:
+def rolled_back(
+    database: Target, folder: Path, *writes: str, before: str = BEFORE, migration: str = FIRST
+) -> Iterator[tuple[Ground, Stash]]:
     """A launch was rolled back after these writes: `live` is the kept database now, `twin` the live one."""
-    with ground(database, folder, BEFORE, FIRST, OPERATIONS) as made:
+    with ground(database, folder, before, migration, OPERATIONS) as made:
         for one in writes:
             made.write(one)
         made.carry()
@@ -256,6 +258,23 @@ def test_after_another_rollback_the_stash_waits_again_and_the_newer_one_says_wha
             assert ask(again, "select currency from entry where id in (1, 2) order by id") == [("CHF",), ("USD",)]
             assert ask(again, "select count(*) from tag where id = 3") == [(0,)]
             assert ask(again, "select count(*) from mark") == [(0,)]
+
+
+def test_what_refers_to_content_types_in_another_schema_is_named_and_found_again(
+    database: Target, tmp_path: Path
+) -> None:
+    before, first, second = (
+        text.replace("django_content_type", "app.django_content_type") for text in (BEFORE, FIRST, SECOND)
+    )
+    about = "insert into mark values (1, 4, 'about marks')"
+    with rolled_back(database, tmp_path, about, before=f"create schema app; {before}", migration=first) as (
+        made,
+        found,
+    ):
+        assert found.identities["django_content_type"]["4"] == "shop.mark"
+        with launched_again(made, migration=second) as again:
+            assert attached(made, again).left == 0
+            assert ask(again, "select about from mark") == [(13,)]
 
 
 def test_the_stash_can_be_queried_until_the_launch_is_retired(database: Target, tmp_path: Path) -> None:

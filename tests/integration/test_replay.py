@@ -15,6 +15,7 @@ from safepoint.postgres.target import Target
 from safepoint.wayback import compaction
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.replay import replay
+from safepoint.wayback.roundtrip import round_trip
 
 
 def test_values_without_a_home_are_stashed_in_files_and_in_tables(database: Target, tmp_path: Path) -> None:
@@ -227,6 +228,36 @@ def test_content_types_are_matched_by_what_they_name(database: Target, tmp_path:
             ("p", 1),
         ]
         assert [(one.kind, one.key) for one in outcome.aside] == [("foreign key", {"id": "3"})]
+
+
+def test_content_types_and_permissions_in_a_schema_that_only_the_application_searches_are_found(
+    database: Target, tmp_path: Path
+) -> None:
+    before = """
+    create schema app; set search_path = app;
+    create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
+    create table auth_permission (id serial primary key, codename text, content_type_id int not null
+        references django_content_type deferrable initially deferred);
+    create table granted (id serial primary key,
+        permission_id int references auth_permission deferrable initially deferred,
+        content_type_id int references django_content_type deferrable initially deferred);
+    insert into django_content_type (app_label, model) values ('shop', 'line'), ('shop', 'item');
+    insert into auth_permission (codename, content_type_id) values ('add_line', 1), ('add_item', 2);
+    insert into granted (permission_id, content_type_id) values (1, 2);
+    reset search_path;
+    """
+    migration = """
+    delete from app.granted; delete from app.auth_permission; delete from app.django_content_type;
+    insert into app.django_content_type values (11, 'shop', 'item'), (12, 'shop', 'line');
+    insert into app.auth_permission values (21, 'add_item', 11), (22, 'add_line', 12);
+    insert into app.granted values (1, 22, 11);
+    """
+    with ground(database, tmp_path, before, migration) as made:
+        # Both tables are numbered anew, as after a launch; what refers to them comes back as it was.
+        assert {one.table: one.whole for one in round_trip(made.twin, made.live, made.mapping()).tables}["app.granted"]
+        made.write("insert into app.granted values (7, 21, 12)")
+        assert made.carry().put_aside == 0
+        assert made.old("select * from app.granted order by id") == [(1, 1, 2), (7, 2, 1)]
 
 
 def test_a_closed_twin_is_entered_and_closed_again(database: Target, tmp_path: Path) -> None:

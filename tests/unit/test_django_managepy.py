@@ -78,6 +78,13 @@ def test_the_migration_that_was_begun_and_not_ended_is_known() -> None:
     assert applied("") == () and applying("") is None
 
 
+def test_what_a_migration_prints_does_not_hide_that_it_ended() -> None:
+    whole = f"{OUTPUT}moved 5 rows\n OK\n  Applying shop.0003_index..."
+    assert applied(whole) == ("shop.0001_initial", "shop.0002_price") and applying(whole) == "shop.0003_index"
+    assert applied(f"{whole}it is OKAY so far\n")[-1] == "shop.0002_price"
+    assert applied(f"{whole}made\n OK\n")[-1] == "shop.0003_index" and applying(f"{whole} OK\n") is None
+
+
 TRACEBACK = """System check warning
 Traceback (most recent call last):
   File "a.py", line 1, in execute

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from safepoint.django.operations import Effect, Operation, Operations, StateColumn, StateTable, What
 from safepoint.wayback import expressions
-from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table, Unique
+from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table, Unique, meant
 from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, plan_mapping
 from safepoint.wayback.natural import match_permissions, match_types
 from safepoint.wayback.roundtrip import RoundTrip, TableTrip, doubtful
@@ -117,6 +118,23 @@ def test_a_removed_column_keeps_the_twins_value_and_gets_its_default_in_new_rows
     assert mapping.problems == () and mapping.tables[0].uses_twin
 
 
+@pytest.mark.parametrize("name", ["item", 'app"."item', '"app"."item"'])
+def test_what_django_fills_in_is_known_of_a_table_in_another_schema(name: str) -> None:
+    old = catalogue(replace(table("item", column("id"), column("b", "text", not_null=True)), schema="app"))
+    new = catalogue(replace(table("item", column("id")), schema="app"))
+    state = {name: StateTable("shop.item", {"b": StateColumn("text", False, False, False, None, "none")})}
+    mapping = plan_mapping(old, new, operations(effect("column-removed", name, name, "b"), before=state))
+    assert mapping.problems == () and rule_of(mapping, "b").kind == "restored"
+
+
+def test_a_models_table_is_found_by_every_name_that_django_gives_it() -> None:
+    tables = ["app.item", "app.user", "public.item", "public.a.b"]
+    names = {"item": "public.item", 'app"."item': "app.item", '"app"."item"': "app.item", "app.item": "app.item"}
+    names |= {"user": "app.user", '"user"': "app.user", "a.b": "public.a.b"}
+    assert {name: meant(name, tables) for name in names} == names
+    assert meant("b", tables) is None and meant('"other"."item"', tables) is None
+
+
 @pytest.mark.parametrize("mapper", [None, "greatest(cents, 0) / 100.0"])
 def test_a_column_removed_after_a_data_migration_needs_a_mapper(mapper: str | None) -> None:
     old = catalogue(table("line", column("id"), column("debit", "numeric(9,2)", not_null=True, default="0")))
@@ -205,6 +223,33 @@ def test_content_types_and_permissions_are_matched_by_what_they_name() -> None:
         2: 8,
         3: None,
     }
+
+
+def test_a_new_model_that_takes_a_renamed_ones_name_is_not_taken_for_it() -> None:
+    """Django renames the content type with its model, and makes another one for the new model of that name."""
+    models = {"shop.b": "shop.a"}
+    assert match_types([(1, "shop.b"), (9, "shop.a")], [(1, "shop.a")], models) == {1: 1, 9: None}
+    # Before Django 6.0 the permissions of a renamed model keep their codenames, and get others besides.
+    new = [(7, "add_a", "shop.b"), (20, "add_b", "shop.b"), (21, "add_a", "shop.a")]
+    assert match_permissions(new, [(7, "add_a", "shop.a")], models) == {7: 7, 20: 7, 21: None}
+
+
+def test_two_models_that_change_their_names_with_each_other_are_told_apart() -> None:
+    models = {"shop.a": "shop.b", "shop.b": "shop.a"}
+    old = [(1, "shop.a"), (2, "shop.b")]
+    assert match_types([(1, "shop.b"), (2, "shop.a")], old, models) == {1: 1, 2: 2}
+    rights = [(7, "close", "shop.a"), (8, "close", "shop.b")]
+    assert match_permissions([(7, "close", "shop.b"), (8, "close", "shop.a")], rights, models) == {7: 7, 8: 8}
+    # What only the other one had is nobody's.
+    assert match_permissions([(9, "sell", "shop.a")], [(7, "sell", "shop.a")], models) == {9: None}
+
+
+def test_a_content_type_that_could_not_be_renamed_is_still_what_it_was() -> None:
+    """Where a stale one has the new name already, Django leaves the renamed model's as it is."""
+    old = [(1, "shop.a"), (2, "shop.b")]
+    assert match_types([(1, "shop.a"), (2, "shop.b")], old, {"shop.b": "shop.a"}) == {1: 1, 2: 1}
+    rights = [(7, "add_a", "shop.a")]
+    assert match_permissions(rights, rights, {"shop.b": "shop.a"}) == {7: 7}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from safepoint.hosts.command import Command, Host, Result
 if TYPE_CHECKING:
     from safepoint.django.inspector import Project
 
-_APPLYING = re.compile(r"^\s*(?:Applying|Unapplying) (?P<name>\S+?)\.\.\.(?P<end>.*)$", re.MULTILINE)
+_APPLYING = re.compile(r"^\s*(?:Applying|Unapplying) (?P<name>\S+?)\.\.\.", re.MULTILINE)
+_DONE = re.compile(r"(?:^|\s)OK\s*$", re.MULTILINE)
 # The last line of a traceback: `package.module.Error: what happened`, or the bare name of an error.
 _RAISED = re.compile(
     r"^(?P<kind>[A-Za-z_][\w.]*(?:Error|Exception|Warning|Configured|Exit|Interrupt|NotAvailable|\w*))"
@@ -116,12 +117,17 @@ def redirect(
 def applying(output: str) -> str | None:
     """The migration that `migrate` had begun and not ended when its output stopped: `app.0002_name`."""
     begun = list(_APPLYING.finditer(output))
-    return begun[-1]["name"] if begun and " OK" not in begun[-1]["end"] else None
+    return begun[-1]["name"] if begun and not _DONE.search(output, begun[-1].end()) else None
 
 
 def applied(output: str) -> tuple[str, ...]:
-    """The migrations that `migrate` said it had applied, in their order."""
-    return tuple(match["name"] for match in _APPLYING.finditer(output) if match["end"].strip() == "OK")
+    """The migrations that `migrate` said it had applied, in their order: to be told, and never to be judged by.
+
+    What a migration prints itself stands between its name and OK, and may look like a line of Django's own.
+    """
+    begun = [match["name"] for match in _APPLYING.finditer(output)]
+    # Another one is begun only when the one before went well.
+    return tuple(begun if applying(output) is None else begun[:-1])
 
 
 def last_words(text: str, most: int = 400) -> str:

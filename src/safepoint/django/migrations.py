@@ -1,4 +1,4 @@
-"""`manage.py migrate` in its three uses: what it would do, whether all is done, and doing it."""
+"""`manage.py migrate` in its three uses: what it would do, whether all is done, and doing it; squashed migrations."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safepoint.django.managepy import Manage, applied, explain
+from safepoint.django.piped import ask
 
 
 @dataclass(frozen=True)
 class Migrated:
-    """What `migrate` did. `output` is what it printed; `seconds` includes the start of Django."""
+    """What `migrate` said that it did. `output` is what it printed; `seconds` includes the start of Django."""
 
     applied: tuple[str, ...]
     seconds: float
@@ -58,6 +59,15 @@ def migrate(manage: Manage, *, timeout: float | None = None, cancelled: Callable
     """
     result = manage.run("migrate", "--noinput", timeout=timeout, cancelled=cancelled)
     return Migrated(applied(result.stdout), result.seconds, result.stdout.strip())
+
+
+def replacements(manage: Manage) -> dict[str, list[str]]:
+    """By each squashed migration of the release those that it stands for; all as `app.0002_name`.
+
+    Raises:
+        CommandFailed: the project cannot be started.
+    """
+    return ask(manage, "replacements", {})
 
 
 def _failed(stderr: str) -> bool:

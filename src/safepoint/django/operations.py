@@ -60,6 +60,7 @@ class Operation:
     """One operation. `opaque`: it may change rows, or what Django's state does not know of (RunPython, RunSQL).
 
     `table` is that of the model it names. `hides`: it is SQL that changes tables and gives no `state_operations`.
+    `loosens`: of the rules on which columns are unique together it only takes away.
     """
 
     migration: str
@@ -69,6 +70,7 @@ class Operation:
     effects: tuple[Effect, ...] = ()
     table: str | None = field(default=None, compare=False)
     hides: bool = field(default=False, compare=False)
+    loosens: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.migration}: {self.text}"

@@ -109,7 +109,8 @@ def _operation(
             yield from _created(operation, effect, operations)
         elif not new.has(effect):
             yield from _effect(operation, effect, lost)
-    if operation.kind in _RESTRICTING and operation.table is not None and operation.table not in new.tables:
+    restricts = operation.kind in _RESTRICTING and not operation.loosens
+    if restricts and operation.table is not None and operation.table not in new.tables:
         why = f"the old code does not know of it: what it writes to {operation.table} may be refused"
         yield _finding("restricts-rows", operation, operation.table, why)
     if operation.kind in _CONCURRENTLY:

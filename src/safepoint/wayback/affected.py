@@ -342,17 +342,19 @@ def usual_values(target: Target, mapping: WayBack | None, django: Mapping[str, M
     log has `f` for False, and `0.00` for a decimal's 0.
 
     Args:
-        django: new table -> column -> Django's default.
+        django: new table, as Django calls it -> column -> Django's default.
     """
     found: dict[str, dict[str, set[str]]] = {}
     with connect(target, application_name="safepoint affected", options=_READER) as connection:
-        tables = read_catalogue(connection).tables
+        catalogue = read_catalogue(connection)
         for rule in () if mapping is None else mapping.tables:
+            table = catalogue.tables.get(rule.new)
+            defaults = {} if table is None else catalogue.of_django(django, table) or {}
             for name in rule.stash:
-                column = tables[rule.new].by_name.get(name) if rule.new in tables else None
+                column = None if table is None else table.by_name.get(name)
                 if column is None:
                     continue
-                default = django.get(rule.new, {}).get(name)
+                default = defaults.get(name)
                 given = [] if default is None else [literal(default)]
                 given += [] if column.default is None or "nextval" in column.default else [column.default]
                 for one in given:

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
-from safepoint.wayback import stash as stashes
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.compaction import quoted, rows_of
 from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote, written
 from safepoint.wayback.mapping import NOT_CARRIED
+from safepoint.wayback.natural import named
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.whole_rows import WholeRows, match
@@ -188,7 +188,7 @@ class Attaching:
             parent = self.new.tables[key.parent].relation
             if parent not in (CONTENT_TYPES, PERMISSIONS) or len(key.columns) != 1:
                 continue
-            now = {label: number for number, label in stashes.named(self.connection, parent).items()}
+            now = {label: number for number, label in named(self.connection, self.new, parent).items()}
             pairs = [
                 (place, was, now.get(label))
                 for place, one in enumerate(self.found)
@@ -270,7 +270,7 @@ class Attaching:
         found = ["NULL"]
         if column.default is not None and "nextval" not in column.default:
             found.append(written(f"({column.default})::{column.type}"))
-        django = self.defaults.get(table.name, {}).get(column.name)
+        django = (self.new.of_django(self.defaults, table) or {}).get(column.name)
         if django is not None:
             found.append(written(f"{literal(django)}::{column.type}"))
         return found

@@ -6,14 +6,16 @@ Partitions are not listed: a partitioned table is one table here, and `leaves` s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
+
+State = TypeVar("State")
 
 # Tables of extensions are restored by CREATE EXTENSION, and Safepoint's own schema is not the application's.
 _OWN = """
@@ -236,6 +238,18 @@ class Table:
         return ()
 
 
+def meant(name: str, tables: Collection[str]) -> str | None:
+    """Which of these tables (`schema.table`) a name means, with or without its schema; `public` before others.
+
+    Django lets `db_table` be '"schema"."table"'; a dot alone is a part of the name, as Django quotes it. Pure.
+    """
+    if name in tables:
+        return name
+    bare = name.replace('"', "")
+    found = sorted(key for key in tables if bare in (key, key.partition(".")[2]))
+    return next((key for key in found if key.startswith("public.")), found[0] if found else None)
+
+
 @dataclass(frozen=True)
 class Catalogue:
     """The tables of a database by `schema.table`, and between which types PostgreSQL has a cast."""
@@ -244,13 +258,14 @@ class Catalogue:
     casts: frozenset[tuple[str, str]] = field(default_factory=frozenset)
 
     def find(self, name: str) -> Table | None:
-        """A table by its name with or without its schema; `public` first where several have it."""
-        if name in self.tables:
-            return self.tables[name]
-        bare = name.replace('"', "")
-        found = sorted(key for key in self.tables if key.partition(".")[2] == bare or key == bare)
-        first = next((key for key in found if key.startswith("public.")), found[0] if found else None)
-        return None if first is None else self.tables[first]
+        """The table that a name means: see `meant`."""
+        found = meant(name, self.tables)
+        return None if found is None else self.tables[found]
+
+    def of_django(self, states: Mapping[str, State], table: Table) -> State | None:
+        """What Django knows of a table, by the names that its models give to theirs (`db_table`)."""
+        names = (name for name in states if name.strip('"').endswith(table.relation))
+        return next((states[name] for name in names if meant(name, self.tables) == table.name), None)
 
     @cached_property
     def roots(self) -> Mapping[str, str]:

@@ -327,7 +327,7 @@ class _Planning:
     def _default(self, old: Table, column: Column) -> str | None:
         if column.default is not None:
             return column.default
-        state = self.operations.before.get(old.relation)
+        state = self.old.of_django(self.operations.before, old)
         known = state.columns.get(column.name) if state else None
         if known is not None and known.default is not None:
             return f"{expressions.literal(known.default)}::{column.type}"

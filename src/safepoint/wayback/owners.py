@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection, ask_with
+from safepoint.wayback.catalogue import meant
 from safepoint.wayback.changes import Change
 
 MAX_PATHS: Final = 4
@@ -93,14 +94,6 @@ def read_schema(connection: Connection) -> Schema:
     return Schema(types, primary, tuple(foreign))
 
 
-def find_table(schema: Schema, name: str) -> str | None:
-    """A table by its name with or without its schema; `public` first where several have it."""
-    if name in schema.types:
-        return name
-    found = sorted(table for table in schema.types if table.partition(".")[2] == name)
-    return next((table for table in found if table.startswith("public.")), found[0] if found else None)
-
-
 def paths_to(user_table: str, foreign_keys: Iterable[ForeignKey]) -> dict[str, list[Path]]:
     """The shortest ways from each table to the user table, best first. Pure.
 
@@ -137,7 +130,7 @@ class Owners:
         self.connection = connection
         self.schema = read_schema(connection)
         self.faults: list[str] = []
-        table = find_table(self.schema, user_table)
+        table = meant(user_table, self.schema.types)
         if table is None:
             self.faults.append(f"There is no user table {user_table}: no row is traced to a user.")
         self.user_table = table or user_table
@@ -152,7 +145,7 @@ class Owners:
     def _checked(self, given: Mapping[str, str]) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, query in given.items():
-            table = find_table(self.schema, name)
+            table = meant(name, self.schema.types)
             if table is None:
                 self.faults.append(f"wayback.affected.{name}: there is no such table.")
             else:

@@ -35,7 +35,7 @@ def reattach(
     Args:
         migrated: the database just migrated, to which nobody else may write.
         old: the twin's catalogue: what is not in it, this migration made.
-        defaults: new table -> column -> the value that Django gave to rows that were there.
+        defaults: new table, as Django calls it -> column -> the value that Django gave to rows that were there.
         out: the file for what could not be re-attached.
 
     Raises:

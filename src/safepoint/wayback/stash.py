@@ -23,9 +23,11 @@ from safepoint.errors import ProofFailed
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.expressions import ID_TABLES
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import LAST_VALUES
 from safepoint.wayback.names import made_by, short_id
+from safepoint.wayback.natural import named
 
 ROWS: Final = "stash.jsonl"
 MANIFEST: Final = "manifest.json"
@@ -33,12 +35,6 @@ TAKEN: Final = "reattached.json"
 _FORMAT: Final = 1
 _PURPOSE: Final = "stash"
 COMMENT: Final = "SELECT obj_description(to_regnamespace(%s), 'pg_namespace')"
-# What names a content type and a permission in every database, by its id in this one.
-IDENTITIES: Final[Mapping[str, str]] = {
-    "django_content_type": "SELECT id::text, app_label || '.' || model FROM django_content_type",
-    "auth_permission": "SELECT p.id::text, p.codename || ' ' || c.app_label || '.' || c.model "
-    "FROM auth_permission p JOIN django_content_type c ON c.id = p.content_type_id",
-}
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,9 @@ def keep_stash(state: Path, launch_id: str, release: str, rows: Path, kept: Targ
     with connect(kept, application_name="safepoint stash") as connection:
         catalogue = read_catalogue(connection)
         sequences = {row[0]: int(row[1]) for row in connection.execute(LAST_VALUES).fetchall() if row[1] is not None}
-        identities = {name: named(connection, name) for name in IDENTITIES if catalogue.find(name) is not None}
+        identities = {
+            name: named(connection, catalogue, name) for name in ID_TABLES if catalogue.find(name) is not None
+        }
     feeds = mapping.feeds
     tables = {}
     for name, count in counts.items():
@@ -188,11 +186,6 @@ def give_back(state: Path, launch_id: str) -> list[Stash]:
     for one in found:
         (one.folder / TAKEN).unlink()
     return found
-
-
-def named(connection: Connection, table: str) -> dict[str, str]:
-    """The ids of content types or permissions and what they name."""
-    return dict(connection.execute(IDENTITIES[table].encode()).fetchall())
 
 
 def schema_name(launch_id: str) -> str:

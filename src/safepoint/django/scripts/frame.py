@@ -17,7 +17,7 @@ def reply(work):
     try:
         exec(compile(work["script"], "<safepoint>", "exec"), room)  # noqa: S102 - this is what it is for
         return {"answer": room["answer"](work["parameters"])}
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # settings and apps may call sys.exit, and that is no answer
         kind = type(error)
         return {"error": {"kind": kind.__module__ + "." + kind.__name__, "message": str(error)}}
 
@@ -28,6 +28,10 @@ def leave():
         from django.db import connections
 
         connections.close_all()
+        # A pool (Django 5.1 and newer) keeps sessions of its own; the next query makes another one.
+        for connection in connections.all():
+            if hasattr(connection, "close_pool"):
+                connection.close_pool()
     except Exception:  # noqa: S110 - whoever wants the database alone will say that somebody is there
         pass
 

@@ -10,6 +10,7 @@ import re
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
+from django.db.models.options import normalize_together
 
 # These change no column: rendering the models again would only take time.
 _NO_COLUMNS = (
@@ -79,6 +80,7 @@ def walk(migration, state, now, connection):
                 "table": table_of(operation, migration.app_label, now)
                 or table_of(operation, migration.app_label, then),
                 "hides": bool(hides(operation)),
+                "loosens": bool(loosens(operation, app, state)),
                 "effects": effects(operation, app, now, then),
             }
         )
@@ -99,8 +101,20 @@ def opaque(operation):
 def table_of(operation, app, found):
     """The table of the model that the operation names; None where it names none."""
     name = getattr(operation, "model_name", None)
+    if name is None and any(kind.__name__ == "ModelOptionOperation" for kind in type(operation).__mro__):
+        name = operation.name
     known = found.get(app + "." + name.lower()) if isinstance(name, str) else None
     return known["table"] if known else None
+
+
+def loosens(operation, app, state):
+    """Whether it says which columns are unique together, and asks nothing of a row that was not asked before."""
+    if not any(kind.__name__ == "AlterUniqueTogether" for kind in type(operation).__mro__):
+        return False
+    options = state.models[app, operation.name_lower].options
+    before = [set(columns) for columns in normalize_together(options.get("unique_together", ()))]
+    # What is unique by some columns is so by more of them.
+    return all(any(one.issubset(columns) for one in before) for columns in operation.option_value)
 
 
 def hides(operation):

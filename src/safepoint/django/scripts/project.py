@@ -145,7 +145,6 @@ def migrations(alias):
     from django.db import connections
     from django.db.migrations.autodetector import MigrationAutodetector
     from django.db.migrations.executor import MigrationExecutor
-    from django.db.migrations.questioner import NonInteractiveMigrationQuestioner
     from django.db.migrations.state import ProjectState
 
     connection = connections[alias]
@@ -155,9 +154,8 @@ def migrations(alias):
     conflicts = executor.loader.detect_conflicts()
     unmade = []
     if not conflicts:
-        detector = MigrationAutodetector(
-            executor.loader.project_state(), ProjectState.from_apps(apps), NonInteractiveMigrationQuestioner()
-        )
+        # As `migrate` looks: whoever makes migrations is asked for the default of a new NOT NULL column, and may exit.
+        detector = MigrationAutodetector(executor.loader.project_state(), ProjectState.from_apps(apps))
         unmade = sorted(detector.changes(graph=graph))
     return {
         "pending": [describe(migration) for migration, backwards in plan if not backwards],

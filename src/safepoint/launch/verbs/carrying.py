@@ -291,14 +291,11 @@ def carried_files(ground: Ground) -> Mapping[str, Path] | None:
 
 
 def django_defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str | None]]:
-    """By the new tables and columns, what Django gives to a row for which nobody filled the column in."""
+    """By the new tables, as Django calls them, and columns: what it gives to a row in which nobody filled them in."""
     if proof is None or not proof["proven"]:
         return {}
     after = Operations.from_json(dict(proof["operations"])).after
-    return {
-        f"public.{table}": {name: column.default for name, column in state.columns.items()}
-        for table, state in after.items()
-    }
+    return {table: {name: column.default for name, column in state.columns.items()} for table, state in after.items()}
 
 
 def _listed_only(reason: str, error: Mapping[str, Any] | None = None) -> Evidence:
