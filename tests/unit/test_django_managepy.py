@@ -15,6 +15,7 @@ from safepoint.django.piped import package, source, unwrap
 from safepoint.errors import CommandFailed, LockNotAvailable
 from safepoint.hosts.command import Command, Result
 from safepoint.hosts.here import Here
+from safepoint.launch.verbs.prepare import planned_migrations
 
 RELEASE = Release(
     version="2",
@@ -207,3 +208,9 @@ def test_how_the_caches_were_cleared_is_said() -> None:
         "manage.py clear_cache and Django's cache.clear() (no such command here: purge); proven empty: default, b"
     )
     assert not Cleared((), (), (cache(held=False),), 0.5).ok
+
+
+def test_the_listed_migrations_are_found_whatever_an_app_is_called_and_prints_as_it_starts() -> None:
+    said = "metrics.ready\nPlanned operations:\nShop.0002_fill\n    Raw SQL\nblog.0001_squashed_0003_x\n    Create\n"
+    assert planned_migrations(said) == ["Shop.0002_fill", "blog.0001_squashed_0003_x"]
+    assert planned_migrations("Planned operations:\n  No planned migration operations.\n") == []

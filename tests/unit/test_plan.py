@@ -194,7 +194,7 @@ def test_a_router_that_cannot_split_has_no_canary_and_the_checkpoints_open_the_g
 def test_without_a_canary_a_rollback_has_something_to_carry_from_green_on() -> None:
     plan = make_plan(by_commands())
     begun = [step.id for step in plan.steps]
-    assert undo.where(begun[: begun.index("green")]) == "migrated"
+    assert undo.where(begun[: begun.index("green")]) == "written"
     assert undo.where(begun[: begun.index("green") + 1]) == "open"
     assert undo.way_back(plan, begun)[0].id == undo.AHEAD
 

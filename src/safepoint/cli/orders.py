@@ -164,7 +164,7 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
         raise Refused(
             f"The launch {plan_file.launch_id} is retired: its twin and its capture are gone, and so is the way back.",
             subject=plan_file.launch_id,
-            remedy="A snapshot can be restored beside it: `safepoint backups`, then `safepoint restore ID --into NAME`.",
+            remedy="A snapshot can be restored: `safepoint backups`, then `safepoint restore ID --into NAME`.",
         )
     if status == "launched" and word == "abort":
         raise Refused(

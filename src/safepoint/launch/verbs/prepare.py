@@ -29,7 +29,7 @@ _CODE_DIGEST = (
     "find . -type f ! -path '*/__pycache__/*' ! -path '*/.git/*' ! -name '*.pyc' ! -name '*.log' -print0 "
     "| LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
 )
-_MIGRATION_LINE = re.compile(r"^(?P<name>[a-z_0-9]+\.[0-9A-Za-z_]+)$", re.MULTILINE)
+_MIGRATION_LINE = re.compile(r"^\w+\.\w+$", re.MULTILINE)
 
 
 class Survey(Verb):
@@ -211,6 +211,11 @@ def code_digest(ground: Ground, which: str) -> str:
     return result.stdout.split()[0]
 
 
+def planned_migrations(said: str) -> list[str]:
+    """The labels that `migrate --plan` lists, `app.0002_name`. What an application prints as it starts comes before."""
+    return _MIGRATION_LINE.findall(said.partition("Planned operations:")[2])
+
+
 class MigratePlan(Verb):
     """`manage.py migrate --plan` of the new release, run against the live database: it only reads."""
 
@@ -223,7 +228,7 @@ class MigratePlan(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """The list is written down: the window's migration is compared with it."""
         result = ground.manage("new").run("migrate", "--plan", cancelled=ground.cancelled)
-        pending = _MIGRATION_LINE.findall(result.stdout)
+        pending = planned_migrations(result.stdout)
         ground.record("pending", {"migrations": pending})
         if not pending:
             return Evidence("no migration is pending: the schema stays as it is", {"migrations": []})
