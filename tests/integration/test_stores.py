@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from s3_server import ACCESS_KEY, Address
@@ -25,7 +26,8 @@ from store_places import (
 from safepoint.config import Store
 from safepoint.errors import Interrupted, StoreError
 from safepoint.progress import Progress
-from safepoint.stores import open_store
+from safepoint.stores import GivenBackOtherwise, SnapshotStore, open_store
+from safepoint.stores.files import Sent
 
 pytestmark = pytest.mark.usefixtures("s3_credentials")
 
@@ -50,7 +52,9 @@ def test_what_was_put_in_comes_back_bit_by_bit(place: Place, snapshot: Path, tmp
     sent = store.upload(snapshot, SNAPSHOT, seen.append)
     assert store.ids() == [SNAPSHOT]
     assert (seen[-1].done, seen[-1].total) == (sent.bytes, sent.bytes)
-    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    for what in ("upload to", "read back from"):  # one after the other: nothing is seen before all is read back
+        done = [p.done for p in seen if p.what.startswith(what)]
+        assert done and done == sorted(done)
     proof = place.open().read_back(SNAPSHOT, sums(snapshot))
     assert proof.files == 4 and proof.bytes == sent.bytes - (snapshot / "manifest.json").stat().st_size
     store.fetch(SNAPSHOT, tmp_path / "fetched")
@@ -59,12 +63,15 @@ def test_what_was_put_in_comes_back_bit_by_bit(place: Place, snapshot: Path, tmp
     json.dumps(sent.as_json())
 
 
-def test_an_upload_that_is_repeated_sends_nothing(place: Place, snapshot: Path) -> None:
+def test_an_upload_that_is_repeated_sends_nothing_and_reads_all_back(
+    place: Place, snapshot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = place.open()
     store.upload(snapshot, SNAPSHOT)
     seen: list[Progress] = []
+    monkeypatch.setattr(store._files, "put", lambda *_words: pytest.fail("nothing is sent again"))
     store.upload(snapshot, SNAPSHOT, seen.append)
-    assert not seen
+    assert {one.what.split(" ")[0] for one in seen} == {"read"}
 
 
 def test_an_upload_that_was_cut_short_goes_on_with_the_files_that_are_missing(
@@ -80,6 +87,56 @@ def test_an_upload_that_was_cut_short_goes_on_with_the_files_that_are_missing(
     monkeypatch.setattr(again._files, "put", lambda local, *words: (sent.append(local.name), put(local, *words))[1])
     again.upload(snapshot, SNAPSHOT)
     assert sent == ["toc.dat", "globals.sql", "manifest.json"]
+    again.read_back(SNAPSHOT, sums(snapshot))
+
+
+def damaging(store: SnapshotStore, name: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files of that name are kept otherwise than they were sent; which files were sent is told."""
+    sent, put = [], store._files.put
+
+    def damaged(local: Path, at: str, *words: Any) -> Sent:
+        sent.append(local.name)
+        found = put(local, at, *words)
+        if local.name == name:
+            store._files.write(at, b"otherwise")
+        return found
+
+    monkeypatch.setattr(store._files, "put", damaged)
+    return sent
+
+
+@pytest.mark.parametrize("name", ["globals.sql", "manifest.json"])
+def test_a_snapshot_that_does_not_come_back_as_it_was_sent_is_never_seen_and_only_that_file_goes_again(
+    place: Place, snapshot: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    store = place.open()
+    damaging(store, name, monkeypatch)
+    with pytest.raises(GivenBackOtherwise, match=name):
+        store.upload(snapshot, SNAPSHOT)
+    assert place.open().ids() == []
+    again = place.open()
+    sent = damaging(again, "nothing", monkeypatch)
+    again.upload(snapshot, SNAPSHOT)
+    assert sent == [*([name] if name != "manifest.json" else []), "manifest.json"]
+    again.read_back(SNAPSHOT, sums(snapshot))
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["changed", "gone"])
+def test_a_copy_that_was_damaged_in_its_store_is_mended_by_storing_it_again(
+    place: Place, snapshot: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    at = f"{SNAPSHOT}/archive/toc.dat"
+    store._files.remove(at) if gone else store._files.write(at, b"otherwise")
+    damaging(store, "toc.dat", monkeypatch)
+    with pytest.raises(GivenBackOtherwise, match=r"toc\.dat"):  # it could not be mended: it counts for nothing any more
+        store.upload(snapshot, SNAPSHOT)
+    assert place.open().ids() == []
+    again = place.open()
+    sent = damaging(again, "nothing", monkeypatch)
+    again.upload(snapshot, SNAPSHOT)
+    assert sent == ["toc.dat", "manifest.json"]
     again.read_back(SNAPSHOT, sums(snapshot))
 
 

@@ -14,10 +14,19 @@ from safepoint.stores.faults import without_login
 from safepoint.stores.files import FsspecFiles
 from safepoint.stores.label import LabelOfOtherVersion, LabelUnreadable
 from safepoint.stores.lock import Locking
+from safepoint.stores.reading_back import GivenBackOtherwise
 from safepoint.stores.retry import Retrying
 from safepoint.stores.store import MANIFEST, SnapshotStore, Transfer
 
-__all__ = ["MANIFEST", "LabelOfOtherVersion", "LabelUnreadable", "SnapshotStore", "Transfer", "open_store"]
+__all__ = [
+    "MANIFEST",
+    "GivenBackOtherwise",
+    "LabelOfOtherVersion",
+    "LabelUnreadable",
+    "SnapshotStore",
+    "Transfer",
+    "open_store",
+]
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
 
