@@ -208,6 +208,17 @@ def test_an_upload_that_was_killed_sends_no_encrypted_file_again_that_is_there_w
     assert len(sent(open_store(other, tmp_path))) == total + 1
 
 
+def test_a_label_that_a_kill_left_torn_is_none_and_storing_it_again_completes_it(
+    proven: tuple[Target, Path], vault: Store, keys: dict[str, Key], tmp_path: Path
+) -> None:
+    label = tmp_path / "away" / "vaulted" / "sealed.json"
+    label.write_text(label.read_text()[:100])
+    store = open_store(vault, tmp_path, identity=keys["operator"].file)
+    store_snapshot(proven[1], store)
+    fetch_snapshot("vaulted", store, tmp_path / "fetched")
+    assert everything(tmp_path / "fetched" / "vaulted") == everything(proven[1])
+
+
 def test_an_encrypted_copy_that_was_damaged_in_its_store_is_mended_by_storing_it_again(
     place: Place, proven: tuple[Target, Path], keys: dict[str, Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,54 @@ def test_a_stopped_upload_shows_no_snapshot_and_can_be_repeated(place: Place, sn
     store.read_back(SNAPSHOT, sums(snapshot))
 
 
+@pytest.mark.parametrize("left", [b"", b'{"files": {"archive', bytes(700)], ids=["empty", "torn", "zeros"])
+def test_a_manifest_that_a_kill_left_torn_is_none_and_storing_it_again_completes_it(
+    place: Place, snapshot: Path, left: bytes
+) -> None:
+    store = place.open()
+    store.upload(snapshot, SNAPSHOT)
+    store._files.write(f"{SNAPSHOT}/manifest.json", left)
+    store.upload(snapshot, SNAPSHOT)
+    assert store.manifest(SNAPSHOT) == (snapshot / "manifest.json").read_bytes()
+    store.read_back(SNAPSHOT, sums(snapshot))
+
+
+def test_a_small_file_is_seen_under_its_name_only_when_it_is_whole(place: Place, snapshot: Path) -> None:
+    """A kill while a manifest is written leaves none, and not the beginning of one."""
+    store, seen = place.open(), list[bool]()
+    (snapshot / "manifest.json").write_text(json.dumps({"files": sums(snapshot), "notes": "x" * 900_000}))
+
+    def look(_done: int) -> None:
+        seen.append(any(path.is_file() for path in place.folder.rglob("manifest.json")))
+
+    store._files.put(snapshot / "manifest.json", f"{SNAPSHOT}/manifest.json", look)
+    assert seen and not any(seen)
+    assert store.manifest(SNAPSHOT) == (snapshot / "manifest.json").read_bytes()
+    assert not list(place.folder.rglob("*.safepoint-part"))
+
+
+def test_what_nobody_went_on_with_for_two_days_goes_and_all_else_stays(place: Place, snapshot: Path) -> None:
+    """Uploads that were given up, and what a removal left that was killed: they would be invisible for ever."""
+    store = place.open()
+    store.upload(snapshot, "shop-manual-20260301T180000Z")
+    for name in ("shop-manual-20260228T180000Z", "shop-manual-20260302T180000Z", "photos", "photos-2026"):
+        store._files.write(f"{name}/archive/1.dat", b"1")
+        store._files.write(f"{name}/archive/2.dat", b"2")
+    then = time.time() - 49 * 3600
+    for path in place.folder.rglob("*"):
+        if path.is_file() and not (path.name == "2.dat" and "20260302" in str(path)):
+            os.utime(path, (then, then))
+    assert store.tidy() == ()  # nothing complete is newer, so it may be this machine's clock that is wrong
+    store.upload(snapshot, "shop-manual-20260303T180000Z")
+    (gone,) = store.tidy()
+    assert (gone.snapshot_id, gone.locked_until) == ("shop-manual-20260228T180000Z", None)
+    assert abs(gone.touched.timestamp() - then) < 2
+    assert not store._files.names("shop-manual-20260228T180000Z")
+    for name in ("shop-manual-20260302T180000Z", "photos", "photos-2026"):
+        assert store._files.names(name) == ["archive/1.dat", "archive/2.dat"]
+    assert store.ids() == ["shop-manual-20260301T180000Z", "shop-manual-20260303T180000Z"]
+
+
 def test_a_changed_byte_is_found_and_its_file_named(place: Place, snapshot: Path) -> None:
     store = place.open()
     store.upload(snapshot, SNAPSHOT)
@@ -253,6 +303,24 @@ def test_an_sftp_server_with_an_unknown_key_is_refused(sshd: SshServer, tmp_path
     options = {**place.settings.options, "known_hosts": str(tmp_path / "known_hosts")}
     with pytest.raises(StoreError, match="known_hosts"):
         open_store(place.settings.model_copy(update={"options": options}), tmp_path).check_writable()
+
+
+def test_an_sftp_server_that_cannot_replace_a_file_in_one_takes_snapshots_too(
+    sshd: SshServer, snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all have OpenSSH's posix-rename. This one has it, so it is taken away on our side."""
+    store = sftp_store(sshd, tmp_path / "appliance").open()
+    store.check_writable()
+    fs, _root = store._files._files._opened
+
+    def unsupported(_old: str, _new: str) -> None:
+        raise OSError("Operation unsupported")
+
+    monkeypatch.setattr(fs.ftp, "posix_rename", unsupported)
+    store.upload(snapshot, SNAPSHOT)
+    store._files.write(f"{SNAPSHOT}/globals.sql", b"otherwise")
+    store.upload(snapshot, SNAPSHOT)
+    store.read_back(SNAPSHOT, sums(snapshot))
 
 
 def test_a_wrong_sftp_password_is_told_and_not_shown(

@@ -162,8 +162,8 @@ def _check(body: Mapping[str, Any]) -> str:
 def _not_again(error: Unrestorable, older: Proof) -> Unrestorable:
     """These very files were restored and equal before, so what failed now is the place, and not the snapshot."""
     return Unrestorable(
-        f"{error.message}\nIts proof of {older.proven_at[:16]} UTC stands: it was restored and equal then, and its files "
-        "have not changed.",
+        f"{error.message}\nIts proof of {older.proven_at[:16]} UTC stands: it was restored and equal then, and its "
+        "files have not changed.",
         subject=error.subject,
         remedy=remedy_for(error.message) or "See what was in the way here, then prove it again.",
     )

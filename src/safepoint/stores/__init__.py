@@ -9,6 +9,7 @@ from typing import Any
 
 from safepoint.config import Store
 from safepoint.errors import PlanFileError
+from safepoint.stores.abandoned import Abandoned
 from safepoint.stores.age import Opening, Seal
 from safepoint.stores.faults import without_login
 from safepoint.stores.files import FsspecFiles
@@ -20,6 +21,7 @@ from safepoint.stores.store import MANIFEST, SnapshotStore, Transfer
 
 __all__ = [
     "MANIFEST",
+    "Abandoned",
     "GivenBackOtherwise",
     "LabelOfOtherVersion",
     "LabelUnreadable",

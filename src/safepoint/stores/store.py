@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import shutil
@@ -10,7 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ from typing import Any
 from safepoint.errors import StoreError
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.progress import Cancelled, Progress, Report, never, silent
+from safepoint.stores.abandoned import AFTER, Abandoned, give_up
 from safepoint.stores.age import SUFFIX, Seal
 from safepoint.stores.files import CHUNK, Files, Sent, Step, Through, copied
-from safepoint.stores.label import LABEL, read_label, write_label
+from safepoint.stores.label import LABEL, LabelOfOtherVersion, LabelUnreadable, read_label, write_label
 from safepoint.stores.reading_back import GivenBackOtherwise, read_back, step_of
 from safepoint.stores.sending import PREFIX, Sending
 
 MANIFEST = "manifest.json"
-_ABANDONED = timedelta(days=2)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 
 
@@ -380,9 +381,13 @@ class SnapshotStore:
         for name in (MANIFEST, LABEL, ""):
             self._files.remove(self._at(snapshot_id, name).rstrip("/"))
 
-    def tidy(self) -> None:
-        """Give up uploads that nobody has gone on with for days; until then nothing is seen of them either."""
-        self._files.tidy(datetime.now(UTC) - _ABANDONED)
+    def tidy(self) -> tuple[Abandoned, ...]:
+        """Give up what nobody has gone on with for two days: uploads, and what a removal left that was killed.
+
+        Until then nothing is seen of them either. What went is told, and what stays as the store locks it.
+        """
+        self._files.tidy(datetime.now(UTC) - AFTER)
+        return give_up(self._files, self.ids())
 
     def check_writable(self) -> None:
         """Prove that files can be written, read and deleted: by one of a few bytes.
@@ -421,15 +426,29 @@ class SnapshotStore:
         return shutil.disk_usage(there).free
 
     def _is_there(self, snapshot_id: str, manifest: bytes) -> bool:
-        label = self.label(snapshot_id)
+        """Whether this very snapshot is there. One whose last file is torn, as a kill left it once, is not.
+
+        Raises:
+            StoreError: there is another one of the id.
+        """
+        try:
+            label = self.label(snapshot_id)
+        except LabelOfOtherVersion:
+            raise
+        except LabelUnreadable:
+            self._withdraw(snapshot_id)
+            return False
         name = self._at(snapshot_id, MANIFEST)
         if label is not None:
             if label.get("manifest_sha256") == hashlib.sha256(manifest).hexdigest():
                 return True
         elif not self._files.exists(name):
             return False
-        elif self._files.read(name) == manifest:
+        elif (found := self._files.read(name)) == manifest:
             return True
+        elif _is_torn(found):
+            self._withdraw(snapshot_id)
+            return False
         raise StoreError(
             f"The store {self.where} has another snapshot of the id {snapshot_id}.",
             subject=snapshot_id,
@@ -461,6 +480,14 @@ class SnapshotStore:
 
 def _belongs(path: Path, folder: Path) -> bool:
     return path != folder / MANIFEST and not path.name.startswith(PREFIX)
+
+
+def _is_torn(manifest: bytes) -> bool:
+    try:
+        json.loads(manifest)
+    except ValueError:
+        return True
+    return False
 
 
 def _manifest(folder: Path) -> bytes:
