@@ -341,6 +341,39 @@ def test_a_wrong_sftp_password_is_told_and_not_shown(
     assert "in-the-url" not in told(caught.value) + store.where
 
 
+def modes(folder: Path) -> set[str]:
+    return {f"{'d' if path.is_dir() else 'f'}{path.stat().st_mode & 0o777:o}" for path in folder.rglob("*")}
+
+
+def test_what_lies_in_the_clear_in_a_folder_is_for_its_owner_alone(snapshot: Path, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = open_store(Store(name="x", url="file:new/backups"), tmp_path)
+        store.upload(snapshot, SNAPSHOT)
+        assert modes(tmp_path / "new") == {"d700", "f600"}
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+        (tmp_path / "there").mkdir(mode=0o755)
+        open_store(Store(name="x", url="file:there"), tmp_path).upload(snapshot, SNAPSHOT)
+        assert (tmp_path / "there").stat().st_mode & 0o7777 == 0o755  # somebody else made it
+        assert modes(tmp_path / "there") == {"d700", "f600"}
+    finally:
+        os.umask(before)
+
+
+def test_a_folder_that_is_shared_with_its_group_lets_the_group_read(snapshot: Path, tmp_path: Path) -> None:
+    before, group = os.umask(0o022), 12345 if os.geteuid() == 0 else os.getgid()
+    try:
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        os.chown(shared, -1, group)
+        shared.chmod(0o2750)
+        open_store(Store(name="x", url=f"file:{shared}"), tmp_path).upload(snapshot, SNAPSHOT)
+        assert modes(shared) == {"d750", "f640"}
+        assert {path.stat().st_gid for path in shared.rglob("*")} == {group}
+    finally:
+        os.umask(before)
+
+
 def test_a_store_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="failed to write"):
