@@ -13,7 +13,7 @@ from safepoint.backup.shelf import HERE, Listed, list_here, list_there, remove_h
 from safepoint.config import PlanFile
 from safepoint.config.models import KeepRules
 from safepoint.errors import SafepointError, StoreError
-from safepoint.launch.snapshots import snapshots_folder, standing_launches, stores_of
+from safepoint.launch.snapshots import snapshots_folder, standing_launches, stores_of, sweep_fetched
 from safepoint.stores import Abandoned, SnapshotStore
 
 Verdict = Literal["keep", "drop", "dropped", "locked", "failed"]
@@ -96,6 +96,7 @@ def carry_out(plan_file: PlanFile, pruning: Pruning, now: datetime) -> Pruning:
         if name not in pruning.unreachable:
             with suppress(StoreError):  # they are invisible, and the next time will do
                 done += [_left(name, one) for one in store.tidy()]
+    sweep_fetched(plan_file)
     return replace(pruning, decisions=tuple(done))
 
 
