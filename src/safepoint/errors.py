@@ -117,6 +117,12 @@ class ProofFailed(SafepointError):
     """A restored snapshot differs from its source, or could not be restored at all."""
 
 
+class Unrestorable(ProofFailed):
+    """A snapshot could not be restored where that was tried: its files are as they were written, so it says nothing new
+    about one that was proven before (the disk may be full there, or an extension missing).
+    """
+
+
 class StoreError(SafepointError):
     """A store could not be written, read or listed, or gave back something else than was put in."""
 

@@ -208,6 +208,34 @@ def test_an_upload_that_was_killed_sends_no_encrypted_file_again_that_is_there_w
     assert len(sent(open_store(other, tmp_path))) == total + 1
 
 
+def test_a_label_that_a_kill_left_torn_is_none_and_storing_it_again_completes_it(
+    proven: tuple[Target, Path], vault: Store, keys: dict[str, Key], tmp_path: Path
+) -> None:
+    label = tmp_path / "away" / "vaulted" / "sealed.json"
+    label.write_text(label.read_text()[:100])
+    store = open_store(vault, tmp_path, identity=keys["operator"].file)
+    store_snapshot(proven[1], store)
+    fetch_snapshot("vaulted", store, tmp_path / "fetched")
+    assert everything(tmp_path / "fetched" / "vaulted") == everything(proven[1])
+
+
+def test_an_encrypted_copy_that_was_damaged_in_its_store_is_mended_by_storing_it_again(
+    place: Place, proven: tuple[Target, Path], keys: dict[str, Key], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = Path(shutil.copytree(proven[1], tmp_path / "vaulted"))
+    store_snapshot(snapshot, open_store(place.settings, tmp_path))
+    damaged = max(place.folder.rglob("*.age"), key=lambda path: path.stat().st_size)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    store = open_store(place.settings, tmp_path, identity=keys["vault"].file)
+    sent, put = [], store._files.put
+    monkeypatch.setattr(store._files, "put", lambda local, *words: (sent.append(local.name), put(local, *words))[1])
+    store_snapshot(snapshot, store)
+    assert sent == [damaged.name.removesuffix(".age"), "sealed.json"]
+    fetch_snapshot("vaulted", store, tmp_path / "fetched")
+    assert everything(tmp_path / "fetched" / "vaulted") == everything(snapshot)
+    assert not list(snapshot.glob(".sending*"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [('"format": 1', '"format": 9', "another version"), ('"bytes": ', '"bytes": 1', "damaged")],

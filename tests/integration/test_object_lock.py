@@ -139,3 +139,17 @@ def test_a_locked_snapshot_at_expiry_is_told_and_no_error_and_the_others_go(
     done = carry_out(plan, Pruning(tuple(going[:1]), {}), now + 31 * DAY)
     assert [one.verdict for one in done.decisions] == ["dropped"]
     assert store.ids() == []
+
+
+def test_what_nobody_went_on_with_is_told_and_no_error_where_it_is_locked(
+    s3: Any, endpoint: str, snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, store = planned(tmp_path, endpoint, bucket(s3, "bucket-left"))
+    store._files.put(snapshot / "globals.sql", "shop-20260228T180000Z/globals.sql", lambda _done: None)
+    store.upload(snapshot, "one")
+    monkeypatch.setattr("safepoint.stores.abandoned.AFTER", -DAY)
+    done = carry_out(plan, Pruning((), {}), datetime.now(UTC))
+    (told,) = done.decisions
+    assert (told.place, told.snapshot_id, told.verdict) == ("locked", "shop-20260228T180000Z", "locked")
+    assert "locks it until" in told.reason and not done.failed
+    assert store._files.names("shop-20260228T180000Z") == ["globals.sql"]

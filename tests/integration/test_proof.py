@@ -163,6 +163,9 @@ def test_a_proven_snapshot_goes_to_a_store_and_comes_back_proven(copy: Path, tmp
     stored = store_snapshot(copy, store)
     assert stored.bytes > read_manifest(copy).total_bytes
     assert store_snapshot(copy, store).snapshot_id == stored.snapshot_id
+    prove(copy, scratch_parent=tmp_path / "scratch")  # another proof of the same snapshot: of another time, and as good
+    store_snapshot(copy, store)
+    assert (tmp_path / "away" / copy.name / "proof.json").read_bytes() == (copy / "proof.json").read_bytes()
 
     (listed,) = list_snapshots(copy.parent, {"away": store})
     assert (listed.id, listed.proven, listed.where, listed.launch_id) == (copy.name, True, ("here", "away"), "launch-1")

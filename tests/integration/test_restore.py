@@ -21,7 +21,7 @@ from psycopg import sql
 
 from safepoint.backup.fingerprint import compare, take
 from safepoint.backup.manifest import read_manifest, write_manifest
-from safepoint.backup.placement import place
+from safepoint.backup.placement import _hold, place
 from safepoint.backup.prints import TablePrint
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile
@@ -32,6 +32,7 @@ from safepoint.launch.restoring import restore_into, restore_over
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
+from safepoint.progress import Progress
 
 SHOP = '''
     create schema sales; create schema "Odd ""one""";
@@ -165,6 +166,64 @@ def test_an_order_to_stop_leaves_nothing(shop: tuple[Target, Path], plan: PlanFi
             plan, shop[1], "shop_copy", report=lambda p: told.append(p.what), cancelled=lambda: "restore" in told
         )
     assert "shop_copy" not in names(shop[0])
+
+
+@pytest.mark.parametrize("how", ["an order", "Ctrl-C", "a lost connection"])
+def test_what_ends_the_comparison_of_a_restore_leaves_nothing(
+    shop: tuple[Target, Path], plan: PlanFile, how: str
+) -> None:
+    """It is the last step, and as long as the others: the whole database would stay, and its roles."""
+    told: list[str] = []
+    strike = "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'shop_copy'"
+
+    def report(progress: Progress) -> None:
+        told.append(progress.what)
+        if progress.what.startswith("fingerprint"):
+            if how == "Ctrl-C":
+                raise KeyboardInterrupt
+            if how == "a lost connection":
+                ask(shop[0], strike)
+
+    errors = {"an order": Interrupted, "Ctrl-C": KeyboardInterrupt, "a lost connection": DatabaseError}
+    with pytest.raises(errors[how]) as caught:
+        restore_into(
+            plan,
+            shop[1],
+            "shop_copy",
+            report=report,
+            cancelled=lambda: how == "an order" and any(what.startswith("fingerprint") for what in told),
+        )
+    assert "shop_copy" not in names(shop[0])
+    if isinstance(caught.value, DatabaseError):
+        assert "removed again" in str(caught.value.found)
+
+
+def test_what_a_killed_restore_over_the_live_one_left_goes_with_the_next_and_one_that_is_made_now_stays(
+    shop: tuple[Target, Path], plan: PlanFile
+) -> None:
+    """Its name bears the moment, so the next restore over the live one takes another name."""
+    target, folder = shop
+    left, used, made, chosen = (f"shop_restored_20260101t00000{number}" for number in range(4))
+    for name in (left, used, made, chosen):
+        run(
+            target.on("postgres"),
+            f"create database {name}",
+            f"comment on database {name} is 'made by Safepoint: unfinished restore of shop-1'",
+        )
+    run(target.on("postgres"), f"comment on database {chosen} is 'made by Safepoint: restored from shop-1 at noon'")
+    run(target.on("postgres"), "create database shop_mine")
+    run(target.on("postgres"), "comment on database shop_mine is 'made by Safepoint: unfinished restore of shop-1'")
+    kept = {used, made, chosen, "shop_mine"}
+    with connect(target.on(used)), connect(target.on("postgres")) as maker:
+        assert _hold(maker, made)
+        with pytest.raises(Refused, match="by another process"):
+            restore_into(plan, folder, made)
+        done = restore_over(plan, folder)
+    for statement in done.undo:
+        run(target.on("postgres"), "select pg_terminate_backend(pid) from pg_stat_activity where datname like 'shop%'")
+        run(target.on("postgres"), statement)
+    assert names(target) & {left, *kept} == kept
+    assert any(left in note and "is gone" in note for note in done.placed.notes)
 
 
 def test_one_that_a_killed_restore_left_is_made_anew(shop: tuple[Target, Path], plan: PlanFile) -> None:

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,48 @@ def test_writers_during_the_dump_do_not_make_it_look_bad(database: Target, tmp_p
     assert sequence.until is not None and sequence.until[0] > sequence.last
     proof = prove(folder, scratch_parent=tmp_path / "scratch")
     assert proof.rows >= 200000
+
+
+CHANGES = {
+    "a role goes": ("drop owned by passing_by", "drop role passing_by"),
+    "a role's setting": ("alter role standing_by set work_mem to '9MB'",),
+    "a function": ("create or replace function f() returns int language sql as 'select 2'",),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_while_a_long_dump_goes_on_does_not_make_it_look_bad(
+    database: Target, tmp_path: Path, change: str
+) -> None:
+    """Roles are not dumped by the snapshot, and functions' definitions not read by it: they are read when it begins."""
+    run(database, "drop role if exists passing_by", "drop role if exists standing_by")
+    run(
+        database,
+        "create table t as select 1 as x",
+        "create table u (x int)",
+        "create role passing_by",
+        "create role standing_by",
+        "grant select on u to passing_by, standing_by",
+        "create function f() returns int language sql as 'select 1'",
+    )
+    waiting = """
+        select count(distinct application_name) from pg_stat_activity
+        where datname = current_database() and application_name like 'safepoint %' and wait_event = 'relation'
+    """
+    try:
+        with connect(database, autocommit=False) as holder, ThreadPoolExecutor(1) as pool:
+            holder.execute("lock table t in access exclusive mode")
+            taking = pool.submit(snap, database, tmp_path)
+            with connect(database) as looker:
+                while looker.execute(waiting.encode()).fetchone() != (2,):  # the dump, and the hashing of rows
+                    assert not taking.done()
+                    time.sleep(0.02)
+            run(database, *CHANGES[change])
+            holder.rollback()
+            folder = taking.result()
+        assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 1
+    finally:
+        run(database, "drop table u", "drop role if exists passing_by", "drop role standing_by")
 
 
 def test_an_empty_database_is_a_good_snapshot(any_database: Target, any_server: Server, tmp_path: Path) -> None:

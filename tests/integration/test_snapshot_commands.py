@@ -284,6 +284,44 @@ def test_a_snapshot_that_is_removed_from_its_store_while_it_is_fetched_is_told_a
     assert caught.value.remedy and list((plan.state / "fetched").iterdir()) == []
 
 
+FETCHING = """
+import sys; from pathlib import Path; from safepoint.config import load; from safepoint.launch.snapshots import at_hand
+with at_hand(load(Path(sys.argv[1])), sys.argv[2], "offsite") as folder:
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("way", ["prune", "another fetch", "another version's"])
+def test_what_a_killed_command_fetched_goes_with_the_next_one_and_what_is_in_use_stays(
+    plan: PlanFile, way: str
+) -> None:
+    """It is the copy in the clear of a snapshot that may be encrypted in its store."""
+    name = only_id(plan)
+    words = [sys.executable, "-c", FETCHING, str(plan.path), name]
+    both = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    try:
+        folders = [Path(process.stdout.readline().strip()) for process in both if process.stdout]
+        assert [(folder.name, (folder / "manifest.json").exists()) for folder in folders] == [(name, True)] * 2
+        both[0].kill()
+        both[0].wait()
+        if way == "another version's":
+            shutil.move(folders[0], plan.state / "fetched" / name)
+        for path in (plan.state / "fetched").iterdir():
+            os.utime(path, (0, 0))
+        if way == "another fetch":
+            with at_hand(plan, aged(plan, "other", 1), "offsite") as other:
+                assert other.name == "other"
+        else:
+            carry_out(plan, Pruning((), {}), datetime.now(UTC))
+        assert list((plan.state / "fetched").iterdir()) == [folders[1].parent]
+        assert (folders[1] / "manifest.json").exists()
+    finally:
+        for process in both:
+            process.communicate()
+    assert list((plan.state / "fetched").iterdir()) == []
+
+
 def test_failed_backups_and_a_clock_that_went_back_let_nothing_good_go(plan: PlanFile) -> None:
     """The newest one is damaged, the one before unproven: the last good one is 50 days old, and an older one waits."""
     newest, now = only_id(plan), datetime.now(UTC)

@@ -26,7 +26,7 @@ from safepoint.backup.manifest import hash_files, read_manifest, verify_files, w
 from safepoint.backup.placement import place
 from safepoint.backup.proof import prove, read_proof
 from safepoint.backup.snapshot import take_snapshot
-from safepoint.errors import DatabaseError, ProofFailed, Refused, SafepointError, ServerAway
+from safepoint.errors import DatabaseError, ProofFailed, Refused, SafepointError, ServerAway, Unrestorable
 from safepoint.hosts.here import Here
 from safepoint.launch.restoring import restore_into
 from safepoint.postgres.binaries import installation
@@ -107,6 +107,15 @@ def test_a_proof_on_a_full_disk_is_no_verdict_on_the_snapshot_and_asks_for_room(
         prove(noisy, scratch_parent=small)
     assert "Make room" in str(caught.value.remedy)
     assert read_proof(noisy) is None and list(small.iterdir()) == []
+
+
+def test_a_proof_stands_when_it_cannot_be_repeated_for_want_of_room(noisy: Path, small: Path, tmp_path: Path) -> None:
+    proven = Path(shutil.copytree(noisy, tmp_path / "s"))
+    proof = prove(proven, scratch_parent=tmp_path / "scratch")
+    with pytest.raises(Unrestorable, match="stands") as caught:
+        prove(proven, scratch_parent=small)
+    assert "Make room" in str(caught.value.remedy)
+    assert read_proof(proven) == proof
 
 
 def test_a_restore_on_a_full_disk_is_taken_back_and_asks_for_room(server: Server, noisy: Path, small: Path) -> None:

@@ -58,6 +58,12 @@ def take(
         with reading(target, snapshot) as connection, cancellable(connection, cancelled):
             shared = snapshot or export(connection)
             sequences = read_sequences(connection)
+            # Before the rows, which may take hours: what `pg_get_functiondef` and its like say is of the present, and
+            # not of the snapshot. The time that these take is left.
+            with unlocking(connection):
+                structure = read_structure(connection)
+            ownership, roles = read_ownership(connection), read_roles(connection)
+            extensions, settings = read_extensions(connection), read_settings(connection)
             tables = hash_tables(
                 target,
                 connection,
@@ -69,8 +75,6 @@ def take(
                 ordering=ordering,
                 hashed=hashed,
             )
-            with unlocking(connection):
-                structure = read_structure(connection)
             return Fingerprint(
                 server_version_num=connection.info.server_version,
                 encoding=connection.info.parameter_status("server_encoding") or "",
@@ -78,10 +82,10 @@ def take(
                 sequences=sequences,
                 large_objects=hash_large_objects(connection),
                 structure=structure,
-                ownership=read_ownership(connection),
-                extensions=read_extensions(connection),
-                settings=read_settings(connection),
-                roles=read_roles(connection),
+                ownership=ownership,
+                extensions=extensions,
+                settings=settings,
+                roles=roles,
                 format=version,
             )
     except psycopg.Error as error:

@@ -90,10 +90,6 @@ class Manifest:
         """Settings that the archive's text goes by; empty for snapshots from before there were any."""
         return DUMP_OPTIONS if any(DUMP_OPTIONS in command for command in self.commands) else ""
 
-    def sha256(self) -> dict[str, str]:
-        """The files' SHA-256 by name, as stores compare them."""
-        return {name: fact.sha256 for name, fact in self.files.items()}
-
     def as_json(self) -> dict[str, Any]:
         """The manifest with its seal."""
         return {**self._body(), "seal": self.seal}

@@ -5,9 +5,10 @@ Nothing that is there already is changed: the database is new, roles that exist 
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,11 +38,18 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
 _UNFINISHED = "made by Safepoint: unfinished restore of {}"
+_IS_UNFINISHED = re.compile(re.escape(_UNFINISHED).replace(re.escape("{}"), r"\S+"))
+_COMMENTED = """
+    select d.datname, shobj_description(d.oid, 'pg_database') from pg_database d
+    where shobj_description(d.oid, 'pg_database') is not null order by 1
+"""
 _GONE = "the new database was removed again; nothing else was touched"
 _LEFT = (
     "the server did not let the unfinished database {} be removed; the same restore, given again, replaces it. "
     "Nothing else was touched"
 )
+# Seconds in which a server notices that a process was killed, and lets go of what its session held.
+_LETTING_GO = 5.0
 _DONE = "made by Safepoint: restored from {} at {}"
 _DIFFERS = "made by Safepoint: restored from {}, but NOT equal to it"
 
@@ -130,8 +138,7 @@ def place(
         report,
         cancelled,
     )
-    made, notes = work.run()
-    rows, tables, more = work.compare()
+    made, rows, tables, notes = work.run()
     return Placed(
         manifest.id,
         manifest.taken_at.isoformat(),
@@ -141,8 +148,32 @@ def place(
         tables,
         round(time.monotonic() - began, 3),
         tuple(made),
-        (*notes, *more),
+        tuple(notes),
     )
+
+
+def sweep(target: Target, names: re.Pattern[str], *, maintenance: str = "postgres") -> tuple[str, ...]:
+    """Drop unfinished restores whose maker was killed, and say which.
+
+    None that somebody makes, or is connected to: a database with a session in it is not dropped without force.
+
+    Args:
+        target: a login to the server.
+        names: only databases whose whole names are like that.
+
+    Raises:
+        DatabaseError: the server does not answer.
+    """
+    gone = []
+    with connect(target.on(maintenance)) as connection:
+        for name, comment in connection.execute(_COMMENTED).fetchall():
+            if names.fullmatch(name) and _IS_UNFINISHED.fullmatch(comment):
+                with suppress(psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
+                    if not _hold(connection, name):
+                        continue
+                    connection.execute(sql.SQL("drop database if exists {}").format(sql.Identifier(name)))
+                    gone.append(name)
+    return tuple(gone)
 
 
 def pour(
@@ -193,21 +224,48 @@ class _Placement:
         command = tools.list_archive(self.folder / self.manifest.archive, program=self._pg_restore)
         return Here("here", self.folder).run(command, cancelled=self.cancelled).stdout
 
-    def run(self) -> tuple[list[str], list[str]]:
-        """Roles, database, archive, the database's settings. What was made is removed when it cannot be finished."""
-        with self._asking(), connect(self.maintenance) as connection:
-            self._refuse(connection)
-            made, notes = make_missing(connection, self.folder, self.manifest, self._listing)
-            notes += self._database(connection)
-        try:
-            self._archive()
-            notes += self._properties()
-        except BaseException as error:
-            gone = self._take_back(made)
-            if isinstance(error, DatabaseError):
-                error.found = _GONE if gone else _LEFT.format(self.target.dbname)
-            raise
-        return made, notes
+    def run(self) -> tuple[list[str], int, int, list[str]]:
+        """Roles, database, archive, the database's settings, and the comparison: roles that were made, rows and tables
+        that are equal, notes.
+
+        What was made is removed when it cannot be finished; one that differs stands, and says so.
+        """
+        with self._alone() as connection:
+            with self._asking():
+                self._refuse(connection)
+                made, notes = make_missing(connection, self.folder, self.manifest, self._listing)
+                notes += self._database(connection)
+            try:
+                self._archive()
+                notes += self._properties()
+                rows, tables, more = self._compare()
+            except ProofFailed:
+                raise
+            except BaseException as error:
+                gone = self._take_back(made)
+                if isinstance(error, DatabaseError):
+                    error.found = _GONE if gone else _LEFT.format(self.target.dbname)
+                raise
+        return made, rows, tables, [*notes, *more]
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """A session that holds the new database's name while that is made; whoever sweeps leaves what is held.
+
+        Raises:
+            Refused: another process makes it.
+        """
+        with connect(self.maintenance) as connection:
+            deadline = time.monotonic() + _LETTING_GO
+            while not _hold(connection, self.target.dbname):
+                if time.monotonic() > deadline:
+                    raise Refused(
+                        f"The database {self.target.dbname} is being restored right now, by another process.",
+                        subject=self.target.dbname,
+                        remedy="Wait for it, or choose another name with --into.",
+                    )
+                time.sleep(0.1)
+            yield connection
 
     def _take_back(self, roles: list[str]) -> bool:
         """Remove what was made; whether all of it is gone."""
@@ -220,7 +278,7 @@ class _Placement:
             return False
         return True
 
-    def compare(self) -> tuple[int, int, list[str]]:
+    def _compare(self) -> tuple[int, int, list[str]]:
         """Rows and tables that are equal, and what may differ (roles are the server's own)."""
         expected = self.manifest.fingerprint
         found = take(self.target, jobs=self.jobs, report=self.report, cancelled=self.cancelled, version=expected.format)
@@ -416,6 +474,12 @@ class _Placement:
             remedy="Everything else is as it was. Look at these lines: another version or extension on this server "
             f"can be the cause. Then drop the database {self.target.dbname}.",
         )
+
+
+def _hold(connection: Connection, name: str) -> bool:
+    """Hold the name of a database that is made, or swept, until the session ends; False where another one does."""
+    held = connection.execute("select pg_try_advisory_lock(hashtextextended('safepoint restore ' || %s, 0))", [name])
+    return held.fetchone() == (True,)
 
 
 def _comment(connection: Connection, name: str, text: str) -> None:

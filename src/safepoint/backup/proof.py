@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from safepoint.backup.fingerprint import take
-from safepoint.backup.manifest import read_manifest, sync_folder
+from safepoint.backup.manifest import OtherVersion, read_manifest, sync_folder
 from safepoint.backup.prints import Difference, Fingerprint, compare
-from safepoint.backup.restoring import Restored, restored
+from safepoint.backup.restoring import Restored, remedy_for, restored
 from safepoint.backup.scratch import OWN, Scratch
-from safepoint.errors import ProofFailed
+from safepoint.errors import ProofFailed, Unrestorable
 from safepoint.progress import Cancelled, Report, never, silent
 
 __all__ = ["NAME", "Proof", "Restored", "prove", "read_proof", "restored"]
@@ -62,7 +62,8 @@ def prove(
         look: is shown the restored copy and its fingerprint while it stands, also where it is not equal.
 
     Raises:
-        ProofFailed: files are damaged, it cannot be restored, or the copy differs; an older proof is removed then.
+        ProofFailed: files are damaged, or the copy differs; an older proof is removed then.
+        Unrestorable, OtherVersion: it cannot be restored there, or not by this version; an older proof stands.
         DatabaseError: there is no PostgreSQL here that could prove it.
         Refused: the scratch server that was named must not be used.
         Interrupted: `cancelled` became true.
@@ -90,6 +91,12 @@ def prove(
                 look(copy, found)
             if differences:
                 raise _differs(folder, differences, copy.notes)
+    except Unrestorable as error:
+        if (older := read_proof(folder)) is not None:
+            raise _not_again(error, older) from error
+        raise
+    except OtherVersion:
+        raise
     except ProofFailed:
         (folder / NAME).unlink(missing_ok=True)
         raise
@@ -150,6 +157,16 @@ def _written(data: Mapping[str, Any]) -> str:
 def _check(body: Mapping[str, Any]) -> str:
     """SHA-256 over everything in the proof."""
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _not_again(error: Unrestorable, older: Proof) -> Unrestorable:
+    """These very files were restored and equal before, so what failed now is the place, and not the snapshot."""
+    return Unrestorable(
+        f"{error.message}\nIts proof of {older.proven_at[:16]} UTC stands: it was restored and equal then, and its "
+        "files have not changed.",
+        subject=error.subject,
+        remedy=remedy_for(error.message) or "See what was in the way here, then prove it again.",
+    )
 
 
 def _differs(folder: Path, differences: tuple[Difference, ...], notes: tuple[str, ...]) -> ProofFailed:

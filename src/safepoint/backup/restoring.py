@@ -18,7 +18,7 @@ from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.snapshot import GLOBALS
 from safepoint.backup.traces import take_away
-from safepoint.errors import CommandFailed, Interrupted, ProofFailed
+from safepoint.errors import CommandFailed, Interrupted, Unrestorable
 from safepoint.hosts.here import Here
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, for_server
@@ -79,7 +79,8 @@ def restored(
         roles: that have to be there besides the snapshot's.
 
     Raises:
-        ProofFailed: a file is not as it was written, or the archive cannot be restored.
+        ProofFailed: a file is not as it was written.
+        Unrestorable: the files are, but cannot be restored there.
         DatabaseError: this machine has no PostgreSQL for it, or the scratch server does not start or answer.
         Refused: the scratch server that was named must not be used.
         Interrupted: `cancelled` became true.
@@ -266,10 +267,10 @@ def remedy_for(said: str) -> str | None:
     return next((text for fits, text in remedies if fits(said)), None)
 
 
-def _unrestorable(folder: Path, why: str) -> ProofFailed:
+def _unrestorable(folder: Path, why: str) -> Unrestorable:
     said = " ".join(why.split())
-    return ProofFailed(
-        f"The snapshot {folder.name} is not proven: {said}",
+    return Unrestorable(
+        f"The snapshot {folder.name} could not be restored: {said}",
         subject=str(folder),
         remedy=remedy_for(said) or "Do not rely on this snapshot; take a new one.",
     )

@@ -17,13 +17,11 @@ from safepoint.backup.manifest import (
     NAME,
     Manifest,
     OtherVersion,
-    hash_file,
     parse_manifest,
     read_manifest,
     verify_files,
 )
 from safepoint.backup.partial import SUFFIX, filling
-from safepoint.backup.proof import NAME as PROOF
 from safepoint.backup.proof import read_proof
 from safepoint.backup.retention import Kept, Retention, Rules, decide
 from safepoint.errors import ProofFailed, Refused, SafepointError, StoreError
@@ -74,7 +72,7 @@ class Listed:
 def store_snapshot(
     folder: Path, store: SnapshotStore, *, report: Report = silent, cancelled: Cancelled = never
 ) -> Stored:
-    """Copy a snapshot to a store, read every file back and compare. Doing it again is harmless.
+    """Copy a snapshot to a store, which reads every file back before it shows it. Doing it again is harmless.
 
     Raises:
         Refused: the snapshot is not proven.
@@ -97,13 +95,9 @@ def store_snapshot(
         "proven_at": proof.proven_at,
     }
     sent = store.upload(folder, manifest.id, report, cancelled, label=label)
-    expected = dict(sent.sha256)
-    if not expected:
-        expected = manifest.sha256() | {name: hash_file(folder / name).sha256 for name in (NAME, PROOF)}
     with suppress(StoreError):  # the snapshot is there; what others left is no reason to doubt it
         store.tidy()
-    back = store.read_back(manifest.id, expected, report, cancelled, total=manifest.total_bytes)
-    return Stored(manifest.id, store.name, store.where, sent.files, sent.bytes, round(sent.seconds + back.seconds, 3))
+    return Stored(manifest.id, store.name, store.where, sent.files, sent.bytes, round(sent.seconds, 3))
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,8 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
         archive, dump = _dump_command(folder, job, snapshot)
         globals_ = tools.dump_globals(job.remote, program=job.program("pg_dumpall"), session=job.session)
-        print_, timings = _dump_and_fingerprint(folder, job, snapshot, dump, globals_)
+        _dump_globals(folder, job, globals_)
+        print_, timings = _dump_and_fingerprint(folder, job, snapshot, dump)
         print_ = replace(print_, sequences=before).with_later(read_sequences(connection))
     hashing = time.monotonic()
     files = hash_files(folder, jobs=job.jobs, cancelled=job.cancelled)
@@ -244,7 +245,7 @@ def _end_orphans(target: Target, session: str) -> None:
 
 
 def _dump_and_fingerprint(
-    folder: Path, job: _Job, snapshot: str, dump: Command, globals_: Command
+    folder: Path, job: _Job, snapshot: str, dump: Command
 ) -> tuple[Fingerprint, dict[str, float]]:
     """Run both at the same time; when one fails, the other is ended, and the failure is told."""
     stop = threading.Event()
@@ -267,7 +268,7 @@ def _dump_and_fingerprint(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot") as pool:
         future = pool.submit(fingerprint)
         try:
-            _run_dump(folder, job, dump, globals_, _watched(folder, job, stop))
+            _run_dump(folder, job, dump, _watched(folder, job, stop))
             dumped = time.monotonic() - began
         except BaseException as error:
             own_failure = stop.is_set() and isinstance(error, Interrupted) and not job.cancelled()
@@ -279,13 +280,24 @@ def _dump_and_fingerprint(
     return found, {"dump": round(dumped, 3), "fingerprint": round(seconds, 3)}
 
 
-def _run_dump(folder: Path, job: _Job, dump: Command, globals_: Command, cancelled: Callable[[], bool]) -> None:
+def _run_dump(folder: Path, job: _Job, dump: Command, cancelled: Callable[[], bool]) -> None:
     try:
         if job.programs is not None:
             job.host.run(dump, cancelled=cancelled)
         else:
             _stream_to(folder / _STREAM, job.host, dump, cancelled)
-        _stream_to(folder / GLOBALS, job.host, globals_, cancelled)
+    except CommandFailed as error:
+        raise dump_error(error, job.target) from error
+
+
+def _dump_globals(folder: Path, job: _Job, globals_: Command) -> None:
+    """The roles, before all else: `pg_dumpall` takes no exported snapshot, and a dump of hours leaves them to change.
+
+    What is left is the time from the snapshot until it has read them, a second or so; more where a snapshot was
+    exported for something else before. A role that changes just then makes a difference in the proof.
+    """
+    try:
+        _stream_to(folder / GLOBALS, job.host, globals_, job.cancelled)
     except CommandFailed as error:
         raise dump_error(error, job.target) from error
 
@@ -367,6 +379,10 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
             for sign in ("too many clients", "remaining connection slots", "too many connections")
         ),
         ("password authentication failed", f"Check the password of role {target.user!r}."),
+        (
+            "pg_dumpall: error: could not connect to database",
+            "It does not say why. Are connections used up (end idle sessions), or may the role not connect there?",
+        ),
         ("permission denied", f"Let role {target.user!r} read all tables: GRANT pg_read_all_data, or a superuser."),
         ("lock timeout", "Somebody holds an exclusive lock on a table (a migration?): wait for it, then try again."),
         (

@@ -20,11 +20,14 @@ class HeldFolder:
 
     Those of the same prefix whose maker was killed are removed when one is made. The hold is a lock on the folder
     itself, which the kernel releases however a process dies.
+
+    Args:
+        parent: the folder that it is made in, which is there; None: the system's temporary one.
     """
 
-    def __init__(self, prefix: str) -> None:
-        _sweep(prefix)
-        self.name = tempfile.mkdtemp(prefix=prefix)
+    def __init__(self, prefix: str, parent: Path | None = None) -> None:
+        sweep(parent or Path(tempfile.gettempdir()), prefix)
+        self.name = tempfile.mkdtemp(prefix=prefix, dir=parent)
         self._descriptor: int | None = os.open(self.name, os.O_RDONLY)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -42,8 +45,9 @@ class HeldFolder:
             os.close(descriptor)
 
 
-def _sweep(prefix: str) -> None:
-    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+def sweep(parent: Path, prefix: str = "") -> None:
+    """Remove the folders of that prefix whose maker was killed; those that are held, or somebody else's, stay."""
+    for path in parent.glob(f"{prefix}*"):
         with suppress(OSError):  # another one removes it at this moment, or it is somebody else's
             facts = path.lstat()
             if facts.st_uid == os.geteuid() and path.is_dir() and time.time() - facts.st_mtime > _FRESH:

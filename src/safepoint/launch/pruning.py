@@ -13,8 +13,8 @@ from safepoint.backup.shelf import HERE, Listed, list_here, list_there, remove_h
 from safepoint.config import PlanFile
 from safepoint.config.models import KeepRules
 from safepoint.errors import SafepointError, StoreError
-from safepoint.launch.snapshots import snapshots_folder, standing_launches, stores_of
-from safepoint.stores import SnapshotStore
+from safepoint.launch.snapshots import snapshots_folder, standing_launches, stores_of, sweep_fetched
+from safepoint.stores import Abandoned, SnapshotStore
 
 Verdict = Literal["keep", "drop", "dropped", "locked", "failed"]
 
@@ -95,7 +95,8 @@ def carry_out(plan_file: PlanFile, pruning: Pruning, now: datetime) -> Pruning:
     for name, store in stores.items():
         if name not in pruning.unreachable:
             with suppress(StoreError):  # they are invisible, and the next time will do
-                store.tidy()
+                done += [_left(name, one) for one in store.tidy()]
+    sweep_fetched(plan_file)
     return replace(pruning, decisions=tuple(done))
 
 
@@ -110,6 +111,14 @@ def _remove(plan_file: PlanFile, stores: dict[str, SnapshotStore], one: Decision
         return replace(one, verdict="locked", reason=f"the store locks it until {until:%Y-%m-%d}; {one.reason}")
     store.remove(one.snapshot_id)
     return replace(one, verdict="dropped")
+
+
+def _left(place: str, one: Abandoned) -> Decision:
+    what = f"an upload or a removal that nobody went on with since {one.touched:%Y-%m-%d}"
+    if one.locked_until is not None:
+        reason = f"the store locks it until {one.locked_until:%Y-%m-%d}; {what}"
+        return Decision(place, one.snapshot_id, one.touched, 0, "locked", reason)
+    return Decision(place, one.snapshot_id, one.touched, 0, "dropped", what)
 
 
 def _decided(

@@ -6,8 +6,9 @@ renamed in one transaction, and the one that was live stays under another name.
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from psycopg import sql
 
 from safepoint.backup.manifest import read_manifest
-from safepoint.backup.placement import Placed, place
+from safepoint.backup.placement import Placed, place, sweep
 from safepoint.backup.proof import refuse_damaged
 from safepoint.config import PlanFile, format_bytes
 from safepoint.errors import Refused
@@ -97,9 +98,13 @@ def restore_over(
     beside, kept = named(live, "restored", stamp), named(live, "before_restore", stamp)
     with at_maintenance(database, maintenance) as connection:
         _refuse_held(connection, live)
+    swept = sweep(database, unfinished(live), maintenance=maintenance)
     placed = restore_into(plan_file, folder, beside, report=report, cancelled=cancelled)
     refuse_launch(plan_file)
     seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
+    placed = replace(
+        placed, notes=(*placed.notes, *(f"{name}, left by a restore that was killed, is gone" for name in swept))
+    )
     undo = (rename(live, beside), rename(kept, live))
     return Replaced(placed, live, kept, seconds, undo)
 
@@ -132,6 +137,11 @@ def named(live: str, what: str, stamp: str) -> str:
     """A name for a database beside the live one; never longer than PostgreSQL keeps. Pure."""
     tail = f"_{what}_{stamp}"
     return live.encode()[: _LONGEST_NAME - len(tail)].decode("utf-8", "ignore") + tail
+
+
+def unfinished(live: str) -> re.Pattern[str]:
+    """The names that `restore_over` gives to what it makes. Pure."""
+    return re.compile(re.escape(named(live, "restored", "")) + r"\d{8}t\d{6}")
 
 
 def refuse_long(name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.config import PlanFile
 from safepoint.errors import SafepointError, StoreError
 from safepoint.hosts import open_host
+from safepoint.hosts.temporary import HeldFolder, sweep
 from safepoint.launch.begin import status_of
 from safepoint.launch.ledger import Entry, read
 from safepoint.postgres.binaries import for_server
@@ -133,6 +133,8 @@ def at_hand(
 ) -> Iterator[Path]:
     """The folder of a snapshot: the one here, or a copy from a store that is removed again on leaving.
 
+    What a killed command fetched goes first.
+
     Args:
         store_name: take it from this store, although it may be here as well.
         identity: the file that opens it where it is encrypted.
@@ -140,20 +142,28 @@ def at_hand(
     Raises:
         StoreError: it is neither here nor in a store, or there is no such store.
     """
+    sweep_fetched(plan_file)
     here = snapshots_folder(plan_file) / snapshot_id
     if store_name is None and here.is_dir():
         with in_use(here):
             yield here
         return
     store = _holding(stores_of(plan_file, identity), snapshot_id, store_name)
-    parent = plan_file.state / "fetched"
+    parent = _fetched(plan_file)
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.rmtree(parent / snapshot_id, ignore_errors=True)
-    try:
-        fetch_snapshot(snapshot_id, store, parent, report=report, cancelled=cancelled)
-        yield parent / snapshot_id
-    finally:
-        shutil.rmtree(parent / snapshot_id, ignore_errors=True)
+    # Held, as two commands may fetch the same one, and neither may take away the other's.
+    with HeldFolder("", parent) as held:
+        fetch_snapshot(snapshot_id, store, Path(held), report=report, cancelled=cancelled)
+        yield Path(held) / snapshot_id
+
+
+def sweep_fetched(plan_file: PlanFile) -> None:
+    """Remove what commands that were killed had fetched: of an encrypted snapshot it is the copy in the clear."""
+    sweep(_fetched(plan_file))
+
+
+def _fetched(plan_file: PlanFile) -> Path:
+    return plan_file.state / "fetched"
 
 
 def _holding(stores: Mapping[str, SnapshotStore], snapshot_id: str, store_name: str | None) -> SnapshotStore:

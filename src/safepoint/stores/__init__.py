@@ -9,15 +9,27 @@ from typing import Any
 
 from safepoint.config import Store
 from safepoint.errors import PlanFileError
+from safepoint.stores.abandoned import Abandoned
 from safepoint.stores.age import Opening, Seal
 from safepoint.stores.faults import shown_url
 from safepoint.stores.files import FsspecFiles
 from safepoint.stores.label import LabelOfOtherVersion, LabelUnreadable
 from safepoint.stores.lock import Locking
+from safepoint.stores.reading_back import GivenBackOtherwise
 from safepoint.stores.retry import Retrying
 from safepoint.stores.store import MANIFEST, SnapshotStore, Transfer
 
-__all__ = ["MANIFEST", "LabelOfOtherVersion", "LabelUnreadable", "SnapshotStore", "Transfer", "open_store", "shown_url"]
+__all__ = [
+    "MANIFEST",
+    "Abandoned",
+    "GivenBackOtherwise",
+    "LabelOfOtherVersion",
+    "LabelUnreadable",
+    "SnapshotStore",
+    "Transfer",
+    "open_store",
+    "shown_url",
+]
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "sftp": "sftp", "ssh": "sftp"}
 

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias, cast
 
 from safepoint.errors import SafepointError
-from safepoint.stores import going_on, lock
+from safepoint.stores import folders, going_on, lock
 from safepoint.stores.faults import Unreachable, explained
 from safepoint.stores.piecewise import InPlace, S3Parts, Writing
 
@@ -21,7 +21,6 @@ _PIECE = 256 * 1024
 
 _PART = 8 * 1024 * 1024
 _MOST_PARTS = 9000  # S3 allows 10,000 parts for one object
-_REAL_FOLDERS = {"file", "local", "sftp", "ssh"}
 
 Step: TypeAlias = Callable[[int], None]
 """Is told how many bytes of the file are done; what it raises (an order to stop) ends the transfer."""
@@ -118,6 +117,13 @@ class Files(Protocol):
         """The folders right in the store, sorted; empty where the store is not there yet."""
         ...
 
+    def touched(self, folder: str) -> datetime | None:
+        """When something below a folder was written last, by the store's clock; None where there is nothing.
+
+        Where the store does not tell, it is now. What is under way counts, too.
+        """
+        ...
+
     def remove(self, name: str) -> None:
         """Remove a file, or a folder with all that is in it, and what was begun and not ended there."""
         ...
@@ -155,8 +161,8 @@ class FsspecFiles:
             words = self._locking(fs, path)
             if size > going_on.BIG and through is copied and hasattr(fs, "call_s3"):
                 return Sent(*going_on.in_parts(fs, path, local, step, words))
-            if size > going_on.BIG and through is copied and _has_folders(fs):
-                fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            if size > going_on.BIG and through is copied and folders.has_folders(fs):
+                folders.make_above(fs, path)
                 return Sent(*going_on.by_appending(fs, path, local, step, _opened, _pipelined))
             with _written(fs, path, part, words) as sink:
                 counting = _Counting(sink)
@@ -168,10 +174,10 @@ class FsspecFiles:
         if size <= going_on.BIG:
             return None
         with self._at(name, "write") as (fs, _path):
-            in_parts, folders = hasattr(fs, "call_s3"), _has_folders(fs)
+            in_parts, in_place = hasattr(fs, "call_s3"), folders.has_folders(fs)
         if in_parts:
             return S3Parts(lambda: self._at(name, "write"), size, self._locking)
-        return InPlace(lambda: self._at(name, "write"), _pipelined) if folders else None
+        return InPlace(lambda: self._at(name, "write"), _pipelined) if in_place else None
 
     def reading(self, name: str) -> Reading:
         """See `Files.reading`."""
@@ -221,7 +227,7 @@ class FsspecFiles:
         with self._at(folder, "list") as (fs, path):
             found = fs.find(path)
             start = len(str(path).rstrip("/")) + 1
-            return sorted(str(name)[start:] for name in found if not str(name).endswith(going_on.UNFINISHED))
+            return sorted(str(name)[start:] for name in found if not str(name).endswith(folders.UNFINISHED))
 
     def folders(self) -> list[str]:
         """See `Files.folders`."""
@@ -232,6 +238,14 @@ class FsspecFiles:
                 return []
             names = [str(entry["name"]).rstrip("/") for entry in entries if entry["type"] == "directory"]
             return sorted(name.rpartition("/")[2] for name in names)
+
+    def touched(self, folder: str) -> datetime | None:
+        """See `Files.touched`."""
+        with self._at(folder, "list") as (fs, path):
+            times = [_time_of(entry) for entry in fs.find(path, detail=True).values()]
+            if hasattr(fs, "call_s3"):
+                times += going_on.begun_below(fs, path)
+            return max(times, default=None)
 
     def remove(self, name: str) -> None:
         """See `Files.remove`."""
@@ -271,6 +285,16 @@ class FsspecFiles:
             if isinstance(fault, Unreachable):
                 self._opened = None
             raise fault from error
+
+
+def _time_of(entry: dict[str, Any]) -> datetime:
+    """When a file was written last. Each file system of fsspec has a word of its own for it."""
+    found = next((entry[word] for word in ("mtime", "LastModified", "last_modified") if word in entry), None)
+    if isinstance(found, int | float):
+        return datetime.fromtimestamp(found, UTC)
+    if isinstance(found, datetime):
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return datetime.now(UTC)
 
 
 class _Counting:
@@ -372,15 +396,15 @@ def _pipelined(file: Any) -> Any:
 @contextmanager
 def _written(fs: Any, path: str, part: int, words: dict[str, Any] | None = None) -> Iterator[Any]:
     """A file of the store to write; after a failure what was sent is given up, not completed."""
-    if _has_folders(fs):
-        fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-    file = _pipelined(fs.open(path, "wb", block_size=part, **(words or {})))
-    try:
-        yield file
-    except BaseException:
-        _give_up(fs, file, path)
-        raise
-    file.close()
+    with ExitStack() as stack:
+        at = stack.enter_context(folders.settling(fs, path)) if folders.has_folders(fs) else path
+        file = _pipelined(fs.open(at, "wb", block_size=part, **(words or {})))
+        try:
+            yield file
+        except BaseException:
+            _give_up(fs, file, at)
+            raise
+        file.close()
 
 
 def _give_up(fs: Any, file: Any, path: str) -> None:
@@ -389,7 +413,7 @@ def _give_up(fs: Any, file: Any, path: str) -> None:
     Best effort: the failure that led here is the one to tell, and without its manifest a snapshot is not seen.
     """
     with suppress(Exception):
-        if not _has_folders(fs):
+        if not folders.has_folders(fs):
             file.closed = True
             file.discard()
             return
@@ -399,8 +423,3 @@ def _give_up(fs: Any, file: Any, path: str) -> None:
         fs.rm(path)
     if hasattr(file, "set_pipelined"):
         file._closed = True  # else paramiko tries to close it again when it is collected, and complains to stderr
-
-
-def _has_folders(fs: Any) -> bool:
-    protocols = {fs.protocol} if isinstance(fs.protocol, str) else set(fs.protocol)
-    return bool(protocols & _REAL_FOLDERS)

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from safepoint.stores.faults import Unreachable, explained
+from safepoint.stores.folders import UNFINISHED, make_private, settle
 
 BIG: Final = 8 * 1024 * 1024
 """Files up to this size, in bytes, are sent at once, and bigger ones in parts of at least this size."""
-UNFINISHED: Final = ".safepoint-part"
 _MOST_PARTS: Final = 9000  # S3 allows 10,000 parts for one object
 _SNAPSHOT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-\d{8}T\d{6}Z/")
 _PIECE: Final = 256 * 1024
@@ -126,6 +126,17 @@ def give_up(fs: Any, path: str, *, begun_before: datetime | None = None) -> int:
     return len(found)
 
 
+def begun_below(fs: Any, path: str) -> list[datetime]:
+    """When the unfinished uploads to S3 below a folder were begun; none where the store does not list them."""
+    bucket, prefix, _version = fs.split_path(path)
+    try:
+        return [one["Initiated"] for one in _uploads(fs, bucket, f"{prefix}/")]
+    except Exception as error:  # each file system has exceptions of its own
+        if broke(error):
+            raise
+        return []
+
+
 def by_appending(
     fs: Any, path: str, local: Path, step: Step, reading: Callable[[Any, str], Any], writing: Callable[[Any], Any]
 ) -> tuple[int, str]:
@@ -136,6 +147,7 @@ def by_appending(
         writing: makes an opened file ready to be written to.
     """
     part = f"{path}{UNFINISHED}"
+    make_private(fs, part)
     start = _equal_bytes(fs, part, local, step, reading)
     digest, done, file = hashlib.sha256(), 0, None
     try:
@@ -150,7 +162,7 @@ def by_appending(
     except BaseException as error:
         end(fs, file, None if broke(error) else part)
         raise
-    fs.mv(part, path)
+    settle(fs, path)
     return done, digest.hexdigest()
 
 

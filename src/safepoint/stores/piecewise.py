@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol, TypeAlias
 
-from safepoint.stores import going_on
+from safepoint.stores import folders, going_on
 
 At: TypeAlias = Callable[[], AbstractContextManager[tuple[Any, str]]]
 """Gives the file system, connected anew after a failure, and the file's path in it; explains what goes wrong there."""
@@ -121,8 +121,9 @@ class InPlace:
         """See `Writing.send`."""
         with self._at() as (fs, path):
             if number == 1:
-                fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            file = self._writing(fs.open(f"{path}{going_on.UNFINISHED}", "wb" if number == 1 else "r+b"))
+                folders.make_above(fs, path)
+                folders.make_private(fs, f"{path}{folders.UNFINISHED}")
+            file = self._writing(fs.open(f"{path}{folders.UNFINISHED}", "wb" if number == 1 else "r+b"))
             try:
                 file.seek((number - 1) * self.piece)
                 file.write(data)
@@ -134,7 +135,7 @@ class InPlace:
     def finish(self, size: int) -> None:
         """See `Writing.finish`."""
         with self._at() as (fs, path):
-            part = f"{path}{going_on.UNFINISHED}"
+            part = f"{path}{folders.UNFINISHED}"
             try:
                 there = fs.info(part)["size"]
             except FileNotFoundError:
@@ -143,9 +144,9 @@ class InPlace:
                 raise
             if there != size:
                 raise ConnectionError(f"of {size} bytes that were sent {there} are there")
-            fs.mv(part, path)
+            folders.settle(fs, path)
 
     def give_up(self) -> None:
         """See `Writing.give_up`."""
         with suppress(Exception), self._at() as (fs, path):
-            fs.rm(f"{path}{going_on.UNFINISHED}")
+            fs.rm(f"{path}{folders.UNFINISHED}")

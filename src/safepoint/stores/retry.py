@@ -105,6 +105,10 @@ class Retrying:
         """See `Files.folders`."""
         return self._insist(self._files.folders)
 
+    def touched(self, folder: str) -> datetime | None:
+        """See `Files.touched`."""
+        return self._insist(lambda: self._files.touched(folder))
+
     def remove(self, name: str) -> None:
         """See `Files.remove`."""
         self._insist(lambda: self._files.remove(name))

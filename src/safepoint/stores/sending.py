@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +41,11 @@ class Sending:
 
     def note(self, name: str, sent: Sent) -> None:
         """Remember that it was sent, whole."""
-        self._sent[name] = sent
+        self.note_all({name: sent})
+
+    def note_all(self, sent: Mapping[str, Sent]) -> None:
+        """Remember that they were sent, whole."""
+        self._sent |= sent
         text = json.dumps({"of": self._of, "sent": {name: asdict(one) for name, one in self._sent.items()}})
         with suppress(OSError):
             fresh = self._path.with_suffix(".new")

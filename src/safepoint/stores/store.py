@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from safepoint.errors import Interrupted, StoreError
+from safepoint.errors import StoreError
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.progress import Cancelled, Progress, Report, never, silent
+from safepoint.stores.abandoned import AFTER, Abandoned, give_up
 from safepoint.stores.age import SUFFIX, Seal
-from safepoint.stores.files import CHUNK, Files, Step, Through, copied
-from safepoint.stores.label import LABEL, read_label, write_label
+from safepoint.stores.files import CHUNK, Files, Sent, Step, Through, copied
+from safepoint.stores.label import LABEL, LabelOfOtherVersion, LabelUnreadable, read_label, write_label
+from safepoint.stores.reading_back import GivenBackOtherwise, read_back, step_of
 from safepoint.stores.sending import PREFIX, Sending
 
 MANIFEST = "manifest.json"
-_ABANDONED = timedelta(days=2)
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 
 
@@ -50,7 +52,8 @@ class SnapshotStore:
     """One store of the plan file.
 
     Promises:
-        * a snapshot is visible (`ids`) only when it is complete: its manifest is written last and removed first;
+        * a snapshot is visible (`ids`) only when it is complete and was read back equal: its manifest is written
+          last and removed first;
         * every method may be repeated after a failure or a kill; nothing half-done is ever taken for whole;
         * a complete snapshot is never overwritten by another one of the same id;
         * memory does not grow with a snapshot; broken links are tried again, and big files go on where they were; in
@@ -90,46 +93,97 @@ class SnapshotStore:
         *,
         label: Mapping[str, Any] | None = None,
     ) -> Transfer:
-        """Copy a snapshot's folder to the store. Done already (the same manifest is there): nothing is sent.
+        """Copy a snapshot's folder to the store, read every file back, and only then let it be seen.
 
-        Files that an upload which was cut short brought are compared, and not sent again; encrypted ones by what was
-        noted of them beside the snapshot.
+        Done already (the same manifest is there): the files are read back, and only one that differs is sent. Files
+        that an upload which was cut short brought are compared, and not sent again; encrypted ones by what was noted of
+        them beside the snapshot.
 
         Args:
             label: what an encrypted snapshot says about itself in the clear.
 
         Raises:
-            StoreError: the folder holds no manifest, the store refuses, or it has another snapshot of that id.
-            Interrupted: `cancelled` became true; the store shows nothing of the snapshot.
+            StoreError: the folder holds no manifest, the store refuses, gives back something else than was put in, or
+                has another snapshot of that id. The store shows nothing of the snapshot; the next upload sends what
+                differed again.
+            Interrupted: `cancelled` became true; the store shows nothing of the snapshot, unless it did before.
         """
         began = time.monotonic()
         manifest = _manifest(folder)
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and _belongs(path, folder))
-        sizes = [path.stat().st_size for path in paths]
-        total = sum(sizes) + len(manifest)
+        total = sum(path.stat().st_size for path in paths) + len(manifest)
         self._at(snapshot_id, MANIFEST)
         done = Transfer(snapshot_id, self.name, self.where, len(paths) + 1, total, 0.0)
-        if self._is_there(snapshot_id, manifest):
-            there = self.label(snapshot_id)
-            if there is None:
-                return done
-            sha256 = {str(name): str(fact["sha256"]) for name, fact in there["files"].items()}
-            return replace(done, files=len(sha256) + 1, sha256=sha256)
-        if self._seal is not None:
-            return self._upload_sealed(self._seal, folder, paths, done, report, cancelled, label or {})
-        sent_before = set(self._files.names(snapshot_id))
-        before = 0
-        for path, size in zip(paths, sizes, strict=True):
-            relative = path.relative_to(folder).as_posix()
-            name = self._at(snapshot_id, relative)
-            step = _step(f"upload to {self.name}", before, total, report, cancelled)
-            if relative not in sent_before or not self._same(path, name, step):
-                self._files.put(path, name, step)
-            before += size
-        _step(f"upload to {self.name}", before, total, report, cancelled)(0)
-        self._files.put(folder / MANIFEST, self._at(snapshot_id, MANIFEST), lambda _done: None)
-        report(Progress(f"upload to {self.name}", total, total, "bytes"))
+        visible = self._is_there(snapshot_id, manifest)
+        label_there = self.label(snapshot_id) if visible else None
+        if label_there is not None:
+            facts = {str(name): Sent(**fact) for name, fact in label_there["files"].items()}
+            if self._whole(snapshot_id, facts, total, report, cancelled):
+                sha256 = {name: fact.sha256 for name, fact in facts.items()}
+                return replace(done, files=len(sha256) + 1, seconds=time.monotonic() - began, sha256=sha256)
+            self._withdraw(snapshot_id)
+            if self._seal is not None:  # what is whole there need not be sent again
+                Sending(folder, self.name, label_there.get("recipients", []), manifest).note_all(facts)
+        if self._seal is not None and (label_there is not None or not visible):
+            done = self._upload_sealed(self._seal, folder, paths, done, report, cancelled, label or {})
+        else:
+            self._upload_clear(folder, paths, done, report, cancelled, visible=visible and label_there is None)
         return replace(done, seconds=time.monotonic() - began)
+
+    def _upload_clear(
+        self, folder: Path, paths: list[Path], done: Transfer, report: Report, cancelled: Cancelled, *, visible: bool
+    ) -> None:
+        """Send what is not there, or is there otherwise, and read it back; then the manifest, unless `visible`."""
+        snapshot_id, what = done.snapshot_id, f"read back from {self.name}" if visible else f"upload to {self.name}"
+        sent_before = set(self._files.names(snapshot_id))
+        before, fresh, damaged = 0, dict[str, Sent](), False
+        try:
+            for path in paths:
+                relative = path.relative_to(folder).as_posix()
+                name = self._at(snapshot_id, relative)
+                step = step_of(what, before, done.bytes, report, cancelled)
+                if relative not in sent_before or not self._same(path, name, step):
+                    damaged = visible
+                    fresh[relative] = self._files.put(path, name, step)
+                before += path.stat().st_size
+            step_of(what, before, done.bytes, report, cancelled)(0)
+            self._compare(snapshot_id, fresh, report, cancelled)
+        except BaseException:
+            if damaged:  # it must not count as if it were whole
+                self._withdraw(snapshot_id)
+            raise
+        if not visible:
+            self._put_last(folder / MANIFEST, snapshot_id)
+        report(Progress(what, done.bytes, done.bytes, "bytes"))
+
+    def _put_last(self, path: Path, snapshot_id: str) -> Sent:
+        """Write the file that makes a snapshot visible; it goes again where the store does not give it back."""
+        sent = self._files.put(path, self._at(snapshot_id, path.name), lambda _done: None)
+        try:
+            self._compare(snapshot_id, {path.name: sent}, silent, never)
+        except BaseException:
+            self._withdraw(snapshot_id)
+            raise
+        return sent
+
+    def _withdraw(self, snapshot_id: str) -> None:
+        """Let a snapshot that is not whole be seen no more.
+
+        Best effort: where the store deletes nothing, or is away, the failure that led here is the one to tell.
+        """
+        with suppress(StoreError):
+            for name in (MANIFEST, LABEL):
+                self._files.remove(self._at(snapshot_id, name))
+
+    def _whole(
+        self, snapshot_id: str, facts: Mapping[str, Sent], total: int, report: Report, cancelled: Cancelled
+    ) -> bool:
+        """Whether every file lies in the store as it was sent."""
+        try:
+            self._compare(snapshot_id, facts, report, cancelled, total=total)
+        except GivenBackOtherwise:
+            return False
+        return True
 
     def _same(self, path: Path, name: str, step: Step) -> bool:
         """Whether the store has this very file already, from an upload that was cut short."""
@@ -149,19 +203,20 @@ class SnapshotStore:
         cancelled: Cancelled,
         label: Mapping[str, Any],
     ) -> Transfer:
-        began = time.monotonic()
-        before, facts = 0, {}
+        before, facts, fresh = 0, dict[str, Sent](), dict[str, Sent]()
         sending = Sending(folder, self.name, seal.recipients, _manifest(folder))
         for path in [*paths, folder / MANIFEST]:
             name = path.relative_to(folder).as_posix() + SUFFIX
-            step = _step(f"upload to {self.name}", before, done.bytes, report, cancelled)
+            step = step_of(f"upload to {self.name}", before, done.bytes, report, cancelled)
             at = self._at(done.snapshot_id, name)
             known = sending.known(name)
             if known is None or not self._files.exists(at) or self._files.digest(at, step) != known.sha256:
                 known = self._files.put(path, at, step, seal)
                 sending.note(name, known)
+                fresh[name] = known
             facts[name] = known
             before += path.stat().st_size
+        self._compare(done.snapshot_id, fresh, report, cancelled)
         said = {
             **label,
             "recipients": list(seal.recipients),
@@ -171,10 +226,10 @@ class SnapshotStore:
         with HeldFolder("safepoint-labelling-") as name:
             path = Path(name) / LABEL
             path.write_text(write_label(done.snapshot_id, said), encoding="utf-8")
-            sent = self._files.put(path, self._at(done.snapshot_id, LABEL), lambda _done: None)
+            sent = self._put_last(path, done.snapshot_id)
         sending.forget()
         sha256 = {name: fact.sha256 for name, fact in facts.items()} | {LABEL: sent.sha256}
-        return replace(done, files=len(sha256), seconds=time.monotonic() - began, sha256=sha256)
+        return replace(done, files=len(sha256), sha256=sha256)
 
     def read_back(
         self,
@@ -192,7 +247,8 @@ class SnapshotStore:
             total: the size of all files in bytes, for the progress.
 
         Raises:
-            StoreError: a file is missing or differs (it is named), or the snapshot has no manifest.
+            GivenBackOtherwise: a file is missing or differs (it is named).
+            StoreError: the snapshot has no manifest, or the store refuses.
         """
         began = time.monotonic()
         if not sha256:
@@ -202,27 +258,23 @@ class SnapshotStore:
                 remedy="Take a new snapshot; this one proves nothing.",
             )
         self._must_be_complete(snapshot_id)
-        seen = 0
-        for name, expected in sorted(sha256.items()):
-            size = 0
-            step = _step(f"read back from {self.name}", seen, total, report, cancelled)
-
-            def counted(done: int, step: Step = step) -> None:
-                nonlocal size
-                size = done
-                step(done)
-
-            found = self._files.digest(self._at(snapshot_id, name), counted)
-            seen += size
-            if found != expected.lower():
-                raise StoreError(
-                    f"The store {self.where} gave back something else than was put in: {name}.",
-                    subject=f"{snapshot_id}/{name}",
-                    expected=f"SHA-256 {expected}",
-                    found=f"SHA-256 {found} of {size} bytes",
-                    remedy="Do not rely on this copy: remove it, upload the snapshot again, and check the store.",
-                )
+        seen = self._compare(
+            snapshot_id, {name: Sent(0, one) for name, one in sha256.items()}, report, cancelled, total=total
+        )
         return Transfer(snapshot_id, self.name, self.where, len(sha256), seen, time.monotonic() - began)
+
+    def _compare(
+        self,
+        snapshot_id: str,
+        expected: Mapping[str, Sent],
+        report: Report,
+        cancelled: Cancelled,
+        *,
+        total: int | None = None,
+    ) -> int:
+        """See `read_back`."""
+        named = {name: (self._at(snapshot_id, name), one) for name, one in expected.items()}
+        return read_back(self._files, self.name, named, report, cancelled, total=total)
 
     def fetch(
         self,
@@ -258,7 +310,7 @@ class SnapshotStore:
             path = folder / _inside(name.removesuffix(suffix))
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + ".part")
-            step = _step(f"fetch from {self.name}", seen, total, report, cancelled)
+            step = step_of(f"fetch from {self.name}", seen, total, report, cancelled)
             self._files.get(self._at(snapshot_id, name), part, step, through)
             seen += part.stat().st_size
             part.replace(path)
@@ -329,9 +381,13 @@ class SnapshotStore:
         for name in (MANIFEST, LABEL, ""):
             self._files.remove(self._at(snapshot_id, name).rstrip("/"))
 
-    def tidy(self) -> None:
-        """Give up uploads that nobody has gone on with for days; until then nothing is seen of them either."""
-        self._files.tidy(datetime.now(UTC) - _ABANDONED)
+    def tidy(self) -> tuple[Abandoned, ...]:
+        """Give up what nobody has gone on with for two days: uploads, and what a removal left that was killed.
+
+        Until then nothing is seen of them either. What went is told, and what stays as the store locks it.
+        """
+        self._files.tidy(datetime.now(UTC) - AFTER)
+        return give_up(self._files, self.ids())
 
     def check_writable(self) -> None:
         """Prove that files can be written, read and deleted: by one of a few bytes.
@@ -370,15 +426,29 @@ class SnapshotStore:
         return shutil.disk_usage(there).free
 
     def _is_there(self, snapshot_id: str, manifest: bytes) -> bool:
-        label = self.label(snapshot_id)
+        """Whether this very snapshot is there. One whose last file is torn, as a kill left it once, is not.
+
+        Raises:
+            StoreError: there is another one of the id.
+        """
+        try:
+            label = self.label(snapshot_id)
+        except LabelOfOtherVersion:
+            raise
+        except LabelUnreadable:
+            self._withdraw(snapshot_id)
+            return False
         name = self._at(snapshot_id, MANIFEST)
         if label is not None:
             if label.get("manifest_sha256") == hashlib.sha256(manifest).hexdigest():
                 return True
         elif not self._files.exists(name):
             return False
-        elif self._files.read(name) == manifest:
+        elif (found := self._files.read(name)) == manifest:
             return True
+        elif _is_torn(found):
+            self._withdraw(snapshot_id)
+            return False
         raise StoreError(
             f"The store {self.where} has another snapshot of the id {snapshot_id}.",
             subject=snapshot_id,
@@ -412,6 +482,14 @@ def _belongs(path: Path, folder: Path) -> bool:
     return path != folder / MANIFEST and not path.name.startswith(PREFIX)
 
 
+def _is_torn(manifest: bytes) -> bool:
+    try:
+        json.loads(manifest)
+    except ValueError:
+        return True
+    return False
+
+
 def _manifest(folder: Path) -> bytes:
     try:
         return (folder / MANIFEST).read_bytes()
@@ -433,15 +511,3 @@ def _inside(name: str) -> str:
             remedy="Somebody tampered with the store or the manifest: do not use this snapshot.",
         )
     return name
-
-
-def _step(what: str, before: int, total: int | None, report: Report, cancelled: Callable[[], bool]) -> Step:
-    def step(done: int) -> None:
-        report(Progress(what, before + done, total, "bytes"))
-        if cancelled():
-            raise Interrupted(
-                f"The {what} was ended because an order to stop came.",
-                remedy="Nothing is lost: repeating it begins with the files again.",
-            )
-
-    return step
