@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from safepoint.launch.stepping import as_told
 from safepoint.launch.storage import told
 
 NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST]
@@ -36,3 +37,9 @@ def test_what_sqlite_says_of_a_full_disk_is_told_like_the_systems_own_words(tmp_
     said = told(RuntimeError("(sqlite3.OperationalError) database or disk is full"), subject=folder)
     assert said.subject == folder and "No space left" in said.message
     assert said.remedy is not None and "another place" not in said.remedy
+
+
+def test_a_disk_that_is_full_within_a_step_is_no_fault_of_safepoint() -> None:
+    said = as_told(refused(errno.ENOSPC, "/mnt/scratch/dump"), "final-snapshot")
+    assert said.subject == "/mnt/scratch/dump" and said.remedy is not None and said.remedy.startswith("Make room there")
+    assert "fault of Safepoint" in (as_told(KeyError("x"), "watch").remedy or "")

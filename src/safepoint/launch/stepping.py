@@ -17,6 +17,7 @@ from safepoint.launch.ledger import Ledger
 from safepoint.launch.patience import patiently
 from safepoint.launch.plan import Plan
 from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.storage import storage_error
 from safepoint.launch.verbs import verb
 from safepoint.progress import Progress
 
@@ -124,15 +125,7 @@ class Stepping:
     def _failed(
         self, key: str, step: PlannedStep, common: Mapping[str, Any], error: Exception, seconds: float
     ) -> dict[str, Any]:
-        shown = (
-            error
-            if isinstance(error, SafepointError)
-            else SafepointError(
-                f"An unexpected {type(error).__name__}: {error}",
-                subject=step.id,
-                remedy="This is a fault of Safepoint: please report it with the ledger. `retry` runs the step again.",
-            )
-        )
+        shown = as_told(error, step.id)
         data = {
             **common,
             "seconds": round(seconds, 3),
@@ -144,3 +137,16 @@ class Stepping:
         # Waiting may help with a lock; whether to wait is for a person to say, not for the way back to take.
         summary = {"summary": shown.message, "remedy": shown.remedy}
         return {"verdict": "fail", **summary, "ask": isinstance(error, LockNotAvailable)}
+
+
+def as_told(error: Exception, step_id: str) -> SafepointError:
+    """An error of a step as a person can act on it: what the system refused (a full disk) is no fault of ours. Pure."""
+    if isinstance(error, SafepointError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        return storage_error(error, subject=step_id, begun=True)
+    return SafepointError(
+        f"An unexpected {type(error).__name__}: {error}",
+        subject=step_id,
+        remedy="This is a fault of Safepoint: please report it with the ledger. `retry` runs the step again.",
+    )
