@@ -199,7 +199,7 @@ def arm(
             connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None
         )
         if reason is None:
-            reason = _make_slot(connection, name, timeout, all_tables=all_tables)
+            reason = _make_slot(connection, name, timeout)
             if reason is not None:
                 unpublish(connection, launch_id, name, purpose)
                 identities = ()
@@ -231,10 +231,10 @@ def arm(
         )
 
 
-def _make_slot(connection: Connection, name: str, timeout: float, *, all_tables: bool) -> str | None:
+def _make_slot(connection: Connection, name: str, timeout: float) -> str | None:
     """The slot of a publication that stands; why there is none."""
     reason = make_slot(connection, connection.info.dbname, name, timeout)
-    if reason is None and all_tables:
+    if reason is None:
         look_again(connection, name)  # the slot has waited for all that was under way
     return reason
 
