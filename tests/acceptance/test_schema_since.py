@@ -34,12 +34,16 @@ def test_a_table_and_a_partition_that_are_made_after_the_launch_cost_a_rollback_
         "CREATE TABLE visit (id int, day date, PRIMARY KEY (id, day)) PARTITION BY RANGE (day)",
         "CREATE TABLE visit_1 PARTITION OF visit FOR VALUES FROM ('2026-01-01') TO ('2026-02-01')",
         "CREATE TABLE leftover (id int)",
+        "CREATE UNLOGGED TABLE counter (id int)",
         "GRANT SELECT ON visit, leftover TO PUBLIC",
     )
     launched = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert "public.counter is not captured" in evidence(stage, "arm")["summary"]
     as_superuser(
         stage,
+        "INSERT INTO counter VALUES (1)",
+        "CREATE UNLOGGED TABLE passing (id int)",
         "CREATE TABLE export_march AS SELECT n AS id, 'row ' || n AS what FROM generate_series(1, 3) n",
         "CREATE SCHEMA tenant",
         "CREATE TABLE tenant.note (id int PRIMARY KEY, what text)",
@@ -73,6 +77,13 @@ def test_a_table_and_a_partition_that_are_made_after_the_launch_cost_a_rollback_
         ("visit_2", "not carried"): 2,
     }
     assert all("partition" in row["reason"] for row in rows if row["table"] == "visit_2")
+    # What nobody could capture is told with the list, in the report, and to who reads the page.
+    listing = evidence(stage, "back-list")
+    page = (stage.launch_folder / "affected.html").read_text()
+    assert not listing["complete"] and stage.safepoint("report", capture=True).returncode == 0
+    report = (stage.launch_folder / "report.html").read_text()
+    for table in ("public.counter", "public.passing"):
+        assert all(table in text for text in (str(listing["notes"]), listing["summary"], page, report)), table
     folder = evidence(stage, "back-stash")["folder"]
     with Path(folder, "stash.jsonl").open() as file:
         stashed = [json.loads(line) for line in file]

@@ -23,6 +23,7 @@ from safepoint.wayback.capture import CaptureFacts, arm, disarm, disarm_unrecord
 from safepoint.wayback.changes import Change
 from safepoint.wayback.names import capture_name, kept_name, twin_name
 from safepoint.wayback.pair import Pair
+from safepoint.wayback.promises import foresee_gaps
 from safepoint.wayback.quiet import safe_point
 from safepoint.wayback.spool import Spool, read_changes, read_transactions
 from safepoint.wayback.swap import swap
@@ -366,10 +367,30 @@ def test_an_owner_without_superuser_rights_captures_its_own_tables(database: Tar
         facts = arm(site.application, LAUNCH)
         assert facts.mode == "logical" and not facts.all_tables
         assert [one.table for one in facts.uncovered] == ["public.of_someone_else"]
+        with connect(site.application) as connection:
+            missing = foresee_gaps(connection, facts.mode)
+        assert missing == facts.promises and "of_someone_else" in missing[0] and "made after the launch" in missing[1]
         write(site, "listed")
-        drain(site.application, facts, tmp_path / "spool")
+        assert drain(site.application, facts, tmp_path / "spool").unseen == ()
+        with connect(site.application) as connection:
+            connection.execute("create table later (id int primary key)")
+            connection.execute("create temp table passing (id int)")
+        assert drain(site.application, facts, tmp_path / "spool").unseen == ("public.later",)
         assert memos(tmp_path / "spool") == ["listed"]
         disarm(site.application, facts)
+
+
+def test_a_table_that_is_unlogged_or_comes_so_is_told_where_all_tables_are_captured(
+    one_site: Books, tmp_path: Path
+) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    with connect(site.application) as connection:
+        connection.execute("create unlogged table scrap (id int)")
+        facts = arm(site.target, LAUNCH)
+        assert facts.all_tables and len(facts.promises) == 1 and drain(site.target, facts, spool).unseen == ()
+        connection.execute("create table later (id int); create unlogged table fast (id int)")
+        assert drain(site.target, facts, spool).unseen == ("public.fast",)
+    disarm(site.target, facts)
 
 
 LOGS = """
@@ -419,6 +440,11 @@ def test_a_partition_that_comes_later_is_written_to_as_ever_where_nothing_names_
         drain(site.application, facts, tmp_path / "spool")
         seen = Counter(
             (change.table.removeprefix("public."), change.action) for change in read_changes(tmp_path / "spool")
+        )
+        assert drain(site.application, facts, tmp_path / "spool").unseen == (
+            "public.log_2",
+            "public.log_3",
+            "public.log_9_b",
         )
         # What was there is captured to the last row, and so are the partitions of a table with a primary key.
         assert seen == {

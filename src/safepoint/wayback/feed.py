@@ -21,8 +21,9 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, cancel, connect, connection_error
 from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import RIGHTS, CaptureFacts, cannot
+from safepoint.wayback.capture import CaptureFacts, cannot
 from safepoint.wayback.names import feed_name
+from safepoint.wayback.promises import RIGHTS
 from safepoint.wayback.publication import publication, publish, unpublish
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.slot import drop_slot, look_up_slot

@@ -18,6 +18,7 @@ from safepoint.postgres.raised_identities import unwatch, watch
 from safepoint.postgres.replica_identity import Identity, restore
 from safepoint.wayback.identity import Table, Uncovered, decide, survey
 from safepoint.wayback.names import made_by
+from safepoint.wayback.promises import covers_all
 
 PUBLICATION: Final = "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s"
 # A partitioned table that is published publishes its partitions, also those that nobody listed.
@@ -26,6 +27,20 @@ SELECT DISTINCT s.nspname || '.' || r.relname FROM pg_class c JOIN pg_namespace 
 CROSS JOIN LATERAL pg_partition_ancestors(c.oid) a JOIN pg_class r ON r.oid = a.relid
 JOIN pg_namespace s ON s.oid = r.relnamespace
 WHERE c.relispartition AND n.nspname || '.' || c.relname = ANY(%s)
+"""
+# The application's own tables of which nothing is published: a publication tells nobody what it leaves out.
+_UNPUBLISHED: Final = """
+SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%%'
+  AND n.nspname <> 'safepoint' AND n.nspname NOT LIKE 'safepoint\\_%%'
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+  AND (c.relpersistence = 'u' OR NOT EXISTS (
+      SELECT FROM pg_publication p WHERE p.pubname = %s AND (p.puballtables OR EXISTS (
+          SELECT FROM pg_publication_rel r WHERE r.prpubid = p.oid AND (r.prrelid = c.oid OR (
+              c.relispartition AND r.prrelid IN (SELECT a FROM pg_partition_ancestors(c.oid) a)))))))
+ORDER BY 1
 """
 # From this version on a publication may send stored generated columns: where they name a row, it has to.
 _SENDS_COMPUTED: Final = 180000
@@ -49,8 +64,7 @@ def publish(
             return (), tuple(uncovered), False
         for identity in identities:
             connection.execute(identity.statement())
-        # What cannot be covered must not be published at all, or the application's own UPDATE fails there.
-        all_tables = superuser and not any(one.published_fails for one in uncovered)
+        all_tables = covers_all(uncovered, superuser=superuser)
         scope = sql.SQL(" FOR ALL TABLES")
         if not all_tables:
             listed = _listed(connection, tables, uncovered)
@@ -102,6 +116,13 @@ def publication(connection: Connection, launch_id: str, name: str, purpose: str 
         )
     state: dict[str, Any] = json.loads(rest)
     return state
+
+
+def unpublished(connection: Connection, name: str, known: Sequence[Uncovered]) -> tuple[str, ...]:
+    """Tables that are not captured through this publication, and were not `known` not to be when it was made."""
+    told = {one.table for one in known}
+    found = [str(row[0]) for row in connection.execute(_UNPUBLISHED, [name]).fetchall()]
+    return tuple(table for table in found if table not in told)
 
 
 def unpublish(

@@ -113,6 +113,15 @@ def cannot(connection: Connection) -> str | None:
     return None if language else "the database has no plpgsql"
 
 
+def not_owned(connection: Connection) -> list[Uncovered]:
+    """Tables that can be given no trigger."""
+    return [
+        Uncovered(f"{schema}.{name}", "the conductor's role does not own it")
+        for _, schema, name, _, _, owned in connection.execute(TABLES).fetchall()
+        if not owned
+    ]
+
+
 def install(connection: Connection, launch_id: str) -> Installed:
     """Make the schema and all triggers in one transaction; or find them there, of an earlier try.
 
@@ -126,11 +135,7 @@ def install(connection: Connection, launch_id: str) -> Installed:
     with connection.transaction():
         connection.execute(MAKE.encode())
         tables = connection.execute(TABLES).fetchall()
-        uncovered = [
-            Uncovered(f"{schema}.{name}", "the conductor's role does not own it")
-            for _, schema, name, _, _, owned in tables
-            if not owned
-        ]
+        uncovered = not_owned(connection)
         left_out = {one.table for one in uncovered}
         seen = [row for row in tables if f"{row[1]}.{row[2]}" not in left_out]
         for _, schema, name, kind, partition, _ in seen:
