@@ -300,7 +300,7 @@ def _drain_triggers(target: Target, facts: CaptureFacts, spool: Path, cancelled:
             total_transactions=file.position.transactions,
             seconds=round(time.monotonic() - began, 3),
             changed_tables=tuple(sorted(work.changed_tables)),
-            unseen=tuple(sorted({*triggers.unseen(connection), *work.unread})),
+            unseen=tuple(sorted({*triggers.unseen(connection), *work.unread} - {one.table for one in facts.uncovered})),
         )
 
 
