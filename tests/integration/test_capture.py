@@ -17,6 +17,7 @@ from psycopg import sql
 from safepoint.errors import CaptureLost, DatabaseError, LockNotAvailable, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import UNCHANGED
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import feed, log_drain
 from safepoint.wayback.capture import CaptureFacts, arm, disarm, disarm_unrecorded, drain, lag
@@ -24,7 +25,7 @@ from safepoint.wayback.changes import Change
 from safepoint.wayback.names import capture_name, kept_name, twin_name
 from safepoint.wayback.pair import Pair
 from safepoint.wayback.promises import foresee_gaps
-from safepoint.wayback.quiet import safe_point
+from safepoint.wayback.quiet import drop_quiet_slot, mark_quiet, safe_point
 from safepoint.wayback.spool import Spool, read_changes, read_transactions
 from safepoint.wayback.swap import swap
 from safepoint.wayback.twin import make_twin
@@ -378,6 +379,34 @@ def test_an_owner_without_superuser_rights_captures_its_own_tables(database: Tar
         assert drain(site.application, facts, tmp_path / "spool").unseen == ("public.later",)
         assert memos(tmp_path / "spool") == ["listed"]
         disarm(site.application, facts)
+
+
+def test_a_launch_of_the_same_id_on_another_database_of_the_server_leaves_the_slots_alone(
+    server: Server, database: Target, tmp_path: Path
+) -> None:
+    other = fresh_database(server)
+    try:
+        with books(database) as site:
+            quiet = mark_quiet(site.target, LAUNCH)
+            with feed.opened(site.target, LAUNCH) as at:
+                pass
+            facts = arm(site.target, LAUNCH)
+            # There is one name for both, so the other one cannot have its own; and takes back what it has made.
+            with pytest.raises(Refused, match="not this capture's"):
+                arm(other, LAUNCH)
+            disarm_unrecorded(other, LAUNCH, "capture")
+            assert feed.begins_at(other, LAUNCH) is None and feed.standing(other, LAUNCH, at.lsn) is None
+            assert not feed.end(other, LAUNCH) and not drop_quiet_slot(other, LAUNCH)
+            write(site, "kept")
+            drain(site.target, facts, tmp_path / "spool")
+            assert memos(tmp_path / "spool") == ["kept"]
+            assert feed.standing(site.target, LAUNCH, at.lsn) is not None and quiet.slot is not None
+            disarm(site.target, facts)
+            assert feed.end(site.target, LAUNCH) and drop_quiet_slot(site.target, LAUNCH)
+            with connect(other) as connection:
+                assert connection.execute("select count(*) from pg_publication").fetchone() == (0,)
+    finally:
+        drop_database(other)
 
 
 def test_a_table_that_is_unlogged_or_comes_so_is_told_where_all_tables_are_captured(
