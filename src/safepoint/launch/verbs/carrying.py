@@ -230,7 +230,7 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
     if changed := changed_rules(mapping, now):
         raise Refused(
-            f"the schemas are not those that the way back was proven on: other rules for {', '.join(changed[:5])}.",
+            f"the schemas are not those that the way back was proven on: other rules for {', '.join(changed[:5])}",
             subject=ground.twin,
             remedy="Compare `safepoint report` with the databases; what was written is in affected.csv.",
         )
