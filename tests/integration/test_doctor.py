@@ -247,6 +247,22 @@ def test_a_login_without_rights_is_told_each_missing_one(shop: Shop, tmp_path: P
     assert found(findings, "roles", "WITH ADMIN OPTION").verdict == "failure"
 
 
+def test_what_the_capture_will_not_see_is_told_before_the_launch(shop: Shop, tmp_path: Path) -> None:
+    name = f"guest_{time.monotonic_ns()}"
+    with connect(shop.target) as admin:
+        admin.execute(sql.SQL("create role {} login replication password 'x'").format(sql.Identifier(name)))
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("SHOP_DB_PASSWORD", "x")
+                findings = tuple(database(shop.plan(tmp_path, user=name)))
+        finally:
+            admin.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
+    told = found(findings, "capture", "the conductor's role does not own it")
+    assert told.verdict == "warning" and "public.shop_item" in told.message
+    assert found(findings, "capture", "made after the launch").verdict == "warning"
+    assert [one.verdict for one in database(shop.plan(tmp_path)) if one.check == "capture"] == ["ok"]
+
+
 def test_roles_that_are_not_there_or_not_named_are_failures(shop: Shop, tmp_path: Path) -> None:
     plan = shop.plan(tmp_path, role="nobody_of_this_name")
     assert found(database(plan), "roles", "no role nobody_of_this_name").verdict == "failure"

@@ -132,6 +132,18 @@ def test_without_decoding_the_rows_themselves_are_listed_and_the_loss_is_said(on
     assert not written.complete and any("deleted rows" in note for note in written.notes)
 
 
+def test_what_the_capture_could_not_see_is_said_with_the_list(one_site: Books, tmp_path: Path) -> None:
+    with connect(one_site.application) as connection:
+        connection.execute("create unlogged table scrap (id int)")
+        facts = arm(one_site.target, LAUNCH)
+        connection.execute("insert into scrap values (1)")
+    drain(one_site.target, facts, tmp_path / "spool")
+    disarm(one_site.target, facts)
+    written = list_written(one_site.target, tmp_path / "spool", tmp_path / "affected.csv", missing=facts.promises)
+    assert (written.rows, written.complete, written.notes) == (0, False, facts.promises)
+    assert "public.scrap" in written.notes[0]
+
+
 def test_a_user_table_that_is_not_there_keeps_nothing_from_being_listed(one_site: Books, tmp_path: Path) -> None:
     facts = arm(one_site.target, LAUNCH)
     with connect(one_site.application) as connection:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safepoint.django.operations import Effect, Operation, Operations, StateColumn, StateTable, What
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table, Unique, meant
-from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, plan_mapping
+from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, changed_rules, plan_mapping
 from safepoint.wayback.natural import match_permissions, match_types
 from safepoint.wayback.roundtrip import RoundTrip, TableTrip, doubtful
 
@@ -301,3 +301,29 @@ def test_rows_that_only_the_new_schema_can_tell_apart_are_a_problem() -> None:
     old = catalogue(table("item", column("id", not_null=True), key=()))
     mapping = plan_mapping(old, catalogue(table("item", column("id"))))
     assert mapping.problems == ("item: id names a row in the new schema, but not in the old one.",)
+
+
+def test_tables_that_came_or_went_since_change_no_rule_and_everything_else_does() -> None:
+    item, tag, thing = (table(name, column("id")) for name in ("item", "tag", "thing"))
+    found = operations(effect("table-created", "tag"))
+    proven = plan_mapping(catalogue(item, thing), catalogue(item, thing, tag), found)
+
+    def since(*tables: Table) -> tuple[str, ...]:
+        return changed_rules(proven, plan_mapping(catalogue(item, thing), catalogue(*tables), found))
+
+    later = Table("tenant", "item", item.columns, item.primary_key, item.uniques)
+    assert since(item, thing, tag) == since(item, thing, tag, later, table("log", column("at", "date"))) == ()
+    assert since(item, thing) == since(item, tag) == ()
+    assert since(table("item", column("id"), column("vat")), thing, tag) == ("public.item",)
+    assert since(table("item", column("id", "bigint")), table("thing", column("no"), key=("no",)), tag) == (
+        "public.item",
+        "public.thing",
+    )
+    # What lost its table and found another one of its name goes by another rule.
+    assert since(later, thing, tag) == ("public.item",)
+    renamed = plan_mapping(
+        catalogue(item, thing),
+        catalogue(item, thing, tag),
+        operations(effect("model-renamed", "item", "item", "shop.Item"), effect("table-created", "tag")),
+    )
+    assert changed_rules(proven, renamed) == ("renamed models",)

@@ -18,6 +18,7 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.target import server_target, target
 from safepoint.wayback import capture
+from safepoint.wayback.promises import foresee_gaps, shown
 
 OLDEST = 14
 _IDLE_SECONDS = 10.0
@@ -267,6 +268,14 @@ def captured(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
             "capture",
             f"Changes after the launch are not captured{asked}: {reason}. A rollback lists rows, and carries none.",
             "Remove that cause, or allow triggers: wayback.capture = 'auto'.",
+        )
+    missing = () if mode == "none" else foresee_gaps(connection, mode)
+    if missing:
+        yield warning(
+            "capture",
+            f"Not all that is written after the launch will be captured. {shown(missing)}",
+            "For what matters: SET LOGGED; a primary key; GRANT its owner TO Safepoint's login. Tables that are made "
+            "later are captured where that login is a superuser.",
         )
 
 

@@ -29,7 +29,7 @@ from safepoint.progress import Cancelled, Report, silent
 from safepoint.wayback import capture
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.manner import Manner, NotWhole, Policy
-from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
+from safepoint.wayback.mapping import WayBack, changed_rules, plan_mapping
 from safepoint.wayback.replay import READ_ONLY, carry, entering
 from safepoint.wayback.sessions import asking
 
@@ -207,9 +207,10 @@ def _applying(standby: Standby, stop: Cancelled) -> Iterator[tuple[WayBack, Conn
         cancellable(twin, stop),
     ):
         now = plan_mapping(read_catalogue(twin), read_catalogue(source), standby.operations, standby.mappers)
-        if not same_rules(now, standby.mapping):
+        if changed := changed_rules(standby.mapping, now):
             raise Refused(
-                "The schemas are not those that the way back was proven on: the twin is not followed.",
+                "The schemas are not those that the way back was proven on (other rules for "
+                f"{', '.join(changed[:5])}): the twin is not followed.",
                 subject=standby.twin.dbname,
             )
         yield standby.mapping, twin, source

@@ -24,7 +24,8 @@ from safepoint.wayback import triggers
 from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.log_drain import LogDrain, advance, mark_restart
 from safepoint.wayback.names import between_name, capture_name
-from safepoint.wayback.publication import publish, unpublish
+from safepoint.wayback.promises import HAS_LARGE_OBJECTS, RIGHTS, Mode, gaps
+from safepoint.wayback.publication import publish, unpublish, unpublished
 from safepoint.wayback.quiet import flush_wal
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.slot import drop_slot, look_up_slot, lost, make_slot, whole_slot
@@ -34,19 +35,16 @@ from safepoint.wayback.triggers import install
 
 How = Literal["auto", "logical", "triggers"]
 """What the plan file asks for."""
-Mode = Literal["logical", "triggers", "none"]
 Purpose = Literal["capture", "twin", "between"]
 """What is captured for: the way back after the launch, the twin before it, or a return to the new release, between a
 rollback's swap and the opening of the site."""
 
 # Text in the stream is in the client's encoding and formats: `connect` pins the formats, this the encoding.
 _UTF8: Final = "-c client_encoding=UTF8"
-RIGHTS = "SELECT rolsuper, rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"
 IDLE_TIMEOUT = """
 SELECT setting::int * CASE unit WHEN 'min' THEN 60 WHEN 'h' THEN 3600 WHEN 'ms' THEN 0.001 ELSE 1 END
 FROM pg_settings WHERE name = 'idle_replication_slot_timeout'
 """
-HAS_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
 
 
 @dataclass(frozen=True)
@@ -76,21 +74,9 @@ class CaptureFacts:
 
     @property
     def promises(self) -> tuple[str, ...]:
-        """What cannot be promised for this capture, one sentence each; empty is everything but sequences and DDL.
-
-        Where it is captured by triggers, what is only said of them is in the list too.
-        """
-        lost = [f"{one.table} is not captured: {one.reason}." for one in self.uncovered]
-        if self.large_objects:
-            lost.append("Large objects are not captured: neither decoding nor triggers see them.")
-        if self.mode == "triggers" and not self.follows_tables:
-            lost.append("Tables that are made after the launch are not captured: they have no triggers.")
-        if self.mode == "none":
-            lost.append(
-                f"Changes cannot be decoded ({self.reason}): new and changed rows can be listed from the tables, but "
-                "deleted rows, earlier versions of a row and (without track_commit_timestamp) times cannot."
-            )
-        return tuple(lost)
+        """What cannot be promised for this capture, one sentence each; empty is everything but sequences and DDL."""
+        later = self.follows_tables if self.mode == "triggers" else self.all_tables
+        return gaps(self.mode, self.reason, self.uncovered, large=self.large_objects, later=later)
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""
@@ -110,7 +96,8 @@ class Drained:
     """What one drain did. `complete` says that everything up to `up_to` is in the spool now.
 
     `changed_tables` are tables whose columns changed since they were last seen: someone ran DDL meanwhile. `unseen`
-    are tables without a trigger where triggers capture, or not readable: they were made since.
+    are tables that are not captured, or were not for a time, and were not known of when it was armed: most were made
+    since.
     """
 
     spool: str
@@ -199,7 +186,7 @@ def arm(
             connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None
         )
         if reason is None:
-            reason = _make_slot(connection, name, timeout, all_tables=all_tables)
+            reason = _make_slot(connection, name, timeout)
             if reason is not None:
                 unpublish(connection, launch_id, name, purpose)
                 identities = ()
@@ -231,10 +218,10 @@ def arm(
         )
 
 
-def _make_slot(connection: Connection, name: str, timeout: float, *, all_tables: bool) -> str | None:
+def _make_slot(connection: Connection, name: str, timeout: float) -> str | None:
     """The slot of a publication that stands; why there is none."""
     reason = make_slot(connection, connection.info.dbname, name, timeout)
-    if reason is None and all_tables:
+    if reason is None:
         look_again(connection, name)  # the slot has waited for all that was under way
     return reason
 
@@ -288,6 +275,7 @@ def drain(
             total_transactions=file.position.transactions,
             seconds=round(time.monotonic() - began, 3),
             changed_tables=tuple(sorted(work.changed_tables)),
+            unseen=unpublished(connection, facts.publication, facts.uncovered),
         )
 
 
@@ -312,7 +300,7 @@ def _drain_triggers(target: Target, facts: CaptureFacts, spool: Path, cancelled:
             total_transactions=file.position.transactions,
             seconds=round(time.monotonic() - began, 3),
             changed_tables=tuple(sorted(work.changed_tables)),
-            unseen=tuple(sorted({*triggers.unseen(connection), *work.unread})),
+            unseen=tuple(sorted({*triggers.unseen(connection), *work.unread} - {one.table for one in facts.uncovered})),
         )
 
 

@@ -26,6 +26,7 @@ class Fates:
         self._feeds = {} if mapping is None else mapping.feeds
         self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
         self._homeless = {} if mapping is None else mapping.stash
+        self._kept = {} if mapping is None else mapping.kept
         self._aside: set[str] = set()
 
     def load(self, put_aside: Path) -> None:
@@ -51,7 +52,7 @@ class Fates:
         known = self._new.tables.get(table)
         if table in self._aside and (why := self._put_aside(change, table)) is not None:
             return "not carried", why
-        if table in self._homeless:
+        if table in self._homeless and known is not None:
             name = table.partition(".")[2]
             if name in NOT_CARRIED:
                 return "carried", NOT_CARRIED[name]
@@ -97,12 +98,14 @@ class Fates:
         return None if row is None else str(row[0])
 
     def _unmapped(self, table: str, there: bool) -> tuple[Fate, str]:
-        """A table that was none when the way back was proven."""
+        """A table that was none when the way back was proven, or is none any more."""
         name = table.partition(".")[2]
-        if name in NOT_CARRIED:
+        if name in NOT_CARRIED and table in self._kept:  # a tenant's schema that was made since has its own
             return "carried", NOT_CARRIED[name]
         if there:
             return "stashed", "the table was made after the launch: kept for the next one"
+        if table in self._homeless:
+            return "not carried", "the table was dropped after the launch"
         return "not carried", "the table was made after the launch and is gone again, or is not the application's own"
 
 

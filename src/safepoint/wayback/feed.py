@@ -21,8 +21,9 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, cancel, connect, connection_error
 from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import RIGHTS, CaptureFacts, cannot
+from safepoint.wayback.capture import CaptureFacts, cannot
 from safepoint.wayback.names import feed_name
+from safepoint.wayback.promises import RIGHTS
 from safepoint.wayback.publication import publication, publish, unpublish
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.slot import drop_slot, look_up_slot
@@ -86,7 +87,7 @@ def standing(target: Target, launch_id: str, start_lsn: str) -> CaptureFacts | N
     with _connected(target) as connection, asking("Looking at the twin's feed", name):
         slot = look_up_slot(connection, name)
         state = publication(connection, launch_id, name, _PURPOSE)
-        if slot is None or state is None:
+        if slot is None or not slot.here or state is None:
             return None
         row = connection.execute(_XMAX).fetchone()
     return CaptureFacts(
@@ -107,17 +108,17 @@ def begins_at(target: Target, launch_id: str) -> str | None:
     """Where the slot begins to give changes from; None where there is none."""
     with _connected(target) as connection, asking("Looking at the twin's feed", target.dbname):
         slot = look_up_slot(connection, feed_name(launch_id))
-        return None if slot is None or slot.wal_status == "lost" else slot.confirmed_lsn
+        return None if slot is None or not slot.here or slot.wal_status == "lost" else slot.confirmed_lsn
 
 
 def end(target: Target, launch_id: str) -> bool:
     """Remove slot and publication; gives whether there was a slot. May be run again at any time."""
     name = feed_name(launch_id)
     with _connected(target, lock_timeout=5) as connection, asking("Ending the twin's feed", name):
-        there = look_up_slot(connection, name) is not None
+        found = look_up_slot(connection, name)
         drop_slot(connection, name)
         unpublish(connection, launch_id, name, _PURPOSE)
-        return there
+        return found is not None and found.here
 
 
 def forget_publication(connection: Connection, launch_id: str) -> None:

@@ -6,7 +6,6 @@ that a person can check the table. What cannot be derived is a problem that is n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
@@ -131,13 +130,22 @@ class WayBack:
         return cls(**{**data, "tables": tables, "problems": tuple(data["problems"]), "notes": tuple(data["notes"])})
 
 
-def same_rules(one: WayBack, other: WayBack) -> bool:
-    """Whether two ways back decide alike about every value; the sentences beside them may differ. Pure."""
-    names = ("tables", "stash", "kept", "models")
-    return all(
-        json.dumps(one.as_json()[name], sort_keys=True) == json.dumps(other.as_json()[name], sort_keys=True)
-        for name in names
-    )
+def changed_rules(proven: WayBack, now: WayBack) -> tuple[str, ...]:
+    """The old tables about which the way back would decide otherwise now than it was proven to. Pure.
+
+    A table that was made since is no rule's business: what is written to it goes to the stash, and the rest is carried.
+    Nor is one that is gone: whether rows of it were captured, which have no rule any more, only a replay can tell.
+    """
+    there = {*now.feeds, *now.stash}
+    gone = {rule.old for rule in proven.tables if rule.new not in there} & now.kept.keys()
+    before, after = _decisions(proven), _decisions(now)
+    found = [name for name in sorted({*before, *after} - gone) if before.get(name) != after.get(name)]
+    return (*found, *(["renamed models"] if proven.models != now.models else []))
+
+
+def _decisions(way: WayBack) -> dict[str, TableRule | None]:
+    """By old table: its rule, None where it is kept as it is."""
+    return {**dict.fromkeys(way.kept), **{rule.old: rule for rule in way.tables}}
 
 
 def plan_mapping(

@@ -261,10 +261,10 @@ def raise_sequences(
     theirs: dict[str, int | None] = {row[0]: row[1] for row in migrated.execute(LAST_VALUES).fetchall()}
     partners: dict[str, str] = {}
     for rule in mapping.tables:
-        before, now = old.tables[rule.old], new.tables[rule.new]
+        before, now = old.tables[rule.old], new.tables.get(rule.new)
         for column in rule.columns:
             own = before.by_name[column.column].sequence
-            other = now.by_name[column.new].sequence if column.new else None
+            other = now.by_name[column.new].sequence if now is not None and column.new else None
             if own is not None and other is not None:
                 partners[own] = other
     changed = {}

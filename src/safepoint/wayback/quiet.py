@@ -17,7 +17,7 @@ import psycopg
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.names import quiet_name
+from safepoint.wayback.names import kept_name, quiet_name
 from safepoint.wayback.sessions import asking, at_maintenance
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -288,11 +288,17 @@ def _judge_by_counters(moved: Mapping[str, bool], other_xids: int, evidence: dic
 
 
 def drop_quiet_slot(target: Target, launch_id: str, *, maintenance: str = "postgres") -> bool:
-    """Remove the slot of the proof; gives whether there was one. May be run again at any time."""
+    """Remove the slot of the proof; gives whether there was one. May be run again at any time.
+
+    It is this database's, or went with it when it was swapped out: another one of the server may have a launch of the
+    same id.
+    """
+    databases = [target.dbname, kept_name(target.dbname, launch_id)]
     with at_maintenance(target, maintenance) as connection, asking("Removing the quiet slot", target.dbname):
         row = connection.execute(
-            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s",
-            (quiet_name(launch_id),),
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots "
+            "WHERE slot_name = %s AND database = ANY(%s)",
+            (quiet_name(launch_id), databases),
         ).fetchone()
         return row is not None
 

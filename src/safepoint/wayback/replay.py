@@ -197,6 +197,7 @@ class _Carrying:
             report=self.report,
         )
         self._phase("stage")
+        self._refuse_gone(staged)
         if earlier is not None and not staged.transactions:
             return replace(earlier, already=True, now=0, files=self._files(out))
         self.report(Progress(WRITING, 0, 1))
@@ -223,9 +224,33 @@ class _Carrying:
     def _files(self, out: Path | None) -> dict[str, str]:
         return {} if out is None else records.write_files(self.connection, out)
 
+    def _refuse_gone(self, staged: Staged) -> None:
+        """Rows of a mapped table that is gone by now: without them others would be half of what was done.
+
+        Of a partitioned one that is gone nobody knows which relations were its partitions.
+        """
+        gone = {
+            rule.new: self.old.tables.get(rule.old) for rule in self.mapping.tables if rule.new not in self.new.tables
+        }
+        parted = any(table is not None and table.partitioned for table in gone.values())
+        written = sorted(staged.unknown if parted else staged.unknown & gone.keys())
+        if gone and written:
+            raise Refused(
+                f"Rows were written to {', '.join(written[:5])}, and {', '.join(sorted(gone)[:5])} is gone since.",
+                subject=written[0],
+                remedy="Someone dropped or renamed it after the launch. Bring it back, or roll back with --discard.",
+            )
+
     def _refuse_homeless(self, staged: Staged) -> None:
-        """Changes of tables that the twin does not have, and that no stash is meant for."""
-        unknown = {name for name in staged.sinks if name not in self.mapping.feeds and name not in self.mapping.stash}
+        """Changes of tables that the twin does not have, and that no stash is meant for: of one that was made since it
+        is, but where the twin is to be the same."""
+        unknown = {
+            name
+            for name in staged.sinks
+            if name not in self.mapping.feeds
+            and name not in self.mapping.stash
+            and (self.manner.same_schema or not is_homeless(name, self.mapping))
+        }
         unknown |= staged.unknown if self.manner.same_schema else set()
         if unknown:
             raise NotWhole(
@@ -334,8 +359,11 @@ class _Carrying:
 
 
 def is_homeless(table: str, mapping: WayBack) -> bool:
-    """Has the old schema no such table? Also one that was made since the mapping was: it goes to the stash as well."""
-    return table not in mapping.feeds and table.partition(".")[2] != "django_migrations"
+    """Has the old schema no such table? Also one that was made since the mapping was: it goes to the stash as well.
+
+    A tenant's schema that was made since has a record of migrations of its own, which is a table as others are.
+    """
+    return table not in mapping.feeds and not (table in mapping.kept and table.endswith(".django_migrations"))
 
 
 def _not_whole(outcome: Outcome) -> NotWhole:

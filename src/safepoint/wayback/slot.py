@@ -16,7 +16,8 @@ _FREE_SECONDS: Final = 10
 
 SLOT = """
 SELECT database, plugin, coalesce(wal_status, 'lost'), safe_wal_size, active, active_pid, confirmed_flush_lsn::text,
-       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8
+       coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8,
+       coalesce(database = current_database(), false)
 FROM pg_replication_slots WHERE slot_name = %s
 """
 WRITING = """
@@ -28,7 +29,11 @@ FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() 
 
 @dataclass(frozen=True)
 class Slot:
-    """A slot as `pg_replication_slots` has it; `retained_bytes` is the WAL that the server keeps for it."""
+    """A slot as `pg_replication_slots` has it; `retained_bytes` is the WAL that the server keeps for it.
+
+    `here`: it is the connection's database's. Names are the server's: a launch of the same id on another database of
+    it has slots of the same name, and PostgreSQL would drop them from here.
+    """
 
     database: str
     plugin: str
@@ -38,6 +43,7 @@ class Slot:
     active_pid: int | None
     confirmed_lsn: str
     retained_bytes: int
+    here: bool
 
 
 def look_up_slot(connection: Connection, name: str) -> Slot | None:
@@ -124,9 +130,9 @@ def free_slot(connection: Connection, name: str, database: str) -> None:
 
 
 def drop_slot(connection: Connection, name: str) -> None:
-    """Remove the slot; a reader of ours that a kill left behind is ended. May be run again at any time."""
+    """Remove this database's slot; a reader of ours that a kill left behind is ended. May be run again at any time."""
     deadline = time.monotonic() + _FREE_SECONDS
-    while (found := look_up_slot(connection, name)) is not None:
+    while (found := look_up_slot(connection, name)) is not None and found.here:
         if not found.active:
             connection.execute("SELECT pg_drop_replication_slot(%s)", (name,))
         elif time.monotonic() > deadline:

@@ -89,10 +89,15 @@ SELECT n.nspname, c.relname, t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid
 JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE p.pronamespace = to_regnamespace('safepoint_capture') AND t.tgparentid = 0 ORDER BY 1, 2, 3
 """
+# `DISABLE TRIGGER USER` for a bulk import switches ours off, too, and `ENABLE TRIGGER USER` makes them ordinary ones,
+# not ALWAYS: by that it is known ever after that there was a time of which nothing is known.
 UNSEEN: Final = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.oid = ANY(%s) AND NOT EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
-    WHERE t.tgrelid = c.oid AND p.pronamespace = to_regnamespace('safepoint_capture')) ORDER BY 1
+CROSS JOIN LATERAL (
+    SELECT count(*) AS many, coalesce(bool_or(t.tgenabled <> 'A'), false) AS switched
+    FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+    WHERE t.tgrelid = c.oid AND p.pronamespace = to_regnamespace('safepoint_capture')) ours
+WHERE c.oid = ANY(%s) AND (ours.switched OR (ours.many = 0 AND c.relkind = 'r')) ORDER BY 1
 """
 
 
@@ -113,6 +118,15 @@ def cannot(connection: Connection) -> str | None:
     return None if language else "the database has no plpgsql"
 
 
+def not_owned(connection: Connection) -> list[Uncovered]:
+    """Tables that can be given no trigger."""
+    return [
+        Uncovered(f"{schema}.{name}", "the conductor's role does not own it")
+        for _, schema, name, _, _, owned in connection.execute(TABLES).fetchall()
+        if not owned
+    ]
+
+
 def install(connection: Connection, launch_id: str) -> Installed:
     """Make the schema and all triggers in one transaction; or find them there, of an earlier try.
 
@@ -126,11 +140,7 @@ def install(connection: Connection, launch_id: str) -> Installed:
     with connection.transaction():
         connection.execute(MAKE.encode())
         tables = connection.execute(TABLES).fetchall()
-        uncovered = [
-            Uncovered(f"{schema}.{name}", "the conductor's role does not own it")
-            for _, schema, name, _, _, owned in tables
-            if not owned
-        ]
+        uncovered = not_owned(connection)
         left_out = {one.table for one in uncovered}
         seen = [row for row in tables if f"{row[1]}.{row[2]}" not in left_out]
         for _, schema, name, kind, partition, _ in seen:
@@ -189,8 +199,9 @@ def _statements(table: sql.Identifier, kind: str, *, partition: bool) -> Sequenc
 
 
 def unseen(connection: Connection) -> tuple[str, ...]:
-    """Tables that were made later and have no triggers: what is written to them is not captured."""
-    tables = [row[0] for row in connection.execute(TABLES).fetchall() if row[3] == "r"]
+    """Tables that were made later and have no triggers, and those whose triggers were off for a time: what was written
+    to them is not captured, or not all of it."""
+    tables = [row[0] for row in connection.execute(TABLES).fetchall()]
     return tuple(str(row[0]) for row in connection.execute(UNSEEN, [tables]).fetchall())
 
 

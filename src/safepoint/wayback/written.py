@@ -119,8 +119,8 @@ UNTOLD: Final = _Untold()
 class Written:
     """The list in numbers. `tables` counts actions by table; `users` counts rows by user (without housekeeping).
 
-    `complete` False means that the list was made from the tables themselves and cannot know of deleted rows.
-    `notes` say what it cannot know, and why no user is known where none could be asked for.
+    `complete` False means that something may have been written that it does not have. `notes` say what it cannot know,
+    and why no user is known where none could be asked for.
     """
 
     file: str
@@ -152,6 +152,7 @@ def list_written(
     given: Mapping[str, str] | None = None,
     cancelled: Cancelled = never,
     told: Told = UNTOLD,
+    missing: tuple[str, ...] = (),
 ) -> Written:
     """List what the spool holds. Memory does not grow with it, but for one counter per user.
 
@@ -161,12 +162,13 @@ def list_written(
             personal data: only its owner may read it.
         given: the plan's own SQL, see `config.Wayback.affected`.
         told: gives each change its fate, and is shown each line.
+        missing: what cannot be in the spool, a sentence each.
 
     Raises:
         CaptureLost: the spool is damaged.
     """
     users = _Users(user_table, user_label, given or {})
-    return _listed(target, lambda _: read_changes(spool), out, users, cancelled, told, notes=())
+    return _listed(target, lambda _: read_changes(spool), out, users, cancelled, told, notes=missing)
 
 
 def list_rows_since(

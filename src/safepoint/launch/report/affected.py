@@ -14,9 +14,10 @@ _CHIPS = {"carried in part": "running", "stashed": "running", "not carried": "fa
 def affected_page(found: Affected, words: Words, launch_id: str) -> str:
     """The whole page: numbers, then each affected user with the rows, the reasons and the text to send."""
     sums = found.totals
-    tone = "bad" if sums.lost else "warn" if sums.users else "good"
+    tone = "bad" if sums.lost else "warn" if sums.users or found.notes else "good"
     people = "user is" if sums.users == 1 else "users are"
-    headline = f"{sums.users:,} {people} affected" if sums.users else "Nobody has lost anything"
+    nobody = "Nobody is known to have lost anything" if found.notes else "Nobody has lost anything"
+    headline = f"{sums.users:,} {people} affected" if sums.users else nobody
     notes = "".join(f"<dt>Note</dt><dd>{escape(note)}</dd>" for note in found.notes)
     others = "1 other user" if sums.whole == 1 else f"{sums.whole:,} other users"
     whole = f"Everything that {others} wrote was kept." if sums.whole else ""

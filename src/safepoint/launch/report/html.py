@@ -176,6 +176,7 @@ def _rollback(report: Report) -> str:
         ("Carried back", f"{_shown('carried', rollback['carried'])} transactions"),
         ("Listed", _listed(rollback)),
     ]
+    facts += [("Not in the list", escape(one)) for one in rollback.get("missing") or ()]
     if affected := rollback.get("affected"):
         page_, letters = (f'<a href="{escape(quote(affected[name]))}">{text}</a>' for name, text in _TELLING)
         facts.append(("To be told", f"{affected['users']:,} users: {page_}, {letters}"))

@@ -108,6 +108,7 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
         "rows": evidence.get("rows"),
         "users": evidence.get("users"),
         "file": _csv(evidence),
+        "missing": [] if evidence.get("complete", True) else list(evidence.get("notes") or ()),
         "affected": _affected((row_of(rows, "back-tell") or {}).get("evidence") or {}),
         "steps": [step["id"] for step in way.data["steps"]],
     }

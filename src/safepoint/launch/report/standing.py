@@ -110,11 +110,19 @@ def _safe(report: Report) -> str:
     if _done(report, "twin"):
         twin = row_of(report["steps"], "twin")
         at = clock(report, twin["attempts"][-1]["ended"] if twin else None)
-        since = f" What {launch['new']} has written since is captured." if _done(report, "arm") else ""
+        since = _captured(report) if _done(report, "arm") else ""
         return f"The safe point of {at} stands: a rollback leads back to exactly that.{since}" + _snapshots(report)
     if _begun(report, "stop-traffic"):
         return "The database is unchanged; an abort opens the site again as it was." + _snapshots(report)
     return f"Nothing of the live system has been touched; {launch['old']} runs as before." + _snapshots(report)
+
+
+def _captured(report: Report) -> str:
+    armed: Mapping[str, Any] = (row_of(report["steps"], "arm") or {}).get("evidence") or {}
+    if armed.get("mode") == "none":
+        return ""
+    but = ", but not all of it: see the step `arm` in `safepoint report`" if armed.get("promises") else ""
+    return f" What {report['launch']['new']} has written since is captured{but}."
 
 
 def _safe_after_rollback(report: Report, rollback: Mapping[str, Any]) -> str:

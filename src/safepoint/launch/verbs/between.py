@@ -16,8 +16,9 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry
 from safepoint.launch.moved import live_now, swapped
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.wayback import listed
+from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.wayback import capture
+from safepoint.wayback.promises import shown
 from safepoint.wayback.twin import TwinFacts
 
 
@@ -62,10 +63,9 @@ class ListBetween(Verb):
             return Evidence(said, {**_none(), "transactions": None})
         spool = _spool(ground, facts)
         try:
-            if facts.mode != "none":
-                _drained(ground, facts, spool)
+            unseen = () if facts.mode == "none" else unseen_of(_drained(ground, facts, spool).as_json())
             out = _out(ground)
-            found = listed(ground, live_now(ground), facts, spool, out)
+            found = listed(ground, live_now(ground), facts, spool, out, unseen=unseen)
         except Interrupted:
             raise
         except SafepointError as error:
@@ -73,7 +73,9 @@ class ListBetween(Verb):
             return Evidence(said, {**_none(), "transactions": None, "error": error.as_json()})
         if not found.rows:
             out.unlink(missing_ok=True)
-            return Evidence("nothing was written to the twin meanwhile", _none())
+            blind = f", as far as it was captured. {shown(found.notes)}" if not found.complete else ""
+            said = f"nothing was written to the twin meanwhile{blind}"
+            return Evidence(said, {**_none(), "notes": list(found.notes)})
         return Evidence(
             f"{found.transactions} transactions of {ground.release('old').version} stay behind in the twin, "
             f"{found.rows} rows, {len(found.users)} users: {out.name}",
@@ -121,9 +123,11 @@ def _armed(ground: Ground) -> capture.CaptureFacts | None:
     return None if known is None else capture.CaptureFacts.from_json(dict(known))
 
 
-def _drained(ground: Ground, facts: capture.CaptureFacts, spool: Path) -> None:
-    if not capture.drain(live_now(ground), facts, spool, cancelled=ground.cancelled).complete:
+def _drained(ground: Ground, facts: capture.CaptureFacts, spool: Path) -> capture.Drained:
+    found = capture.drain(live_now(ground), facts, spool, cancelled=ground.cancelled)
+    if not found.complete:
         raise Interrupted("What was written meanwhile was not read to its end.", subject=ground.step.id)
+    return found
 
 
 def _spool(ground: Ground, facts: capture.CaptureFacts) -> Path:

@@ -42,7 +42,7 @@ from safepoint.rehearsal.ground import copy_of
 from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.login import migration_login
-from safepoint.wayback.mapping import WayBack, plan_mapping, same_rules
+from safepoint.wayback.mapping import WayBack, changed_rules, plan_mapping
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import entering, replay
 from safepoint.wayback.schemas import Schemas
@@ -228,9 +228,9 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         operations = Operations.from_json(dict(proof["operations"]))
         now = plan_mapping(read_catalogue(before), read_catalogue(after), operations, ground.plan.wayback.mappers)
         views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
-    if not same_rules(now, mapping):
+    if changed := changed_rules(mapping, now):
         raise Refused(
-            "the schemas are not those that the way back was proven on",
+            f"the schemas are not those that the way back was proven on: other rules for {', '.join(changed[:5])}",
             subject=ground.twin,
             remedy="Compare `safepoint report` with the databases; what was written is in affected.csv.",
         )

@@ -21,6 +21,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Progress
 from safepoint.wayback import capture, fence, quiet
 from safepoint.wayback.login import drop_migration_login, migration_login
+from safepoint.wayback.promises import shown
 
 
 def migrating(ground: Ground) -> Manage:
@@ -152,4 +153,6 @@ class Arm(Verb):
         told = {"logical": "by decoding the log", "triggers": f"by triggers: {facts.reason}"}
         how = told.get(facts.mode)
         summary = f"every change from here on is captured {how}" if how else f"no capture: {facts.reason}"
+        if how and facts.promises:
+            summary = f"what is written from here on is captured {how}, but not all of it. {shown(facts.promises)}"
         return Evidence(summary, facts.as_json())

@@ -13,7 +13,7 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.carrying import PROOF, carried_files, django_defaults
-from safepoint.launch.verbs.wayback import listed
+from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.wayback import written
 from safepoint.wayback.affected import (
     Affected,
@@ -28,6 +28,7 @@ from safepoint.wayback.affected import (
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.fates import Fates
 from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.promises import shown
 
 LIST = "affected.csv"
 PAGE = "affected.html"
@@ -49,9 +50,7 @@ class ListWritten(Verb):
         with Gathering(ground.folder) as gathering:
             listing = _gather(ground, gathering)
             gathering.keep(listing.notes)
-        # Where triggers capture, a table that was made since has none: nobody knows what was written to it.
-        unseen = ((ground.evidence("back-drain") or {}).get("drained") or {}).get("unseen") or ()
-        blind = f"; not captured, made since the launch: {', '.join(unseen)}" if unseen else ""
+        blind = f". What is not in it: {shown(listing.notes)}" if not listing.complete else ""
         return Evidence(
             f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {LIST}{blind}",
             {**listing.as_json(), "carried": 0, "listed": listing.transactions},
@@ -105,4 +104,11 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     if carried is not None:
         fates.load(carried["put_aside"])
     told = Telling(fates, gathering, usual_values(kept, mapping, django_defaults(proof)))
-    return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told)
+    return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told, _unseen(ground))
+
+
+def _unseen(ground: Ground) -> tuple[str, ...]:
+    """What was committed until the rollback and the capture does not have, beside that which it did not promise."""
+    lost = ground.fact("capture-lost")
+    found = () if lost is None else (f"{lost['message']} What was written later must be found by hand.",)
+    return (*found, *unseen_of((ground.evidence("back-drain") or {}).get("drained") or {}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,12 @@ def listed(
     spool: Path,
     out: Path,
     told: written.Told = written.UNTOLD,
+    unseen: Sequence[str] = (),
 ) -> written.Written:
-    """What a capture knows, as a file; from the tables themselves where nothing could be captured."""
+    """What a capture knows, as a file; from the tables themselves where nothing could be captured.
+
+    `unseen`: what else the capture cannot know, beside that which it did not promise.
+    """
     users = UserTable.of(ground.fact("project") or {})
     words: dict[str, Any] = {
         "user_table": users.table,
@@ -71,7 +75,16 @@ def listed(
     }
     if facts.mode == "none":
         return written.list_rows_since(database, facts, out, **words)
-    return written.list_written(database, spool, out, **words)
+    return written.list_written(database, spool, out, missing=(*facts.promises, *unseen), **words)
+
+
+def unseen_of(drained: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a drain found that the capture has not seen, a sentence each."""
+    return tuple(
+        f"{table} is not captured, or was not for a time: it was made after the capture was armed, or what captures it "
+        "was switched off."
+        for table in drained.get("unseen") or ()
+    )
 
 
 class Swap(Verb):

@@ -1,0 +1,135 @@
+"""A rollback when somebody changed the schema after the launch: only what that is about is not carried."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ground, lines
+
+from safepoint.errors import Refused
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.affected import Gathering, Telling, catalogue_of
+from safepoint.wayback.capture import How
+from safepoint.wayback.fates import Fates
+from safepoint.wayback.manner import Manner
+from safepoint.wayback.mapping import WayBack, changed_rules
+from safepoint.wayback.outcome import Outcome
+from safepoint.wayback.replay import READ_ONLY, carry, entering, replay
+from safepoint.wayback.stash import keep_stash
+from safepoint.wayback.written import list_written
+
+VISITS = """
+create table visit (id int, day date, primary key (id, day)) partition by range (day);
+create table visit_1 partition of visit for values from ('2026-01-01') to ('2026-02-01');
+create table leftover (id int primary key);
+create table archive (id int primary key) partition by range (id);
+create table archive_1 partition of archive for values from (0) to (10);
+"""
+ENTER = "insert into customer (name) values ('new')"
+BY_LOG_AND_TRIGGERS = pytest.mark.parametrize("how", ["logical", "triggers"])
+
+
+def ahead(made: Ground, proven: WayBack) -> Outcome:
+    """What is there, carried as while the site is open."""
+    made.drain()
+    with (
+        entering(made.twin, "postgres") as twin,
+        connect(made.live, options=READ_ONLY) as source,
+    ):
+        return carry(twin, source, made.spool, proven, Manner(only_whole=True), launch_id=LAUNCH)
+
+
+def rest(made: Ground, proven: WayBack) -> Outcome:
+    """All that is left, as once the site is closed."""
+    made.drain()
+    return replay(made.twin, made.live, made.spool, proven, launch_id=LAUNCH, out=made.folder / "out")
+
+
+def told(made: Ground, proven: WayBack) -> list[Mapping[str, str]]:
+    """The lines of the list, with their fates."""
+    out = made.folder / "affected.csv"
+    with Gathering(made.folder) as gathering:
+        fates = Fates(gathering.store, proven, catalogue_of(made.live), None)
+        fates.load(made.folder / "out" / "put-aside.jsonl")
+        list_written(made.live, made.spool, out, told=Telling(fates, gathering, {}))
+    with out.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@BY_LOG_AND_TRIGGERS
+def test_a_table_and_a_partition_that_were_made_since_keep_nothing_else_from_being_carried(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    with ground(database, tmp_path, SHOP + VISITS, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write(
+            "create schema tenant",
+            "create table tenant.note (id int primary key, what text)",
+            "create table tenant.django_migrations (id int primary key, name text)",
+            "create index on customer (name)",
+        )
+        assert changed_rules(proven, made.mapping()) == ()
+        made.write(ENTER, "insert into tenant.note values (1, 'first')")
+        made.write("insert into tenant.django_migrations values (1, '0001_initial')")
+        assert ahead(made, proven).now == 2
+        made.write("alter table tenant.note add more text")
+        made.write("update tenant.note set what = 'last', more = 'm' where id = 1", ENTER)
+        made.write("create table visit_2 partition of visit for values from ('2026-02-01') to ('2026-03-01')")
+        made.write("insert into visit values (1, '2026-01-05')", "insert into visit values (2, '2026-02-05')")
+        assert changed_rules(proven, made.mapping()) == ()
+        outcome = rest(made, proven)
+        assert made.old("select count(*) from customer where name = 'new'") == [(2,)]
+        assert made.old("select id from visit") == [(1,)]
+        # The last state of each row, and what the twin has no partition for with its reason.
+        stashed = {(one["relation"], one["values"].get("what")) for one in lines(outcome, "stash")}
+        assert stashed >= {("tenant.note", "last"), ("tenant.django_migrations", None)}
+        assert ("tenant.note", "first") not in stashed
+        assert [(one["relation"], one["key"]) for one in lines(outcome, "put_aside")] == [
+            ("public.visit", {"id": "2", "day": "2026-02-05"})
+        ]
+        fates = [(row["table"], row["fate"]) for row in told(made, proven)]
+        assert fates == [
+            ("customer", "carried"),
+            ("tenant.note", "stashed"),
+            ("tenant.django_migrations", "stashed"),
+            ("tenant.note", "stashed"),
+            ("customer", "carried"),
+            ("visit_1", "carried"),
+            ("visit_2", "not carried"),
+        ]
+        kept = keep_stash(tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven)
+        assert kept is not None and kept.tables["tenant.note"].whole and kept.tables["tenant.note"].rows == 1
+
+
+@BY_LOG_AND_TRIGGERS
+def test_a_table_that_was_dropped_since_is_the_rollbacks_end_only_where_it_was_written_to(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    with ground(database, tmp_path, SHOP + VISITS, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("insert into coupon (code) values ('gone')", ENTER)
+        made.write("drop table leftover, coupon")
+        assert changed_rules(proven, made.mapping()) == ()
+        outcome = rest(made, proven)
+        assert outcome.put_aside == 0 and made.old("select count(*) from customer where name = 'new'") == [(1,)]
+        assert [(row["table"], row["fate"]) for row in told(made, proven)] == [
+            ("coupon", "not carried"),
+            ("customer", "carried"),
+        ]
+        made.write("insert into archive values (1)", ENTER)
+        made.write("drop table archive")
+        # Without its rows half a transaction would be carried, and nobody could tell by which rule.
+        with pytest.raises(Refused, match="archive"):
+            rest(made, proven)
+        assert made.old("select count(*) from customer where name = 'new'") == [(1,)]
+
+
+def test_a_change_that_a_rule_is_about_is_named(database: Target, tmp_path: Path) -> None:
+    with ground(database, tmp_path, SHOP + VISITS, RELAX, RELAXED) as made:
+        proven = made.mapping()
+        made.write("alter table customer add vat text", "alter table purchase rename body to words")
+        assert changed_rules(proven, made.mapping()) == ("public.customer", "public.purchase")
