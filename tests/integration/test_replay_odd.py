@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
+from psycopg import sql
 from replay_ground import Ground, ground, lines, operations
 
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How
 from safepoint.wayback.outcome import Outcome
@@ -258,6 +262,7 @@ def test_values_travel_whatever_the_databases_settings_make_of_their_text(
         "bytea_output": "escape",
         "timezone": "Asia/Kathmandu",
         "row_security": "off",
+        "client_encoding": "LATIN1",
         "transform_null_equals": "on",
         "quote_all_identifiers": "on",
         "standard_conforming_strings": "off",
@@ -269,7 +274,7 @@ def test_values_travel_whatever_the_databases_settings_make_of_their_text(
             for one in (made.live, made.twin):
                 made.write(f"alter database {one.dbname} set {name} = '{value}'")
         made.write(
-            "insert into t select 2, array[null, 'NULL', 'b'], xmlparse(content 'a<b/>c'), 1234567.89, "
+            "insert into t select 2, array[null, 'NULL', 'naïve'], xmlparse(content 'a<b/>c'), 1234567.89, "
             "'-1 mon +1 day', 0.1::float8 + 0.2, '\\xdeadbeef', '2026-03-29 02:30:00.123456+02', '2026-02-01'",
             "update t set a = array[null]::text[], m = -0.01, i = '1 day -00:00:01' where id = 1",
         )
@@ -277,3 +282,33 @@ def test_values_travel_whatever_the_databases_settings_make_of_their_text(
         assert made.old("select a, x::text, m::numeric from t where id = 2") == made.new(
             "select a, x::text, m::numeric from t where id = 2"
         )
+
+
+@BOTH
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "SQL_ASCII"])
+def test_text_travels_between_databases_of_any_encoding(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How, encoding: str
+) -> None:
+    before = """
+    create table t (id int primary key, what text unique, body text);
+    alter table t alter body set storage external;
+    insert into t values (1, 'Müller', repeat('groß', 2000)), (2, 'gone', '');
+    """
+    database = server.target.on(f"encoded_{os.getpid()}")
+    with connect(server.target) as connection:
+        made_as = f"template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+        connection.execute(sql.SQL(f"create database {database.dbname} {made_as}"))
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    try:
+        with ground(database, tmp_path, before, "alter table t add note text", how=how) as made:
+            made.write("insert into t values (3, 'naïve', 'Überweisung', 'Größe')")
+            made.write("update t set what = 'Möller' where id = 1", "delete from t where id = 2")
+            outcome = made.carry()
+            whole(made, outcome)
+            assert made.old("select id, what, body from t order by id") == [
+                (1, "Möller", "groß" * 2000),
+                (3, "naïve", "Überweisung"),
+            ]
+            assert [one["values"]["note"] for one in lines(outcome, "stash") if one["key"]["id"] == "3"] == ["Größe"]
+    finally:
+        drop_database(database)
