@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import re
 import time
 from collections import Counter
@@ -14,12 +16,12 @@ from books import Books, books
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from psycopg import sql
 
-from safepoint.errors import CaptureLost, DatabaseError, LockNotAvailable, Refused
+from safepoint.errors import CaptureLost, DatabaseError, LockNotAvailable, Refused, StorageError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.postgres.target import Target
 from safepoint.wayback import log_drain
-from safepoint.wayback.capture import CaptureFacts, arm, disarm, disarm_unrecorded, drain, lag
+from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, disarm_unrecorded, drain, lag
 from safepoint.wayback.changes import Change
 from safepoint.wayback.names import capture_name, kept_name, twin_name
 from safepoint.wayback.pair import Pair
@@ -209,11 +211,13 @@ def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
     disarm(site.target, facts)
 
 
-def test_a_kill_while_writing_leaves_a_torn_end_that_is_cut_off(
-    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("torn", [0, 7])
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_a_kill_before_what_was_written_is_durable_leaves_an_end_that_does_not_count(
+    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How, torn: int
 ) -> None:
     site, spool = one_site, tmp_path / "spool"
-    facts = arm(site.target, LAUNCH)
+    facts = arm(site.target, LAUNCH, how)
     write(site, "a", "b")
     drain(site.target, facts, spool)
     write(site, "c", "d")
@@ -228,10 +232,38 @@ def test_a_kill_while_writing_leaves_a_torn_end_that_is_cut_off(
         patched.setattr(Spool, "sync", killed)
         with pytest.raises(Killed):
             drain(site.target, facts, spool)
-    spool.write_bytes(spool.read_bytes()[:-7])
-    assert memos(spool) == ["a", "b", "c"]  # what is whole is whole
-    drain(site.target, facts, spool)
+    spool.write_bytes(spool.read_bytes()[: spool.stat().st_size - torn])
+    assert memos(spool) == ["a", "b"]  # the server still has the rest, which may not be on the disk
+    assert drain(site.target, facts, spool).transactions == 2
     assert memos(spool) == ["a", "b", "c", "d"]
+    disarm(site.target, facts)
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_the_server_keeps_what_a_failed_sync_left_in_doubt(
+    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How
+) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    facts = arm(site.target, LAUNCH, how)
+    write(site, "a", "b")
+    fsync, fails, disk = os.fsync, True, b""
+
+    def synced(handle: int) -> None:
+        nonlocal fails, disk
+        if Path(f"/proc/self/fd/{handle}").readlink() == spool:
+            if fails:
+                raise OSError(errno.EIO, "Input/output error")
+            disk = spool.read_bytes()
+        fsync(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", synced)
+        with pytest.raises(StorageError, match="Input/output error"):
+            drain(site.target, facts, spool)
+        fails = False
+        assert drain(site.target, facts, spool).transactions == 2
+    spool.write_bytes(disk)  # the power failed: what no fsync was told of is gone
+    assert memos(spool) == ["a", "b"]
     disarm(site.target, facts)
 
 
