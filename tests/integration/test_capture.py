@@ -284,6 +284,26 @@ def test_small_batches_and_a_giant_transaction_give_the_same_as_one_read(one_sit
     disarm(site.target, facts)
 
 
+def test_messages_of_the_application_fill_no_read_however_many_they_are(
+    site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those outside of transactions come at once, before the commit of whoever sends them."""
+    facts, spool = arm(site.target, LAUNCH), tmp_path / "spool"
+    many = "select count(pg_logical_emit_message({}, 'app', 'x')) from generate_series(1, 20001)"
+    with connect(site.application, autocommit=False) as connection:
+        connection.execute(ENTRY, ["written"])
+        connection.execute(many.format(False).encode())
+        connection.execute(many.format(True).encode())
+        connection.commit()
+    with monkeypatch.context() as patched:
+        patched.setattr(log_drain, "PEEK", log_drain.PEEK.replace("'false'", "'true'"))
+        with pytest.raises(DatabaseError, match="without the end of a transaction"):
+            drain(site.target, facts, spool)
+    done = drain(site.target, facts, spool)
+    assert (done.complete, done.transactions, memos(spool)) == (True, 1, ["written"])
+    disarm(site.target, facts)
+
+
 def test_a_drain_stops_at_the_given_lsn_and_when_cancelled(one_site: Books, tmp_path: Path) -> None:
     site, spool = one_site, tmp_path / "spool"
     facts = arm(site.target, LAUNCH)
