@@ -85,7 +85,16 @@ create table spread (year int, what text) partition by range (year);
 create table spread_1 partition of spread for values from (0) to (10);
 create table spread_2 (what text, year int);
 alter table spread attach partition spread_2 for values from (10) to (20);
+create table leafy (id int, what text) partition by range (id);
+create table leafy_1 partition of leafy for values from (0) to (1000);
+alter table leafy_1 add primary key (id);  -- its root has none
+insert into leafy select n, 'l' from generate_series(1, 19) n;
 """
+OF_LEAVES = (
+    "update leafy set what = what || '!' where id % 4 = 0",
+    "update leafy set id = (select max(id) + 1 from leafy) where id = (select min(id) from leafy)",
+    "delete from leafy where id = (select min(id) from leafy)",
+)
 NUMBERS = ("1", "1.0", "1.00", "null", "'NaN'")
 FLOATS = ("0", "'-0'", "null", "0.1::float8 + 0.2")
 BLANKS = ("'a'", "'a '", "''", "' '", "null")
@@ -262,7 +271,7 @@ def test_rows_that_no_key_tells_apart_are_kept_level_exactly_on_each_version(
                     with connection.transaction():
                         for _ in range(chance.randint(1, 25)):
                             connection.execute(keyless(chance))  # type: ignore[call-overload]
-                    for statement in chance.sample(WRITES, 3):
+                    for statement in (*chance.sample(WRITES, 3), *OF_LEAVES):
                         connection.execute(statement)  # type: ignore[call-overload]
                     if chance.random() < 0.6:
                         keeper.level()

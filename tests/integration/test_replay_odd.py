@@ -10,6 +10,7 @@ from postgres_servers import Servers, drop_database, fresh_database, has_postgre
 from psycopg import sql
 from replay_ground import Ground, ground, lines, operations
 
+from safepoint.errors import Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -52,6 +53,70 @@ def test_a_table_and_its_heir_have_rows_of_the_same_key(database: Target, tmp_pa
         for table in ("base", "heir"):
             own = f"select array_agg((id, what)::text order by id) from only {table}"
             assert made.old(own) == made.new(own)
+
+
+LEAF_KEYS = """
+create table part (id int, what text, body text) partition by range (id);
+create table part_1 partition of part for values from (0) to (10);
+create table part_2 partition of part for values from (10) to (20);
+create table loose (id int unique, what text) partition by range (id);
+create table loose_1 (id int not null unique, what text);
+alter table loose attach partition loose_1 for values from (0) to (10);
+create table named (id int not null unique, n int, what text) partition by range (id);
+create table named_1 (n int primary key, id int not null, what text);
+alter table named attach partition named_1 for values from (0) to (10);
+create table deep (id int, n int, what text) partition by range (id);
+create table deep_1 partition of deep for values from (0) to (10) partition by range (n);
+create table deep_1_1 partition of deep_1 for values from (0) to (10);
+alter table deep_1 add primary key (id, n);
+alter table part alter body set storage external;
+alter table part_2 add primary key (id);
+insert into part select n, 'a', repeat('b', 5000) from generate_series(1, 18) n where n not in (9, 10);
+insert into loose select n, 'a' from generate_series(1, 9) n;
+insert into named select n, n, 'a' from generate_series(1, 9) n;
+insert into deep select n, n, 'a' from generate_series(1, 9) n;
+"""
+
+
+@BOTH
+def test_partitions_may_have_keys_that_their_root_has_not(any_database: Target, tmp_path: Path, how: How) -> None:
+    """As pg_partman makes them, by a template. `part_1` has one in the new schema only."""
+    with ground(any_database, tmp_path, LEAF_KEYS, "alter table part_1 add primary key (id)", how=how) as made:
+        made.write(
+            "update part set what = 'changed' where id in (1, 11)",
+            "update part set id = id + 7 where id in (2, 12)",
+            "delete from part where id in (3, 13)",
+            "insert into part values (3, 'again', ''), (0, 'new', null)",
+            *[f"update {name} set what = 'changed' where id = 1" for name in ("loose", "named", "deep")],
+            *[f"delete from {name} where id = 2" for name in ("loose", "named", "deep")],
+            "insert into loose values (2, 'new')",
+            "update named set n = 100 where id = 3",
+        )
+        # One that comes later gets its key from a template, too.
+        made.write(
+            "create table part_3 partition of part for values from (20) to (30)",
+            "alter table part_3 add primary key (id)",
+            "insert into part values (20, 'late', 'x'), (21, 'late', 'y')",
+        )
+        made.write("update part set what = 'later' where id = 20", "delete from part where id = 21")
+        made.write("delete from part where id = 4", "update part set id = 4 where id = 20")
+        whole(made, made.carry())
+        for name in ("part", "loose", "named", "deep"):
+            query = f"select array_agg(t::text order by t::text) from {name} t"
+            assert made.old(query) == made.new(query)
+
+
+def test_a_row_that_the_log_names_by_a_key_that_its_table_has_not_is_refused(database: Target, tmp_path: Path) -> None:
+    """Somebody set the partition's identity back: the row that was there before would stay beside the new one."""
+    with ground(database, tmp_path, LEAF_KEYS, "select 1") as made:
+        made.write(f"drop event trigger {made.facts.publication}", "alter table part_2 replica identity default")
+        made.write("insert into part values (10, 'new', '')")
+        assert made.carry().put_aside == 0
+        for statement in ("update part set what = 'b' where id = 11", "delete from part where id = 12"):
+            made.write(statement)
+            with pytest.raises(Refused, match=r"does not say which row of public\.part_2") as caught:
+                made.carry()
+            assert caught.value.remedy and made.old("select count(*) from part where what = 'b'") == [(0,)]
 
 
 @BOTH
