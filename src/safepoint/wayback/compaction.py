@@ -101,7 +101,7 @@ def compact(connection: Connection, migrated: Connection, work: Work, scope: Sco
     if work.sink.moves and work.rule.uses_twin:
         _follow_moves(connection, work, scope)
     if work.sink.unchanged:
-        _fill(connection, migrated, work)
+        _fill(connection, migrated, work, scope)
     make_out(connection, work)
     insert_out(connection, work, _out_source(work, scope))
 
@@ -237,9 +237,17 @@ def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
     )
 
 
-def _fill(connection: Connection, migrated: Connection, work: Work) -> None:
+def _fill(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
     """Large values that an UPDATE did not touch are not in the log: they are looked up in the migrated database."""
     run(connection, f"CREATE INDEX ON {work.stage} (_sp_at)")
+    if scope.excluding:
+        key = " AND ".join(f"e.{quote(new.name)}::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys))
+        run(
+            connection,
+            f"UPDATE {work.change} c SET verdict = 'conflict', reason = 'a large value was not in the log, and that of "
+            f"the migrated database is of a transaction that was put aside' "
+            f"FROM {work.stage} s WHERE s._sp_at = c.n AND c.verdict IS NULL AND {_overwritten(work.stage, key)}",
+        )
     rows = ask(
         connection,
         f"SELECT s._sp_at FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
@@ -249,16 +257,29 @@ def _fill(connection: Connection, migrated: Connection, work: Work) -> None:
         _unknown(connection, work, at)
 
 
-def fill_last(connection: Connection, migrated: Connection, sink: Sink) -> None:
-    """The same for the last state of each row of a table that is stashed whole."""
+def fill_last(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> None:
+    """The same for the last state of each row of a table that is stashed whole; what nobody knows is left NULL."""
     stage, key = f"pg_temp.{sink.stage}", ", ".join(quote(name) for name in sink.table.key)
     run(connection, f"CREATE INDEX ON {stage} (_sp_at)")
+    counting = known = "true"
+    if scope.excluding:
+        counting = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = l._sp_tx)"
+        same = " AND ".join(f"e.{quote(name)} = s.{quote(name)}" for name in sink.table.key)
+        known = f"NOT {_overwritten(stage, same)}"
     rows = ask(
         connection,
-        f"SELECT _sp_at FROM (SELECT DISTINCT ON ({key}) _sp_at, _sp_unchanged FROM {stage} "
-        f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL",
+        f"SELECT _sp_at FROM (SELECT DISTINCT ON ({key}) * FROM {stage} l WHERE {counting} "
+        f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL AND {known}",
     )
     _filled(connection, migrated, sink, list(sink.table.key), [row[0] for row in rows])
+
+
+def _overwritten(stage: str, same_key: str) -> str:
+    """Whether what the log has not of a row `s` was written by a transaction that is put aside, and that came later."""
+    return (
+        f"(s._sp_unchanged IS NOT NULL AND EXISTS (SELECT FROM {stage} e JOIN pg_temp.sp_excluded x ON x.tx = e._sp_tx "
+        f"WHERE {same_key} AND e._sp_at > s._sp_at AND NOT coalesce(e._sp_unchanged @> s._sp_unchanged, false)))"
+    )
 
 
 def _filled(connection: Connection, migrated: Connection, sink: Sink, keys: list[str], rows: list[int]) -> list[int]:
