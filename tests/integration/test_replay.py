@@ -157,6 +157,19 @@ def test_no_id_is_given_out_again(database: Target, tmp_path: Path) -> None:
         assert made.old("select nextval('purchase_line_id_seq'), nextval('purchase_id_seq')") == [(7, 1001)]
 
 
+def test_ids_that_nobody_committed_are_not_given_out_again_where_nothing_is_left_to_carry(
+    database: Target, tmp_path: Path
+) -> None:
+    """Most is carried ahead; what was drawn since, and not committed, may stand in a mail or in another system."""
+    with ground(database, tmp_path, SHOP, "select 1") as made:
+        made.write("insert into customer (name) values ('x')")
+        assert made.carry().sequences == {"public.customer_id_seq": 6}
+        made.write("select nextval('customer_id_seq') from generate_series(1, 4)")
+        outcome = made.carry()
+        assert outcome.already and outcome.sequences == {"public.customer_id_seq": 10}
+        assert made.old("select nextval('customer_id_seq')") == [(11,)]
+
+
 def test_triggers_are_silent_even_those_that_always_fire(database: Target, tmp_path: Path) -> None:
     triggers = """
     create table audit (what text);
