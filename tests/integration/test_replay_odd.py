@@ -120,6 +120,27 @@ def test_a_row_that_the_log_names_by_a_key_that_its_table_has_not_is_refused(dat
 
 
 @BOTH
+def test_rows_of_a_table_without_columns_are_counted(database: Target, tmp_path: Path, how: How) -> None:
+    before = """
+    create table bare (); create table base ();
+    create table computed (one int generated always as (1) stored);
+    insert into bare select from generate_series(1, 3); insert into computed select from generate_series(1, 3);
+    create table other (id int primary key);
+    """
+    with ground(database, tmp_path, before, "select 1", how=how) as made:
+        made.write("insert into bare default values", "insert into bare default values", "insert into other values (1)")
+        made.write("delete from bare where ctid in (select ctid from bare limit 1)", "insert into base default values")
+        made.write("insert into computed default values", "insert into computed default values")
+        made.write("delete from computed where ctid in (select ctid from computed limit 1)")
+        whole(made, made.carry())
+        for name, rows in (("bare", 4), ("base", 1), ("computed", 4), ("other", 1)):
+            assert made.old(f"select count(*) from {name}") == made.new(f"select count(*) from {name}") == [(rows,)]
+        made.write("delete from bare", "delete from computed")
+        whole(made, made.carry())
+        assert made.old("select (select count(*) from bare), (select count(*) from computed)") == [(0, 0)]
+
+
+@BOTH
 def test_composite_values_of_nothing_are_not_null(database: Target, tmp_path: Path, how: How) -> None:
     before = """
     create type pair as (a int, b text);

@@ -356,7 +356,10 @@ def unstaged(work: Work) -> str:
 
 
 def projection(work: Work) -> tuple[str, str]:
-    """The old columns as a SELECT list over `new` and `old`, and the join that the plan's own mappers need."""
+    """The old columns as a SELECT list over `new` and `old`, and the join that the plan's own mappers need.
+
+    A comma stands behind each: a table may have no column.
+    """
     mapped = [rule for rule in work.rule.columns if rule.kind == "mapped"]
     values = [
         f"m.{quote(rule.column)}" if rule.kind == "mapped" else rule.expression or "NULL"
@@ -368,12 +371,12 @@ def projection(work: Work) -> tuple[str, str]:
         # Bare names of a mapper are the innermost row's, so it cannot be ambiguous; `old.x` is found further out.
         inner = ", ".join(f"{rule.expression} AS {quote(rule.column)}" for rule in mapped)
         join = f" LEFT JOIN LATERAL (SELECT {inner} FROM (SELECT new.*) row_) m ON true"
-    return ", ".join(values), join
+    return "".join(f"{value}, " for value in values), join
 
 
 def targets(work: Work) -> str:
-    """The old columns that are written, as a list."""
-    return ", ".join(quote(rule.column) for rule in work.rule.columns if rule.kind != "generated")
+    """The old columns that are written, as a list; a comma stands behind each."""
+    return "".join(f"{quote(rule.column)}, " for rule in work.rule.columns if rule.kind != "generated")
 
 
 def _out_source(work: Work, scope: Scope) -> str:
@@ -385,14 +388,14 @@ def _out_source(work: Work, scope: Scope) -> str:
         rows = f"SELECT old.ctid, old.* FROM {rows_of(work.old)} old WHERE old.ctid = c.origin_tid OFFSET 0"
         twin = f" LEFT JOIN LATERAL ({rows}) old ON true"
     return (
-        f"SELECT {values}, c.n FROM {work.change} c JOIN {typed(work, scope)} new ON new._sp_at = c.n{twin}{join} "
+        f"SELECT {values}c.n FROM {work.change} c JOIN {typed(work, scope)} new ON new._sp_at = c.n{twin}{join} "
         f"WHERE c.ends AND c.verdict IS NULL AND c.n > 0"
     )
 
 
 def insert_out(connection: Connection, work: Work, source: str) -> None:
     """Fill the table of rows; a row whose values the old types cannot hold is put aside, the rest goes on."""
-    statement = f"INSERT INTO {work.out} ({targets(work)}, _sp_n) {source}"
+    statement = f"INSERT INTO {work.out} ({targets(work)}_sp_n) {source}"
     for n, said in failing(connection, statement, f"SELECT n FROM {work.change} WHERE ends AND verdict IS NULL", "c.n"):
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
     run(connection, f"CREATE UNIQUE INDEX ON {work.out} (_sp_n)")

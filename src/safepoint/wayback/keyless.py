@@ -65,9 +65,9 @@ def compact_rows(connection: Connection, work: Work, scope: Scope, old: Catalogu
         f"INSERT INTO {work.change} (source, tx, existed, ends, op) SELECT n, tx, false, true, 'insert' "
         f"FROM pg_temp.sp_sums CROSS JOIN generate_series(1, sum) WHERE sum > 0",
     )
+    columns = "".join(f"r.{quote(rule.column)}, " for rule in work.rule.columns if rule.kind != "generated")
     source = (
-        f"SELECT {', '.join(f'r.{quote(rule.column)}' for rule in work.rule.columns if rule.kind != 'generated')}, c.n "
-        f"FROM {work.change} c JOIN pg_temp.sp_rows r ON r._sp_n = c.source WHERE c.op = 'insert'"
+        f"SELECT {columns}c.n FROM {work.change} c JOIN pg_temp.sp_rows r ON r._sp_n = c.source WHERE c.op = 'insert'"
     )
     run(connection, f"CREATE UNIQUE INDEX ON {work.change} (n)")
     insert_out(connection, work, source)
@@ -85,8 +85,8 @@ def _make_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue)
         if column.not_null:
             run(connection, f"ALTER TABLE pg_temp.sp_rows ALTER {quote(column.name)} DROP NOT NULL")
     statement = (
-        f"INSERT INTO pg_temp.sp_rows ({targets(work)}, _sp_n, _sp_tx, _sp_sign) "
-        f"SELECT {values}, new._sp_at, new._sp_tx, CASE WHEN new._sp_at & 3 = 2 THEN -1 ELSE 1 END "
+        f"INSERT INTO pg_temp.sp_rows ({targets(work)}_sp_n, _sp_tx, _sp_sign) "
+        f"SELECT {values}new._sp_at, new._sp_tx, CASE WHEN new._sp_at & 3 = 2 THEN -1 ELSE 1 END "
         f"FROM {typed(work, scope)} new LEFT JOIN {rows_of(work.old)} old ON false{join} "
         f"WHERE EXISTS (SELECT FROM {work.stage} s WHERE s._sp_at = new._sp_at AND {scope.condition(work)})"
     )

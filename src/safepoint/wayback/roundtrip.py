@@ -159,7 +159,7 @@ def _carrying(connection: Connection, work: Work, staged: str) -> str:
     values, join = projection(work)
     match = " AND ".join(f"old.{quote(one.name)}::text = new.{quote(two.name)}::text" for one, two in work.keys)
     return (
-        f"INSERT INTO {work.out} ({targets(work)}, _sp_n) SELECT {values}, new._sp_at "
+        f"INSERT INTO {work.out} ({targets(work)}_sp_n) SELECT {values}new._sp_at "
         f"FROM {typed(work, scope, source=staged)} new LEFT JOIN {rows_of(work.old)} old ON {match or 'false'}{join}"
     )
 
