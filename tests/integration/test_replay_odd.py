@@ -140,6 +140,23 @@ def test_rows_of_a_table_without_columns_are_counted(database: Target, tmp_path:
         assert made.old("select (select count(*) from bare), (select count(*) from computed)") == [(0, 0)]
 
 
+def test_a_large_value_whose_type_has_a_cast_to_text_of_its_own_is_looked_up_as_it_is(
+    database: Target, tmp_path: Path
+) -> None:
+    before = """
+    create type doc as (kind text, body text);
+    create function shown(doc) returns text language sql immutable as $$ select 'a ' || ($1).kind $$;
+    create cast (doc as text) with function shown(doc);
+    create table t (id int primary key, n int, d doc);
+    alter table t alter d set storage external;
+    insert into t select n, n, row('letter', repeat('b', 8000))::doc from generate_series(1, 2) n;
+    """
+    with ground(database, tmp_path, before, "alter table t add w int") as made:
+        made.write("update t set n = 7")
+        whole(made, made.carry())
+        assert made.old("select n, (d).kind, length((d).body) from t") == [(7, "letter", 8000)] * 2
+
+
 @BOTH
 def test_composite_values_of_nothing_are_not_null(database: Target, tmp_path: Path, how: How) -> None:
     before = """

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection, ask_with
 from safepoint.wayback.catalogue import Column, Table
-from safepoint.wayback.expressions import quote
+from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.staging import Sink, Truncation
 from safepoint.wayback.statements import ask, failing, run
@@ -308,7 +308,7 @@ def _look_up(
     match = " AND ".join(f"t.{quote(name)} = w.k{place}::{table.by_name[name].type}" for place, name in enumerate(keys))
     statement = (
         f"SELECT {', '.join(f'w.k{place}' for place in range(len(keys)))}, "
-        f"{', '.join(f't.{quote(name)}::text' for name in names)} "
+        f"{', '.join(text_of(table.by_name[name], f't.{quote(name)}') for name in names)} "
         f"FROM unnest({arrays}) w({', '.join(f'k{place}' for place in range(len(keys)))}) "
         f"JOIN {rows_of(table)} t ON {match}"
     )

@@ -7,8 +7,6 @@ found again for such a row; they get their default.
 
 from __future__ import annotations
 
-from typing import Final
-
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.compaction import (
@@ -23,17 +21,9 @@ from safepoint.wayback.compaction import (
     targets,
     typed,
 )
-from safepoint.wayback.expressions import quote, written
+from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.holding import losses
 from safepoint.wayback.statements import ask, failing, run
-
-# Types whose cast to text is what they are written as.
-_EXACT: Final = frozenset(
-    {
-        "smallint", "integer", "bigint", "numeric", "real", "double precision", "text", "character varying", "boolean",
-        "date", "timestamp without time zone", "timestamp with time zone", "uuid", "bytea", "json", "jsonb",
-    }
-)  # fmt: skip
 
 
 def compact_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue) -> None:
@@ -130,9 +120,7 @@ def _said(column: Column) -> str:
 
     Casts to text are a type's own business: that of bpchar drops blanks at the end, which may be the only difference.
     """
-    name = quote(column.name)
-    text = f"{name}::text" if column.base in _EXACT else written(name)
-    return f'({text}) COLLATE "C"'
+    return f'({text_of(column, quote(column.name))}) COLLATE "C"'
 
 
 def _compared(old: Table, work: Work) -> list[str]:

@@ -20,7 +20,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import Scope, Work, make_out, projection, rows_of, targets, typed, unstaged
-from safepoint.wayback.expressions import quote
+from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.sessions import asking
@@ -199,7 +199,7 @@ def _make_stage(connection: Connection, work: Work) -> None:
 def _copy(connection: Connection, source: Connection, work: Work) -> None:
     """The migrated rows, as text, without touching a value on the way."""
     names = work.sink.columns
-    values = "".join(f", {quote(name)}::text" for name in names)
+    values = "".join(f", {text_of(work.new.by_name[name], quote(name))}" for name in names)
     read = f"COPY ({_ROWS}{values} FROM {rows_of(work.new)}) TO STDOUT (FORMAT binary)"
     listed = ", ".join([*META, *map(quote, names)])
     write = f"COPY {work.stage} ({listed}) FROM STDIN (FORMAT binary)"
