@@ -285,6 +285,27 @@ def test_rows_that_no_key_tells_apart_are_kept_level_exactly_on_each_version(
     drop_database(live.on(made.twin))
 
 
+def test_types_are_found_where_the_databases_search_path_leads_to_them(live: Target, tmp_path: Path) -> None:
+    """The twin gets the setting with all others at the end; until then names mean the same in our own sessions."""
+    with connect(live) as connection:
+        connection.execute("create schema app; create type app.mood as enum ('sad', 'ok')")
+        connection.execute("create table app.felt (id int primary key, m app.mood, all_of app.mood[])")
+        connection.execute("create table app.noted (m app.mood)")
+        connection.execute(
+            sql.SQL("alter database {} set search_path = app, public").format(sql.Identifier(live.dbname))
+        )
+    made = seed(live, tmp_path)
+    with made.keeper() as keeper, connect(live) as connection:
+        connection.execute("insert into felt values (1, 'ok', '{sad,ok}'), (2, 'sad', null)")
+        connection.execute("insert into noted values ('ok'), ('sad')")
+        assert keeper.level().applied == 2
+        connection.execute("update felt set m = 'ok' where id = 2; delete from noted where m = 'sad'")
+        assert keeper.level().applied == 1
+    made.finish()
+    feed.end(live, LAUNCH)  # the table without a key gets its identity back
+    assert differences(live, made.twin) == []
+
+
 def test_a_lost_slot_ddl_and_an_unknown_table_are_told_and_change_nothing(live: Target, tmp_path: Path) -> None:
     made = seed(live, tmp_path)
     with connect(live) as connection:
