@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
 from collections.abc import Iterable
@@ -41,6 +42,16 @@ def write(path: Path, transactions: Iterable[tuple[int, int]], *, sync: bool = T
                 spool.append(number * 100, number, message)
             if sync:
                 spool.sync(number * 100, 1, {"7": "shape"})
+
+
+def write_behind(path: Path, transactions: Iterable[tuple[int, int]]) -> None:
+    """As a writer that was killed before its sync."""
+    kept = (path.parent / "spool.pos").read_bytes()
+    apart = path.parent / "apart"
+    write(apart, transactions, sync=False)
+    path.write_bytes(path.read_bytes() + apart.read_bytes()[read_header(apart)[1] :])
+    apart.unlink()
+    assert (path.parent / "spool.pos").read_bytes() == kept
 
 
 def numbers(path: Path) -> list[tuple[int, int]]:
@@ -87,6 +98,24 @@ def test_without_its_position_file_all_whole_transactions_count(rows: list[int],
         assert len(whole) < len(rows) or found.offset == before.offset
         write(path, all_of_them[len(whole) :])
         assert numbers(path) == all_of_them
+
+
+def test_behind_the_position_of_an_older_version_all_that_is_whole_counts(tmp_path: Path) -> None:
+    """That one let the server forget what it had found there, without writing the position again."""
+    path, named = tmp_path / "spool", tmp_path / "spool.pos"
+    write(path, [(1, 2)])
+    older = json.loads(named.read_text())
+    del older["final"]
+    named.write_text(json.dumps(older))
+    write_behind(path, [(2, 1)])
+    path.write_bytes(path.read_bytes() + b"torn")
+    assert numbers(path) == [(1, 2), (2, 1)]
+    with Spool(path, HEADER) as spool:
+        assert (spool.position.commit_lsn, spool.position.transactions) == (200, 2)
+        assert spool.position.relations == {"7": "shape"}
+    assert numbers(path) == [(1, 2), (2, 1)] and json.loads(named.read_text())["final"]
+    write_behind(path, [(3, 1)])
+    assert numbers(path) == [(1, 2), (2, 1)]
 
 
 def test_what_was_found_without_a_position_file_is_made_durable_before_it_counts(

@@ -17,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -52,7 +52,8 @@ class Position:
     """The end of what is durable: offset in the file, LSN of the last commit, how many transactions lie before.
 
     `relations` has a digest of each table's last known shape, by oid: a change of it means that DDL ran. `snapshot` is
-    that of the last drain of a capture by triggers: what it shows is in the spool.
+    that of the last drain of a capture by triggers: what it shows is in the spool. `final`: nothing behind it
+    counts. An older version took what it found there for durable, and let the server forget it.
     """
 
     offset: int
@@ -60,6 +61,7 @@ class Position:
     transactions: int = 0
     relations: Mapping[str, str] = field(default_factory=dict)
     snapshot: str = ""
+    final: bool = True
 
 
 class Spool:
@@ -97,10 +99,10 @@ class Spool:
                 found=str(header),
                 remedy="Keep that file and give this capture a folder of its own.",
             )
-        known = durable_position(self.path, first)
+        named, known = _read_position(self.path), durable_position(self.path, first)
         self._file: BinaryIO = self.path.open("r+b", buffering=_BUFFER)
         self._file.truncate(known.offset)
-        if _read_position(self.path) is None:  # found by reading, which says nothing of the disk
+        if named is None or not named.final:  # found by reading, which says nothing of the disk
             os.fsync(self._file.fileno())
             _write_position(self.path, known)
         self.position = known
@@ -206,22 +208,21 @@ def durable_position(path: Path, first: int) -> Position:
     """
     known = _read_position(path)
     if known is None:
-        return _whole_position(path, first)
+        return _whole_position(path, Position(first))
     if not first <= known.offset <= (size := path.stat().st_size):
         raise _damaged(path, size, known.offset)
-    return known
+    return known if known.final else _whole_position(path, known)
 
 
-def _whole_position(path: Path, first: int) -> Position:
-    """Where the last whole transaction ends: of a spool whose position file is gone, all that is whole counts.
-
-    Of a capture by triggers transactions count only once the drain's snapshot stands behind them.
+def _whole_position(path: Path, known: Position) -> Position:
+    """Where the last whole transaction ends: of a spool whose position file is gone, or an older version's, all counts
+    that is whole. Of a capture by triggers transactions count only once the drain's snapshot stands behind them.
     """
     counts = read_header(path)[0].get("capture") != "triggers"
-    found, lsn, pending, snapshot = Position(first), 0, 0, ""
+    found, lsn, pending, snapshot = replace(known, final=True), known.commit_lsn, 0, known.snapshot
     whole = counts
     with path.open("rb", buffering=_BUFFER) as file:
-        for record in _records(file, first):
+        for record in _records(file, known.offset):
             kind = record.data[:1]
             if kind == b"M" and not counts and record.data[10:].startswith(_MARK):
                 whole, snapshot = True, record.data[10 + len(_MARK) + 4 :].decode()
@@ -356,7 +357,12 @@ def _read_position(path: Path) -> Position | None:
     try:
         data = json.loads(_position_file(path).read_text(encoding="utf-8"))
         return Position(
-            data["offset"], data["commit_lsn"], data["transactions"], data["relations"], data.get("snapshot", "")
+            data["offset"],
+            data["commit_lsn"],
+            data["transactions"],
+            data["relations"],
+            data.get("snapshot", ""),
+            data.get("final", False),
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -370,6 +376,7 @@ def _write_position(path: Path, position: Position) -> None:
         "transactions": position.transactions,
         "relations": dict(position.relations),
         "snapshot": position.snapshot,
+        "final": True,
     }
     with partial.open("w", encoding="utf-8") as file:
         json.dump(text, file)
