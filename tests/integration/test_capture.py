@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import re
 import time
 from collections import Counter
@@ -14,13 +16,13 @@ from books import Books, books
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from psycopg import sql
 
-from safepoint.errors import CaptureLost, DatabaseError, LockNotAvailable, Refused
+from safepoint.errors import CaptureLost, DatabaseError, LockNotAvailable, Refused, StorageError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import feed, log_drain
-from safepoint.wayback.capture import CaptureFacts, arm, disarm, disarm_unrecorded, drain, lag
+from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, disarm_unrecorded, drain, lag
 from safepoint.wayback.changes import Change
 from safepoint.wayback.names import capture_name, kept_name, twin_name
 from safepoint.wayback.pair import Pair
@@ -211,11 +213,13 @@ def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
     disarm(site.target, facts)
 
 
-def test_a_kill_while_writing_leaves_a_torn_end_that_is_cut_off(
-    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("torn", [0, 7])
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_a_kill_before_what_was_written_is_durable_leaves_an_end_that_does_not_count(
+    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How, torn: int
 ) -> None:
     site, spool = one_site, tmp_path / "spool"
-    facts = arm(site.target, LAUNCH)
+    facts = arm(site.target, LAUNCH, how)
     write(site, "a", "b")
     drain(site.target, facts, spool)
     write(site, "c", "d")
@@ -230,10 +234,38 @@ def test_a_kill_while_writing_leaves_a_torn_end_that_is_cut_off(
         patched.setattr(Spool, "sync", killed)
         with pytest.raises(Killed):
             drain(site.target, facts, spool)
-    spool.write_bytes(spool.read_bytes()[:-7])
-    assert memos(spool) == ["a", "b", "c"]  # what is whole is whole
-    drain(site.target, facts, spool)
+    spool.write_bytes(spool.read_bytes()[: spool.stat().st_size - torn])
+    assert memos(spool) == ["a", "b"]  # the server still has the rest, which may not be on the disk
+    assert drain(site.target, facts, spool).transactions == 2
     assert memos(spool) == ["a", "b", "c", "d"]
+    disarm(site.target, facts)
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_the_server_keeps_what_a_failed_sync_left_in_doubt(
+    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How
+) -> None:
+    site, spool = one_site, tmp_path / "spool"
+    facts = arm(site.target, LAUNCH, how)
+    write(site, "a", "b")
+    fsync, fails, disk = os.fsync, True, b""
+
+    def synced(handle: int) -> None:
+        nonlocal fails, disk
+        if Path(f"/proc/self/fd/{handle}").readlink() == spool:
+            if fails:
+                raise OSError(errno.EIO, "Input/output error")
+            disk = spool.read_bytes()
+        fsync(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", synced)
+        with pytest.raises(StorageError, match="Input/output error"):
+            drain(site.target, facts, spool)
+        fails = False
+        assert drain(site.target, facts, spool).transactions == 2
+    spool.write_bytes(disk)  # the power failed: what no fsync was told of is gone
+    assert memos(spool) == ["a", "b"]
     disarm(site.target, facts)
 
 
@@ -251,6 +283,26 @@ def test_small_batches_and_a_giant_transaction_give_the_same_as_one_read(one_sit
     counts = [(transaction.xid, sum(1 for _ in changes)) for transaction, changes in read_transactions(spool)]
     assert [number for _, number in counts] == [1] * 8 + [30000, 1]
     assert drain(site.target, facts, spool).transactions == 0
+    disarm(site.target, facts)
+
+
+def test_messages_of_the_application_fill_no_read_however_many_they_are(
+    site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those outside of transactions come at once, before the commit of whoever sends them."""
+    facts, spool = arm(site.target, LAUNCH), tmp_path / "spool"
+    many = "select count(pg_logical_emit_message({}, 'app', 'x')) from generate_series(1, 20001)"
+    with connect(site.application, autocommit=False) as connection:
+        connection.execute(ENTRY, ["written"])
+        connection.execute(many.format(False).encode())
+        connection.execute(many.format(True).encode())
+        connection.commit()
+    with monkeypatch.context() as patched:
+        patched.setattr(log_drain, "PEEK", log_drain.PEEK.replace("'false'", "'true'"))
+        with pytest.raises(DatabaseError, match="without the end of a transaction"):
+            drain(site.target, facts, spool)
+    done = drain(site.target, facts, spool)
+    assert (done.complete, done.transactions, memos(spool)) == (True, 1, ["written"])
     disarm(site.target, facts)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from django_site import manage_of, running, site_database, write_site
+from postgres_servers import drop_database
 from psycopg import sql
 from typer.testing import CliRunner
 
@@ -209,6 +210,19 @@ def test_a_schema_that_is_named_like_ours_and_is_not_is_a_failure(shop: Shop, tm
             connection.execute("drop schema safepoint_sales; drop schema safepoint_kept; drop schema safepoints")
     told = found(findings, "schemas", "safepoint_sales")
     assert told.verdict == "failure" and "safepoint_kept" not in told.message and "safepoints" not in told.message
+
+
+def test_an_encoding_that_holds_any_bytes_is_a_warning(shop: Shop, tmp_path: Path) -> None:
+    bytewise = shop.target.on(f"{shop.target.dbname}_bytes")
+    with connect(shop.target) as connection:
+        made_as = "template template0 encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'"
+        connection.execute(sql.SQL(f"create database {bytewise.dbname} {made_as}"))
+    try:
+        findings = tuple(database(shop.plan(tmp_path, name=bytewise.dbname)))
+    finally:
+        drop_database(bytewise)
+    told = found(findings, "encoding", "text that is not UTF-8 cannot be captured")
+    assert told.verdict == "warning" and told.remedy
 
 
 def test_prepared_and_idle_transactions_are_seen_with_the_words_that_end_them(

@@ -85,7 +85,16 @@ create table spread (year int, what text) partition by range (year);
 create table spread_1 partition of spread for values from (0) to (10);
 create table spread_2 (what text, year int);
 alter table spread attach partition spread_2 for values from (10) to (20);
+create table leafy (id int, what text) partition by range (id);
+create table leafy_1 partition of leafy for values from (0) to (1000);
+alter table leafy_1 add primary key (id);  -- its root has none
+insert into leafy select n, 'l' from generate_series(1, 19) n;
 """
+OF_LEAVES = (
+    "update leafy set what = what || '!' where id % 4 = 0",
+    "update leafy set id = (select max(id) + 1 from leafy) where id = (select min(id) from leafy)",
+    "delete from leafy where id = (select min(id) from leafy)",
+)
 NUMBERS = ("1", "1.0", "1.00", "null", "'NaN'")
 FLOATS = ("0", "'-0'", "null", "0.1::float8 + 0.2")
 BLANKS = ("'a'", "'a '", "''", "' '", "null")
@@ -262,7 +271,7 @@ def test_rows_that_no_key_tells_apart_are_kept_level_exactly_on_each_version(
                     with connection.transaction():
                         for _ in range(chance.randint(1, 25)):
                             connection.execute(keyless(chance))  # type: ignore[call-overload]
-                    for statement in chance.sample(WRITES, 3):
+                    for statement in (*chance.sample(WRITES, 3), *OF_LEAVES):
                         connection.execute(statement)  # type: ignore[call-overload]
                     if chance.random() < 0.6:
                         keeper.level()
@@ -274,6 +283,27 @@ def test_rows_that_no_key_tells_apart_are_kept_level_exactly_on_each_version(
         assert rows is not None and all(rows)
         assert differences(live, made.twin) == []
     drop_database(live.on(made.twin))
+
+
+def test_types_are_found_where_the_databases_search_path_leads_to_them(live: Target, tmp_path: Path) -> None:
+    """The twin gets the setting with all others at the end; until then names mean the same in our own sessions."""
+    with connect(live) as connection:
+        connection.execute("create schema app; create type app.mood as enum ('sad', 'ok')")
+        connection.execute("create table app.felt (id int primary key, m app.mood, all_of app.mood[])")
+        connection.execute("create table app.noted (m app.mood)")
+        connection.execute(
+            sql.SQL("alter database {} set search_path = app, public").format(sql.Identifier(live.dbname))
+        )
+    made = seed(live, tmp_path)
+    with made.keeper() as keeper, connect(live) as connection:
+        connection.execute("insert into felt values (1, 'ok', '{sad,ok}'), (2, 'sad', null)")
+        connection.execute("insert into noted values ('ok'), ('sad')")
+        assert keeper.level().applied == 2
+        connection.execute("update felt set m = 'ok' where id = 2; delete from noted where m = 'sad'")
+        assert keeper.level().applied == 1
+    made.finish()
+    feed.end(live, LAUNCH)  # the table without a key gets its identity back
+    assert differences(live, made.twin) == []
 
 
 def test_a_lost_slot_ddl_and_an_unknown_table_are_told_and_change_nothing(live: Target, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from postgres_servers import drop_database
@@ -16,6 +17,7 @@ from safepoint.wayback import compaction
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import round_trip
+from safepoint.wayback.spool import Spool
 
 
 def test_values_without_a_home_are_stashed_in_files_and_in_tables(database: Target, tmp_path: Path) -> None:
@@ -116,6 +118,33 @@ def test_few_changes_of_a_big_table_are_looked_up_by_its_key(
         assert not [one for one in asked if "LEFT JOIN LATERAL (SELECT o.ctid" in one]
 
 
+def test_a_replay_beside_a_drain_takes_what_is_durable_and_the_next_one_the_rest(
+    database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower carries while the watch drains: more than the writer keeps in memory is in the file already."""
+    sync = Spool.sync
+    beside: list[int] = []
+
+    def replayed(spool: Spool, *words: Any) -> None:
+        beside.append(made.replay().transactions)
+        sync(spool, *words)
+
+    with ground(database, tmp_path, SHOP, "select 1") as made:
+        made.write("insert into customer (name) values ('first')")
+        assert made.carry().transactions == 1
+        row = "repeat(md5(n::text), 9) || {}"
+        for number in range(30):
+            mail = row.format(number)
+            made.write(f"insert into customer (name, mail) select 'n', {mail} from generate_series(1, 300) n")
+        with monkeypatch.context() as patched:
+            patched.setattr(Spool, "sync", replayed)
+            made.drain()
+        assert beside == [1] and made.replay().transactions == 31
+        made.write("insert into customer (name) values ('last')")
+        assert made.carry().transactions == 32
+        assert made.old("select count(*) from customer") == made.new("select count(*) from customer")
+
+
 def test_no_id_is_given_out_again(database: Target, tmp_path: Path) -> None:
     with ground(database, tmp_path, SHOP, "alter table purchase_line rename to line") as made:
         found = operations(("table-renamed", "purchase_line", "line", None, None))
@@ -127,6 +156,19 @@ def test_no_id_is_given_out_again(database: Target, tmp_path: Path) -> None:
         outcome = made.carry()
         assert outcome.sequences == {"public.customer_id_seq": 45, "public.purchase_line_id_seq": 6}
         assert made.old("select nextval('purchase_line_id_seq'), nextval('purchase_id_seq')") == [(7, 1001)]
+
+
+def test_ids_that_nobody_committed_are_not_given_out_again_where_nothing_is_left_to_carry(
+    database: Target, tmp_path: Path
+) -> None:
+    """Most is carried ahead; what was drawn since, and not committed, may stand in a mail or in another system."""
+    with ground(database, tmp_path, SHOP, "select 1") as made:
+        made.write("insert into customer (name) values ('x')")
+        assert made.carry().sequences == {"public.customer_id_seq": 6}
+        made.write("select nextval('customer_id_seq') from generate_series(1, 4)")
+        outcome = made.carry()
+        assert outcome.already and outcome.sequences == {"public.customer_id_seq": 10}
+        assert made.old("select nextval('customer_id_seq')") == [(11,)]
 
 
 def test_triggers_are_silent_even_those_that_always_fire(database: Target, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import applying, holding
 from safepoint.wayback.capture import How
+from safepoint.wayback.manner import Policy
 from safepoint.wayback.outcome import Outcome
 
 
@@ -99,6 +100,45 @@ def test_where_a_constraint_trigger_holds_rows_together_no_half_of_a_transaction
         assert made.old("select what from purchase_line where id = 1") == [("w1",)]
         assert made.old("select name from customer where id = 2") == [("row",)]
         assert (outcome.not_carried, outcome.partly) == (1, 1)
+
+
+@pytest.mark.parametrize("policy", ["row", "transaction"])
+def test_a_large_value_of_a_transaction_that_is_put_aside_comes_with_no_other_ones_row(
+    database: Target, tmp_path: Path, policy: Policy
+) -> None:
+    """It stands in the migrated database, where values are looked up that an UPDATE left alone."""
+    guard = """
+    create function balanced() returns trigger language plpgsql as $$ begin return null; end $$;
+    create constraint trigger balance after insert or update on purchase deferrable initially deferred
+        for each row execute function balanced();
+    """
+    relax = RELAX + "alter table coupon add body text; alter table coupon alter body set storage external"
+    with ground(database, tmp_path, SHOP + guard, relax, RELAXED) as made:
+        made.write("insert into coupon (code, body) select 'a', repeat('b', 8000) from generate_series(1, 2)")
+        made.write("update coupon set code = 'b'")
+        made.write("update purchase set total = 9 where id = 1")
+        made.write("update purchase set total = 9 where id = 2")
+        made.write(
+            "update purchase set total = -1 where id = 3",
+            "update purchase set body = repeat('not to be carried', 1000) where id = 1",
+            "update purchase set total = 10 where id = 2",
+            "update coupon set body = repeat('not to be carried', 1000) where id = 1",
+            "update coupon set code = 'c' where id = 2",
+        )
+        outcome = made.carry(policy=policy)
+        assert made.old("select id, total::int, left(body, 2) from purchase where id < 4 order by id") == [
+            (1, 1, "b1"),
+            (2, 9, "b2"),
+            (3, 3, "b3"),
+        ]
+        aside = {one["reason"] for one in lines(outcome, "put_aside") if one["key"] == {"id": "1"}}
+        assert any("is of a transaction that was put aside" in reason for reason in aside), aside
+        assert outcome.not_carried == 2
+        stash = {one["key"]["id"]: one["values"] for one in lines(outcome, "stash") if "coupon" in one["relation"]}
+        assert stash == {
+            "1": {"id": "1", "code": "b", "body": None},
+            "2": {"id": "2", "code": "b", "body": "b" * 8000},
+        }
 
 
 @pytest.mark.usefixtures("looking_up")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
+from psycopg import sql
 from replay_ground import Ground, ground, lines, operations
 
+from safepoint.errors import Refused
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How
 from safepoint.wayback.outcome import Outcome
@@ -48,6 +53,108 @@ def test_a_table_and_its_heir_have_rows_of_the_same_key(database: Target, tmp_pa
         for table in ("base", "heir"):
             own = f"select array_agg((id, what)::text order by id) from only {table}"
             assert made.old(own) == made.new(own)
+
+
+LEAF_KEYS = """
+create table part (id int, what text, body text) partition by range (id);
+create table part_1 partition of part for values from (0) to (10);
+create table part_2 partition of part for values from (10) to (20);
+create table loose (id int unique, what text) partition by range (id);
+create table loose_1 (id int not null unique, what text);
+alter table loose attach partition loose_1 for values from (0) to (10);
+create table named (id int not null unique, n int, what text) partition by range (id);
+create table named_1 (n int primary key, id int not null, what text);
+alter table named attach partition named_1 for values from (0) to (10);
+create table deep (id int, n int, what text) partition by range (id);
+create table deep_1 partition of deep for values from (0) to (10) partition by range (n);
+create table deep_1_1 partition of deep_1 for values from (0) to (10);
+alter table deep_1 add primary key (id, n);
+alter table part alter body set storage external;
+alter table part_2 add primary key (id);
+insert into part select n, 'a', repeat('b', 5000) from generate_series(1, 18) n where n not in (9, 10);
+insert into loose select n, 'a' from generate_series(1, 9) n;
+insert into named select n, n, 'a' from generate_series(1, 9) n;
+insert into deep select n, n, 'a' from generate_series(1, 9) n;
+"""
+
+
+@BOTH
+def test_partitions_may_have_keys_that_their_root_has_not(any_database: Target, tmp_path: Path, how: How) -> None:
+    """As pg_partman makes them, by a template. `part_1` has one in the new schema only."""
+    with ground(any_database, tmp_path, LEAF_KEYS, "alter table part_1 add primary key (id)", how=how) as made:
+        made.write(
+            "update part set what = 'changed' where id in (1, 11)",
+            "update part set id = id + 7 where id in (2, 12)",
+            "delete from part where id in (3, 13)",
+            "insert into part values (3, 'again', ''), (0, 'new', null)",
+            *[f"update {name} set what = 'changed' where id = 1" for name in ("loose", "named", "deep")],
+            *[f"delete from {name} where id = 2" for name in ("loose", "named", "deep")],
+            "insert into loose values (2, 'new')",
+            "update named set n = 100 where id = 3",
+        )
+        # One that comes later gets its key from a template, too.
+        made.write(
+            "create table part_3 partition of part for values from (20) to (30)",
+            "alter table part_3 add primary key (id)",
+            "insert into part values (20, 'late', 'x'), (21, 'late', 'y')",
+        )
+        made.write("update part set what = 'later' where id = 20", "delete from part where id = 21")
+        made.write("delete from part where id = 4", "update part set id = 4 where id = 20")
+        whole(made, made.carry())
+        for name in ("part", "loose", "named", "deep"):
+            query = f"select array_agg(t::text order by t::text) from {name} t"
+            assert made.old(query) == made.new(query)
+
+
+def test_a_row_that_the_log_names_by_a_key_that_its_table_has_not_is_refused(database: Target, tmp_path: Path) -> None:
+    """Somebody set the partition's identity back: the row that was there before would stay beside the new one."""
+    with ground(database, tmp_path, LEAF_KEYS, "select 1") as made:
+        made.write(f"drop event trigger {made.facts.publication}", "alter table part_2 replica identity default")
+        made.write("insert into part values (10, 'new', '')")
+        assert made.carry().put_aside == 0
+        for statement in ("update part set what = 'b' where id = 11", "delete from part where id = 12"):
+            made.write(statement)
+            with pytest.raises(Refused, match=r"does not say which row of public\.part_2") as caught:
+                made.carry()
+            assert caught.value.remedy and made.old("select count(*) from part where what = 'b'") == [(0,)]
+
+
+@BOTH
+def test_rows_of_a_table_without_columns_are_counted(database: Target, tmp_path: Path, how: How) -> None:
+    before = """
+    create table bare (); create table base ();
+    create table computed (one int generated always as (1) stored);
+    insert into bare select from generate_series(1, 3); insert into computed select from generate_series(1, 3);
+    create table other (id int primary key);
+    """
+    with ground(database, tmp_path, before, "select 1", how=how) as made:
+        made.write("insert into bare default values", "insert into bare default values", "insert into other values (1)")
+        made.write("delete from bare where ctid in (select ctid from bare limit 1)", "insert into base default values")
+        made.write("insert into computed default values", "insert into computed default values")
+        made.write("delete from computed where ctid in (select ctid from computed limit 1)")
+        whole(made, made.carry())
+        for name, rows in (("bare", 4), ("base", 1), ("computed", 4), ("other", 1)):
+            assert made.old(f"select count(*) from {name}") == made.new(f"select count(*) from {name}") == [(rows,)]
+        made.write("delete from bare", "delete from computed")
+        whole(made, made.carry())
+        assert made.old("select (select count(*) from bare), (select count(*) from computed)") == [(0, 0)]
+
+
+def test_a_large_value_whose_type_has_a_cast_to_text_of_its_own_is_looked_up_as_it_is(
+    database: Target, tmp_path: Path
+) -> None:
+    before = """
+    create type doc as (kind text, body text);
+    create function shown(doc) returns text language sql immutable as $$ select 'a ' || ($1).kind $$;
+    create cast (doc as text) with function shown(doc);
+    create table t (id int primary key, n int, d doc);
+    alter table t alter d set storage external;
+    insert into t select n, n, row('letter', repeat('b', 8000))::doc from generate_series(1, 2) n;
+    """
+    with ground(database, tmp_path, before, "alter table t add w int") as made:
+        made.write("update t set n = 7")
+        whole(made, made.carry())
+        assert made.old("select n, (d).kind, length((d).body) from t") == [(7, "letter", 8000)] * 2
 
 
 @BOTH
@@ -258,6 +365,7 @@ def test_values_travel_whatever_the_databases_settings_make_of_their_text(
         "bytea_output": "escape",
         "timezone": "Asia/Kathmandu",
         "row_security": "off",
+        "client_encoding": "LATIN1",
         "transform_null_equals": "on",
         "quote_all_identifiers": "on",
         "standard_conforming_strings": "off",
@@ -269,7 +377,7 @@ def test_values_travel_whatever_the_databases_settings_make_of_their_text(
             for one in (made.live, made.twin):
                 made.write(f"alter database {one.dbname} set {name} = '{value}'")
         made.write(
-            "insert into t select 2, array[null, 'NULL', 'b'], xmlparse(content 'a<b/>c'), 1234567.89, "
+            "insert into t select 2, array[null, 'NULL', 'naïve'], xmlparse(content 'a<b/>c'), 1234567.89, "
             "'-1 mon +1 day', 0.1::float8 + 0.2, '\\xdeadbeef', '2026-03-29 02:30:00.123456+02', '2026-02-01'",
             "update t set a = array[null]::text[], m = -0.01, i = '1 day -00:00:01' where id = 1",
         )
@@ -277,3 +385,33 @@ def test_values_travel_whatever_the_databases_settings_make_of_their_text(
         assert made.old("select a, x::text, m::numeric from t where id = 2") == made.new(
             "select a, x::text, m::numeric from t where id = 2"
         )
+
+
+@BOTH
+@pytest.mark.parametrize("encoding", ["LATIN1", "WIN1252", "SQL_ASCII"])
+def test_text_travels_between_databases_of_any_encoding(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: How, encoding: str
+) -> None:
+    before = """
+    create table t (id int primary key, what text unique, body text);
+    alter table t alter body set storage external;
+    insert into t values (1, 'Müller', repeat('groß', 2000)), (2, 'gone', '');
+    """
+    database = server.target.on(f"encoded_{os.getpid()}")
+    with connect(server.target) as connection:
+        made_as = f"template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+        connection.execute(sql.SQL(f"create database {database.dbname} {made_as}"))
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    try:
+        with ground(database, tmp_path, before, "alter table t add note text", how=how) as made:
+            made.write("insert into t values (3, 'naïve', 'Überweisung', 'Größe')")
+            made.write("update t set what = 'Möller' where id = 1", "delete from t where id = 2")
+            outcome = made.carry()
+            whole(made, outcome)
+            assert made.old("select id, what, body from t order by id") == [
+                (1, "Möller", "groß" * 2000),
+                (3, "naïve", "Überweisung"),
+            ]
+            assert [one["values"]["note"] for one in lines(outcome, "stash") if one["key"]["id"] == "3"] == ["Größe"]
+    finally:
+        drop_database(database)

@@ -126,6 +126,7 @@ def table(**changed: object) -> Table:
         "own_index": None,
         "unique_index": None,
         "full_fails": False,
+        "own_serves": False,
     }
     return Table(**{**fields, **changed})  # type: ignore[arg-type]
 
@@ -135,7 +136,8 @@ def table(**changed: object) -> Table:
     [
         ({}, None),
         ({"identity": "f", "primary_key": False}, None),
-        ({"identity": "i", "own_index": "x", "primary_key": False}, None),
+        ({"identity": "i", "own_index": "x", "own_serves": True, "primary_key": False}, None),
+        ({"identity": "i", "own_index": "x", "primary_key": False}, "f"),
         ({"primary_key": False}, "f"),
         ({"primary_key": False, "unique_index": "x"}, "i"),
         ({"identity": "n"}, "d"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safepoint.errors import CaptureLost, Refused
-from safepoint.wayback.spool import Spool, durable_position, read_changes, read_header, read_transactions
+from safepoint.errors import CaptureLost, Refused, StorageError
+from safepoint.wayback.spool import Spool, durable_end, read_changes, read_header, read_transactions
 
 HEADER = {"launch": "books-2.0", "slot": "safepoint_x"}
 RELATION = (
@@ -41,38 +44,142 @@ def write(path: Path, transactions: Iterable[tuple[int, int]], *, sync: bool = T
                 spool.sync(number * 100, 1, {"7": "shape"})
 
 
+def write_behind(path: Path, transactions: Iterable[tuple[int, int]]) -> None:
+    """As a writer that was killed before its sync."""
+    kept = (path.parent / "spool.pos").read_bytes()
+    apart = path.parent / "apart"
+    write(apart, transactions, sync=False)
+    path.write_bytes(path.read_bytes() + apart.read_bytes()[read_header(apart)[1] :])
+    apart.unlink()
+    assert (path.parent / "spool.pos").read_bytes() == kept
+
+
 def numbers(path: Path) -> list[tuple[int, int]]:
     return [(found.xid, sum(1 for _ in changes)) for found, changes in read_transactions(path)]
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.data(), st.booleans())
-def test_wherever_the_file_is_cut_only_whole_transactions_are_read_and_the_rest_can_be_written_again(
-    rows: list[int], data: st.DataObject, synced: bool
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(0, 6), st.data())
+def test_only_what_was_made_durable_counts_wherever_the_rest_is_cut_and_it_can_be_written_again(
+    rows: list[int], durable: int, data: st.DataObject
 ) -> None:
     all_of_them = list(enumerate(rows, start=1))
     with TemporaryDirectory() as folder:
         path = Path(folder) / "spool"
-        write(path, all_of_them, sync=synced)
-        _, first = read_header(path)
-        cut = data.draw(st.integers(first, path.stat().st_size))
+        write(path, all_of_them[:durable])
+        least = path.stat().st_size
+        write(path, all_of_them[durable:], sync=False)
+        cut = data.draw(st.integers(least, path.stat().st_size))
         path.write_bytes(path.read_bytes()[:cut])
+        assert numbers(path) == all_of_them[:durable]
+        with Spool(path, HEADER) as spool:
+            assert spool.position.transactions == len(all_of_them[:durable])
+            assert spool.position.commit_lsn == spool.position.transactions * 100
+        write(path, all_of_them[durable:])
+        assert numbers(path) == all_of_them
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.data())
+def test_without_its_position_file_all_whole_transactions_count(rows: list[int], data: st.DataObject) -> None:
+    """It was copied without it: what is read from a copy is all that there is."""
+    all_of_them = list(enumerate(rows, start=1))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "spool"
+        write(path, all_of_them)
+        before = durable_end(path)
+        _, first = read_header(path)
+        path.write_bytes(path.read_bytes()[: data.draw(st.integers(first, path.stat().st_size))])
+        (path.parent / "spool.pos").unlink()
+        found = durable_end(path)
         whole = numbers(path)
         assert whole == all_of_them[: len(whole)]
-        with Spool(path, HEADER) as spool:
-            assert spool.position.commit_lsn == len(whole) * 100
-            assert spool.position.transactions == len(whole)
+        assert (found.commit_lsn, found.transactions) == (len(whole) * 100, len(whole))
+        assert len(whole) < len(rows) or found.offset == before.offset
         write(path, all_of_them[len(whole) :])
         assert numbers(path) == all_of_them
 
 
-def test_without_its_position_file_the_spool_is_the_same(tmp_path: Path) -> None:
+def test_behind_the_position_of_an_older_version_all_that_is_whole_counts(tmp_path: Path) -> None:
+    """That one let the server forget what it had found there, without writing the position again."""
+    path, named = tmp_path / "spool", tmp_path / "spool.pos"
+    write(path, [(1, 2)])
+    older = json.loads(named.read_text())
+    del older["final"]
+    named.write_text(json.dumps(older))
+    write_behind(path, [(2, 1)])
+    path.write_bytes(path.read_bytes() + b"torn")
+    assert numbers(path) == [(1, 2), (2, 1)]
+    with Spool(path, HEADER) as spool:
+        assert (spool.position.commit_lsn, spool.position.transactions) == (200, 2)
+        assert spool.position.relations == {"7": "shape"}
+    assert numbers(path) == [(1, 2), (2, 1)] and json.loads(named.read_text())["final"]
+    write_behind(path, [(3, 1)])
+    assert numbers(path) == [(1, 2), (2, 1)]
+
+
+def test_what_was_found_without_a_position_file_is_made_durable_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, synced = tmp_path / "spool", list[str]()
+    write(path, [(1, 2), (2, 1)])
+    (tmp_path / "spool.pos").unlink()
+    fsync = os.fsync
+
+    def noted(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        fsync(handle)
+
+    monkeypatch.setattr("os.fsync", noted)
+    with Spool(path, HEADER) as spool:
+        assert spool.position.transactions == 2
+    assert synced[:2] == ["spool", "spool.pos.new"] and (tmp_path / "spool.pos").exists()
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_what_a_failed_sync_left_in_the_file_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: int
+) -> None:
+    """After a failed fsync nobody knows what is on the disk, and the next one says that all is well."""
+    path, fsync = tmp_path / "spool", os.fsync
+    write(path, [(1, 2)][:earlier])
+
+    def failing(handle: int) -> None:
+        if Path(f"/proc/self/fd/{handle}").readlink().name == "spool":
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", failing)
+        with pytest.raises(StorageError, match="Input/output error"):
+            write(path, [(2, 1)])
+    assert numbers(path) == [(1, 2)][:earlier]
+    with Spool(path, HEADER) as spool:
+        assert (spool.position.transactions, spool.position.commit_lsn) == (earlier, earlier * 100)
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_a_reader_beside_a_writer_does_not_see_what_is_being_written(tmp_path: Path, earlier: int) -> None:
+    path = tmp_path / "spool"
+    write(path, [(1, 2)][:earlier])
+    with Spool(path, HEADER) as spool:
+        for number in (2, 3):
+            for message in transaction(number, 50_000):  # more than is kept in memory
+                spool.append(number * 100, number, message)
+        assert path.stat().st_size > 1 << 20
+        assert durable_end(path).transactions == len(numbers(path)) == earlier
+        spool.sync(300, 2, {})
+        assert durable_end(path).transactions == len(numbers(path)) == earlier + 2
+
+
+def test_a_spool_that_is_shorter_than_what_was_durable_is_an_error_for_readers_and_writers(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     write(path, [(1, 2), (2, 1)])
-    before = durable_position(path, read_header(path)[1])
-    (tmp_path / "spool.pos").unlink()
-    after = durable_position(path, read_header(path)[1])
-    assert (after.offset, after.commit_lsn, after.transactions) == (before.offset, before.commit_lsn, 2)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CaptureLost, match="damaged"):
+        numbers(path)
+    with pytest.raises(CaptureLost, match="damaged"):
+        write(path, [(3, 1)])
 
 
 def test_damage_before_the_durable_end_is_an_error_and_not_a_shorter_list(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             "capacity": lambda: capacity(plan, facts),
             "capture": lambda: captured(connection, plan),
             "disk": lambda: room(plan, facts),
-            "contents": lambda: contents(facts),
+            "contents": lambda: contents(connection, facts),
             "in-the-way": lambda: in_the_way(connection, facts),
             "twin": lambda: twin(plan),
         }
@@ -310,8 +310,15 @@ def capacity(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
         yield ok("connections", f"{facts.free_connections} of {facts.max_connections} connections are free")
 
 
-def contents(facts: Survey) -> Iterator[Finding]:
+def contents(connection: Connection, facts: Survey) -> Iterator[Finding]:
     """What the way back treats specially."""
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        yield warning(
+            "encoding",
+            "The database's encoding is SQL_ASCII, which holds any bytes: text that is not UTF-8 cannot be captured; "
+            "a rollback would carry nothing.",
+            "Does every program write UTF-8 there (Django does)? If not, load a dump into a database of encoding UTF8.",
+        )
     if facts.tables_without_key:
         yield warning(
             "keys",

@@ -243,6 +243,7 @@ class Guard:
             autocommit=True,
             application_name=self._name,
             connect_timeout=5,
+            client_encoding="UTF8",
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=3,

@@ -84,6 +84,9 @@ def connect(
             autocommit=True,
             application_name=application_name,
             connect_timeout=10,
+            # What is read here is written there, by sessions whose defaults (of the database, of the role, of our own
+            # environment) need not agree. A keyword goes before all of these, PGCLIENTENCODING too.
+            client_encoding="UTF8",
             options=words,
         )
         if connection.info.server_version >= _TRANSACTION_TIMEOUT:

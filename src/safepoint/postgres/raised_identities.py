@@ -23,9 +23,10 @@ from safepoint.postgres.replica_identity import Identity, restore
 
 _MARK: Final = "made by Safepoint for launch "
 
-# What needs it: an identity by the primary key without one, by an index without it, or none at all. Under FULL a table
-# with virtual columns (PostgreSQL 18) refuses what it should allow: there is nothing to be done for it, but to
-# take FULL back once there is a key. Nothing here may make the application's statement fail.
+# What needs it: an identity by the primary key without one, by an index without it, or none at all. A partition's
+# primary key has to be its root's: the way back goes by no other (see `wayback.identity`). Under FULL a table with
+# virtual columns (PostgreSQL 18) refuses what it should allow: there is nothing to be done for it, but to take FULL
+# back once there is a key. Nothing here may make the application's statement fail.
 _LOOK: Final = """
 CREATE SCHEMA {name};
 COMMENT ON SCHEMA {name} IS {mark};
@@ -46,7 +47,10 @@ BEGIN
                    format('%s %I.%I', c.relreplident, n.nspname, c.relname) AS told, n.oid AS schema,
                    CASE CASE WHEN c.relreplident = 'f' THEN left(r.note, 1) ELSE c.relreplident::text END
                        WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
-                                             AND i.indisprimary AND i.indimmediate AND i.indisvalid)
+                                             AND i.indisprimary AND i.indimmediate AND i.indisvalid
+                                             AND (NOT c.relispartition OR EXISTS (SELECT FROM pg_index o
+                                                  WHERE o.indexrelid = pg_partition_root(i.indexrelid)
+                                                  AND o.indrelid = pg_partition_root(c.oid))))
                        WHEN 'i' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
                                              AND i.indisreplident AND i.indisvalid)
                        ELSE false END AS named

@@ -326,7 +326,7 @@ def write_letters(
     return tuple(first)
 
 
-_READER: Final = "-c client_encoding=UTF8 -c default_transaction_read_only=on"
+_READER: Final = "-c default_transaction_read_only=on"
 
 
 def catalogue_of(target: Target) -> Catalogue:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
@@ -39,8 +39,6 @@ Purpose = Literal["capture", "twin", "between"]
 """What is captured for: the way back after the launch, the twin before it, or a return to the new release, between a
 rollback's swap and the opening of the site."""
 
-# Text in the stream is in the client's encoding and formats: `connect` pins the formats, this the encoding.
-_UTF8: Final = "-c client_encoding=UTF8"
 IDLE_TIMEOUT = """
 SELECT setting::int * CASE unit WHEN 'min' THEN 60 WHEN 'h' THEN 3600 WHEN 'ms' THEN 0.001 ELSE 1 END
 FROM pg_settings WHERE name = 'idle_replication_slot_timeout'
@@ -362,7 +360,7 @@ def cannot(connection: Connection, *, may_replicate: bool) -> str | None:
 
 
 def _connected(target: Target, lock_timeout: float | None = None) -> Connection:
-    return connect(target, application_name="safepoint capture", lock_timeout=lock_timeout, options=_UTF8)
+    return connect(target, application_name="safepoint capture", lock_timeout=lock_timeout)
 
 
 def _one(connection: Connection, query: Any) -> Any:

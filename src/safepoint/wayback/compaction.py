@@ -15,7 +15,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection, ask_with
 from safepoint.wayback.catalogue import Column, Table
-from safepoint.wayback.expressions import quote
+from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.staging import Sink, Truncation
 from safepoint.wayback.statements import ask, failing, run
@@ -101,7 +101,7 @@ def compact(connection: Connection, migrated: Connection, work: Work, scope: Sco
     if work.sink.moves and work.rule.uses_twin:
         _follow_moves(connection, work, scope)
     if work.sink.unchanged:
-        _fill(connection, migrated, work)
+        _fill(connection, migrated, work, scope)
     make_out(connection, work)
     insert_out(connection, work, _out_source(work, scope))
 
@@ -237,9 +237,17 @@ def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
     )
 
 
-def _fill(connection: Connection, migrated: Connection, work: Work) -> None:
+def _fill(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
     """Large values that an UPDATE did not touch are not in the log: they are looked up in the migrated database."""
     run(connection, f"CREATE INDEX ON {work.stage} (_sp_at)")
+    if scope.excluding:
+        key = " AND ".join(f"e.{quote(new.name)}::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys))
+        run(
+            connection,
+            f"UPDATE {work.change} c SET verdict = 'conflict', reason = 'a large value was not in the log, and that of "
+            f"the migrated database is of a transaction that was put aside' "
+            f"FROM {work.stage} s WHERE s._sp_at = c.n AND c.verdict IS NULL AND {_overwritten(work.stage, key)}",
+        )
     rows = ask(
         connection,
         f"SELECT s._sp_at FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
@@ -249,16 +257,29 @@ def _fill(connection: Connection, migrated: Connection, work: Work) -> None:
         _unknown(connection, work, at)
 
 
-def fill_last(connection: Connection, migrated: Connection, sink: Sink) -> None:
-    """The same for the last state of each row of a table that is stashed whole."""
+def fill_last(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> None:
+    """The same for the last state of each row of a table that is stashed whole; what nobody knows is left NULL."""
     stage, key = f"pg_temp.{sink.stage}", ", ".join(quote(name) for name in sink.table.key)
     run(connection, f"CREATE INDEX ON {stage} (_sp_at)")
+    counting = known = "true"
+    if scope.excluding:
+        counting = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = l._sp_tx)"
+        same = " AND ".join(f"e.{quote(name)} = s.{quote(name)}" for name in sink.table.key)
+        known = f"NOT {_overwritten(stage, same)}"
     rows = ask(
         connection,
-        f"SELECT _sp_at FROM (SELECT DISTINCT ON ({key}) _sp_at, _sp_unchanged FROM {stage} "
-        f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL",
+        f"SELECT _sp_at FROM (SELECT DISTINCT ON ({key}) * FROM {stage} l WHERE {counting} "
+        f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL AND {known}",
     )
     _filled(connection, migrated, sink, list(sink.table.key), [row[0] for row in rows])
+
+
+def _overwritten(stage: str, same_key: str) -> str:
+    """Whether what the log has not of a row `s` was written by a transaction that is put aside, and that came later."""
+    return (
+        f"(s._sp_unchanged IS NOT NULL AND EXISTS (SELECT FROM {stage} e JOIN pg_temp.sp_excluded x ON x.tx = e._sp_tx "
+        f"WHERE {same_key} AND e._sp_at > s._sp_at AND NOT coalesce(e._sp_unchanged @> s._sp_unchanged, false)))"
+    )
 
 
 def _filled(connection: Connection, migrated: Connection, sink: Sink, keys: list[str], rows: list[int]) -> list[int]:
@@ -287,7 +308,7 @@ def _look_up(
     match = " AND ".join(f"t.{quote(name)} = w.k{place}::{table.by_name[name].type}" for place, name in enumerate(keys))
     statement = (
         f"SELECT {', '.join(f'w.k{place}' for place in range(len(keys)))}, "
-        f"{', '.join(f't.{quote(name)}::text' for name in names)} "
+        f"{', '.join(text_of(table.by_name[name], f't.{quote(name)}') for name in names)} "
         f"FROM unnest({arrays}) w({', '.join(f'k{place}' for place in range(len(keys)))}) "
         f"JOIN {rows_of(table)} t ON {match}"
     )
@@ -335,7 +356,10 @@ def unstaged(work: Work) -> str:
 
 
 def projection(work: Work) -> tuple[str, str]:
-    """The old columns as a SELECT list over `new` and `old`, and the join that the plan's own mappers need."""
+    """The old columns as a SELECT list over `new` and `old`, and the join that the plan's own mappers need.
+
+    A comma stands behind each: a table may have no column.
+    """
     mapped = [rule for rule in work.rule.columns if rule.kind == "mapped"]
     values = [
         f"m.{quote(rule.column)}" if rule.kind == "mapped" else rule.expression or "NULL"
@@ -347,12 +371,12 @@ def projection(work: Work) -> tuple[str, str]:
         # Bare names of a mapper are the innermost row's, so it cannot be ambiguous; `old.x` is found further out.
         inner = ", ".join(f"{rule.expression} AS {quote(rule.column)}" for rule in mapped)
         join = f" LEFT JOIN LATERAL (SELECT {inner} FROM (SELECT new.*) row_) m ON true"
-    return ", ".join(values), join
+    return "".join(f"{value}, " for value in values), join
 
 
 def targets(work: Work) -> str:
-    """The old columns that are written, as a list."""
-    return ", ".join(quote(rule.column) for rule in work.rule.columns if rule.kind != "generated")
+    """The old columns that are written, as a list; a comma stands behind each."""
+    return "".join(f"{quote(rule.column)}, " for rule in work.rule.columns if rule.kind != "generated")
 
 
 def _out_source(work: Work, scope: Scope) -> str:
@@ -364,14 +388,14 @@ def _out_source(work: Work, scope: Scope) -> str:
         rows = f"SELECT old.ctid, old.* FROM {rows_of(work.old)} old WHERE old.ctid = c.origin_tid OFFSET 0"
         twin = f" LEFT JOIN LATERAL ({rows}) old ON true"
     return (
-        f"SELECT {values}, c.n FROM {work.change} c JOIN {typed(work, scope)} new ON new._sp_at = c.n{twin}{join} "
+        f"SELECT {values}c.n FROM {work.change} c JOIN {typed(work, scope)} new ON new._sp_at = c.n{twin}{join} "
         f"WHERE c.ends AND c.verdict IS NULL AND c.n > 0"
     )
 
 
 def insert_out(connection: Connection, work: Work, source: str) -> None:
     """Fill the table of rows; a row whose values the old types cannot hold is put aside, the rest goes on."""
-    statement = f"INSERT INTO {work.out} ({targets(work)}, _sp_n) {source}"
+    statement = f"INSERT INTO {work.out} ({targets(work)}_sp_n) {source}"
     for n, said in failing(connection, statement, f"SELECT n FROM {work.change} WHERE ends AND verdict IS NULL", "c.n"):
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
     run(connection, f"CREATE UNIQUE INDEX ON {work.out} (_sp_n)")

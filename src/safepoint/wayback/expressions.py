@@ -15,7 +15,13 @@ from psycopg import sql
 from safepoint.wayback.catalogue import Column
 
 _TEXTS: Final = frozenset({"text", "character varying"})
-# A cast to a narrower type of these cuts or rounds, and PostgreSQL does it without a word when it is asked for.
+# Types of which a cast to text is read back as the same value, and two values have the same text only if they are.
+_EXACT: Final = frozenset(
+    {
+        "smallint", "integer", "bigint", "numeric", "real", "double precision", "text", "character varying", "boolean",
+        "date", "timestamp without time zone", "timestamp with time zone", "uuid", "bytea", "json", "jsonb",
+    }
+)  # fmt: skip
 CONTENT_TYPES: Final = "django_content_type"
 PERMISSIONS: Final = "auth_permission"
 ID_TABLES: Final = {CONTENT_TYPES: "safepoint_content_types", PERMISSIONS: "safepoint_permissions"}
@@ -39,6 +45,11 @@ def literal(text: str) -> str:
 def written(value: str) -> str:
     """A value as the log writes it. A cast to text may write it otherwise: a boolean's is `true`, the log has `t`."""
     return f"CASE WHEN {value} {FILLED} THEN format('%s', {value}) END"
+
+
+def text_of(column: Column, value: str) -> str:
+    """A text of which the value comes back: by the cheaper cast where it is one. Other casts may say anything."""
+    return f"{value}::text" if column.base in _EXACT else written(value)
 
 
 def of_new(column: str) -> str:

@@ -166,6 +166,7 @@ def _replicating(target: Target) -> Iterator[Connection]:
             autocommit=True,
             application_name="safepoint feed",
             connect_timeout=10,
+            client_encoding="UTF8",
         )
     except psycopg.OperationalError as error:
         raise connection_error(target, error) from None

@@ -10,22 +10,28 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.replica_identity import Identity
 
 # A primary key that is DEFERRABLE does not serve; a unique index serves when it is whole and its columns are NOT NULL
-# (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). From PostgreSQL 18 on UPDATE and DELETE fail on a table
-# whose identity holds a generated column that the publication does not send; before, they do not. Ours send the stored
-# ones there; virtual ones nobody can send.
-TABLES = """
+# (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). A partition's index (i) serves when it belongs to one of
+# its root (r): the way back goes by the root's key, and where there is none, counts whole rows. Other tables are their
+# own roots here. From PostgreSQL 18 on UPDATE and DELETE fail on a table whose identity holds a generated column that
+# the publication does not send; before, they do not. Ours send the stored ones there; virtual ones nobody can send.
+_ROOTED = """
+pg_index i JOIN pg_index r ON r.indexrelid = coalesce(pg_partition_root(i.indexrelid)::oid, i.indexrelid)
+       AND r.indrelid = coalesce(pg_partition_root(c.oid)::oid, c.oid) AND i.indrelid = c.oid
+       AND i.indisvalid AND r.indisvalid AND i.indimmediate
+"""
+TABLES = f"""
 SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.relkind = 'p',
        pg_has_role(c.relowner, 'USAGE'),
-       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid),
+       EXISTS (SELECT FROM {_ROOTED} WHERE i.indisprimary AND r.indisprimary),
        (SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
         WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid),
-       (SELECT x.relname FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-        WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
-          AND i.indpred IS NULL AND i.indexprs IS NULL
-          AND NOT EXISTS (SELECT FROM unnest(i.indkey[0:i.indnkeyatts - 1]) k
-                          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k WHERE NOT a.attnotnull)
-        ORDER BY i.indnkeyatts, x.relname LIMIT 1),
-       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped)
+       (SELECT x.relname FROM {_ROOTED} JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class o ON o.oid = r.indexrelid
+        WHERE r.indisunique AND r.indpred IS NULL AND r.indexprs IS NULL
+          AND NOT EXISTS (SELECT FROM unnest(r.indkey[0:r.indnkeyatts - 1]) k
+                          JOIN pg_attribute a ON a.attrelid = r.indrelid AND a.attnum = k WHERE NOT a.attnotnull)
+        ORDER BY r.indnkeyatts, o.relname LIMIT 1),
+       EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped),
+       EXISTS (SELECT FROM {_ROOTED} WHERE i.indisreplident AND r.indisreplident)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
@@ -35,8 +41,10 @@ ORDER BY 1, 2
 
 @dataclass(frozen=True)
 class Table:
-    """A table and what could name its rows. `own_index` is the one that REPLICA IDENTITY USING INDEX chose.
+    """A table and what could name its rows: of a partition, what its root has.
 
+    `own_index` is the one that REPLICA IDENTITY USING INDEX chose; it does not serve (`own_serves`) where a partition
+    alone has it.
     `full_fails`: as published, with REPLICA IDENTITY FULL, it would refuse the application's own UPDATE and DELETE.
     """
 
@@ -50,6 +58,7 @@ class Table:
     own_index: str | None
     unique_index: str | None
     full_fails: bool
+    own_serves: bool
 
     @property
     def name(self) -> str:
@@ -59,13 +68,13 @@ class Table:
     @property
     def covered(self) -> bool:
         """Can its rows be named as it is, without harm to the application's own statements?"""
-        by_key = (self.identity == "d" and self.primary_key) or (self.identity == "i" and self.own_index is not None)
+        by_key = (self.identity == "d" and self.primary_key) or (self.identity == "i" and self.own_serves)
         return by_key or (self.identity == "f" and not self.full_fails)
 
     @property
     def keyless(self) -> bool:
         """Are its rows named by all of their values, for want of a key?"""
-        return not (self.partitioned or self.unlogged or self.primary_key or self.own_index or self.unique_index)
+        return not (self.partitioned or self.unlogged or self.primary_key or self.own_serves or self.unique_index)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,6 @@ found again for such a row; they get their default.
 
 from __future__ import annotations
 
-from typing import Final
-
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.compaction import (
@@ -23,17 +21,9 @@ from safepoint.wayback.compaction import (
     targets,
     typed,
 )
-from safepoint.wayback.expressions import quote, written
+from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.holding import losses
 from safepoint.wayback.statements import ask, failing, run
-
-# Types whose cast to text is what they are written as.
-_EXACT: Final = frozenset(
-    {
-        "smallint", "integer", "bigint", "numeric", "real", "double precision", "text", "character varying", "boolean",
-        "date", "timestamp without time zone", "timestamp with time zone", "uuid", "bytea", "json", "jsonb",
-    }
-)  # fmt: skip
 
 
 def compact_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue) -> None:
@@ -65,9 +55,9 @@ def compact_rows(connection: Connection, work: Work, scope: Scope, old: Catalogu
         f"INSERT INTO {work.change} (source, tx, existed, ends, op) SELECT n, tx, false, true, 'insert' "
         f"FROM pg_temp.sp_sums CROSS JOIN generate_series(1, sum) WHERE sum > 0",
     )
+    columns = "".join(f"r.{quote(rule.column)}, " for rule in work.rule.columns if rule.kind != "generated")
     source = (
-        f"SELECT {', '.join(f'r.{quote(rule.column)}' for rule in work.rule.columns if rule.kind != 'generated')}, c.n "
-        f"FROM {work.change} c JOIN pg_temp.sp_rows r ON r._sp_n = c.source WHERE c.op = 'insert'"
+        f"SELECT {columns}c.n FROM {work.change} c JOIN pg_temp.sp_rows r ON r._sp_n = c.source WHERE c.op = 'insert'"
     )
     run(connection, f"CREATE UNIQUE INDEX ON {work.change} (n)")
     insert_out(connection, work, source)
@@ -85,8 +75,8 @@ def _make_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue)
         if column.not_null:
             run(connection, f"ALTER TABLE pg_temp.sp_rows ALTER {quote(column.name)} DROP NOT NULL")
     statement = (
-        f"INSERT INTO pg_temp.sp_rows ({targets(work)}, _sp_n, _sp_tx, _sp_sign) "
-        f"SELECT {values}, new._sp_at, new._sp_tx, CASE WHEN new._sp_at & 3 = 2 THEN -1 ELSE 1 END "
+        f"INSERT INTO pg_temp.sp_rows ({targets(work)}_sp_n, _sp_tx, _sp_sign) "
+        f"SELECT {values}new._sp_at, new._sp_tx, CASE WHEN new._sp_at & 3 = 2 THEN -1 ELSE 1 END "
         f"FROM {typed(work, scope)} new LEFT JOIN {rows_of(work.old)} old ON false{join} "
         f"WHERE EXISTS (SELECT FROM {work.stage} s WHERE s._sp_at = new._sp_at AND {scope.condition(work)})"
     )
@@ -130,9 +120,7 @@ def _said(column: Column) -> str:
 
     Casts to text are a type's own business: that of bpchar drops blanks at the end, which may be the only difference.
     """
-    name = quote(column.name)
-    text = f"{name}::text" if column.base in _EXACT else written(name)
-    return f'({text}) COLLATE "C"'
+    return f'({text_of(column, quote(column.name))}) COLLATE "C"'
 
 
 def _compared(old: Table, work: Work) -> list[str]:

@@ -54,6 +54,7 @@ SELECT pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider::text
        to_jsonb(d) ->> 'daticurules', t.spcname
 FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.oid = %s
 """
+PATH: Final = "SELECT current_setting('search_path')"
 SEQUENCES: Final = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('safepoint', 'information_schema') ORDER BY 1, 2
@@ -214,6 +215,11 @@ class Keeper:
         self._connection = self._entered.__enter__()
         try:
             self._source = connect(self._target, application_name="safepoint twin", options=READ_ONLY)
+            # The twin gets its settings at the end, `search_path` with them; until then names of types, as the live
+            # database's catalogue has them, would lead to nothing here.
+            self._connection.execute(
+                "SELECT set_config('search_path', %s, false)", self._source.execute(PATH).fetchone()
+            )
             self._mapping = same_schema(read_catalogue(self._connection))
         except BaseException as error:
             self._entered.__exit__(type(error), error, error.__traceback__)

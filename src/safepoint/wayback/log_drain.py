@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
+from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.progress import Cancelled
@@ -20,11 +21,12 @@ _READ: Final = 128 << 20
 _FETCH: Final = 2_000
 
 # The server keeps what it decoded in a spill file of its own, we take it from there piece by piece: memory stays
-# small on both sides even for one giant transaction (which always comes whole, whatever upto_nchanges says).
+# small on both sides even for one giant transaction (which always comes whole, whatever upto_nchanges says). Messages
+# outside of transactions would come before their sender's commit, and enough of them would be all that a read gives.
 PEEK = """
 SELECT (lsn - '0/0'::pg_lsn)::int8, xid::text::int8, data
 FROM pg_logical_slot_peek_binary_changes(%s, %s::pg_lsn, %s,
-     'proto_version', '1', 'publication_names', %s, 'messages', 'true')
+     'proto_version', '1', 'publication_names', %s, 'messages', 'false')
 """
 ADVANCE = """
 SELECT pg_replication_slot_advance(slot_name, %s::pg_lsn)
@@ -86,6 +88,7 @@ class LogDrain:
         """One peek: the number of messages (-1: cancelled), and the last commit: its LSN, its end, how many."""
         seen, new = 0, 0
         last: tuple[int, int] | None = None
+        kind = b"C"
         self._described.clear()
         with self.connection.transaction(), self.connection.cursor("safepoint_peek", binary=True) as cursor:
             cursor.itersize = _FETCH
@@ -95,17 +98,25 @@ class LogDrain:
                 if seen % _FETCH == 0 and self.cancelled():
                     return -1, None
                 self._take(lsn, xid, data)
-                if data[:1] == b"C":
+                if (kind := data[:1]) == b"C":
                     last = (int.from_bytes(data[2:10], "big"), int.from_bytes(data[10:18], "big"))
                     new += not self._skipping
+        if kind != b"C":
+            # A read that gave nothing went to its end. One that gave something may have ended at its limit: what lies
+            # behind its last commit is not known, and must not be let go of.
+            raise DatabaseError(
+                "The log was given without the end of a transaction; nothing was let go of.",
+                subject=self.slot,
+                expected="transactions that are whole",
+                found=f"{seen} messages, the last of kind {kind.decode('ascii', 'replace')!r}",
+                remedy="The server keeps it all: try again. If it stays so, report it as a fault of Safepoint.",
+            )
         return seen, None if last is None else (*last, new)
 
     def _take(self, lsn: int, xid: int, data: bytes) -> None:
         kind = data[:1]
         if kind == b"B":
             self._skipping = int.from_bytes(data[1:9], "big") <= self.spool.position.commit_lsn
-        elif kind == b"M" and not data[1] & 1:
-            return  # not a part of any transaction
         if kind == b"R":
             self._note_shape(data)
         if self._skipping:

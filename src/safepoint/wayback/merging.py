@@ -207,9 +207,10 @@ def _inserts() -> str:
 
 def _insertion(work: Work) -> str:
     names = ", ".join(quote(column.name) for column in work.old.written)
+    columns = f"({names}) " if names else ""  # a table may have no column, and an empty list is none
     values = ", ".join(f"o.{quote(column.name)}" for column in work.old.written)
     return (
-        f"INSERT INTO {quoted(work.old)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} "
+        f"INSERT INTO {quoted(work.old)} {columns}OVERRIDING SYSTEM VALUE SELECT {values} "
         f"FROM {work.out} o JOIN {work.change} c ON c.n = o._sp_n WHERE {_inserts()}"
     )
 

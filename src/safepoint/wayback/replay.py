@@ -199,7 +199,7 @@ class _Carrying:
         self._phase("stage")
         self._refuse_gone(staged)
         if earlier is not None and not staged.transactions:
-            return replace(earlier, already=True, now=0, files=self._files(out))
+            return replace(earlier, already=True, now=0, files=self._files(out), sequences=self._sequences(earlier))
         self.report(Progress(WRITING, 0, 1))
         if self.manner.only_whole:
             self._refuse_homeless(staged)
@@ -220,6 +220,15 @@ class _Carrying:
         records.record(self.connection, max(staged.last_lsn, after), outcome.as_json(), staged.end)
         self.report(Progress(WRITING, 1, 1))
         return outcome
+
+    def _sequences(self, earlier: Outcome) -> dict[str, int]:
+        """What nobody committed is no change, and was given out all the same; followers leave it to the last replay."""
+        if self.manner.only_whole:
+            return dict(earlier.sequences)
+        return {
+            **earlier.sequences,
+            **raise_sequences(self.connection, self.source, self.mapping, self.old, self.new),
+        }
 
     def _files(self, out: Path | None) -> dict[str, str]:
         return {} if out is None else records.write_files(self.connection, out)

@@ -20,7 +20,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import Scope, Work, make_out, projection, rows_of, targets, typed, unstaged
-from safepoint.wayback.expressions import quote
+from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.sessions import asking
@@ -159,7 +159,7 @@ def _carrying(connection: Connection, work: Work, staged: str) -> str:
     values, join = projection(work)
     match = " AND ".join(f"old.{quote(one.name)}::text = new.{quote(two.name)}::text" for one, two in work.keys)
     return (
-        f"INSERT INTO {work.out} ({targets(work)}, _sp_n) SELECT {values}, new._sp_at "
+        f"INSERT INTO {work.out} ({targets(work)}_sp_n) SELECT {values}new._sp_at "
         f"FROM {typed(work, scope, source=staged)} new LEFT JOIN {rows_of(work.old)} old ON {match or 'false'}{join}"
     )
 
@@ -199,7 +199,7 @@ def _make_stage(connection: Connection, work: Work) -> None:
 def _copy(connection: Connection, source: Connection, work: Work) -> None:
     """The migrated rows, as text, without touching a value on the way."""
     names = work.sink.columns
-    values = "".join(f", {quote(name)}::text" for name in names)
+    values = "".join(f", {text_of(work.new.by_name[name], quote(name))}" for name in names)
     read = f"COPY ({_ROWS}{values} FROM {rows_of(work.new)}) TO STDOUT (FORMAT binary)"
     listed = ", ".join([*META, *map(quote, names)])
     write = f"COPY {work.stage} ({listed}) FROM STDIN (FORMAT binary)"

@@ -2,7 +2,9 @@
 
 The file is a magic word, then records: length and CRC-32 (4 bytes each, big-endian), then LSN (8), transaction id
 (4) and one pgoutput message. The first record holds a JSON header that ties the spool to its slot. A file beside it
-(`.pos`) names the end of the last durable transaction: what lies behind it is torn by a crash, and cut off.
+(`.pos`) names the end of the last durable transaction. What lies behind it, whole or torn, is being written, or was
+when the writer died: it may not be on the disk, so it counts for nobody. The server still has it, and the next drain
+cuts it off and writes it again.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -50,7 +52,8 @@ class Position:
     """The end of what is durable: offset in the file, LSN of the last commit, how many transactions lie before.
 
     `relations` has a digest of each table's last known shape, by oid: a change of it means that DDL ran. `snapshot` is
-    that of the last drain of a capture by triggers: what it shows is in the spool.
+    that of the last drain of a capture by triggers: what it shows is in the spool. `final`: nothing behind it
+    counts. An older version took what it found there for durable, and let the server forget it.
     """
 
     offset: int
@@ -58,6 +61,7 @@ class Position:
     transactions: int = 0
     relations: Mapping[str, str] = field(default_factory=dict)
     snapshot: str = ""
+    final: bool = True
 
 
 class Spool:
@@ -95,9 +99,13 @@ class Spool:
                 found=str(header),
                 remedy="Keep that file and give this capture a folder of its own.",
             )
-        self.position = durable_position(self.path, first)
+        named, known = _read_position(self.path), durable_position(self.path, first)
         self._file: BinaryIO = self.path.open("r+b", buffering=_BUFFER)
-        self._file.truncate(self.position.offset)
+        self._file.truncate(known.offset)
+        if named is None or not named.final:  # found by reading, which says nothing of the disk
+            os.fsync(self._file.fileno())
+            _write_position(self.path, known)
+        self.position = known
         self._file.seek(self.position.offset)
         self._offset = self.position.offset
 
@@ -112,7 +120,7 @@ class Spool:
             file.write(MAGIC + _framed(0, 0, json.dumps(self._header, sort_keys=True).encode()))
             file.flush()
             os.fsync(file.fileno())
-        _position_file(self.path).unlink(missing_ok=True)
+            _write_position(self.path, Position(file.tell()))
         partial.replace(self.path)
         _sync_folder(self.path.parent)
 
@@ -193,17 +201,25 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
 
 
 def durable_position(path: Path, first: int) -> Position:
-    """Where the last whole transaction ends; `first` is where the first one would begin.
+    """Where the last durable transaction ends; `first` is where the first one would begin.
 
-    The position file is written after the spool is on disk, so it is never ahead of it; transactions that lie
-    behind it are whole too if they end in a Commit. Of a capture by triggers they count only once the drain's snapshot
-    stands behind them.
+    Raises:
+        CaptureLost: the file is shorter than what was durable.
     """
-    known = _read_position(path) or Position(first)
-    if not first <= known.offset <= path.stat().st_size:
-        known = Position(first)
+    known = _read_position(path)
+    if known is None:
+        return _whole_position(path, Position(first))
+    if not first <= known.offset <= (size := path.stat().st_size):
+        raise _damaged(path, size, known.offset)
+    return known if known.final else _whole_position(path, known)
+
+
+def _whole_position(path: Path, known: Position) -> Position:
+    """Where the last whole transaction ends: of a spool whose position file is gone, or an older version's, all counts
+    that is whole. Of a capture by triggers transactions count only once the drain's snapshot stands behind them.
+    """
     counts = read_header(path)[0].get("capture") != "triggers"
-    found, lsn, pending, snapshot = known, known.commit_lsn, 0, known.snapshot
+    found, lsn, pending, snapshot = replace(known, final=True), known.commit_lsn, 0, known.snapshot
     whole = counts
     with path.open("rb", buffering=_BUFFER) as file:
         for record in _records(file, known.offset):
@@ -214,13 +230,13 @@ def durable_position(path: Path, first: int) -> Position:
                 pending += 1
                 (lsn,) = _COMMIT_LSN.unpack_from(record.data, 2)
                 if whole:
-                    found = Position(record.end, lsn, found.transactions + pending, known.relations, snapshot)
+                    found = Position(record.end, lsn, found.transactions + pending, found.relations, snapshot)
                     pending, whole = 0, counts
     return found
 
 
 def read_changes(path: Path) -> Iterator[Change]:
-    """All changes of all whole transactions, in commit order, one at a time.
+    """All changes of all durable transactions, in commit order, one at a time.
 
     Raises:
         CaptureLost: the file is damaged before its durable end.
@@ -247,13 +263,13 @@ def read_changes(path: Path) -> Iterator[Change]:
 
 
 def durable_end(path: Path) -> Position:
-    """Behind the last whole transaction."""
+    """Behind the last durable transaction."""
     _, first = read_header(path)
     return durable_position(path, first)
 
 
 def read_messages(path: Path, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-    """The undecoded messages of all whole transactions, for a reader of many: nothing is made of them here.
+    """The undecoded messages of all durable transactions, for a reader of many: nothing is made of them here.
 
     Args:
         start: the offset of an earlier `durable_end`: what lies before it is left out. What was written behind it
@@ -341,10 +357,15 @@ def _read_position(path: Path) -> Position | None:
     try:
         data = json.loads(_position_file(path).read_text(encoding="utf-8"))
         return Position(
-            data["offset"], data["commit_lsn"], data["transactions"], data["relations"], data.get("snapshot", "")
+            data["offset"],
+            data["commit_lsn"],
+            data["transactions"],
+            data["relations"],
+            data.get("snapshot", ""),
+            data.get("final", False),
         )
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # it only saves reading the whole file again
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _write_position(path: Path, position: Position) -> None:
@@ -355,6 +376,7 @@ def _write_position(path: Path, position: Position) -> None:
         "transactions": position.transactions,
         "relations": dict(position.relations),
         "snapshot": position.snapshot,
+        "final": True,
     }
     with partial.open("w", encoding="utf-8") as file:
         json.dump(text, file)

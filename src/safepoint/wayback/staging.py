@@ -270,15 +270,17 @@ class _Staging:
 
     def _update(self, message: bytes, shape: _Shape) -> None:
         old: list[bytes | None] | None = None
-        at = 6
+        at, full = 6, False
         if message[5] != 78:  # N: only the new row follows
             old, at = values_of(message, 6)
-            full = message[5] == 79
+            full = message[5] == 79  # O: all of the old row
             new, _ = values_of(message, at + 1)
             if full:
                 new = [before if value is None else value for before, value in zip(old, new, strict=True)]
         else:
             new, _ = values_of(message, at)
+        if not (shape.key or full or shape.loose):
+            raise _unnamed(shape)
         if old is None or (shape.key and all(old[place] == new[place] for place in shape.key)):
             self._add(shape, UPDATE, new)
             return
@@ -289,6 +291,8 @@ class _Staging:
             self._add(shape, INSERT, new)
 
     def _delete(self, message: bytes, shape: _Shape) -> None:
+        if not (shape.key or message[5] == 79 or shape.loose):
+            raise _unnamed(shape)
         self._add(shape, DELETE, values_of(message, 6)[0])
 
     def _truncate(self, message: bytes) -> None:
@@ -351,6 +355,17 @@ class _Staging:
             self._flush(sink)
         self._flush_transactions()
         self.writer.wait()
+
+
+def _unnamed(shape: _Shape) -> Refused:
+    """Rows of a table without a key are counted: without the whole old row, one would be there still."""
+    return Refused(
+        f"The log does not say which row of {shape.leaf} was changed or deleted.",
+        subject=shape.leaf,
+        expected="whole old rows, as the table has no key (REPLICA IDENTITY FULL)",
+        found="a key that only the partition has, or nothing",
+        remedy="Its REPLICA IDENTITY was changed after the launch, or it was made since. Roll back with --discard.",
+    )
 
 
 def _loose_shape(sink: Sink, relation: pgoutput.Relation, names: list[str]) -> _Shape:

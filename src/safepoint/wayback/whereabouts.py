@@ -60,7 +60,7 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
     """The last state of each row of a table that the old schema does not have."""
     key = sink.table.key
     if sink.unchanged and key:
-        fill_last(connection, migrated, sink)
+        fill_last(connection, migrated, sink, scope)
     condition = "true"
     if scope.excluding:
         condition = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)"

@@ -377,7 +377,7 @@ class _Tally:
         )
 
 
-_READER: Final = "-c client_encoding=UTF8 -c default_transaction_read_only=on"
+_READER: Final = "-c default_transaction_read_only=on"
 
 TABLES = """
 SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
