@@ -256,3 +256,65 @@ def test_rows_that_only_the_new_schema_can_tell_apart_are_a_problem() -> None:
     old = catalogue(table("item", column("id", not_null=True), key=()))
     mapping = plan_mapping(old, catalogue(table("item", column("id"))))
     assert mapping.problems == ("item: id names a row in the new schema, but not in the old one.",)
+
+
+@pytest.mark.parametrize(
+    ("last", "stash"),
+    [
+        (effect("column-removed", "item", "item", "code"), ()),
+        (effect("column-renamed", "item", "item", "code", "label"), ("label",)),
+    ],
+)
+def test_a_column_that_was_renamed_does_not_follow_what_has_its_former_name(
+    last: Operation, stash: tuple[str, ...]
+) -> None:
+    old = catalogue(table("item", column("id"), column("code", "text", not_null=True)))
+    new = catalogue(table("item", column("id"), column("sku", "text"), *(column(name, "text") for name in stash)))
+    found = operations(
+        effect("column-renamed", "item", "item", "code", "sku"), effect("column-added", "item", "item", "code"), last
+    )
+    mapping = plan_mapping(old, new, found)
+    assert (rule_of(mapping, "code").kind, rule_of(mapping, "code").new) == ("renamed", "sku")
+    assert mapping.problems == () and mapping.tables[0].stash == stash
+
+
+def test_a_column_takes_the_name_of_one_that_came_and_went() -> None:
+    old = catalogue(table("item", column("id"), column("code", "text")))
+    new = catalogue(table("product", column("id"), column("sku", "text")))
+    found = operations(
+        effect("column-added", "item", "item", "tmp"),
+        effect("column-renamed", "item", "item", "tmp", "sku"),
+        effect("table-renamed", "item", "product"),
+        effect("column-removed", "product", "product", "sku"),
+        effect("column-renamed", "product", "product", "code", "sku"),
+    )
+    mapping = plan_mapping(old, new, found)
+    assert rule_of(mapping, "code").new == "sku" and mapping.problems == ()
+
+
+def test_a_column_whose_name_was_given_away_unseen_is_a_problem() -> None:
+    one = catalogue(table("item", column("id"), column("code", "text"), column("sku", "text")))
+    for last in (
+        effect("column-added", "item", "item", "sku"),
+        effect("column-renamed", "item", "item", "code", "sku"),
+    ):
+        (problem,) = plan_mapping(one, one, operations(last)).problems[:1]
+        assert problem.startswith("item.sku needs a mapper: ")
+
+
+@pytest.mark.parametrize("last", [effect("table-deleted", "item"), effect("table-renamed", "item", "thing")])
+def test_a_table_that_was_renamed_does_not_follow_what_has_its_former_name(last: Operation) -> None:
+    old = catalogue(table("item", column("id")))
+    names = ("product", "thing") if last.kind == "table-renamed" else ("product",)
+    new = catalogue(*(table(name, column("id")) for name in names))
+    found = operations(effect("table-renamed", "item", "product"), effect("table-created", "item"), last)
+    mapping = plan_mapping(old, new, found)
+    assert [rule.new for rule in mapping.tables] == ["public.product"] and mapping.problems == ()
+    assert mapping.stash == ({} if len(names) == 1 else {"public.thing": "shop.0002_next: table-created item"})
+
+
+def test_two_tables_that_would_be_made_of_one_are_a_problem() -> None:
+    old = catalogue(table("item", column("id")), table("product", column("id")))
+    found = operations(effect("table-renamed", "item", "product"))
+    (problem,) = plan_mapping(old, catalogue(table("product", column("id"))), found).problems
+    assert problem.startswith("product stays as it was")
