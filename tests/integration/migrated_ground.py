@@ -1,4 +1,4 @@
-"""A launch in small whose migrations are Django's: the old schema and its twin, the migrated one, capture and replay."""
+"""A launch in small whose migrations are Django's: the old schema, its twin, the migrated one, capture and replay."""
 
 from __future__ import annotations
 

@@ -36,3 +36,25 @@ def test_a_renamed_table_is_carried_where_its_former_name_came_and_went(database
         site.write("update shop_product set code = 'edited' where id = 2")
         site.carry()
         assert site.old("select code from shop_item where id = 2") == [("edited",)]
+
+
+def test_a_table_of_the_same_name_in_another_schema_keeps_its_own_rows(database: Target, tmp_path: Path) -> None:
+    rows = [
+        ROWS,
+        "create schema staging",
+        "create table staging.shop_item (like public.shop_item including all)",
+        "insert into staging.shop_item select * from public.shop_item",
+    ]
+    with migrated(
+        database, tmp_path, FIRST, {"shop.0002_next": ("""RenameModel("Item", "Product")""", "")}, rows
+    ) as site:
+        assert {rule.old: rule.new for rule in site.mapping().tables} == {
+            "public.shop_item": "public.shop_product",
+            "staging.shop_item": "staging.shop_item",
+        }
+        assert doubts(site) == ()
+        site.write("update shop_product set code = 'live' where id = 2")
+        site.write("update staging.shop_item set code = 'copied' where id = 3")
+        site.carry()
+        assert site.old("select code from public.shop_item order by id") == [("c1",), ("live",), ("c3",), ("c4",)]
+        assert site.old("select code from staging.shop_item order by id") == [("c1",), ("c2",), ("copied",), ("c4",)]

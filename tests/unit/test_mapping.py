@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -318,3 +319,52 @@ def test_two_tables_that_would_be_made_of_one_are_a_problem() -> None:
     found = operations(effect("table-renamed", "item", "product"))
     (problem,) = plan_mapping(old, catalogue(table("product", column("id"))), found).problems
     assert problem.startswith("product stays as it was")
+
+
+def elsewhere(schema: str, one: Table) -> Table:
+    return replace(one, schema=schema)
+
+
+def successors(mapping: WayBack) -> dict[str, str]:
+    return {rule.old: rule.new for rule in mapping.tables}
+
+
+def test_tables_of_one_name_are_told_apart_by_their_schemas() -> None:
+    item, product = table("item", column("id")), table("product", column("id"))
+    old = catalogue(item, elsewhere("copy", item), elsewhere("staging", item))
+    bare = operations(effect("table-renamed", "item", "product"))
+    new = catalogue(product, elsewhere("copy", item), elsewhere("staging", item))
+    mapping = plan_mapping(old, new, bare)
+    assert mapping.problems == () and successors(mapping) == {
+        "public.item": "public.product",
+        "copy.item": "copy.item",
+        "staging.item": "staging.item",
+    }
+    named = operations(effect("table-renamed", 'staging"."item', 'staging"."product'))
+    new = catalogue(item, elsewhere("copy", item), elsewhere("staging", product))
+    mapping = plan_mapping(old, new, named)
+    assert mapping.problems == () and successors(mapping)["staging.item"] == "staging.product"
+    assert successors(mapping)["public.item"] == "public.item"
+
+
+def test_a_table_without_its_schema_is_the_one_beside_djangos_own_record() -> None:
+    item, record = table("item", column("id")), table("django_migrations", column("id"))
+    old = catalogue(item, elsewhere("app", item), elsewhere("app", record))
+    new = catalogue(item, elsewhere("app", table("product", column("id"))), elsewhere("app", record))
+    mapping = plan_mapping(old, new, operations(effect("table-renamed", "item", "product")))
+    assert mapping.problems == ()
+    assert successors(mapping) == {"public.item": "public.item", "app.item": "app.product"}
+
+
+def test_a_table_that_may_be_either_of_two_is_a_problem() -> None:
+    both = catalogue(*(elsewhere(schema, table("item", column("id"), column("a"))) for schema in ("one", "two")))
+    (problem,) = plan_mapping(both, both, operations(effect("column-altered", "item", "item", "a"))).problems
+    assert problem.startswith("item stands in the schemas one, two")
+
+
+def test_a_table_that_got_another_schema_is_found_there_unless_another_one_stood_there() -> None:
+    item = table("item", column("id"))
+    mapping = plan_mapping(catalogue(item), catalogue(elsewhere("app", item)))
+    assert mapping.problems == () and successors(mapping) == {"public.item": "app.item"}
+    mapping = plan_mapping(catalogue(item, elsewhere("app", item)), catalogue(elsewhere("app", item)))
+    assert "item stays as it was" in mapping.problems[0] and successors(mapping) == {"app.item": "app.item"}

@@ -12,16 +12,19 @@ from dataclasses import dataclass, field
 from safepoint.django.operations import Effect, Operation
 from safepoint.wayback.catalogue import Table
 
+Place = tuple[str, str]
+"""Schema and table."""
+
 
 @dataclass
 class Course:
-    """An old table on its way. `now` is its name, `gone` the operation that removed it.
+    """An old table on its way. `now` is where it stands, `gone` the operation that removed it.
 
     `columns` are the old columns that it still has, by the names they have now; `added` those that are new in it, by
     the operations that made them. `doubts` say why a person has to decide about a removed one.
     """
 
-    now: str
+    now: Place
     columns: dict[str, str]
     gone: str | None = None
     doubt: str | None = None
@@ -50,14 +53,19 @@ class Course:
 
 class Courses:
     """All old tables on their way. `created` are new tables, by the operations that made them; `models` are renamed
-    models, new label -> old label."""
+    models, new label -> old label; `problems` what an operation is about that cannot be told."""
 
     def __init__(self, tables: Iterable[Table]) -> None:
         self.of = {
-            one.name: Course(one.relation, {column.name: column.name for column in one.columns}) for one in tables
+            one.name: Course((one.schema, one.relation), {column.name: column.name for column in one.columns})
+            for one in tables
         }
-        self.created: dict[str, str] = {}
+        self.created: dict[Place, str] = {}
         self.models: dict[str, str] = {}
+        self.problems: list[str] = []
+        # Where Django's own record stands, there it makes its tables.
+        homes = [course.now[0] for course in self.of.values() if course.now[1] == "django_migrations"]
+        self.home = homes[0] if len(homes) == 1 else "public"
 
     def follow(self, operations: Iterable[Operation]) -> None:
         """Walk through the operations in their order."""
@@ -73,23 +81,42 @@ class Courses:
         if effect.what == "model-renamed":
             self.models[str(effect.name)] = self.models.pop(effect.model, effect.model)
         elif effect.what == "table-created":
-            self._displace(bare(effect.after), reason)
-            self.created[bare(effect.after)] = reason
+            place = placed(effect.after, self.home)
+            self._displace(place, reason)
+            self.created[place] = reason
         elif effect.what == "table-renamed":
-            self._rename(bare(effect.before), bare(effect.after), reason)
+            before = self._place(effect.before, reason)
+            self._rename(before, placed(effect.after, before[0]), reason)
         elif effect.what == "table-deleted":
-            course = self._at(bare(effect.before))
-            self.created.pop(bare(effect.before), None)
+            place = self._place(effect.before, reason)
+            course = self._at(place)
+            self.created.pop(place, None)
             if course is not None:
                 course.gone = reason
-        elif (course := self._at(bare(effect.after))) is not None:
+        elif (course := self._at(self._place(effect.after, reason))) is not None:
             _advance(course, effect, reason, opaque)
 
-    def _at(self, name: str) -> Course | None:
-        """The old table that has this name now."""
-        return next((one for one in self.of.values() if one.gone is None and one.now == name), None)
+    def _place(self, table: str, reason: str) -> Place:
+        """Where a model's table stands that is there by now."""
+        exact = placed(table, "")
+        if exact[0]:
+            return exact
+        there = {course.now for course in self.of.values() if course.gone is None} | set(self.created)
+        schemas = sorted(schema for schema, relation in there if relation == exact[1])
+        if not schemas or self.home in schemas:
+            return self.home, exact[1]
+        if len(schemas) > 1 and "public" not in schemas:
+            self.problems.append(
+                f"{exact[1]} stands in the schemas {', '.join(schemas)}, and nobody knows which one is meant by "
+                f"{reason}. Give another name to the one that is not the application's."
+            )
+        return ("public" if "public" in schemas else schemas[0]), exact[1]
 
-    def _rename(self, before: str, after: str, reason: str) -> None:
+    def _at(self, place: Place) -> Course | None:
+        """The old table that stands here now."""
+        return next((one for one in self.of.values() if one.gone is None and one.now == place), None)
+
+    def _rename(self, before: Place, after: Place, reason: str) -> None:
         if before == after:
             return
         course = self._at(before)
@@ -100,9 +127,9 @@ class Courses:
         elif before in self.created:
             self.created[after] = self.created.pop(before)
 
-    def _displace(self, name: str, reason: str) -> None:
+    def _displace(self, place: Place, reason: str) -> None:
         """A name is given to another table: who still has it was taken away by something that nobody saw."""
-        course = self._at(name)
+        course = self._at(place)
         if course is not None:
             course.gone, course.doubt = (
                 f"{reason}, which has its name now",
@@ -142,7 +169,8 @@ def _displace(course: Course, own: str | None, reason: str) -> None:
         course.lose(own, f"{reason}, which has its name now", "nobody knows where its values went")
 
 
-def bare(table: str) -> str:
-    """A model's table without quotes and schema: Django lets `db_table` be 'schema"."table'. A dot alone is a part of
-    the name, as Django quotes it."""
-    return table.rpartition('"."')[2].strip('"')
+def placed(table: str, schema: str) -> Place:
+    """Where a model's table stands: in this schema, unless its name has one. Django lets `db_table` be
+    'schema"."table'; a dot alone is a part of the name, as Django quotes it."""
+    given, _, relation = table.rpartition('"."')
+    return given.strip('"') or schema, relation.strip('"')

@@ -166,6 +166,7 @@ class _Planning:
 
     def plan(self) -> WayBack:
         self.courses.follow(self.operations.operations)
+        self.problems += self.courses.problems
         rules: list[TableRule] = []
         kept: dict[str, str] = {}
         for name, table in self.old.tables.items():
@@ -180,7 +181,9 @@ class _Planning:
                 rules.append(self._table(table, successor, course))
         fed = {rule.new for rule in rules}
         stash = {
-            name: self.courses.created.get(table.relation) or NOT_CARRIED.get(table.relation) or "not in the old schema"
+            name: self.courses.created.get((table.schema, table.relation))
+            or NOT_CARRIED.get(table.relation)
+            or "not in the old schema"
             for name, table in self.new.tables.items()
             if name not in fed and table.relation != "django_migrations"
         }
@@ -219,11 +222,21 @@ class _Planning:
         return why
 
     def _successor(self, table: Table, course: Course) -> Table | None:
-        found = self.new.tables.get(f"{table.schema}.{course.now}") or self.new.find(course.now)
-        if found is None and table.relation not in self.courses.created:
-            # An operation that changes only Django's state (SeparateDatabaseAndState) left the table its name.
-            found = self.new.tables.get(table.name)
-        return found
+        # An operation that changes only Django's state (SeparateDatabaseAndState) left the table its name.
+        here = dict.fromkeys((course.now, (table.schema, table.relation)))
+        places = [place for place in here if place not in self.courses.created]
+        found = [one for place in places if (one := self.new.tables.get(".".join(place))) is not None]
+        if found:
+            return found[0]
+        # SQL may have given it another schema; a table that stood there before is another one.
+        moved = [
+            one
+            for one in self.new.tables.values()
+            if one.relation == course.now[1]
+            and one.name not in self.old.tables
+            and (one.schema, one.relation) not in self.courses.created
+        ]
+        return moved[0] if len(moved) == 1 else None
 
     def _table(self, old: Table, new: Table, course: Course) -> TableRule:
         columns = tuple(self._column(old, new, column, course) for column in old.columns)
