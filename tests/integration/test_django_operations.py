@@ -37,6 +37,10 @@ class First(migrations.Migration):
     ]
 class Own(migrations.RunPython):
     pass
+class Wider(migrations.AddIndex):
+    def state_forwards(self, app, state):
+        super().state_forwards(app, state)
+        state.add_field(app, self.model_name_lower, "wide", models.IntegerField(null=True), True)
 class Next(migrations.Migration):
     operations = [OPERATIONS]
 state = First("first", "shop").mutate_state(ProjectState())
@@ -148,3 +152,41 @@ def test_operations_that_may_change_rows_are_marked_and_defaults_are_known() -> 
     columns = after["shop_item"]["columns"]
     assert [columns[name]["default"] for name in ("code", "on", "at", "tag_id")] == ["x", "true", None, None]
     assert columns["tag_id"]["references"] == "shop.tag" and columns["id"]["primary_key"]
+
+
+def test_what_changes_the_state_alone_is_no_effect_of_the_next_operation() -> None:
+    found, after = walk(
+        'migrations.AlterModelOptions("item", {"managed": False}),'
+        'migrations.AddField("tag", "n", models.IntegerField(null=True)),'
+        'migrations.AddField("item", "n", models.IntegerField(null=True)),'
+        'migrations.AlterModelOptions("item", {"verbose_name": "thing"}),'
+        'migrations.RemoveField("tag", "n")'
+    )
+    told = [[(each["what"], each["before"]) for each in one["effects"]] for one in found]
+    assert told == [[], [("column-added", "shop_tag")], [], [], [("column-removed", "shop_tag")]]
+    assert "n" in after["shop_item"]["columns"]  # managed again: options that are not given are taken back
+
+
+def test_sql_says_what_its_state_operations_say_and_the_next_operation_does_not() -> None:
+    found, _ = walk(
+        'migrations.RunSQL("x", state_operations=[migrations.AddField("item", "n", models.IntegerField(null=True))]),'
+        'migrations.AddField("tag", "n", models.IntegerField(null=True)),'
+        'migrations.RunSQL("x", state_operations=[migrations.DeleteModel("Item")])'
+    )
+    told = [sorted((each["what"], each["before"]) for each in one["effects"]) for one in found]
+    gone = [("table-deleted", "shop_item"), ("table-deleted", "shop_item_tags")]
+    assert told == [[("column-added", "shop_item")], [("column-added", "shop_tag")], gone]
+
+
+def test_an_order_with_respect_to_another_model_is_a_column() -> None:
+    found, _ = walk(
+        'migrations.AlterOrderWithRespectTo("item", "tag"), migrations.AlterOrderWithRespectTo("item", None)'
+    )
+    told = [[(each["what"], each["name"]) for each in one["effects"]] for one in found]
+    assert told == [[("column-added", "_order")], [("column-removed", "_order")]]
+    assert found[0]["effects"][0]["becomes"]["null"] is False
+
+
+def test_an_operation_that_changes_columns_under_the_name_of_one_that_does_not_is_understood() -> None:
+    found, _ = walk("Wider('item', models.Index(fields=['code'], name='i'))")
+    assert [(one["what"], one["name"]) for one in found[0]["effects"]] == [("column-added", "wide")]

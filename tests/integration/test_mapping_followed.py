@@ -58,3 +58,21 @@ def test_a_table_of_the_same_name_in_another_schema_keeps_its_own_rows(database:
         site.carry()
         assert site.old("select code from public.shop_item order by id") == [("c1",), ("live",), ("c3",), ("c4",)]
         assert site.old("select code from staging.shop_item order by id") == [("c1",), ("c2",), ("copied",), ("c4",)]
+
+
+def test_a_model_that_django_no_longer_manages_is_carried(database: Target, tmp_path: Path) -> None:
+    ours = """AlterModelOptions("item", {"managed": False}), AddField("note", "text", TextField(null=True)),
+              AlterModelOptions("note", {"managed": False}), AlterModelOptions("free", {"managed": True}),
+              AddField("free", "text", TextField(null=True))"""
+    first = f"""{ITEM}, CreateModel("Note", [ident]),
+                CreateModel("Free", [ident], options={{"managed": False, "db_table": "free"}})"""
+    rows = [ROWS, "create table free (id serial primary key)"]
+    following = {"shop.0002_next": (ours, "")}
+    # The table that Django shall manage from now on was made by somebody else.
+    first_of_all = {"shop.0001_first": (first, "")}
+    with migrated(database, tmp_path, first_of_all, following, rows) as site:
+        assert doubts(site) == () and site.mapping().kept.keys() == {"public.django_migrations"}
+        site.write("update shop_item set code = 'edited' where id = 2", "insert into free (text) values ('x')")
+        site.carry()
+        assert site.old("select code from shop_item where id = 2") == [("edited",)]
+        assert site.old("select id from free") == [(1,)]

@@ -11,7 +11,8 @@ from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 
-# These change no column: rendering the models again would only take time.
+# These change no table and no column: rendering the models again would only take time. RunSQL may have operations for
+# the state, and is looked at.
 _NO_COLUMNS = (
     "RunPython",
     "RunSQL",
@@ -23,7 +24,6 @@ _NO_COLUMNS = (
     "AlterConstraint",
     "AlterModelOptions",
     "AlterModelManagers",
-    "AlterOrderWithRespectTo",
     "AlterUniqueTogether",
     "AlterIndexTogether",
     "AlterModelTableComment",
@@ -65,11 +65,8 @@ def walk(migration, state, now, connection):
     """The operations of one migration with their effects; the state and the tables after it."""
     operations = []
     for operation in migration.operations:
-        kinds = {kind.__name__ for kind in type(operation).__mro__}
-        following = state.clone()
-        operation.state_forwards(migration.app_label, following)
-        then = now if kinds.intersection(_NO_COLUMNS) else tables(following, connection)
         app = migration.app_label
+        following, then, found = step(operation, app, state, now, connection)
         operations.append(
             {
                 "migration": label(migration),
@@ -79,11 +76,38 @@ def walk(migration, state, now, connection):
                 "table": table_of(operation, migration.app_label, now)
                 or table_of(operation, migration.app_label, then),
                 "hides": bool(hides(operation)),
-                "effects": effects(operation, app, now, then),
+                "effects": found,
             }
         )
         state, now = following, then
     return operations, state, now
+
+
+def step(operation, app, state, now, connection):
+    """The state and the tables after one operation, and its effects."""
+    following = state.clone()
+    operation.state_forwards(app, following)
+    if quiet(operation):
+        # A model that Django shall manage from now on, or no longer, keeps its table: only the operations that follow
+        # see another one.
+        then = now if managed(state) == managed(following) else tables(following, connection)
+        return following, then, []
+    then = tables(following, connection)
+    return following, then, effects(operation, app, now, then)
+
+
+def quiet(operation):
+    """Whether it is one of those that change no table and no column, and changes the state as Django's own does."""
+    if any(kind.__name__ == "RunSQL" for kind in type(operation).__mro__) and operation.state_operations:
+        return False
+    changes = next(kind for kind in type(operation).__mro__ if "state_forwards" in vars(kind))
+    named = any(kind.__name__ in _NO_COLUMNS for kind in type(operation).__mro__)
+    return named and changes.__module__.startswith("django.")
+
+
+def managed(state):
+    """By model whether Django makes and changes its table."""
+    return {key: bool(model.options.get("managed", True)) for key, model in state.models.items()}
 
 
 def opaque(operation):
