@@ -131,8 +131,22 @@ def effects(operations: str) -> list[tuple[Any, ...]]:
         ),
         (
             "migrations.SeparateDatabaseAndState([], "
-            '[migrations.AddField("item", "n", models.IntegerField(null=True))])',
-            [("column-added", "shop_item", "shop_item", "n", None)],
+            '[migrations.AddField("item", "n", models.IntegerField(null=True)), migrations.DeleteModel("item")])',
+            [],
+        ),
+        (
+            'migrations.SeparateDatabaseAndState([migrations.AddField("item", "n", models.IntegerField(null=True)), '
+            'migrations.SeparateDatabaseAndState([migrations.RenameField("item", "n", "m")], '
+            '[migrations.RenameField("item", "n", "m")]), migrations.RenameField("item", "m", "o")])',
+            [
+                ("column-added", "shop_item", "shop_item", "n", None),
+                ("column-renamed", "shop_item", "shop_item", "m", "o"),
+                ("column-renamed", "shop_item", "shop_item", "n", "m"),
+            ],
+        ),
+        (
+            'migrations.SeparateDatabaseAndState([], [migrations.RenameModel("Tag", "Label")])',
+            [("model-renamed", "shop_tag", "shop_label", "shop.label", None)],
         ),
     ],
 )
@@ -190,3 +204,37 @@ def test_an_order_with_respect_to_another_model_is_a_column() -> None:
 def test_an_operation_that_changes_columns_under_the_name_of_one_that_does_not_is_understood() -> None:
     found, _ = walk("Wider('item', models.Index(fields=['code'], name='i'))")
     assert [(one["what"], one["name"]) for one in found[0]["effects"]] == [("column-added", "wide")]
+
+
+def test_what_the_state_says_of_sql_or_of_somebodys_own_code_is_a_claim() -> None:
+    found, _ = walk(
+        'migrations.SeparateDatabaseAndState([migrations.RunSQL("x"),'
+        ' migrations.RenameField("item", "code", "sku")], [migrations.RenameField("item", "code", "sku"),'
+        ' migrations.RenameField("item", "tag", "main")]),'
+        'migrations.RunSQL("x", state_operations=[migrations.RenameField("item", "sku", "code")]),'
+        'Wider("item", models.Index(fields=["code"], name="i")),'
+        'migrations.RemoveField("item", "code")'
+    )
+    told = [[(each["what"], each["name"], each["claimed"]) for each in one["effects"]] for one in found]
+    assert told == [
+        [("column-renamed", "code", False), ("column-renamed", "tag_id", True)],
+        [("column-renamed", "sku", True)],
+        [("column-added", "wide", True)],
+        [("column-removed", "code", False)],
+    ]
+    assert [one["opaque"] for one in found] == [True, True, True, False]
+
+
+def test_state_operations_in_an_order_that_no_state_in_between_stands_are_read_all_the_same() -> None:
+    found, _ = walk(
+        'migrations.SeparateDatabaseAndState([migrations.RunSQL("x")], [migrations.DeleteModel("Tag"),'
+        ' migrations.AlterField("item", "code", models.TextField()), migrations.RemoveField("item", "tag"),'
+        ' migrations.RemoveField("item", "tags")])'
+    )
+    told = sorted((each["what"], each["before"], each["name"], each["claimed"]) for each in found[0]["effects"])
+    assert told == [
+        ("column-altered", "shop_item", "code", True),
+        ("column-removed", "shop_item", "tag_id", True),
+        ("table-deleted", "shop_item_tags", None, True),
+        ("table-deleted", "shop_tag", None, True),
+    ]

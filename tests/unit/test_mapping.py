@@ -41,6 +41,11 @@ def effect(
     return Operation("shop.0002_next", what, f"{what} {name or before}", False, (one,))
 
 
+def claimed(one: Operation) -> Operation:
+    """The same as the models' state says it of SQL."""
+    return replace(one, opaque=True, effects=tuple(replace(each, claimed=True) for each in one.effects))
+
+
 def operations(*found: Operation, before: dict[str, StateTable] | None = None) -> Operations:
     return Operations(("shop.0002_next",), found, before or {}, {})
 
@@ -368,3 +373,59 @@ def test_a_table_that_got_another_schema_is_found_there_unless_another_one_stood
     assert mapping.problems == () and successors(mapping) == {"public.item": "app.item"}
     mapping = plan_mapping(catalogue(item, elsewhere("app", item)), catalogue(elsewhere("app", item)))
     assert "item stays as it was" in mapping.problems[0] and successors(mapping) == {"app.item": "app.item"}
+
+
+def test_a_table_that_sql_is_said_to_have_renamed_is_followed_to_where_it_is() -> None:
+    old, found = catalogue(table("item", column("id"))), operations(claimed(effect("table-renamed", "item", "thing")))
+    for name in ("item", "thing"):
+        mapping = plan_mapping(old, catalogue(table(name, column("id"))), found)
+        assert mapping.problems == () and successors(mapping) == {"public.item": f"public.{name}"}
+    (problem,) = plan_mapping(
+        old, catalogue(*(table(name, column("id")) for name in ("item", "thing"))), found
+    ).problems
+    assert problem.startswith("item: ") and "public.item and public.thing are both there" in problem
+
+
+def test_a_column_that_sql_is_said_to_have_renamed_is_followed_to_where_it_is() -> None:
+    old = catalogue(table("item", column("id"), column("a"), column("b")))
+    swapped = [
+        claimed(effect("column-renamed", "item", "item", *names)) for names in (("a", "t"), ("b", "a"), ("t", "b"))
+    ]
+    mapping = plan_mapping(old, old, operations(*swapped))
+    assert (rule_of(mapping, "a").new, rule_of(mapping, "b").new) == ("b", "a") and mapping.problems == ()
+    gone = plan_mapping(old, catalogue(table("item", column("id"), column("b"))), operations(*swapped[:1]))
+    assert gone.problems[0].startswith("item.a needs a mapper: ")
+
+
+def test_what_is_said_to_be_gone_and_is_there_is_the_same_where_sql_did_it_and_a_problem_where_django_did() -> None:
+    one = catalogue(table("item", column("id"), column("a")))
+    for gone in (effect("table-deleted", "item"), effect("column-removed", "item", "item", "a")):
+        mapping = plan_mapping(one, one, operations(claimed(gone)))
+        assert mapping.problems == () and mapping.kept == {} and mapping.tables[0].stash == ()
+        (problem,) = plan_mapping(one, one, operations(gone)).problems
+        assert "and yet" in problem
+
+
+def test_what_is_taken_over_by_name_or_made_again_is_told_apart() -> None:
+    one = catalogue(table("item", column("id"), column("a")), table("gone", column("id")))
+    for added in (effect("column-added", "item", "item", "a"), effect("table-created", "item")):
+        mapping = plan_mapping(one, one, operations(claimed(added)))
+        assert mapping.problems == () and mapping.stash == {} and rule_of(mapping, "a").kind == "same"
+    again = operations(
+        effect("column-removed", "item", "item", "a"),
+        effect("column-added", "item", "item", "a"),
+        effect("table-deleted", "gone"),
+        effect("table-created", "gone"),
+    )
+    mapping = plan_mapping(one, one, again)
+    assert mapping.problems == () and mapping.tables[0].stash == ("a",)
+    assert mapping.kept.keys() == mapping.stash.keys() == {"public.gone"}
+
+
+def test_an_operation_that_may_move_values_itself_leaves_nothing_that_it_removes_undoubted() -> None:
+    old = catalogue(table("item", column("id"), column("a")), table("gone", column("id")))
+    removals = [effect("column-removed", "item", "item", "a"), effect("table-deleted", "gone")]
+    found = [replace(one, opaque=True) for one in removals]
+    mapping = plan_mapping(old, catalogue(table("item", column("id"))), operations(*found))
+    assert [problem.partition(" ")[0] for problem in mapping.problems] == ["item.a", "gone"]
+    assert mapping.kept == {"public.gone": "shop.0002_next: table-deleted gone"}

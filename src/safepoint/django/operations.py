@@ -42,7 +42,8 @@ class Effect:
     """What became of a table or a column. `before` and `after` are the table's names.
 
     `name` is the column (before it, where `now` is its new name); of a renamed model the new label, `app.model`.
-    `was` and `becomes` say how an altered or added column is declared.
+    `was` and `becomes` say how an altered or added column is declared. `claimed`: the models' state says so of what SQL
+    or code of somebody's own did; the catalogues tell whether it is so.
     """
 
     what: What
@@ -51,6 +52,7 @@ class Effect:
     after: str
     name: str | None = None
     now: str | None = None
+    claimed: bool = False
     was: StateColumn | None = field(default=None, compare=False)
     becomes: StateColumn | None = field(default=None, compare=False)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from safepoint.django.operations import NONE, Operations
@@ -180,6 +180,7 @@ class _Planning:
             else:
                 rules.append(self._table(table, successor, course))
         fed = {rule.new for rule in rules}
+        self._check_feeds(rules)
         stash = {
             name: self.courses.created.get((table.schema, table.relation))
             or NOT_CARRIED.get(table.relation)
@@ -193,6 +194,20 @@ class _Planning:
             if one.opaque
         ]
         return WayBack(tuple(rules), stash, kept, self.courses.models, tuple(self.problems), tuple(self.notes))
+
+    def _check_feeds(self, rules: list[TableRule]) -> None:
+        """What two would be made of is one's own, and nobody knows whose."""
+        for rule in rules:
+            rivals = [_short(one.old) for one in rules if one.new == rule.new]
+            if rivals[0] == _short(rule.old) and len(rivals) > 1:
+                self.problems.append(f"{', '.join(rivals)} would all be made of {_short(rule.new)}: only one can be.")
+            for column in rule.columns:
+                names = [one.column for one in rule.columns if one.new is not None and one.new == column.new]
+                if len(names) > 1 and names[0] == column.column:
+                    self.problems.append(
+                        f"{_short(rule.old)}: {', '.join(names)} would all be made of {column.new}: all but one need "
+                        "a mapper."
+                    )
 
     def _checked(self, mappers: Mappers) -> dict[str, Mapping[str, str]]:
         found: dict[str, Mapping[str, str]] = {}
@@ -208,26 +223,35 @@ class _Planning:
 
     def _left(self, table: Table, course: Course) -> str:
         """Why an old table stays as it was: a note where that is known, or where the plan names it; else a problem."""
-        why = course.gone or "the new schema has no such table, and no operation says why"
-        if course.gone is not None and course.doubt is None:
-            self.notes.append(f"{_short(table.name)} stays as it was at the safe point: {why}.")
+        why = course.gone or course.said_gone or "the new schema has no such table, and no operation says why"
+        there = ".".join(course.now) in self.new.tables and not self.courses.taken(course.now)
+        name, doubt = _short(table.name), course.doubt
+        if course.gone is None or (there and doubt is None):
+            doubt = "and yet it is there" if there else "nobody knows where its rows are written now"
+        if doubt is None:
+            self.notes.append(f"{name} stays as it was at the safe point: {why}.")
         elif table.name in self.mappers:  # who names the table in the plan has seen it
-            self.notes.append(f"{_short(table.name)} stays as it was at the safe point, as the plan has it: {why}.")
+            self.notes.append(f"{name} stays as it was at the safe point, as the plan has it: {why}.")
         else:
-            doubt = course.doubt or "nobody knows where its rows are written now"
             self.problems.append(
-                f"{_short(table.name)} stays as it was at the safe point: {why}; {doubt}. "
-                f"If it may, put [wayback.tables.{_keyed(table.name)}] into the plan."
+                f"{name} stays as it was at the safe point: {why}; {doubt}. "
+                f"Where it may stay so, put [wayback.tables.{_keyed(table.name)}] into the plan."
             )
         return why
 
     def _successor(self, table: Table, course: Course) -> Table | None:
+        place = ".".join(course.now)
+        stays = self.courses.stays(course, self.new.tables)
+        if place in self.new.tables and stays:
+            self.problems.append(
+                f"{_short(table.name)}: {'; '.join(course.because)}; and yet {', '.join(stays)} and {place} are both "
+                "there, and nobody knows which one is written to. Let the migration drop the one that is not."
+            )
         # An operation that changes only Django's state (SeparateDatabaseAndState) left the table its name.
-        here = dict.fromkeys((course.now, (table.schema, table.relation)))
-        places = [place for place in here if place not in self.courses.created]
-        found = [one for place in places if (one := self.new.tables.get(".".join(place))) is not None]
+        own = [] if self.courses.taken((table.schema, table.relation)) else [table.name]
+        found = [name for name in (place, *stays, *own) if name in self.new.tables]
         if found:
-            return found[0]
+            return self.new.tables[found[0]]
         # SQL may have given it another schema; a table that stood there before is another one.
         moved = [
             one
@@ -280,17 +304,26 @@ class _Planning:
             return ColumnRule(column.name, "mapped", f"({mapper})", source)
         successor = self._heir(new, column.name, course)
         if successor is None:
-            return self._restored(old, column, course)
-        return self._taken(old, column, successor, course)
+            return self._restored(old, new, column, course)
+        rule = self._taken(old, column, successor, course)
+        stays = course.stays(column.name, new.by_name)
+        if stays and successor.name == course.columns[column.name]:
+            doubt = f"{', '.join(stays)} and {successor.name} are both there, and nobody knows which one is written to"
+            self._ask(old, column, rule.source, doubt)
+            return replace(rule, doubt=doubt)
+        return rule
+
+    def _ask(self, old: Table, column: Column, why: str, doubt: str) -> None:
+        self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {why}; {doubt}.")
 
     def _heir(self, new: Table, column: str, course: Course) -> Column | None:
         """The new column that an old one became."""
         if column in course.removed:
             return None
-        name = course.columns[column]
         # An operation that changes only Django's state (SeparateDatabaseAndState) left the column its name.
-        former = None if column in course.added else new.by_name.get(column)
-        return new.by_name.get(name) or former
+        own = [] if column in course.taken else [column]
+        names = (course.columns[column], *course.stays(column, new.by_name), *own)
+        return next((new.by_name[name] for name in names if name in new.by_name), None)
 
     def _taken(self, old: Table, column: Column, new: Column, course: Course) -> ColumnRule:
         parent = _identified(self.old, old, column.name)
@@ -307,17 +340,20 @@ class _Planning:
         expression = expressions.retyped(column, new, self.old.casts)
         return ColumnRule(column.name, "retyped", expression, f"{source}; {words}", new.name)
 
-    def _restored(self, old: Table, column: Column, course: Course) -> ColumnRule:
-        source = course.removed.get(column.name, "not in the new catalogue, and no operation says why")
-        default = self._default(old, column)
+    def _restored(self, old: Table, new: Table, column: Column, course: Course) -> ColumnRule:
+        source = course.removed.get(column.name) or course.said_removed.get(column.name)
         doubt = course.doubts.get(column.name)
         if column.name not in course.removed:
             doubt = "nobody knows where its values went"
+        elif column.name in new.by_name and column.name not in course.taken:
+            doubt = "and yet a column of its name is there"
+        source = source or "not in the new catalogue, and no operation says why"
+        default = self._default(old, column)
         if default is None and column.not_null:
-            self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {source}; a new row would be NULL.")
+            self._ask(old, column, source, "a new row would be NULL")
             return ColumnRule(column.name, "none", expressions.restored(column.name, None), source, doubt="no value")
         if doubt is not None:
-            self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {source}; {doubt}.")
+            self._ask(old, column, source, doubt)
         expression = expressions.restored(column.name, default)
         return ColumnRule(column.name, "restored", expression, f"the twin's own value; {source}", doubt=doubt)
 

@@ -93,7 +93,47 @@ def step(operation, app, state, now, connection):
         then = now if managed(state) == managed(following) else tables(following, connection)
         return following, then, []
     then = tables(following, connection)
-    return following, then, effects(operation, app, now, then)
+    if two_sided(operation):
+        return following, then, sides(operation, app, state, now, then, connection)
+    found = effects(operation, app, now, then)
+    return following, then, claims(found) if opaque(operation) else found
+
+
+def two_sided(operation):
+    """Whether what it does to the database and what it does to the state are given each by itself."""
+    return hasattr(operation, "state_operations")
+
+
+def sides(operation, app, state, before, after, connection):
+    """What becomes of tables and columns by an operation with two sides: SeparateDatabaseAndState, or RunSQL.
+
+    The database's side says it, from state to state as Django itself runs it. The state's side alone changes no table;
+    only a renamed model's label is its word. Beside SQL or code it is all that is said of what these do: a claim.
+    """
+    known = inside(getattr(operation, "database_operations", ()), app, state, before, connection)
+    try:
+        said = inside(operation.state_operations, app, state, before, connection)
+    except Exception:  # a state in between that Django never renders
+        said = effects(operation, app, before, after)
+    found = [one for one in said if one["what"] == "model-renamed"]
+    found += [one for one in known if one["what"] != "model-renamed"]
+    return (
+        found + claims([one for one in said if one not in found and one not in known]) if opaque(operation) else found
+    )
+
+
+def inside(operations, app, state, now, connection):
+    """The effects of operations within another one."""
+    found = []
+    for operation in operations:
+        state, now, more = step(operation, app, state, now, connection)
+        found.extend(more)
+    return found
+
+
+def claims(found):
+    """Effects that SQL or code of somebody's own has, as the models' state says: nobody else knows."""
+    return [{**one, "claimed": one["what"] != "model-renamed"} for one in found]
 
 
 def quiet(operation):
@@ -112,9 +152,8 @@ def managed(state):
 
 def opaque(operation):
     """Whether it may change rows, or structure that Django's state does not know of."""
-    inner = getattr(operation, "database_operations", None)
-    if inner is not None:
-        return any(opaque(one) for one in inner)
+    if any(opaque(one) for one in getattr(operation, "database_operations", ())):
+        return True
     if any(kind.__name__ in ("RunPython", "RunSQL") for kind in type(operation).__mro__):
         return True
     return not type(operation).__module__.startswith(("django.db.migrations.", "django.contrib."))
@@ -268,7 +307,15 @@ def column_effects(key, table, successor, renamed):
 
 def effect(what, model, before, after, column=None, now=None, was=None, becomes=None):
     """One line of a mapping's reasons. `was` and `becomes` say how a column was declared, and how it is now."""
-    words = {"what": what, "model": model, "before": before, "after": after, "name": column, "now": now}
+    words = {
+        "what": what,
+        "model": model,
+        "before": before,
+        "after": after,
+        "name": column,
+        "now": now,
+        "claimed": False,
+    }
     return {**words, "was": declared(was), "becomes": declared(becomes)}
 
 
