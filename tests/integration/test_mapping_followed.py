@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from migrated_ground import CODE, ITEM, migrated
 from replay_ground import Ground
 
@@ -76,3 +77,36 @@ def test_a_model_that_django_no_longer_manages_is_carried(database: Target, tmp_
         site.carry()
         assert site.old("select code from shop_item where id = 2") == [("edited",)]
         assert site.old("select id from free") == [(1,)]
+
+
+COPIES = """RunPython(lambda apps, editor: [apps.get_model("billing", "Bill").objects.create(code=one.code)
+                                           for one in apps.get_model("shop", "Item").objects.all()])"""
+BILL = f"""CreateModel("Bill", [ident, ("code", {CODE})])"""
+GONE = """RemoveField("item", "code")"""
+
+
+@pytest.mark.parametrize(
+    "needs", ["billing.0001_bill", ""], ids=["which the removal depends on", "which depends on the model"]
+)
+def test_a_column_that_is_removed_after_another_apps_data_migration_needs_a_mapper(
+    database: Target, tmp_path: Path, needs: str
+) -> None:
+    following = {
+        "billing.0001_bill": (f"{BILL}, {COPIES}", "shop.0001_first"),
+        "shop.0002_next": (GONE, needs),
+    }
+    with migrated(database, tmp_path, FIRST, following, [ROWS]) as site:
+        (problem,) = site.mapping().problems
+        assert problem.startswith("shop_item.code needs a mapper: ") and "billing.0001_bill: Raw Python" in problem
+
+
+def test_a_column_that_is_removed_after_an_unrelated_apps_data_migration_is_restored(
+    database: Target, tmp_path: Path
+) -> None:
+    following = {
+        "news.0001_news": ("""CreateModel("News", [ident]), RunPython(RunPython.noop)""", ""),
+        "shop.0002_next": (GONE, ""),
+    }
+    with migrated(database, tmp_path, FIRST, following, [ROWS]) as site:
+        assert [one.opaque for one in site.operations.operations] == [False, True, False]
+        assert doubts(site) == ()

@@ -429,3 +429,24 @@ def test_an_operation_that_may_move_values_itself_leaves_nothing_that_it_removes
     mapping = plan_mapping(old, catalogue(table("item", column("id"))), operations(*found))
     assert [problem.partition(" ")[0] for problem in mapping.problems] == ["item.a", "gone"]
     assert mapping.kept == {"public.gone": "shop.0002_next: table-deleted gone"}
+
+
+@pytest.mark.parametrize(
+    ("apps", "doubted"),
+    [
+        ({"billing.0001": ("billing", "shop"), "shop.0002_next": ("shop",)}, True),
+        ({"billing.0001": ("billing",), "shop.0002_next": ("billing", "shop")}, True),
+        ({"billing.0001": ("auth", "billing"), "shop.0002_next": ("auth", "shop")}, False),
+        ({}, True),  # nobody asked
+    ],
+)
+def test_a_data_migration_of_another_app_raises_a_doubt_where_either_knows_the_other(
+    apps: dict[str, tuple[str, ...]], doubted: bool
+) -> None:
+    old = catalogue(table("item", column("id"), column("a")))
+    data = replace(DATA, migration="billing.0001")
+    found = replace(operations(data, effect("column-removed", "item", "item", "a")), apps=apps)
+    assert Operations.from_json(json.loads(json.dumps(found.as_json()))) == found
+    mapping = plan_mapping(old, catalogue(table("item", column("id"))), found)
+    assert [problem.partition(" ")[0] for problem in mapping.problems] == ["item.a"] * doubted
+    assert not doubted or "billing.0001: Raw Python operation" in mapping.problems[0]

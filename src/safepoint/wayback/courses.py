@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
-from safepoint.django.operations import Effect, Operation
+from safepoint.django.operations import Effect, Operation, Operations
 from safepoint.wayback.catalogue import Table
 
 Place = tuple[str, str]
@@ -85,17 +85,16 @@ class Courses:
         homes = [course.now[0] for course in self.of.values() if course.now[1] == "django_migrations"]
         self.home = homes[0] if len(homes) == 1 else "public"
 
-    def follow(self, operations: Iterable[Operation]) -> None:
+    def follow(self, operations: Operations) -> None:
         """Walk through the operations in their order."""
-        opaque: dict[str, str] = {}
-        for operation in operations:
-            app = operation.migration.partition(".")[0]
+        opaque: list[Operation] = []
+        for operation in operations.operations:
             doubt = None
             if operation.opaque:
-                opaque[app] = str(operation)
+                opaque.append(operation)
                 doubt = "it may have moved its values itself"
-            elif app in opaque:
-                doubt = f"a data migration ran before ({opaque[app]}) and may have moved its values"
+            elif before := [one for one in opaque if operations.related(one.migration, operation.migration)]:
+                doubt = f"a data migration ran before ({before[-1]}) and may have moved its values"
             for effect in operation.effects:
                 self._advance(effect, operation, doubt)
 

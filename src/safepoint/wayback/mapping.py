@@ -165,7 +165,7 @@ class _Planning:
         self.courses = Courses(old.tables.values())
 
     def plan(self) -> WayBack:
-        self.courses.follow(self.operations.operations)
+        self.courses.follow(self.operations)
         self.problems += self.courses.problems
         rules: list[TableRule] = []
         kept: dict[str, str] = {}

@@ -52,7 +52,9 @@ def answer(parameters):
     for migration in everything:
         if label(migration) in wanted:
             operations, state, now = walk(migration, state, now, connection)
-            found.append({"app": migration.app_label, "name": migration.name, "operations": operations})
+            plan = executor.loader.graph.forwards_plan((migration.app_label, migration.name))
+            apps = sorted({app for app, _ in plan})
+            found.append({"app": migration.app_label, "name": migration.name, "operations": operations, "apps": apps})
     return {"migrations": found, "before": public(before), "after": public(now)}
 
 
