@@ -110,3 +110,65 @@ def test_a_column_that_is_removed_after_an_unrelated_apps_data_migration_is_rest
     with migrated(database, tmp_path, FIRST, following, [ROWS]) as site:
         assert [one.opaque for one in site.operations.operations] == [False, True, False]
         assert doubts(site) == ()
+
+
+PEOPLE = f"""CreateModel("User", [ident, ("name", {CODE})]), CreateModel("Profile", [ident, ("name", {CODE})]),
+             CreateModel("Item", [ident, ("owner", to("shop.User", null=True)),
+                                  ("friends", ManyToManyField("shop.User", related_name="+")),
+                                  ("loose", to("shop.User", null=True, db_constraint=False, related_name="+"))])"""
+# A child: Django does not rename the parent of one.
+MEMBER = """CreateModel("Member", [("user_ptr", models.OneToOneField("shop.User", models.CASCADE, parent_link=True,
+                                    primary_key=True))], bases=("shop.user",))"""
+OWNED = [
+    "insert into shop_user (name) values ('u1'), ('u2')",
+    "insert into shop_profile (name) values ('p1'), ('p2')",
+    "insert into shop_item (owner_id, loose_id) values (1, 2)",
+]
+
+
+@pytest.mark.parametrize(
+    ("operation", "column"),
+    [
+        ("""AlterField("item", "owner", to("shop.Profile", null=True))""", "owner_id"),
+        ("""RenameField("item", "owner", "by"), AlterField("item", "by", to("shop.Profile", null=True))""", "owner_id"),
+        ("""AlterField("item", "owner", to("shop.Profile", null=True, db_constraint=False))""", "owner_id"),
+        ("""AlterField("item", "loose", to("shop.Profile", null=True, related_name="+"))""", "loose_id"),
+        ("""AlterField("item", "friends", ManyToManyField("shop.Profile", related_name="+"))""", "friends"),
+        (
+            """AlterField("item", "loose", to("shop.Profile", null=True, db_constraint=False, related_name="+"))""",
+            "loose_id",
+        ),
+    ],
+)
+def test_a_foreign_key_that_leads_elsewhere_needs_a_mapper(
+    database: Target, tmp_path: Path, operation: str, column: str
+) -> None:
+    following = {"shop.0002_next": (operation, "")}
+    with migrated(database, tmp_path, {"shop.0001_first": (PEOPLE, "")}, following, OWNED) as site:
+        table, column = ("shop_item_friends", "user_id") if column == "friends" else ("shop_item", column)
+        (problem,) = site.mapping().problems
+        assert problem.startswith(f"{table}.{column} needs a mapper: ") and "shop_profile" in problem
+        site.mappers = {table: {column: "NULL::int"}}
+        assert site.mapping().problems == ()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        """RenameModel("User", "Person"), RenameField("item", "owner", "by")""",
+        """AlterField("item", "owner", to("shop.Member", null=True))""",
+        """AlterField("item", "owner", to("shop.User", null=True, db_constraint=False))""",
+        """AlterField("item", "loose", to("shop.User", null=True, related_name="+"))""",
+        """AlterField("item", "owner", models.IntegerField(null=True))""",
+        """AlterField("item", "friends", ManyToManyField("shop.User", blank=True))""",
+    ],
+)
+def test_a_foreign_key_that_leads_to_the_same_rows_is_taken_as_it_is(
+    database: Target, tmp_path: Path, operation: str
+) -> None:
+    following = {"shop.0002_next": (operation, "")}
+    child = "Member" in operation
+    first = {"shop.0001_first": (f"{PEOPLE}, {MEMBER}" if child else PEOPLE, "")}
+    rows = [*OWNED, *["insert into shop_member (user_ptr_id) values (1)"] * child]
+    with migrated(database, tmp_path, first, following, rows) as site:
+        assert doubts(site) == ()

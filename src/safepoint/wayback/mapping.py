@@ -17,6 +17,7 @@ from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.courses import Course, Courses
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS
+from safepoint.wayback.leads import Keys, Leads
 
 Kind = Literal["same", "renamed", "retyped", "remapped", "restored", "mapped", "generated", "none"]
 Mappers = Mapping[str, Mapping[str, str]]
@@ -163,19 +164,24 @@ class _Planning:
         self.notes: list[str] = []
         self.mappers = self._checked(mappers)
         self.courses = Courses(old.tables.values())
+        self.successors: dict[str, Table | None] = {}
+        self.old_keys = Keys(old, operations.before, self.courses.home)
+        self.new_keys = Keys(new, operations.after, self.courses.home)
 
     def plan(self) -> WayBack:
         self.courses.follow(self.operations)
         self.problems += self.courses.problems
+        self.successors = {
+            name: None if self.courses.of[name].gone else self._successor(table, self.courses.of[name])
+            for name, table in self.old.tables.items()
+        }
         rules: list[TableRule] = []
         kept: dict[str, str] = {}
         for name, table in self.old.tables.items():
-            course = self.courses.of[name]
+            course, successor = self.courses.of[name], self.successors[name]
             if table.relation in NOT_CARRIED:
                 kept[name] = NOT_CARRIED[table.relation]
-                continue
-            successor = None if course.gone else self._successor(table, course)
-            if successor is None:
+            elif successor is None:
                 kept[name] = self._left(table, course)
             else:
                 rules.append(self._table(table, successor, course))
@@ -306,12 +312,31 @@ class _Planning:
         if successor is None:
             return self._restored(old, new, column, course)
         rule = self._taken(old, column, successor, course)
-        stays = course.stays(column.name, new.by_name)
-        if stays and successor.name == course.columns[column.name]:
-            doubt = f"{', '.join(stays)} and {successor.name} are both there, and nobody knows which one is written to"
+        doubt = self._doubt(old, new, rule, course)
+        if doubt is not None:
             self._ask(old, column, rule.source, doubt)
             return replace(rule, doubt=doubt)
         return rule
+
+    def _doubt(self, old: Table, new: Table, rule: ColumnRule, course: Course) -> str | None:
+        """Why a column of the new table may not be what the old one was."""
+        stays = course.stays(rule.column, new.by_name)
+        if stays and rule.new == course.columns[rule.column]:
+            return f"{', '.join(stays)} and {rule.new} are both there, and nobody knows which one is written to"
+        was, now = self.old_keys.leads(old, rule.column), self.new_keys.leads(new, str(rule.new))
+        if was.first and now.first and not self._today(was).meet(now):
+            names = [", ".join(_short(name) for name in sorted(one.first)) for one in (was, now)]
+            return f"its values named rows of {names[0]}, and name rows of {names[1]} now"
+        return None
+
+    def _today(self, was: Leads) -> Leads:
+        """Where a column led, by the names that it all has in the new schema."""
+        ends = {
+            (heir.name, self.courses.of[table].columns.get(column, column))
+            for table, column in was.ends
+            if (heir := self.successors[table]) is not None
+        }
+        return replace(was, ends=frozenset(ends))
 
     def _ask(self, old: Table, column: Column, why: str, doubt: str) -> None:
         self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {why}; {doubt}.")
