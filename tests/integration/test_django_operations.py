@@ -146,7 +146,11 @@ def effects(operations: str) -> list[tuple[Any, ...]]:
         ),
         (
             'migrations.SeparateDatabaseAndState([], [migrations.RenameModel("Tag", "Label")])',
-            [("model-renamed", "shop_tag", "shop_label", "shop.label", None)],
+            [
+                ("column-renamed", "shop_item_tags", "shop_item_tags", "tag_id", "label_id"),
+                ("model-renamed", "shop_tag", "shop_label", "shop.label", None),
+                ("table-renamed", "shop_tag", "shop_label", None, None),
+            ],
         ),
     ],
 )

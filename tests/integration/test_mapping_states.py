@@ -168,6 +168,9 @@ LOST = {
     "two columns that are both there, one of them the state's": """
         Apart([SQL("alter table shop_item add sku text"), SQL("update shop_item set sku = code")],
               [RenameField("item", "code", "sku")])""",
+    "two columns that are both there, and the state renamed by itself": """
+        SQL("alter table shop_item add sku text"), SQL("update shop_item set sku = code"),
+        Apart([], [RenameField("item", "code", "sku")])""",
     "a column that sql gives another name, and the state hears nothing": """
         SQL("alter table shop_item rename code to sku")""",
 }
@@ -185,3 +188,25 @@ def test_a_table_that_sql_dropped_is_a_problem_until_the_plan_names_it(database:
     with migrated(database, tmp_path, FIRST, {"shop.0002_next": (ours, "")}, [ROWS]) as site:
         (problem,) = site.mapping().problems
         assert problem.startswith("shop_item stays as it was")
+
+
+def test_a_table_that_sql_copied_before_the_state_went_over_to_the_copy_is_a_problem(
+    database: Target, tmp_path: Path
+) -> None:
+    ours = """SQL("create table goods (like shop_item including all)"), SQL("insert into goods table shop_item"),
+              Apart([], [AlterModelTable("item", "goods")])"""
+    with migrated(database, tmp_path, FIRST, {"shop.0002_next": (ours, "")}, [ROWS]) as site:
+        (problem,) = site.mapping().problems
+        assert problem.startswith("shop_item: ") and "public.shop_item and public.goods are both there" in problem
+
+
+def test_a_field_that_goes_over_to_a_column_that_was_there_before_leaves_both_as_they_are(
+    database: Target, tmp_path: Path
+) -> None:
+    rows = ["alter table shop_item add sku text default 's'", ROWS]
+    ours = """Apart([], [RenameField("item", "code", "sku")])"""
+    with migrated(database, tmp_path, FIRST, {"shop.0002_next": (ours, "")}, rows) as site:
+        assert doubts(site) == ()
+        site.write("update shop_item set sku = 'edited' where id = 2")
+        site.carry()
+        assert site.old("select code, sku from shop_item where id = 2") == [("c2", "edited")]

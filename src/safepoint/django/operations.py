@@ -75,6 +75,11 @@ class Operation:
     def __str__(self) -> str:
         return f"{self.migration}: {self.text}"
 
+    @property
+    def changes(self) -> tuple[Effect, ...]:
+        """The effects on the database: without what the models' state alone says."""
+        return tuple(one for one in self.effects if self.opaque or not one.claimed)
+
 
 @dataclass(frozen=True)
 class StateTable:

@@ -158,6 +158,8 @@ class Courses:
         if before == after:
             return
         course = self._at(before)
+        if claimed and self._at(after) is not None:
+            return  # a model goes over to another table that was there before
         self._displace(after, reason)
         if course is not None:
             if claimed:
@@ -197,6 +199,8 @@ def _advance_own(course: Course, own: str, effect: Effect, reason: str, doubt: s
     elif effect.what == "column-removed":
         course.lose(own, reason, doubt)
     elif effect.what == "column-renamed" and effect.now is not None:
+        if effect.claimed and course.own(effect.now) not in (None, own):
+            return  # a field goes over to another column that was there before
         if effect.now != effect.name:
             _displace(course, course.own(effect.now), reason)
         if effect.claimed:

@@ -109,8 +109,9 @@ def two_sided(operation):
 def sides(operation, app, state, before, after, connection):
     """What becomes of tables and columns by an operation with two sides: SeparateDatabaseAndState, or RunSQL.
 
-    The database's side says it, from state to state as Django itself runs it. The state's side alone changes no table;
-    only a renamed model's label is its word. Beside SQL or code it is all that is said of what these do: a claim.
+    The database's side says it, from state to state as Django itself runs it. Beside SQL or code the state's side is
+    all that is said of what these do: a claim. By itself it changes no table; what it renames is claimed all the same,
+    for SQL before it may have made what the models mean from now on.
     """
     known = inside(getattr(operation, "database_operations", ()), app, state, before, connection)
     try:
@@ -119,9 +120,8 @@ def sides(operation, app, state, before, after, connection):
         said = effects(operation, app, before, after)
     found = [one for one in said if one["what"] == "model-renamed"]
     found += [one for one in known if one["what"] != "model-renamed"]
-    return (
-        found + claims([one for one in said if one not in found and one not in known]) if opaque(operation) else found
-    )
+    more = [one for one in said if one not in found]
+    return found + claims(more if opaque(operation) else [one for one in more if one["what"].endswith("-renamed")])
 
 
 def inside(operations, app, state, now, connection):
