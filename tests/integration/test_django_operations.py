@@ -40,6 +40,10 @@ class First(migrations.Migration):
     ]
 class Own(migrations.RunPython):
     pass
+class Wider(migrations.AddIndex):
+    def state_forwards(self, app, state):
+        super().state_forwards(app, state)
+        state.add_field(app, self.model_name_lower, "wide", models.IntegerField(null=True), True)
 class Next(migrations.Migration):
     operations = [OPERATIONS]
 state = First("first", "shop").mutate_state(ProjectState())
@@ -130,8 +134,26 @@ def effects(given: str) -> list[tuple[Any, ...]]:
         ),
         (
             "migrations.SeparateDatabaseAndState([], "
-            '[migrations.AddField("item", "n", models.IntegerField(null=True))])',
-            [("column-added", "shop_item", "shop_item", "n", None)],
+            '[migrations.AddField("item", "n", models.IntegerField(null=True)), migrations.DeleteModel("item")])',
+            [],
+        ),
+        (
+            'migrations.SeparateDatabaseAndState([migrations.AddField("item", "n", models.IntegerField(null=True)), '
+            'migrations.SeparateDatabaseAndState([migrations.RenameField("item", "n", "m")], '
+            '[migrations.RenameField("item", "n", "m")]), migrations.RenameField("item", "m", "o")])',
+            [
+                ("column-added", "shop_item", "shop_item", "n", None),
+                ("column-renamed", "shop_item", "shop_item", "m", "o"),
+                ("column-renamed", "shop_item", "shop_item", "n", "m"),
+            ],
+        ),
+        (
+            'migrations.SeparateDatabaseAndState([], [migrations.RenameModel("Tag", "Label")])',
+            [
+                ("column-renamed", "shop_item_tags", "shop_item_tags", "tag_id", "label_id"),
+                ("model-renamed", "shop_tag", "shop_label", "shop.label", None),
+                ("table-renamed", "shop_tag", "shop_label", None, None),
+            ],
         ),
     ],
 )
@@ -167,7 +189,7 @@ TOGETHER = {
 @pytest.mark.parametrize("together", TOGETHER)
 def test_columns_that_have_to_be_unique_together_are_told_where_that_is_new(together: str) -> None:
     found, after = walk(f'migrations.AlterUniqueTogether("Item", {together})')
-    migration = {"app": "shop", "name": "next", "operations": found}
+    migration = {"app": "shop", "name": "next", "operations": found, "apps": ["shop"]}
     done = operations({"migrations": [migration], "before": {}, "after": after})
     told = [(one.rule, one.table) for one in lint(done, Pending("1@1", (), ()), "rolling")]
     assert told == [("restricts-rows", "shop_item")] * TOGETHER[together]
@@ -182,3 +204,75 @@ def test_options_of_a_model_that_make_no_rule_are_no_finding() -> None:
     )
     assert [one["table"] for one in found] == ["shop_item", "shop_tag", "shop_item", "shop_item", "shop_item"]
     assert [one["loosens"] for one in found] == [False, False, False, False, True]
+
+
+def test_what_changes_the_state_alone_is_no_effect_of_the_next_operation() -> None:
+    found, after = walk(
+        'migrations.AlterModelOptions("item", {"managed": False}),'
+        'migrations.AddField("tag", "n", models.IntegerField(null=True)),'
+        'migrations.AddField("item", "n", models.IntegerField(null=True)),'
+        'migrations.AlterModelOptions("item", {"verbose_name": "thing"}),'
+        'migrations.RemoveField("tag", "n")'
+    )
+    told = [[(each["what"], each["before"]) for each in one["effects"]] for one in found]
+    assert told == [[], [("column-added", "shop_tag")], [], [], [("column-removed", "shop_tag")]]
+    assert "n" in after["shop_item"]["columns"]  # managed again: options that are not given are taken back
+
+
+def test_sql_says_what_its_state_operations_say_and_the_next_operation_does_not() -> None:
+    found, _ = walk(
+        'migrations.RunSQL("x", state_operations=[migrations.AddField("item", "n", models.IntegerField(null=True))]),'
+        'migrations.AddField("tag", "n", models.IntegerField(null=True)),'
+        'migrations.RunSQL("x", state_operations=[migrations.DeleteModel("Item")])'
+    )
+    told = [sorted((each["what"], each["before"]) for each in one["effects"]) for one in found]
+    gone = [("table-deleted", "shop_item"), ("table-deleted", "shop_item_tags")]
+    assert told == [[("column-added", "shop_item")], [("column-added", "shop_tag")], gone]
+
+
+def test_an_order_with_respect_to_another_model_is_a_column() -> None:
+    found, _ = walk(
+        'migrations.AlterOrderWithRespectTo("item", "tag"), migrations.AlterOrderWithRespectTo("item", None)'
+    )
+    told = [[(each["what"], each["name"]) for each in one["effects"]] for one in found]
+    assert told == [[("column-added", "_order")], [("column-removed", "_order")]]
+    assert found[0]["effects"][0]["becomes"]["null"] is False
+
+
+def test_an_operation_that_changes_columns_under_the_name_of_one_that_does_not_is_understood() -> None:
+    found, _ = walk("Wider('item', models.Index(fields=['code'], name='i'))")
+    assert [(one["what"], one["name"]) for one in found[0]["effects"]] == [("column-added", "wide")]
+
+
+def test_what_the_state_says_of_sql_or_of_somebodys_own_code_is_a_claim() -> None:
+    found, _ = walk(
+        'migrations.SeparateDatabaseAndState([migrations.RunSQL("x"),'
+        ' migrations.RenameField("item", "code", "sku")], [migrations.RenameField("item", "code", "sku"),'
+        ' migrations.RenameField("item", "tag", "main")]),'
+        'migrations.RunSQL("x", state_operations=[migrations.RenameField("item", "sku", "code")]),'
+        'Wider("item", models.Index(fields=["code"], name="i")),'
+        'migrations.RemoveField("item", "code")'
+    )
+    told = [[(each["what"], each["name"], each["claimed"]) for each in one["effects"]] for one in found]
+    assert told == [
+        [("column-renamed", "code", False), ("column-renamed", "tag_id", True)],
+        [("column-renamed", "sku", True)],
+        [("column-added", "wide", True)],
+        [("column-removed", "code", False)],
+    ]
+    assert [one["opaque"] for one in found] == [True, True, True, False]
+
+
+def test_state_operations_in_an_order_that_no_state_in_between_stands_are_read_all_the_same() -> None:
+    found, _ = walk(
+        'migrations.SeparateDatabaseAndState([migrations.RunSQL("x")], [migrations.DeleteModel("Tag"),'
+        ' migrations.AlterField("item", "code", models.TextField()), migrations.RemoveField("item", "tag"),'
+        ' migrations.RemoveField("item", "tags")])'
+    )
+    told = sorted((each["what"], each["before"], each["name"], each["claimed"]) for each in found[0]["effects"])
+    assert told == [
+        ("column-altered", "shop_item", "code", True),
+        ("column-removed", "shop_item", "tag_id", True),
+        ("table-deleted", "shop_item_tags", None, True),
+        ("table-deleted", "shop_tag", None, True),
+    ]

@@ -67,6 +67,13 @@ def test_what_breaks_old_code_is_said_of_a_rolling_release_and_never_of_a_window
     assert said(operation(BREAKING[rule]), mode="window") == []
 
 
+@pytest.mark.parametrize("rule", BREAKING)
+def test_what_the_state_says_of_sql_is_said_and_what_it_says_by_itself_is_not(rule: str) -> None:
+    claim = replace(BREAKING[rule], claimed=True)
+    assert said(operation(claim, opaque=True)) == [rule]
+    assert said(operation(claim)) == []
+
+
 def test_what_old_code_does_not_notice_is_not_said() -> None:
     harmless = [
         effect("column-added", "a", becomes=column()),

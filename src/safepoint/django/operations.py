@@ -42,7 +42,8 @@ class Effect:
     """What became of a table or a column. `before` and `after` are the table's names.
 
     `name` is the column (before it, where `now` is its new name); of a renamed model the new label, `app.model`.
-    `was` and `becomes` say how an altered or added column is declared.
+    `was` and `becomes` say how an altered or added column is declared. `claimed`: the models' state says so of what SQL
+    or code of somebody's own did; the catalogues tell whether it is so.
     """
 
     what: What
@@ -51,6 +52,7 @@ class Effect:
     after: str
     name: str | None = None
     now: str | None = None
+    claimed: bool = False
     was: StateColumn | None = field(default=None, compare=False)
     becomes: StateColumn | None = field(default=None, compare=False)
 
@@ -75,6 +77,11 @@ class Operation:
     def __str__(self) -> str:
         return f"{self.migration}: {self.text}"
 
+    @property
+    def changes(self) -> tuple[Effect, ...]:
+        """The effects on the database: without what the models' state alone says."""
+        return tuple(one for one in self.effects if self.opaque or not one.claimed)
+
 
 @dataclass(frozen=True)
 class StateTable:
@@ -86,12 +93,23 @@ class StateTable:
 
 @dataclass(frozen=True)
 class Operations:
-    """All operations of some migrations in their order; the models' tables before the first and after the last."""
+    """All operations of some migrations in their order; the models' tables before the first and after the last.
+
+    `apps` are by migration the apps whose migrations it stands on, through others too, its own among them.
+    """
 
     migrations: tuple[str, ...]
     operations: tuple[Operation, ...]
     before: dict[str, StateTable]
     after: dict[str, StateTable]
+    apps: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def related(self, one: str, other: str) -> bool:
+        """Whether a migration may know the models of another one's app. Of those that nobody asked about it is yes."""
+        apps = one.partition(".")[0], other.partition(".")[0]
+        if one not in self.apps or other not in self.apps:
+            return True
+        return apps[0] in self.apps[other] or apps[1] in self.apps[one]
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger: after `migrate` the project would call none of them pending."""
@@ -101,6 +119,7 @@ class Operations:
             "operations": [
                 {**asdict(one), "effects": [asdict(effect) for effect in one.effects]} for one in self.operations
             ],
+            "apps": {label: list(apps) for label, apps in self.apps.items()},
         }
 
     @classmethod
@@ -114,6 +133,7 @@ class Operations:
             ),
             _tables(data["before"]),
             _tables(data["after"]),
+            {label: tuple(apps) for label, apps in data.get("apps", {}).items()},
         )
 
 
@@ -148,6 +168,7 @@ def operations(answer: dict[str, Any]) -> Operations:
             "operations": [operation for one in answer["migrations"] for operation in one["operations"]],
             "before": answer["before"],
             "after": answer["after"],
+            "apps": {f"{one['app']}.{one['name']}": one["apps"] for one in answer["migrations"]},
         }
     )
 

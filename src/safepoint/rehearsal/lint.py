@@ -70,7 +70,7 @@ def lint(
     found: list[Finding] = []
     for operation in operations.operations:
         found += _operation(operation, operations, new, lost)
-        for effect in operation.effects:
+        for effect in operation.changes:
             new.learn(effect)
     found += _half_applied(operations, pending)
     if seen is not None:
@@ -82,7 +82,7 @@ def new_tables(operations: Operations) -> frozenset[str]:
     """The tables that these migrations make, by each name that they have for a while."""
     new = _New()
     for operation in operations.operations:
-        for effect in operation.effects:
+        for effect in operation.changes:
             new.learn(effect)
     return frozenset(new.tables)
 
@@ -91,7 +91,7 @@ def former_names(operations: Operations) -> dict[str, str]:
     """What renamed tables are called today, by each name that they will have."""
     found: dict[str, str] = {}
     for operation in operations.operations:
-        for effect in operation.effects:
+        for effect in operation.changes:
             if effect.what == "table-renamed":
                 found[effect.after] = found.get(effect.before, effect.before)
     return found
@@ -104,7 +104,7 @@ def _finding(rule: str, operation: Operation, table: str | None, why: str, safer
 def _operation(
     operation: Operation, operations: Operations, new: _New, lost: Mapping[tuple[str, str], str]
 ) -> Iterator[Finding]:
-    for effect in operation.effects:
+    for effect in operation.changes:
         if effect.what == "table-created":
             yield from _created(operation, effect, operations)
         elif not new.has(effect):
@@ -188,7 +188,7 @@ def _half_applied(operations: Operations, pending: Pending) -> Iterator[Finding]
         work = [
             one
             for one in operations.operations
-            if one.migration == migration.label and (one.effects or one.opaque or one.kind in _STRUCTURE)
+            if one.migration == migration.label and (one.changes or one.opaque or one.kind in _STRUCTURE)
         ]
         if len(work) > 1:
             why = (

@@ -60,7 +60,7 @@ def _named(operations: Operations) -> set[tuple[str, str | None]]:
     return {
         (table, name)
         for operation in operations.operations
-        for effect in operation.effects
+        for effect in operation.changes
         if effect.what.startswith("column-")
         for table in (effect.before, effect.after)
         for name in (effect.name, effect.now)

@@ -6,14 +6,18 @@ that a person can check the table. What cannot be derived is a problem that is n
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 from safepoint.django.operations import NONE, Operations
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.courses import Course, Courses
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS
+from safepoint.wayback.leads import Keys, Leads
 
 Kind = Literal["same", "renamed", "retyped", "remapped", "restored", "mapped", "generated", "none"]
 Mappers = Mapping[str, Mapping[str, str]]
@@ -162,51 +166,40 @@ def plan_mapping(
     return _Planning(old, new, operations, mappers or {}).plan()
 
 
-@dataclass
-class _Course:
-    """Where an old table and its columns are while the operations go by."""
-
-    now: str
-    gone: str | None = None
-    because: list[str] = field(default_factory=list)
-    columns: dict[str, str] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-    removed: dict[str, str] = field(default_factory=dict)
-    doubts: dict[str, str] = field(default_factory=dict)
-
-
 class _Planning:
     def __init__(self, old: Catalogue, new: Catalogue, operations: Operations, mappers: Mappers) -> None:
         self.old, self.new, self.operations = old, new, operations
         self.problems: list[str] = []
         self.notes: list[str] = []
-        self.models: dict[str, str] = {}
-        self.created: dict[str, str] = {}
-        self.added: dict[tuple[str, str], str] = {}
         self.mappers = self._checked(mappers)
-        self.courses = {name: _Course(table.relation) for name, table in old.tables.items()}
+        self.courses = Courses(old.tables.values())
+        self.successors: dict[str, Table | None] = {}
+        self.old_keys = Keys(old, operations.before, self.courses.home)
+        self.new_keys = Keys(new, operations.after, self.courses.home)
 
     def plan(self) -> WayBack:
-        self._follow()
+        self.courses.follow(self.operations)
+        self.problems += self.courses.problems
+        self.successors = {
+            name: None if self.courses.of[name].gone else self._successor(table, self.courses.of[name])
+            for name, table in self.old.tables.items()
+        }
         rules: list[TableRule] = []
         kept: dict[str, str] = {}
         for name, table in self.old.tables.items():
-            course = self.courses[name]
+            course, successor = self.courses.of[name], self.successors[name]
             if table.relation in NOT_CARRIED:
                 kept[name] = NOT_CARRIED[table.relation]
-                continue
-            successor = None if course.gone else self._successor(table, course)
-            if successor is None:
-                kept[name] = course.gone or "the new schema has no such table, and no operation says why"
-                # Who names the table in the plan has seen it; otherwise nobody knows where its rows are written now.
-                known = course.gone is not None or name in self.mappers
-                said = self.notes if known else self.problems
-                said.append(f"{_short(name)} stays as it was at the safe point: {kept[name]}.")
+            elif successor is None:
+                kept[name] = self._left(table, course)
             else:
                 rules.append(self._table(table, successor, course))
         fed = {rule.new for rule in rules}
+        self._check_feeds(rules)
         stash = {
-            name: self.created.get(table.relation) or NOT_CARRIED.get(table.relation) or "not in the old schema"
+            name: self.courses.created.get((table.schema, table.relation))
+            or NOT_CARRIED.get(table.relation)
+            or "not in the old schema"
             for name, table in self.new.tables.items()
             if name not in fed and table.relation != "django_migrations"
         }
@@ -215,7 +208,21 @@ class _Planning:
             for one in self.operations.operations
             if one.opaque
         ]
-        return WayBack(tuple(rules), stash, kept, self.models, tuple(self.problems), tuple(self.notes))
+        return WayBack(tuple(rules), stash, kept, self.courses.models, tuple(self.problems), tuple(self.notes))
+
+    def _check_feeds(self, rules: list[TableRule]) -> None:
+        """What two would be made of is one's own, and nobody knows whose."""
+        for rule in rules:
+            rivals = [_short(one.old) for one in rules if one.new == rule.new]
+            if rivals[0] == _short(rule.old) and len(rivals) > 1:
+                self.problems.append(f"{', '.join(rivals)} would all be made of {_short(rule.new)}: only one can be.")
+            for column in rule.columns:
+                names = [one.column for one in rule.columns if one.new is not None and one.new == column.new]
+                if len(names) > 1 and names[0] == column.column:
+                    self.problems.append(
+                        f"{_short(rule.old)}: {', '.join(names)} would all be made of {column.new}: all but one need "
+                        "a mapper."
+                    )
 
     def _checked(self, mappers: Mappers) -> dict[str, Mapping[str, str]]:
         found: dict[str, Mapping[str, str]] = {}
@@ -229,33 +236,48 @@ class _Planning:
             found[table.name] = columns
         return found
 
-    def _follow(self) -> None:
-        """Walk through the operations and note where each old table and column goes."""
-        opaque: dict[str, str] = {}
-        for operation in self.operations.operations:
-            app = operation.migration.partition(".")[0]
-            by_table = {course.now: course for course in self.courses.values() if course.gone is None}
-            for effect in operation.effects:
-                course = by_table.get(_bare(effect.before))
-                if effect.what == "table-created":
-                    self.created[_bare(effect.after)] = str(operation)
-                elif effect.what == "model-renamed":
-                    self.models[str(effect.name)] = self.models.pop(effect.model, effect.model)
-                elif effect.what == "column-added" and effect.name:
-                    self.added[_bare(effect.after), effect.name] = str(operation)
-                elif course is not None:
-                    _advance(course, effect.what, effect, str(operation), opaque.get(app))
-            if operation.opaque:
-                opaque[app] = str(operation)
+    def _left(self, table: Table, course: Course) -> str:
+        """Why an old table stays as it was: a note where that is known, or where the plan names it; else a problem."""
+        why = course.gone or course.said_gone or "the new schema has no such table, and no operation says why"
+        there = ".".join(course.now) in self.new.tables and not self.courses.taken(course.now)
+        name, doubt = _short(table.name), course.doubt
+        if course.gone is None or (there and doubt is None):
+            doubt = "and yet it is there" if there else "nobody knows where its rows are written now"
+        if doubt is None:
+            self.notes.append(f"{name} stays as it was at the safe point: {why}.")
+        elif table.name in self.mappers:  # who names the table in the plan has seen it
+            self.notes.append(f"{name} stays as it was at the safe point, as the plan has it: {why}.")
+        else:
+            self.problems.append(
+                f"{name} stays as it was at the safe point: {why}; {doubt}. "
+                f"Where it may stay so, put [wayback.tables.{_keyed(table.name)}] into the plan."
+            )
+        return why
 
-    def _successor(self, table: Table, course: _Course) -> Table | None:
-        found = self.new.tables.get(f"{table.schema}.{course.now}") or self.new.find(course.now)
-        if found is None and table.relation not in self.created:
-            # An operation that changes only Django's state (SeparateDatabaseAndState) left the table its name.
-            found = self.new.tables.get(table.name)
-        return found
+    def _successor(self, table: Table, course: Course) -> Table | None:
+        place = ".".join(course.now)
+        stays = self.courses.stays(course, self.new.tables)
+        if place in self.new.tables and stays:
+            self.problems.append(
+                f"{_short(table.name)}: {'; '.join(course.because)}; and yet {', '.join(stays)} and {place} are both "
+                "there, and nobody knows which one is written to. Let the migration drop the one that is not."
+            )
+        # An operation that changes only Django's state (SeparateDatabaseAndState) left the table its name.
+        own = [] if self.courses.taken((table.schema, table.relation)) else [table.name]
+        found = [name for name in (place, *stays, *own) if name in self.new.tables]
+        if found:
+            return self.new.tables[found[0]]
+        # SQL may have given it another schema; a table that stood there before is another one.
+        moved = [
+            one
+            for one in self.new.tables.values()
+            if one.relation == course.now[1]
+            and one.name not in self.old.tables
+            and (one.schema, one.relation) not in self.courses.created
+        ]
+        return moved[0] if len(moved) == 1 else None
 
-    def _table(self, old: Table, new: Table, course: _Course) -> TableRule:
+    def _table(self, old: Table, new: Table, course: Course) -> TableRule:
         columns = tuple(self._column(old, new, column, course) for column in old.columns)
         homes = {rule.new: rule.column for rule in columns if rule.new is not None}
         key = tuple((homes[name], name) for name in new.key if name in homes)
@@ -288,22 +310,56 @@ class _Planning:
             if rule.column in names and rule.kind == "remapped"
         ]
 
-    def _column(self, old: Table, new: Table, column: Column, course: _Course) -> ColumnRule:
+    def _column(self, old: Table, new: Table, column: Column, course: Course) -> ColumnRule:
         mapper = self.mappers.get(old.name, {}).get(column.name)
         if column.generated:
             return ColumnRule(column.name, "generated", None, "computed by PostgreSQL")
         if mapper is not None:
             source = f"launch.toml: wayback.tables.{old.relation}.columns.{column.name}"
             return ColumnRule(column.name, "mapped", f"({mapper})", source)
-        name = course.columns.get(column.name, column.name)
-        successor = None if column.name in course.removed else new.by_name.get(name)
-        if successor is None and column.name not in course.removed and (new.relation, column.name) not in self.added:
-            successor = new.by_name.get(column.name)
-        if successor is None or (new.relation, successor.name) in self.added:
-            return self._restored(old, column, course)
-        return self._taken(old, column, successor, course)
+        successor = self._heir(new, column.name, course)
+        if successor is None:
+            return self._restored(old, new, column, course)
+        rule = self._taken(old, column, successor, course)
+        doubt = self._doubt(old, new, rule, course)
+        if doubt is not None:
+            self._ask(old, column, rule.source, doubt)
+            return replace(rule, doubt=doubt)
+        return rule
 
-    def _taken(self, old: Table, column: Column, new: Column, course: _Course) -> ColumnRule:
+    def _doubt(self, old: Table, new: Table, rule: ColumnRule, course: Course) -> str | None:
+        """Why a column of the new table may not be what the old one was."""
+        stays = course.stays(rule.column, new.by_name)
+        if stays and rule.new == course.columns[rule.column]:
+            return f"{', '.join(stays)} and {rule.new} are both there, and nobody knows which one is written to"
+        was, now = self.old_keys.leads(old, rule.column), self.new_keys.leads(new, str(rule.new))
+        if was.first and now.first and not self._today(was).meet(now):
+            names = [", ".join(_short(name) for name in sorted(one.first)) for one in (was, now)]
+            return f"its values named rows of {names[0]}, and name rows of {names[1]} now"
+        return None
+
+    def _today(self, was: Leads) -> Leads:
+        """Where a column led, by the names that it all has in the new schema."""
+        ends = {
+            (heir.name, self.courses.of[table].columns.get(column, column))
+            for table, column in was.ends
+            if (heir := self.successors[table]) is not None
+        }
+        return replace(was, ends=frozenset(ends))
+
+    def _ask(self, old: Table, column: Column, why: str, doubt: str) -> None:
+        self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {why}; {doubt}.")
+
+    def _heir(self, new: Table, column: str, course: Course) -> Column | None:
+        """The new column that an old one became."""
+        if column in course.removed:
+            return None
+        # An operation that changes only Django's state (SeparateDatabaseAndState) left the column its name.
+        own = [] if column in course.taken else [column]
+        names = (course.columns[column], *course.stays(column, new.by_name), *own)
+        return next((new.by_name[name] for name in names if name in new.by_name), None)
+
+    def _taken(self, old: Table, column: Column, new: Column, course: Course) -> ColumnRule:
         parent = _identified(self.old, old, column.name)
         source = course.reasons.get(column.name, SAME)
         if parent is not None and column.type == new.type:
@@ -318,17 +374,20 @@ class _Planning:
         expression = expressions.retyped(column, new, self.old.casts)
         return ColumnRule(column.name, "retyped", expression, f"{source}; {words}", new.name)
 
-    def _restored(self, old: Table, column: Column, course: _Course) -> ColumnRule:
-        source = course.removed.get(column.name, "not in the new catalogue, and no operation says why")
-        default = self._default(old, column)
+    def _restored(self, old: Table, new: Table, column: Column, course: Course) -> ColumnRule:
+        source = course.removed.get(column.name) or course.said_removed.get(column.name)
         doubt = course.doubts.get(column.name)
         if column.name not in course.removed:
             doubt = "nobody knows where its values went"
+        elif column.name in new.by_name and column.name not in course.taken:
+            doubt = "and yet a column of its name is there"
+        source = source or "not in the new catalogue, and no operation says why"
+        default = self._default(old, column)
         if default is None and column.not_null:
-            self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {source}; a new row would be NULL.")
+            self._ask(old, column, source, "a new row would be NULL")
             return ColumnRule(column.name, "none", expressions.restored(column.name, None), source, doubt="no value")
         if doubt is not None:
-            self.problems.append(f"{_short(old.name)}.{column.name} needs a mapper: {source}; {doubt}.")
+            self._ask(old, column, source, doubt)
         expression = expressions.restored(column.name, default)
         return ColumnRule(column.name, "restored", expression, f"the twin's own value; {source}", doubt=doubt)
 
@@ -342,31 +401,6 @@ class _Planning:
         return None
 
 
-def _advance(course: _Course, what: str, effect: Any, reason: str, opaque: str | None) -> None:
-    """One effect on an old table."""
-    names = {now: name for name, now in course.columns.items()}
-    own = names.get(effect.name, effect.name)
-    if what == "table-deleted":
-        course.gone = reason
-    elif what == "table-renamed":
-        course.now = _bare(effect.after)
-        course.because.append(reason)
-    elif what == "column-renamed" and own not in course.removed:
-        course.columns[own] = effect.now
-        _because(course, own, reason)
-    elif what == "column-altered" and own not in course.removed:
-        _because(course, own, reason)
-    elif what == "column-removed" and own not in course.removed:
-        course.removed[own] = reason
-        if opaque is not None:
-            course.doubts[own] = f"a data migration ran before ({opaque}) and may have moved its values"
-
-
-def _because(course: _Course, column: str, reason: str) -> None:
-    before = course.reasons.get(column)
-    course.reasons[column] = reason if before is None else f"{before}; {reason}"
-
-
 def _identified(catalogue: Catalogue, table: Table, column: str) -> str | None:
     """The table of content types or permissions that this column refers to."""
     for key in table.foreign_keys:
@@ -376,14 +410,14 @@ def _identified(catalogue: Catalogue, table: Table, column: str) -> str | None:
     return None
 
 
-def _bare(table: str) -> str:
-    """A model's table without quotes and schema: Django lets `db_table` be 'schema"."table'. A dot alone is a part of
-    the name, as Django quotes it."""
-    return table.rpartition('"."')[2].strip('"')
-
-
 def _short(name: str) -> str:
     return name.removeprefix("public.")
+
+
+def _keyed(name: str) -> str:
+    """A table's name as a key of the plan file."""
+    short = _short(name)
+    return short if re.fullmatch(r"[\w-]+", short, re.ASCII) else json.dumps(short)
 
 
 def unmapped(lines: Iterable[Line]) -> tuple[Line, ...]:

@@ -12,7 +12,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 from django.db.models.options import normalize_together
 
-# These change no column: rendering the models again would only take time.
+# These change no table and no column: rendering the models again would only take time. RunSQL may have operations for
+# the state, and is looked at.
 _NO_COLUMNS = (
     "RunPython",
     "RunSQL",
@@ -24,7 +25,6 @@ _NO_COLUMNS = (
     "AlterConstraint",
     "AlterModelOptions",
     "AlterModelManagers",
-    "AlterOrderWithRespectTo",
     "AlterUniqueTogether",
     "AlterIndexTogether",
     "AlterModelTableComment",
@@ -53,7 +53,9 @@ def answer(parameters):
     for migration in everything:
         if label(migration) in wanted:
             operations, state, now = walk(migration, state, now, connection)
-            found.append({"app": migration.app_label, "name": migration.name, "operations": operations})
+            plan = executor.loader.graph.forwards_plan((migration.app_label, migration.name))
+            apps = sorted({app for app, _ in plan})
+            found.append({"app": migration.app_label, "name": migration.name, "operations": operations, "apps": apps})
     return {"migrations": found, "before": public(before), "after": public(now)}
 
 
@@ -66,11 +68,8 @@ def walk(migration, state, now, connection):
     """The operations of one migration with their effects; the state and the tables after it."""
     operations = []
     for operation in migration.operations:
-        kinds = {kind.__name__ for kind in type(operation).__mro__}
-        following = state.clone()
-        operation.state_forwards(migration.app_label, following)
-        then = now if kinds.intersection(_NO_COLUMNS) else tables(following, connection)
         app = migration.app_label
+        following, then, found = step(operation, app, state, now, connection)
         operations.append(
             {
                 "migration": label(migration),
@@ -81,18 +80,84 @@ def walk(migration, state, now, connection):
                 or table_of(operation, migration.app_label, then),
                 "hides": bool(hides(operation)),
                 "loosens": bool(loosens(operation, app, state)),
-                "effects": effects(operation, app, now, then),
+                "effects": found,
             }
         )
         state, now = following, then
     return operations, state, now
 
 
+def step(operation, app, state, now, connection):
+    """The state and the tables after one operation, and its effects."""
+    following = state.clone()
+    operation.state_forwards(app, following)
+    if quiet(operation):
+        # A model that Django shall manage from now on, or no longer, keeps its table: only the operations that follow
+        # see another one.
+        then = now if managed(state) == managed(following) else tables(following, connection)
+        return following, then, []
+    then = tables(following, connection)
+    if two_sided(operation):
+        return following, then, sides(operation, app, state, now, then, connection)
+    found = effects(operation, app, now, then)
+    return following, then, claims(found) if opaque(operation) else found
+
+
+def two_sided(operation):
+    """Whether what it does to the database and what it does to the state are given each by itself."""
+    return hasattr(operation, "state_operations")
+
+
+def sides(operation, app, state, before, after, connection):
+    """What becomes of tables and columns by an operation with two sides: SeparateDatabaseAndState, or RunSQL.
+
+    The database's side says it, from state to state as Django itself runs it. Beside SQL or code the state's side is
+    all that is said of what these do: a claim. By itself it changes no table; what it renames is claimed all the same,
+    for SQL before it may have made what the models mean from now on.
+    """
+    known = inside(getattr(operation, "database_operations", ()), app, state, before, connection)
+    try:
+        said = inside(operation.state_operations, app, state, before, connection)
+    except Exception:  # a state in between that Django never renders
+        said = effects(operation, app, before, after)
+    found = [one for one in said if one["what"] == "model-renamed"]
+    found += [one for one in known if one["what"] != "model-renamed"]
+    more = [one for one in said if one not in found]
+    return found + claims(more if opaque(operation) else [one for one in more if one["what"].endswith("-renamed")])
+
+
+def inside(operations, app, state, now, connection):
+    """The effects of operations within another one."""
+    found = []
+    for operation in operations:
+        state, now, more = step(operation, app, state, now, connection)
+        found.extend(more)
+    return found
+
+
+def claims(found):
+    """Effects that SQL or code of somebody's own has, as the models' state says: nobody else knows."""
+    return [{**one, "claimed": one["what"] != "model-renamed"} for one in found]
+
+
+def quiet(operation):
+    """Whether it is one of those that change no table and no column, and changes the state as Django's own does."""
+    if any(kind.__name__ == "RunSQL" for kind in type(operation).__mro__) and operation.state_operations:
+        return False
+    changes = next(kind for kind in type(operation).__mro__ if "state_forwards" in vars(kind))
+    named = any(kind.__name__ in _NO_COLUMNS for kind in type(operation).__mro__)
+    return named and changes.__module__.startswith("django.")
+
+
+def managed(state):
+    """By model whether Django makes and changes its table."""
+    return {key: bool(model.options.get("managed", True)) for key, model in state.models.items()}
+
+
 def opaque(operation):
     """Whether it may change rows, or structure that Django's state does not know of."""
-    inner = getattr(operation, "database_operations", None)
-    if inner is not None:
-        return any(opaque(one) for one in inner)
+    if any(opaque(one) for one in getattr(operation, "database_operations", ())):
+        return True
     if any(kind.__name__ in ("RunPython", "RunSQL") for kind in type(operation).__mro__):
         return True
     return not type(operation).__module__.startswith(("django.db.migrations.", "django.contrib."))
@@ -258,7 +323,15 @@ def column_effects(key, table, successor, renamed):
 
 def effect(what, model, before, after, column=None, now=None, was=None, becomes=None):
     """One line of a mapping's reasons. `was` and `becomes` say how a column was declared, and how it is now."""
-    words = {"what": what, "model": model, "before": before, "after": after, "name": column, "now": now}
+    words = {
+        "what": what,
+        "model": model,
+        "before": before,
+        "after": after,
+        "name": column,
+        "now": now,
+        "claimed": False,
+    }
     return {**words, "was": declared(was), "becomes": declared(becomes)}
 
 
