@@ -229,7 +229,8 @@ def test_a_login_without_rights_is_told_each_missing_one(shop: Shop, tmp_path: P
                 findings = tuple(database(plan))
         finally:
             admin.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
-    for words in ("CREATEDB", "CREATEROLE", "pg_signal_backend", "GRANT its owner", "pg_read_all_data"):
+    granted = ("pg_signal_backend", "pg_read_all_stats", "pg_read_all_data", "GRANT its owner")
+    for words in ("CREATEDB", "CREATEROLE", *granted):
         assert found(findings, "rights", words).verdict == "failure", words
     assert found(findings, "rights", "REPLICATION").verdict == "warning"
     assert found(findings, "roles", "WITH ADMIN OPTION").verdict == "failure"
