@@ -278,6 +278,16 @@ def test_faults_outside_the_database_are_told_together(
     assert all(one.remedy for one in findings if one.verdict != "ok")
 
 
+def test_a_health_page_that_redirects_is_a_failure_for_the_launch_waits_for_200(shop: Shop, tmp_path: Path) -> None:
+    def edit(text: str) -> str:
+        return text.replace('health = "/health/"', 'health = "/items/new/"', 1)
+
+    told = found(doctor_world.router(shop.plan(tmp_path, edit), NOW), "upstream", "answers 302")
+    assert told.verdict == "failure" and "releases.old.health" in str(told.remedy)
+    well = tuple(doctor_world.router(shop.plan(tmp_path), NOW))
+    assert [one.verdict for one in well if one.check == "upstream"] == ["ok"]
+
+
 def test_a_database_that_does_not_answer_is_a_failure_and_the_other_checks_go_on(shop: Shop, tmp_path: Path) -> None:
     findings = examine(shop.plan(tmp_path, port=1), now=NOW)
     assert found(findings, "database", "Cannot connect").verdict == "failure"

@@ -73,6 +73,12 @@ def test_a_release_that_does_not_work_on_the_migrated_copy_is_told_by_what_fails
     assert verdicts([], [], 403, None)[2] == "warning" and verdicts([], [], None, "gone")[2] == "fail"
 
 
+@pytest.mark.parametrize("status", [204, 301, 302])
+def test_a_health_page_that_answers_well_and_not_200_fails_for_the_launch_waits_for_200(status: int) -> None:
+    page = judge_release("/", [], [], status, None)[2]
+    assert page.verdict == "fail" and "the launch waits for 200" in page.summary
+
+
 def test_an_error_of_the_cache_that_stands_in_is_not_the_releases_own() -> None:
     fault = "AttributeError: 'LocMemCache' object has no attribute 'ttl'"
     assert judge_release("/healthz", [], [], 500, fault)[2].verdict == "warning"

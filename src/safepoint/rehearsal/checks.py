@@ -267,8 +267,12 @@ def judge_release(
     own = _check("system check", "manage.py check finds no error", "errors of manage.py check", tuple(errors))
     said = f"{path} answers {status}" if status is not None else f"{path} does not answer"
     said += f": {fault}" if fault else ""
-    if status is not None and status < 400:
+    if status == 200:
         return left, own, Check("health page", "pass", said)
+    if status is not None and status < 400:
+        # A redirect to the login, mostly: the release would be given up in the window, however well it is.
+        said += "; the launch waits for 200: let releases.new.health name a page that answers so without a login"
+        return left, own, Check("health page", "fail", said)
     # A refusal (a host name, a login) may be this machine's; an error of the server is the release's own, unless it
     # comes from the cache that stands in for the live one.
     ours = (status is not None and status < 500) or "LocMemCache" in (fault or "")
