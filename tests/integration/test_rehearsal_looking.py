@@ -34,6 +34,7 @@ from safepoint.rehearsal.checks import (
     standing_checks,
 )
 from safepoint.rehearsal.examples import examples
+from safepoint.rehearsal.forecast import measure_ratio
 from safepoint.rehearsal.sampling import Sampler
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 
@@ -329,3 +330,18 @@ def test_two_servers_are_compared_in_writing_without_the_right_to_write(database
         assert read_io(connection) is None and found.live_sync is None  # it does not time them
     with connect(database, options="-c track_wal_io_timing=on") as connection:
         assert read_io(connection) is not None and read_io(connection, sessions=True) is not None
+
+
+def test_a_bloated_live_table_does_not_make_the_live_database_look_fast(
+    database: Target, server: Server, new_database: Callable[[Server], Target]
+) -> None:
+    copy = new_database(server)
+    fill = "insert into t select n, repeat('x', 60) from generate_series(1, {}) n"
+    run(copy, "create table t (id int, words text)", fill.format(20_000), "vacuum analyze t")
+    run(database, "create table t (id int, words text)", fill.format(400_000), "delete from t where id % 20 <> 0")
+    run(database, "vacuum t")  # the same 20,000 rows, in twenty times as many pages
+    (table,) = picture(copy).tables.values()
+    found = measure_ratio(database, copy, table)
+    assert found is not None and found.warm > 0.75 and found.cold >= found.warm, found
+    run(database, "delete from t where id < 399900", "vacuum t")
+    assert measure_ratio(database, copy, table, found.pages) is None  # next to no row is left to compare by

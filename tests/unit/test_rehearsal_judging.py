@@ -184,6 +184,11 @@ def test_a_scratch_server_that_was_slow_only_while_it_migrated_is_corrected_for(
     assert together(None, found) is found and together(found, None) is found
 
 
+def test_no_measurement_makes_the_live_server_many_times_as_fast_as_the_copys() -> None:
+    found = ratio((0.01, 0.01, 0.01), (0.5, 0.5, 0.5))
+    assert found.warm == found.cold == 0.25
+
+
 def test_a_forecast_without_a_measurement_says_so() -> None:
     found = forecast(inside=1.0, outside=0.5, ratio=None, growth=0.9, fixed={})
     assert found.migrate.expected == 1.5 and "taken as equal" in found.unknown[0]
