@@ -100,6 +100,10 @@ def drop_migration_login(target: Target, launch_id: str, owner_role: str, *, mai
         asking("Removing the migration's login", role),
         connection.transaction(),
     ):
+        # Whoever is no superuser may do this only to a role that it is a member of; what it made, it may grant.
+        superuser = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        if superuser != (True,):
+            connection.execute(sql.SQL("GRANT {} TO current_user").format(name))
         connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(name, owner))
         connection.execute(sql.SQL("DROP OWNED BY {}").format(name))
         connection.execute(sql.SQL("DROP ROLE {}").format(name))

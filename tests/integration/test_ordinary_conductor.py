@@ -1,4 +1,4 @@
-"""A conductor that may do all but see other roles' sessions (pg_read_all_stats): none of them is passed over."""
+"""A conductor that is no superuser. It even lacks the right to see other roles' sessions (pg_read_all_stats)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from safepoint.postgres.catalog import BACKEND_KIND, survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.fence import close, reopen, survey_fence
+from safepoint.wayback.login import drop_migration_login, migration_login
 from safepoint.wayback.sessions import sessions
 
 
@@ -92,3 +93,27 @@ def test_hidden_sessions_are_counted_as_what_they_are(half_blind: HalfBlind) -> 
         assert checks.measure_connections(blind).total == checks.measure_connections(seeing).total
         assert survey(blind).used_connections == survey(seeing).used_connections
         assert job.info.backend_pid in {one.pid for one in survey(blind).sessions}
+
+
+def test_the_migrations_login_is_removed_with_what_it_made_by_a_conductor_that_is_no_superuser(
+    half_blind: HalfBlind,
+) -> None:
+    conductor, owner = half_blind.conductor, half_blind.site.role
+    login = migration_login(conductor, "launch-1", owner)
+    try:
+        with connect(login) as session:
+            session.execute("create table made_by_migration (id int)")
+        with connect(half_blind.site.target) as admin:
+            admin.execute(f"grant create on schema public to {login.user}")
+        with connect(login) as session:
+            session.execute("set role none")
+            session.execute("create table mine (id int)")
+        assert drop_migration_login(conductor, "launch-1", owner)
+        assert not drop_migration_login(conductor, "launch-1", owner)
+        with connect(half_blind.site.target) as admin:
+            made = admin.execute(
+                "select tablename, tableowner from pg_tables where tablename in ('mine', 'made_by_migration')"
+            )
+            assert dict(made.fetchall()) == {"mine": owner, "made_by_migration": owner}
+    finally:
+        drop_migration_login(half_blind.site.target, "launch-1", owner)
