@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from postgres_servers import Servers
 
 from safepoint.backup import fingerprint
 from safepoint.postgres.connections import connect
@@ -318,6 +319,24 @@ def test_locks_and_statements_of_another_session_are_seen_while_they_last(databa
     assert slept[0].wal_bytes < 1_000_000 and slept[0].temporary_bytes == 0
     # What a sort took for less than half a second was needed all the same.
     assert seen.peak_bytes >= inserted.temporary_bytes
+
+
+def test_a_live_setting_whose_value_the_scratch_installation_lacks_is_told_and_the_others_are_made(
+    servers: Servers, new_database: Callable[[Server], Target]
+) -> None:
+    target = new_database(servers(18))  # built without lz4 and zstd
+    with connect(target) as connection:
+        own = ground.read_settings(connection)
+        try:
+            told = ground.set_like(target, {**own, "wal_compression": "zstd", "work_mem": "7MB"})
+            assert told == (
+                f"wal_compression is {own['wal_compression']} on the scratch server and zstd on the live one",
+            )
+            with connect(target) as fresh:
+                assert fresh.execute("show work_mem").fetchone() == ("7MB",)
+        finally:
+            connection.execute("alter system reset work_mem")
+            connection.execute("select pg_reload_conf()")
 
 
 def test_two_servers_are_compared_in_writing_without_the_right_to_write(database: Target) -> None:
