@@ -10,6 +10,7 @@ import pytest
 from postgres_servers import Servers
 
 from safepoint.backup import fingerprint
+from safepoint.launch.rehearsal_forecast import log_keeper
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.rows import Ordering, as_they_are
 from safepoint.postgres.servers import Server
@@ -365,6 +366,20 @@ def test_a_live_setting_whose_value_the_scratch_installation_lacks_is_told_and_t
         finally:
             connection.execute("alter system reset work_mem")
             connection.execute("select pg_reload_conf()")
+
+
+def test_what_may_keep_the_log_on_the_live_servers_disk_is_named(database: Target) -> None:
+    slot = f"standby_of_{database.dbname}"
+    with connect(database) as connection:
+        known = log_keeper(connection)
+        connection.execute("select pg_create_physical_replication_slot(%s)", [slot])
+        try:
+            assert log_keeper(connection) == known  # it never was used, and holds nothing
+            connection.execute("select pg_drop_replication_slot(%s)", [slot])
+            connection.execute("select pg_create_physical_replication_slot(%s, true)", [slot])
+            assert f"the slot {slot}" in str(log_keeper(connection))
+        finally:
+            connection.execute("select pg_drop_replication_slot(%s)", [slot])
 
 
 def test_two_servers_are_compared_in_writing_without_the_right_to_write(database: Target) -> None:

@@ -263,6 +263,15 @@ def test_a_disk_that_cannot_hold_the_peak_with_the_twin_is_a_no_go() -> None:
     assert "twin" not in disk_needed(peak=1, log=0, twin=0, growth=0.5, free=1).parts
 
 
+def test_a_log_that_the_live_server_may_keep_is_needed_whole_and_it_is_said_who_keeps_it() -> None:
+    disk = disk_needed(peak=GB, log=GB, twin=0, growth=2.0, free=None, written=7 * GB, keeper="the slot standby")
+    assert disk.parts == {"migrate": 2 * GB, "write-ahead log (the slot standby may keep all of it)": 14 * GB}
+    recycled = disk_needed(peak=GB, log=GB, twin=0, growth=1.0, free=None, written=7 * GB)
+    assert recycled.parts["write-ahead log"] == GB
+    few = disk_needed(peak=GB, log=GB, twin=0, growth=1.0, free=None, written=1, keeper="the archiver")
+    assert GB in few.parts.values() and few.needed == 2 * GB
+
+
 def counted(*shares: tuple[float, dict[Key, Counts]]) -> Counted:
     texts = {1: "UPDATE t SET a = $1", 2: "SELECT 1", 3: "ALTER TABLE t ADD b int"}
     return Counted(tuple(Share(at, counts) for at, counts in shares), texts)

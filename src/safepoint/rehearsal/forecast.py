@@ -106,7 +106,9 @@ class Disk:
         return {"needed": self.needed, "free": self.free, "parts": dict(self.parts)}
 
 
-def disk_needed(*, peak: int, log: int, twin: int, growth: float, free: int | None) -> Disk:
+def disk_needed(
+    *, peak: int, log: int, twin: int, growth: float, free: int | None, written: int = 0, keeper: str | None = None
+) -> Disk:
     """What will be needed beyond what is there now. Pure.
 
     Args:
@@ -114,9 +116,13 @@ def disk_needed(*, peak: int, log: int, twin: int, growth: float, free: int | No
         log: the same of the write-ahead log's files.
         twin: bytes of the copy that stands beside the live database meanwhile; 0 where it stands already.
         growth: the live database's size against what it was at the snapshot.
+        written: all that was logged. The scratch server uses its log's files again, as nobody there wants to read them.
+        keeper: what may keep them on the live server; None where nothing does.
     """
     larger = max(1.0, growth)
-    parts = {"migrate": int(peak * larger), "write-ahead log": int(log * larger), "twin": twin}
+    name = "write-ahead log" if keeper is None else f"write-ahead log ({keeper} may keep all of it)"
+    log = log if keeper is None else max(log, written)
+    parts = {"migrate": int(peak * larger), name: int(log * larger), "twin": twin}
     return Disk({name: size for name, size in parts.items() if size}, free)
 
 
