@@ -9,16 +9,17 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from scene import Scene, blocked, patient, waits_for_the_lock
+from scene import Scene, blocked, kill_at, patient, waits_for_the_lock
 from stage import DEMO, Stage
 
 from safepoint.errors import RouterError
 from safepoint.launch.faults import VARIABLE
 from safepoint.routers.embedded import EmbeddedCaddy
+from safepoint.wayback.login import migration_login
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,40 @@ def test_a_fault_before_the_window_ends_the_launch_with_the_site_untouched(scene
     standing = scene.status()
     assert standing["launch"]["status"] == "failed"
     assert standing["standing"]["next"]
+
+
+@contextmanager
+def only_named_roles_let_in(scene: Scene) -> Iterator[None]:
+    """As on a server whose pg_hba.conf names the roles that it knows: the migration's is not among them."""
+    rules = scene.stage.server.data / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text(f"host all /^safepoint_migrate_ all reject\n{before}")
+    scene.ask("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        rules.write_text(before)
+        scene.ask("SELECT pg_reload_conf()")
+
+
+def test_a_server_that_lets_only_named_roles_in_is_found_before_the_window(scene: Scene) -> None:
+    scene.new_launch()
+    with only_named_roles_let_in(scene):
+        ended = scene.run("launch", "--now", "--plain")
+    assert ended.code == 1 and "pg_hba.conf" in ended.text, ended.text
+    assert scene.release() == "1.0" and scene.left() == []
+    assert "stop-traffic" not in {entry.step for entry in scene.entries}
+
+
+def test_the_migrations_login_of_a_conductor_that_was_killed_while_it_tried_it_is_removed_by_an_abort(
+    scene: Scene,
+) -> None:
+    scene.new_launch()
+    kill_at(scene.stage, "migrate-plan:begun", "launch", "--now")
+    login = migration_login(scene.stage.server.target.on("accounting"), scene.stage.plan.launch_id, "accounting")
+    assert scene.left() != [] and login.password
+    assert scene.run("abort").code == 0
+    assert scene.release() == "1.0" and scene.left() == []
 
 
 # -- in the window -------------------------------------------------------------------------------------------------

@@ -161,6 +161,7 @@ APP = {
             path("break/", views.broken),
             path("items/new/", views.new),
             path("items/once/", views.once),
+            path("items/plain/", views.plain),
             path("accounts/login/", LoginView.as_view(template_name="login.html"), name="login"),
         ]
     """,
@@ -196,6 +197,20 @@ APP = {
                 return HttpResponse("this page was opened before", status=410)
             request.session["seen"] = True
             return new(request)
+
+        @login_required
+        def plain(request):
+            # No word of what is wrong; after a success the form comes again, empty, or with what was saved.
+            shown = {"name": request.GET.get("name", ""), "urgent": "name" in request.GET}
+            if request.method == "POST" and request.POST["name"] == "refused":
+                shown = request.POST
+            elif request.method == "POST" and request.POST["name"] == "kept":
+                return redirect("/items/plain/?name=kept")
+            return render(request, "plain.html", {"name": shown.get("name", ""), "urgent": shown.get("urgent")})
+    """,
+    "shop/templates/plain.html": """
+        <form method="post">{% csrf_token %}<input name="name" value="{{ name }}">
+        <input type="checkbox" name="urgent"{% if urgent %} checked{% endif %}><button>Save</button></form>
     """,
     "shop/templates/home.html": "<title>Shop</title><ul>{% for n in names %}<li>{{ n }}</li>{% endfor %}</ul>",
     "shop/templates/login.html": """

@@ -218,6 +218,32 @@ def test_what_goes_wrong_is_said_with_its_stage_by_http(site: str, case: str) ->
     assert found.verdict == "fail" and words in found.detail.replace("This field", "name") and found.remedy is not None
 
 
+BROWSERS = ["http", pytest.param("chromium", marks=needs_chromium)]
+
+
+def plain(name: str, browser: str, **changes: object) -> Login:
+    fields = {"name": name, "urgent": "yes"}
+    return settings(form_path="/items/plain/", fields=fields, browser=browser, **{"expect": None, **changes})
+
+
+@pytest.mark.parametrize("browser", BROWSERS)
+def test_a_form_that_comes_back_with_what_was_sent_was_refused_though_no_message_says_so(
+    site: str, browser: str
+) -> None:
+    found = login(site, plain("refused", browser))
+    assert found.verdict == "fail" and "the form came back with what was sent" in found.detail, found.detail
+    assert "expect" in found.detail
+    # What is expected decides where it is given.
+    assert login(site, plain("refused", browser, expect="Save")).verdict == "pass"
+
+
+@pytest.mark.parametrize("browser", BROWSERS)
+@pytest.mark.parametrize("name", ["again", "kept"])
+def test_a_form_that_comes_again_after_a_success_passes(site: str, browser: str, name: str) -> None:
+    found = login(site, plain(name, browser))
+    assert found.verdict == "pass", found.detail
+
+
 def test_a_password_that_is_not_set_fails_the_check(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SHOP_TEST_PASSWORD")
     found = login(site, settings())

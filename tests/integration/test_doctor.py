@@ -255,7 +255,8 @@ def test_a_login_without_rights_is_told_each_missing_one(shop: Shop, tmp_path: P
                 findings = tuple(database(plan))
         finally:
             admin.execute(sql.SQL("drop role {}").format(sql.Identifier(name)))
-    for words in ("CREATEDB", "CREATEROLE", "pg_signal_backend", "GRANT its owner", "pg_read_all_data"):
+    granted = ("pg_signal_backend", "pg_read_all_stats", "pg_read_all_data", "GRANT its owner")
+    for words in ("CREATEDB", "CREATEROLE", *granted):
         assert found(findings, "rights", words).verdict == "failure", words
     assert found(findings, "rights", "REPLICATION").verdict == "warning"
     assert found(findings, "roles", "WITH ADMIN OPTION").verdict == "failure"
@@ -317,6 +318,16 @@ def test_faults_outside_the_database_are_told_together(
     assert found(findings, "login", "SHOP_TEST_PASSWORD is not set").verdict == "failure"
     assert any(one.check == "stores" and one.verdict == "failure" for one in findings)
     assert all(one.remedy for one in findings if one.verdict != "ok")
+
+
+def test_a_health_page_that_redirects_is_a_failure_for_the_launch_waits_for_200(shop: Shop, tmp_path: Path) -> None:
+    def edit(text: str) -> str:
+        return text.replace('health = "/health/"', 'health = "/items/new/"', 1)
+
+    told = found(doctor_world.router(shop.plan(tmp_path, edit), NOW), "upstream", "answers 302")
+    assert told.verdict == "failure" and "releases.old.health" in str(told.remedy)
+    well = tuple(doctor_world.router(shop.plan(tmp_path), NOW))
+    assert [one.verdict for one in well if one.check == "upstream"] == ["ok"]
 
 
 def test_a_database_that_does_not_answer_is_a_failure_and_the_other_checks_go_on(shop: Shop, tmp_path: Path) -> None:

@@ -284,6 +284,30 @@ def test_the_migrations_login_acts_as_the_owner_behind_the_closed_fence(
         drop_database(database)
 
 
+@pytest.mark.parametrize("major", [15, 17, 18])
+def test_no_timeout_of_the_server_or_of_the_owner_cuts_the_migration(servers: Servers, major: int) -> None:
+    if not has_postgres(major):
+        pytest.skip(f"PostgreSQL {major} is not on this machine")
+    database = fresh_database(servers(major))
+    names = ["statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
+    names += ["transaction_timeout"] if major >= 17 else []
+    try:
+        with books(database) as site:
+            with connect(database) as connection:
+                for name in names:
+                    connection.execute(f"alter database {database.dbname} set {name} = '200ms'")
+                connection.execute(f"alter role {site.role} set statement_timeout = '100ms'")
+            login = migration_login(database, "launch-3", site.role, lock_timeout=3)
+            with psycopg.connect(**login.conninfo(), autocommit=True) as session:  # type: ignore[arg-type]
+                session.execute("select pg_sleep(0.3)")
+                shown = {name: session.execute("select current_setting(%s)", [name]).fetchone() for name in names}
+                assert shown == dict.fromkeys(names, ("0",))
+                assert session.execute("show lock_timeout").fetchone() == ("3s",)
+            drop_migration_login(database, "launch-3", site.role)
+    finally:
+        drop_database(database)
+
+
 def test_a_migration_that_is_left_running_is_shut_out_until_the_login_is_renewed(site: Books) -> None:
     assert not close_migration_login(site.target, "launch-2")
     login = migration_login(site.target, "launch-2", site.role)

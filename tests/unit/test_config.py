@@ -116,6 +116,12 @@ FAULTS = {
     ),
     "unknown table": ("[[stores]]", "[watches]\n[[stores]]", 27, ("watches", "unknown key", "watch")),
     "unknown in a nested table": ('version = "2.0"', 'verson = "2.0"', 18, ("releases.new.verson", "known here")),
+    "no regular expression": (
+        "[[stores]]",
+        "[checkpoints]\nerror_pattern = 'ERROR|(FATAL'\n[[stores]]",
+        28,
+        ("checkpoints.error_pattern", "'ERROR|(FATAL'", "unterminated subpattern at position 6"),
+    ),
     "unknown below a choice": ('kind = "caddy"', 'kind = "caddy"\nretry = "5s"', 25, ("router.retry", "unknown key")),
 }
 

@@ -51,7 +51,8 @@ def test_the_command_is_the_plans_own_with_its_folder_and_a_redirection_wins() -
     assert command.argv == ("python", "src/manage.py", "migrate", "--noinput")
     assert command.directory == "release-2"
     assert command.env["DJANGO_SETTINGS_MODULE"] == "shop.settings"
-    assert command.env["PGOPTIONS"] == "-c default_transaction_read_only=off -c lock_timeout=1500"
+    endless = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+    assert command.env["PGOPTIONS"] == f"-c default_transaction_read_only=off -c lock_timeout=1500 {endless}"
     assert command.secrets == {"DATABASE_URL": "postgresql://app:s3cret@db/shop"}
 
 

@@ -73,6 +73,12 @@ def test_a_release_that_does_not_work_on_the_migrated_copy_is_told_by_what_fails
     assert verdicts([], [], 403, None)[2] == "warning" and verdicts([], [], None, "gone")[2] == "fail"
 
 
+@pytest.mark.parametrize("status", [204, 301, 302])
+def test_a_health_page_that_answers_well_and_not_200_fails_for_the_launch_waits_for_200(status: int) -> None:
+    page = judge_release("/", [], [], status, None)[2]
+    assert page.verdict == "fail" and "the launch waits for 200" in page.summary
+
+
 def test_an_error_of_the_cache_that_stands_in_is_not_the_releases_own() -> None:
     fault = "AttributeError: 'LocMemCache' object has no attribute 'ttl'"
     assert judge_release("/healthz", [], [], 500, fault)[2].verdict == "warning"
@@ -178,6 +184,11 @@ def test_a_scratch_server_that_was_slow_only_while_it_migrated_is_corrected_for(
     assert together(None, found) is found and together(found, None) is found
 
 
+def test_no_measurement_makes_the_live_server_many_times_as_fast_as_the_copys() -> None:
+    found = ratio((0.01, 0.01, 0.01), (0.5, 0.5, 0.5))
+    assert found.warm == found.cold == 0.25
+
+
 def test_a_forecast_without_a_measurement_says_so() -> None:
     found = forecast(inside=1.0, outside=0.5, ratio=None, growth=0.9, fixed={})
     assert found.migrate.expected == 1.5 and "taken as equal" in found.unknown[0]
@@ -250,6 +261,15 @@ def test_a_disk_that_cannot_hold_the_peak_with_the_twin_is_a_no_go() -> None:
         "warning",
     ]
     assert "twin" not in disk_needed(peak=1, log=0, twin=0, growth=0.5, free=1).parts
+
+
+def test_a_log_that_the_live_server_may_keep_is_needed_whole_and_it_is_said_who_keeps_it() -> None:
+    disk = disk_needed(peak=GB, log=GB, twin=0, growth=2.0, free=None, written=7 * GB, keeper="the slot standby")
+    assert disk.parts == {"migrate": 2 * GB, "write-ahead log (the slot standby may keep all of it)": 14 * GB}
+    recycled = disk_needed(peak=GB, log=GB, twin=0, growth=1.0, free=None, written=7 * GB)
+    assert recycled.parts["write-ahead log"] == GB
+    few = disk_needed(peak=GB, log=GB, twin=0, growth=1.0, free=None, written=1, keeper="the archiver")
+    assert GB in few.parts.values() and few.needed == 2 * GB
 
 
 def counted(*shares: tuple[float, dict[Key, Counts]]) -> Counted:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from safepoint.checkpoints.forms import REFUSED
+
 _FLAGS = (
     "--disable-quic",
     "--disable-background-networking",
@@ -32,6 +34,10 @@ _INVALID = """form => {
     const bad = form.noValidate ? null : [...form.elements].find(e => e.willValidate && !e.checkValidity());
     return bad ? `${bad.name}: ${bad.validationMessage}` : "";
 }"""
+# What the form's fields of these names hold; of passwords nothing, which no form gives back.
+_HELD = """(form, names) => Object.fromEntries(names.map(name => [name, JSON.stringify(
+    [...form.elements].filter(e => e.name === name && e.type !== "password")
+        .map(e => e.type === "checkbox" || e.type === "radio" ? e.checked : e.value))]))"""
 _NAVIGATION_MS = 10_000
 _EMPTY = "<form method=post><input name=user><input type=password name=word><button>Send</button></form>"
 _USERNAME = "input[type=text], input[type=email], input[type=tel], input:not([type])"
@@ -147,14 +153,24 @@ def _send_form(page: Any, task: Mapping[str, Any], stage: list[str]) -> None:
         if page.locator("form input[type=password]").count():
             raise Stopped(stage[0], "the application asks to log in again")
         raise Stopped(stage[0], f"no form has the fields {', '.join(task['fields'])}")
-    form = form.first
+    form, names = form.first, list(task["fields"])
+    opened = form.evaluate(_HELD, names)
     for name, value in task["fields"].items():
         _fill(form, name, value, stage[0])
+    filled = form.evaluate(_HELD, names)
     stage[0] = f"sending the form at {task['form_path']}"
     before = urlsplit(page.url).path
-    _submit(page, form, stage[0])
-    if urlsplit(page.url).path == before and (said := _messages(page)):
+    answer = _submit(page, form, stage[0])
+    if urlsplit(page.url).path != before:
+        return
+    if said := _messages(page):
         raise Stopped(stage[0], f"the form came back: {said}")
+    # A site that says yes redirects, shows another page, or the form as it was at first.
+    if task["expect"] is None and answer is not None and answer.request.redirected_from is None and form.count():
+        again = form.evaluate(_HELD, names)
+        changed = [name for name in names if filled[name] != opened[name]]
+        if changed and all(again[name] == filled[name] for name in changed):
+            raise Stopped(stage[0], REFUSED)
 
 
 def _is_at(page: Any, path: str) -> bool:
@@ -167,8 +183,9 @@ def _open(page: Any, path: str, stage: str) -> None:
     _good(answer, stage)
 
 
-def _submit(page: Any, form: Any, stage: str) -> None:
-    """Press the form's button. A form that a script sends may change no address: the text decides about it."""
+def _submit(page: Any, form: Any, stage: str) -> Any:
+    """Press the form's button; gives the answer. A form that a script sends may change no address, and there is none
+    then: the text decides about it."""
     from playwright.sync_api import TimeoutError as Late
 
     if invalid := form.evaluate(_INVALID):
@@ -181,8 +198,9 @@ def _submit(page: Any, form: Any, stage: str) -> None:
             else:
                 form.evaluate("form => form.requestSubmit()")
     except Late:
-        return
+        return None
     _good(navigation.value, stage)
+    return navigation.value
 
 
 def _good(answer: Any, stage: str) -> None:

@@ -10,16 +10,17 @@ import psycopg
 from safepoint.checkpoints.checkpoint import Checkpoint, timed
 from safepoint.config import format_bytes
 from safepoint.errors import DatabaseError
+from safepoint.postgres.catalog import BACKEND_KIND
 from safepoint.postgres.connections import Connection
 
 SIZE = "select pg_database_size(%s)"
 
 # Client sessions only: background workers do not count against max_connections (pg_stat_activity lists them too).
 # The state is hidden (NULL) from roles that are neither superuser nor member of pg_read_all_stats.
-CONNECTIONS = """
+CONNECTIONS = f"""
     select coalesce(state, case when pg_has_role(current_user, 'pg_read_all_stats', 'usage')
                                 then 'starting' else 'hidden' end), count(*)
-    from pg_stat_activity where backend_type = 'client backend' group by 1 order by 1
+    from pg_stat_activity where {BACKEND_KIND} = 'client backend' group by 1 order by 1
 """
 LIMITS = "select current_setting('max_connections')::int, current_setting('superuser_reserved_connections')::int"
 

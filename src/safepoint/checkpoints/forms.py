@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 _SKIPPED = ("script", "style", "template", "head")
 _NO_VALUE = ("submit", "button", "image", "reset", "file")
 _OFF = ("", "0", "false", "off", "no")
+REFUSED = "the form came back with what was sent; if that is this site's yes, give `expect` the text that it shows then"
+"""What is said of a form that no message says anything about."""
 
 
 @dataclass
@@ -121,6 +123,22 @@ def filled(form: Form, values: dict[str, str]) -> list[tuple[str, str]]:
     if form.button is not None and form.button[0]:
         sent.append(form.button)
     return sent
+
+
+def kept(first: Form, again: Form, values: dict[str, str]) -> bool:
+    """Whether a form that came again holds what was sent in it. False where it held that at first, and shows nothing.
+
+    Passwords are not looked at: no form gives them back.
+    """
+    secret = {one.name for one in first.inputs if one.kind == "password"}
+    names = values.keys() - secret
+
+    def held(pairs: list[tuple[str, str]]) -> dict[str, list[str]]:
+        return {name: [value for key, value in pairs if key == name] for name in names}
+
+    opened, sent, back = held(filled(first, {})), held(filled(first, values)), held(filled(again, {}))
+    changed = [name for name in names if sent[name] != opened[name]]
+    return bool(changed) and all(back[name] == sent[name] for name in changed)
 
 
 def _is_radio(form: Form, name: str) -> bool:

@@ -69,9 +69,12 @@ def _send_form(client: httpx.Client, task: Visit, landed: httpx.Response) -> for
     except ValueError as error:
         raise Stopped(stage, str(error)) from None
     page = _page(sent, stage)
-    came_back = sent.url.path == answer.url.path and forms.form_with(page, tuple(task.fields)) is not None
-    if came_back and page.errors:
+    again = forms.form_with(page, tuple(task.fields)) if sent.url.path == answer.url.path else None
+    if again is not None and page.errors:
         raise Stopped(stage, f"the form came back: {_messages(page)}")
+    # A site that says yes redirects, shows another page, or the form as it was at first.
+    if task.expect is None and again is not None and not sent.history and forms.kept(form, again, dict(task.fields)):
+        raise Stopped(stage, forms.REFUSED)
     return page
 
 

@@ -6,13 +6,14 @@ The models hold no secret: passwords are named by the environment variable that 
 from __future__ import annotations
 
 import os
+import re
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
 
 from safepoint.config.durations import Moment
 from safepoint.config.rehearsal import Rehearsal
@@ -32,6 +33,14 @@ def _zone(value: Any) -> Any:
         return ZoneInfo(value)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ValueError(f"{value!r} is no time zone of the IANA database, such as 'Europe/Berlin'") from error
+
+
+def _expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression of Python's: {error}") from error
+    return value
 
 
 TimetableMoment = Annotated[Moment, BeforeValidator(_moment), PlainSerializer(str, return_type=str)]
@@ -285,7 +294,7 @@ class Checkpoints(Section):
     connections_share: float = Field(default=0.8, gt=0, le=1, description="share of max_connections")
     capture_wal_gb: float = Field(default=4.0, gt=0, description="WAL that the server keeps for the capture")
     error_lines: int = Field(default=0, ge=0)
-    error_pattern: str = r"\b(ERROR|CRITICAL|FATAL|PANIC)\b"
+    error_pattern: Annotated[str, AfterValidator(_expression)] = r"\b(ERROR|CRITICAL|FATAL|PANIC)\b"
     login: Login | None = None
 
 

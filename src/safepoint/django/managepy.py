@@ -103,12 +103,15 @@ def redirect(
     (https://www.postgresql.org/docs/current/libpq-envars.html).
 
     Args:
-        lock_timeout: seconds; None leaves the server's setting as it is.
+        lock_timeout: seconds, for a migration, which no other timeout of the server may cut then; None leaves the
+            server's settings as they are.
     """
     # While writes are stopped the database's default is read-only; the migration is the one that may write.
     options = "-c default_transaction_read_only=off"
     if lock_timeout is not None:
         options += f" -c lock_timeout={int(lock_timeout * 1000)}"
+        # Those that every version has: a session with an option that its server does not know is refused.
+        options += " -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     there = login.at(application.database_address)
     secrets = {} if application.url_env is None else {application.url_env: there.url()}
     return {"PGOPTIONS": options}, secrets

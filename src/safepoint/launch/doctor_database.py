@@ -13,7 +13,7 @@ from safepoint.launch import twin_choice
 from safepoint.launch.disk_room import room
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
 from safepoint.postgres.binaries import for_server, parse_version
-from safepoint.postgres.catalog import Survey, survey
+from safepoint.postgres.catalog import BACKEND_KIND, Survey, survey
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.target import server_target, target
@@ -33,9 +33,9 @@ ROLES = """
     from pg_roles r where r.rolname = any(%s)
 """
 # Roles outside the plan that are writing here now: jobs and workers that are not the web application.
-STRANGERS = """
+STRANGERS = f"""
     select distinct usename from pg_stat_activity
-    where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()
+    where datname = current_database() and {BACKEND_KIND} = 'client backend' and pid <> pg_backend_pid()
       and usename <> all(%s) and usename <> current_user and usename is not null
     order by 1
 """
@@ -186,12 +186,13 @@ def rights(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fi
             "own the database, to rename it": (login.owns_database, f"GRANT its owner TO {login.user}"),
             "close roles off": (login.createrole, f"ALTER ROLE {login.user} CREATEROLE"),
             "end sessions": (login.signals_backends, f"GRANT pg_signal_backend TO {login.user}"),
+            "see what other roles' sessions do": (login.sees_sessions, f"GRANT pg_read_all_stats TO {login.user}"),
         }
         missing = {what: remedy for what, (has, remedy) in needed.items() if not has}
         for what, remedy in missing.items():
             yield failure("rights", f"{login.user} cannot {what}.", f"As a superuser: {remedy};")
         if not missing:
-            yield ok("rights", f"{login.user} can copy and rename the database, close roles off and end sessions")
+            yield ok("rights", f"{login.user} can copy and rename the database, close roles off, see and end sessions")
         if not login.replication:
             yield warning(
                 "rights",

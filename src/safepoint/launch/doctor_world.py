@@ -15,6 +15,7 @@ from safepoint.django.inspector import IDENTITY, Project, inspect, redirects
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
+from safepoint.launch.asking import answers
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
@@ -273,10 +274,18 @@ def router(plan: PlanFile, now: datetime) -> Iterator[Finding]:
         ("upstream", f"http://{old.upstream}", old.health),
     ):
         page = health(url, path, public_url=plan.router.url)
-        if page.verdict == "pass":
-            yield ok(check, page.detail)
-        else:
+        status = answers(old.upstream, old.health, plan.router.url) if check == "upstream" else 200
+        if page.verdict != "pass":
             yield failure(check, page.detail, page.remedy)
+        elif status != 200:  # asked as a start of the release asks it, which follows no redirect
+            found = "does not answer" if status is None else f"answers {status}"
+            yield failure(
+                check,
+                f"{old.health} on {old.upstream} {found}; once a release is started, 200 is waited for.",
+                "Let releases.old.health (and releases.new.health) name a page that answers 200 without a login.",
+            )
+        else:
+            yield ok(check, page.detail)
 
 
 def _canary(plan: PlanFile, *, tells: bool) -> Iterator[Finding]:

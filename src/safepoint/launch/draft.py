@@ -287,7 +287,7 @@ manage = [@python@, @manage@]
 start = ["systemctl", "start", "app-old"]   # LOOK
 stop = ["systemctl", "stop", "app-old"]     # LOOK
 upstream = "127.0.0.1:8001"  # LOOK: where this release answers, as the router reaches it
-health = "/"                 # LOOK: a page that answers 200 when all is well
+health = "/"                 # LOOK: a page that answers 200 when all is well, and does not lead to a login
 
 [releases.new]
 version = "next"             # LOOK

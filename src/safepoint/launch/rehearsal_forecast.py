@@ -12,7 +12,7 @@ from safepoint.launch.estimates import launched
 from safepoint.launch.plan import make_plan, planned_window
 from safepoint.launch.verbs.stop import fenced_roles
 from safepoint.postgres.catalog import survey
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import target
 from safepoint.rehearsal.checks import Check, judge_disk, judge_window
 from safepoint.rehearsal.forecast import MARGIN, Forecast, Ratio, disk_needed, forecast
@@ -23,6 +23,13 @@ from safepoint.wayback.names import twin_name
 
 _WINDOW = ("stop", "migrate", "green")
 _STANDS = "select 1 from pg_database where datname = %s"
+# A slot keeps what its reader has not taken yet, the archiver what it has not copied: either may fall behind by all
+# that a migration logs. This launch itself holds none then: its capture is armed afterwards.
+_KEEPERS = """
+    select 'the slot ' || slot_name from pg_replication_slots where restart_lsn is not null and not temporary
+    union all select 'the archiver' from pg_settings where name = 'archive_mode' and setting <> 'off'
+    order by 1
+"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,7 @@ def foresee(
     """
     with connect(target(plan.database)) as connection:
         facts = survey(connection)
+        keeper = log_keeper(connection)
         twin = connection.execute(_STANDS, [twin_name(plan.database.name, plan.launch_id)]).fetchone()
     growth = facts.database_bytes / max(1, snapshot_bytes)
     known = {**_not_waited_for(plan), **launched(plan)}
@@ -64,11 +72,18 @@ def foresee(
         disk=disk_needed(
             peak=seen.peak_bytes,
             log=seen.log_bytes,
+            written=seen.wal_bytes,
+            keeper=keeper,
             twin=facts.database_bytes if twin is None and plan.wayback.server is None else 0,
             growth=growth,
             free=server_disk(plan, facts),
         ),
     )
+
+
+def log_keeper(connection: Connection) -> str | None:
+    """What may keep on the server's disk all that a migration logs; None where the log's files are used again."""
+    return ", ".join(str(row[0]) for row in connection.execute(_KEEPERS).fetchall()) or None
 
 
 def _not_waited_for(plan: PlanFile) -> dict[str, float]:

@@ -46,8 +46,7 @@ from safepoint.rehearsal.checks import (
     judge_checkpoint,
     judge_invariants,
     judge_rows,
-    lost_references,
-    may_go_around_references,
+    newly_lost,
     sequences_behind,
     standing_checks,
 )
@@ -350,8 +349,7 @@ class Stand:
         with connect(before) as one, connect(scratch) as two:
             was = sequences_behind(one)
             behind = tuple(found for found in sequences_behind(two) if found not in was)
-            lost = lost_references(two) if may_go_around_references(two, self.plan.database.application_roles) else ()
-            lost = tuple(set(lost) - set(lost_references(one))) if lost else ()
+            lost = newly_lost(one, two, self.plan.database.application_roles, picture, after)
             invariants = judge_invariants(ask_invariants(one, old), ask_invariants(two, new))
             size = judge_size(measure_size(two), baseline=measure_size(one), growth=self.plan.checkpoints.size_growth)
         checkpoint = judge_checkpoint("size checkpoint", size.verdict, size.detail, size.remedy)

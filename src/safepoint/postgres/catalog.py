@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from psycopg import sql
 
@@ -33,6 +33,15 @@ _UNLOGGED = f"""
 _SEQUENCES = f"select count(*) {_OWN_TABLES} and c.relkind = 'S'"
 _TABLES = f"select count(*) {_OWN_TABLES} and c.relkind = 'r'"
 
+# Without pg_read_all_stats the kind of other roles' sessions is NULL, like all but datid, pid, usesysid and
+# application_name (https://www.postgresql.org/docs/current/monitoring-stats.html); so `= 'client backend'` alone passes
+# over them. The server's own processes have no role or no database, and who replicates is listed for everyone. A
+# parallel worker cannot be told from its leader then, with which it ends.
+BACKEND_KIND: Final = """coalesce(backend_type, case
+        when usesysid is null or datid is null then 'server process'
+        when pid in (select replicating.pid from pg_stat_replication replicating) then 'walsender'
+        else 'client backend' end)"""
+
 # Without pg_read_all_stats, xact_start of other users' sessions is NULL: the age is unknown then.
 _IDLE_IN_TRANSACTION = """
     select pid, coalesce(usename, ''), coalesce(application_name, ''),
@@ -42,22 +51,23 @@ _IDLE_IN_TRANSACTION = """
     order by 4 desc nulls last
 """
 
-_SESSIONS = """
+_SESSIONS = f"""
     select pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, '')
     from pg_stat_activity
-    where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+    where datname = current_database() and pid <> pg_backend_pid() and {BACKEND_KIND} = 'client backend'
     order by pid
 """
 
-_CONNECTIONS = """
+_CONNECTIONS = f"""
     select coalesce(state, 'unknown'), count(*)
-    from pg_stat_activity where backend_type = 'client backend' group by 1 order by 1
+    from pg_stat_activity where {BACKEND_KIND} = 'client backend' group by 1 order by 1
 """
 
 _LOGIN = """
     select rolsuper, rolreplication, rolcreatedb, rolcreaterole, rolbypassrls,
            pg_has_role(current_user, 'pg_read_all_data', 'usage'),
            pg_has_role(current_user, 'pg_signal_backend', 'usage'),
+           pg_has_role(current_user, 'pg_read_all_stats', 'usage'),
            (select datdba = r.oid or pg_has_role(current_user, datdba, 'usage')
             from pg_database where datname = current_database())
     from pg_roles r where rolname = current_user
@@ -88,6 +98,7 @@ class Login:
     bypass_row_security: bool
     reads_all_data: bool
     signals_backends: bool
+    sees_sessions: bool
     owns_database: bool
 
 

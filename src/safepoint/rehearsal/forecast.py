@@ -24,6 +24,11 @@ _FIRST_PAGES = 64
 _RUNS = 3
 _PAGE = 8192
 _STEADY = 1.4
+# Fewer rows than that, or a fiftieth of what the other server has in as many pages, are no measure.
+_FEW_ROWS, _FEW = 20, 50
+# No live server is taken for more than four times as fast as the scratch one, whatever one scan of it says.
+_LEAST = 0.25
+_INSTANT = 1e-12
 MARGIN = 0.25
 """The share by which a forecast may be off in either direction; the goal that the demo is measured against."""
 
@@ -38,8 +43,9 @@ _SCAN = """
 class Ratio:
     """How much slower the live database is than the scratch one was (1.0: equal), by scanning one table on both.
 
-    Seconds of scans just before and just after the migration, on both in turns: what else the machines did at that
-    time is in them. The first one on the live server may have read from the disk.
+    Seconds of a row in scans just before and just after the migration, on both in turns: what else the machines did at
+    that time is in them. Of a row, and not of a page: a bloated live table has few rows in a page, where the copy, just
+    restored, has many. The first scan on the live server may have read from the disk.
     """
 
     table: str
@@ -51,12 +57,12 @@ class Ratio:
     def warm(self) -> float:
         """With everything in memory."""
         pairs = list(zip(self.live, self.scratch, strict=True))
-        return median(here / max(there, 1e-6) for here, there in pairs[1:] or pairs)
+        return max(_LEAST, median(here / max(there, _INSTANT) for here, there in pairs[1:] or pairs))
 
     @property
     def cold(self) -> float:
         """As the live database answered first."""
-        return max(self.warm, self.live[0] / max(median(self.scratch), 1e-6))
+        return max(self.warm, self.live[0] / max(median(self.scratch), _INSTANT))
 
     @property
     def unsteady(self) -> bool:
@@ -100,7 +106,9 @@ class Disk:
         return {"needed": self.needed, "free": self.free, "parts": dict(self.parts)}
 
 
-def disk_needed(*, peak: int, log: int, twin: int, growth: float, free: int | None) -> Disk:
+def disk_needed(
+    *, peak: int, log: int, twin: int, growth: float, free: int | None, written: int = 0, keeper: str | None = None
+) -> Disk:
     """What will be needed beyond what is there now. Pure.
 
     Args:
@@ -108,9 +116,13 @@ def disk_needed(*, peak: int, log: int, twin: int, growth: float, free: int | No
         log: the same of the write-ahead log's files.
         twin: bytes of the copy that stands beside the live database meanwhile; 0 where it stands already.
         growth: the live database's size against what it was at the snapshot.
+        written: all that was logged. The scratch server uses its log's files again, as nobody there wants to read them.
+        keeper: what may keep them on the live server; None where nothing does.
     """
     larger = max(1.0, growth)
-    parts = {"migrate": int(peak * larger), "write-ahead log": int(log * larger), "twin": twin}
+    name = "write-ahead log" if keeper is None else f"write-ahead log ({keeper} may keep all of it)"
+    log = log if keeper is None else max(log, written)
+    parts = {"migrate": int(peak * larger), name: int(log * larger), "twin": twin}
     return Disk({name: size for name, size in parts.items() if size}, free)
 
 
@@ -192,7 +204,9 @@ def forecast(
     )
     unknown = [*known.unknown(inside, log), "what else the live server does in that hour"]
     if ratio is None:
-        unknown.insert(0, "how fast the live database is: there was no table to measure it with; taken as equal")
+        unknown.insert(
+            0, "how fast the live database is: there was no table to measure it with, or too few rows; taken as equal"
+        )
     if ratio is not None and ratio.unsteady:
         unknown.append("how long it takes on a quiet machine: the scratch server's was busy; rehearse again")
     if unmeasured:
@@ -217,10 +231,21 @@ def _sync(inside: float, speeds: Speeds, ratio: float) -> float:
     return speeds.parts(inside).sync * ratio if known is None else known
 
 
+@dataclass(frozen=True)
+class _Scan:
+    seconds: float
+    rows: int
+
+    @property
+    def of_a_row(self) -> float:
+        return round(self.seconds / max(1, self.rows), 12)
+
+
 def measure_ratio(live: Target, scratch: Target, table: Table, pages: int | None = None) -> Ratio | None:
     """Scan the same pages of one table on both servers in turns; some 0.1 s on each, and only reading.
 
-    None where the live table is gone or locked, or a scan takes too long.
+    None where the live table is gone or locked, where a scan takes too long, and where one of them has too few rows in
+    these pages.
 
     Args:
         pages: how many; None takes so many that a scan takes long enough to be measured.
@@ -238,7 +263,10 @@ def measure_ratio(live: Target, scratch: Target, table: Table, pages: int | None
             runs = [(_scan(here, table, count), _scan(there, table, count)) for _ in range(_RUNS)]
         except psycopg.Error:
             return None
-    return Ratio(table.name, count, tuple(one for one, _ in runs), tuple(two for _, two in runs))
+    rows = [one.rows for pair in runs for one in pair]
+    if min(rows) < max(_FEW_ROWS, max(rows) // _FEW):
+        return None
+    return Ratio(table.name, count, tuple(one.of_a_row for one, _ in runs), tuple(two.of_a_row for _, two in runs))
 
 
 def together(before: Ratio | None, after: Ratio | None) -> Ratio | None:
@@ -257,17 +285,17 @@ def _plainly(connection: Connection) -> None:
 def _pages_for(connection: Connection, table: Table, pages: int) -> int:
     """So many pages that scanning them takes long enough to be measured, and no more."""
     count = min(pages, _FIRST_PAGES)
-    while count < pages and (took := _scan(connection, table, count)) < _SCAN_SECONDS:
+    while count < pages and (took := _scan(connection, table, count).seconds) < _SCAN_SECONDS:
         count = min(pages, int(count * min(4.0, max(1.1, 1.1 * _SCAN_SECONDS / max(took, 1e-6)))))
     return count
 
 
-def _scan(connection: Connection, table: Table, count: int) -> float:
+def _scan(connection: Connection, table: Table, count: int) -> _Scan:
     query = sql.SQL(_SCAN).format(
         table=sql.Identifier(table.schema, table.relation),
         first=sql.Literal("(0,0)"),
         end=sql.Literal(f"({count},0)"),
     )
     began = time.perf_counter()
-    connection.execute(query).fetchone()
-    return round(time.perf_counter() - began, 5)
+    rows = (connection.execute(query).fetchone() or (0,))[0]
+    return _Scan(time.perf_counter() - began, int(rows))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection, connect
@@ -80,13 +81,19 @@ def set_like(scratch: Target, live: Mapping[str, str]) -> tuple[str, ...]:
         own = read_settings(connection)
         if shared(scratch):
             return _differing(own, live, (*LIKE_LIVE, *AT_START))
-        for name in LIKE_LIVE:
-            if name in own and name in live and own[name] != live[name]:
-                connection.execute(
-                    sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(live[name]))
-                )
+        wanted = [name for name in LIKE_LIVE if name in own and name in live and own[name] != live[name]]
+        lacking = [name for name in wanted if not _set(connection, name, live[name])]
         _reload(connection, scratch)
-        return _differing(own, live, AT_START)
+        return _differing(own, live, (*lacking, *AT_START))
+
+
+def _set(connection: Connection, name: str, value: str) -> bool:
+    """Set it; False where this installation has no such value: zstd for the log's compression, say."""
+    try:
+        connection.execute(sql.SQL("alter system set {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+    except psycopg.errors.InvalidParameterValue:
+        return False
+    return True
 
 
 def _differing(own: Mapping[str, str], live: Mapping[str, str], names: Iterable[str]) -> tuple[str, ...]:

@@ -21,6 +21,13 @@ from safepoint.wayback.sessions import asking, at_maintenance, database_oid
 from safepoint.wayback.settings import role_settings, set_in_database
 
 _PURPOSE: Final = "login of the migration"
+# A rehearsal's server has none of them set for the server as a whole, so what one of them would cut was not seen there.
+_TIMEOUTS: Final = (
+    "statement_timeout",
+    "transaction_timeout",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+)
 
 
 def migration_login(
@@ -35,7 +42,8 @@ def migration_login(
 ) -> Target:
     """Make (or renew) the login; gives a target with its password, which is stored nowhere.
 
-    The owner's own settings (a search_path, perhaps) are copied, for they hold only where the owner itself logs in.
+    The owner's own settings (a search_path, perhaps) are copied, for they hold only where the owner itself logs in. But
+    its and the server's timeouts, which are made for pages, do not cut a migration: only the one for locks does.
 
     Args:
         hours: after which the login ends by itself, should it be left behind.
@@ -68,6 +76,7 @@ def migration_login(
                 **role_settings(connection, owner_role, database_oid(connection, target.dbname) or 0),
                 "role": owner_role,
                 "default_transaction_read_only": "off",
+                **_endless(connection),
                 "lock_timeout": f"{int(lock_timeout * 1000)}ms",
             }
             for setting, value in settings.items():
@@ -91,6 +100,10 @@ def drop_migration_login(target: Target, launch_id: str, owner_role: str, *, mai
         asking("Removing the migration's login", role),
         connection.transaction(),
     ):
+        # Whoever is no superuser may do this only to a role that it is a member of; what it made, it may grant.
+        superuser = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+        if superuser != (True,):
+            connection.execute(sql.SQL("GRANT {} TO current_user").format(name))
         connection.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(name, owner))
         connection.execute(sql.SQL("DROP OWNED BY {}").format(name))
         connection.execute(sql.SQL("DROP ROLE {}").format(name))
@@ -110,6 +123,12 @@ def close_migration_login(target: Target, launch_id: str, *, maintenance: str = 
         connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
         connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (role,))
         return True
+
+
+def _endless(connection: Connection) -> dict[str, str]:
+    """Those of the timeouts that this version has, switched off."""
+    rows = connection.execute("SELECT name FROM pg_settings WHERE name = ANY(%s)", (list(_TIMEOUTS),)).fetchall()
+    return {str(row[0]): "0" for row in rows}
 
 
 def _is_ours(connection: Connection, role: str, launch_id: str) -> bool:

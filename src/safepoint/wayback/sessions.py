@@ -11,6 +11,7 @@ from typing import Any, Final
 import psycopg
 
 from safepoint.errors import DatabaseError, LockNotAvailable, ResourcesExhausted, ServerAway
+from safepoint.postgres.catalog import BACKEND_KIND
 from safepoint.postgres.connections import Connection, connect, was_lost
 from safepoint.postgres.target import Target
 
@@ -19,28 +20,29 @@ _COME_BACK: Final = "Once it answers again, `safepoint retry`."
 
 # Everything that holds a database open and is not a part of the server itself: an autovacuum worker gives way by
 # itself (CREATE DATABASE and RENAME send it away), a walsender is someone's replication and is never ended by us.
-SESSIONS = """
+_OTHERS: Final = f"""datid = ANY(%s) AND pid <> pg_backend_pid() AND {BACKEND_KIND} NOT IN
+      ('autovacuum worker', 'autovacuum launcher', 'walsender', 'parallel worker', 'server process')"""
+
+# Where the beginning is hidden (no pg_read_all_stats), the session may well be one from before.
+SESSIONS = f"""
 SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(host(client_addr), 'local'),
-       coalesce(state, backend_type), backend_type, backend_start::text,
+       coalesce(state, {BACKEND_KIND}), {BACKEND_KIND}, coalesce(backend_start::text, ''),
        coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8
 FROM pg_stat_activity
-WHERE datid = ANY(%s) AND pid <> pg_backend_pid()
-  AND backend_type NOT IN ('autovacuum worker', 'autovacuum launcher', 'walsender', 'parallel worker')
-  AND (%s::timestamptz IS NULL OR backend_start < %s::timestamptz)
+WHERE {_OTHERS} AND (%s::timestamptz IS NULL OR coalesce(backend_start < %s::timestamptz, true))
 ORDER BY backend_start
 """
 
-END_SESSIONS = """
+END_SESSIONS = f"""
 SELECT count(pg_terminate_backend(pid))
 FROM pg_stat_activity
-WHERE datid = ANY(%s) AND pid <> pg_backend_pid()
-  AND backend_type NOT IN ('autovacuum worker', 'autovacuum launcher', 'walsender', 'parallel worker')
+WHERE {_OTHERS}
 """
 
 # A logical consumer on this database (Debezium, a subscription) would block the copy and the renames.
-WALSENDERS = """
+WALSENDERS = f"""
 SELECT coalesce(application_name, '') || ' (pid ' || pid || ', role ' || coalesce(usename, '?') || ')'
-FROM pg_stat_activity WHERE datid = ANY(%s) AND backend_type = 'walsender' ORDER BY pid
+FROM pg_stat_activity WHERE datid = ANY(%s) AND {BACKEND_KIND} = 'walsender' ORDER BY pid
 """
 
 PREPARED = """

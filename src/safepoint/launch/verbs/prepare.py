@@ -17,9 +17,10 @@ from safepoint.errors import Refused
 from safepoint.hosts import command
 from safepoint.launch import levelling
 from safepoint.launch.doctor import examine
-from safepoint.launch.ground import Ground
+from safepoint.launch.ground import Ground, since_abort
 from safepoint.launch.snapshots import local_tools, scratch_of, take
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.verbs.migrate import drop_login, migrating
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.stores import open_store, shown_url
@@ -225,11 +226,41 @@ class MigratePlan(Verb):
         """The runbook's command."""
         return (command((*plan.releases.new.manage, "migrate", "--plan")).shown(),)
 
+    def revert(self, step: PlannedStep) -> PlannedStep:
+        """The login is left where a kill came before it went."""
+        return PlannedStep(
+            f"undo-{step.id}", "drop-login", "Remove the migration's login", "rollback", on_failure="ask"
+        )
+
     def apply(self, ground: Ground) -> Evidence:
-        """The list is written down: the window's migration is compared with it."""
-        result = ground.manage("new").run("migrate", "--plan", cancelled=ground.cancelled)
+        """The list is written down: the window's migration is compared with it.
+
+        It is asked for by the very login that will migrate, which so is tried while the site is still open: a server
+        may let in none but the roles that its pg_hba.conf names. Then it goes; the window makes it again.
+        """
+        if ground.plan.application.url_env is None:
+            result = ground.manage("new").run("migrate", "--plan", cancelled=ground.cancelled)
+        else:
+            try:
+                result = migrating(ground).run("migrate", "--plan", cancelled=ground.cancelled)
+            finally:
+                drop_login(ground)
         pending = planned_migrations(result.stdout)
         ground.record("pending", {"migrations": pending})
         if not pending:
             return Evidence("no migration is pending: the schema stays as it is", {"migrations": []})
         return Evidence(f"{len(pending)} migrations: {', '.join(pending)}", {"migrations": pending})
+
+
+class DropLogin(Verb):
+    """Remove the migration's login where it was only tried."""
+
+    name = "drop-login"
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A step that was done has removed it itself: then the database is not asked, for it may be away."""
+        tried = {entry.kind for entry in since_abort(ground.ledger.entries) if entry.step == "migrate-plan"}
+        if "step.done" in tried:
+            return Evidence("it is gone already")
+        drop_login(ground)
+        return Evidence("the migration's login is removed")

@@ -1,0 +1,119 @@
+"""A conductor that is no superuser. It even lacks the right to see other roles' sessions (pg_read_all_stats)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+import pytest
+from books import Books, books
+from postgres_servers import Servers, drop_database, fresh_database, has_postgres
+
+from safepoint.checkpoints import database as checks
+from safepoint.errors import Refused
+from safepoint.postgres.catalog import BACKEND_KIND, survey
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.fence import close, reopen, survey_fence
+from safepoint.wayback.login import drop_migration_login, migration_login
+from safepoint.wayback.sessions import sessions
+
+
+@dataclass(frozen=True)
+class HalfBlind:
+    """The books, the conductor, and a job of a role that is not the plan's."""
+
+    site: Books
+    conductor: Target
+    worker: Target
+
+
+@pytest.fixture(params=[15, 17, 18], ids=["pg15", "pg17", "pg18"])
+def half_blind(request: pytest.FixtureRequest, servers: Servers) -> Iterator[HalfBlind]:
+    if not has_postgres(request.param):
+        pytest.skip(f"PostgreSQL {request.param} is not on this machine")
+    database = fresh_database(servers(request.param))
+    conductor, worker = f"conductor_{time.monotonic_ns()}", f"worker_{time.monotonic_ns()}"
+    try:
+        with books(database) as site, connect(database.on("postgres")) as admin:
+            admin.execute(f"create role {worker} login replication password 'x'")
+            admin.execute(f"create role {conductor} login createdb createrole replication password 'x'")
+            admin.execute(f"grant pg_signal_backend, pg_read_all_data to {conductor}")
+            admin.execute(f"grant {site.role} to {conductor} with admin option")
+            try:
+                yield HalfBlind(site, database.login(conductor, "x"), database.login(worker, "x"))
+            finally:
+                admin.execute(f"drop role {conductor}, {worker}")
+    finally:
+        drop_database(database)
+
+
+def test_the_fence_ends_the_sessions_of_roles_that_the_conductor_cannot_see(half_blind: HalfBlind) -> None:
+    prior = survey_fence(half_blind.conductor, [half_blind.site.role])
+    with connect(half_blind.worker) as job, connect(half_blind.site.application):
+        assert close(half_blind.conductor, prior).ended_sessions == 2
+        with pytest.raises(psycopg.OperationalError):
+            job.execute("select 1")
+    reopen(half_blind.conductor, prior)
+
+
+def test_a_replication_consumer_that_the_conductor_cannot_see_is_refused(half_blind: HalfBlind) -> None:
+    prior = survey_fence(half_blind.conductor, [half_blind.site.role])
+    words = {**half_blind.worker.conninfo(), "replication": "database", "application_name": "debezium"}
+    with psycopg.connect(**words, autocommit=True), pytest.raises(Refused, match="debezium"):  # type: ignore[arg-type]
+        close(half_blind.conductor, prior)
+
+
+def test_a_session_whose_beginning_is_hidden_counts_as_one_from_before(half_blind: HalfBlind) -> None:
+    with connect(half_blind.worker) as job, connect(half_blind.conductor.on("postgres")) as looking:
+        oid = looking.execute("select oid::int8 from pg_database where datname = %s", [half_blind.worker.dbname])
+        (seen,) = sessions(looking, [oid.fetchall()[0][0]], older_than="2000-01-01")
+        assert (seen.pid, seen.role, seen.started) == (job.info.backend_pid, half_blind.worker.user, "")
+
+
+def test_hidden_sessions_are_counted_as_what_they_are(half_blind: HalfBlind) -> None:
+    query = f"select pid, {BACKEND_KIND} from pg_stat_activity where pid <> all(%s)".encode()
+    words = {**half_blind.worker.conninfo(), "replication": "database"}
+    with (
+        psycopg.connect(**words, autocommit=True),  # type: ignore[arg-type]
+        connect(half_blind.worker) as job,
+        connect(half_blind.site.target) as seeing,
+        connect(half_blind.conductor) as blind,
+    ):
+        own = [seeing.info.backend_pid, blind.info.backend_pid]
+        kinds = dict(seeing.execute(query, [own]).fetchall())
+        told = {"client backend", "walsender"}
+        guessed = dict(blind.execute(query, [own]).fetchall())
+        assert {kinds[job.info.backend_pid]} == {"client backend"} and "walsender" in kinds.values()
+        assert {pid: kind if kind in told else "" for pid, kind in kinds.items()} == {
+            pid: kind if kind in told else "" for pid, kind in guessed.items()
+        }
+        assert checks.measure_connections(blind).total == checks.measure_connections(seeing).total
+        assert survey(blind).used_connections == survey(seeing).used_connections
+        assert job.info.backend_pid in {one.pid for one in survey(blind).sessions}
+
+
+def test_the_migrations_login_is_removed_with_what_it_made_by_a_conductor_that_is_no_superuser(
+    half_blind: HalfBlind,
+) -> None:
+    conductor, owner = half_blind.conductor, half_blind.site.role
+    login = migration_login(conductor, "launch-1", owner)
+    try:
+        with connect(login) as session:
+            session.execute("create table made_by_migration (id int)")
+        with connect(half_blind.site.target) as admin:
+            admin.execute(f"grant create on schema public to {login.user}")
+        with connect(login) as session:
+            session.execute("set role none")
+            session.execute("create table mine (id int)")
+        assert drop_migration_login(conductor, "launch-1", owner)
+        assert not drop_migration_login(conductor, "launch-1", owner)
+        with connect(half_blind.site.target) as admin:
+            made = admin.execute(
+                "select tablename, tableowner from pg_tables where tablename in ('mine', 'made_by_migration')"
+            )
+            assert dict(made.fetchall()) == {"mine": owner, "made_by_migration": owner}
+    finally:
+        drop_migration_login(half_blind.site.target, "launch-1", owner)
