@@ -70,7 +70,7 @@ def take(
                 hashed=hashed,
             )
             with unlocking(connection):
-                structure = read_structure(connection)
+                structure = read_structure(connection, version)
             return Fingerprint(
                 server_version_num=connection.info.server_version,
                 encoding=connection.info.parameter_status("server_encoding") or "",
@@ -78,10 +78,10 @@ def take(
                 sequences=sequences,
                 large_objects=hash_large_objects(connection),
                 structure=structure,
-                ownership=read_ownership(connection),
+                ownership=read_ownership(connection, version),
                 extensions=read_extensions(connection),
                 settings=read_settings(connection),
-                roles=read_roles(connection),
+                roles=read_roles(connection, version),
                 format=version,
             )
     except psycopg.Error as error:

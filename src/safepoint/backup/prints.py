@@ -15,9 +15,10 @@ from typing import Any
 
 from safepoint.errors import ProofFailed
 
-# How tables are hashed; of older formats there are snapshots still, and they are compared as they were taken.
-FORMAT = 2
-FORMATS = (1, 2)
+# How tables are hashed (since 2) and definitions written down (since 3); of older formats there are snapshots still, and
+# they are compared as they were taken.
+FORMAT = 3
+FORMATS = (1, 2, 3)
 _SHOWN = 200
 
 _LITERAL = re.compile(r"('(?:[^']|'')*')")

@@ -2,13 +2,18 @@
 
 Left out, because a faithful copy may differ in it: what belongs to extensions, the owner of the schema `public`
 (it depends on how old the cluster is), tablespaces, collation versions, invalid indexes (no dump has them),
-constraints and triggers that PostgreSQL clones onto partitions by itself, subscriptions (a copy must not call).
+constraints and triggers that PostgreSQL clones onto partitions by itself, subscriptions (a copy must not call), and
+what is a session's own.
+
+Fingerprints of former formats are compared with what is asked in the same words as then: what is asked otherwise today
+stands below with both.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from safepoint.backup.prints import FORMAT
 from safepoint.postgres.connections import Connection
 
 # Roles of this name are Safepoint's own in a scratch server; they own nothing there.
@@ -23,6 +28,11 @@ def _own(catalog: str, alias: str) -> str:
         f"{alias}.oid >= 16384 and not exists (select from pg_depend own where own.classid = '{catalog}'::regclass "
         f"and own.objid = {alias}.oid and own.deptype = 'e')"
     )
+
+
+def _lasting(namespace: str) -> str:
+    """The condition that a schema, by its oid, is no session's own. Formats 1 and 2 did not ask it of all objects."""
+    return f"{namespace}::regnamespace::text not like 'pg\\_temp%'"
 
 
 _OWN_CLASS = (
@@ -129,7 +139,7 @@ _FUNCTIONS = f"""
                          format_type(a.aggtranstype, null), a.aggsortop::regoperator)
         from pg_aggregate a where a.aggfnoid = p.oid) else pg_get_functiondef(p.oid) end
     from pg_proc p where {_own("pg_proc", "p")} and p.pronamespace::regnamespace::text not in {_FOREIGN_SCHEMAS}
-      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
+      and {{lasting}} and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
                       and d.deptype = 'i')
 """
 
@@ -145,12 +155,12 @@ _TYPES = f"""
              r.rngcanonical::regproc, r.rngsubdiff::regproc) from pg_range r where r.rngtypid = t.oid)
         else concat_ws(' ', 'base', t.typinput, t.typoutput, t.typlen) end
     from pg_type t where {_own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
-      and t.typnamespace::regnamespace::text not in {_FOREIGN_SCHEMAS}
+      and t.typnamespace::regnamespace::text not in {_FOREIGN_SCHEMAS} and {{lasting}}
 """
 
 _STATISTICS = f"""
     select s.stxname::text, pg_get_statisticsobjdef(s.oid) from pg_statistic_ext s
-    where {_own("pg_statistic_ext", "s")}
+    where {_own("pg_statistic_ext", "s")} and {{lasting}}
 """
 
 _PUBLICATIONS = """
@@ -179,13 +189,13 @@ _COMMENTS = f"""
                       and own.deptype = 'e')
       and not (d.classoid = 'pg_constraint'::regclass
                and exists (select from pg_constraint k where k.oid = d.objoid and k.contype = 'n'))
-      and coalesce(o.schema, '') not in {_FOREIGN_SCHEMAS}
+      and coalesce(o.schema, '') not in {_FOREIGN_SCHEMAS} and {{lasting}}
 """
 
 # Things that are rare in an application: that they are there is what is compared.
 _OTHERS = "\n union all \n".join(
     f"select concat_ws(' ', o.type, o.identity), 'is there' "
-    f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o where {_own(catalog, 'x')}"
+    f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o where {_own(catalog, 'x')} and {{lasting}}"
     for catalog in (
         "pg_namespace",
         "pg_cast",
@@ -202,6 +212,11 @@ _OTHERS = "\n union all \n".join(
     )
 )
 
+_OBJECTS = f"select * from ({_OTHERS}) others (name, text) where name not like 'schema pg\\_%'"
+
+# Of what has no schema itself (a constraint, a policy) the identity tells that of its table.
+_LASTING_IDENTITY = "coalesce(o.schema, '') not like 'pg\\_temp%' and o.identity not like '% on pg\\_temp\\_%'"
+
 QUERIES = {
     "relation": _RELATIONS,
     "sequence definition": _SEQUENCES,
@@ -210,13 +225,22 @@ QUERIES = {
     "trigger": _TRIGGERS,
     "rule": _RULES,
     "policy": _POLICIES,
-    "function": _FUNCTIONS,
-    "type": _TYPES,
-    "statistics": _STATISTICS,
+    "function": _FUNCTIONS.format(lasting=_lasting("p.pronamespace")),
+    "type": _TYPES.format(lasting=_lasting("t.typnamespace")),
+    "statistics": _STATISTICS.format(lasting=_lasting("s.stxnamespace")),
     "publication": _PUBLICATIONS,
     "event trigger": _EVENT_TRIGGERS,
-    "comment": _COMMENTS,
-    "object": f"select * from ({_OTHERS}) others (name, text) where name not like 'schema pg\\_%'",
+    "comment": _COMMENTS.format(lasting=_LASTING_IDENTITY),
+    "object": _OBJECTS.format(lasting=_LASTING_IDENTITY),
+}
+
+# What the formats 1 and 2 say otherwise.
+_FORMER = {
+    "function": _FUNCTIONS.format(lasting="true"),
+    "type": _TYPES.format(lasting="true"),
+    "statistics": _STATISTICS.format(lasting="true"),
+    "comment": _COMMENTS.format(lasting="true"),
+    "object": _OBJECTS.format(lasting="true"),
 }
 
 # An owner's own rights follow from owning; only what others were given (or PUBLIC lost) is listed. A NULL ACL means
@@ -260,11 +284,12 @@ OWNERSHIP = (
     """,
     f"""
     select 'function ' || p.oid::regprocedure, {_owned("f", "p.proowner", "p.proacl")}
-    from pg_proc p where {_own("pg_proc", "p")}
+    from pg_proc p where {_own("pg_proc", "p")} and {{function_lasts}}
     """,
     f"""
     select 'type ' || t.oid::regtype, {_owned("T", "t.typowner", "t.typacl")}
     from pg_type t where {_own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
+      and {{type_lasts}}
     """,
     """
     select 'publication ' || quote_ident(p.pubname), 'owner ' || quote_ident(pg_get_userbyid(p.pubowner))
@@ -283,6 +308,7 @@ OWNERSHIP = (
     from pg_default_acl p
     """,
 )
+_LASTING_OWNED = {"function_lasts": _lasting("p.pronamespace"), "type_lasts": _lasting("t.typnamespace")}
 
 _EXTENSIONS = "select extname::text, extversion from pg_extension"
 
@@ -295,13 +321,23 @@ _SETTINGS = """
     where s.setdatabase = (select oid from pg_database where datname = current_database())
 """
 
+# Who owns an extension, or what belongs to one, is whoever made it: in a copy, who restores. (Who was granted something
+# of it is needed.) What is a session's own is in no copy. Formats 1 and 2 asked for the roles of these, too.
+_REFERS = f"""
+    classid <> 'pg_extension'::regclass
+    and not (deptype in ('o', 'i') and exists (select from pg_depend d where d.classid = pg_shdepend.classid
+             and d.objid = pg_shdepend.objid and d.deptype = 'e'))
+    and not exists (select from pg_depend d where d.classid = pg_shdepend.classid and d.objid = pg_shdepend.objid
+                    and d.refclassid = 'pg_namespace'::regclass and not {_lasting("d.refobjid")})
+"""
+
 # The roles that this database refers to, and those that they are members of. pg_shdepend knows owners, grantees and
 # policies; roles of PostgreSQL itself (pg_*) are everywhere.
 _ROLES = f"""
     with recursive used as (
         select refobjid as oid from pg_shdepend
         where refclassid = 'pg_authid'::regclass
-          and dbid = (select oid from pg_database where datname = current_database())
+          and dbid = (select oid from pg_database where datname = current_database()) and {{refers}}
         union
         select datdba from pg_database where datname = current_database()
         union
@@ -327,16 +363,22 @@ _ROLES = f"""
 """
 
 
-def read_structure(connection: Connection) -> dict[str, dict[str, str]]:
-    """Definitions by kind and name. The connection's search_path must be pg_catalog: names come out qualified."""
-    return {kind: found for kind, query in QUERIES.items() if (found := _pairs(connection, query))}
+def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, dict[str, str]]:
+    """Definitions by kind and name. The connection's search_path must be pg_catalog: names come out qualified.
+
+    Args:
+        version: the format of the fingerprint that it is for.
+    """
+    queries = QUERIES if version > 2 else QUERIES | _FORMER
+    return {kind: found for kind, query in queries.items() if (found := _pairs(connection, query))}
 
 
-def read_ownership(connection: Connection) -> dict[str, str]:
-    """Owners, and what others than the owner may do, by object."""
+def read_ownership(connection: Connection, version: int = FORMAT) -> dict[str, str]:
+    """Owners, and what others than the owner may do, by object; as that format has them."""
+    lasting = _LASTING_OWNED if version > 2 else dict.fromkeys(_LASTING_OWNED, "true")
     found: dict[str, str] = {}
     for query in OWNERSHIP:
-        found |= _pairs(connection, query)
+        found |= _pairs(connection, query.format(**lasting))
     return found
 
 
@@ -350,9 +392,9 @@ def read_settings(connection: Connection) -> dict[str, str]:
     return _pairs(connection, _SETTINGS)
 
 
-def read_roles(connection: Connection) -> dict[str, str]:
-    """Roles that the database refers to, with their attributes, memberships and settings."""
-    return _pairs(connection, _ROLES)
+def read_roles(connection: Connection, version: int = FORMAT) -> dict[str, str]:
+    """Roles that the database refers to, with their attributes, memberships and settings; as that format has them."""
+    return _pairs(connection, _ROLES.format(refers=_REFERS if version > 2 else "true"))
 
 
 def _pairs(connection: Connection, query: str) -> dict[str, str]:
