@@ -82,10 +82,54 @@ def test_who_was_granted_something_of_an_extension_is_needed(home: Target, prove
 
 
 def test_what_only_a_session_has_is_no_part_of_the_database(home: Target, proven: Callable[[Target], None]) -> None:
-    run(home, "create table t as select 1 as a", "grant temporary on database {db} to public".format(db=home.dbname))
+    run(home, "create table t as select 1 as a", f"grant temporary on database {home.dbname} to public")
     before, bare = definitions(home), take(home)
     with role(home, "sessions_clerk"), connect(home) as session:
         session.execute(TEMPORARY)
         assert compare(before, definitions(home)) == ()
         assert compare(bare, now := take(home)) == () and now.digest == bare.digest
+        proven(home)
+
+
+# What its maker's session wrote in its own way: with another path, another order of dates, another schema of that name.
+DEFINED = """
+    create schema shop; create type shop.mood as enum ('ok', 'sad');
+    set search_path = shop, public; set datestyle = 'German, DMY'; set intervalstyle = 'sql_standard';
+    create domain shop.felt as mood default 'ok'::mood;
+    create domain shop.day as date default date '31.12.2026';
+    create domain shop.span as interval default interval '1-2';
+    create function shop.now_here() returns int language sql as 'select 1';
+    create domain shop.counted as int default now_here();
+    reset search_path;
+    create table t (gone int, a int, b text, c int, "Odd name" int);
+    alter table t drop column gone;
+    create publication some_columns for table t (c, a, "Odd name") where (a > 1);
+    create schema other;
+    create table other.t (a int, b int);
+    create statistics public.twice (dependencies) on a, c from public.t;
+    create statistics other.twice (ndistinct) on a, b from other.t;
+"""
+LISTS = ("''", "'', public", '"$user", public', "'Odd, \"schema\"', 'it''s', pg_catalog", "'a\\b'")
+
+
+def test_definitions_that_were_written_in_another_session_s_way_are_the_same(
+    home: Target, proven: Callable[[Target], None]
+) -> None:
+    run(home, DEFINED)
+    now = take(home)
+    assert {"public.twice", "other.twice"} <= set(now.structure["statistics"])
+    assert '("Odd name", a, c)' in now.structure["publication"]["some_columns"]
+    proven(home)
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_database_whose_search_path_is_empty_or_odd_is_proven(
+    servers: Servers, new_database: Callable[[Server], Target], proven: Callable[[Target], None], path: str
+) -> None:
+    home = new_database(servers(17))
+    name = home.dbname
+    with role(home, "seeker"):
+        run(home, f"alter database {name} set search_path to {path}", f"alter database {name} set work_mem to '9MB'")
+        run(home, f"alter role seeker in database {name} set search_path to {path}")
+        run(home, f"alter role seeker in database {name} set application_name to 'it''s, so'")
         proven(home)

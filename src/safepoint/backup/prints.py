@@ -15,8 +15,8 @@ from typing import Any
 
 from safepoint.errors import ProofFailed
 
-# How tables are hashed (since 2) and definitions written down (since 3); of older formats there are snapshots still, and
-# they are compared as they were taken.
+# How tables are hashed (since 2) and definitions written down (since 3). Of older formats there are snapshots still:
+# those are compared as they were taken.
 FORMAT = 3
 FORMATS = (1, 2, 3)
 _SHOWN = 200

@@ -148,7 +148,7 @@ _TYPES = f"""
         when 'e' then 'enum ' || (select string_agg(quote_literal(e.enumlabel), ', ' order by e.enumsortorder)
                                   from pg_enum e where e.enumtypid = t.oid)
         when 'd' then concat_ws(' ', 'domain', format_type(t.typbasetype, t.typtypmod),
-             case when t.typnotnull then 'not null' end, 'default ' || t.typdefault,
+             case when t.typnotnull then 'not null' end, 'default ' || {{default}},
              (select string_agg(k.conname || ' ' || pg_get_constraintdef(k.oid), ' ' order by k.conname)
               from pg_constraint k where k.contypid = t.oid and k.contype = 'c'))
         when 'r' then 'range ' || (select concat_ws(' ', format_type(r.rngsubtype, null),
@@ -159,8 +159,14 @@ _TYPES = f"""
 """
 
 _STATISTICS = f"""
-    select s.stxname::text, pg_get_statisticsobjdef(s.oid) from pg_statistic_ext s
+    select {{name}}, pg_get_statisticsobjdef(s.oid) from pg_statistic_ext s
     where {_own("pg_statistic_ext", "s")} and {{lasting}}
+"""
+
+# Columns by name: their numbers are others in a copy, which has none that were dropped.
+_PUBLISHED = """
+    '(' || (select string_agg(quote_ident(a.attname), ', ' order by a.attname) from pg_attribute a
+            where a.attrelid = r.prrelid and a.attnum = any (r.prattrs::int2[])) || ')'
 """
 
 _PUBLICATIONS = """
@@ -168,7 +174,7 @@ _PUBLICATIONS = """
            case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end,
            case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end,
            case when p.pubviaroot then 'via root' end,
-           (select string_agg(concat_ws(' ', r.prrelid::regclass, pg_get_expr(r.prqual, r.prrelid), r.prattrs::text),
+           (select string_agg(concat_ws(' ', r.prrelid::regclass, pg_get_expr(r.prqual, r.prrelid), {columns}),
                               ', ' order by r.prrelid::regclass::text)
             from pg_publication_rel r where r.prpubid = p.oid),
            (select string_agg('all in ' || s.pnnspid::regnamespace, ', ' order by s.pnnspid::regnamespace::text)
@@ -195,7 +201,8 @@ _COMMENTS = f"""
 # Things that are rare in an application: that they are there is what is compared.
 _OTHERS = "\n union all \n".join(
     f"select concat_ws(' ', o.type, o.identity), 'is there' "
-    f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o where {_own(catalog, 'x')} and {{lasting}}"
+    f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o "
+    f"where {_own(catalog, 'x')} and {{lasting}}"
     for catalog in (
         "pg_namespace",
         "pg_cast",
@@ -226,19 +233,22 @@ QUERIES = {
     "rule": _RULES,
     "policy": _POLICIES,
     "function": _FUNCTIONS.format(lasting=_lasting("p.pronamespace")),
-    "type": _TYPES.format(lasting=_lasting("t.typnamespace")),
-    "statistics": _STATISTICS.format(lasting=_lasting("s.stxnamespace")),
-    "publication": _PUBLICATIONS,
+    "type": _TYPES.format(default="pg_get_expr(t.typdefaultbin, 0)", lasting=_lasting("t.typnamespace")),
+    "statistics": _STATISTICS.format(
+        name="format('%s.%I', s.stxnamespace::regnamespace, s.stxname)", lasting=_lasting("s.stxnamespace")
+    ),
+    "publication": _PUBLICATIONS.format(columns=_PUBLISHED),
     "event trigger": _EVENT_TRIGGERS,
     "comment": _COMMENTS.format(lasting=_LASTING_IDENTITY),
     "object": _OBJECTS.format(lasting=_LASTING_IDENTITY),
 }
 
-# What the formats 1 and 2 say otherwise.
+# What the formats 1 and 2 say otherwise. (A domain's default stood there as its maker's session wrote it.)
 _FORMER = {
     "function": _FUNCTIONS.format(lasting="true"),
-    "type": _TYPES.format(lasting="true"),
-    "statistics": _STATISTICS.format(lasting="true"),
+    "type": _TYPES.format(default="t.typdefault", lasting="true"),
+    "statistics": _STATISTICS.format(name="s.stxname::text", lasting="true"),
+    "publication": _PUBLICATIONS.format(columns="r.prattrs::text"),
     "comment": _COMMENTS.format(lasting="true"),
     "object": _OBJECTS.format(lasting="true"),
 }
