@@ -49,11 +49,17 @@ SHOP = '''
     create view sales.totals as select account, sum(amount) from sales.entry group by account;
     create materialized view sales.kept as select count(*) from sales.entry;
     create index on sales.entry (amount);
-    select lo_from_bytea(0, 'a large object');
+    select lo_from_bytea(4711, 'a large object');
     grant select on account to shop_reader;
     grant usage on schema sales to shop_owner;
     alter table sales.entry owner to shop_owner;
     create publication shop_events for table account;
+    comment on publication shop_events is 'made by the shop';
+    create function watched() returns event_trigger language plpgsql as 'begin end';
+    create event trigger shop_watch on ddl_command_end execute function watched();
+    comment on event trigger shop_watch is 'it watches';
+    comment on large object 4711 is 'a picture';
+    grant select on large object 4711 to shop_reader;
 '''
 PROPERTIES = (
     "alter database {db} set work_mem to '9MB'",
