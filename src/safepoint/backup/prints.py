@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from safepoint.backup.definitions import normal_form, own_name
 from safepoint.errors import ProofFailed
 
 # How tables are hashed (since 2) and definitions written down (since 3). Of older formats there are snapshots still:
@@ -27,22 +28,12 @@ _CAST = re.compile(
     r"(?: with(?:out)? time zone)?(?:\[\])*"
 )
 _NAMED_CAST = re.compile(rf"({_CAST.pattern}) AS \"?(\w+)\"?(?!\w)")
-# As PostgreSQL calls the types itself whose names in SQL are others (datatype page, table of types).
-_OWN_NAMES = {
-    "integer": "int4",
-    "bigint": "int8",
-    "smallint": "int2",
-    "boolean": "bool",
-    "character varying": "varchar",
-    "character": "bpchar",
-    "real": "float4",
-    "double precision": "float8",
-    "bit varying": "varbit",
-    "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp",
-    "time with time zone": "timetz",
-    "time without time zone": "time",
-}
+# What is text as it was given, or made of names: equal only where it is the same.
+_AS_WRITTEN = frozenset(
+    {"comment", "object", "sequence definition", "event trigger", "encoding", "owner and grants of", "setting", "role"}
+)
+_Written = Callable[[str, str], str]
+"""Of a kind and a text, what is equal in two that say the same."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +124,8 @@ class Fingerprint:
             "sequences": {name: [s.last, s.called] for name, s in self.sequences.items()},
             "large_objects": [self.large_objects.rows, self.large_objects.content],
             "structure": {
-                kind: {name: normalised(text) for name, text in found.items()} for kind, found in self.structure.items()
+                kind: {name: self._digested(kind, text) for name, text in found.items()}
+                for kind, found in self.structure.items()
             },
             "ownership": dict(self.ownership),
             "extensions": sorted(self.extensions),
@@ -141,6 +133,9 @@ class Fingerprint:
             "roles": dict(self.roles),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def _digested(self, kind: str, text: str) -> str:
+        return normalised(text) if self.format < 3 else _compared(kind, text)
 
     def with_later(self, later: Mapping[str, SequencePrint]) -> Fingerprint:
         """The same, with where its sequences had got to when the dump was done: they obey no snapshot."""
@@ -224,24 +219,31 @@ def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]
     if expected.format != found.format:
         raise ValueError(f"fingerprints of formats {expected.format} and {found.format} cannot be compared")
     texts = expected.server_version_num // 10000 == found.server_version_num // 10000
+    written: _Written = _compared if expected.format > 2 else _canonical
     differences = [
-        *_texts("encoding", {"of the database": expected.encoding}, {"of the database": found.encoding}),
+        *_texts("encoding", {"of the database": expected.encoding}, {"of the database": found.encoding}, written),
         *_missing("extension", expected.extensions, found.extensions),
         *_tables(expected, found),
         *_sequences(expected, found),
     ]
     for kind in sorted({*expected.structure, *found.structure}):
         ours, theirs = expected.structure.get(kind, {}), found.structure.get(kind, {})
-        differences += _texts(kind, ours, theirs) if texts else _missing(kind, ours, theirs)
+        differences += _texts(kind, ours, theirs, written) if texts else _missing(kind, ours, theirs)
     grants = (expected.ownership, found.ownership) if texts else (_older(expected.ownership), _older(found.ownership))
-    differences += _texts("owner and grants of", *grants)
-    differences += _texts("setting", expected.settings, found.settings)
-    differences += _texts("role", expected.roles, {name: found.roles.get(name, "(none)") for name in expected.roles})
+    differences += _texts("owner and grants of", *grants, written)
+    differences += _texts("setting", expected.settings, found.settings, written)
+    roles = {name: found.roles.get(name, "(none)") for name in expected.roles}
+    differences += _texts("role", expected.roles, roles, written)
     return tuple(differences)
 
 
+def _compared(kind: str, text: str) -> str:
+    """What two texts have in common that say the same, since format 3."""
+    return text if kind in _AS_WRITTEN else normal_form(text)
+
+
 def normalised(definition: str) -> str:
-    """A definition without what PostgreSQL itself writes differently after a dump and restore.
+    """The same up to format 2: without any parentheses and casts, so that some that differed were equal.
 
     `status in ('a', 'b')` on a varchar column comes back with its casts and parentheses elsewhere. A constant without a
     name within a view is written `'x'::text`, and comes back named after its type. Text in quotes is left as it is.
@@ -256,9 +258,7 @@ def normalised(definition: str) -> str:
 
 def _without_own_name(cast: re.Match[str]) -> str:
     """A cast, without the name that its type gave."""
-    type_ = re.sub(r"\(.*?\)|\[\]", "", cast[1].removeprefix("::"))
-    own = _OWN_NAMES.get(type_) or type_.rpartition(".")[2].strip('"')
-    return cast[1] if cast[2] == own else cast[0]
+    return cast[1] if cast[2] == own_name(cast[1].removeprefix("::")) else cast[0]
 
 
 def _tables(expected: Fingerprint, found: Fingerprint) -> list[Difference]:
@@ -286,17 +286,17 @@ def _sequences(expected: Fingerprint, found: Fingerprint) -> list[Difference]:
     return result
 
 
-def _texts(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[Difference]:
+def _texts(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str], written: _Written) -> list[Difference]:
     result = []
     for name in sorted({*ours, *theirs}):
         mine, other = ours.get(name), theirs.get(name)
-        if mine != other and (mine is None or other is None or _canonical(mine) != _canonical(other)):
+        if mine != other and (mine is None or other is None or written(kind, mine) != written(kind, other)):
             result.append(Difference(kind, name, mine, other))
     return result
 
 
-def _canonical(definition: str) -> str:
-    """Normalised; of an inheriting table without the order of its columns.
+def _canonical(_kind: str, definition: str) -> str:
+    """Normalised, as up to format 2; of an inheriting table without the order of its columns.
 
     A restore cannot keep it, and snapshots of former versions tell it: see `structure._INHERITED`.
     """
