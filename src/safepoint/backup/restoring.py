@@ -35,6 +35,8 @@ _NO_SUCH_LOCALE = (
 _REPORT_SECONDS = 0.5
 _SERVER_GONE = ("closed the connection unexpectedly", "terminating connection", "Connection refused")
 _FALLBACK_LOCALES = ("C.UTF-8", "C")
+# Said each time: otherwise it is that of template0, which the server's administrator chose.
+_LIBC = ("locale_provider", "libc")
 
 
 @dataclass(frozen=True)
@@ -219,9 +221,12 @@ def locales(source: Source) -> list[tuple[tuple[str, str], ...]]:
     own: list[tuple[str, str]] = [("lc_collate", source.collate), ("lc_ctype", source.ctype)]
     if source.provider == "i" and source.locale:
         own += [("locale_provider", "icu"), ("icu_locale", source.locale)]
-    if source.provider == "b" and source.locale:
+        own += [("icu_rules", source.icu_rules)] if source.icu_rules else []
+    elif source.provider == "b" and source.locale:
         own += [("locale_provider", "builtin"), ("builtin_locale", source.locale)]
-    fallbacks = [(("lc_collate", name), ("lc_ctype", name)) for name in _FALLBACK_LOCALES]
+    else:
+        own.append(_LIBC)
+    fallbacks = [(("lc_collate", name), ("lc_ctype", name), _LIBC) for name in _FALLBACK_LOCALES]
     return [tuple(own), *fallbacks]
 
 

@@ -352,6 +352,7 @@ def _source(connection: Connection, target: Target) -> Source:
         locale=locale,
         lsn=lsn,
         database_bytes=size,
+        icu_rules=facts.get("daticurules"),
     )
 
 
