@@ -20,6 +20,8 @@ from safepoint.errors import ProofFailed
 # those are compared as they were taken.
 FORMAT = 3
 FORMATS = (1, 2, 3)
+# Of a user mapping: there may be options, but the login is not shown them, and so its dump has none.
+UNSEEN = "options that are not shown to this login"
 _SHOWN = 200
 
 _LITERAL = re.compile(r"('(?:[^']|'')*')")
@@ -31,6 +33,7 @@ _NAMED_CAST = re.compile(rf"({_CAST.pattern}) AS \"?(\w+)\"?(?!\w)")
 # What is text as it was given, or made of names: equal only where it is the same.
 _AS_WRITTEN = frozenset(
     {"comment", "object", "sequence definition", "event trigger", "encoding", "owner and grants of", "setting", "role"}
+    | {"user mapping"}
 )
 _Written = Callable[[str, str], str]
 """Of a kind and a text, what is equal in two that say the same."""
@@ -228,6 +231,8 @@ def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]
     ]
     for kind in sorted({*expected.structure, *found.structure}):
         ours, theirs = expected.structure.get(kind, {}), found.structure.get(kind, {})
+        if kind == "user mapping":
+            ours, theirs = _seen(ours, theirs), _seen(theirs, ours)
         differences += _texts(kind, ours, theirs, written) if texts else _missing(kind, ours, theirs)
     grants = (expected.ownership, found.ownership) if texts else (_older(expected.ownership), _older(found.ownership))
     differences += _texts("owner and grants of", *grants, written)
@@ -293,6 +298,23 @@ def _texts(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str], writte
         if mine != other and (mine is None or other is None or written(kind, mine) != written(kind, other)):
             result.append(Difference(kind, name, mine, other))
     return result
+
+
+def unseen(found: Fingerprint) -> tuple[str, ...]:
+    """What a snapshot lacks because its login was not shown it, as a sentence for who restores it; or nothing."""
+    names = [name for name, text in found.structure.get("user mapping", {}).items() if text == UNSEEN]
+    if not names:
+        return ()
+    return (
+        "the login that took the snapshot was not shown the options (passwords, perhaps) of these user mappings, so a "
+        f"restore has none: {', '.join(names)}. Set them there again (ALTER USER MAPPING ... OPTIONS), or let a "
+        "superuser take the snapshots",
+    )
+
+
+def _seen(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """Texts of user mappings as both sides were shown them."""
+    return {name: UNSEEN if UNSEEN in (text, theirs.get(name)) else text for name, text in ours.items()}
 
 
 def _canonical(_kind: str, definition: str) -> str:

@@ -14,6 +14,7 @@ from psycopg import sql
 from safepoint.backup.ahead import hashing_ahead
 from safepoint.backup.contents import Hashed
 from safepoint.backup.manifest import Manifest, Source, verify_files
+from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.snapshot import GLOBALS
@@ -120,7 +121,7 @@ class _Restore:
     def run(self) -> Restored:
         """All steps in their order; the database's own settings come last, as they may forbid writing."""
         place, room = self.room.place, self.room
-        notes = [*place.notes]
+        notes = [*place.notes, *unseen(self.manifest.fingerprint)]
         with self._failing(f"{GLOBALS} could not be run"):
             notes += room.bring_roles(self.folder / GLOBALS, self.manifest, self.cancelled)
         notes += self._database()

@@ -23,7 +23,7 @@ from safepoint.backup.contents import read_sequences, reading
 from safepoint.backup.fingerprint import export, take
 from safepoint.backup.manifest import NAME, Manifest, Source, hash_files, sync_folder, write_manifest
 from safepoint.backup.partial import SUFFIX, abandoned, filling
-from safepoint.backup.prints import Fingerprint
+from safepoint.backup.prints import Fingerprint, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.properties import database_sql
 from safepoint.errors import CommandFailed, DatabaseError, Interrupted, Refused
@@ -178,7 +178,7 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
         commands=tools.shown((dump, globals_)),
         files=files,
         seconds=timings,
-        notes=_NOTES,
+        notes=(*_NOTES, *unseen(print_)),
         fingerprint=print_,
     )
 

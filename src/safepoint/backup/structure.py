@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from safepoint.backup.prints import FORMAT
+from safepoint.backup.prints import FORMAT, UNSEEN
 from safepoint.postgres.connections import Connection
 
 # Roles of this name are Safepoint's own in a scratch server; they own nothing there.
@@ -198,6 +198,18 @@ _COMMENTS = f"""
       and coalesce(o.schema, '') not in {_FOREIGN_SCHEMAS} and {{lasting}}
 """
 
+# What the view shows, pg_dump dumps: to others than a superuser and (mostly) the user himself it shows no options, as
+# if there were none. A digest only: the archive has the passwords, and a manifest is read by more people.
+_USER_MAPPINGS = f"""
+    select format('%s on server %I', case m.umuser when 0 then 'public' else quote_ident(m.usename) end, m.srvname),
+           case when m.umoptions is not null then 'options ' || encode(sha256(convert_to((
+                    select string_agg(format('%L', o), ', ' order by o) from unnest(m.umoptions) o), 'UTF8')), 'hex')
+                when current_setting('is_superuser') = 'on' or (m.umuser = 0 and pg_has_role(s.srvowner, 'USAGE'))
+                     or (m.usename = current_user and (pg_has_role(s.srvowner, 'USAGE')
+                         or has_server_privilege(s.oid, 'USAGE'))) then 'no options' else '{UNSEEN}' end
+    from pg_user_mappings m join pg_foreign_server s on s.oid = m.srvid where {_own("pg_foreign_server", "s")}
+"""
+
 # Things that are rare in an application: that they are there is what is compared.
 _OTHERS = "\n union all \n".join(
     f"select concat_ws(' ', o.type, o.identity), 'is there' "
@@ -241,10 +253,11 @@ QUERIES = {
     "event trigger": _EVENT_TRIGGERS,
     "comment": _COMMENTS.format(lasting=_LASTING_IDENTITY),
     "object": _OBJECTS.format(lasting=_LASTING_IDENTITY),
+    "user mapping": _USER_MAPPINGS,
 }
 
-# What the formats 1 and 2 say otherwise. (A domain's default stood there as its maker's session wrote it.)
-_FORMER = {
+# The formats 1 and 2: a domain's default stood there as its maker's session wrote it, and user mappings not at all.
+_FORMER = {kind: query for kind, query in QUERIES.items() if kind != "user mapping"} | {
     "function": _FUNCTIONS.format(lasting="true"),
     "type": _TYPES.format(default="t.typdefault", lasting="true"),
     "statistics": _STATISTICS.format(name="s.stxname::text", lasting="true"),
@@ -379,7 +392,7 @@ def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, d
     Args:
         version: the format of the fingerprint that it is for.
     """
-    queries = QUERIES if version > 2 else QUERIES | _FORMER
+    queries = QUERIES if version > 2 else _FORMER
     return {kind: found for kind, query in queries.items() if (found := _pairs(connection, query))}
 
 
