@@ -220,3 +220,14 @@ def test_values_of_columns_that_look_secret_are_never_told(server: Server, new_d
     assert (session.changed, session.missing) == (1, 1)
     assert sorted(one.key for one in device.examples)[:2] == ["(1,***)", "(2,***)"]
     assert {one.key for one in sent.examples} == {"(anna,***,7)", "(bert,***,1)"}
+
+
+def test_virtual_columns_are_not_computed(
+    servers: Callable[[int], Server], new_database: Callable[..., Target]
+) -> None:
+    original, copy = (new_database(servers(18)) for _ in range(2))
+    for target in (original, copy):
+        run(target, "create table t (a int primary key, b int, ratio int generated always as (a / b) virtual)")
+        run(target, "insert into t values (1, 0), (2, 1)")
+    run(copy, "update t set b = 3 where a = 2")
+    assert explained(original, copy)["public.t"].lines()[1:] == ["  changed a = 2: b"]

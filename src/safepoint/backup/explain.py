@@ -35,9 +35,10 @@ _SHOWN_KEY = 200
 
 Kind = Literal["changed", "missing", "added"]
 
+# A virtual column is nothing but what others say, and may be such that computing it fails.
 _COLUMNS = """
     select a.attname::text from pg_attribute a
-    where a.attrelid = $1::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum
+    where a.attrelid = $1::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v' order by a.attnum
 """
 
 # The primary key, else the narrowest unique index over plain columns that are never NULL.
