@@ -239,3 +239,24 @@ def test_a_virtual_column_that_cannot_be_computed_for_a_row_hinders_no_backup(
     assert [(one.kind, one.name) for one in compare(before, after)] == [("table", "public.t")]
     run(home, "alter table t alter twice set expression as (a * 3)")
     assert [(one.kind, one.name) for one in compare(after, take(home))] == [("relation", "public.t")]
+
+
+def test_who_has_access_only_as_a_member_of_a_group_comes_along(home: Target, proven: Callable[[Target], None]) -> None:
+    with role(home, "shop_rw"), role(home, "shop_app", "login in role shop_rw"), role(home, "nobody_here", "login"):
+        run(home, "create role shop_deploy; grant shop_app to shop_deploy; grant pg_monitor to nobody_here")
+        run(home, "create table t as select 1 as a", "grant select on t to shop_rw", "grant pg_monitor to shop_rw")
+        try:
+            found = take(home).roles
+            assert {"shop_rw", "shop_app", "shop_deploy"} <= set(found) and "nobody_here" not in found
+            assert not {"shop_app", "shop_deploy"} & set(take(home, version=2).roles)
+            proven(home)
+        finally:
+            run(home, "drop role shop_deploy")
+
+
+@pytest.mark.skipif(not has_postgres(17), reason="PostgreSQL 16 and newer tell what a membership is good for")
+def test_who_may_only_grant_a_role_has_no_access_by_it(database: Target) -> None:
+    with role(database, "shop_rw"), role(database, "keeper", "createrole"):
+        run(database, "create table t as select 1 as a", "grant select on t to shop_rw")
+        run(database, "grant shop_rw to keeper with admin true, inherit false, set false")
+        assert "keeper" not in take(database).roles

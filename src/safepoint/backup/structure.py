@@ -354,6 +354,13 @@ _REFERS = f"""
                     and d.refclassid = 'pg_namespace'::regclass and not {_lasting("d.refobjid")})
 """
 
+# Who has access as a member of such a role (the application's own login, often); formats 1 and 2 left them out. From
+# PostgreSQL 16 on whoever made a role is a member that may only grant it.
+_MEMBERS = """
+    select m.member from used join pg_auth_members m on m.roleid = used.oid join pg_roles r on r.oid = m.roleid
+    where r.rolname not like 'pg\\_%' and not (to_jsonb(m) @> '{"inherit_option": false, "set_option": false}')
+"""
+
 # The roles that this database refers to, and those that they are members of. pg_shdepend knows owners, grantees and
 # policies; roles of PostgreSQL itself (pg_*) are everywhere.
 _ROLES = f"""
@@ -369,7 +376,11 @@ _ROLES = f"""
         select setrole from pg_db_role_setting
         where setdatabase = (select oid from pg_database where datname = current_database())
         union
-        select m.roleid from used join pg_auth_members m on m.member = used.oid
+        ({{members}})
+    ), needed as (
+        select oid from used
+        union
+        select m.roleid from needed join pg_auth_members m on m.member = needed.oid
     )
     select r.rolname::text, concat_ws(' ',
         case when r.rolsuper then 'superuser' end, case when r.rolinherit then 'inherit' end,
@@ -382,7 +393,7 @@ _ROLES = f"""
         'set ' || (select array_to_string(s.setconfig, ', ') from pg_db_role_setting s
                    where s.setrole = r.oid and s.setdatabase = 0))
     from pg_roles r
-    where r.oid in (select oid from used) and r.rolname not like 'pg\\_%' and r.rolname <> '{SCRATCH_ROLE}'
+    where r.oid in (select oid from needed) and r.rolname not like 'pg\\_%' and r.rolname <> '{SCRATCH_ROLE}'
 """
 
 
@@ -417,7 +428,8 @@ def read_settings(connection: Connection) -> dict[str, str]:
 
 def read_roles(connection: Connection, version: int = FORMAT) -> dict[str, str]:
     """Roles that the database refers to, with their attributes, memberships and settings; as that format has them."""
-    return _pairs(connection, _ROLES.format(refers=_REFERS if version > 2 else "true"))
+    asked = (_REFERS, _MEMBERS) if version > 2 else ("true", "select 0::oid where false")
+    return _pairs(connection, _ROLES.format(refers=asked[0], members=asked[1]))
 
 
 def _pairs(connection: Connection, query: str) -> dict[str, str]:
