@@ -97,6 +97,10 @@ def test_what_only_a_session_has_is_no_part_of_the_database(home: Target, proven
         session.execute(TEMPORARY)
         assert compare(before, definitions(home)) == ()
         assert compare(bare, now := take(home)) == () and now.digest == bare.digest
+        former = take(home, version=2)  # which said so: snapshots of that time are compared with it
+        for said in (former.ownership, former.structure["function"]):
+            assert any("pg_temp" in name for name in said)
+        assert "sessions_clerk" in former.roles
         proven(home)
 
 
