@@ -191,3 +191,43 @@ def test_memory_and_answers_stay_small_where_a_big_table_differs_wholly(
     assert not difference.complete
     assert 500 <= difference.changed <= 2500
     assert difference.lines()[0].startswith("table public.big: at least")
+
+
+SECRETS = """
+    create table django_session (session_key varchar(40) primary key, session_data text, expire_date int);
+    create table device (owner int, token text, name text, primary key (owner, token));
+    create table sent (who text, reset_token text, at int);
+    insert into django_session select 'live-' || n, 'sealed-' || n, n from generate_series(1, 9) n;
+    insert into device select n, 'live-' || n, 'phone' from generate_series(1, 9) n;
+    insert into sent select 'anna', 'live-' || n, n from generate_series(1, 9) n;
+"""
+
+
+def test_values_of_columns_that_look_secret_are_never_told(server: Server, new_database: Callable[..., Target]) -> None:
+    original, copy = new_database(server), new_database(server)
+    for target in (original, copy):
+        run(target, SECRETS)
+    run(copy, "update django_session set expire_date = 0 where expire_date = 4", "update device set name = 'x'")
+    run(copy, "delete from django_session where expire_date = 5", "insert into sent values ('bert', 'live-10', 1)")
+    run(copy, "update sent set at = 70 where at = 7")
+    found = explained(original, copy)
+    told = json.dumps([one.as_json() for one in found.values()]) + "\n".join(
+        line for one in found.values() for line in one.lines()
+    )
+    assert "live-" not in told and "sealed-" not in told
+    session, device, sent = (found[f"public.{name}"] for name in ("django_session", "device", "sent"))
+    assert "  changed session_key = ***: expire_date" in session.lines()
+    assert (session.changed, session.missing) == (1, 1)
+    assert sorted(one.key for one in device.examples)[:2] == ["(1,***)", "(2,***)"]
+    assert {one.key for one in sent.examples} == {"(anna,***,7)", "(bert,***,1)"}
+
+
+def test_virtual_columns_are_not_computed(
+    servers: Callable[[int], Server], new_database: Callable[..., Target]
+) -> None:
+    original, copy = (new_database(servers(18)) for _ in range(2))
+    for target in (original, copy):
+        run(target, "create table t (a int primary key, b int, ratio int generated always as (a / b) virtual)")
+        run(target, "insert into t values (1, 0), (2, 1)")
+    run(copy, "update t set b = 3 where a = 2")
+    assert explained(original, copy)["public.t"].lines()[1:] == ["  changed a = 2: b"]

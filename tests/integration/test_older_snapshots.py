@@ -28,6 +28,12 @@ def older(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def second(tmp_path: Path) -> Path:
+    """One of the second format, likewise."""
+    return Path(shutil.copytree(DATA / "shop-format-2", tmp_path / "shop-format-2"))
+
+
+@pytest.fixture
 def again(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     """Where it is restored to."""
     monkeypatch.setenv(PASSWORD_ENV, "only-for-tests")
@@ -49,6 +55,25 @@ def test_one_of_the_first_format_is_proven_and_restored_whole(older: Path, again
     with connect(again) as connection:
         connection.execute("update line set n = n + 0.01 where account_id = 7")
     assert [one.name for one in compare(manifest.fingerprint, take(again, version=1))] == ["public.line"]
+
+
+def test_one_of_the_second_format_is_proven_and_restored_by_what_it_said_then(
+    second: Path, again: Target, tmp_path: Path
+) -> None:
+    was = read_manifest(second).fingerprint
+    assert was.format == 2
+    proof = prove(second, scratch_parent=tmp_path / "scratch")
+    assert read_proof(second) == proof and proof.rows == was.rows == 500
+    placed = restore_into(plan_file(tmp_path, again), second, "shop_again")
+    assert (placed.rows, placed.tables) == (proof.rows, proof.tables)
+    now = take(again, version=2)
+    assert compare(was, now) == ()
+    assert {kind: sorted(found) for kind, found in now.structure.items()} == {
+        kind: sorted(found) for kind, found in was.structure.items()
+    }
+    with connect(again) as connection:
+        connection.execute("alter policy few on account using (name in ('a', 'c'))")
+    assert [one.name for one in compare(was, take(again, version=2))] == ["few on public.account"]
 
 
 def test_one_byte_of_it_that_changed_is_seen_before_anything_is_restored(older: Path, tmp_path: Path) -> None:

@@ -50,11 +50,17 @@ SHOP = '''
     create view sales.totals as select account, sum(amount) from sales.entry group by account;
     create materialized view sales.kept as select count(*) from sales.entry;
     create index on sales.entry (amount);
-    select lo_from_bytea(0, 'a large object');
+    select lo_from_bytea(4711, 'a large object');
     grant select on account to shop_reader;
     grant usage on schema sales to shop_owner;
     alter table sales.entry owner to shop_owner;
     create publication shop_events for table account;
+    comment on publication shop_events is 'made by the shop';
+    create function watched() returns event_trigger language plpgsql as 'begin end';
+    create event trigger shop_watch on ddl_command_end execute function watched();
+    comment on event trigger shop_watch is 'it watches';
+    comment on large object 4711 is 'a picture';
+    grant select on large object 4711 to shop_reader;
 '''
 PROPERTIES = (
     "alter database {db} set work_mem to '9MB'",
@@ -249,6 +255,26 @@ def test_roles_that_are_missing_are_made_and_others_stay_as_they_are(
         assert ask(other, "select rolcanlogin from pg_roles where rolname = 'shop_reader'") == [(False,)]
     finally:
         run(other, "drop database if exists shop_copy with (force)", "drop role shop_reader", "drop role shop_owner")
+
+
+def test_a_login_that_has_access_as_a_member_only_is_made_with_its_membership(
+    servers: Callable[[int], Server], server: Server, tmp_path: Path
+) -> None:
+    run(server.target, "create role till_rw", "create role till_app login in role till_rw", "create database till")
+    other = servers(18).target
+    try:
+        run(server.target.on("till"), "create table t as select 1 as x", "grant select on t to till_rw")
+        here = Here("here", tmp_path)
+        programs = server.installation
+        take_snapshot(
+            server.target.on("till"), here, installation=programs, folder=tmp_path, snapshot_id="s", launch_id=None
+        )
+        assert place(tmp_path / "s", other, "till").roles_made == ("till_app", "till_rw")
+        assert ask(other, "select pg_has_role('till_app', 'till_rw', 'member')") == [(True,)]
+        assert ask(other, "select rolcanlogin from pg_roles where rolname = 'till_app'") == [(True,)]
+    finally:
+        for target in (server.target, other):
+            run(target, "drop database if exists till with (force)", "drop role if exists till_rw, till_app")
 
 
 @pytest.fixture

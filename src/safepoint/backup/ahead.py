@@ -154,7 +154,7 @@ class Ahead:
         """The parts of a table that are still to be hashed; none as long as it is empty, or locked."""
         if name not in self._parts:
             try:
-                found = list_parts(connection, name)
+                found = list_parts(connection, name, version=self._version)
             except psycopg.errors.LockNotAvailable:
                 return []
             if [part.pages for part in found] == [1]:

@@ -40,10 +40,12 @@ _SAVEPOINT = "safepoint_reading"
 
 # Everything whose rows a dump carries: tables, partitions' leaves, configuration tables of extensions (with the
 # condition that the extension gives). Materialised views are computed anew by a restore, foreign tables are elsewhere,
-# temporary tables are somebody's own.
+# temporary tables are somebody's own. What a virtual column would be says its definition (PostgreSQL 18; no dump reads
+# it, and reading it may fail); up to format 2 it was hashed.
+_STORED = "and a.attgenerated <> 'v'"
 _TABLES = f"""
     select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) / 8192,
-           coalesce(x.condition, ''), ({COLUMNS.format(relation="c.oid")}),
+           coalesce(x.condition, ''), ({COLUMNS.format(relation="c.oid")} {{stored}}),
            c.reltoastrelid <> 0 and pg_relation_size(c.reltoastrelid) > 0
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
@@ -214,7 +216,7 @@ def hash_tables(
         DatabaseError: a table cannot be read, or was dropped meanwhile.
         Interrupted: `cancelled` became true.
     """
-    pieces = list_parts(connection, ordering=as_they_are if version == 1 else ordering)
+    pieces = list_parts(connection, version=version, ordering=as_they_are if version == 1 else ordering)
     counted = {piece.name for piece in pieces if piece.columns is None}
     beforehand = [(piece, sums) for piece in pieces if (sums := hashed.of(piece)) is not None]
     left = set(pieces).difference(piece for piece, _ in beforehand)
@@ -235,10 +237,17 @@ def hash_tables(
     return {name: replace(one, content="") if name in counted else one for name, one in found.items()}
 
 
-def list_parts(connection: Connection, name: str | None = None, *, ordering: Ordering = as_they_are) -> list[Part]:
-    """The parts of all tables whose rows a dump carries, or of one table, by its name as SQL writes it."""
+def list_parts(
+    connection: Connection, name: str | None = None, *, version: int = FORMAT, ordering: Ordering = as_they_are
+) -> list[Part]:
+    """The parts of all tables whose rows a dump carries, or of one table, by its name as SQL writes it.
+
+    Args:
+        version: the format of the fingerprint: it says which columns are hashed.
+    """
     only = sql.SQL("and format('%I.%I', n.nspname, c.relname) = {}").format(sql.Literal(name))
-    query = sql.SQL(_TABLES) + (sql.SQL("") if name is None else only)
+    tables = sql.SQL(_TABLES).format(stored=sql.SQL(_STORED if version > 2 else ""))
+    query = tables + (sql.SQL("") if name is None else only)
     return [
         piece
         for schema, table, found, pages, condition, facts, wide in connection.execute(query)

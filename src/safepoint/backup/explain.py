@@ -2,7 +2,8 @@
 
 Both sides sum the hashes of their rows by buckets of the rows' keys, in one scan. Only of buckets that differ are keys
 and hashes fetched, and only of rows that differ are columns compared, by hash too: no value leaves its server but the
-keys. Each side is read in one snapshot, so a database that others write to is seen as of one instant.
+keys, and of those no secret one is told. Each side is read in one snapshot, so a database that others write to is seen
+as of one instant.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from safepoint.backup.contents import SEEDS, reading
 from safepoint.backup.statements import names
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, ask_with, cancellable
+from safepoint.postgres.masking import is_secret
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -33,9 +35,10 @@ _SHOWN_KEY = 200
 
 Kind = Literal["changed", "missing", "added"]
 
+# A virtual column is nothing but what others say, and may be such that computing it fails.
 _COLUMNS = """
     select a.attname::text from pg_attribute a
-    where a.attrelid = $1::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum
+    where a.attrelid = $1::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated <> 'v' order by a.attnum
 """
 
 # The primary key, else the narrowest unique index over plain columns that are never NULL.
@@ -68,7 +71,10 @@ _SIZE = """
 
 @dataclass(frozen=True)
 class RowDifference:
-    """One row. `columns` are those that differ, where both sides have the row; `key` is the key as text."""
+    """One row. `columns` are those that differ, where both sides have the row; `key` is the key as text.
+
+    Values of columns whose names say that they are secret are masked in it.
+    """
 
     kind: Kind
     key: str
@@ -186,6 +192,16 @@ class _Shape:
         cells = [sql.SQL("safepoint_whole_row.{}").format(sql.Identifier(name)) for name in columns]
         return sql.SQL("row({})::text").format(sql.SQL(", ").join(cells))
 
+    def told(self) -> sql.Composed:
+        """What a row is told by. A session's key is what somebody is logged in with."""
+        cells = [
+            sql.SQL("'***'").format()
+            if is_secret(name)
+            else sql.SQL("safepoint_whole_row.{}").format(sql.Identifier(name))
+            for name in self.key or self.columns
+        ]
+        return sql.SQL("left(row({})::text, {})").format(sql.SQL(", ").join(cells), sql.Literal(_SHOWN_KEY))
+
     def lines(self) -> sql.Composed:
         """Key and text of each row. Without a key a row is told by a hash of its text."""
         line = self.row(self.columns)
@@ -206,11 +222,10 @@ class _Shape:
         """A hash of each column of the rows with certain keys; NULL stays NULL."""
         key = self.row(self.key) if self.key else sql.SQL("md5({})").format(self.row(self.columns))
         cells = [sql.SQL("md5(safepoint_whole_row.{}::text)").format(sql.Identifier(name)) for name in self.columns]
-        shown = sql.SQL("left({}, {})").format(self.row(self.key or self.columns), sql.Literal(_SHOWN_KEY))
         return sql.SQL(
             "select {key}, {shown}, array[{cells}]::text[] from only {table} as safepoint_whole_row "
             "where {key} = any ($1)"
-        ).format(key=key, shown=shown, cells=sql.SQL(", ").join(cells), table=sql.Identifier(*names(self.table)))
+        ).format(key=key, shown=self.told(), cells=sql.SQL(", ").join(cells), table=sql.Identifier(*names(self.table)))
 
 
 @dataclass(frozen=True)

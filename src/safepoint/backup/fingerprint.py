@@ -61,8 +61,8 @@ def take(
             # Before the rows, which may take hours: what `pg_get_functiondef` and its like say is of the present, and
             # not of the snapshot. The time that these take is left.
             with unlocking(connection):
-                structure = read_structure(connection)
-            ownership, roles = read_ownership(connection), read_roles(connection)
+                structure = read_structure(connection, version)
+            ownership, roles = read_ownership(connection, version), read_roles(connection, version)
             extensions, settings = read_extensions(connection), read_settings(connection)
             tables = hash_tables(
                 target,

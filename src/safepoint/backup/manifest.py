@@ -32,7 +32,10 @@ class FileFact:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a snapshot comes from, and what is needed to make a database like it. `provider`: c, i (ICU) or b."""
+    """Where a snapshot comes from, and what is needed to make a database like it. `provider`: c, i (ICU) or b.
+
+    `icu_rules`: such that were added to the locale's own (PostgreSQL 16 and newer).
+    """
 
     server: str
     database: str
@@ -46,6 +49,11 @@ class Source:
     locale: str | None
     lsn: str
     database_bytes: int
+    icu_rules: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the manifest: older versions of Safepoint know no rules, and seldom are there any."""
+        return {name: value for name, value in asdict(self).items() if name != "icu_rules" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ class Manifest:
             "launch_id": self.launch_id,
             "taken_at": self.taken_at.isoformat(),
             "taken_by": self.taken_by,
-            "source": asdict(self.source),
+            "source": self.source.as_json(),
             "tool_version": self.tool_version,
             "archive": self.archive,
             "compress": self.compress,

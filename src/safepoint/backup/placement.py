@@ -19,7 +19,7 @@ from psycopg import sql
 
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import Manifest, verify_files
-from safepoint.backup.prints import Difference, compare
+from safepoint.backup.prints import Difference, compare, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.restoring import create_database, locales, measured, programs_for, remedy_for
 from safepoint.backup.roles import make_missing
@@ -234,7 +234,7 @@ class _Placement:
             with self._asking():
                 self._refuse(connection)
                 made, notes = make_missing(connection, self.folder, self.manifest, self._listing)
-                notes += self._database(connection)
+                notes += [*unseen(self.manifest.fingerprint), *self._database(connection)]
             try:
                 self._archive()
                 notes += self._properties()

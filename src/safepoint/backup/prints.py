@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from safepoint.backup.definitions import normal_form, own_name
 from safepoint.errors import ProofFailed
 
-# How tables are hashed; of older formats there are snapshots still, and they are compared as they were taken.
-FORMAT = 2
-FORMATS = (1, 2)
+# How tables are hashed (since 2) and definitions written down (since 3). Of older formats there are snapshots still:
+# those are compared as they were taken.
+FORMAT = 3
+FORMATS = (1, 2, 3)
+# Of a user mapping: there may be options, but the login is not shown them, and so its dump has none.
+UNSEEN = "options that are not shown to this login"
 _SHOWN = 200
 
 _LITERAL = re.compile(r"('(?:[^']|'')*')")
@@ -26,22 +30,13 @@ _CAST = re.compile(
     r"(?: with(?:out)? time zone)?(?:\[\])*"
 )
 _NAMED_CAST = re.compile(rf"({_CAST.pattern}) AS \"?(\w+)\"?(?!\w)")
-# As PostgreSQL calls the types itself whose names in SQL are others (datatype page, table of types).
-_OWN_NAMES = {
-    "integer": "int4",
-    "bigint": "int8",
-    "smallint": "int2",
-    "boolean": "bool",
-    "character varying": "varchar",
-    "character": "bpchar",
-    "real": "float4",
-    "double precision": "float8",
-    "bit varying": "varbit",
-    "timestamp with time zone": "timestamptz",
-    "timestamp without time zone": "timestamp",
-    "time with time zone": "timetz",
-    "time without time zone": "time",
-}
+# What is text as it was given, or made of names: equal only where it is the same.
+_AS_WRITTEN = frozenset(
+    {"comment", "object", "sequence definition", "event trigger", "encoding", "owner and grants of", "setting", "role"}
+    | {"user mapping"}
+)
+_Written = Callable[[str, str], str]
+"""Of a kind and a text, what is equal in two that say the same."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,8 @@ class Fingerprint:
             "sequences": {name: [s.last, s.called] for name, s in self.sequences.items()},
             "large_objects": [self.large_objects.rows, self.large_objects.content],
             "structure": {
-                kind: {name: normalised(text) for name, text in found.items()} for kind, found in self.structure.items()
+                kind: {name: self._digested(kind, text) for name, text in found.items()}
+                for kind, found in self.structure.items()
             },
             "ownership": dict(self.ownership),
             "extensions": sorted(self.extensions),
@@ -140,6 +136,9 @@ class Fingerprint:
             "roles": dict(self.roles),
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+    def _digested(self, kind: str, text: str) -> str:
+        return normalised(text) if self.format < 3 else _compared(kind, text)
 
     def with_later(self, later: Mapping[str, SequencePrint]) -> Fingerprint:
         """The same, with where its sequences had got to when the dump was done: they obey no snapshot."""
@@ -223,24 +222,33 @@ def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]
     if expected.format != found.format:
         raise ValueError(f"fingerprints of formats {expected.format} and {found.format} cannot be compared")
     texts = expected.server_version_num // 10000 == found.server_version_num // 10000
+    written: _Written = _compared if expected.format > 2 else _canonical
     differences = [
-        *_texts("encoding", {"of the database": expected.encoding}, {"of the database": found.encoding}),
+        *_texts("encoding", {"of the database": expected.encoding}, {"of the database": found.encoding}, written),
         *_missing("extension", expected.extensions, found.extensions),
         *_tables(expected, found),
         *_sequences(expected, found),
     ]
     for kind in sorted({*expected.structure, *found.structure}):
         ours, theirs = expected.structure.get(kind, {}), found.structure.get(kind, {})
-        differences += _texts(kind, ours, theirs) if texts else _missing(kind, ours, theirs)
+        if kind == "user mapping":
+            ours, theirs = _seen(ours, theirs), _seen(theirs, ours)
+        differences += _texts(kind, ours, theirs, written) if texts else _missing(kind, ours, theirs)
     grants = (expected.ownership, found.ownership) if texts else (_older(expected.ownership), _older(found.ownership))
-    differences += _texts("owner and grants of", *grants)
-    differences += _texts("setting", expected.settings, found.settings)
-    differences += _texts("role", expected.roles, {name: found.roles.get(name, "(none)") for name in expected.roles})
+    differences += _texts("owner and grants of", *grants, written)
+    differences += _texts("setting", expected.settings, found.settings, written)
+    roles = {name: found.roles.get(name, "(none)") for name in expected.roles}
+    differences += _texts("role", expected.roles, roles, written)
     return tuple(differences)
 
 
+def _compared(kind: str, text: str) -> str:
+    """What two texts have in common that say the same, since format 3."""
+    return text if kind in _AS_WRITTEN else normal_form(text)
+
+
 def normalised(definition: str) -> str:
-    """A definition without what PostgreSQL itself writes differently after a dump and restore.
+    """The same up to format 2: without any parentheses and casts, so that some that differed were equal.
 
     `status in ('a', 'b')` on a varchar column comes back with its casts and parentheses elsewhere. A constant without a
     name within a view is written `'x'::text`, and comes back named after its type. Text in quotes is left as it is.
@@ -255,9 +263,7 @@ def normalised(definition: str) -> str:
 
 def _without_own_name(cast: re.Match[str]) -> str:
     """A cast, without the name that its type gave."""
-    type_ = re.sub(r"\(.*?\)|\[\]", "", cast[1].removeprefix("::"))
-    own = _OWN_NAMES.get(type_) or type_.rpartition(".")[2].strip('"')
-    return cast[1] if cast[2] == own else cast[0]
+    return cast[1] if cast[2] == own_name(cast[1].removeprefix("::")) else cast[0]
 
 
 def _tables(expected: Fingerprint, found: Fingerprint) -> list[Difference]:
@@ -285,17 +291,34 @@ def _sequences(expected: Fingerprint, found: Fingerprint) -> list[Difference]:
     return result
 
 
-def _texts(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[Difference]:
+def _texts(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str], written: _Written) -> list[Difference]:
     result = []
     for name in sorted({*ours, *theirs}):
         mine, other = ours.get(name), theirs.get(name)
-        if mine != other and (mine is None or other is None or _canonical(mine) != _canonical(other)):
+        if mine != other and (mine is None or other is None or written(kind, mine) != written(kind, other)):
             result.append(Difference(kind, name, mine, other))
     return result
 
 
-def _canonical(definition: str) -> str:
-    """Normalised; of an inheriting table without the order of its columns.
+def unseen(found: Fingerprint) -> tuple[str, ...]:
+    """What a snapshot lacks because its login was not shown it, as a sentence for who restores it; or nothing."""
+    names = [name for name, text in found.structure.get("user mapping", {}).items() if text == UNSEEN]
+    if not names:
+        return ()
+    return (
+        "the login that took the snapshot was not shown the options (passwords, perhaps) of these user mappings, so a "
+        f"restore has none: {', '.join(names)}. Set them there again (ALTER USER MAPPING ... OPTIONS), or let a "
+        "superuser take the snapshots",
+    )
+
+
+def _seen(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """Texts of user mappings as both sides were shown them."""
+    return {name: UNSEEN if UNSEEN in (text, theirs.get(name)) else text for name, text in ours.items()}
+
+
+def _canonical(_kind: str, definition: str) -> str:
+    """Normalised, as up to format 2; of an inheriting table without the order of its columns.
 
     A restore cannot keep it, and snapshots of former versions tell it: see `structure._INHERITED`.
     """

@@ -14,6 +14,7 @@ from psycopg import sql
 from safepoint.backup.ahead import hashing_ahead
 from safepoint.backup.contents import Hashed
 from safepoint.backup.manifest import Manifest, Source, verify_files
+from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.snapshot import GLOBALS
@@ -35,6 +36,8 @@ _NO_SUCH_LOCALE = (
 _REPORT_SECONDS = 0.5
 _SERVER_GONE = ("closed the connection unexpectedly", "terminating connection", "Connection refused")
 _FALLBACK_LOCALES = ("C.UTF-8", "C")
+# Said each time: otherwise it is that of template0, which the server's administrator chose.
+_LIBC = ("locale_provider", "libc")
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class _Restore:
     def run(self) -> Restored:
         """All steps in their order; the database's own settings come last, as they may forbid writing."""
         place, room = self.room.place, self.room
-        notes = [*place.notes]
+        notes = [*place.notes, *unseen(self.manifest.fingerprint)]
         with self._failing(f"{GLOBALS} could not be run"):
             notes += room.bring_roles(self.folder / GLOBALS, self.manifest, self.cancelled)
         notes += self._database()
@@ -220,9 +223,12 @@ def locales(source: Source) -> list[tuple[tuple[str, str], ...]]:
     own: list[tuple[str, str]] = [("lc_collate", source.collate), ("lc_ctype", source.ctype)]
     if source.provider == "i" and source.locale:
         own += [("locale_provider", "icu"), ("icu_locale", source.locale)]
-    if source.provider == "b" and source.locale:
+        own += [("icu_rules", source.icu_rules)] if source.icu_rules else []
+    elif source.provider == "b" and source.locale:
         own += [("locale_provider", "builtin"), ("builtin_locale", source.locale)]
-    fallbacks = [(("lc_collate", name), ("lc_ctype", name)) for name in _FALLBACK_LOCALES]
+    else:
+        own.append(_LIBC)
+    fallbacks = [(("lc_collate", name), ("lc_ctype", name), _LIBC) for name in _FALLBACK_LOCALES]
     return [tuple(own), *fallbacks]
 
 

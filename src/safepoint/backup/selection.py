@@ -20,6 +20,9 @@ _OWNER = re.compile(r'owner ("(?:[^"]|"")+"|[^\s;]+)')
 _ROWS = "TABLE DATA"
 # Large objects belong to no table, a materialised view would be computed from tables that are empty here.
 _NEVER = ("BLOB", "MATERIALIZED VIEW DATA", "EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION")
+# What is said of something else stands in lines of their own, and goes with it.
+_SAID = ("COMMENT", "ACL", "SECURITY LABEL")
+_OF_WHAT_IS_NOT_THERE = tuple(f"- {kind}" for kind in ("LARGE OBJECT", "EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION"))
 
 
 @dataclass(frozen=True)
@@ -95,17 +98,17 @@ def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tupl
     Raises:
         Refused: the rows of a wanted table are not in the archive under the name that is expected.
     """
-    rows = {_as_listed(manifest, name): name for name in manifest.fingerprint.tables}
+    rows = _Rows(manifest)
     keys = {_key_as_listed(manifest, name): name for name in manifest.fingerprint.structure.get("constraint", {})}
     before: list[str] = []
     after: list[str] = []
     seen: set[str] = set()
     for line in listing.splitlines():
         match = _ENTRY.match(line)
-        if match is None or match["kind"].startswith(_NEVER):
+        if match is None or _is_left_out(match["kind"], match["rest"]):
             continue
         if match["kind"] == _ROWS:
-            name = rows.get(match["rest"])
+            name = rows.of(match["rest"])
             if name in selection.tables:
                 seen.add(name)
                 before.append(line)
@@ -123,11 +126,31 @@ def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tupl
     return before, after
 
 
-def _as_listed(manifest: Manifest, name: str) -> str:
-    """`schema table owner`, as the table of contents has it: names without quotes, line feeds as spaces."""
-    schema, table = names(name)
-    owner = _OWNER.match(manifest.fingerprint.ownership.get(f"relation {name}", ""))
-    return " ".join((schema, table, unquoted(owner[1]) if owner else "")).replace("\n", " ")
+def _is_left_out(kind: str, rest: str) -> bool:
+    return kind.startswith(_NEVER) or (kind in _SAID and rest.startswith(_OF_WHAT_IS_NOT_THERE))
+
+
+class _Rows:
+    """Whose rows a line of the table of contents brings, which has names without quotes, and line feeds as spaces."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._exact: dict[str, str] = {}
+        self._beginnings: dict[str, str] = {}  # of extensions' tables, whose owners no fingerprint tells
+        for name in manifest.fingerprint.tables:
+            listed = " ".join(names(name)).replace("\n", " ") + " "
+            owner = _OWNER.match(manifest.fingerprint.ownership.get(f"relation {name}", ""))
+            if owner is None:
+                self._beginnings[listed] = name
+            else:
+                self._exact[listed + unquoted(owner[1]).replace("\n", " ")] = name
+
+    def of(self, rest: str) -> str | None:
+        """The table that `schema table owner` means."""
+        if rest in self._exact:
+            return self._exact[rest]
+        # A name, and one that goes on after a blank: the longer one is meant.
+        fits = [listed for listed in self._beginnings if rest.startswith(listed)]
+        return self._beginnings[max(fits, key=len)] if fits else None
 
 
 def _key_as_listed(manifest: Manifest, name: str) -> str:

@@ -23,7 +23,7 @@ from safepoint.backup.contents import read_sequences, reading
 from safepoint.backup.fingerprint import export, take
 from safepoint.backup.manifest import NAME, Manifest, Source, hash_files, sync_folder, write_manifest
 from safepoint.backup.partial import SUFFIX, abandoned, filling
-from safepoint.backup.prints import Fingerprint
+from safepoint.backup.prints import Fingerprint, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.properties import database_sql
 from safepoint.errors import CommandFailed, DatabaseError, Interrupted, Refused
@@ -179,7 +179,7 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
         commands=tools.shown((dump, globals_)),
         files=files,
         seconds=timings,
-        notes=_NOTES,
+        notes=(*_NOTES, *unseen(print_)),
         fingerprint=print_,
     )
 
@@ -364,6 +364,7 @@ def _source(connection: Connection, target: Target) -> Source:
         locale=locale,
         lsn=lsn,
         database_bytes=size,
+        icu_rules=facts.get("daticurules"),
     )
 
 

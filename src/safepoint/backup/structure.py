@@ -2,13 +2,18 @@
 
 Left out, because a faithful copy may differ in it: what belongs to extensions, the owner of the schema `public`
 (it depends on how old the cluster is), tablespaces, collation versions, invalid indexes (no dump has them),
-constraints and triggers that PostgreSQL clones onto partitions by itself, subscriptions (a copy must not call).
+constraints and triggers that PostgreSQL clones onto partitions by itself, subscriptions (a copy must not call), and
+what is a session's own.
+
+Fingerprints of former formats are compared with what is asked in the same words as then: what is asked otherwise today
+stands below with both.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from safepoint.backup.prints import FORMAT, UNSEEN
 from safepoint.postgres.connections import Connection
 
 # Roles of this name are Safepoint's own in a scratch server; they own nothing there.
@@ -23,6 +28,11 @@ def _own(catalog: str, alias: str) -> str:
         f"{alias}.oid >= 16384 and not exists (select from pg_depend own where own.classid = '{catalog}'::regclass "
         f"and own.objid = {alias}.oid and own.deptype = 'e')"
     )
+
+
+def _lasting(namespace: str) -> str:
+    """The condition that a schema, by its oid, is no session's own. Formats 1 and 2 did not ask it of all objects."""
+    return f"{namespace}::regnamespace::text not like 'pg\\_temp%'"
 
 
 _OWN_CLASS = (
@@ -129,7 +139,7 @@ _FUNCTIONS = f"""
                          format_type(a.aggtranstype, null), a.aggsortop::regoperator)
         from pg_aggregate a where a.aggfnoid = p.oid) else pg_get_functiondef(p.oid) end
     from pg_proc p where {_own("pg_proc", "p")} and p.pronamespace::regnamespace::text not in {_FOREIGN_SCHEMAS}
-      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
+      and {{lasting}} and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
                       and d.deptype = 'i')
 """
 
@@ -138,19 +148,25 @@ _TYPES = f"""
         when 'e' then 'enum ' || (select string_agg(quote_literal(e.enumlabel), ', ' order by e.enumsortorder)
                                   from pg_enum e where e.enumtypid = t.oid)
         when 'd' then concat_ws(' ', 'domain', format_type(t.typbasetype, t.typtypmod),
-             case when t.typnotnull then 'not null' end, 'default ' || t.typdefault,
+             case when t.typnotnull then 'not null' end, 'default ' || {{default}},
              (select string_agg(k.conname || ' ' || pg_get_constraintdef(k.oid), ' ' order by k.conname)
               from pg_constraint k where k.contypid = t.oid and k.contype = 'c'))
         when 'r' then 'range ' || (select concat_ws(' ', format_type(r.rngsubtype, null),
              r.rngcanonical::regproc, r.rngsubdiff::regproc) from pg_range r where r.rngtypid = t.oid)
         else concat_ws(' ', 'base', t.typinput, t.typoutput, t.typlen) end
     from pg_type t where {_own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
-      and t.typnamespace::regnamespace::text not in {_FOREIGN_SCHEMAS}
+      and t.typnamespace::regnamespace::text not in {_FOREIGN_SCHEMAS} and {{lasting}}
 """
 
 _STATISTICS = f"""
-    select s.stxname::text, pg_get_statisticsobjdef(s.oid) from pg_statistic_ext s
-    where {_own("pg_statistic_ext", "s")}
+    select {{name}}, pg_get_statisticsobjdef(s.oid) from pg_statistic_ext s
+    where {_own("pg_statistic_ext", "s")} and {{lasting}}
+"""
+
+# Columns by name: their numbers are others in a copy, which has none that were dropped.
+_PUBLISHED = """
+    '(' || (select string_agg(quote_ident(a.attname), ', ' order by a.attname) from pg_attribute a
+            where a.attrelid = r.prrelid and a.attnum = any (r.prattrs::int2[])) || ')'
 """
 
 _PUBLICATIONS = """
@@ -158,7 +174,7 @@ _PUBLICATIONS = """
            case when p.pubinsert then 'insert' end, case when p.pubupdate then 'update' end,
            case when p.pubdelete then 'delete' end, case when p.pubtruncate then 'truncate' end,
            case when p.pubviaroot then 'via root' end,
-           (select string_agg(concat_ws(' ', r.prrelid::regclass, pg_get_expr(r.prqual, r.prrelid), r.prattrs::text),
+           (select string_agg(concat_ws(' ', r.prrelid::regclass, pg_get_expr(r.prqual, r.prrelid), {columns}),
                               ', ' order by r.prrelid::regclass::text)
             from pg_publication_rel r where r.prpubid = p.oid),
            (select string_agg('all in ' || s.pnnspid::regnamespace, ', ' order by s.pnnspid::regnamespace::text)
@@ -179,13 +195,26 @@ _COMMENTS = f"""
                       and own.deptype = 'e')
       and not (d.classoid = 'pg_constraint'::regclass
                and exists (select from pg_constraint k where k.oid = d.objoid and k.contype = 'n'))
-      and coalesce(o.schema, '') not in {_FOREIGN_SCHEMAS}
+      and coalesce(o.schema, '') not in {_FOREIGN_SCHEMAS} and {{lasting}}
+"""
+
+# What the view shows, pg_dump dumps: to others than a superuser and (mostly) the user himself it shows no options, as
+# if there were none. A digest only: the archive has the passwords, and a manifest is read by more people.
+_USER_MAPPINGS = f"""
+    select format('%s on server %I', case m.umuser when 0 then 'public' else quote_ident(m.usename) end, m.srvname),
+           case when m.umoptions is not null then 'options ' || encode(sha256(convert_to((
+                    select string_agg(format('%L', o), ', ' order by o) from unnest(m.umoptions) o), 'UTF8')), 'hex')
+                when current_setting('is_superuser') = 'on' or (m.umuser = 0 and pg_has_role(s.srvowner, 'USAGE'))
+                     or (m.usename = current_user and (pg_has_role(s.srvowner, 'USAGE')
+                         or has_server_privilege(s.oid, 'USAGE'))) then 'no options' else '{UNSEEN}' end
+    from pg_user_mappings m join pg_foreign_server s on s.oid = m.srvid where {_own("pg_foreign_server", "s")}
 """
 
 # Things that are rare in an application: that they are there is what is compared.
 _OTHERS = "\n union all \n".join(
     f"select concat_ws(' ', o.type, o.identity), 'is there' "
-    f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o where {_own(catalog, 'x')}"
+    f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o "
+    f"where {_own(catalog, 'x')} and {{lasting}}"
     for catalog in (
         "pg_namespace",
         "pg_cast",
@@ -202,6 +231,11 @@ _OTHERS = "\n union all \n".join(
     )
 )
 
+_OBJECTS = f"select * from ({_OTHERS}) others (name, text) where name not like 'schema pg\\_%'"
+
+# Of what has no schema itself (a constraint, a policy) the identity tells that of its table.
+_LASTING_IDENTITY = "coalesce(o.schema, '') not like 'pg\\_temp%' and o.identity not like '% on pg\\_temp\\_%'"
+
 QUERIES = {
     "relation": _RELATIONS,
     "sequence definition": _SEQUENCES,
@@ -210,13 +244,26 @@ QUERIES = {
     "trigger": _TRIGGERS,
     "rule": _RULES,
     "policy": _POLICIES,
-    "function": _FUNCTIONS,
-    "type": _TYPES,
-    "statistics": _STATISTICS,
-    "publication": _PUBLICATIONS,
+    "function": _FUNCTIONS.format(lasting=_lasting("p.pronamespace")),
+    "type": _TYPES.format(default="pg_get_expr(t.typdefaultbin, 0)", lasting=_lasting("t.typnamespace")),
+    "statistics": _STATISTICS.format(
+        name="format('%s.%I', s.stxnamespace::regnamespace, s.stxname)", lasting=_lasting("s.stxnamespace")
+    ),
+    "publication": _PUBLICATIONS.format(columns=_PUBLISHED),
     "event trigger": _EVENT_TRIGGERS,
-    "comment": _COMMENTS,
-    "object": f"select * from ({_OTHERS}) others (name, text) where name not like 'schema pg\\_%'",
+    "comment": _COMMENTS.format(lasting=_LASTING_IDENTITY),
+    "object": _OBJECTS.format(lasting=_LASTING_IDENTITY),
+    "user mapping": _USER_MAPPINGS,
+}
+
+# The formats 1 and 2: a domain's default stood there as its maker's session wrote it, and user mappings not at all.
+_FORMER = {kind: query for kind, query in QUERIES.items() if kind != "user mapping"} | {
+    "function": _FUNCTIONS.format(lasting="true"),
+    "type": _TYPES.format(default="t.typdefault", lasting="true"),
+    "statistics": _STATISTICS.format(name="s.stxname::text", lasting="true"),
+    "publication": _PUBLICATIONS.format(columns="r.prattrs::text"),
+    "comment": _COMMENTS.format(lasting="true"),
+    "object": _OBJECTS.format(lasting="true"),
 }
 
 # An owner's own rights follow from owning; only what others were given (or PUBLIC lost) is listed. A NULL ACL means
@@ -260,11 +307,12 @@ OWNERSHIP = (
     """,
     f"""
     select 'function ' || p.oid::regprocedure, {_owned("f", "p.proowner", "p.proacl")}
-    from pg_proc p where {_own("pg_proc", "p")}
+    from pg_proc p where {_own("pg_proc", "p")} and {{function_lasts}}
     """,
     f"""
     select 'type ' || t.oid::regtype, {_owned("T", "t.typowner", "t.typacl")}
     from pg_type t where {_own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
+      and {{type_lasts}}
     """,
     """
     select 'publication ' || quote_ident(p.pubname), 'owner ' || quote_ident(pg_get_userbyid(p.pubowner))
@@ -283,6 +331,7 @@ OWNERSHIP = (
     from pg_default_acl p
     """,
 )
+_LASTING_OWNED = {"function_lasts": _lasting("p.pronamespace"), "type_lasts": _lasting("t.typnamespace")}
 
 _EXTENSIONS = "select extname::text, extversion from pg_extension"
 
@@ -295,13 +344,30 @@ _SETTINGS = """
     where s.setdatabase = (select oid from pg_database where datname = current_database())
 """
 
+# Who owns an extension, or what belongs to one, is whoever made it: in a copy, who restores. (Who was granted something
+# of it is needed.) What is a session's own is in no copy. Formats 1 and 2 asked for the roles of these, too.
+_REFERS = f"""
+    classid <> 'pg_extension'::regclass
+    and not (deptype in ('o', 'i') and exists (select from pg_depend d where d.classid = pg_shdepend.classid
+             and d.objid = pg_shdepend.objid and d.deptype = 'e'))
+    and not exists (select from pg_depend d where d.classid = pg_shdepend.classid and d.objid = pg_shdepend.objid
+                    and d.refclassid = 'pg_namespace'::regclass and not {_lasting("d.refobjid")})
+"""
+
+# Who has access as a member of such a role (the application's own login, often); formats 1 and 2 left them out. From
+# PostgreSQL 16 on whoever made a role is a member that may only grant it.
+_MEMBERS = """
+    select m.member from used join pg_auth_members m on m.roleid = used.oid join pg_roles r on r.oid = m.roleid
+    where r.rolname not like 'pg\\_%' and not (to_jsonb(m) @> '{"inherit_option": false, "set_option": false}')
+"""
+
 # The roles that this database refers to, and those that they are members of. pg_shdepend knows owners, grantees and
 # policies; roles of PostgreSQL itself (pg_*) are everywhere.
 _ROLES = f"""
     with recursive used as (
         select refobjid as oid from pg_shdepend
         where refclassid = 'pg_authid'::regclass
-          and dbid = (select oid from pg_database where datname = current_database())
+          and dbid = (select oid from pg_database where datname = current_database()) and {{refers}}
         union
         select datdba from pg_database where datname = current_database()
         union
@@ -310,7 +376,11 @@ _ROLES = f"""
         select setrole from pg_db_role_setting
         where setdatabase = (select oid from pg_database where datname = current_database())
         union
-        select m.roleid from used join pg_auth_members m on m.member = used.oid
+        ({{members}})
+    ), needed as (
+        select oid from used
+        union
+        select m.roleid from needed join pg_auth_members m on m.member = needed.oid
     )
     select r.rolname::text, concat_ws(' ',
         case when r.rolsuper then 'superuser' end, case when r.rolinherit then 'inherit' end,
@@ -323,20 +393,26 @@ _ROLES = f"""
         'set ' || (select array_to_string(s.setconfig, ', ') from pg_db_role_setting s
                    where s.setrole = r.oid and s.setdatabase = 0))
     from pg_roles r
-    where r.oid in (select oid from used) and r.rolname not like 'pg\\_%' and r.rolname <> '{SCRATCH_ROLE}'
+    where r.oid in (select oid from needed) and r.rolname not like 'pg\\_%' and r.rolname <> '{SCRATCH_ROLE}'
 """
 
 
-def read_structure(connection: Connection) -> dict[str, dict[str, str]]:
-    """Definitions by kind and name. The connection's search_path must be pg_catalog: names come out qualified."""
-    return {kind: found for kind, query in QUERIES.items() if (found := _pairs(connection, query))}
+def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, dict[str, str]]:
+    """Definitions by kind and name. The connection's search_path must be pg_catalog: names come out qualified.
+
+    Args:
+        version: the format of the fingerprint that it is for.
+    """
+    queries = QUERIES if version > 2 else _FORMER
+    return {kind: found for kind, query in queries.items() if (found := _pairs(connection, query))}
 
 
-def read_ownership(connection: Connection) -> dict[str, str]:
-    """Owners, and what others than the owner may do, by object."""
+def read_ownership(connection: Connection, version: int = FORMAT) -> dict[str, str]:
+    """Owners, and what others than the owner may do, by object; as that format has them."""
+    lasting = _LASTING_OWNED if version > 2 else dict.fromkeys(_LASTING_OWNED, "true")
     found: dict[str, str] = {}
     for query in OWNERSHIP:
-        found |= _pairs(connection, query)
+        found |= _pairs(connection, query.format(**lasting))
     return found
 
 
@@ -350,9 +426,10 @@ def read_settings(connection: Connection) -> dict[str, str]:
     return _pairs(connection, _SETTINGS)
 
 
-def read_roles(connection: Connection) -> dict[str, str]:
-    """Roles that the database refers to, with their attributes, memberships and settings."""
-    return _pairs(connection, _ROLES)
+def read_roles(connection: Connection, version: int = FORMAT) -> dict[str, str]:
+    """Roles that the database refers to, with their attributes, memberships and settings; as that format has them."""
+    asked = (_REFERS, _MEMBERS) if version > 2 else ("true", "select 0::oid where false")
+    return _pairs(connection, _ROLES.format(refers=asked[0], members=asked[1]))
 
 
 def _pairs(connection: Connection, query: str) -> dict[str, str]:

@@ -79,6 +79,7 @@ def _taken_lines(plan_file: PlanFile, manifest: Manifest, proof: Proof, outcomes
         f"{manifest.id}: {format_bytes(manifest.total_bytes)}, LSN {manifest.lsn}",
         f"  proven: {proof.rows:,} rows in {proof.tables} tables equal, {format_duration(proof.seconds)}",
     ]
+    lines += [f"  note: {note}" for note in proof.notes]
     sealed = {store.name for store in plan_file.stores if store.encrypt_to}
     for one in outcomes:
         if one.error is None:
@@ -139,6 +140,8 @@ def verify(
         f"{snapshot_id}{where} is proven: {proof.rows:,} rows in {proof.tables} tables equal, "
         f"fingerprint {proof.digest[:16]}, {format_duration(proof.seconds)}"
     )
+    for note in proof.notes:
+        typer.echo(f"  note: {note}")
     for one in compared:
         typer.echo("\n".join(one.lines()))
 

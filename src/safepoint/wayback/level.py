@@ -141,6 +141,8 @@ def _create(
     if provider in ("i", "b") and locale is not None:
         kind, word = ("icu", "ICU_LOCALE") if provider == "i" else ("builtin", "BUILTIN_LOCALE")
         words.append(sql.SQL(f"LOCALE_PROVIDER = {kind} {word} = {{}}").format(sql.Literal(locale)))
+    else:  # otherwise it is that of template0
+        words.append(sql.SQL("LOCALE_PROVIDER = libc").format())
     if rules is not None:
         words.append(sql.SQL("ICU_RULES = {}").format(sql.Literal(rules)))
     return sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {} {}").format(

@@ -1,0 +1,266 @@
+"""Databases that nobody changed and that are proven, however they were made and whoever has a session in them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+from awkward import run, snap
+from postgres_servers import Servers, has_postgres
+
+from safepoint.backup.fingerprint import compare, definitions, take
+from safepoint.backup.manifest import read_manifest
+from safepoint.backup.prints import Fingerprint
+from safepoint.backup.proof import prove, restored
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+
+MAJORS = [major for major in (15, 17, 18) if has_postgres(major)]
+
+TABLE, _, EXPRESSIONS = (
+    (Path(__file__).parent / "expressions.sql").read_text(encoding="utf-8").partition("-- conditions\n")
+)
+CONDITIONS, QUERIES = (part.splitlines() for part in EXPRESSIONS.split("-- queries\n"))
+
+# What a session may have of its own; all of it is gone with it, and in no dump.
+TEMPORARY = """
+    set role sessions_clerk;
+    create temp table basket (id int primary key, what text check (what <> ''), grade int);
+    comment on table basket is 'mine';
+    comment on column basket.what is 'mine';
+    comment on constraint basket_what_check on basket is 'mine';
+    create statistics pg_temp.on_two (dependencies) on what, grade from basket;
+    create function pg_temp.helper(x int) returns int language sql as 'select x';
+    comment on function pg_temp.helper(int) is 'mine';
+    create type pg_temp.mood as enum ('ok');
+    create domain pg_temp.short as varchar(3);
+    create type pg_temp.pair as (a int, b text);
+    create operator pg_temp.=== (function = pg_temp.helper, rightarg = int);
+"""
+
+
+@pytest.fixture(params=MAJORS, ids=lambda major: f"pg{major}")
+def home(request: pytest.FixtureRequest, servers: Servers, new_database: Callable[[Server], Target]) -> Target:
+    """An empty database on each version."""
+    return new_database(servers(request.param))
+
+
+@pytest.fixture
+def proven(servers: Servers, tmp_path: Path) -> Callable[[Target], None]:
+    """Takes a snapshot of a database and proves it."""
+    numbers = itertools.count(1)
+
+    def prove_it(target: Target) -> None:
+        with connect(target) as connection:
+            server = servers(connection.info.server_version // 10000)
+        folder = snap(target, server, tmp_path / "snapshots", f"s{next(numbers)}")
+        assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+        assert read_manifest(folder).fingerprint.format == 3
+
+    return prove_it
+
+
+@contextmanager
+def role(target: Target, name: str, attributes: str = "") -> Iterator[None]:
+    """A role while the test goes on."""
+    run(target, f"create role {name} {attributes}")
+    try:
+        yield
+    finally:
+        run(target, f"drop owned by {name} cascade", f"drop role {name}")
+
+
+def test_whoever_only_made_an_extension_is_not_asked_for(home: Target, proven: Callable[[Target], None]) -> None:
+    with role(home, "dba", "superuser"):
+        run(home, "set role dba; create extension citext; create extension hstore")
+        run(home, "create table t as select 'A'::citext as a")
+        assert "dba" not in take(home).roles
+        proven(home)
+
+
+def test_who_was_granted_something_of_an_extension_is_needed(home: Target, proven: Callable[[Target], None]) -> None:
+    with role(home, "watcher"):
+        run(home, "create extension hstore", "grant execute on function hstore_to_json(hstore) to watcher")
+        assert "watcher" in take(home).roles
+        proven(home)
+
+
+def test_what_only_a_session_has_is_no_part_of_the_database(home: Target, proven: Callable[[Target], None]) -> None:
+    run(home, "create table t as select 1 as a", f"grant temporary on database {home.dbname} to public")
+    before, bare = definitions(home), take(home)
+    with role(home, "sessions_clerk"), connect(home) as session:
+        session.execute(TEMPORARY)
+        assert compare(before, definitions(home)) == ()
+        assert compare(bare, now := take(home)) == () and now.digest == bare.digest
+        former = take(home, version=2)  # which said so: snapshots of that time are compared with it
+        for said in (former.ownership, former.structure["function"]):
+            assert any("pg_temp" in name for name in said)
+        assert "sessions_clerk" in former.roles
+        proven(home)
+
+
+# What its maker's session wrote in its own way: with another path, another order of dates, another schema of that name.
+DEFINED = """
+    create schema shop; create type shop.mood as enum ('ok', 'sad');
+    set search_path = shop, public; set datestyle = 'German, DMY'; set intervalstyle = 'sql_standard';
+    create domain shop.felt as mood default 'ok'::mood;
+    create domain shop.day as date default date '31.12.2026';
+    create domain shop.span as interval default interval '1-2';
+    create function shop.now_here() returns int language sql as 'select 1';
+    create domain shop.counted as int default now_here();
+    reset search_path;
+    create table t (gone int, a int, b text, c int, "Odd name" int);
+    alter table t drop column gone;
+    create publication some_columns for table t (c, a, "Odd name") where (a > 1);
+    create schema other;
+    create table other.t (a int, b int);
+    create statistics public.twice (dependencies) on a, c from public.t;
+    create statistics other.twice (ndistinct) on a, b from other.t;
+"""
+LISTS = ("''", "'', public", '"$user", public', "'Odd, \"schema\"', 'it''s', pg_catalog", "'a\\b'")
+
+
+def test_definitions_that_were_written_in_another_session_s_way_are_the_same(
+    home: Target, proven: Callable[[Target], None]
+) -> None:
+    run(home, DEFINED)
+    now = take(home)
+    assert {"public.twice", "other.twice"} <= set(now.structure["statistics"])
+    assert '("Odd name", a, c)' in now.structure["publication"]["some_columns"]
+    proven(home)
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_database_whose_search_path_is_empty_or_odd_is_proven(
+    servers: Servers, new_database: Callable[[Server], Target], proven: Callable[[Target], None], path: str
+) -> None:
+    home = new_database(servers(17))
+    name = home.dbname
+    with role(home, "seeker"):
+        run(home, f"alter database {name} set search_path to {path}", f"alter database {name} set work_mem to '9MB'")
+        run(home, f"alter role seeker in database {name} set search_path to {path}")
+        run(home, f"alter role seeker in database {name} set application_name to 'it''s, so'")
+        proven(home)
+
+
+def of_expressions(target: Target) -> None:
+    """Definitions of most kinds that have each of the expressions in them."""
+    run(target, TABLE, "create table made (like thing)")
+    with connect(target) as connection:
+        for n, text in enumerate(CONDITIONS):
+            connection.execute(f"alter table thing add constraint c{n} check ({text})".encode())
+            connection.execute(f"create policy p{n} on thing using ({text}) with check ({text})".encode())
+            connection.execute(f"create view v{n} as select id, ({text}) as told from thing where {text}".encode())
+            body = f"begin atomic select count(*) from thing where {text}; end"
+            connection.execute(f"create function f{n}() returns bigint language sql {body}".encode())
+            with suppress(psycopg.errors.InvalidObjectDefinition):  # it is not immutable
+                connection.execute(f"create index i{n} on thing (n, ({text})) where {text}".encode())
+                column = f"g{n} boolean generated always as ({text}) stored"
+                connection.execute(f"alter table made add {column}".encode())
+        for n, text in enumerate(QUERIES):
+            connection.execute(f"create view q{n} as {text}".encode())
+            connection.execute(f"create materialized view m{n} as {text}".encode())
+
+
+def texts(found: Fingerprint) -> dict[tuple[str, str], str]:
+    return {(kind, name): text for kind, entries in found.structure.items() for name, text in entries.items()}
+
+
+def test_whatever_an_expression_is_written_as_after_a_restore_it_is_the_same(
+    home: Target, servers: Servers, tmp_path: Path
+) -> None:
+    of_expressions(home)
+    with connect(home) as connection:
+        server = servers(connection.info.server_version // 10000)
+    folder = snap(home, server, tmp_path / "snapshots")
+    before = read_manifest(folder).fingerprint
+    with restored(folder, scratch_parent=tmp_path / "scratch") as copy:
+        after = take(copy.target)
+    assert compare(before, after) == () and after.digest == before.digest
+    changed = [key for key, text in texts(after).items() if texts(before)[key] != text]
+    assert len(changed) > 50
+
+
+# What was called equal for a long time, though it says something else.
+OTHERWISE = {
+    "grouping in a check": (
+        "alter table thing add check ((n + big) * small > 0)",
+        "alter table thing drop constraint thing_check, add check (n + big * small > 0)",
+    ),
+    "grouping in a body": (
+        "create function f(a int, b int, c int) returns int language sql as 'select (a + b) * c'",
+        "create or replace function f(a int, b int, c int) returns int language sql as 'select a + b * c'",
+    ),
+    "a cast in a body": (
+        "create function f(a int) returns text language sql as $$ select a::int::text $$",
+        "create or replace function f(a int) returns text language sql as $$ select a::text $$",
+    ),
+    "a cast in a view": (
+        "create view told as select n::bigint as x from thing",
+        "drop view told; create view told as select n::int as x from thing",
+    ),
+    "what a policy negates": (
+        "create policy few on thing using (not (flag or n = 1))",
+        "alter policy few on thing using (not flag or n = 1)",
+    ),
+    "the blanks of a comment": ("comment on table thing is 'a  (b)'", "comment on table thing is 'a b'"),
+    "the length of a cast": (
+        "create index told on thing ((amount::numeric(9, 1)))",
+        "drop index told; create index told on thing ((amount::numeric(9, 2)))",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", OTHERWISE, ids=lambda what: what.replace(" ", "-"))
+def test_what_means_something_else_is_told(database: Target, what: str) -> None:
+    first, then = OTHERWISE[what]
+    run(database, TABLE, first)
+    before = take(database)
+    run(database, then)
+    after = take(database)
+    assert len(compare(before, after)) == 1 and before.digest != after.digest
+
+
+def test_a_virtual_column_that_cannot_be_computed_for_a_row_hinders_no_backup(
+    servers: Servers, new_database: Callable[[Server], Target], proven: Callable[[Target], None]
+) -> None:
+    """pg_dump does not read it either. What it would be says its definition."""
+    home = new_database(servers(18))
+    columns = "a int, b int, ratio int generated always as (a / b), twice int generated always as (a * 2)"
+    run(home, f"create table t ({columns})")
+    run(home, "insert into t values (4, 2), (1, 0)")
+    before = take(home)
+    proven(home)
+    run(home, "create table u (c int generated always as (1))", "insert into u default values")
+    proven(home)
+    run(home, "drop table u", "update t set b = 1 where a = 4")
+    after = take(home)
+    assert [(one.kind, one.name) for one in compare(before, after)] == [("table", "public.t")]
+    run(home, "alter table t alter twice set expression as (a * 3)")
+    assert [(one.kind, one.name) for one in compare(after, take(home))] == [("relation", "public.t")]
+
+
+def test_who_has_access_only_as_a_member_of_a_group_comes_along(home: Target, proven: Callable[[Target], None]) -> None:
+    with role(home, "shop_rw"), role(home, "shop_app", "login in role shop_rw"), role(home, "nobody_here", "login"):
+        run(home, "create role shop_deploy; grant shop_app to shop_deploy; grant pg_monitor to nobody_here")
+        run(home, "create table t as select 1 as a", "grant select on t to shop_rw", "grant pg_monitor to shop_rw")
+        try:
+            found = take(home).roles
+            assert {"shop_rw", "shop_app", "shop_deploy"} <= set(found) and "nobody_here" not in found
+            assert not {"shop_app", "shop_deploy"} & set(take(home, version=2).roles)
+            proven(home)
+        finally:
+            run(home, "drop role shop_deploy")
+
+
+@pytest.mark.skipif(not has_postgres(17), reason="PostgreSQL 16 and newer tell what a membership is good for")
+def test_who_may_only_grant_a_role_has_no_access_by_it(database: Target) -> None:
+    with role(database, "shop_rw"), role(database, "keeper", "createrole"):
+        run(database, "create table t as select 1 as a", "grant select on t to shop_rw")
+        run(database, "grant shop_rw to keeper with admin true, inherit false, set false")
+        assert "keeper" not in take(database).roles
