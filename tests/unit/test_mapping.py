@@ -501,6 +501,18 @@ def test_an_operation_that_may_move_values_itself_leaves_nothing_that_it_removes
     assert mapping.kept == {"public.gone": "shop.0002_next: table-deleted gone"}
 
 
+def test_a_table_that_goes_after_a_data_migration_is_a_problem_until_a_person_says_that_it_may_stay() -> None:
+    old, new = (
+        catalogue(table("item", column("id")), table("gone", column("id"))),
+        catalogue(table("item", column("id"))),
+    )
+    found = operations(DATA, effect("table-deleted", "gone"))
+    (problem,) = plan_mapping(old, new, found).problems
+    assert problem.startswith("gone stays as it was at the safe point") and "[wayback.tables.gone]" in problem
+    assert plan_mapping(old, new, found, {"gone": {}}).problems == ()
+    assert plan_mapping(old, new, operations(effect("table-deleted", "gone"), DATA)).problems == ()
+
+
 @pytest.mark.parametrize(
     ("apps", "doubted"),
     [

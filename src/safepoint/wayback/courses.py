@@ -92,9 +92,9 @@ class Courses:
             doubt = None
             if operation.opaque:
                 opaque.append(operation)
-                doubt = "it may have moved its values itself"
+                doubt = "it may have moved the values itself"
             elif before := [one for one in opaque if operations.related(one.migration, operation.migration)]:
-                doubt = f"a data migration ran before ({before[-1]}) and may have moved its values"
+                doubt = f"a data migration ran before ({before[-1]}) and may have moved the values"
             for effect in operation.effects:
                 self._advance(effect, operation, doubt)
 
@@ -130,7 +130,7 @@ class Courses:
             self.created.pop(place, None)
             if course is not None:
                 course.gone = reason
-                course.doubt = "it may have moved its rows itself" if operation.opaque else None
+                course.doubt = doubt
         elif (course := self._at(self._place(effect.after, reason))) is not None:
             _advance(course, effect, reason, doubt)
 
