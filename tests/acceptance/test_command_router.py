@@ -61,6 +61,7 @@ def by_commands(folder: Path, *, splits: bool) -> Callable[[str], str]:
     return change
 
 
+@pytest.mark.slow
 def test_a_split_that_nobody_can_see_is_believed_by_the_routers_command(scene: Scene, tmp_path: Path) -> None:
     scene.new_launch(by_commands(tmp_path, splits=True))
     launched = scene.run("launch", "--now", "--plain", "--no-wait")

@@ -149,6 +149,7 @@ def test_commands_lead_the_application_there_and_back_through_kills_at_many_boun
     assert words.index("back") > 0 and words[-1] == "there"
 
 
+@pytest.mark.slow
 def test_an_abort_leaves_nothing_on_the_other_server(make_stage: Callable[..., Stage], other: Server) -> None:
     stage = make_stage(lines=500, change=far(other))
     prepare(stage, other)

@@ -138,6 +138,7 @@ def a_conductor_whose_guard_went_to_another_leaves_and_records_nothing(
     assert not held(stage.plan.state)
 
 
+@pytest.mark.slow
 def test_an_abort_needs_no_database_and_a_launch_is_not_begun_again_elsewhere(
     make_stage: Callable[..., Stage],
 ) -> None:
