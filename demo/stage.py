@@ -97,7 +97,8 @@ class Stage:
         self.plan_path.write_text(self._change(_plan_text(self.folder, own_ports=self._own_ports)))
         self.plan: PlanFile = load(self.plan_path)
         self._stack.enter_context(self._database())
-        self._stack.callback(self._stop_releases)
+        # By the commands of this plan: a test's later one may have some that do nothing.
+        self._stack.callback(self._stop_releases, self.plan.releases.old, self.plan.releases.new)
         clock = time.monotonic()
         self._fill()
         self._tell(f"release 1.0 has its database: {self._lines:,} journal lines ({time.monotonic() - clock:.1f} s)")
@@ -205,8 +206,8 @@ class Stage:
         text = listing.read_text() if listing.exists() else ""
         return {token for token in self.acknowledged() if token in text}
 
-    def _stop_releases(self) -> None:
-        for release in (self.plan.releases.old, self.plan.releases.new):
+    def _stop_releases(self, *releases: Release) -> None:
+        for release in releases:
             self.run(release, *release.stop, check=False)
 
 
