@@ -6,7 +6,7 @@ Pure control flow over a `Durable`: every look at the world, the clock and the l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -65,7 +65,7 @@ def back(durable: Durable, run: int, reason: str, by: str | None) -> str:
     """Take the way back from wherever the launch is. A failure on it is asked about, never walked past."""
     steps: Sequence[Mapping[str, Any]] = durable.perform("way back", run, reason, by)
     for step in steps:
-        turned = _take_back(durable, run, step, reason, by)
+        turned = _until_done(durable, run, step, ("way back", reason, by), _turns_forth, _asked_back)
         if turned is not None:
             return forth(durable, run, turned)
     return str(durable.perform("end", run, durable.perform("status after", run), reason))
@@ -75,29 +75,45 @@ def forth(durable: Durable, run: int, order: Mapping[str, Any]) -> str:
     """Turn round on the way back: return to the new release and the migrated database. A failure is asked about."""
     reason = f"{order['order']} ordered by {order['by']}"
     for step in durable.perform("way forth", run, reason, order["by"]):
-        left = _lead_forth(durable, run, step, reason, order["by"])
+        left = _until_done(durable, run, step, ("way forth", reason, order["by"]), _may_leave, _asked_forth)
         if left is not None:
             # The launch ends as it was before the rollback; whoever conducts begins another one for this order.
             return str(durable.perform("end", run, "launched", f"{left['order']} ordered by {left['by']}"))
     return str(durable.perform("end", run, "launched", reason))
 
 
-def _lead_forth(
-    durable: Durable, run: int, step: Mapping[str, Any], reason: str, by: str | None
+def _until_done(
+    durable: Durable,
+    run: int,
+    step: Mapping[str, Any],
+    way: tuple[str, str, str | None],
+    turns: Callable[[Durable, int, str, Mapping[str, Any]], bool],
+    asked: Callable[[Durable, int, Mapping[str, Any], int, Mapping[str, Any]], bool | Mapping[str, Any]],
 ) -> Mapping[str, Any] | None:
-    """One step of the way forth, until it is done. Gives the order that gives the return up, where one came."""
+    """One step of a way back or forth, until it is done, whatever its `on_failure` says: nothing lies behind it.
+
+    Args:
+        way: the work that plans the way (and lets steps run again after an order ended one), its reason, and by whom.
+        turns: says of an order that ended the step whether it leads somewhere else, and tells its fate.
+        asked: asks a person about a failure: go on without the step, try it again, or the order that leads elsewhere.
+
+    Returns:
+        The order that leads somewhere else, where one came.
+    """
+    work, reason, by = way
     attempt = 1
     while True:
         outcome = durable.perform("step", run, step["id"], attempt)
         if outcome["verdict"] == "pass":
             return None
         if outcome["verdict"] == "interrupted":
-            durable.perform("way forth", run, reason, by)  # lets steps run again
+            # The order may be here, or may be the one that brought us onto this way, so nobody waits for it.
+            durable.perform(work, run, reason, by)
             while (order := durable.receive(0.0)) is not None:
-                if _may_leave(durable, run, step["id"], order):
+                if turns(durable, run, step["id"], order):
                     return order
         else:
-            answer = _asked_forth(durable, run, step, attempt, outcome)
+            answer = asked(durable, run, step, attempt, outcome)
             if answer is True:
                 return None
             if answer is not False:
@@ -145,44 +161,20 @@ def _may_leave(
 
 
 def _may_return(durable: Durable, run: int, step_id: str, order: Mapping[str, Any]) -> bool:
-    """Whether an order turns the way back round; where it is too late for that, it is told."""
-    if order["order"] != "return":
-        return False
+    """Whether an order to return turns the way back round; where it is too late for that, it is told."""
     refusal = durable.perform("may return", run)
     durable.perform("order", run, step_id, order, f"ignored: {refusal}" if refusal else "taken")
     return not refusal
 
 
-def _take_back(
-    durable: Durable, run: int, step: Mapping[str, Any], reason: str, by: str | None
-) -> Mapping[str, Any] | None:
-    """One step of the way back, until it is done, whatever its `on_failure` says: nothing lies behind it.
-
-    Gives the order to return to the new release, where one came and is not too late.
-    """
-    attempt = 1
-    while True:
-        outcome = durable.perform("step", run, step["id"], attempt)
-        if outcome["verdict"] == "pass":
-            return None
-        if outcome["verdict"] == "interrupted":
-            # An order to take the way back reached its own step. The work "way back" lets steps run again; the
-            # order may be here, or may be the one that brought us here, so nobody waits for it.
-            durable.perform("way back", run, reason, by)
-            while (order := durable.receive(0.0)) is not None:
-                if _may_return(durable, run, step["id"], order):
-                    return order
-                if order["order"] != "return":
-                    closes = order.get("stop_first")  # its step looks for that in the ledger
-                    fate = "taken" if closes else "ignored: the way back is being taken already"
-                    durable.perform("order", run, step["id"], order, fate)
-        else:
-            answer = _asked_back(durable, run, step, attempt, outcome)
-            if answer is True:
-                return None
-            if answer is not False:
-                return answer
-        attempt += 1
+def _turns_forth(durable: Durable, run: int, step_id: str, order: Mapping[str, Any]) -> bool:
+    """Whether an order that ended a step of the way back turns it round; one to go back is told that it is done."""
+    if order["order"] == "return":
+        return _may_return(durable, run, step_id, order)
+    closes = order.get("stop_first")  # its step looks for that in the ledger
+    fate = "taken" if closes else "ignored: the way back is being taken already"
+    durable.perform("order", run, step_id, order, fate)
+    return False
 
 
 def _asked_back(
