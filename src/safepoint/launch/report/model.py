@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from safepoint.launch.begin import no_way_back
 from safepoint.launch.ledger import GENESIS, Entry
 from safepoint.launch.report.standing import standing
 from safepoint.launch.report.steps import open_question, planned, row_of, step_rows
@@ -33,7 +34,7 @@ def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None) -> R
         "orders": [{"at": e.at, "step": e.step, **e.data} for e in entries if e.kind == "order"],
         "conductors": [{"at": e.at, "kind": e.kind, **e.data} for e in entries if e.kind in ("run", "resumed")],
         "question": open_question(entries),
-        "retired": any(e.kind in ("retiring", "retired") for e in entries),
+        "retired": no_way_back(entries),
         "ledger": {
             "entries": len(entries),
             "head": entries[-1].hash if entries else GENESIS,
