@@ -28,7 +28,7 @@ from safepoint.wayback.names import capture_name, kept_name, twin_name
 from safepoint.wayback.pair import Pair
 from safepoint.wayback.promises import foresee_gaps
 from safepoint.wayback.quiet import drop_quiet_slot, mark_quiet, safe_point
-from safepoint.wayback.spool import Spool, read_changes, read_transactions
+from safepoint.wayback.spool import read_changes, read_transactions
 from safepoint.wayback.swap import swap
 from safepoint.wayback.twin import make_twin
 
@@ -227,13 +227,16 @@ def test_a_kill_before_what_was_written_is_durable_leaves_an_end_that_does_not_c
     class Killed(BaseException):
         pass
 
-    def killed(*_: object) -> None:
+    def killed(handle: int) -> None:
+        assert Path(f"/proc/self/fd/{handle}").readlink() == spool
         raise Killed
 
+    before = spool.stat().st_size
     with monkeypatch.context() as patched:
-        patched.setattr(Spool, "sync", killed)
+        patched.setattr("os.fsync", killed)
         with pytest.raises(Killed):
             drain(site.target, facts, spool)
+    assert spool.stat().st_size > before + torn
     spool.write_bytes(spool.read_bytes()[: spool.stat().st_size - torn])
     assert memos(spool) == ["a", "b"]  # the server still has the rest, which may not be on the disk
     assert drain(site.target, facts, spool).transactions == 2

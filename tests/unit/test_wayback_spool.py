@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import struct
 from collections.abc import Iterable
@@ -38,20 +37,9 @@ def transaction(number: int, rows: int) -> list[bytes]:
 def write(path: Path, transactions: Iterable[tuple[int, int]], *, sync: bool = True) -> None:
     with Spool(path, HEADER) as spool:
         for number, rows in transactions:
-            for message in transaction(number, rows):
-                spool.append(number * 100, number, message)
+            spool.extend(transaction(number, rows))
             if sync:
                 spool.sync(number * 100, 1, {"7": "shape"})
-
-
-def write_behind(path: Path, transactions: Iterable[tuple[int, int]]) -> None:
-    """As a writer that was killed before its sync."""
-    kept = (path.parent / "spool.pos").read_bytes()
-    apart = path.parent / "apart"
-    write(apart, transactions, sync=False)
-    path.write_bytes(path.read_bytes() + apart.read_bytes()[read_header(apart)[1] :])
-    apart.unlink()
-    assert (path.parent / "spool.pos").read_bytes() == kept
 
 
 def numbers(path: Path) -> list[tuple[int, int]]:
@@ -100,22 +88,14 @@ def test_without_its_position_file_all_whole_transactions_count(rows: list[int],
         assert numbers(path) == all_of_them
 
 
-def test_behind_the_position_of_an_older_version_all_that_is_whole_counts(tmp_path: Path) -> None:
-    """That one let the server forget what it had found there, without writing the position again."""
-    path, named = tmp_path / "spool", tmp_path / "spool.pos"
+def test_a_spool_of_another_version_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "spool"
     write(path, [(1, 2)])
-    older = json.loads(named.read_text())
-    del older["final"]
-    named.write_text(json.dumps(older))
-    write_behind(path, [(2, 1)])
-    path.write_bytes(path.read_bytes() + b"torn")
-    assert numbers(path) == [(1, 2), (2, 1)]
-    with Spool(path, HEADER) as spool:
-        assert (spool.position.commit_lsn, spool.position.transactions) == (200, 2)
-        assert spool.position.relations == {"7": "shape"}
-    assert numbers(path) == [(1, 2), (2, 1)] and json.loads(named.read_text())["final"]
-    write_behind(path, [(3, 1)])
-    assert numbers(path) == [(1, 2), (2, 1)]
+    path.write_bytes(b"SPOOL-1\n" + path.read_bytes()[8:])
+    with pytest.raises(CaptureLost, match="another version"):
+        numbers(path)
+    with pytest.raises(CaptureLost, match="another version"):
+        write(path, [(2, 1)])
 
 
 def test_what_was_found_without_a_position_file_is_made_durable_before_it_counts(
@@ -165,7 +145,7 @@ def test_a_reader_beside_a_writer_does_not_see_what_is_being_written(tmp_path: P
     with Spool(path, HEADER) as spool:
         for number in (2, 3):
             for message in transaction(number, 50_000):  # more than is kept in memory
-                spool.append(number * 100, number, message)
+                spool.extend([message])
         assert path.stat().st_size > 1 << 20
         assert durable_end(path).transactions == len(numbers(path)) == earlier
         spool.sync(300, 2, {})
@@ -192,7 +172,7 @@ def test_damage_before_the_durable_end_is_an_error_and_not_a_shorter_list(tmp_pa
         list(read_changes(path))
 
 
-@pytest.mark.parametrize("content", [b"", b"SPOOL-1\n", b"something else entirely"])
+@pytest.mark.parametrize("content", [b"", b"SPOOL-2\n", b"something else entirely"])
 def test_a_file_that_is_no_spool_is_an_error(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "spool"
     path.write_bytes(content)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from typing import Any, cast
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import Format
 
 from safepoint.errors import DatabaseError, Interrupted, SafepointError, ServerAway
 from safepoint.postgres.target import Target
@@ -55,6 +56,9 @@ _ALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+
+
+_ROWS = 20
 
 
 def connect(
@@ -103,6 +107,21 @@ def ask_with(connection: Connection, query: sql.SQL | sql.Composed, values: Sequ
     A percent sign is one there; with the usual places (%s) it would be the beginning of one.
     """
     return psycopg.RawCursor(connection).execute(query, values).fetchall()
+
+
+@contextmanager
+def streamed(
+    cursor: psycopg.Cursor[tuple[Any, ...]], query: str | sql.Composed, values: Sequence[Any] = ()
+) -> Iterator[Iterator[tuple[Any, ...]]]:
+    """The rows of a query as they come: what is held of them does not grow with their number, and little with their
+    size. The connection does nothing else until the context ends; leaving it early cancels the query.
+    """
+    # libpq gives rows by the piece from version 17 on, and one by one before.
+    size = _ROWS if psycopg.pq.version() >= 170000 else 1
+    words = query.encode() if isinstance(query, str) else query
+    rows = cursor.stream(words, values or None, binary=cursor.format == Format.BINARY, size=size)
+    with closing(cast(Generator[tuple[Any, ...]], rows)):
+        yield rows
 
 
 def was_lost(error: psycopg.Error) -> bool:

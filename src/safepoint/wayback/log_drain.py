@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Final
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, streamed
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.progress import Cancelled
 from safepoint.wayback.publication import PUBLICATION
@@ -18,13 +19,16 @@ from safepoint.wayback.spool import Spool
 _BATCH: Final = 20_000
 _MOST: Final = 1_000_000
 _READ: Final = 128 << 20
-_FETCH: Final = 2_000
+# Messages, or bytes, that are looked at together.
+_PIECE: Final = 1_000
+_SIZE: Final = 1 << 20
+_CHANGES: Final = (73, 85, 68, 84)  # I, U, D, T
 
 # The server keeps what it decoded in a spill file of its own, we take it from there piece by piece: memory stays
 # small on both sides even for one giant transaction (which always comes whole, whatever upto_nchanges says). Messages
 # outside of transactions would come before their sender's commit, and enough of them would be all that a read gives.
 PEEK = """
-SELECT (lsn - '0/0'::pg_lsn)::int8, xid::text::int8, data
+SELECT data
 FROM pg_logical_slot_peek_binary_changes(%s, %s::pg_lsn, %s,
      'proto_version', '1', 'publication_names', %s, 'messages', 'false')
 """
@@ -55,9 +59,10 @@ class LogDrain:
         self.transactions = self.changes = self.bytes = 0
         self.changed_tables: set[str] = set()
         self._relations = dict(spool.position.relations)
-        self._skipping = False
+        # Transactions come in the order of their commits: those that the spool has already, all before the others.
+        self._skipping = True
         # Tables are described once per read: what a skipped transaction described, a later one may rely on.
-        self._described: dict[bytes, tuple[int, int, bytes]] = {}
+        self._described: dict[bytes, bytes] = {}
 
     def run(self, end: str, batch: int | None) -> bool:
         """Read batch by batch up to an LSN; gives whether it got there (False: cancelled)."""
@@ -87,53 +92,68 @@ class LogDrain:
     def _read(self, end: str, batch: int) -> tuple[int, tuple[int, int, int] | None]:
         """One peek: the number of messages (-1: cancelled), and the last commit: its LSN, its end, how many."""
         seen, new = 0, 0
-        last: tuple[int, int] | None = None
-        kind = b"C"
+        last, commit = b"C", b""
+        self._skipping = True
         self._described.clear()
-        with self.connection.transaction(), self.connection.cursor("safepoint_peek", binary=True) as cursor:
-            cursor.itersize = _FETCH
-            cursor.execute(PEEK, (self.slot, end, batch, self.publication))
-            for lsn, xid, data in cursor:
-                seen += 1
-                if seen % _FETCH == 0 and self.cancelled():
-                    return -1, None
-                self._take(lsn, xid, data)
-                if (kind := data[:1]) == b"C":
-                    last = (int.from_bytes(data[2:10], "big"), int.from_bytes(data[10:18], "big"))
-                    new += not self._skipping
-        if kind != b"C":
+        for piece in self._pieces(end, batch):
+            if self.cancelled():
+                return -1, None
+            seen += len(piece)
+            last = piece[-1]
+            kinds = bytes([message[0] for message in piece])
+            if (place := kinds.rfind(b"C")) >= 0:
+                commit = piece[place]
+            if b"R" in kinds:
+                self._note_shapes(piece)
+            if self._skipping:
+                piece = self._unknown(piece)
+                kinds = bytes([message[0] for message in piece])
+            new += kinds.count(b"C")
+            self.changes += sum(map(kinds.count, _CHANGES))
+            self.bytes += self.spool.extend(piece)
+        if last[:1] != b"C":
             # A read that gave nothing went to its end. One that gave something may have ended at its limit: what lies
             # behind its last commit is not known, and must not be let go of.
             raise DatabaseError(
                 "The log was given without the end of a transaction; nothing was let go of.",
                 subject=self.slot,
                 expected="transactions that are whole",
-                found=f"{seen} messages, the last of kind {kind.decode('ascii', 'replace')!r}",
+                found=f"{seen} messages, the last of kind {last[:1].decode('ascii', 'replace')!r}",
                 remedy="The server keeps it all: try again. If it stays so, report it as a fault of Safepoint.",
             )
-        return seen, None if last is None else (*last, new)
+        if not commit:
+            return seen, None
+        return seen, (int.from_bytes(commit[2:10], "big"), int.from_bytes(commit[10:18], "big"), new)
 
-    def _take(self, lsn: int, xid: int, data: bytes) -> None:
-        kind = data[:1]
-        if kind == b"B":
-            self._skipping = int.from_bytes(data[1:9], "big") <= self.spool.position.commit_lsn
-        if kind == b"R":
-            self._note_shape(data)
-        if self._skipping:
-            if kind == b"R":
-                self._described[data[1:5]] = (lsn, xid, data)
-            return
-        self._append(lsn, xid, data)
-        if kind == b"B":
-            for held in self._described.values():
-                self._append(*held)
-            self._described.clear()
-        elif kind in b"IUDT":
-            self.changes += 1
+    def _pieces(self, end: str, batch: int) -> Iterator[list[bytes]]:
+        """The messages of one peek, many at a time: to touch each is what a drain's time goes to."""
+        piece: list[bytes] = []
+        size = 0
+        values = (self.slot, end, batch, self.publication)
+        with self.connection.cursor(binary=True) as cursor, streamed(cursor, PEEK, values) as rows:
+            for (message,) in rows:
+                piece.append(message)
+                size += len(message)
+                if len(piece) >= _PIECE or size >= _SIZE:
+                    yield piece
+                    piece, size = [], 0
+        if piece:
+            yield piece
 
-    def _append(self, lsn: int, xid: int, data: bytes) -> None:
-        self.spool.append(lsn, xid, data)
-        self.bytes += len(data)
+    def _unknown(self, piece: list[bytes]) -> list[bytes]:
+        """What of it the spool does not have."""
+        for place, message in enumerate(piece):
+            if message[:1] == b"R":
+                self._described[message[1:5]] = message
+            elif message[:1] == b"B" and int.from_bytes(message[1:9], "big") > self.spool.position.commit_lsn:
+                self._skipping = False
+                return [message, *self._described.values(), *piece[place + 1 :]]
+        return []
+
+    def _note_shapes(self, piece: list[bytes]) -> None:
+        for message in piece:
+            if message[:1] == b"R":
+                self._note_shape(message)
 
     def _note_shape(self, data: bytes) -> None:
         oid = str(int.from_bytes(data[1:5], "big"))

@@ -1,10 +1,10 @@
 """The spool: captured transactions on disk, in commit order, durable before the server may forget them.
 
-The file is a magic word, then records: length and CRC-32 (4 bytes each, big-endian), then LSN (8), transaction id
-(4) and one pgoutput message. The first record holds a JSON header that ties the spool to its slot. A file beside it
-(`.pos`) names the end of the last durable transaction. What lies behind it, whole or torn, is being written, or was
-when the writer died: it may not be on the disk, so it counts for nobody. The server still has it, and the next drain
-cuts it off and writes it again.
+The file is a magic word, then blocks: length and CRC-32 of what follows (4 bytes each, big-endian), the number of
+pgoutput messages (4), the length of each (4), and the messages. The first block holds one: a JSON header that ties the
+spool to its slot. A file beside it (`.pos`) names the end of the last durable transaction, which is the end of a block.
+What lies behind it, whole or torn, is being written, or was when the writer died: it may not be on the disk, so it
+counts for nobody. The server still has it, and the next drain cuts it off and writes it again.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from itertools import groupby
+from dataclasses import dataclass, field
+from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -26,25 +26,18 @@ from safepoint.errors import CaptureLost, LockNotAvailable, Refused, StorageErro
 from safepoint.postgres import pgoutput
 from safepoint.wayback.changes import Change, Transaction, changes_of
 
-MAGIC: Final = b"SPOOL-1\n"
+MAGIC: Final = b"SPOOL-2\n"
+_WORD: Final = b"SPOOL-"
 _FRAME = struct.Struct("!II")
-_HEAD = struct.Struct("!QI")
+_COUNT = struct.Struct("!I")
 _COMMIT_LSN = struct.Struct("!Q")
-_BUFFER = 1 << 20
+# A block is closed behind this many bytes or messages: what a transaction of any size takes of memory.
+_BLOCK: Final = 1 << 20
+_MANY: Final = 20_000
 _PATIENCE: Final = 30.0
 SNAPSHOT: Final = "safepoint.snapshot"
 """The prefix of the message by which a drain of a capture by triggers ends."""
 _MARK: Final = SNAPSHOT.encode() + b"\0"
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One message as it stands in the spool, and the offset just behind it."""
-
-    lsn: int
-    xid: int
-    data: bytes
-    end: int
 
 
 @dataclass(frozen=True)
@@ -52,8 +45,7 @@ class Position:
     """The end of what is durable: offset in the file, LSN of the last commit, how many transactions lie before.
 
     `relations` has a digest of each table's last known shape, by oid: a change of it means that DDL ran. `snapshot` is
-    that of the last drain of a capture by triggers: what it shows is in the spool. `final`: nothing behind it
-    counts. An older version took what it found there for durable, and let the server forget it.
+    that of the last drain of a capture by triggers: what it shows is in the spool.
     """
 
     offset: int
@@ -61,7 +53,6 @@ class Position:
     transactions: int = 0
     relations: Mapping[str, str] = field(default_factory=dict)
     snapshot: str = ""
-    final: bool = True
 
 
 class Spool:
@@ -74,6 +65,8 @@ class Spool:
         self.path = path
         self._header = dict(header)
         self.position = Position(0)
+        self._held: list[bytes] = []
+        self._size = 0
 
     def __enter__(self) -> Spool:
         with _storage(self.path):
@@ -100,9 +93,9 @@ class Spool:
                 remedy="Keep that file and give this capture a folder of its own.",
             )
         named, known = _read_position(self.path), durable_position(self.path, first)
-        self._file: BinaryIO = self.path.open("r+b", buffering=_BUFFER)
+        self._file: BinaryIO = self.path.open("r+b")
         self._file.truncate(known.offset)
-        if named is None or not named.final:  # found by reading, which says nothing of the disk
+        if named is None:  # found by reading, which says nothing of the disk
             os.fsync(self._file.fileno())
             _write_position(self.path, known)
         self.position = known
@@ -117,29 +110,42 @@ class Spool:
     def _start(self) -> None:
         partial = self.path.with_name(self.path.name + ".new")
         with partial.open("wb") as file:
-            file.write(MAGIC + _framed(0, 0, json.dumps(self._header, sort_keys=True).encode()))
+            file.write(MAGIC + _block([json.dumps(self._header, sort_keys=True).encode()]))
             file.flush()
             os.fsync(file.fileno())
             _write_position(self.path, Position(file.tell()))
         partial.replace(self.path)
         _sync_folder(self.path.parent)
 
-    def append(self, lsn: int, xid: int, data: bytes) -> None:
-        """Add a message; it counts only once a `sync` after its transaction's Commit has returned."""
-        try:
-            self._offset += self._file.write(_framed(lsn, xid, data))
-        except OSError as error:
-            raise _full(self.path, error) from error
+    def extend(self, messages: Sequence[bytes]) -> int:
+        """Add messages; they count only once a `sync` after their transaction's Commit has returned. Gives their bytes.
+
+        Raises:
+            StorageError: the disk is full, or refuses to be written.
+        """
+        self._held += messages
+        size = sum(map(len, messages))
+        self._size += size
+        if self._size >= _BLOCK or len(self._held) >= _MANY:
+            with _storage(self.path):
+                self._write()
+        return size
+
+    def _write(self) -> None:
+        if self._held:
+            self._offset += self._file.write(_block(self._held))
+            self._held, self._size = [], 0
 
     def sync(self, commit_lsn: int, transactions: int, relations: Mapping[str, str], snapshot: str = "") -> None:
-        """Make everything appended so far durable; the last message must be a Commit.
+        """Make everything added so far durable; the last message must be a Commit.
 
         Raises:
             StorageError: it is not; so the server must keep it.
         """
         total = self.position.transactions + transactions
-        position = Position(self._offset, commit_lsn, total, dict(relations), snapshot)
         with _storage(self.path):
+            self._write()
+            position = Position(self._offset, commit_lsn, total, dict(relations), snapshot)
             self._file.flush()
             os.fsync(self._file.fileno())
             _write_position(self.path, position)
@@ -189,13 +195,22 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         CaptureLost: the file is no spool, or its beginning is damaged.
     """
     with path.open("rb") as file:
-        if file.read(len(MAGIC)) == MAGIC:
-            for record in _records(file, len(MAGIC)):
-                return json.loads(record.data), record.end
+        word = file.read(len(MAGIC))
+        if word == MAGIC:
+            for block, end in _blocks(file, len(MAGIC)):
+                return json.loads(block[0]), end
+    if word[: len(_WORD)] == _WORD and len(word) == len(MAGIC) and word != MAGIC:
+        raise CaptureLost(
+            f"{path} was written by another version of Safepoint.",
+            subject=str(path),
+            expected=repr(MAGIC),
+            found=repr(word),
+            remedy="A launch ends with the version that it began with: install that one, then give the order again.",
+        )
     raise CaptureLost(
         f"{path} is not a spool, or its beginning is damaged.",
         subject=str(path),
-        expected=repr(MAGIC) + " and a whole first record",
+        expected=repr(MAGIC) + " and a whole first block",
         remedy="Look at the disk. What the server still holds can be captured again into a new file.",
     )
 
@@ -208,30 +223,29 @@ def durable_position(path: Path, first: int) -> Position:
     """
     known = _read_position(path)
     if known is None:
-        return _whole_position(path, Position(first))
+        return _whole_position(path, first)
     if not first <= known.offset <= (size := path.stat().st_size):
         raise _damaged(path, size, known.offset)
-    return known if known.final else _whole_position(path, known)
+    return known
 
 
-def _whole_position(path: Path, known: Position) -> Position:
-    """Where the last whole transaction ends: of a spool whose position file is gone, or an older version's, all counts
-    that is whole. Of a capture by triggers transactions count only once the drain's snapshot stands behind them.
+def _whole_position(path: Path, first: int) -> Position:
+    """Where the last whole transaction ends: of a spool whose position file is gone all counts that is whole.
+
+    What was made durable always ended with a block. Of a capture by triggers transactions count only once the drain's
+    snapshot stands behind them.
     """
-    counts = read_header(path)[0].get("capture") != "triggers"
-    found, lsn, pending, snapshot = replace(known, final=True), known.commit_lsn, 0, known.snapshot
-    whole = counts
-    with path.open("rb", buffering=_BUFFER) as file:
-        for record in _records(file, known.offset):
-            kind = record.data[:1]
-            if kind == b"M" and not counts and record.data[10:].startswith(_MARK):
-                whole, snapshot = True, record.data[10 + len(_MARK) + 4 :].decode()
-            elif kind == b"C":
-                pending += 1
-                (lsn,) = _COMMIT_LSN.unpack_from(record.data, 2)
-                if whole:
-                    found = Position(record.end, lsn, found.transactions + pending, found.relations, snapshot)
-                    pending, whole = 0, counts
+    by_triggers = read_header(path)[0].get("capture") == "triggers"
+    found, transactions, snapshot = Position(first), 0, ""
+    with path.open("rb") as file:
+        for block, end in _blocks(file, first):
+            transactions += sum(message[:1] == b"C" for message in block)
+            marked = len(block) > 1 and block[-2][:1] == b"M" and block[-2][10:].startswith(_MARK)
+            if marked:
+                snapshot = block[-2][10 + len(_MARK) + 4 :].decode()
+            if block[-1][:1] == b"C" and (marked or not by_triggers):
+                (lsn,) = _COMMIT_LSN.unpack_from(block[-1], 2)
+                found = Position(end, lsn, transactions, {}, snapshot)
     return found
 
 
@@ -241,25 +255,16 @@ def read_changes(path: Path) -> Iterator[Change]:
     Raises:
         CaptureLost: the file is damaged before its durable end.
     """
-    _, first = read_header(path)
-    end = durable_position(path, first).offset
     relations: dict[int, pgoutput.Relation] = {}
     transaction = Transaction(0, 0, None)
-    with path.open("rb", buffering=_BUFFER) as file:
-        at = first
-        for record in _records(file, first):
-            if record.end > end:
-                break
-            at = record.end
-            message = pgoutput.decode(record.data)
-            if isinstance(message, pgoutput.Begin):
-                transaction = Transaction(message.xid, message.final_lsn, message.committed_at)
-            elif isinstance(message, pgoutput.Relation):
-                relations[message.oid] = message
-            else:
-                yield from changes_of(transaction, message, relations)
-    if at != end:
-        raise _damaged(path, at, end)
+    for data in read_messages(path):
+        message = pgoutput.decode(data)
+        if isinstance(message, pgoutput.Begin):
+            transaction = Transaction(message.xid, message.final_lsn, message.committed_at)
+        elif isinstance(message, pgoutput.Relation):
+            relations[message.oid] = message
+        else:
+            yield from changes_of(transaction, message, relations)
 
 
 def durable_end(path: Path) -> Position:
@@ -281,29 +286,15 @@ def read_messages(path: Path, start: int = 0, end: int | None = None) -> Iterato
     """
     _, first = read_header(path)
     end = durable_position(path, first).offset if end is None else end
-    first = start if first <= start <= end and _begins(path, start, end) else first
-    at, held, wanted = first, b"", _BUFFER
-    frame, crc32, header, least = _FRAME.unpack_from, zlib.crc32, _FRAME.size, _HEAD.size
-    with path.open("rb", buffering=0) as file:
-        file.seek(first)
-        while at < end:
-            piece = file.read(min(max(wanted, _BUFFER), end - at - len(held)))
-            held, place, wanted = held + piece, 0, 0
-            there = len(held)
-            while there - place >= header:
-                size, checksum = frame(held, place)
-                stop = place + header + size
-                if stop > there:
-                    wanted = stop - there  # a giant value comes in one piece
-                    break
-                payload = held[place + header : stop]
-                if size < least or crc32(payload) != checksum:
-                    raise _damaged(path, at + place, end)
-                yield payload[least:]
-                place = stop
-            at, held = at + place, held[place:]
-            if not piece and at < end:
-                raise _damaged(path, at, end)
+    at = start if first <= start <= end and _begins(path, start, end) else first
+    with path.open("rb") as file:
+        for block, behind in _blocks(file, at):
+            if at >= end:
+                return
+            yield from block
+            at = behind
+    if at != end:
+        raise _damaged(path, at, end)
 
 
 def _begins(path: Path, at: int, end: int) -> bool:
@@ -311,7 +302,7 @@ def _begins(path: Path, at: int, end: int) -> bool:
     if at == end:
         return True
     with path.open("rb") as file:
-        return next((record.data[:1] == b"B" for record in _records(file, at)), False)
+        return next((block[0][:1] == b"B" for block, _ in _blocks(file, at)), False)
 
 
 def _damaged(path: Path, at: int, end: int) -> CaptureLost:
@@ -328,25 +319,24 @@ def read_transactions(path: Path) -> Iterator[tuple[Transaction, Iterator[Change
     return groupby(read_changes(path), key=lambda change: change.transaction)
 
 
-def _framed(lsn: int, xid: int, data: bytes) -> bytes:
-    payload = _HEAD.pack(lsn, xid) + data
+def _block(messages: Sequence[bytes]) -> bytes:
+    lengths = struct.pack(f"!I{len(messages)}I", len(messages), *map(len, messages))
+    payload = b"".join((lengths, *messages))
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def _records(file: BinaryIO, start: int) -> Iterator[Record]:
-    """Whole records from an offset on; ends at the first one that is cut short or damaged."""
-    file.seek(start)
-    at = start
+def _blocks(file: BinaryIO, at: int) -> Iterator[tuple[list[bytes], int]]:
+    """The messages of each whole block from an offset on, and the offset behind it; ends at the first damaged one."""
+    file.seek(at)
     while len(frame := file.read(_FRAME.size)) == _FRAME.size:
         size, checksum = _FRAME.unpack(frame)
-        if size < _HEAD.size:
-            return
         payload = file.read(size)
-        if len(payload) < size or zlib.crc32(payload) != checksum:
+        if len(payload) < size or size < _COUNT.size or zlib.crc32(payload) != checksum:
             return
+        (count,) = _COUNT.unpack_from(payload)
+        lengths = struct.unpack_from(f"!{count}I", payload, _COUNT.size)
         at += _FRAME.size + size
-        lsn, xid = _HEAD.unpack_from(payload)
-        yield Record(lsn, xid, payload[_HEAD.size :], at)
+        yield [payload[a:b] for a, b in pairwise(accumulate(lengths, initial=_COUNT.size * (1 + count)))], at
 
 
 def _position_file(path: Path) -> Path:
@@ -362,7 +352,6 @@ def _read_position(path: Path) -> Position | None:
             data["transactions"],
             data["relations"],
             data.get("snapshot", ""),
-            data.get("final", False),
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -376,7 +365,6 @@ def _write_position(path: Path, position: Position) -> None:
         "transactions": position.transactions,
         "relations": dict(position.relations),
         "snapshot": position.snapshot,
-        "final": True,
     }
     with partial.open("w", encoding="utf-8") as file:
         json.dump(text, file)

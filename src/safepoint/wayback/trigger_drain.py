@@ -13,6 +13,7 @@ waited for a transaction that a snapshot does not show is not shown by it either
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,12 +23,12 @@ from psycopg.adapt import Loader
 from safepoint.errors import CaptureLost
 from safepoint.postgres import messages
 from safepoint.postgres.composite import fields
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, streamed
 from safepoint.progress import Cancelled
 from safepoint.wayback.spool import SNAPSHOT, Spool
 from safepoint.wayback.triggers import SHAPES
 
-_FETCH: Final = 2_000
+_LOOK: Final = 2_000
 _VACUUM: Final = 50_000
 
 ONE_AT_A_TIME: Final = "SELECT pg_advisory_lock(1935763571, 2)"
@@ -136,23 +137,25 @@ class TriggerDrain:
 
     def _take(self, snapshot: str) -> bool:
         number, current, at = self.spool.position.commit_lsn, None, 0
-        for seen, (xid, microseconds, relation, action, old, new) in enumerate(self._rows()):
-            if seen % _FETCH == 0 and self.cancelled():
-                return False
-            if xid != current:
-                if current is not None:
-                    self._append(number, current, messages.commit(number, at))
-                number, current, at = number + 1, xid, microseconds
-                self.transactions += 1
-                self._append(number, xid, messages.begin(number, at, xid))
-            self._change(number, xid, relation, action, old, new)
+        with self._rows() as rows:
+            for seen, (xid, microseconds, relation, action, old, new) in enumerate(rows):
+                if seen % _LOOK == 0 and self.cancelled():
+                    return False
+                if xid != current:
+                    if current is not None:
+                        self._append(messages.commit(number, at))
+                    number, current, at = number + 1, xid, microseconds
+                    self.transactions += 1
+                    self._append(messages.begin(number, at, xid))
+                self._change(relation, action, old, new)
         if current is not None:
             # Its presence makes the transactions before it count: all of this drain, or none.
-            self._append(number, current, messages.message(number, SNAPSHOT, snapshot.encode()))
-            self._append(number, current, messages.commit(number, at))
+            self._append(messages.message(number, SNAPSHOT, snapshot.encode()))
+            self._append(messages.commit(number, at))
         return True
 
-    def _rows(self) -> Iterator[tuple[Any, ...]]:
+    @contextmanager
+    def _rows(self) -> Iterator[Iterator[tuple[Any, ...]]]:
         known = self.spool.position.snapshot
         new = sql.SQL(NEW).format(snapshot=sql.Literal(known)) if known else sql.SQL("true")
         new_e = sql.SQL(NEW.replace("(xid", "(e.xid")).format(snapshot=sql.Literal(known)) if known else sql.SQL("true")
@@ -164,23 +167,21 @@ class TriggerDrain:
             befores=sql.Literal([before for _, before, _ in order]),
             depths=sql.Literal([depth for _, _, depth in order]),
         )
-        with self.connection.cursor("safepoint_drain") as cursor:
+        with self.connection.cursor() as cursor:
             cursor.adapters.register_loader("text", _Raw)
-            cursor.itersize = _FETCH
-            yield from cursor.execute(query)
+            with streamed(cursor, query) as rows:
+                yield rows
 
-    def _change(
-        self, number: int, xid: int, relation: int, action: bytes, old: bytes | None, new: bytes | None
-    ) -> None:
+    def _change(self, relation: int, action: bytes, old: bytes | None, new: bytes | None) -> None:
         if action == b"T":
             for leaf in self._leaves.get(relation, [relation]):
-                self._truncate(number, xid, leaf)
+                self._truncate(leaf)
             return
         before, after = (None if one is None else self._fields(relation, one) for one in (old, new))
         shape = self._shape(relation, len(after if after is not None else before or ()))
         if shape is None:
             return
-        self._describe(number, xid, relation, shape)
+        self._describe(relation, shape)
         was = None if before is None else _picked(before, shape)
         now = None if after is None else _picked(after, shape)
         if was is None:
@@ -189,7 +190,7 @@ class TriggerDrain:
             data = messages.delete(relation, was)
         else:
             data = messages.update(relation, was, now)
-        self._append(number, xid, data)
+        self._append(data)
         self.changes += 1
 
     def _fields(self, relation: int, row: bytes) -> list[bytes | None]:
@@ -197,11 +198,11 @@ class TriggerDrain:
         shape = self._shapes.get(relation) or self._armed.get(relation)
         return fields(row) or ([None] if shape is not None and shape.width == 1 else [])
 
-    def _truncate(self, number: int, xid: int, relation: int) -> None:
+    def _truncate(self, relation: int) -> None:
         shape = self._shapes.get(relation) or self._armed.get(relation)
         if shape is not None:
-            self._describe(number, xid, relation, shape)
-            self._append(number, xid, messages.truncate(relation))
+            self._describe(relation, shape)
+            self._append(messages.truncate(relation))
             self.changes += 1
 
     def _shape(self, relation: int, width: int) -> _Shape | None:
@@ -227,15 +228,14 @@ class TriggerDrain:
             remedy="Someone changed the table more than once after the launch. Roll back with --discard.",
         )
 
-    def _describe(self, number: int, xid: int, relation: int, shape: _Shape) -> None:
+    def _describe(self, relation: int, shape: _Shape) -> None:
         if self._described.get(relation) != shape:
             self._described[relation] = shape
             schema, _, name = shape.name.partition(".")
-            self._append(number, xid, messages.relation(relation, schema, name, shape.columns))
+            self._append(messages.relation(relation, schema, name, shape.columns))
 
-    def _append(self, number: int, xid: int, data: bytes) -> None:
-        self.spool.append(number, xid & 0xFFFFFFFF, data)
-        self.size += len(data)
+    def _append(self, data: bytes) -> None:
+        self.size += self.spool.extend((data,))
 
     def _one(self, query: str) -> Any:
         row = self.connection.execute(query.encode()).fetchone()
