@@ -13,7 +13,7 @@ from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ground, lines, operation
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import compaction
+from safepoint.wayback import compaction, filling
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import round_trip
@@ -55,7 +55,11 @@ def test_unique_values_may_be_exchanged_and_keys_handed_on(database: Target, tmp
         assert made.old("select id, what from purchase_line where id > 2 order by 1") == [(4, "w3"), (5, "w4")]
 
 
-def test_large_values_that_were_not_touched_are_looked_up(any_database: Target, tmp_path: Path) -> None:
+@pytest.mark.parametrize("piece", [1, 2_000])
+def test_large_values_that_were_not_touched_are_looked_up(
+    any_database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    monkeypatch.setattr(filling, "_PIECE", piece)
     with ground(any_database, tmp_path, SHOP, RELAX, RELAXED) as made:
         made.write("update purchase set total = 9 where id = 1", "update purchase_line set purchase_id = 5")
         made.write("delete from purchase where id = 2", "update purchase set id = 2 where id = 3")
@@ -66,6 +70,21 @@ def test_large_values_that_were_not_touched_are_looked_up(any_database: Target, 
         query = "select id, md5(body), length(body) from purchase order by 1"
         assert made.old(query) == made.new(query)
         assert made.old("select legacy from purchase order by id") == [(1,), (3,), (4,), (5,), (7,)]
+
+
+def test_large_values_are_looked_up_by_any_key(database: Target, tmp_path: Path) -> None:
+    schema = """
+    create table "Odd %s" (
+        "the ""key" text, day date, "body {0}" text, state text, primary key ("the ""key", day));
+    alter table "Odd %s" alter "body {0}" set storage external;
+    insert into "Odd %s" select k, '2026-02-28', repeat(k, 2000), 'new'
+    from unnest(array['it''s', '100 %s', 'a\\\\b', '{0}', '"', 'NULL', '', E'\\n', '$1 :x']) k
+    """
+    with ground(database, tmp_path, schema, "select 1") as made:
+        made.write("update \"Odd %s\" set state = 'seen'")
+        assert made.carry().put_aside == 0
+        query = 'select * from "Odd %s" order by 1'
+        assert made.old(query) == made.new(query)
 
 
 BIG = """

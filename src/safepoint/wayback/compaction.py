@@ -8,21 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import psycopg
 from psycopg import sql
 
-from safepoint.postgres.connections import Connection, ask_with
+from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Column, Table
-from safepoint.wayback.expressions import quote, text_of
+from safepoint.wayback.expressions import quote
+from safepoint.wayback.filling import GONE, fill
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.staging import Sink, Truncation
 from safepoint.wayback.statements import ask, failing, run
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
 _TEXTS: Final = frozenset({"text", "character varying"})
-_FILL: Final = 100
 _FEW: Final = 4  # an index is read for fewer rows than a part of this of the table
 
 # What a row has become follows from the first and the last thing that was done to its key.
@@ -239,7 +238,6 @@ def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
 
 def _fill(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
     """Large values that an UPDATE did not touch are not in the log: they are looked up in the migrated database."""
-    run(connection, f"CREATE INDEX ON {work.stage} (_sp_at)")
     if scope.excluding:
         key = " AND ".join(f"e.{quote(new.name)}::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys))
         run(
@@ -248,30 +246,33 @@ def _fill(connection: Connection, migrated: Connection, work: Work, scope: Scope
             f"the migrated database is of a transaction that was put aside' "
             f"FROM {work.stage} s WHERE s._sp_at = c.n AND c.verdict IS NULL AND {_overwritten(work.stage, key)}",
         )
-    rows = ask(
-        connection,
-        f"SELECT s._sp_at FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
-        f"WHERE s._sp_unchanged IS NOT NULL AND c.verdict IS NULL",
+    names = [new.name for _, new in work.keys]
+    key = ", ".join(f"s.{quote(name)}" for name in names)
+    wanted = (
+        f"SELECT s._sp_at, {key} FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
+        f"WHERE s._sp_unchanged IS NOT NULL AND c.verdict IS NULL"
     )
-    for at in _filled(connection, migrated, work.sink, [new.name for _, new in work.keys], [row[0] for row in rows]):
-        _unknown(connection, work, at)
+    fill(connection, migrated, work.sink, rows_of(work.sink.table), names, wanted)
+    run(
+        connection,
+        f"UPDATE {work.change} SET verdict = 'conflict', reason = 'a large value was not in the log, and the migrated "
+        f"database has the row no longer' WHERE n IN ({GONE})",
+    )
 
 
 def fill_last(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> None:
     """The same for the last state of each row of a table that is stashed whole; what nobody knows is left NULL."""
     stage, key = f"pg_temp.{sink.stage}", ", ".join(quote(name) for name in sink.table.key)
-    run(connection, f"CREATE INDEX ON {stage} (_sp_at)")
     counting = known = "true"
     if scope.excluding:
         counting = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = l._sp_tx)"
         same = " AND ".join(f"e.{quote(name)} = s.{quote(name)}" for name in sink.table.key)
         known = f"NOT {_overwritten(stage, same)}"
-    rows = ask(
-        connection,
-        f"SELECT _sp_at FROM (SELECT DISTINCT ON ({key}) * FROM {stage} l WHERE {counting} "
-        f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL AND {known}",
+    wanted = (
+        f"SELECT _sp_at, {key} FROM (SELECT DISTINCT ON ({key}) * FROM {stage} l WHERE {counting} "
+        f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL AND {known}"
     )
-    _filled(connection, migrated, sink, list(sink.table.key), [row[0] for row in rows])
+    fill(connection, migrated, sink, rows_of(sink.table), list(sink.table.key), wanted)
 
 
 def _overwritten(stage: str, same_key: str) -> str:
@@ -279,48 +280,6 @@ def _overwritten(stage: str, same_key: str) -> str:
     return (
         f"(s._sp_unchanged IS NOT NULL AND EXISTS (SELECT FROM {stage} e JOIN pg_temp.sp_excluded x ON x.tx = e._sp_tx "
         f"WHERE {same_key} AND e._sp_at > s._sp_at AND NOT coalesce(e._sp_unchanged @> s._sp_unchanged, false)))"
-    )
-
-
-def _filled(connection: Connection, migrated: Connection, sink: Sink, keys: list[str], rows: list[int]) -> list[int]:
-    """Fill the values of these staged rows; gives those that the migrated database has no longer."""
-    stage, gone = f"pg_temp.{sink.stage}", []
-    names = [name for (name,) in ask(connection, f"SELECT DISTINCT unnest(_sp_unchanged) FROM {stage}")]
-    pairs = ", ".join(
-        f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(_sp_unchanged) THEN ${place} ELSE {quote(name)} END"
-        for place, name in enumerate(names, start=1)
-    )
-    for start in range(0, len(rows), _FILL):
-        at_these = sql.SQL(f"SELECT _sp_at, {', '.join(map(quote, keys))} FROM {stage} WHERE _sp_at = ANY($1)")
-        wanted = ask_with(connection, at_these, [rows[start : start + _FILL]])
-        found = _look_up(migrated, sink.table, keys, names, [row[1:] for row in wanted])
-        known = [[*found[tuple(key)], at] for at, *key in wanted if tuple(key) in found]
-        with psycopg.RawCursor(connection) as cursor:
-            cursor.executemany(sql.SQL(f"UPDATE {stage} SET {pairs} WHERE _sp_at = ${len(names) + 1}"), known)
-        gone += [at for at, *key in wanted if tuple(key) not in found]
-    return gone
-
-
-def _look_up(
-    migrated: Connection, table: Table, keys: list[str], names: list[str], wanted: list[tuple[Any, ...]]
-) -> dict[tuple[Any, ...], tuple[Any, ...]]:
-    arrays = ", ".join(f"${place}::text[]" for place in range(1, len(keys) + 1))
-    match = " AND ".join(f"t.{quote(name)} = w.k{place}::{table.by_name[name].type}" for place, name in enumerate(keys))
-    statement = (
-        f"SELECT {', '.join(f'w.k{place}' for place in range(len(keys)))}, "
-        f"{', '.join(text_of(table.by_name[name], f't.{quote(name)}') for name in names)} "
-        f"FROM unnest({arrays}) w({', '.join(f'k{place}' for place in range(len(keys)))}) "
-        f"JOIN {rows_of(table)} t ON {match}"
-    )
-    columns = [list(values) for values in zip(*wanted, strict=True)]
-    rows = ask_with(migrated, sql.SQL(statement), columns)
-    return {tuple(row[: len(keys)]): tuple(row[len(keys) :]) for row in rows}
-
-
-def _unknown(connection: Connection, work: Work, at: int) -> None:
-    connection.execute(
-        sql.SQL(f"UPDATE {work.change} SET verdict = 'conflict', reason = %s WHERE n = %s"),
-        ["a large value was not in the log, and the migrated database has the row no longer", at],
     )
 
 
