@@ -1,4 +1,4 @@
-"""What a drain takes of memory does not grow with the size of the rows that were written."""
+"""What a drain and a listing take of memory does not grow with the size of the rows that were written."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from safepoint.postgres.connections import connect
 from safepoint.wayback.capture import How, arm, disarm
 from safepoint.wayback.spool import read_changes
 
-DRAIN = """
+CHILD = """
 import json, sys
 from pathlib import Path
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import CaptureFacts, drain
+from safepoint.wayback.written import list_written
 said = json.load(sys.stdin)
-print(drain(Target(**said["target"]), CaptureFacts.from_json(said["facts"]), Path(said["spool"])).changes)
+target, spool = Target(**said["target"]), Path(said["spool"])
+print(drain(target, CaptureFacts.from_json(said["facts"]), spool).changes)
+print(list_written(target, spool, spool.with_name("written.csv")).rows)
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
 ROWS, EACH = 200, 1_000_000
@@ -38,9 +41,9 @@ def test_many_large_values_pass_through_little_memory(one_site: Books, tmp_path:
     live = site.target
     target = {"host": live.host, "port": live.port, "dbname": live.dbname, "user": live.user, "password": live.password}
     words = json.dumps({"target": target, "facts": facts.as_json(), "spool": str(spool)})
-    done = subprocess.run([sys.executable, "-c", DRAIN], input=words, capture_output=True, text=True, check=True)
-    changes, kilobytes = (int(word) for word in done.stdout.split())
-    assert changes == ROWS
+    done = subprocess.run([sys.executable, "-c", CHILD], input=words, capture_output=True, text=True, check=True)
+    changes, listed, kilobytes = (int(word) for word in done.stdout.split())
+    assert changes == listed == ROWS
     assert sum(len(str(change.new["memo"])) for change in read_changes(spool)) == EACH // 3 * 3 * ROWS
     assert kilobytes < 120 << 10, f"{kilobytes >> 10} MB for {ROWS} rows of 1 MB"
     disarm(site.target, facts)

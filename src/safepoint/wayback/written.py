@@ -14,17 +14,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
-from psycopg import sql
-
 from safepoint.errors import Interrupted
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.masking import is_secret, masked
-from safepoint.postgres.pgoutput import Column, Relation, format_lsn
+from safepoint.postgres.pgoutput import format_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.changes import Change, Transaction
 from safepoint.wayback.owners import Owners, Schema
+from safepoint.wayback.row_versions import rows_since
 from safepoint.wayback.spool import read_changes
 
 # Django's own book-keeping: listed too, but nobody has to be told of a session.
@@ -45,8 +44,10 @@ HEADINGS: Final = (
     "fate",
     "reason",
 )
+_READER: Final = "-c default_transaction_read_only=on"
 _CHUNK: Final = 4_000
 _GIANT: Final = 20_000
+_SIZE: Final = 16 << 20  # characters
 _PREVIEW: Final = 200
 
 
@@ -187,7 +188,7 @@ def list_rows_since(
     notes = facts.promises
 
     def rows(connection: Connection) -> Iterator[Change]:
-        return _rows_since(connection, facts.start_xid)
+        return rows_since(connection, facts.start_xid)
 
     users = _Users(user_table, user_label, given or {})
     return _listed(target, rows, out, users, cancelled, told, notes=notes)
@@ -319,13 +320,16 @@ def harmless(cell: Any) -> Any:
 
 
 def _chunks(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    """Some thousand changes at a time, cut between transactions unless one is a giant."""
+    """Some thousand changes at a time, cut between transactions unless one is a giant, by its rows or by their size."""
     chunk: list[Change] = []
+    size = 0
     for change in changes:
-        if chunk and (len(chunk) >= _GIANT or (len(chunk) >= _CHUNK and change.transaction != chunk[-1].transaction)):
+        whole = not chunk or change.transaction != chunk[-1].transaction
+        if size >= _SIZE or len(chunk) >= _GIANT or (len(chunk) >= _CHUNK and whole):
             yield chunk
-            chunk = []
+            chunk, size = [], 0
         chunk.append(change)
+        size += sum(len(value) for row in (change.new, change.old) for value in row.values() if isinstance(value, str))
     if chunk:
         yield chunk
 
@@ -375,38 +379,3 @@ class _Tally:
             preview=tuple(self.preview),
             seconds=round(seconds, 3),
         )
-
-
-_READER: Final = "-c default_transaction_read_only=on"
-
-TABLES = """
-SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
-  AND n.nspname <> 'safepoint' AND n.nspname NOT LIKE 'safepoint\\_%'
-GROUP BY 1, 2 ORDER BY 1, 2
-"""
-
-
-def _rows_since(connection: Connection, start_xid: int) -> Iterator[Change]:
-    """Rows whose newest version is of a transaction since `start_xid`, table by table.
-
-    Both ages count from the same next transaction id, so the comparison holds across a wrap-around.
-    """
-    tracked = connection.execute("SHOW track_commit_timestamp").fetchone() == ("on",)
-    at = sql.SQL("pg_xact_commit_timestamp(t.xmin)" if tracked else "NULL::timestamptz")
-    start = str(start_xid % 2**32)
-    for schema, name, columns in connection.execute(TABLES).fetchall():
-        relation = Relation(0, schema, name, "d", tuple(Column(column, 0, -1, False) for column in columns))
-        query = sql.SQL("SELECT t.xmin::text::int8, {}, {} FROM ONLY {} t WHERE age(t.xmin) <= age({}::xid)").format(
-            at,
-            sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(column)) for column in columns),
-            sql.Identifier(schema, name),
-            sql.Literal(start),
-        )
-        with connection.transaction(), connection.cursor("safepoint_rows") as cursor:
-            for xid, committed_at, *values in cursor.execute(query):
-                row = dict(zip(columns, values, strict=True))
-                transaction = Transaction(xid, 0, committed_at)
-                yield Change(transaction, relation, "insert or update", row, {}, {})
