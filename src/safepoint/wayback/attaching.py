@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, streamed
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.compaction import quoted, rows_of
@@ -359,13 +359,20 @@ class Attaching:
             )
 
     def _answer(self, out: Path) -> Reattached:
-        rows = ask(self.connection, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3")
+        left, preview = 0, list[Left]()
         partial = out.with_name(f"{out.name}.partial")
         partial.unlink(missing_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
+        with (
+            os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file,
+            self.connection.cursor() as cursor,
+            streamed(cursor, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3") as rows,
+        ):
             for relation, key, column, reason, value in rows:
                 line = {"table": relation, "key": key, "column": column, "reason": reason, "value": value}
                 file.write(json.dumps(line) + "\n")
+                left += 1
+                if left <= _PREVIEW:
+                    preview.append(Left(relation.removeprefix("public."), key, column, reason))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(out)
@@ -374,10 +381,10 @@ class Attaching:
             values=self.values,
             rows=self.rows,
             already=self.already,
-            left=len(rows),
+            left=left,
             tables={name: count for name, count in self.tables.items() if count},
-            preview=tuple(Left(row[0].removeprefix("public."), row[1], row[2], row[3]) for row in rows[:_PREVIEW]),
-            file=str(out) if rows else None,
+            preview=tuple(preview),
+            file=str(out) if left else None,
         )
 
 
