@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Final
 
 from safepoint.errors import DatabaseError
@@ -95,22 +96,23 @@ class LogDrain:
         last, commit = b"C", b""
         self._skipping = True
         self._described.clear()
-        for piece in self._pieces(end, batch):
-            if self.cancelled():
-                return -1, None
-            seen += len(piece)
-            last = piece[-1]
-            kinds = bytes([message[0] for message in piece])
-            if (place := kinds.rfind(b"C")) >= 0:
-                commit = piece[place]
-            if b"R" in kinds:
-                self._note_shapes(piece)
-            if self._skipping:
-                piece = self._unknown(piece)
+        with closing(self._pieces(end, batch)) as pieces:
+            for piece in pieces:
+                if self.cancelled():
+                    return -1, None
+                seen += len(piece)
+                last = piece[-1]
                 kinds = bytes([message[0] for message in piece])
-            new += kinds.count(b"C")
-            self.changes += sum(map(kinds.count, _CHANGES))
-            self.bytes += self.spool.extend(piece)
+                if (place := kinds.rfind(b"C")) >= 0:
+                    commit = piece[place]
+                if b"R" in kinds:
+                    self._note_shapes(piece)
+                if self._skipping:
+                    piece = self._unknown(piece)
+                    kinds = bytes([message[0] for message in piece])
+                new += kinds.count(b"C")
+                self.changes += sum(map(kinds.count, _CHANGES))
+                self.bytes += self.spool.extend(piece)
         if last[:1] != b"C":
             # A read that gave nothing went to its end. One that gave something may have ended at its limit: what lies
             # behind its last commit is not known, and must not be let go of.
@@ -125,7 +127,7 @@ class LogDrain:
             return seen, None
         return seen, (int.from_bytes(commit[2:10], "big"), int.from_bytes(commit[10:18], "big"), new)
 
-    def _pieces(self, end: str, batch: int) -> Iterator[list[bytes]]:
+    def _pieces(self, end: str, batch: int) -> Generator[list[bytes]]:
         """The messages of one peek, many at a time: to touch each is what a drain's time goes to."""
         piece: list[bytes] = []
         size = 0
