@@ -309,7 +309,7 @@ def _damaged(path: Path, at: int, end: int) -> CaptureLost:
     return CaptureLost(
         f"The spool {path} is damaged at byte {at}.",
         subject=str(path),
-        expected=f"whole records up to byte {end}",
+        expected=f"whole blocks up to byte {end}",
         remedy="Restore the file from a copy; look at the disk. The migrated database still has these rows.",
     )
 
@@ -328,10 +328,10 @@ def _block(messages: Sequence[bytes]) -> bytes:
 def _blocks(file: BinaryIO, at: int) -> Iterator[tuple[list[bytes], int]]:
     """The messages of each whole block from an offset on, and the offset behind it; ends at the first damaged one."""
     file.seek(at)
+    whole = os.fstat(file.fileno()).st_size
     while len(frame := file.read(_FRAME.size)) == _FRAME.size:
         size, checksum = _FRAME.unpack(frame)
-        payload = file.read(size)
-        if len(payload) < size or size < _COUNT.size or zlib.crc32(payload) != checksum:
+        if not _COUNT.size <= size <= whole - at - _FRAME.size or zlib.crc32(payload := file.read(size)) != checksum:
             return
         (count,) = _COUNT.unpack_from(payload)
         lengths = struct.unpack_from(f"!{count}I", payload, _COUNT.size)
