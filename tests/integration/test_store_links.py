@@ -174,8 +174,9 @@ def test_a_link_that_only_trickles_is_followed_with_progress_and_left_at_an_orde
         began = time.monotonic()
         place.open().upload(small, SNAPSHOT, seen.append)
         assert time.monotonic() - began > 4  # it was slow indeed
-        sizes = [one.done for one in seen if one.done]
-        assert sizes == sorted(sizes) and len(set(sizes)) > 5
+        for what in (f"upload to {place.settings.name}", f"read back from {place.settings.name}"):
+            sizes = [one.done for one in seen if one.done and one.what == what]
+            assert sizes == sorted(sizes) and len(set(sizes)) > 5
         link.rate = 400_000  # half a minute for all of it
         ordered: list[float] = []
 

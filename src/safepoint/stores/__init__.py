@@ -15,9 +15,11 @@ from safepoint.stores.faults import shown_url
 from safepoint.stores.files import FsspecFiles
 from safepoint.stores.label import LabelOfOtherVersion, LabelUnreadable
 from safepoint.stores.lock import Locking
+from safepoint.stores.places import MANIFEST
 from safepoint.stores.reading_back import GivenBackOtherwise
 from safepoint.stores.retry import Retrying
-from safepoint.stores.store import MANIFEST, SnapshotStore, Transfer
+from safepoint.stores.store import SnapshotStore
+from safepoint.stores.transfer import Transfer
 
 __all__ = [
     "MANIFEST",
