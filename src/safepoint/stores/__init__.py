@@ -12,7 +12,7 @@ from safepoint.errors import PlanFileError
 from safepoint.stores.abandoned import Abandoned
 from safepoint.stores.age import Opening, Seal
 from safepoint.stores.faults import shown_url
-from safepoint.stores.files import FsspecFiles
+from safepoint.stores.fsspec_files import FsspecFiles
 from safepoint.stores.label import LabelOfOtherVersion, LabelUnreadable
 from safepoint.stores.lock import Locking
 from safepoint.stores.places import MANIFEST
