@@ -14,6 +14,7 @@ from postgres_servers import Servers, has_postgres
 
 from safepoint.backup.fingerprint import compare, definitions, take
 from safepoint.backup.manifest import read_manifest
+from safepoint.backup.placement import place
 from safepoint.backup.prints import Fingerprint
 from safepoint.backup.proof import prove, restored
 from safepoint.postgres.connections import connect
@@ -60,7 +61,7 @@ def proven(servers: Servers, tmp_path: Path) -> Callable[[Target], None]:
             server = servers(connection.info.server_version // 10000)
         folder = snap(target, server, tmp_path / "snapshots", f"s{next(numbers)}")
         assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
-        assert read_manifest(folder).fingerprint.format == 3
+        assert read_manifest(folder).fingerprint.format == 4
 
     return prove_it
 
@@ -146,6 +147,46 @@ def test_a_database_whose_search_path_is_empty_or_odd_is_proven(
         run(home, f"alter role seeker in database {name} set search_path to {path}")
         run(home, f"alter role seeker in database {name} set application_name to 'it''s, so'")
         proven(home)
+
+
+# What people do to what each database has from template0.
+FROM_THE_TEMPLATE = {
+    "public made anew": "drop schema public cascade; create schema public; create table public.t as select 1 as a",
+    "public made anew for all": """
+        drop schema public cascade; create schema public; grant all on schema public to public;
+        comment on schema public is 'mine'
+    """,
+    "no public": "drop schema public cascade; create schema app; create table app.t as select 1 as a",
+    "no PL/pgSQL": "drop extension plpgsql; create table t as select 1 as a",
+}
+
+
+@pytest.mark.parametrize("what", FROM_THE_TEMPLATE, ids=lambda what: what.replace(" ", "-"))
+def test_who_made_public_anew_or_dropped_what_each_database_has_is_proven(
+    home: Target, proven: Callable[[Target], None], what: str
+) -> None:
+    run(home, FROM_THE_TEMPLATE[what])
+    proven(home)
+
+
+def test_what_the_source_dropped_of_each_database_s_own_does_not_come_with_a_restore(
+    server: Server, new_database: Callable[..., Target], tmp_path: Path
+) -> None:
+    home = new_database(server)
+    run(home, FROM_THE_TEMPLATE["no public"], "drop extension plpgsql")
+    folder = snap(home, server, tmp_path / "snapshots")
+    copy = new_database(server)
+    run(copy.on("postgres"), f"drop database {copy.dbname}")
+    assert place(folder, server.target, copy.dbname).rows == 1
+    with connect(copy) as connection:
+        assert connection.execute("select from pg_namespace where nspname = 'public'").fetchall() == []
+        assert connection.execute("select from pg_extension").fetchall() == []
+
+
+def test_another_comment_on_public_is_told(database: Target) -> None:
+    before = take(database)
+    run(database, "comment on schema public is 'other'")
+    assert [(one.kind, one.name) for one in compare(before, take(database))] == [("comment", "schema public")]
 
 
 def of_expressions(target: Target) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from safepoint.backup.bare import strip
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import Manifest, verify_files
 from safepoint.backup.prints import Difference, compare, unseen
@@ -363,6 +364,7 @@ class _Placement:
 
     def _archive(self) -> None:
         archive = self.folder / self.manifest.archive
+        strip(self.target, self.manifest.fingerprint)
         if self.selection is None:
             self._load(archive)
             return

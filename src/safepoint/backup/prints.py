@@ -16,10 +16,10 @@ from typing import Any
 from safepoint.backup.definitions import normal_form, own_name
 from safepoint.errors import ProofFailed
 
-# How tables are hashed (since 2) and definitions written down (since 3). Of older formats there are snapshots still:
-# those are compared as they were taken.
-FORMAT = 3
-FORMATS = (1, 2, 3)
+# How tables are hashed (since 2), definitions written down (since 3), and which of them (since 4). Of older formats
+# there are snapshots still: those are compared as they were taken.
+FORMAT = 4
+FORMATS = (1, 2, 3, 4)
 # Of a user mapping: there may be options, but the login is not shown them, and so its dump has none.
 UNSEEN = "options that are not shown to this login"
 _SHOWN = 200
@@ -233,6 +233,8 @@ def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]
         ours, theirs = expected.structure.get(kind, {}), found.structure.get(kind, {})
         if kind == "user mapping":
             ours, theirs = _seen(ours, theirs), _seen(theirs, ours)
+        if kind == "object":
+            ours, theirs = _without_public(ours), _without_public(theirs)
         differences += _texts(kind, ours, theirs, written) if texts else _missing(kind, ours, theirs)
     grants = (expected.ownership, found.ownership) if texts else (_older(expected.ownership), _older(found.ownership))
     differences += _texts("owner and grants of", *grants, written)
@@ -315,6 +317,14 @@ def unseen(found: Fingerprint) -> tuple[str, ...]:
 def _seen(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
     """Texts of user mappings as both sides were shown them."""
     return {name: UNSEEN if UNSEEN in (text, theirs.get(name)) else text for name, text in ours.items()}
+
+
+def _without_public(objects: Mapping[str, str]) -> dict[str, str]:
+    """Objects without the schema `public`, of which its grants tell that it is there.
+
+    Up to format 3 it stood here as well, where somebody had dropped it and made it again.
+    """
+    return {name: text for name, text in objects.items() if name != "schema public"}
 
 
 def _canonical(_kind: str, definition: str) -> str:

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.backup.ahead import hashing_ahead
+from safepoint.backup.bare import strip
 from safepoint.backup.contents import Hashed
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.prints import unseen
@@ -127,6 +128,7 @@ class _Restore:
             notes += room.bring_roles(self.folder / GLOBALS, self.manifest, self.cancelled)
         notes += self._database()
         target = place.login.on(place.database)
+        strip(target, self.manifest.fingerprint)
         hashed = self._archive(target)
         with self._failing(f"{PROPERTIES} could not be run"):
             notes += room.bring_properties(self.folder / PROPERTIES, self.cancelled)

@@ -190,12 +190,18 @@ _EVENT_TRIGGERS = f"""
 _COMMENTS = f"""
     select concat_ws(' ', o.type, o.identity), d.description
     from pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) o
-    where d.objoid >= 16384 and d.classoid not in ('pg_extension'::regclass, 'pg_subscription'::regclass)
+    where (d.objoid >= 16384 or {{schemas}})
+      and d.classoid not in ('pg_extension'::regclass, 'pg_subscription'::regclass)
       and not exists (select from pg_depend own where own.classid = d.classoid and own.objid = d.objoid
                       and own.deptype = 'e')
       and not (d.classoid = 'pg_constraint'::regclass
                and exists (select from pg_constraint k where k.oid = d.objoid and k.contype = 'n'))
       and coalesce(o.schema, '') not in {_FOREIGN_SCHEMAS} and {{lasting}}
+"""
+
+# The schema `public` has an oid of PostgreSQL's own, whatever it is called.
+_COMMENTED_SCHEMAS = """
+    d.classoid = 'pg_namespace'::regclass and o.identity <> 'information_schema' and o.identity not like 'pg\\_%'
 """
 
 # What the view shows, pg_dump dumps: to others than a superuser and (mostly) the user himself it shows no options, as
@@ -210,13 +216,20 @@ _USER_MAPPINGS = f"""
     from pg_user_mappings m join pg_foreign_server s on s.oid = m.srvid where {_own("pg_foreign_server", "s")}
 """
 
+# Not by its oid: `public`, renamed, is as much the application's as any other, and made anew it is PostgreSQL's.
+_OWN_SCHEMA = (
+    "s.nspname not in ('public', 'information_schema') and s.nspname not like 'pg\\_%' and not exists (select from "
+    "pg_depend own where own.classid = 'pg_namespace'::regclass and own.objid = s.oid and own.deptype = 'e')"
+)
+
+_SCHEMAS = f"select 'schema ' || quote_ident(s.nspname), 'is there' from pg_namespace s where {_OWN_SCHEMA}"
+
 # Things that are rare in an application: that they are there is what is compared.
 _OTHERS = "\n union all \n".join(
     f"select concat_ws(' ', o.type, o.identity), 'is there' "
     f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o "
     f"where {_own(catalog, 'x')} and {{lasting}}"
     for catalog in (
-        "pg_namespace",
         "pg_cast",
         "pg_operator",
         "pg_opclass",
@@ -231,7 +244,11 @@ _OTHERS = "\n union all \n".join(
     )
 )
 
-_OBJECTS = f"select * from ({_OTHERS}) others (name, text) where name not like 'schema pg\\_%'"
+# Up to format 3 schemas were told by their oids.
+_FORMER_OTHERS = f"""
+    select 'schema ' || quote_ident(s.nspname), 'is there' from pg_namespace s
+    where {_own("pg_namespace", "s")} and s.nspname not like 'pg\\_%' union all {_OTHERS}
+"""
 
 # Of what has no schema itself (a constraint, a policy) the identity tells that of its table.
 _LASTING_IDENTITY = "coalesce(o.schema, '') not like 'pg\\_temp%' and o.identity not like '% on pg\\_temp\\_%'"
@@ -251,19 +268,24 @@ QUERIES = {
     ),
     "publication": _PUBLICATIONS.format(columns=_PUBLISHED),
     "event trigger": _EVENT_TRIGGERS,
-    "comment": _COMMENTS.format(lasting=_LASTING_IDENTITY),
-    "object": _OBJECTS.format(lasting=_LASTING_IDENTITY),
+    "comment": _COMMENTS.format(schemas=_COMMENTED_SCHEMAS, lasting=_LASTING_IDENTITY),
+    "object": f"{_SCHEMAS} union all {_OTHERS.format(lasting=_LASTING_IDENTITY)}",
     "user mapping": _USER_MAPPINGS,
 }
 
+_THIRD = QUERIES | {
+    "comment": _COMMENTS.format(schemas="false", lasting=_LASTING_IDENTITY),
+    "object": _FORMER_OTHERS.format(lasting=_LASTING_IDENTITY),
+}
+
 # The formats 1 and 2: a domain's default stood there as its maker's session wrote it, and user mappings not at all.
-_FORMER = {kind: query for kind, query in QUERIES.items() if kind != "user mapping"} | {
+_FORMER = {kind: query for kind, query in _THIRD.items() if kind != "user mapping"} | {
     "function": _FUNCTIONS.format(lasting="true"),
     "type": _TYPES.format(default="t.typdefault", lasting="true"),
     "statistics": _STATISTICS.format(name="s.stxname::text", lasting="true"),
     "publication": _PUBLICATIONS.format(columns="r.prattrs::text"),
-    "comment": _COMMENTS.format(lasting="true"),
-    "object": _OBJECTS.format(lasting="true"),
+    "comment": _COMMENTS.format(schemas="false", lasting="true"),
+    "object": _FORMER_OTHERS.format(lasting="true"),
 }
 
 # An owner's own rights follow from owning; only what others were given (or PUBLIC lost) is listed. A NULL ACL means
@@ -303,7 +325,7 @@ OWNERSHIP = (
     select 'schema ' || quote_ident(s.nspname), concat_ws('; ',
         case when s.nspname <> 'public' then 'owner ' || quote_ident(pg_get_userbyid(s.nspowner)) end,
         {_grants("s.nspacl", "n", "s.nspowner")})
-    from pg_namespace s where (s.nspname = 'public' or {_own("pg_namespace", "s")}) and s.nspname not like 'pg\\_%'
+    from pg_namespace s where s.nspname = 'public' or {{schemas}}
     """,
     f"""
     select 'function ' || p.oid::regprocedure, {_owned("f", "p.proowner", "p.proacl")}
@@ -332,6 +354,7 @@ OWNERSHIP = (
     """,
 )
 _LASTING_OWNED = {"function_lasts": _lasting("p.pronamespace"), "type_lasts": _lasting("t.typnamespace")}
+_FORMER_SCHEMA = f"{_own('pg_namespace', 's')} and s.nspname not like 'pg\\_%'"
 
 _EXTENSIONS = "select extname::text, extversion from pg_extension"
 
@@ -403,16 +426,17 @@ def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, d
     Args:
         version: the format of the fingerprint that it is for.
     """
-    queries = QUERIES if version > 2 else _FORMER
+    queries = QUERIES if version > 3 else _THIRD if version > 2 else _FORMER
     return {kind: found for kind, query in queries.items() if (found := _pairs(connection, query))}
 
 
 def read_ownership(connection: Connection, version: int = FORMAT) -> dict[str, str]:
     """Owners, and what others than the owner may do, by object; as that format has them."""
-    lasting = _LASTING_OWNED if version > 2 else dict.fromkeys(_LASTING_OWNED, "true")
+    asked = _LASTING_OWNED if version > 2 else dict.fromkeys(_LASTING_OWNED, "true")
+    asked = asked | {"schemas": _OWN_SCHEMA if version > 3 else _FORMER_SCHEMA}
     found: dict[str, str] = {}
     for query in OWNERSHIP:
-        found |= _pairs(connection, query.format(**lasting))
+        found |= _pairs(connection, query.format(**asked))
     return found
 
 
