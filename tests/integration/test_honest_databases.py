@@ -189,6 +189,36 @@ def test_another_comment_on_public_is_told(database: Target) -> None:
     assert [(one.kind, one.name) for one in compare(before, take(database))] == [("comment", "schema public")]
 
 
+def test_a_materialised_view_whose_query_fails_in_a_copy_hinders_neither_proof_nor_restore(
+    home: Target, servers: Servers, tmp_path: Path
+) -> None:
+    """No dump has its rows. A foreign server that is away, or a row that came since, is no fault of a snapshot."""
+    run(home, "create table t as select '1' as a", 'create materialized view "Sum %" as select a::int from t')
+    run(
+        home, 'create materialized view more as select * from "Sum %"', "create materialized view fine as select 1 as a"
+    )
+    run(home, "create materialized view unfilled as select 1 as a with no data", "insert into t values ('x')")
+    with connect(home) as connection:
+        server = servers(connection.info.server_version // 10000)
+    folder = snap(home, server, tmp_path / "snapshots")
+    told = prove(folder, scratch_parent=tmp_path / "scratch").notes
+    assert [note.split(" is without data")[0] for note in told] == [
+        f"the materialised view public.{name}" for name in ('"Sum %"', "more")
+    ]
+    assert "invalid input syntax" in told[0]
+    copy = home.on(f"{home.dbname}_copy")
+    try:
+        assert place(folder, server.target, copy.dbname).notes == told
+        with connect(copy) as connection:
+            assert connection.execute("select a from fine").fetchall() == [(1,)]
+            assert connection.execute("select count(*) from pg_class where not relispopulated").fetchall() == [(3,)]
+        again = take(copy)
+    finally:
+        run(home, f"drop database {copy.dbname} with (force)")
+    was = read_manifest(folder).fingerprint
+    assert {one.name for one in compare(was, again)} == {'public."Sum %"', "public.more"}
+
+
 def of_expressions(target: Target) -> None:
     """Definitions of most kinds that have each of the expressions in them."""
     run(target, TABLE, "create table made (like thing)")

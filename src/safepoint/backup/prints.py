@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -210,11 +210,14 @@ class Fingerprint:
         return read
 
 
-def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]:
+def compare(expected: Fingerprint, found: Fingerprint, *, unfilled: Collection[str] = ()) -> tuple[Difference, ...]:
     """Everything in which a copy differs from its source; empty means that it is faithful.
 
     Not compared, because a faithful copy elsewhere may differ in it: extensions' versions, locales and the versions
     of collations. Definitions are written anew by each major version: between two, only names are compared.
+
+    Args:
+        unfilled: materialised views that have data in the source, and not in the copy (see `refreshing`).
 
     Raises:
         ValueError: they were taken in different formats, so that their tables cannot be compared.
@@ -233,6 +236,8 @@ def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]
         ours, theirs = expected.structure.get(kind, {}), found.structure.get(kind, {})
         if kind == "user mapping":
             ours, theirs = _seen(ours, theirs), _seen(theirs, ours)
+        if kind == "relation":
+            theirs = {name: _filled(text) if name in unfilled else text for name, text in theirs.items()}
         if kind == "object":
             ours, theirs = _without_public(ours), _without_public(theirs)
         differences += _texts(kind, ours, theirs, written) if texts else _missing(kind, ours, theirs)
@@ -317,6 +322,10 @@ def unseen(found: Fingerprint) -> tuple[str, ...]:
 def _seen(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
     """Texts of user mappings as both sides were shown them."""
     return {name: UNSEEN if UNSEEN in (text, theirs.get(name)) else text for name, text in ours.items()}
+
+
+def _filled(view: str) -> str:
+    return view.replace("materialised view without data", "materialised view", 1)
 
 
 def _without_public(objects: Mapping[str, str]) -> dict[str, str]:

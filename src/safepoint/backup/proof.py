@@ -84,7 +84,7 @@ def prove(
             found = take(
                 copy.target, jobs=jobs, report=report, cancelled=cancelled, version=version, hashed=copy.hashed
             )
-            differences = compare(copy.manifest.fingerprint, found)
+            differences = compare(copy.manifest.fingerprint, found, unfilled=copy.unfilled)
             if copy.shared:  # its roles are that server's own, which the notes say
                 differences = tuple(one for one in differences if one.kind != "role")
             if look is not None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -17,11 +18,14 @@ from safepoint.backup.contents import Hashed
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
+from safepoint.backup.refreshing import notes as of_views
+from safepoint.backup.refreshing import unfilled, write_lists
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.snapshot import GLOBALS
 from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, Interrupted, Unrestorable
 from safepoint.hosts.here import Here
+from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, for_server
 from safepoint.postgres.connections import connect
@@ -45,7 +49,8 @@ _LIBC = ("locale_provider", "libc")
 class Restored:
     """A snapshot that lives in a scratch server. `notes` say in what the scratch could not be like the source.
 
-    `shared`: others use that server as well (see `postgres.scratch_databases`). `hashed`: see `ahead`.
+    `shared`: others use that server as well (see `postgres.scratch_databases`). `hashed`: see `ahead`. `unfilled`:
+    materialised views whose queries failed there (see `refreshing`).
     """
 
     manifest: Manifest
@@ -54,6 +59,7 @@ class Restored:
     notes: tuple[str, ...]
     shared: bool = False
     hashed: Hashed = field(default_factory=Hashed)
+    unfilled: frozenset[str] = frozenset()
 
 
 @contextmanager
@@ -129,7 +135,8 @@ class _Restore:
         notes += self._database()
         target = place.login.on(place.database)
         strip(target, self.manifest.fingerprint)
-        hashed = self._archive(target)
+        hashed, views = self._archive(target)
+        notes += of_views(views)
         with self._failing(f"{PROPERTIES} could not be run"):
             notes += room.bring_properties(self.folder / PROPERTIES, self.cancelled)
         if int(place.version.split(".")[0]) != self.manifest.source.server_version_num // 10000:
@@ -137,7 +144,7 @@ class _Restore:
                 f"the source is PostgreSQL {self.manifest.source.server_version}, the scratch server "
                 f"{place.version}: definitions are compared by name only"
             )
-        return Restored(self.manifest, target, place.version, tuple(notes), room.shared, hashed)
+        return Restored(self.manifest, target, place.version, tuple(notes), room.shared, hashed, frozenset(views))
 
     def take_away(self, target: Target) -> tuple[str, ...]:
         """Take what is Safepoint's own out of the copy."""
@@ -167,22 +174,29 @@ class _Restore:
                     return notes
         raise _unrestorable(self.folder, f"its database cannot be made: {'; '.join(notes)}")
 
-    def _archive(self, target: Target) -> Hashed:
-        command = tools.restore(
-            target,
-            self.folder / self.manifest.archive,
-            jobs=self.jobs,
-            program=self.programs.program("pg_restore"),
-            dumped_with=self.manifest.dumped_with,
-        )
+    def _archive(self, target: Target) -> tuple[Hashed, dict[str, str]]:
+        """Load it; what was hashed meanwhile, and the materialised views that could not be filled."""
+        here = Here("here", self.room.place.workspace)
+        archive, program = self.folder / self.manifest.archive, self.programs.program("pg_restore")
         total = self.manifest.source.database_bytes
         with (
             self._failing("its archive cannot be restored"),
+            HeldFolder("safepoint-restoring-") as lists,
             measured(self.room.place.login, target.dbname, total, self.report, self.cancelled) as asked,
             hashing_ahead(target, self.manifest.fingerprint, jobs=self.jobs if self.hash_early else 1) as ahead,
         ):
-            Here("here", self.room.place.workspace).run(command, cancelled=asked)
-            return ahead.finish()
+            listing = here.run(tools.list_archive(archive, program=program), cancelled=asked).stdout
+            first, refreshes = write_lists(Path(lists), listing)
+            restore = partial(
+                tools.restore, target, archive, jobs=self.jobs, program=program, dumped_with=self.manifest.dumped_with
+            )
+            here.run(restore(list_file=first), cancelled=asked)
+            views: dict[str, str] = {}
+            if refreshes is not None:
+                said = here.run(restore(list_file=refreshes, ends=False), check=False, cancelled=asked).stderr
+                with connect(target) as connection:
+                    views = unfilled(connection, self.manifest.fingerprint, said)
+            return ahead.finish(), views
 
     @contextmanager
     def _failing(self, what: str) -> Iterator[None]:
