@@ -149,6 +149,18 @@ def test_a_database_whose_search_path_is_empty_or_odd_is_proven(
         proven(home)
 
 
+@pytest.mark.parametrize("name", ["shop=eu", "dbname=postgres", "postgresql://x/y", "a=b'c\\\\ d"])
+def test_a_database_whose_name_looks_like_a_connection_string_is_proven_and_restored(
+    server: Server, new_database: Callable[..., Target], tmp_path: Path, name: str
+) -> None:
+    home, copy = new_database(server, name), new_database(server, f"{name} again")
+    run(home, "create table t as select 1 as a")
+    run(copy.on("postgres"), f'drop database "{copy.dbname}"')
+    folder = snap(home, server, tmp_path / "snapshots")
+    prove(folder, scratch_parent=tmp_path / "scratch")
+    assert place(folder, server.target, copy.dbname).rows == 1
+
+
 # What people do to what each database has from template0.
 FROM_THE_TEMPLATE = {
     "public made anew": "drop schema public cascade; create schema public; create table public.t as select 1 as a",
