@@ -161,6 +161,30 @@ def test_a_database_whose_name_looks_like_a_connection_string_is_proven_and_rest
     assert place(folder, server.target, copy.dbname).rows == 1
 
 
+# As PostgreSQL's manual shows it: https://www.postgresql.org/docs/current/event-trigger-database-login-example.html
+AT_LOGIN = {
+    "writes a row": "insert into public.logins values (session_user, clock_timestamp())",
+    "lets only some in": "if session_user <> 'postgres' then raise exception 'not you'; end if",
+}
+
+
+@pytest.mark.parametrize("major", [17, 18], ids=lambda major: f"pg{major}")
+@pytest.mark.parametrize("what", AT_LOGIN, ids=lambda what: what.replace(" ", "-"))
+def test_what_a_database_does_at_each_login_is_not_done_to_its_copies(
+    servers: Servers, new_database: Callable[..., Target], tmp_path: Path, what: str, major: int
+) -> None:
+    server = servers(major)
+    home, copy = new_database(server), new_database(server)
+    run(home, "create table logins (who text, at timestamptz)", "create materialized view m as select 1 as a")
+    body = f"$$ begin {AT_LOGIN[what]}; end $$"
+    run(home, f"create function at_login() returns event_trigger language plpgsql security definer as {body}")
+    run(home, "create event trigger at_login on login execute function at_login()")
+    folder = snap(home, server, tmp_path / "snapshots")
+    assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+    run(copy.on("postgres"), f"drop database {copy.dbname}")
+    assert place(folder, server.target, copy.dbname).notes == ()
+
+
 # What people do to what each database has from template0.
 FROM_THE_TEMPLATE = {
     "public made anew": "drop schema public cascade; create schema public; create table public.t as select 1 as a",

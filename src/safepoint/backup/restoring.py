@@ -28,7 +28,7 @@ from safepoint.hosts.here import Here
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, for_server
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import connect, without_event_triggers
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -102,7 +102,9 @@ def restored(
         work = _Restore(folder.resolve(), manifest, programs, room, jobs, report, cancelled, early)
         copy = work.run()
         if not as_dumped:
-            copy = replace(copy, notes=(*copy.notes, *work.take_away(copy.target)))
+            taken = work.take_away(copy.target)
+            # Whoever works with it from now on is as anybody is there.
+            copy = replace(copy, target=replace(copy.target, options=""), notes=(*copy.notes, *taken))
         yield copy
 
 
@@ -133,7 +135,8 @@ class _Restore:
         with self._failing(f"{GLOBALS} could not be run"):
             notes += room.bring_roles(self.folder / GLOBALS, self.manifest, self.cancelled)
         notes += self._database()
-        target = place.login.on(place.database)
+        with connect(place.login, application_name=place.database) as connection:
+            target = without_event_triggers(connection, place.login).on(place.database)
         strip(target, self.manifest.fingerprint)
         hashed, views = self._archive(target)
         notes += of_views(views)

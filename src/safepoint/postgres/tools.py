@@ -174,8 +174,8 @@ def _database(name: str) -> str:
 
 def _client(target: Target, program: str, *words: str, options: str | None = None, session: str = _SESSION) -> Command:
     env = {**target.env(), "PGAPPNAME": session, "LC_ALL": "C"}
-    if options is not None:
-        env["PGOPTIONS"] = options
+    if options is not None or target.options:
+        env["PGOPTIONS"] = f"{options or ''} {target.options}".strip()
     return Command((program, *words), env, target.secrets())
 
 
