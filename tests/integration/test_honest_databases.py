@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -371,3 +372,24 @@ def test_who_may_only_grant_a_role_has_no_access_by_it(database: Target) -> None
         run(database, "create table t as select 1 as a", "grant select on t to shop_rw")
         run(database, "grant shop_rw to keeper with admin true, inherit false, set false")
         assert "keeper" not in take(database).roles
+
+
+@pytest.mark.skipif(not has_postgres(15), reason="PostgreSQL 15 of Debian's packages is not installed")
+def test_a_library_that_each_session_loads_need_not_be_where_it_is_proven_or_restored(
+    servers: Servers, new_database: Callable[..., Target], tmp_path: Path
+) -> None:
+    """As `safeupdate` or `anon` are set up, by ALTER DATABASE ... SET."""
+    server = servers(15)
+    home, copy = new_database(server), new_database(server)
+    library = Path(server.folder) / "loaded.so"
+    shutil.copy("/usr/lib/postgresql/15/lib/auto_explain.so", library)
+    run(home, "create table t as select 1 as a")
+    run(home, f"alter database {home.dbname} set session_preload_libraries = '{library.with_suffix('')}'")
+    try:
+        folder = snap(home, server, tmp_path / "snapshots")
+        run(copy.on("postgres"), f"drop database {copy.dbname}")
+        library.unlink()
+        assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 1
+        assert place(folder, server.target, copy.dbname).rows == 1
+    finally:
+        run(home.on("postgres"), f"alter database {home.dbname} reset all")

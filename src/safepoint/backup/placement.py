@@ -36,7 +36,7 @@ from safepoint.hosts.process import failure
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation
-from safepoint.postgres.connections import Connection, connect, without_event_triggers
+from safepoint.postgres.connections import Connection, connect, undisturbed
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
@@ -131,7 +131,7 @@ def place(
     manifest = verify_files(folder, report=report, cancelled=cancelled)
     selection = select(manifest, only) if only else None
     with connect(target.on(maintenance)) as connection:
-        login = without_event_triggers(connection, target)
+        login = undisturbed(connection, target)
     work = _Placement(
         folder.resolve(),
         manifest,

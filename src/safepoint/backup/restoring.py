@@ -28,7 +28,7 @@ from safepoint.hosts.here import Here
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, for_server
-from safepoint.postgres.connections import connect, without_event_triggers
+from safepoint.postgres.connections import connect, undisturbed
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -136,7 +136,7 @@ class _Restore:
             notes += room.bring_roles(self.folder / GLOBALS, self.manifest, self.cancelled)
         notes += self._database()
         with connect(place.login, application_name=place.database) as connection:
-            target = without_event_triggers(connection, place.login).on(place.database)
+            target = undisturbed(connection, place.login).on(place.database)
         strip(target, self.manifest.fingerprint)
         hashed, views = self._archive(target)
         notes += of_views(views)

@@ -101,19 +101,23 @@ def connect(
     return connection
 
 
-def without_event_triggers(connection: Connection, target: Target) -> Target:
-    """A login to a copy whose sessions set off no event triggers, where it may say so: a superuser's, from 17 on.
+def undisturbed(connection: Connection, target: Target) -> Target:
+    """A login to a copy for sessions that do nothing but what they are for, where it may say so: a superuser's.
 
-    One for logins would write a row for each of our sessions into what is to be compared, or let only the
-    application's roles in (https://www.postgresql.org/docs/current/event-trigger-database-login-example.html).
+    An event trigger for logins (from 17 on) would write a row for each of our sessions into what is to be compared, or
+    let only the application's roles in
+    (https://www.postgresql.org/docs/current/event-trigger-database-login-example.html). And what the database's own
+    settings load for each session may not be installed there.
 
     Args:
         connection: of the same login to the same server.
     """
-    superuser = connection.info.parameter_status("is_superuser") == "on"
-    if not superuser or connection.info.server_version < _LOGIN_TRIGGERS:
+    if connection.info.parameter_status("is_superuser") != "on":
         return target
-    return replace(target, options=f"{target.options} -c event_triggers=off".strip())
+    words = "-c session_preload_libraries= -c local_preload_libraries="
+    if connection.info.server_version >= _LOGIN_TRIGGERS:
+        words += " -c event_triggers=off"
+    return replace(target, options=f"{target.options} {words}".strip())
 
 
 def ask_with(connection: Connection, query: sql.SQL | sql.Composed, values: Sequence[Any]) -> list[tuple[Any, ...]]:
