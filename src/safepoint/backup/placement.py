@@ -20,7 +20,7 @@ from psycopg import sql
 from safepoint.backup.bare import strip
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import Manifest, verify_files
-from safepoint.backup.prints import Difference, compare, unseen
+from safepoint.backup.prints import Difference, compare, lost, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.refreshing import unfilled, write_lists
@@ -312,7 +312,11 @@ class _Placement:
             f"role {one.name} is another one here than in the snapshot: {one.found}, not {one.expected}"
             for one in differences
         ]
-        return sum(expected.tables[name].rows for name in wanted), len(wanted), [*notes, *taken]
+        return (
+            sum(expected.tables[name].rows for name in wanted),
+            len(wanted),
+            [*notes, *taken, *([] if self.selection else lost(expected, found))],
+        )
 
     def _refuse(self, connection: Connection) -> None:
         major = self.manifest.source.server_version_num // 10000

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safepoint.backup.definitions import normal_form, own_name
+from safepoint.backup.undumped import KIND as UNDUMPED
+from safepoint.backup.undumped import lost as lost_of
 from safepoint.errors import ProofFailed
 
 # How tables are hashed (since 2), definitions written down (since 3), and which of them (since 4). Of older formats
@@ -33,7 +35,7 @@ _NAMED_CAST = re.compile(rf"({_CAST.pattern}) AS \"?(\w+)\"?(?!\w)")
 # What is text as it was given, or made of names: equal only where it is the same.
 _AS_WRITTEN = frozenset(
     {"comment", "object", "sequence definition", "event trigger", "encoding", "owner and grants of", "setting", "role"}
-    | {"user mapping"}
+    | {"user mapping", "storage", "inside of type", "inside of aggregate", "dependence"}
 )
 _Written = Callable[[str, str], str]
 """Of a kind and a text, what is equal in two that say the same."""
@@ -214,7 +216,8 @@ def compare(expected: Fingerprint, found: Fingerprint, *, unfilled: Collection[s
     """Everything in which a copy differs from its source; empty means that it is faithful.
 
     Not compared, because a faithful copy elsewhere may differ in it: extensions' versions, locales and the versions
-    of collations. Definitions are written anew by each major version: between two, only names are compared.
+    of collations. Definitions are written anew by each major version: between two, only names are compared. And what
+    no dump has (see `undumped`) is none of a copy's faults.
 
     Args:
         unfilled: materialised views that have data in the source, and not in the copy (see `refreshing`).
@@ -232,7 +235,7 @@ def compare(expected: Fingerprint, found: Fingerprint, *, unfilled: Collection[s
         *_tables(expected, found),
         *_sequences(expected, found),
     ]
-    for kind in sorted({*expected.structure, *found.structure}):
+    for kind in sorted({*expected.structure, *found.structure} - {UNDUMPED}):
         ours, theirs = expected.structure.get(kind, {}), found.structure.get(kind, {})
         if kind == "user mapping":
             ours, theirs = _seen(ours, theirs), _seen(theirs, ours)
@@ -317,6 +320,11 @@ def unseen(found: Fingerprint) -> tuple[str, ...]:
         f"restore has none: {', '.join(names)}. Set them there again (ALTER USER MAPPING ... OPTIONS), or let a "
         "superuser take the snapshots",
     )
+
+
+def lost(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
+    """What a copy lacks because no dump has it, as a sentence; or nothing."""
+    return lost_of(expected.structure.get(UNDUMPED, {}), found.structure.get(UNDUMPED, {}))
 
 
 def _seen(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
