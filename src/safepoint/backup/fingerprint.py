@@ -7,6 +7,7 @@ import psycopg
 from safepoint.backup.contents import (
     NOTHING,
     Hashed,
+    ended,
     hash_large_objects,
     hash_tables,
     read_sequences,
@@ -96,7 +97,7 @@ def take(
         raise DatabaseError(
             f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
             subject=str(target),
-            remedy="May the login read all tables, and does the server still run? Then try again.",
+            remedy=ended(str(error)) or "May the login read all tables, and does the server still run? Then try again.",
         ) from error
 
 
