@@ -98,6 +98,8 @@ CHANGES = (
     "revoke usage on language plpgsql from public",
     "revoke execute on function pg_catalog.pg_sleep(double precision) from public",
     "grant select on pg_catalog.pg_authid to rare_owner",
+    "alter default privileges grant select on tables to rare_owner",
+    "alter default privileges grant select on tables to rare_owner with grant option",
     "grant rare_group to rare_owner",
     "grant rare_group to rare_owner with admin option",
     "select lo_create(12)",
@@ -132,6 +134,35 @@ def test_each_change_of_what_is_rare_is_told_and_all_of_it_comes_back(
     folder = snap(home, server, tmp_path / "snapshots", "changed")
     assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
     assert "secret-of-a-server" not in (folder / "manifest.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not has_postgres(18), reason="PostgreSQL 18 is not installed")
+def test_what_kind_of_not_null_a_column_has_is_told_and_comes_back(
+    servers: Servers, new_database: Callable[..., Target], tmp_path: Path
+) -> None:
+    home: Target = new_database(servers(18))
+    run(home, "create table t (a int, b int)", "insert into t values (null, 1)")
+    before = take(home)
+    for change in (
+        "alter table t add constraint promised not null a not valid",
+        "alter table t add constraint own not null b no inherit",
+    ):
+        run(home, change)
+        after = take(home)
+        assert "column" in {one.kind for one in compare(before, after)}
+        before = after
+    assert prove(snap(home, servers(18), tmp_path / "snapshots"), scratch_parent=tmp_path / "scratch").rows == 1
+    run(home, "delete from t where a is null", "alter table t validate constraint promised")
+    assert "column" in {one.kind for one in compare(before, take(home))}
+
+
+def test_a_security_label_is_told(database: Target) -> None:
+    """Written into the catalogue: those who give such labels come with no package here."""
+    run(database, "create table t (a int)")
+    before = take(database)
+    run(database, "insert into pg_seclabel values ('t'::regclass, 'pg_class'::regclass, 1, 'anon', 'MASKED')")
+    labels = [(one.kind, one.name) for one in compare(before, take(database))]
+    assert labels == [("security label", "anon on table column public.t.a")]
 
 
 # PostgreSQL's own dump leaves these out, whoever takes it.

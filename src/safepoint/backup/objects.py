@@ -82,7 +82,8 @@ _OWN_CLASS = (
 )
 _NAME = "format('%I.%I', n.nspname, c.relname)"
 
-# Of an index: of the columns that are expressions. A view may have defaults of its own.
+# Of an index: of the columns that are expressions. A view may have defaults of its own. That a column is not NULL may
+# be no more than a promise for new rows, and of this table alone (PostgreSQL 18).
 _COLUMNS = f"""
     select found.name, found.text from (
         select format('%s.%I', {_NAME}, a.attname) as name, concat_ws(' ',
@@ -90,6 +91,10 @@ _COLUMNS = f"""
             case when a.attstorage <> t.typstorage and c.relkind <> 'i' then 'storage ' || a.attstorage::text end,
             'compression ' || nullif(a.attcompression::text, ''),
             'options ' || (select string_agg(o, ', ' order by o) from unnest(a.attfdwoptions) o),
+            (select concat_ws(' ', 'not null', case when not k.convalidated then 'not valid' end,
+                              case when k.connoinherit then 'no inherit' end)
+             from pg_constraint k where k.conrelid = c.oid and k.contype = 'n' and k.conkey = array[a.attnum]
+               and (k.connoinherit or not k.convalidated)),
             case when c.relkind = 'v' then 'default ' || pg_get_expr(d.adbin, d.adrelid) end) as text
         from {_CLASS} join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid
         left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -162,6 +167,13 @@ _DEPENDENCES = """
     where d.deptype = 'x' group by 1
 """
 
+_LABELS = f"""
+    select concat_ws(' ', s.provider, 'on', o.type, o.identity), s.label
+    from pg_seclabel s, pg_identify_object(s.classoid, s.objoid, s.objsubid) o
+    where {_LASTS} and not exists (select from pg_depend e where e.classid = s.classoid and e.objid = s.objoid
+                                   and e.deptype = 'e')
+"""
+
 ADDED: Final = {
     "column": _COLUMNS,
     "storage": _STORAGE,
@@ -171,6 +183,7 @@ ADDED: Final = {
     "target of statistics": _STATISTICS,
     "columns of publication": _PUBLICATIONS,
     "dependence": _DEPENDENCES,
+    "security label": _LABELS,
 }
 """Queries for definitions by kind, which former formats did not have."""
 

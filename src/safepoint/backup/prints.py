@@ -35,7 +35,7 @@ _NAMED_CAST = re.compile(rf"({_CAST.pattern}) AS \"?(\w+)\"?(?!\w)")
 # What is text as it was given, or made of names: equal only where it is the same.
 _AS_WRITTEN = frozenset(
     {"comment", "object", "sequence definition", "event trigger", "encoding", "owner and grants of", "setting", "role"}
-    | {"user mapping", "storage", "inside of type", "inside of aggregate", "dependence"}
+    | {"user mapping", "storage", "inside of type", "inside of aggregate", "dependence", "security label"}
 )
 _Written = Callable[[str, str], str]
 """Of a kind and a text, what is equal in two that say the same."""

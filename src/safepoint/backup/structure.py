@@ -324,8 +324,9 @@ OWNERSHIP = (
     """
     select format('default privileges of %I%s on %s', pg_get_userbyid(p.defaclrole),
                   coalesce(' in ' || nullif(p.defaclnamespace, 0)::regnamespace, ''), p.defaclobjtype),
-           (select string_agg(format('%s=%s', case a.grantee when 0 then 'public' else pg_get_userbyid(a.grantee) end,
-                   lower(a.privilege_type)), ', ' order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
+           (select string_agg(format('%s=%s%s', case a.grantee when 0 then 'public' else pg_get_userbyid(a.grantee) end,
+                   lower(a.privilege_type), {grantable}), ', '
+                   order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
             from aclexplode(p.defaclacl) a)
     from pg_default_acl p
     """,
@@ -420,7 +421,10 @@ def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, d
 def read_ownership(connection: Connection, version: int = FORMAT) -> dict[str, str]:
     """Owners, and what others than the owner may do, by object; as that format has them."""
     asked = _LASTING_OWNED if version > 2 else dict.fromkeys(_LASTING_OWNED, "true")
-    asked = asked | {"schemas": _OWN_SCHEMA if version > 3 else _FORMER_SCHEMA}
+    if version > 3:
+        asked = asked | {"schemas": _OWN_SCHEMA, "grantable": "case when a.is_grantable then '*' else '' end"}
+    else:
+        asked = asked | {"schemas": _FORMER_SCHEMA, "grantable": "''"}
     found: dict[str, str] = {}
     for query in OWNERSHIP:
         found |= _pairs(connection, query.format(**asked))
