@@ -268,6 +268,11 @@ def remedy_for(said: str) -> str | None:
     """What to do about what `pg_restore` said; None where that is not known. Pure."""
     remedies: tuple[tuple[Callable[[str], bool], str], ...] = (
         (
+            lambda text: "shared_preload_libraries" in text,
+            "Name a server in [scratch] that loads this library at its start (shared_preload_libraries): servers of "
+            "Safepoint's own do not.",
+        ),
+        (
             lambda text: "extension" in text and ("not available" in text or "could not open" in text),
             "Install the extension for the PostgreSQL that it is restored into, then try again.",
         ),
