@@ -269,8 +269,8 @@ def remedy_for(said: str) -> str | None:
     remedies: tuple[tuple[Callable[[str], bool], str], ...] = (
         (
             lambda text: "shared_preload_libraries" in text,
-            "Let the server load this library at its start (shared_preload_libraries). For a proof name such a server in "
-            "[scratch]: those of Safepoint's own do not.",
+            "Let the server load this library at its start (shared_preload_libraries). For a proof name such a server "
+            "in [scratch]: those of Safepoint's own do not.",
         ),
         (
             lambda text: "extension" in text and ("not available" in text or "could not open" in text),
