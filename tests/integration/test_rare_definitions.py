@@ -156,6 +156,14 @@ def test_what_kind_of_not_null_a_column_has_is_told_and_comes_back(
     assert "column" in {one.kind for one in compare(before, take(home))}
 
 
+def test_an_extension_s_own_types_belong_to_whoever_made_it_there(
+    database: Target, servers: Servers, tmp_path: Path
+) -> None:
+    run(database, "create extension tablefunc", "create extension dblink", "create extension hstore")
+    folder = snap(database, servers(17), tmp_path / "snapshots")
+    assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+
+
 def test_a_security_label_is_told(database: Target) -> None:
     """Written into the catalogue: those who give such labels come with no package here."""
     run(database, "create table t (a int)")

@@ -241,7 +241,8 @@ OWNERSHIP: Final = (
     _owner("pg_foreign_server", "srvowner", "x.srvacl", "S"),
     f"""
     select 'type ' || t.oid::regtype, {owned("T", "t.typowner", "t.typacl")}
-    from pg_type t join {_CLASS} on c.oid = t.typrelid where {_OWN_CLASS} and c.relkind = 'c'
+    from pg_type t join {_CLASS} on c.oid = t.typrelid
+    where {_OWN_CLASS} and c.relkind = 'c' and {own("pg_type", "t")}
     """,
     *(
         f"""
