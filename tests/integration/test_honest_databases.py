@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from postgres_servers import Servers, has_postgres
 
 from safepoint.backup.fingerprint import compare, definitions, take
 from safepoint.backup.manifest import read_manifest
+from safepoint.backup.placement import place
 from safepoint.backup.prints import Fingerprint
 from safepoint.backup.proof import prove, restored
 from safepoint.postgres.connections import connect
@@ -60,7 +62,7 @@ def proven(servers: Servers, tmp_path: Path) -> Callable[[Target], None]:
             server = servers(connection.info.server_version // 10000)
         folder = snap(target, server, tmp_path / "snapshots", f"s{next(numbers)}")
         assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
-        assert read_manifest(folder).fingerprint.format == 3
+        assert read_manifest(folder).fingerprint.format == 4
 
     return prove_it
 
@@ -146,6 +148,112 @@ def test_a_database_whose_search_path_is_empty_or_odd_is_proven(
         run(home, f"alter role seeker in database {name} set search_path to {path}")
         run(home, f"alter role seeker in database {name} set application_name to 'it''s, so'")
         proven(home)
+
+
+@pytest.mark.parametrize("name", ["shop=eu", "dbname=postgres", "postgresql://x/y", "a=b'c\\\\ d"])
+def test_a_database_whose_name_looks_like_a_connection_string_is_proven_and_restored(
+    server: Server, new_database: Callable[..., Target], tmp_path: Path, name: str
+) -> None:
+    home, copy = new_database(server, name), new_database(server, f"{name} again")
+    run(home, "create table t as select 1 as a")
+    run(copy.on("postgres"), f'drop database "{copy.dbname}"')
+    folder = snap(home, server, tmp_path / "snapshots")
+    prove(folder, scratch_parent=tmp_path / "scratch")
+    assert place(folder, server.target, copy.dbname).rows == 1
+
+
+# As PostgreSQL's manual shows it: https://www.postgresql.org/docs/current/event-trigger-database-login-example.html
+AT_LOGIN = {
+    "writes a row": "insert into public.logins values (session_user, clock_timestamp())",
+    "lets only some in": "if session_user <> 'postgres' then raise exception 'not you'; end if",
+}
+
+
+@pytest.mark.parametrize("major", [17, 18], ids=lambda major: f"pg{major}")
+@pytest.mark.parametrize("what", AT_LOGIN, ids=lambda what: what.replace(" ", "-"))
+def test_what_a_database_does_at_each_login_is_not_done_to_its_copies(
+    servers: Servers, new_database: Callable[..., Target], tmp_path: Path, what: str, major: int
+) -> None:
+    server = servers(major)
+    home, copy = new_database(server), new_database(server)
+    run(home, "create table logins (who text, at timestamptz)", "create materialized view m as select 1 as a")
+    body = f"$$ begin {AT_LOGIN[what]}; end $$"
+    run(home, f"create function at_login() returns event_trigger language plpgsql security definer as {body}")
+    run(home, "create event trigger at_login on login execute function at_login()")
+    folder = snap(home, server, tmp_path / "snapshots")
+    assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+    run(copy.on("postgres"), f"drop database {copy.dbname}")
+    assert place(folder, server.target, copy.dbname).notes == ()
+
+
+# What people do to what each database has from template0.
+FROM_THE_TEMPLATE = {
+    "public made anew": "drop schema public cascade; create schema public; create table public.t as select 1 as a",
+    "public made anew for all": """
+        drop schema public cascade; create schema public; grant all on schema public to public;
+        comment on schema public is 'mine'
+    """,
+    "no public": "drop schema public cascade; create schema app; create table app.t as select 1 as a",
+    "no PL/pgSQL": "drop extension plpgsql; create table t as select 1 as a",
+}
+
+
+@pytest.mark.parametrize("what", FROM_THE_TEMPLATE, ids=lambda what: what.replace(" ", "-"))
+def test_who_made_public_anew_or_dropped_what_each_database_has_is_proven(
+    home: Target, proven: Callable[[Target], None], what: str
+) -> None:
+    run(home, FROM_THE_TEMPLATE[what])
+    proven(home)
+
+
+def test_what_the_source_dropped_of_each_database_s_own_does_not_come_with_a_restore(
+    server: Server, new_database: Callable[..., Target], tmp_path: Path
+) -> None:
+    home = new_database(server)
+    run(home, FROM_THE_TEMPLATE["no public"], "drop extension plpgsql")
+    folder = snap(home, server, tmp_path / "snapshots")
+    copy = new_database(server)
+    run(copy.on("postgres"), f"drop database {copy.dbname}")
+    assert place(folder, server.target, copy.dbname).rows == 1
+    with connect(copy) as connection:
+        assert connection.execute("select from pg_namespace where nspname = 'public'").fetchall() == []
+        assert connection.execute("select from pg_extension").fetchall() == []
+
+
+def test_another_comment_on_public_is_told(database: Target) -> None:
+    before = take(database)
+    run(database, "comment on schema public is 'other'")
+    assert [(one.kind, one.name) for one in compare(before, take(database))] == [("comment", "schema public")]
+
+
+def test_a_materialised_view_whose_query_fails_in_a_copy_hinders_neither_proof_nor_restore(
+    home: Target, servers: Servers, tmp_path: Path
+) -> None:
+    """No dump has its rows. A foreign server that is away, or a row that came since, is no fault of a snapshot."""
+    run(home, "create table t as select '1' as a", 'create materialized view "Sum %" as select a::int from t')
+    run(
+        home, 'create materialized view more as select * from "Sum %"', "create materialized view fine as select 1 as a"
+    )
+    run(home, "create materialized view unfilled as select 1 as a with no data", "insert into t values ('x')")
+    with connect(home) as connection:
+        server = servers(connection.info.server_version // 10000)
+    folder = snap(home, server, tmp_path / "snapshots")
+    told = prove(folder, scratch_parent=tmp_path / "scratch").notes
+    assert [note.split(" is without data")[0] for note in told] == [
+        f"the materialised view public.{name}" for name in ('"Sum %"', "more")
+    ]
+    assert "invalid input syntax" in told[0]
+    copy = home.on(f"{home.dbname}_copy")
+    try:
+        assert place(folder, server.target, copy.dbname).notes == told
+        with connect(copy) as connection:
+            assert connection.execute("select a from fine").fetchall() == [(1,)]
+            assert connection.execute("select count(*) from pg_class where not relispopulated").fetchall() == [(3,)]
+        again = take(copy)
+    finally:
+        run(home, f"drop database {copy.dbname} with (force)")
+    was = read_manifest(folder).fingerprint
+    assert {one.name for one in compare(was, again)} == {'public."Sum %"', "public.more"}
 
 
 def of_expressions(target: Target) -> None:
@@ -264,3 +372,24 @@ def test_who_may_only_grant_a_role_has_no_access_by_it(database: Target) -> None
         run(database, "create table t as select 1 as a", "grant select on t to shop_rw")
         run(database, "grant shop_rw to keeper with admin true, inherit false, set false")
         assert "keeper" not in take(database).roles
+
+
+@pytest.mark.skipif(not has_postgres(15), reason="PostgreSQL 15 of Debian's packages is not installed")
+def test_a_library_that_each_session_loads_need_not_be_where_it_is_proven_or_restored(
+    servers: Servers, new_database: Callable[..., Target], tmp_path: Path
+) -> None:
+    """As `safeupdate` or `anon` are set up, by ALTER DATABASE ... SET."""
+    server = servers(15)
+    home, copy = new_database(server), new_database(server)
+    library = Path(server.folder) / "loaded.so"
+    shutil.copy("/usr/lib/postgresql/15/lib/auto_explain.so", library)
+    run(home, "create table t as select 1 as a")
+    run(home, f"alter database {home.dbname} set session_preload_libraries = '{library.with_suffix('')}'")
+    try:
+        folder = snap(home, server, tmp_path / "snapshots")
+        run(copy.on("postgres"), f"drop database {copy.dbname}")
+        library.unlink()
+        assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 1
+        assert place(folder, server.target, copy.dbname).rows == 1
+    finally:
+        run(home.on("postgres"), f"alter database {home.dbname} reset all")

@@ -441,6 +441,22 @@ def test_over_the_live_one_is_refused_while_a_launch_may_go_back(shop: tuple[Tar
     assert names(shop[0]) == before
 
 
+def test_a_snapshot_of_another_database_does_not_take_the_live_one_s_place(
+    shop: tuple[Target, Path], plan: PlanFile, tmp_path: Path
+) -> None:
+    """As one of a store that several applications share."""
+    before = names(shop[0])
+    folder = Path(shutil.copytree(shop[1], tmp_path / "crm-1"))
+    (folder / "proof.json").unlink(missing_ok=True)
+    manifest = read_manifest(folder)
+    write_manifest(folder, replace(manifest, source=replace(manifest.source, database="crm")))
+    with pytest.raises(Refused, match="another database") as caught:
+        restore_over(plan, folder)
+    assert "crm" in (caught.value.found or "") and "--into" in (caught.value.remedy or "")
+    assert names(shop[0]) == before
+    assert restore_into(plan, folder, "shop_from_crm").rows > 0
+
+
 def test_over_the_live_one_is_refused_while_something_holds_it_open(shop: tuple[Target, Path], plan: PlanFile) -> None:
     target, folder = shop
     run(target, "begin; insert into account (name) values ('x'); prepare transaction 'held'")

@@ -31,6 +31,7 @@ from safepoint.errors import ExitCode, Interrupted, ProofFailed, Refused, Safepo
 from safepoint.hosts.here import Here
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.pruning import Pruning, carry_out, plan_pruning
+from safepoint.launch.rehearsing import newest_proven
 from safepoint.launch.restoring import restore_into
 from safepoint.launch.snapshots import at_hand
 from safepoint.postgres.binaries import installation
@@ -169,12 +170,16 @@ def test_a_snapshot_that_is_nowhere_is_told(plan: PlanFile) -> None:
     assert isinstance(result.exception, StoreError) and "backups" in (result.exception.remedy or "")
 
 
-def aged(plan: PlanFile, name: str, days: float, *, launch: str | None = None, away: bool = True) -> str:
+def aged(
+    plan: PlanFile, name: str, days: float, *, launch: str | None = None, away: bool = True, of: str | None = None
+) -> str:
     """A copy of the snapshot that is some days older, here and in the store; proven by its own proof."""
     folder = plan.state / "snapshots"
     copy = Path(shutil.copytree(folder / next(p.name for p in sorted(folder.iterdir())), folder / name))
     taken_at = datetime.now(UTC) - timedelta(days=days)
     manifest = replace(read_manifest(copy), id=name, taken_at=taken_at, launch_id=launch)
+    if of is not None:
+        manifest = replace(manifest, source=replace(manifest.source, database=of))
     write_manifest(copy, manifest)
     proof = json.loads((copy / "proof.json").read_text())
     proof.pop("check", None)
@@ -223,6 +228,25 @@ def test_keep_rules_of_a_store_are_its_own(plan: PlanFile, taken: tuple[Path, Ta
     for days in (40, 70, 100):
         assert verdicts[("here", f"old-{days}")] == "drop"
         assert verdicts[("offsite", f"old-{days}")] == "keep"
+
+
+def test_two_plans_that_share_a_store_let_none_of_each_other_s_snapshots_go(plan: PlanFile) -> None:
+    """Neither knows how long the other one keeps its own, or which of them its launches need."""
+    theirs = [aged(plan, f"their-crm-{days}", days, of="crm") for days in (400, 300)]
+    own = aged(plan, "old", 50)
+    pruned = answer(safepoint(plan, "prune", "--json"))["decisions"]
+    verdicts = {(one["place"], one["snapshot"]): one["verdict"] for one in pruned}
+    assert verdicts[("offsite", own)] == verdicts[("here", own)] == "dropped"
+    assert {verdicts[("offsite", name)] for name in theirs} == {"keep"}
+    assert all((plan.folder / "offsite" / name).exists() for name in theirs)
+    assert (verdicts[("here", "their-crm-400")], verdicts[("here", "their-crm-300")]) == ("dropped", "keep")
+    for left in (plan.state / "snapshots").iterdir():
+        shutil.rmtree(left)
+    assert newest_proven(plan) not in (None, *theirs)
+    for mine in (plan.folder / "offsite").iterdir():
+        if mine.name not in theirs:
+            shutil.rmtree(mine)
+    assert newest_proven(plan) is None
 
 
 def test_the_last_proven_one_stays_however_old_it_is(plan: PlanFile) -> None:

@@ -371,12 +371,20 @@ def _tid(page: int) -> sql.Composed:
     return sql.SQL("{}::tid").format(sql.Literal(f"({page},0)"))
 
 
+def ended(said: str) -> str | None:
+    """What to do where the session, or the one that held the snapshot, was ended; None where it was not. Pure."""
+    signs = ("terminating connection", "connection unexpectedly", 'snapshot "')
+    if any(sign in said for sign in signs):
+        return "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again."
+    return None
+
+
 def _unreadable(part: Part, said: str) -> DatabaseError:
     remedy = "Was it dropped meanwhile, or may the login not read it? Take the snapshot again."
     if "during recovery" in said:
         remedy = "A standby has no unlogged tables: take the snapshot from the primary."
-    elif "terminating connection" in said or "connection unexpectedly" in said:
-        remedy = "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again."
     return DatabaseError(
-        f"Table {part.name} cannot be fingerprinted: {' '.join(said.split())}", subject=part.name, remedy=remedy
+        f"Table {part.name} cannot be fingerprinted: {' '.join(said.split())}",
+        subject=part.name,
+        remedy=ended(said) or remedy,
     )

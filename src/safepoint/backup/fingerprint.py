@@ -7,6 +7,7 @@ import psycopg
 from safepoint.backup.contents import (
     NOTHING,
     Hashed,
+    ended,
     hash_large_objects,
     hash_tables,
     read_sequences,
@@ -21,6 +22,8 @@ from safepoint.backup.structure import (
     read_settings,
     read_structure,
 )
+from safepoint.backup.undumped import KIND as UNDUMPED
+from safepoint.backup.undumped import read as read_undumped
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, cancellable
 from safepoint.postgres.rows import Ordering, as_they_are
@@ -62,6 +65,8 @@ def take(
             # not of the snapshot. The time that these take is left.
             with unlocking(connection):
                 structure = read_structure(connection, version)
+                if version > 3 and (undumped := read_undumped(connection)):
+                    structure[UNDUMPED] = undumped
             ownership, roles = read_ownership(connection, version), read_roles(connection, version)
             extensions, settings = read_extensions(connection), read_settings(connection)
             tables = hash_tables(
@@ -92,7 +97,7 @@ def take(
         raise DatabaseError(
             f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
             subject=str(target),
-            remedy="May the login read all tables, and does the server still run? Then try again.",
+            remedy=ended(str(error)) or "May the login read all tables, and does the server still run? Then try again.",
         ) from error
 
 

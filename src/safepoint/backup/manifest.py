@@ -51,9 +51,19 @@ class Source:
     database_bytes: int
     icu_rules: str | None = None
 
+    @property
+    def mark(self) -> str:
+        """Tells databases apart where no name may stand; see `mark_of`."""
+        return mark_of(self.server, self.database)
+
     def as_json(self) -> dict[str, Any]:
         """As it stands in the manifest: older versions of Safepoint know no rules, and seldom are there any."""
         return {name: value for name, value in asdict(self).items() if name != "icu_rules" or value is not None}
+
+
+def mark_of(server: str, database: str) -> str:
+    """32 hexadecimal digits for a database, by its server's address (`host:port`) and its name. Pure."""
+    return hashlib.sha256(f"{server}/{database}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,10 +17,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from safepoint.backup.bare import strip
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import Manifest, verify_files
-from safepoint.backup.prints import Difference, compare, unseen
+from safepoint.backup.prints import Difference, compare, lost, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
+from safepoint.backup.refreshing import notes as of_views
+from safepoint.backup.refreshing import unfilled, write_lists
 from safepoint.backup.restoring import create_database, locales, measured, programs_for, remedy_for
 from safepoint.backup.roles import make_missing
 from safepoint.backup.selection import Selection, select, wanted_lines
@@ -33,7 +36,7 @@ from safepoint.hosts.process import failure
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import Connection, connect, undisturbed
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
@@ -127,11 +130,13 @@ def place(
     began = time.monotonic()
     manifest = verify_files(folder, report=report, cancelled=cancelled)
     selection = select(manifest, only) if only else None
+    with connect(target.on(maintenance)) as connection:
+        login = undisturbed(connection, target)
     work = _Placement(
         folder.resolve(),
         manifest,
         programs_for(manifest, extra),
-        target.on(name),
+        login.on(name),
         target.on(maintenance),
         selection,
         jobs,
@@ -236,9 +241,9 @@ class _Placement:
                 made, notes = make_missing(connection, self.folder, self.manifest, self._listing)
                 notes += [*unseen(self.manifest.fingerprint), *self._database(connection)]
             try:
-                self._archive()
-                notes += self._properties()
-                rows, tables, more = self._compare()
+                views = self._archive()
+                notes += [*of_views(views), *self._properties()]
+                rows, tables, more = self._compare(views)
             except ProofFailed:
                 raise
             except BaseException as error:
@@ -278,7 +283,7 @@ class _Placement:
             return False
         return True
 
-    def _compare(self) -> tuple[int, int, list[str]]:
+    def _compare(self, views: Collection[str]) -> tuple[int, int, list[str]]:
         """Rows and tables that are equal, and what may differ (roles are the server's own)."""
         expected = self.manifest.fingerprint
         found = take(self.target, jobs=self.jobs, report=self.report, cancelled=self.cancelled, version=expected.format)
@@ -291,7 +296,7 @@ class _Placement:
             )
         else:
             wanted = frozenset(expected.tables)
-            differences = compare(expected, found)
+            differences = compare(expected, found, unfilled=views)
         faults = [difference for difference in differences if difference.kind != "role"]
         comment = _DIFFERS if faults else _DONE
         at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
@@ -307,7 +312,11 @@ class _Placement:
             f"role {one.name} is another one here than in the snapshot: {one.found}, not {one.expected}"
             for one in differences
         ]
-        return sum(expected.tables[name].rows for name in wanted), len(wanted), [*notes, *taken]
+        return (
+            sum(expected.tables[name].rows for name in wanted),
+            len(wanted),
+            [*notes, *taken, *([] if self.selection else lost(expected, found))],
+        )
 
     def _refuse(self, connection: Connection) -> None:
         major = self.manifest.source.server_version_num // 10000
@@ -359,22 +368,37 @@ class _Placement:
 
     def pour(self) -> None:
         """The archive alone."""
-        self._archive()
+        if views := self._archive():
+            raise DatabaseError(
+                f"The snapshot {self.manifest.id} could not be restored as {self.target.dbname}: {of_views(views)[0]}.",
+                subject=self.target.dbname,
+            )
 
-    def _archive(self) -> None:
+    def _archive(self) -> dict[str, str]:
+        """Load it; the materialised views that could not be filled, each with the reason."""
         archive = self.folder / self.manifest.archive
-        if self.selection is None:
-            self._load(archive)
-            return
-        before, after = wanted_lines(self._listing(), self.manifest, self.selection)
+        strip(self.target, self.manifest.fingerprint)
         with HeldFolder("safepoint-restoring-") as name:
-            for number, lines in enumerate((before, after)):
-                path = Path(name) / f"{number}.list"
-                path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-                if lines:
-                    self._load(archive, path)
-                if number == 0:
-                    self._drop_unneeded(self.selection)
+            if self.selection is not None:
+                self._part(archive, Path(name), self.selection)
+                return {}
+            first, refreshes = write_lists(Path(name), self._listing())
+            self._load(archive, first)
+            if refreshes is None:
+                return {}
+            said = self._load(archive, refreshes, ends=False)
+        with self._asking(), connect(self.target) as connection:
+            return unfilled(connection, self.manifest.fingerprint, said)
+
+    def _part(self, archive: Path, folder: Path, selection: Selection) -> None:
+        before, after = wanted_lines(self._listing(), self.manifest, selection)
+        for number, lines in enumerate((before, after)):
+            path = folder / f"{number}.list"
+            path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+            if lines:
+                self._load(archive, path)
+            if number == 0:
+                self._drop_unneeded(selection)
 
     def _drop_unneeded(self, selection: Selection) -> None:
         """Drop what was not asked for from the new database, as far as nothing that was asked for needs it."""
@@ -405,8 +429,13 @@ class _Placement:
                     notes.append(f"{statement}: {error.diag.message_primary}")
         return notes
 
-    def _load(self, archive: Path, list_file: Path | None = None) -> None:
-        """Programs of a newer version than the server's are as good: what they made is compared in the end."""
+    def _load(self, archive: Path, list_file: Path | None = None, *, ends: bool = True) -> str:
+        """What `pg_restore` said. Programs of a newer version than the server's are as good: what they made is compared
+        in the end.
+
+        Args:
+            ends: an error ends it; else what it made has to be looked at.
+        """
         with self._asking(), connect(self.maintenance) as connection:
             older = connection.info.server_version // 10000 < tools.SETS_TRANSACTION_TIMEOUT <= self.programs.major
         command = tools.restore(
@@ -415,10 +444,10 @@ class _Placement:
             jobs=self.jobs,
             program=self._pg_restore,
             list_file=list_file,
-            ends=not older,
+            ends=ends and not older,
             dumped_with=self.manifest.dumped_with,
         )
-        self._run(command, tools.only_unknown_settings if older else None)
+        return self._run(command, (lambda _: True) if not ends else tools.only_unknown_settings if older else None)
 
     def _run(self, command: Command, harmless: Callable[[str], bool] | None = None) -> str:
         total = self.manifest.source.database_bytes if self.selection is None else None
@@ -437,7 +466,7 @@ class _Placement:
                     subject=self.target.dbname,
                     remedy=remedy_for(said),
                 ) from error
-        return result.stdout
+        return result.stderr
 
     def _drop(self, connection: Connection) -> None:
         connection.execute(

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from safepoint.backup.definitions import normal_form, own_name
+from safepoint.backup.undumped import KIND as UNDUMPED
+from safepoint.backup.undumped import lost as lost_of
 from safepoint.errors import ProofFailed
 
-# How tables are hashed (since 2) and definitions written down (since 3). Of older formats there are snapshots still:
-# those are compared as they were taken.
-FORMAT = 3
-FORMATS = (1, 2, 3)
+# How tables are hashed (since 2), definitions written down (since 3), and which of them (since 4). Of older formats
+# there are snapshots still: those are compared as they were taken.
+FORMAT = 4
+FORMATS = (1, 2, 3, 4)
 # Of a user mapping: there may be options, but the login is not shown them, and so its dump has none.
 UNSEEN = "options that are not shown to this login"
 _SHOWN = 200
@@ -33,7 +35,7 @@ _NAMED_CAST = re.compile(rf"({_CAST.pattern}) AS \"?(\w+)\"?(?!\w)")
 # What is text as it was given, or made of names: equal only where it is the same.
 _AS_WRITTEN = frozenset(
     {"comment", "object", "sequence definition", "event trigger", "encoding", "owner and grants of", "setting", "role"}
-    | {"user mapping"}
+    | {"user mapping", "storage", "inside of type", "inside of aggregate", "dependence", "security label"}
 )
 _Written = Callable[[str, str], str]
 """Of a kind and a text, what is equal in two that say the same."""
@@ -210,11 +212,15 @@ class Fingerprint:
         return read
 
 
-def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]:
+def compare(expected: Fingerprint, found: Fingerprint, *, unfilled: Collection[str] = ()) -> tuple[Difference, ...]:
     """Everything in which a copy differs from its source; empty means that it is faithful.
 
     Not compared, because a faithful copy elsewhere may differ in it: extensions' versions, locales and the versions
-    of collations. Definitions are written anew by each major version: between two, only names are compared.
+    of collations. Definitions are written anew by each major version: between two, only names are compared. And what
+    no dump has (see `undumped`) is none of a copy's faults.
+
+    Args:
+        unfilled: materialised views that have data in the source, and not in the copy (see `refreshing`).
 
     Raises:
         ValueError: they were taken in different formats, so that their tables cannot be compared.
@@ -229,10 +235,14 @@ def compare(expected: Fingerprint, found: Fingerprint) -> tuple[Difference, ...]
         *_tables(expected, found),
         *_sequences(expected, found),
     ]
-    for kind in sorted({*expected.structure, *found.structure}):
+    for kind in sorted({*expected.structure, *found.structure} - {UNDUMPED}):
         ours, theirs = expected.structure.get(kind, {}), found.structure.get(kind, {})
         if kind == "user mapping":
             ours, theirs = _seen(ours, theirs), _seen(theirs, ours)
+        if kind == "relation":
+            theirs = {name: _filled(text) if name in unfilled else text for name, text in theirs.items()}
+        if kind == "object":
+            ours, theirs = _without_public(ours), _without_public(theirs)
         differences += _texts(kind, ours, theirs, written) if texts else _missing(kind, ours, theirs)
     grants = (expected.ownership, found.ownership) if texts else (_older(expected.ownership), _older(found.ownership))
     differences += _texts("owner and grants of", *grants, written)
@@ -312,9 +322,26 @@ def unseen(found: Fingerprint) -> tuple[str, ...]:
     )
 
 
+def lost(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
+    """What a copy lacks because no dump has it, as a sentence; or nothing."""
+    return lost_of(expected.structure.get(UNDUMPED, {}), found.structure.get(UNDUMPED, {}))
+
+
 def _seen(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
     """Texts of user mappings as both sides were shown them."""
     return {name: UNSEEN if UNSEEN in (text, theirs.get(name)) else text for name, text in ours.items()}
+
+
+def _filled(view: str) -> str:
+    return view.replace("materialised view without data", "materialised view", 1)
+
+
+def _without_public(objects: Mapping[str, str]) -> dict[str, str]:
+    """Objects without the schema `public`, of which its grants tell that it is there.
+
+    Up to format 3 it stood here as well, where somebody had dropped it and made it again.
+    """
+    return {name: text for name, text in objects.items() if name != "schema public"}
 
 
 def _canonical(_kind: str, definition: str) -> str:

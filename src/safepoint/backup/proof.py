@@ -13,7 +13,7 @@ from typing import Any
 
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import OtherVersion, read_manifest, sync_folder
-from safepoint.backup.prints import Difference, Fingerprint, compare
+from safepoint.backup.prints import Difference, Fingerprint, compare, lost
 from safepoint.backup.restoring import Restored, remedy_for, restored
 from safepoint.backup.scratch import OWN, Scratch
 from safepoint.errors import ProofFailed, Unrestorable
@@ -84,13 +84,14 @@ def prove(
             found = take(
                 copy.target, jobs=jobs, report=report, cancelled=cancelled, version=version, hashed=copy.hashed
             )
-            differences = compare(copy.manifest.fingerprint, found)
+            differences = compare(copy.manifest.fingerprint, found, unfilled=copy.unfilled)
             if copy.shared:  # its roles are that server's own, which the notes say
                 differences = tuple(one for one in differences if one.kind != "role")
+            notes = (*copy.notes, *lost(copy.manifest.fingerprint, found))
             if look is not None:
                 look(copy, found)
             if differences:
-                raise _differs(folder, differences, copy.notes)
+                raise _differs(folder, differences, notes)
     except Unrestorable as error:
         if (older := read_proof(folder)) is not None:
             raise _not_again(error, older) from error
@@ -109,7 +110,7 @@ def prove(
         tables=len(found.tables),
         digest=copy.manifest.fingerprint.digest,
         server_version=copy.server_version,
-        notes=copy.notes,
+        notes=notes,
     )
     _write(folder, proof)
     return proof

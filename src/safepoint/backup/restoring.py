@@ -6,24 +6,29 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
 from safepoint.backup.ahead import hashing_ahead
+from safepoint.backup.bare import strip
 from safepoint.backup.contents import Hashed
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
+from safepoint.backup.refreshing import notes as of_views
+from safepoint.backup.refreshing import unfilled, write_lists
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.snapshot import GLOBALS
 from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, Interrupted, Unrestorable
 from safepoint.hosts.here import Here
+from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, for_server
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import connect, undisturbed
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -44,7 +49,8 @@ _LIBC = ("locale_provider", "libc")
 class Restored:
     """A snapshot that lives in a scratch server. `notes` say in what the scratch could not be like the source.
 
-    `shared`: others use that server as well (see `postgres.scratch_databases`). `hashed`: see `ahead`.
+    `shared`: others use that server as well (see `postgres.scratch_databases`). `hashed`: see `ahead`. `unfilled`:
+    materialised views whose queries failed there (see `refreshing`).
     """
 
     manifest: Manifest
@@ -53,6 +59,7 @@ class Restored:
     notes: tuple[str, ...]
     shared: bool = False
     hashed: Hashed = field(default_factory=Hashed)
+    unfilled: frozenset[str] = frozenset()
 
 
 @contextmanager
@@ -95,7 +102,9 @@ def restored(
         work = _Restore(folder.resolve(), manifest, programs, room, jobs, report, cancelled, early)
         copy = work.run()
         if not as_dumped:
-            copy = replace(copy, notes=(*copy.notes, *work.take_away(copy.target)))
+            taken = work.take_away(copy.target)
+            # Whoever works with it from now on is as anybody is there.
+            copy = replace(copy, target=replace(copy.target, options=""), notes=(*copy.notes, *taken))
         yield copy
 
 
@@ -126,8 +135,11 @@ class _Restore:
         with self._failing(f"{GLOBALS} could not be run"):
             notes += room.bring_roles(self.folder / GLOBALS, self.manifest, self.cancelled)
         notes += self._database()
-        target = place.login.on(place.database)
-        hashed = self._archive(target)
+        with connect(place.login, application_name=place.database) as connection:
+            target = undisturbed(connection, place.login).on(place.database)
+        strip(target, self.manifest.fingerprint)
+        hashed, views = self._archive(target)
+        notes += of_views(views)
         with self._failing(f"{PROPERTIES} could not be run"):
             notes += room.bring_properties(self.folder / PROPERTIES, self.cancelled)
         if int(place.version.split(".")[0]) != self.manifest.source.server_version_num // 10000:
@@ -135,7 +147,7 @@ class _Restore:
                 f"the source is PostgreSQL {self.manifest.source.server_version}, the scratch server "
                 f"{place.version}: definitions are compared by name only"
             )
-        return Restored(self.manifest, target, place.version, tuple(notes), room.shared, hashed)
+        return Restored(self.manifest, target, place.version, tuple(notes), room.shared, hashed, frozenset(views))
 
     def take_away(self, target: Target) -> tuple[str, ...]:
         """Take what is Safepoint's own out of the copy."""
@@ -165,22 +177,29 @@ class _Restore:
                     return notes
         raise _unrestorable(self.folder, f"its database cannot be made: {'; '.join(notes)}")
 
-    def _archive(self, target: Target) -> Hashed:
-        command = tools.restore(
-            target,
-            self.folder / self.manifest.archive,
-            jobs=self.jobs,
-            program=self.programs.program("pg_restore"),
-            dumped_with=self.manifest.dumped_with,
-        )
+    def _archive(self, target: Target) -> tuple[Hashed, dict[str, str]]:
+        """Load it; what was hashed meanwhile, and the materialised views that could not be filled."""
+        here = Here("here", self.room.place.workspace)
+        archive, program = self.folder / self.manifest.archive, self.programs.program("pg_restore")
         total = self.manifest.source.database_bytes
         with (
             self._failing("its archive cannot be restored"),
+            HeldFolder("safepoint-restoring-") as lists,
             measured(self.room.place.login, target.dbname, total, self.report, self.cancelled) as asked,
             hashing_ahead(target, self.manifest.fingerprint, jobs=self.jobs if self.hash_early else 1) as ahead,
         ):
-            Here("here", self.room.place.workspace).run(command, cancelled=asked)
-            return ahead.finish()
+            listing = here.run(tools.list_archive(archive, program=program), cancelled=asked).stdout
+            first, refreshes = write_lists(Path(lists), listing)
+            restore = partial(
+                tools.restore, target, archive, jobs=self.jobs, program=program, dumped_with=self.manifest.dumped_with
+            )
+            here.run(restore(list_file=first), cancelled=asked)
+            views: dict[str, str] = {}
+            if refreshes is not None:
+                said = here.run(restore(list_file=refreshes, ends=False), check=False, cancelled=asked).stderr
+                with connect(target) as connection:
+                    views = unfilled(connection, self.manifest.fingerprint, said)
+            return ahead.finish(), views
 
     @contextmanager
     def _failing(self, what: str) -> Iterator[None]:
@@ -248,6 +267,11 @@ def create_database(source: Source, words: tuple[tuple[str, str], ...], encoding
 def remedy_for(said: str) -> str | None:
     """What to do about what `pg_restore` said; None where that is not known. Pure."""
     remedies: tuple[tuple[Callable[[str], bool], str], ...] = (
+        (
+            lambda text: "shared_preload_libraries" in text,
+            "Let the server load this library at its start (shared_preload_libraries). For a proof name such a server "
+            "in [scratch]: those of Safepoint's own do not.",
+        ),
         (
             lambda text: "extension" in text and ("not available" in text or "could not open" in text),
             "Install the extension for the PostgreSQL that it is restored into, then try again.",

@@ -52,7 +52,8 @@ class Stored:
 class Listed:
     """One snapshot, wherever it is. `fault` says why it is not whole; such a one counts for nothing.
 
-    One that another version of Safepoint wrote has a fault, too, but may be a good one.
+    One that another version of Safepoint wrote has a fault, too, but may be a good one. `source` is its database's mark
+    (see `manifest.mark_of`); None where that cannot be read.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Listed:
     launch_id: str | None
     fault: str | None = None
     other_version: bool = False
+    source: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For `backups --json`."""
@@ -93,6 +95,7 @@ def store_snapshot(
         "launch_id": manifest.launch_id,
         "bytes": manifest.total_bytes,
         "proven_at": proof.proven_at,
+        "source": manifest.source.mark,
     }
     sent = store.upload(folder, manifest.id, report, cancelled, label=label)
     with suppress(StoreError):  # the snapshot is there; what others left is no reason to doubt it
@@ -296,7 +299,7 @@ def _listed_here(path: Path) -> Listed:
     except ProofFailed as error:
         return _damaged(path.name, HERE, error)
     proven = read_proof(path) is not None
-    return Listed(manifest.id, manifest.taken_at, manifest.total_bytes, proven, (HERE,), manifest.launch_id)
+    return _listed(manifest, HERE, proven=proven)
 
 
 def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
@@ -307,14 +310,22 @@ def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
     try:
         if (label := store.label(snapshot_id)) is not None:
             taken = datetime.fromisoformat(label["taken_at"])
-            return Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"))
+            source = label.get("source")
+            return Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"), source=source)
         manifest = parse_manifest(store.manifest(snapshot_id), Path(snapshot_id) / NAME)
     except (ProofFailed, LabelUnreadable) as error:
         return replace(_damaged(snapshot_id, store.name, error), where=())
     except (KeyError, TypeError, ValueError) as error:
         fault = ProofFailed(f"Its label is damaged: {error!r}")
         return replace(_damaged(snapshot_id, store.name, fault), where=())
-    return Listed(manifest.id, manifest.taken_at, manifest.total_bytes, True, (), manifest.launch_id)
+    return _listed(manifest, proven=True)
+
+
+def _listed(manifest: Manifest, *where: str, proven: bool) -> Listed:
+    source = manifest.source.mark
+    return Listed(
+        manifest.id, manifest.taken_at, manifest.total_bytes, proven, where, manifest.launch_id, source=source
+    )
 
 
 def _damaged(snapshot_id: str, where: str, fault: SafepointError) -> Listed:

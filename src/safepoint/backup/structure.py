@@ -13,30 +13,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from safepoint.backup.belonging import FOREIGN_SCHEMAS, grants, lasting, own, owned
+from safepoint.backup.objects import ADDED, OBJECTS
+from safepoint.backup.objects import OWNERSHIP as RARELY_OWNED
 from safepoint.backup.prints import FORMAT, UNSEEN
 from safepoint.postgres.connections import Connection
 
 # Roles of this name are Safepoint's own in a scratch server; they own nothing there.
 SCRATCH_ROLE = "safepoint_scratch"
 
-_FOREIGN_SCHEMAS = "('pg_catalog', 'information_schema', 'pg_toast')"
-
-
-def _own(catalog: str, alias: str) -> str:
-    """The condition that an object is neither PostgreSQL's nor an extension's."""
-    return (
-        f"{alias}.oid >= 16384 and not exists (select from pg_depend own where own.classid = '{catalog}'::regclass "
-        f"and own.objid = {alias}.oid and own.deptype = 'e')"
-    )
-
-
-def _lasting(namespace: str) -> str:
-    """The condition that a schema, by its oid, is no session's own. Formats 1 and 2 did not ask it of all objects."""
-    return f"{namespace}::regnamespace::text not like 'pg\\_temp%'"
-
-
 _OWN_CLASS = (
-    f"{_own('pg_class', 'c')} and c.relpersistence <> 't' and n.nspname not in {_FOREIGN_SCHEMAS} "
+    f"{own('pg_class', 'c')} and c.relpersistence <> 't' and n.nspname not in {FOREIGN_SCHEMAS} "
     "and n.nspname not like 'pg\\_temp%' and n.nspname not like 'pg\\_toast%'"
 )
 _CLASS = "pg_class c join pg_namespace n on n.oid = c.relnamespace"
@@ -138,7 +125,7 @@ _FUNCTIONS = f"""
         select concat_ws(' ', 'aggregate', a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.agginitval,
                          format_type(a.aggtranstype, null), a.aggsortop::regoperator)
         from pg_aggregate a where a.aggfnoid = p.oid) else pg_get_functiondef(p.oid) end
-    from pg_proc p where {_own("pg_proc", "p")} and p.pronamespace::regnamespace::text not in {_FOREIGN_SCHEMAS}
+    from pg_proc p where {own("pg_proc", "p")} and p.pronamespace::regnamespace::text not in {FOREIGN_SCHEMAS}
       and {{lasting}} and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid
                       and d.deptype = 'i')
 """
@@ -154,13 +141,13 @@ _TYPES = f"""
         when 'r' then 'range ' || (select concat_ws(' ', format_type(r.rngsubtype, null),
              r.rngcanonical::regproc, r.rngsubdiff::regproc) from pg_range r where r.rngtypid = t.oid)
         else concat_ws(' ', 'base', t.typinput, t.typoutput, t.typlen) end
-    from pg_type t where {_own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
-      and t.typnamespace::regnamespace::text not in {_FOREIGN_SCHEMAS} and {{lasting}}
+    from pg_type t where {own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
+      and t.typnamespace::regnamespace::text not in {FOREIGN_SCHEMAS} and {{lasting}}
 """
 
 _STATISTICS = f"""
     select {{name}}, pg_get_statisticsobjdef(s.oid) from pg_statistic_ext s
-    where {_own("pg_statistic_ext", "s")} and {{lasting}}
+    where {own("pg_statistic_ext", "s")} and {{lasting}}
 """
 
 # Columns by name: their numbers are others in a copy, which has none that were dropped.
@@ -184,18 +171,33 @@ _PUBLICATIONS = """
 
 _EVENT_TRIGGERS = f"""
     select e.evtname::text, concat_ws(' ', e.evtevent, e.evtfoid::regprocedure, e.evtenabled, e.evttags::text)
-    from pg_event_trigger e where {_own("pg_event_trigger", "e")}
+    from pg_event_trigger e where {own("pg_event_trigger", "e")}
 """
 
 _COMMENTS = f"""
     select concat_ws(' ', o.type, o.identity), d.description
     from pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) o
-    where d.objoid >= 16384 and d.classoid not in ('pg_extension'::regclass, 'pg_subscription'::regclass)
+    where (d.objoid >= 16384 or {{also}})
+      and d.classoid not in ('pg_extension'::regclass, 'pg_subscription'::regclass)
       and not exists (select from pg_depend own where own.classid = d.classoid and own.objid = d.objoid
                       and own.deptype = 'e')
       and not (d.classoid = 'pg_constraint'::regclass
                and exists (select from pg_constraint k where k.oid = d.objoid and k.contype = 'n'))
-      and coalesce(o.schema, '') not in {_FOREIGN_SCHEMAS} and {{lasting}}
+      and coalesce(o.schema, '') not in {FOREIGN_SCHEMAS} and {{lasting}}
+"""
+
+# No dump has those of what PostgreSQL makes along with something else (see `undumped`).
+_DUMPED_COMMENTS = f"""
+    {_COMMENTS}
+      and not (d.classoid = 'pg_type'::regclass and exists (select from pg_range r where r.rngmultitypid = d.objoid))
+      and not (d.classoid = 'pg_trigger'::regclass
+               and exists (select from pg_trigger t where t.oid = d.objoid and t.tgparentid <> 0))
+"""
+
+# The schema `public` has an oid of PostgreSQL's own, whatever it is called, and a large object may have any.
+_ALSO_COMMENTED = """
+    d.classoid = 'pg_largeobject'::regclass or d.classoid = 'pg_namespace'::regclass
+    and o.identity <> 'information_schema' and o.identity not like 'pg\\_%'
 """
 
 # What the view shows, pg_dump dumps: to others than a superuser and (mostly) the user himself it shows no options, as
@@ -207,16 +209,23 @@ _USER_MAPPINGS = f"""
                 when current_setting('is_superuser') = 'on' or (m.umuser = 0 and pg_has_role(s.srvowner, 'USAGE'))
                      or (m.usename = current_user and (pg_has_role(s.srvowner, 'USAGE')
                          or has_server_privilege(s.oid, 'USAGE'))) then 'no options' else '{UNSEEN}' end
-    from pg_user_mappings m join pg_foreign_server s on s.oid = m.srvid where {_own("pg_foreign_server", "s")}
+    from pg_user_mappings m join pg_foreign_server s on s.oid = m.srvid where {own("pg_foreign_server", "s")}
 """
 
-# Things that are rare in an application: that they are there is what is compared.
+# Not by its oid: `public`, renamed, is as much the application's as any other, and made anew it is PostgreSQL's.
+_OWN_SCHEMA = (
+    "s.nspname not in ('public', 'information_schema') and s.nspname not like 'pg\\_%' and not exists (select from "
+    "pg_depend own where own.classid = 'pg_namespace'::regclass and own.objid = s.oid and own.deptype = 'e')"
+)
+
+_SCHEMAS = f"select 'schema ' || quote_ident(s.nspname), 'is there' from pg_namespace s where {_OWN_SCHEMA}"
+
+# Things that are rare in an application: up to format 3 that they are there was what is compared.
 _OTHERS = "\n union all \n".join(
     f"select concat_ws(' ', o.type, o.identity), 'is there' "
     f"from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o "
-    f"where {_own(catalog, 'x')} and {{lasting}}"
+    f"where {own(catalog, 'x')} and {{lasting}}"
     for catalog in (
-        "pg_namespace",
         "pg_cast",
         "pg_operator",
         "pg_opclass",
@@ -231,7 +240,11 @@ _OTHERS = "\n union all \n".join(
     )
 )
 
-_OBJECTS = f"select * from ({_OTHERS}) others (name, text) where name not like 'schema pg\\_%'"
+# Up to format 3 schemas were told by their oids.
+_FORMER_OTHERS = f"""
+    select 'schema ' || quote_ident(s.nspname), 'is there' from pg_namespace s
+    where {own("pg_namespace", "s")} and s.nspname not like 'pg\\_%' union all {_OTHERS}
+"""
 
 # Of what has no schema itself (a constraint, a policy) the identity tells that of its table.
 _LASTING_IDENTITY = "coalesce(o.schema, '') not like 'pg\\_temp%' and o.identity not like '% on pg\\_temp\\_%'"
@@ -244,74 +257,60 @@ QUERIES = {
     "trigger": _TRIGGERS,
     "rule": _RULES,
     "policy": _POLICIES,
-    "function": _FUNCTIONS.format(lasting=_lasting("p.pronamespace")),
-    "type": _TYPES.format(default="pg_get_expr(t.typdefaultbin, 0)", lasting=_lasting("t.typnamespace")),
+    "function": _FUNCTIONS.format(lasting=lasting("p.pronamespace")),
+    "type": _TYPES.format(default="pg_get_expr(t.typdefaultbin, 0)", lasting=lasting("t.typnamespace")),
     "statistics": _STATISTICS.format(
-        name="format('%s.%I', s.stxnamespace::regnamespace, s.stxname)", lasting=_lasting("s.stxnamespace")
+        name="format('%s.%I', s.stxnamespace::regnamespace, s.stxname)", lasting=lasting("s.stxnamespace")
     ),
     "publication": _PUBLICATIONS.format(columns=_PUBLISHED),
     "event trigger": _EVENT_TRIGGERS,
-    "comment": _COMMENTS.format(lasting=_LASTING_IDENTITY),
-    "object": _OBJECTS.format(lasting=_LASTING_IDENTITY),
+    "comment": _DUMPED_COMMENTS.format(also=_ALSO_COMMENTED, lasting=_LASTING_IDENTITY),
+    "object": f"{_SCHEMAS} union all {OBJECTS}",
     "user mapping": _USER_MAPPINGS,
+} | ADDED
+
+_THIRD = {kind: query for kind, query in QUERIES.items() if kind not in ADDED} | {
+    "comment": _COMMENTS.format(also="false", lasting=_LASTING_IDENTITY),
+    "object": _FORMER_OTHERS.format(lasting=_LASTING_IDENTITY),
 }
 
 # The formats 1 and 2: a domain's default stood there as its maker's session wrote it, and user mappings not at all.
-_FORMER = {kind: query for kind, query in QUERIES.items() if kind != "user mapping"} | {
+_FORMER = {kind: query for kind, query in _THIRD.items() if kind != "user mapping"} | {
     "function": _FUNCTIONS.format(lasting="true"),
     "type": _TYPES.format(default="t.typdefault", lasting="true"),
     "statistics": _STATISTICS.format(name="s.stxname::text", lasting="true"),
     "publication": _PUBLICATIONS.format(columns="r.prattrs::text"),
-    "comment": _COMMENTS.format(lasting="true"),
-    "object": _OBJECTS.format(lasting="true"),
+    "comment": _COMMENTS.format(also="false", lasting="true"),
+    "object": _FORMER_OTHERS.format(lasting="true"),
 }
-
-# An owner's own rights follow from owning; only what others were given (or PUBLIC lost) is listed. A NULL ACL means
-# the built-in default, which is spelled out so that it equals the same rights granted by name.
-_GRANTS = """
-    (select string_agg(format('%s=%s%s',
-                              case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,
-                              lower(a.privilege_type), case when a.is_grantable then '*' else '' end), ', '
-                       order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
-     from aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) a where a.grantee <> {owner})
-"""
-
-
-def _grants(acl: str, kind: str, owner: str) -> str:
-    return _GRANTS.format(acl=acl, kind=kind, owner=owner)
-
-
-def _owned(kind: str, owner: str, acl: str) -> str:
-    return f"concat_ws('; ', 'owner ' || quote_ident(pg_get_userbyid({owner})), {_grants(acl, kind, owner)})"
-
 
 OWNERSHIP = (
     f"""
-    select 'relation ' || {_NAME}, {_owned("r", "c.relowner", "c.relacl")}
+    select 'relation ' || {_NAME}, {owned("r", "c.relowner", "c.relacl")}
     from {_CLASS} where {_OWN_CLASS} and c.relkind in ('r', 'p', 'v', 'm', 'f')
     """,
     f"""
-    select 'sequence ' || {_NAME}, {_owned("s", "c.relowner", "c.relacl")}
+    select 'sequence ' || {_NAME}, {owned("s", "c.relowner", "c.relacl")}
     from {_CLASS} where {_OWN_CLASS} and c.relkind = 'S'
     """,
     f"""
-    select format('column %s.%I', {_NAME}, a.attname), {_grants("a.attacl", "c", "c.relowner")}
+    select format('column %s.%I', {_NAME}, a.attname), {grants("a.attacl", "c", "c.relowner")}
     from {_CLASS} join pg_attribute a on a.attrelid = c.oid where {_OWN_CLASS} and a.attacl is not null
       and not a.attisdropped
     """,
     f"""
     select 'schema ' || quote_ident(s.nspname), concat_ws('; ',
         case when s.nspname <> 'public' then 'owner ' || quote_ident(pg_get_userbyid(s.nspowner)) end,
-        {_grants("s.nspacl", "n", "s.nspowner")})
-    from pg_namespace s where (s.nspname = 'public' or {_own("pg_namespace", "s")}) and s.nspname not like 'pg\\_%'
+        {grants("s.nspacl", "n", "s.nspowner")})
+    from pg_namespace s where s.nspname = 'public' or {{schemas}}
     """,
     f"""
-    select 'function ' || p.oid::regprocedure, {_owned("f", "p.proowner", "p.proacl")}
-    from pg_proc p where {_own("pg_proc", "p")} and {{function_lasts}}
+    select 'function ' || p.oid::regprocedure, {owned("f", "p.proowner", "p.proacl")}
+    from pg_proc p where {own("pg_proc", "p")} and {{function_lasts}}
     """,
     f"""
-    select 'type ' || t.oid::regtype, {_owned("T", "t.typowner", "t.typacl")}
-    from pg_type t where {_own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
+    select 'type ' || t.oid::regtype, {owned("T", "t.typowner", "t.typacl")}
+    from pg_type t where {own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
       and {{type_lasts}}
     """,
     """
@@ -319,19 +318,21 @@ OWNERSHIP = (
     from pg_publication p
     """,
     f"""
-    select 'database', {_owned("d", "d.datdba", "d.datacl")}
+    select 'database', {owned("d", "d.datdba", "d.datacl")}
     from pg_database d where d.datname = current_database()
     """,
     """
     select format('default privileges of %I%s on %s', pg_get_userbyid(p.defaclrole),
                   coalesce(' in ' || nullif(p.defaclnamespace, 0)::regnamespace, ''), p.defaclobjtype),
-           (select string_agg(format('%s=%s', case a.grantee when 0 then 'public' else pg_get_userbyid(a.grantee) end,
-                   lower(a.privilege_type)), ', ' order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
+           (select string_agg(format('%s=%s%s', case a.grantee when 0 then 'public' else pg_get_userbyid(a.grantee) end,
+                   lower(a.privilege_type), {grantable}), ', '
+                   order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
             from aclexplode(p.defaclacl) a)
     from pg_default_acl p
     """,
 )
-_LASTING_OWNED = {"function_lasts": _lasting("p.pronamespace"), "type_lasts": _lasting("t.typnamespace")}
+_LASTING_OWNED = {"function_lasts": lasting("p.pronamespace"), "type_lasts": lasting("t.typnamespace")}
+_FORMER_SCHEMA = f"{own('pg_namespace', 's')} and s.nspname not like 'pg\\_%'"
 
 _EXTENSIONS = "select extname::text, extversion from pg_extension"
 
@@ -351,7 +352,17 @@ _REFERS = f"""
     and not (deptype in ('o', 'i') and exists (select from pg_depend d where d.classid = pg_shdepend.classid
              and d.objid = pg_shdepend.objid and d.deptype = 'e'))
     and not exists (select from pg_depend d where d.classid = pg_shdepend.classid and d.objid = pg_shdepend.objid
-                    and d.refclassid = 'pg_namespace'::regclass and not {_lasting("d.refobjid")})
+                    and d.refclassid = 'pg_namespace'::regclass and not {lasting("d.refobjid")})
+"""
+
+# What stands in no dump refers to nobody in a copy.
+_DUMPED_GRANTS = """
+    and not (objid < 16384 and (
+        classid = 'pg_class'::regclass
+        and exists (select from pg_class i where i.oid = objid and i.relnamespace = 'information_schema'::regnamespace)
+        or classid = 'pg_namespace'::regclass and objid = 'information_schema'::regnamespace
+        or classid = 'pg_language'::regclass
+        and exists (select from pg_language i where i.oid = objid and not i.lanispl)))
 """
 
 # Who has access as a member of such a role (the application's own login, often); formats 1 and 2 left them out. From
@@ -388,7 +399,7 @@ _ROLES = f"""
         case when r.rolcanlogin then 'login' end, case when r.rolreplication then 'replication' end,
         case when r.rolbypassrls then 'bypassrls' end, 'connections ' || nullif(r.rolconnlimit, -1),
         'valid until ' || r.rolvaliduntil,
-        'member of ' || (select string_agg(distinct quote_ident(pg_get_userbyid(m.roleid)), ', ')
+        'member of ' || (select string_agg(distinct quote_ident(pg_get_userbyid(m.roleid)) || {{admin}}, ', ')
                          from pg_auth_members m where m.member = r.oid),
         'set ' || (select array_to_string(s.setconfig, ', ') from pg_db_role_setting s
                    where s.setrole = r.oid and s.setdatabase = 0))
@@ -403,16 +414,22 @@ def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, d
     Args:
         version: the format of the fingerprint that it is for.
     """
-    queries = QUERIES if version > 2 else _FORMER
+    queries = QUERIES if version > 3 else _THIRD if version > 2 else _FORMER
     return {kind: found for kind, query in queries.items() if (found := _pairs(connection, query))}
 
 
 def read_ownership(connection: Connection, version: int = FORMAT) -> dict[str, str]:
     """Owners, and what others than the owner may do, by object; as that format has them."""
-    lasting = _LASTING_OWNED if version > 2 else dict.fromkeys(_LASTING_OWNED, "true")
+    asked = _LASTING_OWNED if version > 2 else dict.fromkeys(_LASTING_OWNED, "true")
+    if version > 3:
+        asked = asked | {"schemas": _OWN_SCHEMA, "grantable": "case when a.is_grantable then '*' else '' end"}
+    else:
+        asked = asked | {"schemas": _FORMER_SCHEMA, "grantable": "''"}
     found: dict[str, str] = {}
     for query in OWNERSHIP:
-        found |= _pairs(connection, query.format(**lasting))
+        found |= _pairs(connection, query.format(**asked))
+    for query in RARELY_OWNED if version > 3 else ():
+        found |= _pairs(connection, query)
     return found
 
 
@@ -429,7 +446,10 @@ def read_settings(connection: Connection) -> dict[str, str]:
 def read_roles(connection: Connection, version: int = FORMAT) -> dict[str, str]:
     """Roles that the database refers to, with their attributes, memberships and settings; as that format has them."""
     asked = (_REFERS, _MEMBERS) if version > 2 else ("true", "select 0::oid where false")
-    return _pairs(connection, _ROLES.format(refers=asked[0], members=asked[1]))
+    if version > 3:
+        asked = (f"{_REFERS} {_DUMPED_GRANTS}", _MEMBERS)
+    admin = "case when m.admin_option then ' with admin option' else '' end" if version > 3 else "''"
+    return _pairs(connection, _ROLES.format(refers=asked[0], members=asked[1], admin=admin))
 
 
 def _pairs(connection: Connection, query: str) -> dict[str, str]:

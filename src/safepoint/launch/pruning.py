@@ -13,7 +13,7 @@ from safepoint.backup.shelf import HERE, Listed, list_here, list_there, remove_h
 from safepoint.config import PlanFile
 from safepoint.config.models import KeepRules
 from safepoint.errors import SafepointError, StoreError
-from safepoint.launch.snapshots import snapshots_folder, standing_launches, stores_of, sweep_fetched
+from safepoint.launch.snapshots import own_mark, snapshots_folder, standing_launches, stores_of, sweep_fetched
 from safepoint.stores import Abandoned, SnapshotStore
 
 Verdict = Literal["keep", "drop", "dropped", "locked", "failed"]
@@ -66,17 +66,20 @@ def plan_pruning(plan_file: PlanFile, now: datetime) -> Pruning:
     """Decide, and change nothing."""
     needed = standing_launches(plan_file.state)
     settings = plan_file.snapshot
-    decisions = list(
-        _decided(HERE, list_here(snapshots_folder(plan_file)), now, settings.keep, settings.keep_rules, needed)
-    )
+    own = own_mark(plan_file)
+    decisions = list[Decision]()
+    # Where the database's address has changed, or another plan has the same folder, each one keeps its newest.
+    for listed in _by_source(list_here(snapshots_folder(plan_file)), own).values():
+        decisions += _decided(HERE, listed, now, settings.keep, settings.keep_rules, needed)
     unreachable: dict[str, StoreError] = {}
     for store in plan_file.stores:
         try:
-            listed = list_there(stores_of(plan_file)[store.name])
+            there = _by_source(list_there(stores_of(plan_file)[store.name]), own)
         except StoreError as error:
             unreachable[store.name] = error
             continue
-        decisions += _decided(store.name, listed, now, store.keep, store.keep_rules, needed)
+        decisions += _decided(store.name, there.pop(own, []), now, store.keep, store.keep_rules, needed)
+        decisions += [_foreign(store.name, one) for others in there.values() for one in others]
     return Pruning(tuple(decisions), unreachable)
 
 
@@ -119,6 +122,20 @@ def _left(place: str, one: Abandoned) -> Decision:
         reason = f"the store locks it until {one.locked_until:%Y-%m-%d}; {what}"
         return Decision(place, one.snapshot_id, one.touched, 0, "locked", reason)
     return Decision(place, one.snapshot_id, one.touched, 0, "dropped", what)
+
+
+def _by_source(listed: Iterable[Listed], own: str) -> dict[str, list[Listed]]:
+    """By the database that they are of; of which one is not known counts as the plan file's own."""
+    found: dict[str, list[Listed]] = {}
+    for one in listed:
+        found.setdefault(one.source or own, []).append(one)
+    return found
+
+
+def _foreign(place: str, one: Listed) -> Decision:
+    """Of a store that several plan files share each lets go of its own: it knows no other one's rules and launches."""
+    reason = "it is of another database than the plan file's (by server and name), whose own plan file lets it go"
+    return Decision(place, one.id, one.taken, one.bytes, "keep", reason)
 
 
 def _decided(

@@ -19,7 +19,7 @@ from safepoint.launch.rehearsal_manage import Pointed, loading
 from safepoint.launch.rehearsal_order import obeying, sessions_end
 from safepoint.launch.rehearsal_stand import Clock, Stand
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder, write_rehearsal
-from safepoint.launch.snapshots import at_hand, scratch_of, snapshots_folder, stores_of, take
+from safepoint.launch.snapshots import at_hand, own_mark, scratch_of, snapshots_folder, stores_of, take
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import free_port
 from safepoint.postgres.target import Target, target
@@ -112,10 +112,11 @@ def refuse_unpointed(plan_file: PlanFile) -> None:
 
 
 def newest_proven(plan_file: PlanFile) -> str | None:
-    """The newest proven snapshot here, or else in the stores."""
+    """The newest proven snapshot here, or else in the stores, which others may share."""
+    own = own_mark(plan_file)
     for stores in ({}, stores_of(plan_file)):
         listed = list_snapshots(snapshots_folder(plan_file), stores, unreachable=lambda _name, _error: None)
-        proven = [one.id for one in listed if one.proven and one.fault is None]
+        proven = [one.id for one in listed if one.proven and one.fault is None and one.source in (None, own)]
         if proven:
             return proven[0]
     return None

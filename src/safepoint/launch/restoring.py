@@ -87,9 +87,11 @@ def restore_over(
     """Restore a snapshot beside the live database, compare it there, and swap their names.
 
     Raises:
-        Refused: a launch is under way or its way back stands; there is no live database; something holds it open.
+        Refused: a launch is under way or its way back stands; there is no live database; something holds it open; the
+            snapshot is of a database of another name.
         Others as `place`: the live database was not touched then.
     """
+    _refuse_other(folder, plan_file.database.name)
     live = plan_file.database.name
     database = target(plan_file.database)
     maintenance = plan_file.database.maintenance
@@ -156,6 +158,20 @@ def refuse_long(name: str) -> None:
             subject=name,
             expected=f"1 to {_LONGEST_NAME} bytes",
             remedy="Choose another name with --into.",
+        )
+
+
+def _refuse_other(folder: Path, live: str) -> None:
+    """Several applications may share a store, and a snapshot of another one would be live under this one's name."""
+    manifest = read_manifest(folder)
+    if manifest.source.database != live:
+        raise Refused(
+            f"The snapshot {manifest.id} is of another database than the live one.",
+            subject=live,
+            expected=f"a snapshot of a database {live}",
+            found=f"one of {manifest.source.database}, on {manifest.source.server}",
+            remedy=f"Nothing was touched. `safepoint restore {manifest.id} --into NAME` makes a database of it beside "
+            "the live one; give that the live name by hand where you mean to.",
         )
 
 

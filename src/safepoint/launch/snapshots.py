@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from safepoint.backup.manifest import Manifest
+from safepoint.backup.manifest import Manifest, mark_of
 from safepoint.backup.scratch import OWN, NamedServer, OwnServers, Scratch
 from safepoint.backup.shelf import fetch_snapshot, in_use
 from safepoint.backup.snapshot import Instant, take_snapshot
@@ -31,6 +31,12 @@ UNDER_WAY = "under way"
 def snapshots_folder(plan_file: PlanFile) -> Path:
     """Where the snapshots of this machine are."""
     return plan_file.state / "snapshots"
+
+
+def own_mark(plan_file: PlanFile) -> str:
+    """What tells the snapshots of the plan file's database from those of others (see `manifest.mark_of`)."""
+    database = plan_file.database
+    return mark_of(f"{database.host}:{database.port}", database.name)
 
 
 def local_tools(plan_file: PlanFile) -> Path | None:

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import psycopg
@@ -47,6 +48,9 @@ _PINNED = (
 # From this version on there is one more, which an older server would not even let us name when connecting.
 _TRANSACTION_TIMEOUT = 170000
 
+# The first version with event triggers for logins, and with the setting that keeps them from acting.
+_LOGIN_TRIGGERS = 170000
+
 # A firewall or a host that went without a word answers nothing: the system would wait for hours, in the middle of a
 # window. So a silent peer is given up within a minute (https://www.postgresql.org/docs/current/libpq-connect.html).
 _ALIVE = {
@@ -78,7 +82,7 @@ def connect(
     Raises:
         DatabaseError: with what the server said and what to check next.
     """
-    words = f"{_PINNED} {options}"
+    words = f"{_PINNED} {target.options} {options}"
     if lock_timeout is not None:
         words += f" -c lock_timeout={int(lock_timeout * 1000)}"
     try:
@@ -99,6 +103,25 @@ def connect(
     except psycopg.OperationalError as error:
         raise connection_error(target, error) from None
     return connection
+
+
+def undisturbed(connection: Connection, target: Target) -> Target:
+    """A login to a copy for sessions that do nothing but what they are for, where it may say so: a superuser's.
+
+    An event trigger for logins (from 17 on) would write a row for each of our sessions into what is to be compared, or
+    let only the application's roles in
+    (https://www.postgresql.org/docs/current/event-trigger-database-login-example.html). And what the database's own
+    settings load for each session may not be installed there.
+
+    Args:
+        connection: of the same login to the same server.
+    """
+    if connection.info.parameter_status("is_superuser") != "on":
+        return target
+    words = "-c session_preload_libraries= -c local_preload_libraries="
+    if connection.info.server_version >= _LOGIN_TRIGGERS:
+        words += " -c event_triggers=off"
+    return replace(target, options=f"{target.options} {words}".strip())
 
 
 def ask_with(connection: Connection, query: sql.SQL | sql.Composed, values: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from safepoint.errors import PlanFileError
 
 @dataclass(frozen=True)
 class Target:
-    """One database on one server, with a login. The password is never shown."""
+    """One database on one server, with a login. The password is never shown. `options`: libpq's, for each session."""
 
     host: str
     port: int
@@ -21,6 +21,7 @@ class Target:
     user: str
     password: str | None = field(default=None, repr=False)
     sslmode: str = "prefer"
+    options: str = ""
 
     def on(self, dbname: str) -> Target:
         """The same server and login, another database."""

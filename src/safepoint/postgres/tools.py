@@ -80,7 +80,7 @@ def dump_globals(target: Target, *, program: str = "pg_dumpall", session: str = 
         "--globals-only",
         "--no-role-passwords",
         "--no-tablespaces",
-        f"--database={target.dbname}",
+        f"--database={_database(target.dbname)}",
         "--no-password",
         session=session,
     )
@@ -108,7 +108,7 @@ def restore(
     return _client(
         target,
         program,
-        f"--dbname={target.dbname}",
+        f"--dbname={_database(target.dbname)}",
         f"--jobs={jobs}",
         "--no-tablespaces",
         "--no-subscriptions",
@@ -164,10 +164,18 @@ def accepts(stderr: str) -> bool:
     return "connection to server" in stderr or "could not connect" in stderr
 
 
+def _database(name: str) -> str:
+    """A database's name as an argument, where what looks like a connection string is taken for one. Pure."""
+    if "=" not in name and not name.startswith(("postgresql://", "postgres://")):
+        return name
+    quoted = name.replace("\\", "\\\\").replace("'", "\\'")
+    return f"dbname='{quoted}'"
+
+
 def _client(target: Target, program: str, *words: str, options: str | None = None, session: str = _SESSION) -> Command:
     env = {**target.env(), "PGAPPNAME": session, "LC_ALL": "C"}
-    if options is not None:
-        env["PGOPTIONS"] = options
+    if options is not None or target.options:
+        env["PGOPTIONS"] = f"{options or ''} {target.options}".strip()
     return Command((program, *words), env, target.secrets())
 
 

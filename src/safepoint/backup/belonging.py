@@ -1,0 +1,39 @@
+"""What is the application's own in a catalogue, who owns it and what others may do with it: as words of SQL. Pure."""
+
+from __future__ import annotations
+
+FOREIGN_SCHEMAS = "('pg_catalog', 'information_schema', 'pg_toast')"
+
+
+def own(catalog: str, alias: str) -> str:
+    """The condition that an object is neither PostgreSQL's nor an extension's."""
+    return (
+        f"{alias}.oid >= 16384 and not exists (select from pg_depend own where own.classid = '{catalog}'::regclass "
+        f"and own.objid = {alias}.oid and own.deptype = 'e')"
+    )
+
+
+def lasting(namespace: str) -> str:
+    """The condition that a schema, by its oid, is no session's own. Formats 1 and 2 did not ask it of all objects."""
+    return f"{namespace}::regnamespace::text not like 'pg\\_temp%'"
+
+
+# An owner's own rights follow from owning; only what others were given (or PUBLIC lost) is listed. A NULL ACL means
+# the built-in default, which is spelled out so that it equals the same rights granted by name.
+_GRANTS = """
+    (select string_agg(format('%s=%s%s',
+                              case a.grantee when 0 then 'public' else quote_ident(pg_get_userbyid(a.grantee)) end,
+                              lower(a.privilege_type), case when a.is_grantable then '*' else '' end), ', '
+                       order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
+     from aclexplode(coalesce({acl}, acldefault('{kind}', {owner}))) a where a.grantee <> {owner})
+"""
+
+
+def grants(acl: str, kind: str, owner: str) -> str:
+    """What others than the owner may do, as an expression."""
+    return _GRANTS.format(acl=acl, kind=kind, owner=owner)
+
+
+def owned(kind: str, owner: str, acl: str) -> str:
+    """Who owns it, and what others may do, as an expression."""
+    return f"concat_ws('; ', 'owner ' || quote_ident(pg_get_userbyid({owner})), {grants(acl, kind, owner)})"

@@ -1,0 +1,25 @@
+"""What people are told to do about what `pg_restore` said."""
+
+from __future__ import annotations
+
+import pytest
+
+from safepoint.backup.restoring import remedy_for
+
+# As these extensions say it.
+PRELOADED = (
+    "ERROR: pg_cron can only be loaded via shared_preload_libraries HINT: Add pg_cron to the shared_preload_libraries "
+    "configuration variable in postgresql.conf.",
+    'FATAL: extension "timescaledb" must be preloaded HINT: Please preload the timescaledb library via '
+    "shared_preload_libraries. server closed the connection unexpectedly",
+    "ERROR: Citus can only be loaded via shared_preload_libraries",
+)
+
+
+@pytest.mark.parametrize("said", PRELOADED)
+def test_an_extension_that_a_server_has_to_load_at_its_start_asks_for_such_a_server(said: str) -> None:
+    assert "[scratch]" in (remedy_for(said) or "")
+
+
+def test_a_snapshot_is_not_doubted_for_an_extension_that_is_not_installed() -> None:
+    assert "Install the extension" in (remedy_for('ERROR: extension "postgis" is not available') or "")
