@@ -299,6 +299,16 @@ def test_another_database_behind_the_same_settings_is_seen(
     assert found(old, "release-old", "connected to another database").verdict == "failure"
 
 
+def test_a_variable_that_only_the_start_command_has_is_a_failure_for_the_launch_asks_manage_py_too(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    old = tuple(doctor_world.old_release(shop.plan(tmp_path), NOW))
+    told = found(old, "release-old", "works only where DATABASE_URL leads to its database")
+    assert told.verdict == "failure" and "KeyError" in told.message and "releases.old.env" in str(told.remedy)
+    assert found(old, "release-old", "Django").verdict == "ok"  # the other checks go on
+
+
 def test_faults_outside_the_database_are_told_together(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
