@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from safepoint.backup.contents import (
+    GRANT,
     NOTHING,
     Hashed,
     hash_large_objects,
@@ -89,10 +90,11 @@ def take(
                 format=version,
             )
     except psycopg.Error as error:
+        hidden = isinstance(error, psycopg.errors.InsufficientPrivilege)
         raise DatabaseError(
             f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
             subject=str(target),
-            remedy="May the login read all tables, and does the server still run? Then try again.",
+            remedy=GRANT if hidden else "Does the server still run? Look into its log, then try again.",
         ) from error
 
 
