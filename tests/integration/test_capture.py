@@ -320,6 +320,24 @@ def test_a_drain_stops_at_the_given_lsn_and_when_cancelled(one_site: Books, tmp_
     disarm(site.target, facts)
 
 
+def test_commits_that_have_not_reached_the_disk_yet_are_drained_too(site: Books, tmp_path: Path) -> None:
+    facts, spool = arm(site.target, LAUNCH), tmp_path / "spool"
+    with connect(site.target) as admin:
+        admin.execute("alter system set wal_writer_delay = '10s'")  # nobody else brings them there meanwhile
+        admin.execute("select pg_reload_conf()")
+        try:
+            with connect(site.application) as connection:
+                connection.execute("set synchronous_commit = off")
+                for number in range(50):
+                    connection.execute(ENTRY, [f"{number}"])
+                assert drain(site.target, facts, spool).complete
+        finally:
+            admin.execute("alter system reset wal_writer_delay")
+            admin.execute("select pg_reload_conf()")
+    assert memos(spool) == [f"{number}" for number in range(50)]
+    disarm(site.target, facts)
+
+
 def test_a_large_value_that_was_not_touched_is_marked_so(one_site: Books, tmp_path: Path) -> None:
     site, spool = one_site, tmp_path / "spool"
     with connect(site.application) as connection:
