@@ -266,17 +266,19 @@ def test_a_database_that_cannot_be_reached_refuses_nobody(guard_of: Callable[...
     assert not guard.held and guard.refusal is None
 
 
-@pytest.mark.parametrize("variable", ["FOR_TESTS_UNSET", "FOR_TESTS_WRONG"])
+@pytest.mark.parametrize("variable", ["FOR_TESTS_UNSET", "FOR_TESTS_WRONG", None, "FOR_TESTS_TLS"])
 def test_a_server_that_refuses_the_conductors_login_refuses_the_conductor(
-    guard_of: Callable[..., Guard], database: Target, monkeypatch: pytest.MonkeyPatch, variable: str
+    guard_of: Callable[..., Guard], database: Target, monkeypatch: pytest.MonkeyPatch, variable: str | None
 ) -> None:
     monkeypatch.setenv("FOR_TESTS_WRONG", "not-the-password")
+    monkeypatch.setenv("FOR_TESTS_TLS", str(database.password))
     plan = Database(
         name=database.dbname,
         host=database.host,
         port=database.port,
         user=database.user,
         password_env=variable,
+        sslmode="require" if variable == "FOR_TESTS_TLS" else "prefer",  # this server has no certificate
         application_roles=("x",),
     )
     guard = Guard(lambda: target_of(plan), "postgres", "accounting-2.0", "ann@one")
