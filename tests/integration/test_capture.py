@@ -382,6 +382,22 @@ def test_the_capture_moves_with_the_swapped_out_database(one_site: Books, tmp_pa
         drop_database(kept)
 
 
+def test_a_reader_that_a_kill_left_behind_does_not_keep_the_capture_from_being_removed(one_site: Books) -> None:
+    site = one_site
+    facts = arm(site.target, LAUNCH)
+    left = psycopg.connect(**site.target.conninfo(), autocommit=True, replication="database")  # type: ignore[arg-type,call-overload]
+    try:
+        publication = f"(proto_version '1', publication_names '{facts.publication}')"
+        left.pgconn.exec_(f"START_REPLICATION SLOT {facts.slot} LOGICAL 0/0 {publication}".encode())
+        assert lag(site.target, facts).active
+        disarm(site.target, facts)
+    finally:
+        left.close()
+    with connect(site.target) as connection:
+        found = connection.execute("select from pg_replication_slots where slot_name = %s", [facts.slot])
+        assert found.fetchall() == []
+
+
 def test_lag_tells_what_the_server_keeps(one_site: Books, tmp_path: Path) -> None:
     site = one_site
     facts = arm(site.target, LAUNCH)
