@@ -97,7 +97,7 @@ class Database(Section):
     """The database that is launched, as the conductor (not the application) connects to it.
 
     `tools` is the folder of `pg_dump` and the like on `tools_host`; `tools_address` is where they find the server,
-    if it has another address there than here.
+    if it has another address there than here. `error_log` is the server's own log, a file on `tools_host`.
     """
 
     name: Name
@@ -111,6 +111,7 @@ class Database(Section):
     tools_host: str = "here"
     tools: Path | None = None
     tools_address: Address | None = None
+    error_log: str | None = None
     lock_timeout: Duration = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=1))
     lock_retries: int = Field(default=5, ge=0)
 
@@ -241,6 +242,11 @@ class Checkpoints(Section):
     capture_wal_gb: float = Field(default=4.0, gt=0, description="WAL that the server keeps for the capture")
     error_lines: int = Field(default=0, ge=0)
     error_pattern: Annotated[str, AfterValidator(_expression)] = r"\b(ERROR|CRITICAL|FATAL|PANIC)\b"
+    # Of what PostgreSQL logs only what is never anybody's own mistake: a refused statement or login is no alarm.
+    database_error_pattern: Annotated[str, AfterValidator(_expression)] = (
+        r"\bPANIC: |\bLOG:  server process .* was terminated by signal|\b(?:FATAL|ERROR|WARNING): .*"
+        r"(?:invalid page|corrupt|No space left|out of memory|could not (?:fsync|extend))"
+    )
     login: Login | None = None
 
 

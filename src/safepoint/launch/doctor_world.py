@@ -17,6 +17,7 @@ from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
 from safepoint.launch.asking import answers
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.error_logs import database_log
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.routers import open_router
@@ -376,6 +377,7 @@ LOOKS: dict[str, Look] = {
     "hosts": hosts,
     "release-old": old_release,
     "release-new": new_release,
+    "database-log": database_log,
     "router": router,
     "stores": stores,
     "login": test_user,
