@@ -19,13 +19,15 @@ import pytest
 from scene import application_may_write, release_that_answers, slots_and_roles_left, unproven
 from stage import Stage
 
-from safepoint.errors import Refused
+from safepoint.config import Database
+from safepoint.errors import Refused, SafepointError
 from safepoint.launch.begin import entries_of
 from safepoint.launch.faults import VARIABLE
 from safepoint.launch.guard import HOLDERS, Guard, Holder, key_of, session_name
 from safepoint.launch.lock import held
 from safepoint.launch.runs import person
 from safepoint.postgres.target import Target
+from safepoint.postgres.target import target as target_of
 
 SAFEPOINT = str(Path(sys.executable).parent / "safepoint")
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'safepoint conductor %'"
@@ -262,6 +264,27 @@ def test_a_database_that_cannot_be_reached_refuses_nobody(guard_of: Callable[...
     guard = guard_of("ann@one", target=replace(database, port=1))
     guard.take()
     assert not guard.held and guard.refusal is None
+
+
+@pytest.mark.parametrize("variable", ["FOR_TESTS_UNSET", "FOR_TESTS_WRONG", None, "FOR_TESTS_TLS"])
+def test_a_server_that_refuses_the_conductors_login_refuses_the_conductor(
+    guard_of: Callable[..., Guard], database: Target, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    monkeypatch.setenv("FOR_TESTS_WRONG", "not-the-password")
+    monkeypatch.setenv("FOR_TESTS_TLS", str(database.password))
+    plan = Database(
+        name=database.dbname,
+        host=database.host,
+        port=database.port,
+        user=database.user,
+        password_env=variable,
+        sslmode="require" if variable == "FOR_TESTS_TLS" else "prefer",  # this server has no certificate
+        application_roles=("x",),
+    )
+    guard = Guard(lambda: target_of(plan), "postgres", "accounting-2.0", "ann@one")
+    with pytest.raises(SafepointError, match="nothing is begun, and all is as it was") as told:
+        guard.take()
+    assert not guard.held and told.value.remedy and "not-the-password" not in str(told.value.as_json())
 
 
 def test_the_name_of_the_session_fits_and_keeps_the_person() -> None:

@@ -323,6 +323,24 @@ def test_a_drain_stops_at_the_given_lsn_and_when_cancelled(one_site: Books, tmp_
     disarm(site.target, facts)
 
 
+def test_commits_that_have_not_reached_the_disk_yet_are_drained_too(site: Books, tmp_path: Path) -> None:
+    facts, spool = arm(site.target, LAUNCH), tmp_path / "spool"
+    with connect(site.target) as admin:
+        admin.execute("alter system set wal_writer_delay = '10s'")  # nobody else brings them there meanwhile
+        admin.execute("select pg_reload_conf()")
+        try:
+            with connect(site.application) as connection:
+                connection.execute("set synchronous_commit = off")
+                for number in range(50):
+                    connection.execute(ENTRY, [f"{number}"])
+                assert drain(site.target, facts, spool).complete
+        finally:
+            admin.execute("alter system reset wal_writer_delay")
+            admin.execute("select pg_reload_conf()")
+    assert memos(spool) == [f"{number}" for number in range(50)]
+    disarm(site.target, facts)
+
+
 def test_a_large_value_that_was_not_touched_is_marked_so(one_site: Books, tmp_path: Path) -> None:
     site, spool = one_site, tmp_path / "spool"
     with connect(site.application) as connection:
@@ -365,6 +383,22 @@ def test_the_capture_moves_with_the_swapped_out_database(one_site: Books, tmp_pa
         disarm(kept, facts)
     finally:
         drop_database(kept)
+
+
+def test_a_reader_that_a_kill_left_behind_does_not_keep_the_capture_from_being_removed(one_site: Books) -> None:
+    site = one_site
+    facts = arm(site.target, LAUNCH)
+    left = psycopg.connect(**site.target.conninfo(), autocommit=True, replication="database")  # type: ignore[arg-type,call-overload]
+    try:
+        publication = f"(proto_version '1', publication_names '{facts.publication}')"
+        left.pgconn.exec_(f"START_REPLICATION SLOT {facts.slot} LOGICAL 0/0 {publication}".encode())
+        assert lag(site.target, facts).active
+        disarm(site.target, facts)
+    finally:
+        left.close()
+    with connect(site.target) as connection:
+        found = connection.execute("select from pg_replication_slots where slot_name = %s", [facts.slot])
+        assert found.fetchall() == []
 
 
 def test_lag_tells_what_the_server_keeps(one_site: Books, tmp_path: Path) -> None:

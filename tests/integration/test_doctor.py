@@ -22,6 +22,7 @@ from safepoint.config.load import parse
 from safepoint.launch import doctor_database, doctor_world
 from safepoint.launch.disk_room import room
 from safepoint.launch.doctor import Finding, examine, failures
+from safepoint.launch.error_logs import database_log
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
@@ -297,6 +298,27 @@ def test_another_database_behind_the_same_settings_is_seen(
     plan = shop.plan(tmp_path, name=new_database(server).dbname)
     old = tuple(doctor_world.old_release(plan, NOW))
     assert found(old, "release-old", "connected to another database").verdict == "failure"
+
+
+def test_a_variable_that_only_the_start_command_has_is_a_failure_for_the_launch_asks_manage_py_too(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    old = tuple(doctor_world.old_release(shop.plan(tmp_path), NOW))
+    told = found(old, "release-old", "works only where DATABASE_URL leads to its database")
+    assert told.verdict == "failure" and "KeyError" in told.message and "releases.old.env" in str(told.remedy)
+    assert found(old, "release-old", "Django").verdict == "ok"  # the other checks go on
+
+
+def test_the_servers_own_log_is_looked_for_where_the_plan_names_it(shop: Shop, tmp_path: Path, server: Server) -> None:
+    def told(path: Path | str) -> list[tuple[str, str]]:
+        plan = shop.plan(tmp_path, lambda text: text.replace("[database]", f'[database]\nerror_log = "{path}"'))
+        return [(one.verdict, one.check) for one in database_log(plan, NOW)]
+
+    assert told(server.log) == [("ok", "database-log")]
+    assert told("/nowhere/postgresql.log") == [("failure", "database-log")]
+    (unset,) = database_log(shop.plan(tmp_path), NOW)
+    assert unset.verdict == "warning" and "database.error_log" in unset.message
 
 
 def test_faults_outside_the_database_are_told_together(

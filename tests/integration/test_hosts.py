@@ -91,6 +91,7 @@ def test_a_failed_command_is_told_with_what_it_said(host: Host) -> None:
     with pytest.raises(CommandFailed, match="no such table") as caught:
         host.run(command(["sh", "-c", "echo 'ERROR: no such table' >&2; exit 3"]))
     assert "exit code 3" in str(caught.value.found)
+    assert caught.value.message.endswith(" failed: ERROR: no such table.")  # what a question to a person shows
 
 
 def test_a_program_that_is_not_there_is_told(host: Host) -> None:

@@ -9,6 +9,7 @@ import pytest
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from replay_ground import RELAX, RELAXED, SHOP, ground, lines
 
+from safepoint.errors import SafepointError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import applying, holding
@@ -406,3 +407,25 @@ def test_what_no_query_looks_for_is_found_by_trying(database: Target, tmp_path: 
         assert made.old("select count(*), max(id) from part") == [(9, 99)]
         table = {one.table: one.put_aside for one in outcome.tables}
         assert table == {"public.booking": 1, "public.part": 11}
+
+
+def test_a_foreign_key_that_does_not_hold_after_all_ends_the_replay_and_changes_nothing(
+    database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triggers are silent: what the questions before should have missed, the last one finds."""
+    before = """
+    create table parent (id int primary key);
+    create table child (id int primary key, parent int constraint told references parent);
+    insert into parent values (1);
+    """
+    with ground(database, tmp_path, before, "alter table child drop constraint told") as made:
+        made.write("insert into child values (1, 1)", "insert into child values (2, 7)")
+        monkeypatch.setattr(
+            holding, "_orphans", lambda child, *_: f"UPDATE {child.change} SET verdict = '' WHERE false"
+        )
+        with pytest.raises(SafepointError, match=r"child\.told: 1 rows without a parent"):
+            made.carry()
+        assert made.old("select * from child") == []
+        monkeypatch.undo()
+        assert reasons(made.carry()) == [("child", "foreign key", "2")]
+        assert made.old("select * from child") == [(1, 1)]

@@ -161,6 +161,7 @@ def faults() -> dict[str, tuple[type[SafepointError], str]]:
         "no such name": (DatabaseError, "resolver"),
         "no such database": (DatabaseError, "does not exist"),
         "unreadable table": (SafepointError, "permission denied|public.t"),
+        "unreadable sequence": (SafepointError, "permission denied for sequence"),
         "older tools": (CommandFailed, "server version"),
         "a lock": (Interrupted, "order"),
     }
@@ -190,6 +191,10 @@ def test_a_dump_that_fails_leaves_nothing_and_says_why(
         target = database.on("not_there")
     elif fault == "unreadable table":
         target = database.login("poor_dumper", "poor-but-honest")
+    elif fault == "unreadable sequence":
+        run(database, "create sequence s; grant select on t to poor_dumper")
+        request.addfinalizer(lambda: run(database, "drop owned by poor_dumper"))
+        target = database.login("poor_dumper", "poor-but-honest")
     elif fault == "older tools":
         try:
             more = {"installation": installation(15)}
@@ -202,6 +207,7 @@ def test_a_dump_that_fails_leaves_nothing_and_says_why(
     with blocker, pytest.raises(kind, match=words) as caught:
         snap(target, tmp_path, **more)
     assert "only-for-tests" not in str(caught.value.as_json())
+    assert ("pg_read_all_data" in str(caught.value.remedy)) == fault.startswith("unreadable")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -165,8 +165,9 @@ def test_a_restore_that_is_not_clear_is_refused(plan: PlanFile, words: tuple[str
     assert result.exception.remedy
 
 
-def test_a_snapshot_that_is_nowhere_is_told(plan: PlanFile) -> None:
-    result = safepoint(plan, "restore", "nothing-20260101", "--into", "x")
+@pytest.mark.parametrize("name", ["nothing-20260101", "", ".", "../snapshots"])
+def test_a_snapshot_that_is_nowhere_is_told(plan: PlanFile, name: str) -> None:
+    result = safepoint(plan, "restore", name, "--into", "x")
     assert isinstance(result.exception, StoreError) and "backups" in (result.exception.remedy or "")
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,7 +15,9 @@ from postgres_servers import Servers, drop_database, fresh_database, has_postgre
 from psycopg import sql
 
 from safepoint.errors import DatabaseError, Interrupted, Refused
+from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback.fence import close, reopen, standing, survey_fence
 from safepoint.wayback.names import half_made_limit, kept_name, read_mark, twin_name
@@ -24,6 +27,7 @@ from safepoint.wayback.swap import swap, unswap
 from safepoint.wayback.twin import TwinFacts, drop_kept, drop_twin, look_up, make_twin
 
 LAUNCH = "books-2.0"
+ENTRY = "insert into ledger_entry (memo, author_id) values (%s, 1)"
 
 
 @pytest.fixture
@@ -336,3 +340,23 @@ def test_the_twin_and_the_swap_work_on_postgresql_15(servers: Servers) -> None:
             drop_others(database)
     finally:
         drop_database(database)
+
+
+@pytest.mark.parametrize("major", [15, 17, 18])
+def test_a_crash_soon_after_the_swap_gives_no_committed_id_out_again(tmp_path: Path, major: int) -> None:
+    """A sequence writes its log ahead; in a copy of pages (`wal_log`) it believes to have done so, and has not."""
+    if not has_postgres(major):
+        pytest.skip(f"PostgreSQL {major} is not on this machine")
+    with Server.create(tmp_path / "pg", installation(major)).start() as server:
+        database = fresh_database(server)
+        with books(database) as site:
+            facts = twin_of(site)
+            swap(pair(site.target, facts), facts)
+            with connect(site.application) as connection:
+                connection.execute(ENTRY, ["acknowledged"])
+            server.stop("immediate")
+            server.start()
+            with connect(site.application) as connection:
+                connection.execute(ENTRY, ["after the crash"])  # a unique violation, where an id comes twice
+            assert count(site.target) == 3
+            drop_others(database)

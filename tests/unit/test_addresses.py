@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from safepoint.backup.snapshot import session_name
-from safepoint.config.models import Application, Release
+from safepoint.config.models import Application
+from safepoint.config.releases import Release
 from safepoint.launch.pairs import at_address
 from safepoint.postgres.target import Target
 

@@ -182,3 +182,20 @@ def test_chromium_goes_without_its_sandbox_only_as_root_and_is_led_to_the_releas
     assert "--no-sandbox" not in flags("http://a", "http://a", root=False)
     led = flags("http://127.0.0.1:8002", "http://shop.test", root=False)
     assert "--host-resolver-rules=MAP shop.test 127.0.0.1:8002" in led
+
+
+@pytest.mark.parametrize(
+    ("line", "alarms"),
+    [
+        ("2026-03-01 [7] PANIC:  could not write to file", True),
+        ("LOG:  server process (PID 8) was terminated by signal 11: Segmentation fault", True),
+        ("ERROR:  invalid page in block 3 of relation base/5/16384", True),
+        ('ERROR:  could not extend file "base/5/1": No space left on device', True),
+        ("FATAL:  terminating connection due to administrator command", False),
+        ('FATAL:  role "shop" is not permitted to log in', False),
+        ("ERROR:  duplicate key value violates unique constraint", False),
+        ("LOG:  duration: 12 ms  statement: INSERT INTO memo VALUES ('out of memory, corrupt')", False),
+    ],
+)
+def test_of_the_servers_log_only_what_is_nobodys_own_mistake_is_an_alarm(line: str, alarms: bool) -> None:
+    assert bool(re.search(Checkpoints().database_error_pattern, line)) == alarms

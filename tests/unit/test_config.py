@@ -292,3 +292,64 @@ def test_another_server_for_the_twin_is_no_place_for_a_copy_and_is_left_as_it_wa
     assert found is not None and (found.host, found.port, found.maintenance) == ("far", 5432, "postgres")
     assert "leave out [wayback.server]" in str(refused(GOOD + '[wayback]\ntwin = "template"\n' + server))
     assert "belong together" in str(refused(GOOD + server + 'lead = ["point", "far"]\n'))
+
+
+@pytest.mark.parametrize(
+    ("section", "line", "told"),
+    [
+        ("[snapshot]", "keep = 30", "'30' is not a duration such as '90s', '10m', '1h 30m' or '30d'"),
+        ("[canary]", "hold = 2.5", "is not a duration"),
+        ("[watch]", "every = -1", "is not a duration"),
+        ("[watch]", "duration = '99999999999999d'", "too long a time"),
+        ('user = "postgres"', "lock_timeout = '0s'", "database.lock_timeout"),
+        ('user = "postgres"', "lock_timeout = '0.4ms'", "database.lock_timeout"),
+    ],
+)
+def test_a_time_without_a_unit_or_of_no_meaning_is_refused(section: str, line: str, told: str) -> None:
+    """PostgreSQL takes a lock_timeout of 0 for no limit, and `keep = 30` was half a minute."""
+    text = GOOD.replace(section, f"{section}\n{line}") if section in GOOD else f"{GOOD}\n{section}\n{line}\n"
+    error = refused(text)
+    assert told in error.message
+    assert line.partition(" ")[0] in error.message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('"https://shop.example.com"', '"shop.example.com"', "router.url: expected the address of a site"),
+        (
+            '"https://shop.example.com"',
+            '"https://shop.example.com:99999"',
+            "router.url: expected the address of a site",
+        ),
+        ('kind = "caddy"', 'kind = "caddy"\nadmin = "localhost:2019"', "router.admin: expected the address of a site"),
+        (
+            '"127.0.0.1:8002"',
+            '"127.0.0.1:8002"\nhealth = "healthz"',
+            "releases.new.health: expected the path of a page",
+        ),
+        ('start = ["./start", "2.0"]', "start = []", "releases.new.start"),
+        ('name = "shop"', 'name = ""', "database.name"),
+        ('version = "2.0"', 'version = ""', "releases.new.version"),
+        ('version = "2.0"', 'version = "release/2.0"', "name an id in launch.id"),
+        ('version = "2.0"', 'version = "../../../x"', "name an id in launch.id"),
+        ('version = "2.0"', f'version = "{"2" * 200}"', "name an id in launch.id"),
+        ('"127.0.0.1:8002"', '"127.0.0.1:8001"\nstage = true', "give the new release another upstream"),
+    ],
+)
+def test_what_would_only_fail_in_the_launch_is_refused_when_the_plan_is_read(old: str, new: str, told: str) -> None:
+    assert told in refused(changed(old, new)).message
+
+
+def test_odd_versions_are_launched_under_an_id_of_ones_own_and_a_slash_behind_the_sites_address_is_no_matter() -> None:
+    text = changed('version = "2.0"', 'version = "release/2.0 RC1"')
+    plan = read(text.replace("date =", 'id = "shop-2"\ndate =').replace("example.com", "example.com/"))
+    assert (plan.launch_id, plan.router.url) == ("shop-2", "https://shop.example.com")
+    assert read(changed('version = "2.0"', 'version = "2.0-RC1"')).launch_id == "shop-2.0-RC1-20260301"
+    assert read(changed('"127.0.0.1:8002"', '"127.0.0.1:8001"')).releases.new.upstream == "127.0.0.1:8001"
+
+
+@pytest.mark.parametrize(("day", "moment"), [("9999-12-31", "T+1 12:00"), ("2026-03-01", "T+9999999999 12:00")])
+def test_a_moment_that_no_calendar_has_is_told_as_such(day: str, moment: str) -> None:
+    with pytest.raises(ValueError, match="is no day of the calendar"):
+        Moment.parse(moment).on(date.fromisoformat(day), ZoneInfo("Europe/Berlin"))

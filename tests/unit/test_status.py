@@ -37,8 +37,8 @@ def ledger_of(folder: Path) -> Path:
     return folder / ".safepoint" / "launches" / "accounting-2.0-20260301" / "ledger.jsonl"
 
 
-def look(folder: Path, conductor: Holder | None = ADA) -> dict[str, Any]:
-    answer = standing_of(load(folder / "launch.toml"), Path("launch.toml"), conductor, NOW)
+def look(folder: Path, conductor: Holder | None = ADA, now: datetime = NOW) -> dict[str, Any]:
+    answer = standing_of(load(folder / "launch.toml"), Path("launch.toml"), conductor, now)
     assert json.loads(json.dumps(answer)) == answer
     return answer
 
@@ -48,10 +48,16 @@ def run(folder: Path, *words: str) -> Any:
 
 
 def test_before_the_launch_it_says_when_it_begins_and_how(folder: Path) -> None:
-    answer = look(folder, None)
+    answer = look(folder, None, datetime(2026, 2, 28, 17, 10, tzinfo=UTC))  # ten minutes late is not too late
     assert answer["standing"]["headline"] == "The launch of accounting 2.0 has not begun."
     assert answer["next"]["id"] == "survey"
     assert [choice["command"] for choice in answer["standing"]["commands"]] == ["safepoint launch"]
+
+
+def test_a_launch_whose_first_moment_is_over_is_not_offered_what_would_be_refused(folder: Path) -> None:
+    told = look(folder, None)["standing"]
+    assert [choice["command"] for choice in told["commands"]] == ["safepoint launch --now"]
+    assert "that is over" in told["next"] and "launch.date" in told["next"]
 
 
 def test_a_launch_under_way_says_who_conducts_what_runs_and_what_is_next(folder: Path) -> None:

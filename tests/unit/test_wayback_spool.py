@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safepoint.errors import CaptureLost, Refused, StorageError
-from safepoint.wayback.spool import Spool, durable_end, read_changes, read_header, read_transactions
+from safepoint.wayback.spool import Spool, durable_end, read_changes, read_header, read_messages, read_transactions
 
 HEADER = {"launch": "books-2.0", "slot": "safepoint_x"}
 RELATION = (
@@ -170,6 +170,20 @@ def test_damage_before_the_durable_end_is_an_error_and_not_a_shorter_list(tmp_pa
     path.write_bytes(raw)
     with pytest.raises(CaptureLost, match="damaged"):
         list(read_changes(path))
+
+
+def test_no_flipped_bit_of_what_is_carried_goes_unseen(tmp_path: Path) -> None:
+    """Neither by the replay, which makes nothing of the messages, nor by the list of what was written."""
+    path = tmp_path / "spool"
+    write(path, [(1, 2), (2, 1)])
+    whole, (_, first) = path.read_bytes(), read_header(path)
+    for place in range(first, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        for read in (read_messages, read_changes):
+            with pytest.raises(CaptureLost, match="damaged"):
+                list(read(path))
+    path.write_bytes(whole)
+    assert list(read_messages(path)) == [*transaction(1, 2), *transaction(2, 1)]
 
 
 @pytest.mark.parametrize("content", [b"", b"SPOOL-2\n", b"something else entirely"])

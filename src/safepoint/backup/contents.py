@@ -287,6 +287,10 @@ def hash_large_objects(connection: Connection) -> TablePrint:
     return combine(sums)
 
 
+GRANT = "Let database.user read all tables and sequences: GRANT pg_read_all_data TO it; then try again."
+"""What to do where something of the database may not be read."""
+
+
 class _Work:
     """What the connections share: the parts to do, the sums so far, and how to stop the ones that are busy."""
 
@@ -359,6 +363,8 @@ class _Work:
             if self._stopped.is_set() or self._cancelled():
                 return
             raise _unreadable(part, "the query was cancelled by somebody") from None
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise _unreadable(part, str(error), GRANT) from None
         except psycopg.Error as error:
             raise _unreadable(part, str(error)) from None
         self.add(part, row or (0, 0, 0))
@@ -379,8 +385,7 @@ def ended(said: str) -> str | None:
     return None
 
 
-def _unreadable(part: Part, said: str) -> DatabaseError:
-    remedy = "Was it dropped meanwhile, or may the login not read it? Take the snapshot again."
+def _unreadable(part: Part, said: str, remedy: str = "Was it dropped meanwhile? Take it again.") -> DatabaseError:
     if "during recovery" in said:
         remedy = "A standby has no unlogged tables: take the snapshot from the primary."
     return DatabaseError(

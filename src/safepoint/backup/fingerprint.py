@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from safepoint.backup.contents import (
+    GRANT,
     NOTHING,
     Hashed,
     ended,
@@ -94,10 +95,11 @@ def take(
                 format=version,
             )
     except psycopg.Error as error:
+        hidden = isinstance(error, psycopg.errors.InsufficientPrivilege)
         raise DatabaseError(
             f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
             subject=str(target),
-            remedy=ended(str(error)) or "May the login read all tables, and does the server still run? Then try again.",
+            remedy=GRANT if hidden else ended(str(error)) or "Does the server still run? Then try again.",
         ) from error
 
 

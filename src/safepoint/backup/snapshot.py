@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psycopg
 
-from safepoint.backup.contents import read_sequences, reading
+from safepoint.backup.contents import GRANT, read_sequences, reading
 from safepoint.backup.fingerprint import export, take
 from safepoint.backup.manifest import NAME, Manifest, Source, hash_files, sync_folder, write_manifest
 from safepoint.backup.partial import SUFFIX, abandoned, filling
@@ -336,6 +336,12 @@ def _held(target: Target, at: Instant | None) -> Iterator[tuple[Connection, str]
     try:
         with reading(target, None if at is None else at.snapshot) as connection:
             yield connection, export(connection)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise DatabaseError(
+            f"The snapshot of {target} cannot be taken: {' '.join(str(error).split())}",
+            subject=str(target),
+            remedy=GRANT,
+        ) from error
     except psycopg.Error as error:
         raise DatabaseError(
             f"The snapshot of {target} was lost: {' '.join(str(error).split())}",

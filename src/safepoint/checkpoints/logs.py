@@ -11,7 +11,6 @@ from safepoint.checkpoints.checkpoint import Checkpoint, timed
 from safepoint.errors import SafepointError
 from safepoint.hosts.command import Command, Host
 
-_TITLE = "Error log"
 _CHUNK = 1024 * 1024
 _MOST_CHUNKS = 64
 _SAMPLES = 3
@@ -34,6 +33,19 @@ if [ "$size" -lt "$from" ]; then state=cut from=0; fi
 echo "$state $now $size"
 tail -c "+$((from + 1))" "$file" | head -c "$4"
 """
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Whose log it is: the checkpoint's name and title, and the key of the plan file that names it."""
+
+    name: str
+    title: str
+    key: str
+
+
+APPLICATION = Kind("errors", "Error log", "application.error_log")
+DATABASE = Kind("database-errors", "The database's error log", "database.error_log")
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,7 @@ def _tracebacks(lines: list[str]) -> int:
     return begun - chained
 
 
-def judge_log(found: LogMark, *, limit: int) -> Checkpoint:
+def judge_log(found: LogMark, *, limit: int, kind: Kind = APPLICATION) -> Checkpoint:
     """More error lines than the limit fail; a log that could not be read whole is for a person. Pure."""
     detail = f"{found.errors} errors since the mark in {found.path}"
     if found.samples:
@@ -147,29 +159,35 @@ def judge_log(found: LogMark, *, limit: int) -> Checkpoint:
     common = {"baseline": 0, "value": found.errors, "limit": limit, "unit": "lines", "detail": detail}
     if found.errors > limit:
         remedy = f"Read {found.path}; roll back if the new release is the cause."
-        return Checkpoint("errors", _TITLE, "fail", remedy=remedy, **common)  # type: ignore[arg-type]
+        return Checkpoint(kind.name, kind.title, "fail", remedy=remedy, **common)  # type: ignore[arg-type]
     if found.inode == 0:
         common["detail"] = f"there is no file {found.path}, neither at the mark nor now"
-        remedy = "Correct application.error_log; a log that is only created by its first error is fine once you know."
-        return Checkpoint("errors", _TITLE, "inconclusive", remedy=remedy, **common)  # type: ignore[arg-type]
+        remedy = f"Correct {kind.key}; a log that is only created by its first error is fine once you know."
+        return Checkpoint(kind.name, kind.title, "inconclusive", remedy=remedy, **common)  # type: ignore[arg-type]
     if found.gap:
         common["detail"] = f"{detail}; the log was rotated or cut, and lines may be lost"
         remedy = f"Read the rotated files beside {found.path} by hand."
-        return Checkpoint("errors", _TITLE, "inconclusive", remedy=remedy, **common)  # type: ignore[arg-type]
-    return Checkpoint("errors", _TITLE, "pass", **common)  # type: ignore[arg-type]
+        return Checkpoint(kind.name, kind.title, "inconclusive", remedy=remedy, **common)  # type: ignore[arg-type]
+    return Checkpoint(kind.name, kind.title, "pass", **common)  # type: ignore[arg-type]
 
 
 def errors_since(
-    host: Host, since: LogMark, *, pattern: str, limit: int, directory: str | None = None
+    host: Host,
+    since: LogMark,
+    *,
+    pattern: str,
+    limit: int,
+    directory: str | None = None,
+    kind: Kind = APPLICATION,
 ) -> tuple[Checkpoint, LogMark]:
     """Read on and judge. Give the returned mark to the next call; a log that cannot be read fails the check."""
     marks = [since]
 
     def look() -> Checkpoint:
         marks.append(read(host, since, pattern, directory=directory))
-        return judge_log(marks[-1], limit=limit)
+        return judge_log(marks[-1], limit=limit, kind=kind)
 
-    return timed("errors", _TITLE, look), marks[-1]
+    return timed(kind.name, kind.title, look), marks[-1]
 
 
 def _read(host: Host, command: Command) -> tuple[str, int, int, bytes]:

@@ -187,9 +187,20 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
 
         typer.echo(json.dumps({"launch": plan_file.launch_id, "status": ended, "affected": _affected(plan_file)}))
     elif (affected := _affected(plan_file)) is not None:
-        typer.echo(f"{affected['users']} users are affected: {affected['page']}")
-        typer.echo(f"A line for each, with the text to send: {affected['letters']}")
+        for line in _told(affected):
+            typer.echo(line)
     raise typer.Exit(int(ExitCode.DONE if ended in ("rolled back", "aborted") else ExitCode.FAILED))
+
+
+def _told(affected: dict[str, Any]) -> list[str]:
+    """Whom to tell, where anybody lost something; pure."""
+    if not affected["users"] and not affected["unknown"]:
+        return [f"Nobody is affected, all that was written was carried back: {affected['page']}"]
+    nobody = f", and {affected['unknown']} rows lead to no user" if affected["unknown"] else ""
+    return [
+        f"{affected['users']} users are affected{nobody}: {affected['page']}",
+        f"A line for each, with the text to send: {affected['letters']}",
+    ]
 
 
 def _affected(plan_file: PlanFile) -> dict[str, Any] | None:
@@ -258,7 +269,9 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
         raise Refused(
             f"The launch {plan_file.launch_id} is over: it was {status}.",
             subject=plan_file.launch_id,
-            remedy="Begin or retry it, or see `safepoint report`.",
+            remedy="`safepoint launch` goes on with it; see `safepoint report`."
+            if status in ("failed", "aborted")
+            else "Nothing of it runs that could take this order; see `safepoint status`.",
         )
     runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
     if not runs:

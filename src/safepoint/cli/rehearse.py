@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from safepoint.cli.launch import PlanOption
 from safepoint.cli.order import ordered
 from safepoint.cli.progress import shown
+from safepoint.cli.tables import WIDTH_ELSEWHERE
 from safepoint.errors import ExitCode, Interrupted
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def rehearse(
     else:
         from rich.console import Console
 
-        _show(Console(highlight=False), data)
+        _show(Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE), data)
         typer.echo(f"\nreport: {rehearsal_folder(plan_file, done.snapshot_id) / PAGE}")
     if done.verdict != "go":
         raise typer.Exit(int(ExitCode.NO_GO))
@@ -65,7 +67,7 @@ def _ended(plan: Path, by: str | None) -> Interrupted:
 
 def _show(console: Console, data: Mapping[str, Any]) -> None:
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from safepoint.config import format_bytes, format_duration
@@ -74,7 +76,18 @@ def _show(console: Console, data: Mapping[str, Any]) -> None:
     console.print(Text(f"Rehearsal of {data['release']} on {data['snapshot']['id']}: {data['verdict']}", style="bold"))
     for reason in data["reasons"]:
         console.print(Text(f"  {reason}", style="bold red"))
-    table = Table("Migration", "took", "", "rows", "log", "strongest locks", box=box.SIMPLE_HEAD, show_edge=False)
+    table = Table(
+        Column(
+            "Migration", no_wrap=True, min_width=max((len(run["label"]) for run in migrate["migrations"]), default=9)
+        ),
+        Column("took", no_wrap=True),
+        Column("", overflow="crop", max_width=20),
+        "rows",
+        Column("log", no_wrap=True),
+        Column("strongest locks", overflow="fold"),  # names are not cut: they are looked for elsewhere
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+    )
     longest = max((run["seconds"] for run in migrate["migrations"]), default=0.0) or 1.0
     for run in migrate["migrations"]:
         locks = ", ".join(

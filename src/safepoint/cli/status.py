@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from safepoint.config import PlanFile
     from safepoint.launch.lock import Holder
+    from safepoint.launch.plan import Plan
 
 
 def status(
@@ -44,13 +45,16 @@ def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: 
 
     entries = entries_of(plan_file)
     report = build(entries)
-    if not entries:
-        made = make_plan(plan_file).as_json()
+    the_plan = None if entries else make_plan(plan_file)
+    if the_plan is not None:
+        made = the_plan.as_json()
         report["launch"].update({"id": made["launch_id"], **{k: made[k] for k in ("application", "old", "new")}})
         report["launch"]["timezone"] = made["timezone"]
         report["steps"] = [_not_reached(step) for step in made["steps"]]
     report["launch"]["plan_file"] = str(path)
     told = standing(report)
+    if the_plan is not None:
+        told = _late(told, the_plan, now)
     mine = conductor if conductor is not None and conductor.launch == report["launch"]["id"] else None
     under_way = report["launch"]["status"] in ("running", "waiting", "rolling back")
     if under_way and mine is None:
@@ -79,6 +83,20 @@ def _not_reached(step: dict[str, Any]) -> dict[str, Any]:
         "attempts": [],
         "error": None,
     }
+
+
+def _late(told: dict[str, Any], the_plan: Plan, now: datetime) -> dict[str, Any]:
+    """A launch that has not begun, and would be refused now: its timetable's first moment is over."""
+    from safepoint.errors import Refused
+    from safepoint.launch.plan import refuse_past
+
+    try:
+        refuse_past(the_plan, now)
+    except Refused as late:
+        begin = told["commands"][0]
+        at_once = {"command": begin["command"].replace(" launch", " launch --now", 1), "means": "carry it out at once"}
+        return {**told, "tone": "warn", "next": f"{late.message} {late.remedy}", "commands": [at_once]}
+    return told
 
 
 def _orphaned(told: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:

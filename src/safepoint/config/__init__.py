@@ -12,10 +12,10 @@ from safepoint.config.models import (
     HereHost,
     Login,
     PlanFile,
-    Release,
     SshHost,
     Store,
 )
+from safepoint.config.releases import Release
 from safepoint.config.scratch import ScratchServer
 from safepoint.config.section import Argv, ServerLogin
 from safepoint.config.wayback import TwinServer

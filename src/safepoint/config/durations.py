@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 _DURATION = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m|h|d)")
@@ -16,12 +16,15 @@ def parse_duration(text: str) -> timedelta:
     """Read `90s`, `10m`, `1h 30m`, `500ms` or `30d`.
 
     Raises:
-        ValueError: the text is not a sequence of number and unit.
+        ValueError: the text is not a sequence of number and unit, or is longer than a timedelta can be.
     """
     matches = list(_DURATION.finditer(text.strip()))
     if not matches or _DURATION.sub("", text).strip():
         raise ValueError(f"{text!r} is not a duration such as '90s', '10m', '1h 30m' or '30d'")
-    return timedelta(seconds=sum(float(m["number"]) * _SECONDS[m["unit"]] for m in matches))
+    try:
+        return timedelta(seconds=sum(float(m["number"]) * _SECONDS[m["unit"]] for m in matches))
+    except OverflowError:
+        raise ValueError(f"{text!r} is too long a time") from None
 
 
 def write_duration(duration: timedelta) -> str:
@@ -57,9 +60,13 @@ class Moment:
 
         Raises:
             ValueError: this local time does not exist on that day (the clocks go forward over it), or
-                stands twice (they go back): a launch must not guess which one is meant.
+                stands twice (they go back): a launch must not guess which one is meant. Or no calendar has it.
         """
-        naive = datetime.combine(day + timedelta(days=self.days), self.at)
+        try:
+            naive = datetime.combine(day + timedelta(days=self.days), self.at)
+            naive.replace(tzinfo=zone).astimezone(UTC)
+        except OverflowError:
+            raise ValueError(f"{self} of {day} is no day of the calendar") from None
         first, second = naive.replace(tzinfo=zone, fold=0), naive.replace(tzinfo=zone, fold=1)
         if first.utcoffset() != second.utcoffset():
             round_trip = first.astimezone(ZoneInfo("UTC")).astimezone(zone)

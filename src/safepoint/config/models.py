@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from safepoint.config.durations import Moment
 from safepoint.config.rehearsal import Rehearsal
+from safepoint.config.releases import Releases
 from safepoint.config.scratch import ScratchServer
-from safepoint.config.section import Address, Argv, Duration, Section, SslMode
+from safepoint.config.section import Address, Argv, Duration, Name, PagePath, Section, SslMode, Url
 from safepoint.config.wayback import Wayback
 
 
@@ -42,6 +43,8 @@ def _expression(value: str) -> str:
         raise ValueError(f"{value!r} is no regular expression of Python's: {error}") from error
     return value
 
+
+_LAUNCH_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,98}")
 
 TimetableMoment = Annotated[Moment, BeforeValidator(_moment), PlainSerializer(str, return_type=str)]
 Zone = Annotated[ZoneInfo, BeforeValidator(_zone), PlainSerializer(lambda z: z.key, return_type=str)]
@@ -94,21 +97,22 @@ class Database(Section):
     """The database that is launched, as the conductor (not the application) connects to it.
 
     `tools` is the folder of `pg_dump` and the like on `tools_host`; `tools_address` is where they find the server,
-    if it has another address there than here.
+    if it has another address there than here. `error_log` is the server's own log, a file on `tools_host`.
     """
 
-    name: str
+    name: Name
     host: str = "localhost"
     port: int = Field(default=5432, ge=1, le=65535)
-    user: str
+    user: Name
     password_env: str | None = None
     sslmode: SslMode = "prefer"
-    maintenance: str = "postgres"
+    maintenance: Name = "postgres"
     application_roles: tuple[str, ...] = Field(min_length=1)
     tools_host: str = "here"
     tools: Path | None = None
     tools_address: Address | None = None
-    lock_timeout: Duration = timedelta(seconds=5)
+    error_log: str | None = None
+    lock_timeout: Duration = Field(default=timedelta(seconds=5), ge=timedelta(milliseconds=1))
     lock_retries: int = Field(default=5, ge=0)
 
 
@@ -124,70 +128,13 @@ class Application(Section):
     error_log: str | None = None
 
 
-PORT = "{port}"
-"""Stands in a release's commands and variables for the port of its `upstream`."""
-
-
-class Release(Section):
-    """One release of the application: where it is, how it is started, stopped and reached.
-
-    `upstream` is where it answers in plain HTTP, for the router and for the launch itself, which asks it there.
-
-    `{port}` in `start`, `stop` and `env` is the port of `upstream`. Written so, a rehearsal can start the release at
-    another port, with the variable of `application.url_env` leading to its copy: that must reach the release.
-    """
-
-    version: str
-    directory: str | None = None
-    manage: Argv = ("python", "src/manage.py")
-    env: dict[str, str] = {}
-    start: Argv
-    stop: Argv
-    upstream: Address
-    health: str = "/"
-    start_timeout: Duration = timedelta(seconds=60)
-    stage: bool = False
-    _written: tuple[Argv, Argv, dict[str, str]] = PrivateAttr(((), (), {}))
-
-    @model_validator(mode="after")
-    def _at_its_port(self) -> Release:
-        """Whoever carries out a launch reads commands that are ready."""
-        if not any(self._written):
-            self._written = (self.start, self.stop, self.env)
-        self._place(self.upstream.rpartition(":")[2])
-        return self
-
-    def _place(self, port: str) -> None:
-        start, stop, env = self._written
-        object.__setattr__(self, "start", tuple(word.replace(PORT, port) for word in start))
-        object.__setattr__(self, "stop", tuple(word.replace(PORT, port) for word in stop))
-        object.__setattr__(self, "env", {name: value.replace(PORT, port) for name, value in env.items()})
-
-    def at_port(self, port: int) -> Release | None:
-        """The same release at another port; None where its commands do not leave the port open."""
-        start, stop, env = self._written
-        by_variable = any(PORT in value for value in env.values())
-        if not all(by_variable or any(PORT in word for word in words) for words in (start, stop)):
-            return None
-        moved = self.model_copy(update={"upstream": f"{self.upstream.rpartition(':')[0]}:{port}"})
-        moved._place(str(port))
-        return moved
-
-
-class Releases(Section):
-    """The release that runs today and the one that is launched."""
-
-    old: Release
-    new: Release
-
-
 class CaddyRouter(Section):
     """Caddy through its admin API; `route` is the `@id` of the handler that Safepoint may replace."""
 
     kind: Literal["caddy"]
-    admin: str = "http://127.0.0.1:2019"
-    route: str = "safepoint"
-    url: str
+    admin: Url = "http://127.0.0.1:2019"
+    route: Name = "safepoint"
+    url: Url
     retry_after: Duration = timedelta(seconds=60)
 
 
@@ -200,7 +147,7 @@ class CommandRouter(Section):
 
     kind: Literal["command"]
     host: str = "here"
-    url: str
+    url: Url
     close: Argv
     open_old: Argv
     open_new: Argv
@@ -255,7 +202,7 @@ class Cache(Section):
     """How the cache is cleared (commands of `manage.py`) and warmed (paths that are fetched)."""
 
     clear: tuple[Argv, ...] = (("clear_cache",),)
-    warm: tuple[str, ...] = ("/",)
+    warm: tuple[PagePath, ...] = ("/",)
 
 
 class Canary(Section):
@@ -278,10 +225,10 @@ class Login(Section):
     Where `path` leads on to `form_path` (`/accounts/login/?next=/entries/new/`), no other page is built in the window.
     """
 
-    path: str = "/accounts/login/"
+    path: PagePath = "/accounts/login/"
     username: str
     password_env: str
-    form_path: str | None = None
+    form_path: PagePath | None = None
     fields: dict[str, str] = {}
     expect: str | None = None
     browser: Literal["auto", "chromium", "http"] = "auto"
@@ -295,6 +242,11 @@ class Checkpoints(Section):
     capture_wal_gb: float = Field(default=4.0, gt=0, description="WAL that the server keeps for the capture")
     error_lines: int = Field(default=0, ge=0)
     error_pattern: Annotated[str, AfterValidator(_expression)] = r"\b(ERROR|CRITICAL|FATAL|PANIC)\b"
+    # Of what PostgreSQL logs only what is never anybody's own mistake: a refused statement or login is no alarm.
+    database_error_pattern: Annotated[str, AfterValidator(_expression)] = (
+        r"\bPANIC: |\bLOG:  server process .* was terminated by signal|\b(?:FATAL|ERROR|WARNING): .*"
+        r"(?:invalid page|corrupt|No space left|out of memory|could not (?:fsync|extend))"
+    )
     login: Login | None = None
 
 
@@ -356,6 +308,16 @@ class PlanFile(Section):
             for store in self.stores
         )
         object.__setattr__(self, "stores", stores)
+        return self
+
+    @model_validator(mode="after")
+    def _has_an_id(self) -> PlanFile:
+        """Folders and snapshots bear it: better refused here than by the first of them, the evening before."""
+        if not _LAUNCH_ID.fullmatch(self.launch_id):
+            raise ValueError(
+                f"releases.new.version {self.releases.new.version[:99]!r} cannot be part of the launch's id, which has "
+                "letters, digits, '.', '_' and '-' only, 99 at most: name an id in launch.id"
+            )
         return self
 
     @model_validator(mode="after")

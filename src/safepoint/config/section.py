@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -14,7 +15,8 @@ _HOST_PORT = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/,\[\]]+):([0-9]{1,5})")
 
 
 def _duration(value: Any) -> Any:
-    return parse_duration(value) if isinstance(value, str) else value
+    """A bare number is refused like a text without a unit: `keep = 30` would be half a minute."""
+    return value if isinstance(value, timedelta) else parse_duration(str(value))
 
 
 Duration = Annotated[
@@ -31,13 +33,35 @@ def _address(value: str) -> str:
     return value
 
 
+def _url(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        whole = False
+    if not whole or re.search(r"\s", value) or parts.query or parts.fragment:
+        raise ValueError("expected the address of a site, such as https://shop.example.com or http://127.0.0.1:8080")
+    return value.rstrip("/")
+
+
+def _path(value: str) -> str:
+    if not value.startswith("/") or value.startswith("//"):
+        raise ValueError("expected the path of a page, which begins with one /, such as /healthz")
+    return value
+
+
 class Section(BaseModel):
     """The base of all tables of the plan file: unknown keys are refused, nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
-Argv = tuple[str, ...]
+Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+"""A command and its arguments, a word each."""
+Name = Annotated[str, Field(min_length=1)]
+Url = Annotated[str, AfterValidator(_url)]
+"""Where a site answers; a slash at its end is left out, for paths are put behind it."""
+PagePath = Annotated[str, AfterValidator(_path)]
 Address = Annotated[str, AfterValidator(_address)]
 """`host:port`, one of them and no URL; an IPv6 address stands in brackets."""
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]

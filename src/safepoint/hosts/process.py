@@ -160,8 +160,10 @@ def failure(result: Result, host: str) -> CommandFailed:
         remedy = f"Something killed it: did the memory of {host} run out (its system log says so)? Then try again."
     else:
         remedy = f"Read what it said; by hand, on {host}: {result.command.shown()}"
+    # The question to a person, and `status`, have the message alone; the end of what a program says is its error.
+    last = said.splitlines()[-1].strip()[:200].rstrip(".") if said else ended(result.code)
     return CommandFailed(
-        f"The command {name} on {host} failed.",
+        f"The command {name} on {host} failed: {last}.",
         subject=result.command.shown(),
         expected="exit code 0",
         found=found,

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from safepoint import __version__
 from safepoint.config import PlanFile
 from safepoint.errors import Refused, SafepointError
-from safepoint.launch import course, undo
+from safepoint.launch import course, surroundings, undo
 from safepoint.launch.background import Background
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
@@ -179,6 +179,7 @@ class Conductor:
 
     def _conduct(self, name: str, *, order: Mapping[str, Any] | None = None) -> str:
         run = open_run(self.ledger)
+        surroundings.refuse_other(self._steps.ground(self.plan.steps[0]).fact(surroundings.FACT), self.plan.launch_id)
         if order is not None and run is not None:
             self._signals.interrupted.set()
         told_before = run is not None and order is not None and self._send_before_start(run, order)

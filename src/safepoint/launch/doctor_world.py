@@ -17,6 +17,7 @@ from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
 from safepoint.launch.asking import answers
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.error_logs import database_log
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.routers import open_router
@@ -73,10 +74,17 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
                 f"The {name} command of {release.version} names {argv[0]}, which is not on host {host.name}.",
                 f"Correct releases.{which}.{name}.",
             )
-    manage, own_login = _manage(plan, release)
-    project = inspect(manage)
+    manage, project, alone = _asked(plan, release)
+    if alone is not None:
+        yield failure(
+            check,
+            f"manage.py of {release.version} works only where {plan.application.url_env} leads to its database: "
+            f"{alone.message}",
+            f"Set {plan.application.url_env} where the launch runs its commands (host {host.name}), as the release's "
+            f"own processes have it, or in releases.{which}.env.",
+        )
     yield ok(check, f"{release.version}: Django {project.django}, Python {project.python}, {project.settings}")
-    yield from _database_of(plan, project, check, own_login=own_login)
+    yield from _database_of(plan, project, check, own_login=alone is None)
     yield from _migrations_of(release, project, which)
     yield from _redirection(plan, manage, project, check)
     if which == "old":
@@ -86,21 +94,21 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
         yield from _addresses(release, project)
 
 
-def _manage(plan: PlanFile, release: Release) -> tuple[Manage, bool]:
-    """The release's manage.py with its own settings; True when these, not ours, say how to log in.
+def _asked(plan: PlanFile, release: Release) -> tuple[Manage, Project, CommandFailed | None]:
+    """The release's manage.py and what it says; the last, why it says so only with our address of the database.
 
-    Where the address comes from a variable that only the start command knows, manage.py needs ours.
+    A launch asks it by its own settings, too, and believes `back-check` by nothing else.
     """
     host = open_host(plan.application.host, plan.host(plan.application.host), plan.folder)
     own = Manage(host, release)
-    if plan.application.url_env is None:
-        return own, True
     try:
-        own.run("shell", "-c", "", timeout=60)
-    except CommandFailed:
+        return own, inspect(own), None
+    except CommandFailed as error:
+        if plan.application.url_env is None:
+            raise
         env, secrets = redirect(plan.application, target(plan.database))
-        return Manage(host, release, env, secrets), False
-    return own, True
+        ours = Manage(host, release, env, secrets)
+        return ours, inspect(ours), error
 
 
 def _database_of(plan: PlanFile, project: Project, check: str, *, own_login: bool) -> Iterator[Finding]:
@@ -369,6 +377,7 @@ LOOKS: dict[str, Look] = {
     "hosts": hosts,
     "release-old": old_release,
     "release-new": new_release,
+    "database-log": database_log,
     "router": router,
     "stores": stores,
     "login": test_user,

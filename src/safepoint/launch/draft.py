@@ -270,6 +270,7 @@ user = "postgres"            # LOOK: the login that Safepoint uses, not the appl
 application_roles = [@role@] # LOOK: everyone who writes (jobs and workers too); held off during the window
 tools_host = "here"          # where pg_dump runs; name a host above for a database that is only reachable there
 # tools_address = "localhost:5432"     # the server as seen from there, if it has another address there
+# error_log = "/var/log/postgresql/postgresql-17-main.log"  # on tools_host: crashes and damage fail a checkpoint
 lock_timeout = "5s"          # a migration gives up waiting for a lock after this, and is tried again
 
 [application]

@@ -6,7 +6,8 @@ as it works: the server lets go of it by itself when the session ends, and the s
 The fence ends sessions on the live database only, so it does not end this one.
 
 The guard never stands in the way of the way back: where the database cannot be reached the conductor works on without
-it, and takes it as soon as the database answers.
+it, and takes it as soon as the database answers. A server that answers and does not let the conductor in is another
+matter: such a conductor could close the site, and nothing more.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import Any, Final
 
 import psycopg
 
-from safepoint.errors import PlanFileError, Refused
-from safepoint.postgres.connections import Connection
+from safepoint.errors import DatabaseError, PlanFileError, Refused, ServerAway
+from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import PREFIX, capture_name, feed_name, kept_name, migration_role, quiet_name, twin_name
 
@@ -119,7 +120,7 @@ class Guard:
     """Held by a conductor for its whole life; taken again when PostgreSQL was restarted or the link broke.
 
     Args:
-        target: gives the live database as the conductor logs in (its password may be missing: then nothing answers).
+        target: gives the live database as the conductor logs in.
         maintenance: the database that the lock is on.
     """
 
@@ -148,15 +149,32 @@ class Guard:
 
         Raises:
             Refused: another conductor holds it.
+            PlanFileError: the variable with the password is not set.
+            DatabaseError: the server answers, and refuses the conductor's login.
         """
         deadline = time.monotonic() + _PATIENCE  # a conductor that was killed an instant ago may be seen still
         while (other := self._try()) is not None:
             if time.monotonic() >= deadline:
                 raise refusal(self._target().dbname, other)
             time.sleep(_RETRY)
+        if self._connection is None:
+            self._refuse_without_login()
         self._wake = os.pipe()
         self._thread = threading.Thread(target=self._watch, name="guard", daemon=True)
         self._thread.start()
+
+    def _refuse_without_login(self) -> None:
+        """No `retry` would help later: what a process has in its environment stays as it is."""
+        try:
+            connect(self._target().on(self._maintenance)).close()
+        except ServerAway:
+            return
+        except (DatabaseError, PlanFileError) as error:
+            raise type(error)(
+                f"{error.message} Without that nothing is begun, and all is as it was.",
+                subject=error.subject,
+                remedy=error.remedy,
+            ) from None
 
     def refuse_remains(self) -> None:
         """Refuse to begin a launch whose traces are on the server already: another state folder began it.

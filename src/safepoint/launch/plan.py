@@ -178,7 +178,7 @@ def refuse_past(plan: Plan, now: datetime, *, grace: timedelta = timedelta(minut
     if plan.hurry or first.at is None or datetime.fromisoformat(first.at) >= now - grace:
         return
     raise Refused(
-        f"The launch should have begun at {first.at} with {first.id!r}; that is over.",
+        f"The launch should have begun at {first.at[:16].replace('T', ' ')} with {first.id!r}; that is over.",
         subject=plan.launch_id,
         expected=f"a first step later than {now - grace:%Y-%m-%d %H:%M} UTC",
         found=first.at,

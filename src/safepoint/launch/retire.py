@@ -122,12 +122,17 @@ def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
         return  # it goes on
     due = due_at(entries, plan_file)
     if not hurry and now < due:
+        kept, over = (
+            ("The way back is kept", "will want to go back")
+            if status == "launched"
+            else ("What the rollback put away stays in the database, too,", "will look at it there")
+        )
         raise Refused(
-            f"The way back is kept until {due:%Y-%m-%d %H:%M %Z}.",
+            f"{kept} until {due:%Y-%m-%d %H:%M %Z}.",
             subject="timetable.retire",
             expected=f"{due.isoformat()} or later",
             found=now.isoformat(timespec="minutes"),
-            remedy="Wait; or, if nobody will want to go back any more: `safepoint retire --now`.",
+            remedy=f"Wait; or, if nobody {over} any more: `safepoint retire --now`.",
         )
 
 

@@ -150,7 +150,8 @@ def at_hand(
     """
     sweep_fetched(plan_file)
     here = snapshots_folder(plan_file) / snapshot_id
-    if store_name is None and here.is_dir():
+    a_name = snapshot_id not in ("", ".", "..") and "/" not in snapshot_id  # an empty variable of a script's, say
+    if store_name is None and a_name and here.is_dir():
         with in_use(here):
             yield here
         return

@@ -28,6 +28,8 @@ _NOT_NOW = (
     "too many clients",
     "connection slots",
 )
+# Said on this side, of a server that answers: waiting for it would not help.
+_NOT_SO = ("no password supplied", "SSL was required", "certificate", "authentication method")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -177,7 +179,8 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
         ),
     )
     remedy = next((text for sign, text in remedies if sign in said), "Check [database] in the plan file.")
-    refuses = "FATAL:" in said and not any(sign in said for sign in _NOT_NOW)
+    not_now, not_so = (any(sign in said for sign in signs) for signs in (_NOT_NOW, _NOT_SO))
+    refuses = ("FATAL:" in said and not not_now) or not_so
     kind = DatabaseError if refuses else ServerAway
     return kind(f"Cannot connect to {target}: {said}", subject=str(target), remedy=remedy)
 

@@ -6,13 +6,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from safepoint.checkpoints.logs import mark
 from safepoint.config import PlanFile, Release
 from safepoint.django.cache import clear_caches
 from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command
-from safepoint.launch import asking
+from safepoint.launch import asking, error_logs
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import CACHE, waiting
@@ -65,14 +64,10 @@ class ReleaseGone(Verb):
     name = "release-gone"
 
     def apply(self, ground: Ground) -> Evidence:
-        """After a crash nobody knows of the order to stop any more: it is given again.
-
-        What the old release logged to its end, because its sessions were ended, is not held against the new one.
-        """
+        """After a crash nobody knows of the order to stop any more: it is given again."""
         gone = _stopped(ground, which(ground.step.params))
-        log = ground.plan.application.error_log
-        if log is not None and ground.step.phase != "rollback" and ground.fact("log-mark-open") is None:
-            ground.record("log-mark-open", mark(ground.application_host, log).as_json())
+        if ground.step.phase != "rollback":
+            error_logs.note(ground, "open")
         return gone
 
 

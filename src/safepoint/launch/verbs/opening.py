@@ -11,14 +11,14 @@ from safepoint.backup.manifest import read_manifest
 from safepoint.backup.proof import read_proof
 from safepoint.checkpoints import backup as backup_checkpoint
 from safepoint.checkpoints import capture as capture_checkpoint
-from safepoint.checkpoints import database, logs
+from safepoint.checkpoints import database
 from safepoint.checkpoints.checkpoint import Checkpoint, timed, worst
 from safepoint.checkpoints.chromium import Chromium
 from safepoint.checkpoints.login import login
 from safepoint.checkpoints.pages import health
 from safepoint.config import Login, PlanFile, format_duration
-from safepoint.errors import RouterError, SafepointError
-from safepoint.launch import following
+from safepoint.errors import RouterError
+from safepoint.launch import error_logs, following
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.application import which
@@ -30,12 +30,11 @@ from safepoint.wayback import capture
 
 
 class Look:
-    """One look at all checkpoints after another; each goes on in the error log where the one before it ended."""
+    """One look at all checkpoints after another; each goes on in the error logs where the one before it ended."""
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
-        recorded = ground.fact("log-mark-open") or ground.fact("log-mark")
-        self._since = None if recorded is None else logs.LogMark.from_json(dict(recorded))
+        self._logs = error_logs.Reading(ground)
 
     def now(self, *, with_login: bool) -> list[Checkpoint]:
         """All checkpoints. One that could not look has failed, it is never left out."""
@@ -45,8 +44,7 @@ class Look:
         found = [health(upstream, release.health, public_url=ground.router.url)]
         found.append(timed("size", "Database size", lambda: _size(ground)))
         found.append(timed("connections", "Connections", lambda: _connections(ground)))
-        if self._since is not None:
-            found.append(timed("errors", "Error log", self._errors))
+        found += self._logs.now()
         found.append(timed("backup", "Backup", lambda: _backup(ground)))
         if (captured := ground.fact("capture")) is not None and captured["mode"] != "none":
             found.append(timed("capture", "Capture", lambda: _capture(ground)))
@@ -69,15 +67,6 @@ class Look:
         finally:
             if standby is not None:
                 standby.dismiss()
-
-    def _errors(self) -> Checkpoint:
-        limits, since = self.ground.plan.checkpoints, self._since
-        if since is None:
-            raise SafepointError("The error log was not marked when traffic stopped.", subject="log-mark")
-        found, self._since = logs.errors_since(
-            self.ground.application_host, since, pattern=limits.error_pattern, limit=limits.error_lines
-        )
-        return found
 
 
 def _size(ground: Ground) -> Checkpoint:

@@ -15,7 +15,7 @@ from safepoint.config import PlanFile, format_bytes
 from safepoint.django.inspector import inspect
 from safepoint.errors import Refused
 from safepoint.hosts import command
-from safepoint.launch import levelling
+from safepoint.launch import levelling, surroundings
 from safepoint.launch.doctor import examine
 from safepoint.launch.ground import Ground, since_abort
 from safepoint.launch.snapshots import local_tools, scratch_of, take
@@ -197,6 +197,7 @@ class Freeze(Verb):
         ground.record("freeze", digests)
         project = inspect(ground.manage("new"), cancelled=ground.cancelled)
         ground.record("project", project.as_json())
+        ground.record(surroundings.FACT, {"names": surroundings.names_set(ground.plan, project.environment)})
         return Evidence(
             f"old {digests['old'][:12]}, new {digests['new'][:12]}; Django {project.django}",
             {**digests, "django": project.django},

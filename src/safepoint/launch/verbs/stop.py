@@ -9,10 +9,9 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
-from safepoint.checkpoints.logs import mark
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError, RouterError
-from safepoint.launch import following, levelling, twin_choice
+from safepoint.launch import error_logs, following, levelling, twin_choice
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import fence_there
 from safepoint.launch.step import Evidence, PlannedStep, Verb
@@ -42,10 +41,8 @@ class StopTraffic(Verb):
         )
 
     def apply(self, ground: Ground) -> Evidence:
-        """What the error log holds from here on is the launch's."""
-        log = ground.plan.application.error_log
-        if log is not None and ground.fact("log-mark") is None:
-            ground.record("log-mark", mark(ground.application_host, log).as_json())
+        """What the error logs hold from here on is the launch's."""
+        error_logs.note(ground, "closed")
         for work in (twin_choice.WORK, following.WORK):  # the fence waits for them
             ground.background.stop(work)
         ground.router.close(f"{ground.plan.launch.application} is being updated")
