@@ -78,7 +78,9 @@ def _perform(work: str, arguments: list[Any]) -> Any:
     return _Running.works[work](*arguments)
 
 
-@DBOS.workflow(name="course")
+# However often it is gone on with: by itself the engine gives a course up for ever after a hundred times. A conductor
+# under a service manager comes to that in minutes, while a person is awaited, or a disk is full.
+@DBOS.workflow(name="course", max_recovery_attempts=None)
 def _course(name: str, arguments: list[Any]) -> str:
     with _Running.working():
         return _Running.courses[name](_DbosDurable(), *arguments)
