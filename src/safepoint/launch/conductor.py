@@ -179,9 +179,11 @@ class Conductor:
 
     def _conduct(self, name: str, *, order: Mapping[str, Any] | None = None) -> str:
         run = open_run(self.ledger)
+        begun = run is not None and self._begun(run)
         if order is not None and run is not None:
             self._signals.interrupted.set()
-        told_before = run is not None and order is not None and self._send_before_start(run, order)
+            if begun:
+                self._send_before_start(run, order)
         if run is not None:
             self._go_on_beside()
         with self._engine:
@@ -191,7 +193,7 @@ class Conductor:
             else:
                 note_resumed(self.ledger, run, self._lock.taken_over)
                 self._engine.start(self._workflow(run), course_of(self.ledger, run), run)
-                if order is not None and not told_before:
+                if order is not None and not begun:
                     self._engine.send(self._workflow(run), order)
             status = self._until_ended(run)
             while (left_for := order_that_left(self.ledger, run)) is not None:
@@ -214,14 +216,32 @@ class Conductor:
             )
         return str(end.data["status"])
 
-    def _send_before_start(self, run: int, order: Mapping[str, Any]) -> bool:
-        """Give an order to a course before it goes on; False where a kill came before the engine knew of the course."""
-        from safepoint.launch.engine import known, send
+    def _begun(self, run: int) -> bool:
+        """Whether the engine has the course of a run; False where a kill came before it knew of it.
 
-        if not known(self.folder, self._workflow(run)):
-            return False
+        Raises:
+            Refused: another version of Safepoint began it, whose turns this one does not know.
+        """
+        from safepoint.launch.engine import COURSE_VERSION, begun_by
+
+        version = begun_by(self.folder, self._workflow(run))
+        if version in (None, COURSE_VERSION):
+            return version is not None
+        first = self.ledger.find("launch")
+        known = "" if first is None else f" ({first.data['safepoint']}, as its ledger says)"
+        raise Refused(
+            f"Another version of Safepoint began what is under way of {self.plan.launch_id}: this one cannot go on with it.",
+            subject=self.plan.launch_id,
+            expected=COURSE_VERSION,
+            found=version,
+            remedy=f"Install the version that began it{known}, and give the command again with that one: it goes on, "
+            "aborts and rolls back. Nothing was changed.",
+        )
+
+    def _send_before_start(self, run: int, order: Mapping[str, Any]) -> None:
+        from safepoint.launch.engine import send
+
         send(self.folder, self._workflow(run), order)
-        return True
 
     def _workflow(self, run: int) -> str:
         return f"{self.plan.launch_id}:{run}"

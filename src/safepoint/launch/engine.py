@@ -170,11 +170,15 @@ class Engine:
         DBOS.send(workflow_id, dict(order), topic=_TOPIC, idempotency_key=str(order["id"]))
 
 
-def known(folder: Path, workflow_id: str) -> bool:
-    """Whether a course was begun in the engine: its run is in the ledger a moment before."""
+def begun_by(folder: Path, workflow_id: str) -> str | None:
+    """The version of the courses by which a course was begun; only one of that version is ever recovered.
+
+    None where it was not begun in the engine: its run is in the ledger a moment before.
+    """
     client = DBOSClient(system_database_url=_url(folder), serializer=JsonSerializer())
     try:
-        return bool(client.list_workflows(workflow_ids=[workflow_id]))
+        found = client.list_workflows(workflow_ids=[workflow_id])
+        return str(found[0].app_version) if found else None
     finally:
         client.destroy()
 

@@ -1,0 +1,65 @@
+"""A launch that a gate said no to before its window goes on once the cause is removed; and one of another version."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from scene import evidence, kill_at, release_that_answers, slots_and_roles_left, unproven
+from stage import DEMO, Stage
+
+from safepoint.launch.engine import COURSE_VERSION
+from safepoint.wayback.login import migration_login
+
+
+def begun_by(stage: Stage, version: str) -> None:
+    with sqlite3.connect(stage.launch_folder / "engine.sqlite") as database:
+        database.execute("update workflow_status set application_version = ?", (version,))
+
+
+def staged(stage: Stage) -> str:
+    """The process of the new release."""
+    (found,) = (stage.folder / "site").glob("accounting-2.0-*.pid")
+    return found.read_text()
+
+
+def test_what_a_failed_run_found_and_started_is_found_and_started_anew(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    copy = tmp_path / "release-2.0"
+    shutil.copytree(DEMO / "accounting" / "release-2.0", copy)
+    release = f"{DEMO}/accounting/release-2.0"
+    stage = make_stage(lines=500, change=lambda text: unproven(text).replace(release, str(copy)))
+    kill_at(stage, "freeze:recorded", "launch", "--now")
+    # The engine goes on with no course of another version, and would wait for it without a word.
+    begun_by(stage, "safepoint-course-1")
+    ledger = (stage.launch_folder / "ledger.jsonl").read_bytes()
+    for word in ("launch", "abort"):
+        refused = stage.safepoint(word, "--plain", capture=True)
+        assert refused.returncode == 3 and "Another version of Safepoint" in refused.stderr, refused.stderr
+    assert (stage.launch_folder / "ledger.jsonl").read_bytes() == ledger
+    begun_by(stage, COURSE_VERSION)
+
+    (copy / "README").write_text("The code that is launched is not the code that was frozen.\n")
+    no_go = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert no_go.returncode == 3 and "changed since the freeze" in no_go.stdout, no_go.stdout + no_go.stderr
+    former, process = evidence(stage, "final-snapshot")["id"], staged(stage)
+    plan = stage.plan_path.read_text()
+    stage.plan_path.write_text(plan.replace('max_age = "2h"', 'max_age = "100ms"'))
+    too_old = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert too_old.returncode == 3 and "0.10 s is allowed" in too_old.stdout, too_old.stdout + too_old.stderr
+    assert "changed since the freeze" not in too_old.stdout
+    assert evidence(stage, "final-snapshot")["id"] != former and evidence(stage, "final-proof")["tables"]
+    assert staged(stage) != process
+    stage.plan_path.write_text(plan)
+    # Killed while the login was tried in this run; the one of an earlier run had gone.
+    kill_at(stage, "migrate-plan:begun", "launch", "--now")
+    migration_login(stage.server.target.on("accounting"), stage.plan.launch_id, "accounting")
+    aborted = stage.safepoint("abort", "--plain", capture=True)
+    assert aborted.returncode == 0, aborted.stdout + aborted.stderr
+    assert slots_and_roles_left(stage) == ([], [])
+    launched = stage.safepoint("launch", "--now", "--plain", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert release_that_answers(stage) == "2.0"
