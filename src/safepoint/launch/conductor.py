@@ -230,7 +230,7 @@ class Conductor:
         first = self.ledger.find("launch")
         known = "" if first is None else f" ({first.data['safepoint']}, as its ledger says)"
         raise Refused(
-            f"Another version of Safepoint began what is under way of {self.plan.launch_id}: this one cannot go on with it.",
+            f"Another version of Safepoint began {self.plan.launch_id}, and this one cannot go on with it.",
             subject=self.plan.launch_id,
             expected=COURSE_VERSION,
             found=version,

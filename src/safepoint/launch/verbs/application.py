@@ -165,6 +165,8 @@ class Stage(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Any answer will do: the health page may well say 500 until the migration has run."""
         release = ground.release("new")
+        if ground.begun_before:
+            _stopped(ground, "new")  # what an earlier run has staged may have other code than what is frozen now
         ground.application_host.run(
             ground.order("new", release.start),
             cancelled=ground.cancelled,
