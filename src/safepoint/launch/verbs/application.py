@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from safepoint.checkpoints.logs import mark
 from safepoint.config import PlanFile, Release
 from safepoint.django.cache import clear_caches
 from safepoint.django.standby import Standby
-from safepoint.errors import CommandFailed
+from safepoint.errors import CommandFailed, SafepointError
 from safepoint.hosts import command
 from safepoint.launch import asking
 from safepoint.launch.ground import Ground, Which
+from safepoint.launch.ordered import may_be_stopping, starting, stopping
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import CACHE, waiting
 
@@ -55,7 +57,7 @@ class StopRelease(Verb):
         if ground.step.params.get("wait", True):
             return _stopped(ground, which(ground.step.params))
         which_one = which(ground.step.params)
-        ground.background.begin(f"stop {release.version}", lambda: _order_stop(ground, which_one))
+        ground.background.begin(stopping(ground, which_one), lambda: _order_stop(ground, which_one))
         return Evidence(f"{release.version} is told to stop; the window goes on meanwhile")
 
 
@@ -95,16 +97,33 @@ def _order_stop(ground: Ground, which_one: Which) -> None:
 def _stopped(ground: Ground, which_one: Which) -> Evidence:
     """The stop command is run even when nothing answers: a process may hang without answering."""
     release = ground.release(which_one)
-    if not ground.background.join(f"stop {release.version}"):
+    ground.background.join(starting(ground, which_one))  # it would come up when nobody looks any more
+    if not ground.background.join(stopping(ground, which_one)):
         _order_stop(ground, which_one)
-    gone = ground.until(15, 0.05, lambda: None if answers(ground, release, release.health) else Evidence("gone"))
-    if gone is None:
+    if not _goes(ground, release):
         raise CommandFailed(
             f"{release.version} was told to stop, and {release.upstream} still answers.",
             subject=release.upstream,
             remedy=f"Stop it by hand, then `safepoint retry`. The command was: {command(release.stop).shown()}",
         )
     return Evidence(f"{release.version} is stopped", {"upstream": release.upstream})
+
+
+def _goes(ground: Ground, release: Release) -> bool:
+    gone = ground.until(15, 0.05, lambda: None if answers(ground, release, release.health) else Evidence("gone"))
+    return gone is not None
+
+
+def _end_stopping(ground: Ground, which_one: Which) -> None:
+    """Before it is started: whatever still stops it would find it started, and healthy, and stop it then.
+
+    That it could not be stopped does not matter any more.
+    """
+    with suppress(SafepointError):
+        if may_be_stopping(ground, which_one) and not ground.background.under_way(stopping(ground, which_one)):
+            _stopped(ground, which_one)
+        elif ground.background.join(stopping(ground, which_one)):
+            _goes(ground, ground.release(which_one))
 
 
 class StartRelease(Verb):
@@ -120,7 +139,9 @@ class StartRelease(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Starting twice must be harmless: the plan file's start command promises that."""
         release = ground.release(which(ground.step.params))
-        ground.background.join(f"start {release.version}")  # the same command at the same time would be one too many
+        _end_stopping(ground, which(ground.step.params))
+        # The same command at the same time would be one too many.
+        ground.background.join(starting(ground, which(ground.step.params)))
         ground.application_host.run(
             ground.order(which(ground.step.params), release.start),
             cancelled=ground.cancelled,
