@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from scene import evidence, kill_at, release_that_answers, slots_and_roles_left,
 from stage import DEMO, Stage
 
 from safepoint.launch.engine import COURSE_VERSION
+from safepoint.launch.lock import ConductorLock
 from safepoint.wayback.login import migration_login
 
 
@@ -63,3 +65,23 @@ def test_what_a_failed_run_found_and_started_is_found_and_started_anew(
     launched = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert launched.returncode == 0, launched.stdout + launched.stderr
     assert release_that_answers(stage) == "2.0"
+
+
+def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_that_reached_nobody(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(lines=500, change=unproven)
+    assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+    # Another application is launched by the same state folder: its conductor takes no order for this launch.
+    with ConductorLock(stage.plan.state, "shop-3.0-20260301", "safepoint launch"):
+        ordered = stage.safepoint("rollback", "--plain", capture=True)
+        assert ordered.returncode == 3 and "shop-3.0-20260301" in ordered.stderr, ordered.stdout + ordered.stderr
+        once = stage.safepoint("follow", "--once", "--json", capture=True)
+        assert once.returncode == 0 and json.loads(once.stdout)["retained_bytes"] > 0, once.stdout + once.stderr
+    # A shell without the password: nothing is removed, and so the way back is still there.
+    failed = stage.safepoint("retire", "--now", capture=True, env={"SAFEPOINT_DB_PASSWORD": "another"})
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert release_that_answers(stage) == "2.0"
+    back = stage.safepoint("rollback", "--plain", capture=True)
+    assert back.returncode == 0, back.stdout + back.stderr
+    assert release_that_answers(stage) == "1.0"
