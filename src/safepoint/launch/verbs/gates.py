@@ -11,6 +11,7 @@ from safepoint.config import format_duration
 from safepoint.django.pending import Pending, read_pending
 from safepoint.launch import twin_choice
 from safepoint.launch.ground import Ground
+from safepoint.launch.plan import GRACE
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.prepare import code_digest
@@ -83,6 +84,21 @@ def rehearsal_reasons(
     return reasons or [("pass", f"these {len(pending.migrations)} migrations were rehearsed on the data of the day")]
 
 
+def lateness_reasons(at: str | None, now: datetime) -> list[Reason]:
+    """Whether the window begins when people were told that it would. Pure.
+
+    A conductor that was dead, or a machine that slept, may be gone on with at any hour of the day; and what was to be
+    done before may have taken longer than the timetable has for it.
+
+    Args:
+        at: when the gate was to be reached; None where nothing waits for a time.
+    """
+    late = timedelta(0) if at is None else now - datetime.fromisoformat(at)
+    if late <= GRACE:
+        return []
+    return [("inconclusive", f"the window was to begin at {at}, {format_duration(late.total_seconds())} ago")]
+
+
 def _rehearsed(ground: Ground) -> list[Reason]:
     settings = ground.plan.rehearsal
     if not settings.required:
@@ -112,6 +128,7 @@ class GateStop(Verb):
             else ("pass", "the code is as it was frozen")
         )
         reasons += _rehearsed(ground)
+        reasons += lateness_reasons(None if ground.hurry else ground.step.at, datetime.now(UTC))
         doubt = twin_choice.doubt(ground)
         if doubt is not None:
             reasons.append(("inconclusive", doubt))
