@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -96,3 +97,19 @@ def test_a_release_that_is_told_to_stop_and_to_start_ends_as_it_was_told_last(sc
     assert scene.done()["forth-open"] == 1, ended.text
     assert running(scene, "2.0") and scene.release() == "2.0"
     assert not scene.processes("accounting-1.0-")
+
+    # The same, and the one who conducts is left meanwhile by Ctrl-C.
+    live = scene.conduct("rollback")
+    live.until("step.done", "back-ready")
+    time.sleep(0.2)
+    live.process.send_signal(signal.SIGINT)
+    assert live.end().code == 130
+    assert scene.run("return", "--plain").code == 0
+    assert running(scene, "2.0") and scene.release() == "2.0"
+    assert not scene.processes("accounting-1.0-")
+
+    # It stands by now, and no other launch may change the schema below its way back.
+    standing = scene.stage.plan.launch_id
+    scene.new_launch()
+    refused = scene.run("launch", "--now", "--plain")
+    assert refused.code == 3 and f"The launch {standing} stands by" in scene.run("doctor", "--json").text

@@ -15,7 +15,7 @@ from safepoint.errors import CommandFailed, SafepointError
 from safepoint.hosts import command
 from safepoint.launch import asking
 from safepoint.launch.ground import Ground, Which
-from safepoint.launch.ordered import may_be_stopping, starting, stopping
+from safepoint.launch.ordered import may_be_starting, may_be_stopping, starting, stopping
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import CACHE, waiting
 
@@ -97,7 +97,11 @@ def _order_stop(ground: Ground, which_one: Which) -> None:
 def _stopped(ground: Ground, which_one: Which) -> Evidence:
     """The stop command is run even when nothing answers: a process may hang without answering."""
     release = ground.release(which_one)
-    ground.background.join(starting(ground, which_one))  # it would come up when nobody looks any more
+    # One that is being started would come up when nobody looks any more.
+    if not ground.background.join(starting(ground, which_one)) and may_be_starting(ground, which_one):
+        with suppress(CommandFailed):  # the same order again waits for that of before, or is done at once
+            timeout = release.start_timeout.total_seconds()
+            ground.application_host.run(ground.order(which_one, release.start), timeout=timeout)
     if not ground.background.join(stopping(ground, which_one)):
         _order_stop(ground, which_one)
     if not _goes(ground, release):
