@@ -14,6 +14,7 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.plan import GRACE
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.opening import look_again
 from safepoint.launch.verbs.prepare import code_digest
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -163,7 +164,9 @@ class GateGreen(Verb):
         """By the evidence of the canary, or of the step `of`: then it is the first gate that lets people in."""
         shown_by, gates = ground.step.params.get("of", "canary"), ground.plan.gates
         people = {gates.green} if shown_by == "canary" else {gates.canary, gates.green}
-        reasons = checkpoint_reasons(ground.evidence(shown_by))
+        # Tried again it looks again: by what was seen before, a no-go would be one for ever.
+        again = shown_by == "canary" and ground.begun_before
+        reasons = checkpoint_reasons(look_again(ground) if again else ground.evidence(shown_by))
         verdict = judge(reasons, by_person="person" in people)
         return _counted(verdict, reasons)
 

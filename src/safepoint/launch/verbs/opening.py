@@ -152,6 +152,15 @@ class Checkpoints(Verb):
         return Evidence(found.summary, {**found.facts, "worst": found.verdict})
 
 
+def _canary(ground: Ground) -> RouterState | None:
+    return RouterState("split", ground.release("new").upstream) if ground.router.tells_split else None
+
+
+def look_again(ground: Ground) -> dict[str, Any]:
+    """The checkpoints as they are now, with the canary in: the evidence of a gate that is tried again."""
+    return _evidence(Look(ground, _canary(ground)).now(with_login=False)).as_json()
+
+
 class Canary(Verb):
     """A share of the clients is let in and watched; the others see the maintenance page."""
 
@@ -174,12 +183,7 @@ class Canary(Verb):
                 found=str(state.as_json()),
                 remedy="Look at the router, then `safepoint retry`.",
             )
-        found = _watched(
-            ground,
-            ground.plan.canary.hold.total_seconds(),
-            every=1.0,
-            let_in=RouterState("split", upstream) if router.tells_split else None,
-        )
+        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0, let_in=_canary(ground))
         evidence = _evidence(found, percent=percent, seen=router.tells_split)
         hold = format_duration(ground.plan.canary.hold.total_seconds())
         by = "" if router.tells_split else ", by the word of its command (the router has none for `state`)"
