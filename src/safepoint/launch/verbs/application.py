@@ -106,7 +106,7 @@ def _stopped(ground: Ground, which_one: Which) -> Evidence:
         _order_stop(ground, which_one)
     if not _goes(ground, release):
         raise CommandFailed(
-            f"{release.version} was told to stop, and {release.upstream} still answers.",
+            f"{release.version} was told to stop, and {release.upstream} still answers, or hangs.",
             subject=release.upstream,
             remedy=f"Stop it by hand, then `safepoint retry`. The command was: {command(release.stop).shown()}",
         )
@@ -114,8 +114,10 @@ def _stopped(ground: Ground, which_one: Which) -> Evidence:
 
 
 def _goes(ground: Ground, release: Release) -> bool:
-    gone = ground.until(15, 0.05, lambda: None if answers(ground, release, release.health) else Evidence("gone"))
-    return gone is not None
+    def gone() -> Evidence | None:
+        return Evidence("gone") if asking.is_gone(release.upstream, release.health, ground.router.url) else None
+
+    return ground.until(15, 0.05, gone) is not None
 
 
 def _end_stopping(ground: Ground, which_one: Which) -> None:
