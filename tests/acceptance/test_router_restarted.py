@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import httpx
@@ -27,6 +28,8 @@ def test_a_router_that_forgot_its_orders_is_seen_by_the_watch(make_stage: Callab
     old, new = stage.plan.releases.old.upstream, stage.plan.releases.new.upstream
     try:
         live = scene.conduct("launch", "--now")
+        live.until("step.begun", "stop-traffic", 60)
+        live.process.send_signal(signal.SIGHUP)  # the terminal is closed, and the site, too: the launch goes on
         live.until("step.begun", "canary", 60)
         restart(stage.plan.router, old)
         live.until("ask", "gate-green", 20)
