@@ -99,7 +99,7 @@ class Conductor:
             "end": self._end,
         }
         works = {name: self._unbroken(work) for name, work in works.items()}
-        courses = {"launch": course.launch, "rollback": self._rollback_course}
+        courses = {"launch": course.launch, "rollback": self._rollback_course, "return": self._return_course}
         self._engine = Engine(self.folder, works, courses, broken=self._break)
 
     def __exit__(self, *_exc: object) -> None:
@@ -192,7 +192,7 @@ class Conductor:
                 self._engine.start(self._workflow(run), name, run)
             else:
                 note_resumed(self.ledger, run, self._lock.taken_over)
-                self._engine.start(self._workflow(run), course_of(self.ledger, run), run)
+                self._engine.start(self._workflow(run), self._way_of(run), run)
                 if order is not None and not begun:
                     self._engine.send(self._workflow(run), order)
             status = self._until_ended(run)
@@ -201,6 +201,12 @@ class Conductor:
                 self._engine.start(self._workflow(run), "rollback", run)
                 status = self._until_ended(run)
         return status
+
+    def _way_of(self, run: int) -> str:
+        """The course by which a run goes on where the engine's state is lost: the way that it was on last."""
+        if self.ledger.find(f"wayforth:{run}") is not None:
+            return "return"
+        return "rollback" if self.ledger.find(f"wayback:{run}") is not None else course_of(self.ledger, run)
 
     def _until_ended(self, run: int) -> str:
         while (ended := self._engine.ended(self._workflow(run))) is None:
@@ -263,9 +269,15 @@ class Conductor:
             self._broken = told(error, subject=str(self.folder))
 
     def _rollback_course(self, durable: course.Durable, run: int) -> str:
+        if (known := self.ledger.find(f"wayback:{run}")) is not None:
+            return course.back(durable, run, known.data["reason"], known.data["by"])
         entry = self.ledger.find(f"run:{run}")
         order = (entry.data["order"] if entry else None) or {"by": person(), "order": "rollback"}
         return course.back(durable, run, f"{order['order']} ordered by {order['by']}", order["by"])
+
+    def _return_course(self, durable: course.Durable, run: int) -> str:
+        known = self.ledger.find(f"wayforth:{run}")
+        return course.forth(durable, run, {"order": "return", "by": person() if known is None else known.data["by"]})
 
     def _plan(self, _run: int) -> list[dict[str, Any]]:
         return [step.as_json() for step in self.plan.steps]

@@ -108,8 +108,11 @@ def _recorded(call: Callable[[], Any]) -> Any:
         _Running.broken(error)
 
 
+_STATE = "engine.sqlite"
+
+
 def _url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'engine.sqlite'}"
+    return f"sqlite:///{folder / _STATE}"
 
 
 class Engine:
@@ -173,8 +176,10 @@ class Engine:
 def begun_by(folder: Path, workflow_id: str) -> str | None:
     """The version of the courses by which a course was begun; only one of that version is ever recovered.
 
-    None where it was not begun in the engine: its run is in the ledger a moment before.
+    None where it was not begun in the engine: its run is in the ledger a moment before, or the engine's state is lost.
     """
+    if not (folder / _STATE).exists():
+        return None
     client = DBOSClient(system_database_url=_url(folder), serializer=JsonSerializer())
     try:
         found = client.list_workflows(workflow_ids=[workflow_id])
