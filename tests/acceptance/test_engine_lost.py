@@ -19,7 +19,12 @@ def test_a_way_back_is_gone_on_with_although_the_engine_knows_of_nothing(make_st
     scene.new_launch()
     try:
         kill_at(stage, "migrate:applied", "launch", "--now")
+        former = (stage.launch_folder / "engine.sqlite").read_bytes()
         kill_at(stage, "back-swap:recorded", "abort")
+        lose(stage)
+        (stage.launch_folder / "engine.sqlite").write_bytes(former)  # as a backup of the state folder has it
+        older = scene.run("launch", "--plain")
+        assert older.code == 1 and "older than the ledger" in older.text and "Move" in older.text, older.text
         lose(stage)
         ended = scene.run("launch", "--plain")
         assert ended.code == 5 and "abort ordered by" in ended.text, ended.text
