@@ -88,10 +88,22 @@ def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_t
     failed = stage.safepoint("retire", "--now", capture=True, env={"SAFEPOINT_DB_PASSWORD": "another"})
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert release_that_answers(stage) == "2.0"
+    # The new release's command to stop fails, whether it runs or not.
+    plan = stage.plan_path.read_text()
+    head, tail = plan.split("[releases.new]")
+    tail = tail.replace("stop = [", 'stop = ["false", ', 1)
+    stage.plan_path.write_text(f"{head}[releases.new]{tail}")
     # The cache of the old release cannot be cleared, which would be tried for ever with the site closed.
     scene = Scene(stage)
     try:
         live = scene.conduct("rollback")
+        live.until("ask", "back-new-gone")
+        assert [one["command"].split()[1] for one in scene.status()["standing"]["commands"]] == ["retry"]
+        stage.run(stage.plan.releases.new, *stage.plan.releases.new.stop)  # by hand
+        scene.seen = len(scene.entries)
+        assert scene.run("retry").code == 0
+        live.until("ask", "back-new-gone")
+        assert scene.run("go").code == 0
         live.until("ask", "back-cache")
         assert release_that_answers(stage) is None
         assert [one["command"].split()[1] for one in scene.status()["standing"]["commands"]] == ["go", "retry"]

@@ -102,8 +102,17 @@ def _stopped(ground: Ground, which_one: Which) -> Evidence:
         with suppress(CommandFailed):  # the same order again waits for that of before, or is done at once
             timeout = release.start_timeout.total_seconds()
             ground.application_host.run(ground.order(which_one, release.start), timeout=timeout)
-    if not ground.background.join(stopping(ground, which_one)):
-        _order_stop(ground, which_one)
+    try:
+        if not ground.background.join(stopping(ground, which_one)):
+            _order_stop(ground, which_one)
+    except CommandFailed as error:
+        if ground.step.phase != "rollback" or not _goes(ground, release):
+            raise
+        # The site is closed: a command that fails where nothing runs any more must not keep it so.
+        said = (
+            f"{error.message} Nothing answers on {release.upstream} any more: where its other processes are gone, too"
+        )
+        return Evidence(f"{said}, `safepoint go` goes on", {"error": error.as_json()}, "inconclusive")
     if not _goes(ground, release):
         raise CommandFailed(
             f"{release.version} was told to stop, and {release.upstream} still answers, or hangs.",
