@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -175,11 +174,6 @@ class Ground:
         """A fact recorded before, if there is one."""
         entry = self._fact(name)
         return None if entry is None else entry.data
-
-    def recorded_at(self, name: str) -> datetime | None:
-        """When a fact was recorded."""
-        entry = self._fact(name)
-        return None if entry is None else entry.when
 
     def is_of_this_run(self, name: str) -> bool:
         """Whether a fact was recorded in the newest run, and not in an earlier one that failed before its window."""

@@ -15,7 +15,7 @@ from safepoint.launch.plan import GRACE
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.opening import look_again
-from safepoint.launch.verbs.prepare import code_digest
+from safepoint.launch.verbs.prepare import code_digest, taken_at
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 Reason = tuple[Verdict, str]
@@ -116,7 +116,7 @@ class GateStop(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Looks at the world again where it may have changed: the code, the clock."""
-        taken = ground.recorded_at("snapshot:final")
+        taken = taken_at(ground, "final")
         age = None if taken is None else datetime.now(UTC) - taken
         reasons = snapshot_reasons(
             ground.evidence("final-proof"), ground.evidence("final-store"), age, ground.plan.snapshot.max_age

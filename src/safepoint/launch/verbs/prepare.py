@@ -108,10 +108,16 @@ def _whole(ground: Ground, label: str) -> Path | None:
     return folder if folder is not None and (folder / "manifest.json").exists() else None
 
 
+def taken_at(ground: Ground, label: str) -> datetime | None:
+    """The instant of this launch's snapshot; its name was recorded before, and may be by a conductor that died then."""
+    folder = _whole(ground, label)
+    return None if folder is None else read_manifest(folder).taken_at
+
+
 def _too_old(ground: Ground, label: str) -> bool:
     """Whether a snapshot of a run that failed is older than the gate lets it be: with it, that would fail for ever."""
-    name, taken = f"snapshot:{label}", ground.recorded_at(f"snapshot:{label}")
-    if taken is None or ground.is_of_this_run(name):
+    taken = taken_at(ground, label)
+    if taken is None or ground.is_of_this_run(f"snapshot:{label}"):
         return False
     limit = ground.plan.snapshot.max_age if label == "final" else ground.plan.rehearsal.max_age
     return not timedelta(0) <= datetime.now(UTC) - taken <= limit
