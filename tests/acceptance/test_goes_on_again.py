@@ -6,12 +6,14 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from scene import Scene, evidence, kill_at, release_that_answers, slots_and_roles_left, unproven
 from stage import DEMO, Stage
 
 from safepoint.launch.engine import COURSE_VERSION
+from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.wayback.login import migration_login
 
@@ -68,6 +70,11 @@ def test_what_a_failed_run_found_and_started_is_found_and_started_anew(
     aborted = stage.safepoint("abort", "--plain", capture=True)
     assert aborted.returncode == 0, aborted.stdout + aborted.stderr
     assert slots_and_roles_left(stage) == ([], [])
+    # Killed in the final dump, and gone on with hours later: what is taken then is not as old as its name.
+    kill_at(stage, "final-snapshot:begun", "launch", "--now")
+    with Ledger(stage.launch_folder / "ledger.jsonl", clock=lambda: datetime.now(UTC) - timedelta(hours=3)) as ledger:
+        named = {"id": f"{stage.plan.launch_id}-final-20260301T060000Z"}
+        ledger.append("fact", "fact:1:snapshot:final", named, step="final-snapshot")
     launched = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert launched.returncode == 0, launched.stdout + launched.stderr
     assert release_that_answers(stage) == "2.0"
@@ -84,8 +91,12 @@ def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_t
         assert ordered.returncode == 3 and "shop-3.0-20260301" in ordered.stderr, ordered.stdout + ordered.stderr
         once = stage.safepoint("follow", "--once", "--json", capture=True)
         assert once.returncode == 0 and json.loads(once.stdout)["retained_bytes"] > 0, once.stdout + once.stderr
-    # A shell without the password: nothing is removed, and so the way back is still there.
-    failed = stage.safepoint("retire", "--now", capture=True, env={"SAFEPOINT_DB_PASSWORD": "another"})
+    # A shell with another password: a rollback would only close the site, and a retirement remove nothing.
+    another = {"SAFEPOINT_DB_PASSWORD": "another"}
+    failed = stage.safepoint("rollback", "--plain", capture=True, env=another, timeout=60)
+    assert failed.returncode == 1 and "SAFEPOINT_DB_PASSWORD" not in failed.stdout, failed.stdout + failed.stderr
+    assert "password" in failed.stderr and release_that_answers(stage) == "2.0"
+    failed = stage.safepoint("retire", "--now", capture=True, env=another)
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert release_that_answers(stage) == "2.0"
     # The new release's command to stop fails, whether it runs or not.

@@ -23,8 +23,8 @@ from typing import Any, Final
 
 import psycopg
 
-from safepoint.errors import PlanFileError, Refused
-from safepoint.postgres.connections import Connection
+from safepoint.errors import PlanFileError, Refused, ServerAway
+from safepoint.postgres.connections import Connection, connection_error
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import PREFIX, capture_name, feed_name, kept_name, migration_role, quiet_name, twin_name
 
@@ -148,7 +148,10 @@ class Guard:
 
         Raises:
             Refused: another conductor holds it.
+            PlanFileError: the variable with the password is not set.
+            DatabaseError: the server answers, and does not let us in: no step could do anything, but close the site.
         """
+        self._refuse_unknown_login()
         deadline = time.monotonic() + _PATIENCE  # a conductor that was killed an instant ago may be seen still
         while (other := self._try()) is not None:
             if time.monotonic() >= deadline:
@@ -198,6 +201,14 @@ class Guard:
                 os.close(end)
         self._wake = self._thread = None
         self._drop()
+
+    def _refuse_unknown_login(self) -> None:
+        try:
+            self._connect().close()
+        except psycopg.Error as error:
+            found = connection_error(self._target().on(self._maintenance), error)
+            if not isinstance(found, ServerAway):
+                raise found from None
 
     # -- one try -------------------------------------------------------------------------------------------------
 
