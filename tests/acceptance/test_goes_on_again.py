@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 from scene import Scene, evidence, kill_at, release_that_answers, slots_and_roles_left, unproven
 from stage import DEMO, Stage
 
@@ -84,6 +85,12 @@ def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_t
     make_stage: Callable[..., Stage],
 ) -> None:
     stage = make_stage(lines=500, change=cleared_by_the_new_release_only)
+    reader = {**stage.server.target.on("accounting").conninfo(), "replication": "database"}
+    with psycopg.connect(**reader, autocommit=True):  # type: ignore[arg-type]
+        asked = stage.safepoint("launch", "--now", "--plain", "--no-wait", capture=True)
+        assert asked.returncode == 4 and "replication consumers read" in asked.stdout, asked.stdout + asked.stderr
+        assert release_that_answers(stage) == "1.0"  # the fence would have found it with the site closed
+    assert stage.safepoint("go", capture=True).returncode == 0
     assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
     # Another application is launched by the same state folder: its conductor takes no order for this launch.
     with ConductorLock(stage.plan.state, "shop-3.0-20260301", "safepoint launch"):

@@ -16,6 +16,7 @@ from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.opening import look_again
 from safepoint.launch.verbs.prepare import code_digest, taken_at
+from safepoint.wayback import fence
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 Reason = tuple[Verdict, str]
@@ -130,6 +131,11 @@ class GateStop(Verb):
         )
         reasons += _rehearsed(ground)
         reasons += lateness_reasons(None if ground.hurry else ground.step.at, datetime.now(UTC))
+        held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
+        if held is not None:
+            reasons.append(
+                ("inconclusive", f"{held}; the fence would be refused, with the site closed: pause them first")
+            )
         doubt = twin_choice.doubt(ground)
         if doubt is not None:
             reasons.append(("inconclusive", doubt))
