@@ -143,3 +143,12 @@ def test_an_order_given_while_no_conductor_lives_is_obeyed_by_the_next_one(in_do
     assert counted["step migrate 1"] == counted["step watch 1"] == 1
     assert counted["decided migrate"] == counted["decided watch"] == 1
     assert counted["order migrate"] == 1  # the twice-sent order was one
+
+
+def test_a_course_that_was_gone_on_with_a_thousand_times_still_goes_on(tmp_path: Path) -> None:
+    """A conductor under a service manager is started again each second while a person is awaited, or a disk is full."""
+    assert conduct(tmp_path, "step:migrate:before")[0] == -signal.SIGKILL
+    with sqlite3.connect(tmp_path / "engine" / "engine.sqlite") as database:
+        database.execute("update workflow_status set recovery_attempts = 1000")
+    assert conduct(tmp_path) == (0, "SUCCESS []")
+    assert effects(tmp_path) == WHOLE

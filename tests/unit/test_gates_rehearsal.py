@@ -12,7 +12,7 @@ from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.django.pending import Pending, PendingMigration
 from safepoint.launch.plan import make_plan
-from safepoint.launch.verbs.gates import Reason, rehearsal_reasons
+from safepoint.launch.verbs.gates import Reason, lateness_reasons, rehearsal_reasons
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
 COMMAND = "safepoint rehearse --plan launch.toml"
@@ -76,3 +76,15 @@ def test_the_launch_rehearses_before_it_proves_unless_the_plan_leaves_it_out() -
 
     assert steps()[3:6] == ["store", "rehearse", "prove-way-back"]
     assert "rehearse" not in steps("\n[rehearsal]\nrequired = false\n")
+
+
+def test_a_window_that_would_begin_much_later_than_people_were_told_is_a_persons_to_begin() -> None:
+    at = "2026-03-01T09:00:00+01:00"
+    assert [one for minutes in (-5, 0, 14) for one in lateness_reasons(at, then(minutes))] == []
+    assert lateness_reasons(None, then(300)) == []
+    ((verdict, why),) = lateness_reasons(at, then(300))
+    assert verdict == "inconclusive" and at in why and "5" in why
+
+
+def then(minutes: float) -> datetime:
+    return datetime(2026, 3, 1, 8, tzinfo=UTC) + timedelta(minutes=minutes)

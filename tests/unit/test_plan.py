@@ -220,6 +220,13 @@ def test_a_rollback_carries_ahead_before_it_closes_the_site_and_is_turned_round_
     assert forth[0] == "forth-stop-traffic" and forth[-1] == "forth-open"
 
 
+def test_an_abort_in_the_window_opens_the_site_before_it_removes_what_nobody_needs(plan: Plan) -> None:
+    steps = [step.id for step in plan.steps]
+    back = [step.id for step in undo.way_back(plan, steps[: steps.index("prove-quiet") + 1])]
+    assert back[:3] == ["undo-fence", "undo-stop-old", "undo-stop-traffic"]
+    assert {"undo-twin", "undo-choose-twin", "undo-migrate-plan"} <= set(back[3:])
+
+
 def test_what_the_applications_workers_wrote_before_anybody_was_let_in_is_carried_too(plan: Plan) -> None:
     steps = [step.id for step in plan.steps]
     for last, carries in (("old-gone", False), ("unfence", True), ("gate-canary", True)):

@@ -147,3 +147,25 @@ def test_plan_writes_a_page_and_a_calendar_and_answers_json(folder: Path) -> Non
     assert (folder / "plan.ics").read_bytes().count(b"BEGIN:VEVENT\r\n") == 7
     answer = json.loads(run(folder, "plan", "--json").output)
     assert answer["launch_id"] == "accounting-2.0-20260301" and len(answer["digest"]) == 64
+
+
+def test_what_an_aborted_try_left_says_nothing_of_the_one_that_is_under_way_or_launched(folder: Path) -> None:
+    story = prepared(ledger_of(folder)).done("stop-traffic", 0.2).done("twin", 0.9, lsn="0/5A3C1F8")
+    story.way_back("abort ordered by grace").done("back-open", 0.1).end("aborted", "abort ordered by grace").begin()
+    story.begun("survey")
+    standing = look(folder)["standing"]
+    assert standing["safe"].startswith("Nothing of the live system has been touched")
+    assert "2 snapshots are proven" in standing["safe"]  # they are there still
+    assert "Then: Pre-launch snapshot" in standing["next"]
+    assert look(folder)["done"] == 0
+    for step in ("survey", "stop-traffic", "twin", "migrate", "arm", "green"):
+        story.done(step, 0.1)
+    story.end("launched")
+    answer = look(folder, None)
+    assert answer["standing"]["safe"].startswith("The safe point of"), answer["standing"]["safe"]
+
+
+def test_what_is_to_be_mended_is_what_failed_in_the_newest_run(folder: Path) -> None:
+    story = prepared(ledger_of(folder)).failed("gate-stop", 0.1, "fail", "no-go", remedy="Freeze the code again.")
+    story.end("failed", "no-go").begin().failed("survey", 0.1, "fail", "no", remedy="Set the password.").end("failed")
+    assert look(folder, None)["standing"]["next"].startswith("Set the password.")

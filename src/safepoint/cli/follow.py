@@ -147,5 +147,6 @@ class _Leave:
 
         if not self._over and time.monotonic() > self._next:
             self._next = time.monotonic() + _LOOK_SECONDS
-            self._over = held(self._plan_file.state) or no_way_back(entries_of(self._plan_file))
+            plan = self._plan_file
+            self._over = held(plan.state, plan.launch_id) or no_way_back(entries_of(plan))
         return self._over

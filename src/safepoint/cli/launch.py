@@ -131,6 +131,9 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
     leave: list[ExitCode] = []
     signal.signal(signal.SIGTERM, lambda *_: leave.append(ExitCode.INTERRUPTED))
     signal.signal(signal.SIGINT, lambda *_: leave.append(ExitCode.INTERRUPTED))
+    # A terminal that closed (a link that broke) is no order: the site may be closed, and any other terminal can give
+    # one. Not SIG_IGN, which the releases that are started would inherit.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     while thread.is_alive():
         thread.join(0.1)
         if asked is not None and asked:

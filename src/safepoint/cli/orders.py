@@ -104,7 +104,7 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
     """During a rollback, until the old release is open: turn round, and return to the new release and its database."""
     from safepoint.launch.begin import begun_plan, entries_of, status_of
     from safepoint.launch.conductor import interrupt, make_order
-    from safepoint.launch.lock import held
+    from safepoint.launch.lock import held, refuse_other
 
     plan_file = _load(plan)
     entries = entries_of(plan_file)
@@ -116,7 +116,8 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
             subject=plan_file.launch_id,
             remedy="See `safepoint status`.",
         )
-    if held(plan_file.state):
+    refuse_other(plan_file.state, plan_file.launch_id)
+    if held(plan_file.state, plan_file.launch_id):
         _send(plan_file, "return", json_=json_)
         interrupt(plan_file.state / "launches" / plan_file.launch_id)
         return
@@ -149,7 +150,7 @@ def retire(
 def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **details: Any) -> None:
     from safepoint.launch.begin import begun_plan, entries_of, no_way_back, status_of
     from safepoint.launch.conductor import interrupt, make_order
-    from safepoint.launch.lock import held
+    from safepoint.launch.lock import held, refuse_other
 
     refuse_without_launch(plan_file)
     entries = entries_of(plan_file)
@@ -172,7 +173,8 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
             subject=plan_file.launch_id,
             remedy="To bring the old release back now: `safepoint rollback`.",
         )
-    if held(plan_file.state):
+    refuse_other(plan_file.state, plan_file.launch_id)
+    if held(plan_file.state, plan_file.launch_id):
         _refuse_second_way_back(plan_file, entries, closing=bool(details.get("stop_first")))
         _send(plan_file, word, json_=json_, **details)
         interrupt(plan_file.state / "launches" / plan_file.launch_id)
@@ -283,6 +285,8 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
     order = make_order(word, **details)
     send(launch_folder(plan_file), f"{plan_file.launch_id}:{runs[-1]}", order)
     alive = holder(plan_file.state)
+    if alive is not None and alive.launch != plan_file.launch_id:
+        alive = None
     if json_:
         import json
 

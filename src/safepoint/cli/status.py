@@ -40,17 +40,17 @@ def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: 
 
     from safepoint.launch.begin import entries_of
     from safepoint.launch.plan import make_plan
-    from safepoint.launch.report.model import build
+    from safepoint.launch.report.model import build, present
     from safepoint.launch.report.standing import standing, upcoming
 
     entries = entries_of(plan_file)
-    report = build(entries)
+    report = present(build(entries), entries)
     the_plan = None if entries else make_plan(plan_file)
     if the_plan is not None:
         made = the_plan.as_json()
         report["launch"].update({"id": made["launch_id"], **{k: made[k] for k in ("application", "old", "new")}})
         report["launch"]["timezone"] = made["timezone"]
-        report["steps"] = [_not_reached(step) for step in made["steps"]]
+        report["steps"] = report["history"] = [_not_reached(step) for step in made["steps"]]
     report["launch"]["plan_file"] = str(path)
     told = standing(report)
     if the_plan is not None:

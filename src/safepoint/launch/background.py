@@ -42,6 +42,11 @@ class Background:
         if name not in self._work:
             self._work[name] = self._executor.submit(work)
 
+    def under_way(self, name: str) -> bool:
+        """Whether such work was begun and has not ended."""
+        future = self._work.get(name)
+        return future is not None and not future.done()
+
     def join(self, name: str) -> bool:
         """Wait for it; whether there was such work. It is forgotten afterwards, so that it can be begun again.
 

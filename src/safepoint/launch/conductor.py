@@ -99,7 +99,7 @@ class Conductor:
             "end": self._end,
         }
         works = {name: self._unbroken(work) for name, work in works.items()}
-        courses = {"launch": course.launch, "rollback": self._rollback_course}
+        courses = {"launch": course.launch, "rollback": self._rollback_course, "return": self._return_course}
         self._engine = Engine(self.folder, works, courses, broken=self._break)
 
     def __exit__(self, *_exc: object) -> None:
@@ -180,9 +180,11 @@ class Conductor:
     def _conduct(self, name: str, *, order: Mapping[str, Any] | None = None) -> str:
         run = open_run(self.ledger)
         surroundings.refuse_other(self._steps.ground(self.plan.steps[0]).fact(surroundings.FACT), self.plan.launch_id)
+        begun = run is not None and self._begun(run)
         if order is not None and run is not None:
             self._signals.interrupted.set()
-        told_before = run is not None and order is not None and self._send_before_start(run, order)
+            if begun:
+                self._send_before_start(run, order)
         if run is not None:
             self._go_on_beside()
         with self._engine:
@@ -191,8 +193,8 @@ class Conductor:
                 self._engine.start(self._workflow(run), name, run)
             else:
                 note_resumed(self.ledger, run, self._lock.taken_over)
-                self._engine.start(self._workflow(run), course_of(self.ledger, run), run)
-                if order is not None and not told_before:
+                self._engine.start(self._workflow(run), self._way_of(run), run)
+                if order is not None and not begun:
                     self._engine.send(self._workflow(run), order)
             status = self._until_ended(run)
             while (left_for := order_that_left(self.ledger, run)) is not None:
@@ -200,6 +202,12 @@ class Conductor:
                 self._engine.start(self._workflow(run), "rollback", run)
                 status = self._until_ended(run)
         return status
+
+    def _way_of(self, run: int) -> str:
+        """The course by which a run goes on where the engine's state is lost: the way that it was on last."""
+        if self.ledger.find(f"wayforth:{run}") is not None:
+            return "return"
+        return "rollback" if self.ledger.find(f"wayback:{run}") is not None else course_of(self.ledger, run)
 
     def _until_ended(self, run: int) -> str:
         while (ended := self._engine.ended(self._workflow(run))) is None:
@@ -215,14 +223,32 @@ class Conductor:
             )
         return str(end.data["status"])
 
-    def _send_before_start(self, run: int, order: Mapping[str, Any]) -> bool:
-        """Give an order to a course before it goes on; False where a kill came before the engine knew of the course."""
-        from safepoint.launch.engine import known, send
+    def _begun(self, run: int) -> bool:
+        """Whether the engine has the course of a run; False where a kill came before it knew of it.
 
-        if not known(self.folder, self._workflow(run)):
-            return False
+        Raises:
+            Refused: another version of Safepoint began it, whose turns this one does not know.
+        """
+        from safepoint.launch.engine import COURSE_VERSION, begun_by
+
+        version = begun_by(self.folder, self._workflow(run))
+        if version in (None, COURSE_VERSION):
+            return version is not None
+        first = self.ledger.find("launch")
+        known = "" if first is None else f" ({first.data['safepoint']}, as its ledger says)"
+        raise Refused(
+            f"Another version of Safepoint began {self.plan.launch_id}, and this one cannot go on with it.",
+            subject=self.plan.launch_id,
+            expected=COURSE_VERSION,
+            found=version,
+            remedy=f"Install the version that began it{known}, and give the command again with that one: it goes on, "
+            "aborts and rolls back. Nothing was changed.",
+        )
+
+    def _send_before_start(self, run: int, order: Mapping[str, Any]) -> None:
+        from safepoint.launch.engine import send
+
         send(self.folder, self._workflow(run), order)
-        return True
 
     def _workflow(self, run: int) -> str:
         return f"{self.plan.launch_id}:{run}"
@@ -244,9 +270,15 @@ class Conductor:
             self._broken = told(error, subject=str(self.folder))
 
     def _rollback_course(self, durable: course.Durable, run: int) -> str:
+        if (known := self.ledger.find(f"wayback:{run}")) is not None:
+            return course.back(durable, run, known.data["reason"], known.data["by"])
         entry = self.ledger.find(f"run:{run}")
         order = (entry.data["order"] if entry else None) or {"by": person(), "order": "rollback"}
         return course.back(durable, run, f"{order['order']} ordered by {order['by']}", order["by"])
+
+    def _return_course(self, durable: course.Durable, run: int) -> str:
+        known = self.ledger.find(f"wayforth:{run}")
+        return course.forth(durable, run, {"order": "return", "by": person() if known is None else known.data["by"]})
 
     def _plan(self, _run: int) -> list[dict[str, Any]]:
         return [step.as_json() for step in self.plan.steps]

@@ -64,10 +64,11 @@ def examine(
         tell: is told the name of each group of checks when it is done.
     """
     from safepoint.launch.doctor_database import LOOKS as DATABASE
+    from safepoint.launch.doctor_launches import LOOKS as LAUNCHES
     from safepoint.launch.doctor_world import LOOKS as WORLD
 
     instant = now or datetime.now(UTC)
-    looks: dict[str, Look] = {"timetable": timetable, "rehearsal": rehearsal, **DATABASE, **WORLD}
+    looks: dict[str, Look] = {"timetable": timetable, "rehearsal": rehearsal, **DATABASE, **LAUNCHES, **WORLD}
 
     def carry_out(item: tuple[str, Look]) -> tuple[Finding, ...]:
         findings = guarded(item[0], lambda: item[1](plan, instant))

@@ -78,7 +78,9 @@ def _perform(work: str, arguments: list[Any]) -> Any:
     return _Running.works[work](*arguments)
 
 
-@DBOS.workflow(name="course")
+# However often it is gone on with: by itself the engine gives a course up for ever after a hundred times. A conductor
+# under a service manager comes to that in minutes, while a person is awaited, or a disk is full.
+@DBOS.workflow(name="course", max_recovery_attempts=None)
 def _course(name: str, arguments: list[Any]) -> str:
     with _Running.working():
         return _Running.courses[name](_DbosDurable(), *arguments)
@@ -106,8 +108,11 @@ def _recorded(call: Callable[[], Any]) -> Any:
         _Running.broken(error)
 
 
+_STATE = "engine.sqlite"
+
+
 def _url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'engine.sqlite'}"
+    return f"sqlite:///{folder / _STATE}"
 
 
 class Engine:
@@ -168,11 +173,17 @@ class Engine:
         DBOS.send(workflow_id, dict(order), topic=_TOPIC, idempotency_key=str(order["id"]))
 
 
-def known(folder: Path, workflow_id: str) -> bool:
-    """Whether a course was begun in the engine: its run is in the ledger a moment before."""
+def begun_by(folder: Path, workflow_id: str) -> str | None:
+    """The version of the courses by which a course was begun; only one of that version is ever recovered.
+
+    None where it was not begun in the engine: its run is in the ledger a moment before, or the engine's state is lost.
+    """
+    if not (folder / _STATE).exists():
+        return None
     client = DBOSClient(system_database_url=_url(folder), serializer=JsonSerializer())
     try:
-        return bool(client.list_workflows(workflow_ids=[workflow_id]))
+        found = client.list_workflows(workflow_ids=[workflow_id])
+        return str(found[0].app_version) if found else None
     finally:
         client.destroy()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -158,21 +157,43 @@ class Ground:
 
     def record(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Write down a fact or an intention before acting on it. The first one recorded stays."""
-        return self.ledger.append("fact", self._fact_key(name), data, step=self.step.id).data
+        key = f"fact:{self._try}:{name}"
+        entry = self._fact(name) or self.ledger.append("fact", key, data, step=self.step.id)
+        return entry.data
+
+    def renew(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """As `record`, but what an earlier run of this try found holds no more: it failed before its window, and the
+        cause may have been removed since. Within a run the first one recorded stays.
+        """
+        if self.is_of_this_run(name):
+            return self.need(name)
+        key = f"fact:{self._try}:run-{self._run}:{name}"
+        return self.ledger.append("fact", key, data, step=self.step.id).data
 
     def fact(self, name: str) -> Mapping[str, Any] | None:
         """A fact recorded before, if there is one."""
-        entry = self.ledger.find(self._fact_key(name))
+        entry = self._fact(name)
         return None if entry is None else entry.data
 
-    def recorded_at(self, name: str) -> datetime | None:
-        """When a fact was recorded."""
-        entry = self.ledger.find(self._fact_key(name))
-        return None if entry is None else entry.when
+    def is_of_this_run(self, name: str) -> bool:
+        """Whether a fact was recorded in the newest run, and not in an earlier one that failed before its window."""
+        entry = self._fact(name)
+        begun = max((e.seq for e in self.ledger.entries if e.kind == "run"), default=0)
+        return entry is not None and entry.seq > begun
 
-    def _fact_key(self, name: str) -> str:
+    def _fact(self, name: str) -> Entry | None:
         # What was true before an abort is not taken for true by the next try of the same launch.
-        return f"fact:{aborts(self.ledger.entries)}:{name}"
+        keys = [f"fact:{self._try}:run-{run}:{name}" for run in range(self._run, 0, -1)]
+        found = (self.ledger.find(key) for key in (*keys, f"fact:{self._try}:{name}"))
+        return next((entry for entry in found if entry is not None), None)
+
+    @property
+    def _try(self) -> int:
+        return aborts(self.ledger.entries)
+
+    @property
+    def _run(self) -> int:
+        return sum(entry.kind == "run" for entry in self.ledger.entries)
 
     def need(self, name: str) -> Mapping[str, Any]:
         """A fact that an earlier step must have recorded.

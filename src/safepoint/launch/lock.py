@@ -113,8 +113,8 @@ def holder(state: Path) -> Holder | None:
     return None
 
 
-def held(state: Path) -> bool:
-    """Whether a living conductor holds the lock."""
+def held(state: Path, launch: str | None = None) -> bool:
+    """Whether a living conductor holds the lock; one of this launch, as far as it has said, where one is named."""
     path = state / "conductor.lock"
     if not path.exists():
         return False
@@ -122,8 +122,27 @@ def held(state: Path) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
+            found = _parse(path)
+            return launch is None or found is None or found.launch == launch
     return False
+
+
+def refuse_other(state: Path, launch: str) -> None:
+    """An order goes to the conductor of its launch, and nobody can become that while another launch is conducted.
+
+    Raises:
+        Refused: the conductor of another launch holds the lock.
+    """
+    found = holder(state)
+    if found is not None and found.launch != launch:
+        raise Refused(
+            f"The state folder is in use for another launch, {found.launch}: {found}.",
+            subject=str(state / "conductor.lock"),
+            expected=f"the conductor of {launch}, or none",
+            found=found.launch,
+            remedy="Nothing was ordered. Wait for its end, or end that command (Ctrl-C; its own launch goes on later); "
+            "then give the order again.",
+        )
 
 
 def _parse(path: Path) -> Holder | None:

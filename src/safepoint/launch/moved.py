@@ -28,16 +28,21 @@ def left_here(ground: Ground) -> Target:
 
 
 def _away(ground: Ground) -> bool:
+    return ground.standing.apart and _is_swapped(ground)
+
+
+def _is_swapped(ground: Ground) -> bool:
     facts = ground.fact("twin")
-    return facts is not None and ground.standing.apart and swapped(ground, TwinFacts.from_json(dict(facts)))
+    return facts is not None and swapped(ground, TwinFacts.from_json(dict(facts)))
 
 
 def fence_there(ground: Ground, roles: tuple[str, ...]) -> None:
-    """Before a return: keep the old release's processes from writing to a twin that is live on another server.
+    """Before a return: keep the old release's processes from writing to the twin, which is live, on whichever server.
 
-    There the fence of the launch's own server does not hold them. `reopen_there` undoes it; both may be run again.
+    The launch's own fence is the migrated database's, under whatever name: it ends no session of the twin, and on
+    another server it locks nobody out. `reopen_there` undoes this one; both may be run again.
     """
-    if not _away(ground):
+    if not _is_swapped(ground):
         return
     pair = ground.standing
     name = _fence_name(ground)

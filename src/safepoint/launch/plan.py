@@ -7,12 +7,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from safepoint.config import PlanFile
 from safepoint.errors import PlanFileError, Refused
 from safepoint.launch.step import OnFailure, Phase, PlannedStep
 from safepoint.launch.verbs import verb
+
+GRACE: Final = timedelta(minutes=15)
+"""How much later than by the timetable a launch may begin, and its window, without a person's word."""
 
 # id, verb, title, phase, on_failure, gate, params
 _Row = tuple[str, str, str, Phase, OnFailure, bool, Mapping[str, Any]]
@@ -168,7 +171,7 @@ def planned_window(plan_file: PlanFile) -> float:
     return (starts["green"].astimezone(UTC) - starts["stop"].astimezone(UTC)).total_seconds()
 
 
-def refuse_past(plan: Plan, now: datetime, *, grace: timedelta = timedelta(minutes=15)) -> None:
+def refuse_past(plan: Plan, now: datetime, *, grace: timedelta = GRACE) -> None:
     """A launch whose first phase should have begun longer than `grace` ago is not begun by the timetable.
 
     Raises:

@@ -44,11 +44,13 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
         _guarded(plan_file),
         Ledger(launch_folder(plan_file) / "ledger.jsonl") as ledger,
     ):
-        # From here on there is no way back, also where a kill comes in between.
-        ledger.append("retiring", "retiring", {"by": person()})
         recorded = newest_fact(ledger.entries, "capture")
         rolled_back = status_of(ledger.entries) == "rolled back"
         pair = standing_pair(plan_file, plan_file.launch_id, newest_fact(ledger.entries, "twin"))
+        with pair.both():
+            pass  # without an answer nothing is removed, and the way back stays
+        # From here on there is no way back, also where a kill comes in between.
+        ledger.append("retiring", "retiring", {"by": person()})
         # A rollback to another server has left the migrated database here, under its other name.
         kept = kept_name(plan_file.database.name, plan_file.launch_id)
         database = pair.live.on(kept) if rolled_back and pair.apart else pair.live

@@ -52,6 +52,24 @@ class Stepping:
                     return PlannedStep.from_json(data)
         return self.plan.step(step_id)
 
+    def _refuse_left_way(self, run: int, step_id: str) -> None:
+        """A run that has taken another way since goes on that one: the engine's state is older than the ledger.
+
+        Raises:
+            SafepointError: the step is not on the way that the ledger says.
+        """
+        ways = (self.ledger.find(f"{kind}:{run}") for kind in ("wayforth", "wayback"))
+        way = next((entry for entry in ways if entry is not None), None)
+        if way is None or step_id in [data["id"] for data in way.data["steps"]]:
+            return
+        state = self.ledger.path.with_name("engine.sqlite")
+        raise SafepointError(
+            f"The engine's state is older than the ledger: it would go on with {step_id}, and the launch has taken "
+            f"another way since ({way.data['reason']}).",
+            subject=str(state),
+            remedy=f"Nothing was done. Move {state} away; then run the command again: it goes on by the ledger.",
+        )
+
     def step(self, run: int, step_id: str, attempt: int) -> dict[str, Any]:
         """One step; the answer is what the course decides by. Runs again after a kill anywhere."""
         self.signals.idle.clear()
@@ -65,6 +83,7 @@ class Stepping:
         key = f"{run}:{step_id}:{attempt}"
         if (done := self.ledger.find(f"{key}:done")) is not None:
             return {"verdict": done.data["evidence"]["verdict"], "summary": done.data["evidence"]["summary"]}
+        self._refuse_left_way(run, step_id)
         step = self._find_step(run, step_id)
         if self.signals.interrupted.is_set():
             return self._interruption(step)

@@ -41,5 +41,5 @@ def refuse_other(fact: Mapping[str, Any] | None, launch_id: str) -> None:
             "Nothing is begun, and all is as it was.",
             subject=launch_id,
             remedy="The releases are started with the environment of this terminal: set what they need here as it was "
-            "there, then give the command again.",
+            "there (what they do not need may be empty), then give the command again.",
         )

@@ -23,12 +23,12 @@ _SMALL: Final = 64 * 1024**2
 
 
 def decide(ground: Ground) -> choice.Choice:
-    """Choose by what the server says now; the first choice of a try stays."""
+    """Choose by what the server says now; the first choice of a try stays, where one was possible."""
     known = ground.fact(CHOICE)
-    if known is not None:
+    if known is not None and known["kind"] != "none":
         return choice.Choice(**{**known, "against": tuple(known["against"])})
     found = choose(ground.plan)
-    ground.record(CHOICE, found.as_json())
+    ground.renew(CHOICE, found.as_json())
     return found
 
 

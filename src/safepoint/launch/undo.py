@@ -120,8 +120,10 @@ def _take_back(plan: Plan, steps_begun: Sequence[str]) -> tuple[PlannedStep, ...
         taken_back = verb(step.verb).revert(step)
         if taken_back is not None:
             steps.append(taken_back)
-    # The site opens last: everything that serves it must stand by then.
-    steps.sort(key=lambda step: step.verb == "open-traffic")
+    # The site waits for what serves it, and for nothing else: a twin of any size, on a server that may be away, goes
+    # when people are in again.
+    serving = ("unfence", "start-release", "open-traffic")
+    steps.sort(key=lambda step: serving.index(step.verb) if step.verb in serving else len(serving))
     return tuple(steps)
 
 

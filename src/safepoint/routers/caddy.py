@@ -35,6 +35,7 @@ class Caddy:
     """A Caddy whose configuration holds a handler with the `@id` of the plan file."""
 
     tells_split = True
+    forgets = True  # unless it is started with --resume, which the admin API does not tell
 
     def __init__(self, settings: CaddyRouter) -> None:
         self.url = settings.url

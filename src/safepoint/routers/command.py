@@ -22,6 +22,8 @@ class Commands:
         old: the upstream of the old release, which decides between `open_old` and `open_new`.
     """
 
+    forgets = False  # nobody knows; how their orders last is for those to say who wrote the commands
+
     def __init__(self, settings: CommandRouter, host: Host, old: str) -> None:
         self.url = settings.url
         self.tells_split = settings.state is not None

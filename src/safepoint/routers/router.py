@@ -38,6 +38,9 @@ class Router(Protocol):
     tells_split: bool
     """Whether `state` knows of a split; else it says what one client saw, which is either side of it."""
 
+    forgets: bool
+    """Whether a restart brings back what the router's own configuration says, whatever it was told since."""
+
     def close(self, reason: str) -> None:
         """Answer every request with 503 and Retry-After; browsers see a maintenance page with `reason`."""
         ...

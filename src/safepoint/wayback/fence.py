@@ -150,6 +150,16 @@ def survey_fence(target: Target, roles: Sequence[str], *, maintenance: str = "po
         )
 
 
+def in_the_way(target: Target, *, maintenance: str = "postgres") -> str | None:
+    """What `close` would refuse now, and what does not go by itself as a prepared transaction does. Changes nothing."""
+    with at_maintenance(target, maintenance) as connection, asking("Looking what is in the fence's way", target.dbname):
+        oid = _oid(connection, target.dbname)
+        if consumers := walsenders(connection, [oid]):
+            return f"logical replication consumers read {target.dbname}: {'; '.join(consumers[:5])}"
+        names = [str(row[0]) for row in connection.execute(SUBSCRIPTIONS, (oid,)).fetchall()]
+        return f"subscriptions write into {target.dbname}: {', '.join(names)}" if names else None
+
+
 def close(target: Target, prior: FencePrior, *, maintenance: str = "postgres", timeout: float = 30.0) -> FenceFacts:
     """Put all holds in place and end the sessions of others. May be run again at any time.
 

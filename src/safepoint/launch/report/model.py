@@ -8,7 +8,7 @@ from typing import Any
 from safepoint.launch.begin import no_way_back
 from safepoint.launch.ledger import GENESIS, Entry
 from safepoint.launch.report.standing import standing
-from safepoint.launch.report.steps import open_question, planned, row_of, step_rows
+from safepoint.launch.report.steps import of_newest_begin, open_question, planned, row_of, step_rows
 from safepoint.launch.report.times import downtime, site, window
 
 Report = dict[str, Any]
@@ -42,8 +42,17 @@ def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None) -> R
         },
         **(extra or {}),
     }
-    report["standing"] = standing(report)
+    report["standing"] = standing(present(report, entries))
     return report
+
+
+def present(report: Report, entries: Sequence[Entry]) -> Report:
+    """The report as far as it is about now: steps and rollback of the newest begin. `history` has all steps."""
+    now = of_newest_begin(entries)
+    if now is entries:
+        return {**report, "history": report["steps"]}
+    rows = step_rows(now)
+    return {**report, "steps": rows, "rollback": _rollback(now, rows), "history": report["steps"]}
 
 
 def _launch(entries: Sequence[Entry]) -> dict[str, Any]:

@@ -35,7 +35,11 @@ MEANINGS = {
 
 
 def standing(report: Report) -> dict[str, Any]:
-    """The state in sentences: `headline`, `tone` (good, bad, warn, ask, busy), `open`, `safe`, `next`, `commands`."""
+    """The state in sentences: `headline`, `tone` (good, bad, warn, ask, busy), `open`, `safe`, `next`, `commands`.
+
+    Args:
+        report: as `model.present` gives it.
+    """
     launch = report["launch"]
     return {
         "headline": _headline(report),
@@ -145,8 +149,9 @@ def _swapped_to(report: Report) -> str | None:
 
 
 def _snapshots(report: Report) -> str:
-    proven = [row["id"] for row in report["steps"] if row["verb"] == "proof" and row["verdict"] == "pass"]
-    stored = [row["id"] for row in report["steps"] if row["verb"] == "store" and row["verdict"] == "pass"]
+    rows = report.get("history", report["steps"])  # what an earlier run of this launch has proven is there still
+    proven = [row["id"] for row in rows if row["verb"] == "proof" and row["verdict"] == "pass"]
+    stored = [row["id"] for row in rows if row["verb"] == "store" and row["verdict"] == "pass"]
     if not proven:
         return " No snapshot of this launch is proven yet."
     plural = "snapshot is" if len(proven) == 1 else "snapshots are"

@@ -22,6 +22,17 @@ def planned(entries: Sequence[Entry]) -> dict[str, Mapping[str, Any]]:
     return steps
 
 
+def of_newest_begin(entries: Sequence[Entry]) -> Sequence[Entry]:
+    """The ledger as if the launch had been begun once: what its newest run is about, and a rollback after that.
+
+    An earlier run failed before its window, or was aborted: what it did says nothing of how things are now.
+    """
+    begun = [i for i, entry in enumerate(entries) if entry.kind == "run" and entry.data["course"] == "launch"]
+    if len(begun) < 2:
+        return entries
+    return [*(entry for entry in entries[: begun[-1]] if entry.kind == "launch"), *entries[begun[-1] :]]
+
+
 def open_question(entries: Iterable[Entry]) -> dict[str, Any] | None:
     """The question that waits for a person, or None: anything that happens after it has answered it."""
     question: dict[str, Any] | None = None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from safepoint.config import PlanFile, Release
 from safepoint.django.cache import clear_caches
 from safepoint.django.standby import Standby
-from safepoint.errors import CommandFailed
+from safepoint.errors import CommandFailed, SafepointError
 from safepoint.hosts import command
 from safepoint.launch import asking, error_logs
 from safepoint.launch.ground import Ground, Which
+from safepoint.launch.ordered import may_be_starting, may_be_stopping, starting, stopping
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import CACHE, waiting
 
@@ -54,7 +56,7 @@ class StopRelease(Verb):
         if ground.step.params.get("wait", True):
             return _stopped(ground, which(ground.step.params))
         which_one = which(ground.step.params)
-        ground.background.begin(f"stop {release.version}", lambda: _order_stop(ground, which_one))
+        ground.background.begin(stopping(ground, which_one), lambda: _order_stop(ground, which_one))
         return Evidence(f"{release.version} is told to stop; the window goes on meanwhile")
 
 
@@ -90,16 +92,48 @@ def _order_stop(ground: Ground, which_one: Which) -> None:
 def _stopped(ground: Ground, which_one: Which) -> Evidence:
     """The stop command is run even when nothing answers: a process may hang without answering."""
     release = ground.release(which_one)
-    if not ground.background.join(f"stop {release.version}"):
-        _order_stop(ground, which_one)
-    gone = ground.until(15, 0.05, lambda: None if answers(ground, release, release.health) else Evidence("gone"))
-    if gone is None:
+    # One that is being started would come up when nobody looks any more.
+    if not ground.background.join(starting(ground, which_one)) and may_be_starting(ground, which_one):
+        with suppress(CommandFailed):  # the same order again waits for that of before, or is done at once
+            timeout = release.start_timeout.total_seconds()
+            ground.application_host.run(ground.order(which_one, release.start), timeout=timeout)
+    try:
+        if not ground.background.join(stopping(ground, which_one)):
+            _order_stop(ground, which_one)
+    except CommandFailed as error:
+        if ground.step.phase != "rollback" or not _goes(ground, release):
+            raise
+        # The site is closed: a command that fails where nothing runs any more must not keep it so.
+        said = (
+            f"{error.message} Nothing answers on {release.upstream} any more: where its other processes are gone, too"
+        )
+        return Evidence(f"{said}, `safepoint go` goes on", {"error": error.as_json()}, "inconclusive")
+    if not _goes(ground, release):
         raise CommandFailed(
-            f"{release.version} was told to stop, and {release.upstream} still answers.",
+            f"{release.version} was told to stop, and {release.upstream} still answers, or hangs.",
             subject=release.upstream,
             remedy=f"Stop it by hand, then `safepoint retry`. The command was: {command(release.stop).shown()}",
         )
     return Evidence(f"{release.version} is stopped", {"upstream": release.upstream})
+
+
+def _goes(ground: Ground, release: Release) -> bool:
+    def gone() -> Evidence | None:
+        return Evidence("gone") if asking.is_gone(release.upstream, release.health, ground.router.url) else None
+
+    return ground.until(15, 0.05, gone) is not None
+
+
+def _end_stopping(ground: Ground, which_one: Which) -> None:
+    """Before it is started: whatever still stops it would find it started, and healthy, and stop it then.
+
+    That it could not be stopped does not matter any more.
+    """
+    with suppress(SafepointError):
+        if may_be_stopping(ground, which_one) and not ground.background.under_way(stopping(ground, which_one)):
+            _stopped(ground, which_one)
+        elif ground.background.join(stopping(ground, which_one)):
+            _goes(ground, ground.release(which_one))
 
 
 class StartRelease(Verb):
@@ -115,7 +149,9 @@ class StartRelease(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Starting twice must be harmless: the plan file's start command promises that."""
         release = ground.release(which(ground.step.params))
-        ground.background.join(f"start {release.version}")  # the same command at the same time would be one too many
+        _end_stopping(ground, which(ground.step.params))
+        # The same command at the same time would be one too many.
+        ground.background.join(starting(ground, which(ground.step.params)))
         ground.application_host.run(
             ground.order(which(ground.step.params), release.start),
             cancelled=ground.cancelled,
@@ -160,6 +196,8 @@ class Stage(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Any answer will do: the health page may well say 500 until the migration has run."""
         release = ground.release("new")
+        if ground.begun_before:
+            _stopped(ground, "new")  # what an earlier run has staged may have other code than what is frozen now
         ground.application_host.run(
             ground.order("new", release.start),
             cancelled=ground.cancelled,
@@ -197,6 +235,12 @@ class ClearCache(Verb):
             cleared = clear_caches(
                 ground.manage(release), ground.plan.cache.clear, cancelled=ground.cancelled, standby=standby
             )
+        except CommandFailed as error:
+            if ground.step.phase != "rollback":
+                raise
+            # The site is closed, and nothing lies behind a way back: a person may open it with what the cache has.
+            said = f"the cache is not cleared: {error.message} {error.remedy or ''}".rstrip()
+            return Evidence(f"{said} `safepoint go` goes on without that", {"error": error.as_json()}, "inconclusive")
         finally:
             if standby is not None:
                 standby.dismiss()

@@ -73,7 +73,7 @@ class ProveWayBack(Verb):
     def check(self, ground: Ground) -> Evidence | None:
         """The launch's own rehearsal has migrated a copy already, and proven it there."""
         proof = ground.fact(PROOF)
-        if proof is None:
+        if proof is None or not ground.is_of_this_run(PROOF):
             return None
         if not proof["proven"]:
             return _told(unproven(*proof["reasons"]))
@@ -125,8 +125,8 @@ class ProveWayBack(Verb):
 
 
 def record_proof(ground: Ground, found: Proven) -> Evidence:
-    """What a rollback goes by; the first proof of a launch stays."""
-    ground.record(PROOF, found.as_fact())
+    """What a rollback goes by; the first proof of a run stays."""
+    ground.renew(PROOF, found.as_fact())
     return _told(found)
 
 

@@ -11,9 +11,12 @@ from safepoint.config import format_duration
 from safepoint.django.pending import Pending, read_pending
 from safepoint.launch import twin_choice
 from safepoint.launch.ground import Ground
+from safepoint.launch.plan import GRACE
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.prepare import code_digest
+from safepoint.launch.verbs.opening import look_again
+from safepoint.launch.verbs.prepare import code_digest, taken_at
+from safepoint.wayback import fence
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 Reason = tuple[Verdict, str]
@@ -83,6 +86,21 @@ def rehearsal_reasons(
     return reasons or [("pass", f"these {len(pending.migrations)} migrations were rehearsed on the data of the day")]
 
 
+def lateness_reasons(at: str | None, now: datetime) -> list[Reason]:
+    """Whether the window begins when people were told that it would. Pure.
+
+    A conductor that was dead, or a machine that slept, may be gone on with at any hour of the day; and what was to be
+    done before may have taken longer than the timetable has for it.
+
+    Args:
+        at: when the gate was to be reached; None where nothing waits for a time.
+    """
+    late = timedelta(0) if at is None else now - datetime.fromisoformat(at)
+    if late <= GRACE:
+        return []
+    return [("inconclusive", f"the window was to begin at {at}, {format_duration(late.total_seconds())} ago")]
+
+
 def _rehearsed(ground: Ground) -> list[Reason]:
     settings = ground.plan.rehearsal
     if not settings.required:
@@ -99,7 +117,7 @@ class GateStop(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Looks at the world again where it may have changed: the code, the clock."""
-        taken = ground.recorded_at("snapshot:final")
+        taken = taken_at(ground, "final")
         age = None if taken is None else datetime.now(UTC) - taken
         reasons = snapshot_reasons(
             ground.evidence("final-proof"), ground.evidence("final-store"), age, ground.plan.snapshot.max_age
@@ -112,6 +130,12 @@ class GateStop(Verb):
             else ("pass", "the code is as it was frozen")
         )
         reasons += _rehearsed(ground)
+        reasons += lateness_reasons(None if ground.hurry else ground.step.at, datetime.now(UTC))
+        held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
+        if held is not None:
+            reasons.append(
+                ("inconclusive", f"{held}; the fence would be refused, with the site closed: pause them first")
+            )
         doubt = twin_choice.doubt(ground)
         if doubt is not None:
             reasons.append(("inconclusive", doubt))
@@ -146,7 +170,9 @@ class GateGreen(Verb):
         """By the evidence of the canary, or of the step `of`: then it is the first gate that lets people in."""
         shown_by, gates = ground.step.params.get("of", "canary"), ground.plan.gates
         people = {gates.green} if shown_by == "canary" else {gates.canary, gates.green}
-        reasons = checkpoint_reasons(ground.evidence(shown_by))
+        # Tried again it looks again: by what was seen before, a no-go would be one for ever.
+        again = shown_by == "canary" and ground.begun_before
+        reasons = checkpoint_reasons(look_again(ground) if again else ground.evidence(shown_by))
         verdict = judge(reasons, by_person="person" in people)
         return _counted(verdict, reasons)
 

@@ -12,6 +12,7 @@ from safepoint.backup.proof import read_proof
 from safepoint.checkpoints import backup as backup_checkpoint
 from safepoint.checkpoints import capture as capture_checkpoint
 from safepoint.checkpoints import database
+from safepoint.checkpoints import router as router_checkpoint
 from safepoint.checkpoints.checkpoint import Checkpoint, timed, worst
 from safepoint.checkpoints.chromium import Chromium
 from safepoint.checkpoints.login import login
@@ -26,14 +27,16 @@ from safepoint.launch.verbs.prepare import snapshot_folder
 from safepoint.launch.verbs.readying import BROWSER
 from safepoint.postgres.connections import connect
 from safepoint.progress import Progress
+from safepoint.routers import RouterState
 from safepoint.wayback import capture
 
 
 class Look:
     """One look at all checkpoints after another; each goes on in the error logs where the one before it ended."""
 
-    def __init__(self, ground: Ground) -> None:
-        self.ground = ground
+    def __init__(self, ground: Ground, let_in: RouterState | None = None) -> None:
+        """`let_in`: what the router was told; None before anybody is let in, or where it cannot say."""
+        self.ground, self._let_in = ground, let_in
         self._logs = error_logs.Reading(ground)
 
     def now(self, *, with_login: bool) -> list[Checkpoint]:
@@ -42,6 +45,8 @@ class Look:
         release = ground.release("new")
         upstream = f"http://{release.upstream}"
         found = [health(upstream, release.health, public_url=ground.router.url)]
+        if (let_in := self._let_in) is not None:
+            found.append(timed("router", "Router", lambda: router_checkpoint.look(ground.router, let_in)))
         found.append(timed("size", "Database size", lambda: _size(ground)))
         found.append(timed("connections", "Connections", lambda: _connections(ground)))
         found += self._logs.now()
@@ -136,6 +141,15 @@ class Checkpoints(Verb):
         return Evidence(found.summary, {**found.facts, "worst": found.verdict})
 
 
+def _canary(ground: Ground) -> RouterState | None:
+    return RouterState("split", ground.release("new").upstream) if ground.router.tells_split else None
+
+
+def look_again(ground: Ground) -> dict[str, Any]:
+    """The checkpoints as they are now, with the canary in: the evidence of a gate that is tried again."""
+    return _evidence(Look(ground, _canary(ground)).now(with_login=False)).as_json()
+
+
 class Canary(Verb):
     """A share of the clients is let in and watched; the others see the maintenance page."""
 
@@ -158,7 +172,7 @@ class Canary(Verb):
                 found=str(state.as_json()),
                 remedy="Look at the router, then `safepoint retry`.",
             )
-        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0)
+        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0, let_in=_canary(ground))
         evidence = _evidence(found, percent=percent, seen=router.tells_split)
         hold = format_duration(ground.plan.canary.hold.total_seconds())
         by = "" if router.tells_split else ", by the word of its command (the router has none for `state`)"
@@ -180,9 +194,11 @@ class OpenTraffic(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Idempotent: opening again is harmless."""
-        release = ground.release(which(ground.step.params))
-        ground.router.open(release.upstream)
-        return Evidence(f"everyone is on {release.version}", ground.router.state().as_json())
+        release, router = ground.release(which(ground.step.params)), ground.router
+        router.open(release.upstream)
+        kept = f"; write {release.upstream} into the router's own configuration, too: a restart brings that back"
+        lasting = kept if router.forgets and which(ground.step.params) == "new" else ""
+        return Evidence(f"everyone is on {release.version}{lasting}", router.state().as_json())
 
     def verify(self, ground: Ground, evidence: Evidence) -> None:
         """Read the state back from the router."""
@@ -210,17 +226,22 @@ class Watch(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """A failed checkpoint makes a question to a person: roll back, or go on."""
         watch = ground.plan.watch
-        found = _watched(ground, watch.duration.total_seconds(), every=watch.every.total_seconds())
+        found = _watched(
+            ground,
+            watch.duration.total_seconds(),
+            every=watch.every.total_seconds(),
+            let_in=RouterState("open", ground.release("new").upstream),
+        )
         evidence = _evidence(found)
         if evidence.verdict == "pass":
             return evidence
         return Evidence(evidence.summary, evidence.facts, "inconclusive")
 
 
-def _watched(ground: Ground, seconds: float, *, every: float) -> list[Checkpoint]:
+def _watched(ground: Ground, seconds: float, *, every: float, let_in: RouterState | None) -> list[Checkpoint]:
     """The newest checkpoints after watching; ends early when one fails."""
     begun = time.monotonic()
-    look = Look(ground)
+    look = Look(ground, let_in)
     while True:
         found = look.now(with_login=False)
         passed = time.monotonic() - begun

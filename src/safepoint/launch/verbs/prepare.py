@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Survey(Verb):
         findings = examine(ground.plan)
         with connect(ground.target) as connection:
             facts = survey(connection)
-        ground.record("baseline", {"size": facts.database_bytes, "at": datetime.now(UTC).isoformat()})
+        ground.renew("baseline", {"size": facts.database_bytes, "at": datetime.now(UTC).isoformat()})
         failed = [finding for finding in findings if finding.verdict == "failure"]
         if failed:
             first = failed[0]
@@ -83,23 +83,44 @@ class Snapshot(Verb):
         )
 
     def check(self, ground: Ground) -> Evidence | None:
-        """A whole snapshot of this launch and label may be there from before a crash."""
-        known = ground.fact(f"snapshot:{ground.step.params['label']}")
-        folder = ground.snapshots / known["id"] if known else None
-        if folder is None or not (folder / "manifest.json").exists():
-            return None
-        return _snapshot_evidence(read_manifest(folder))
+        """A whole snapshot of this launch and label may be there from before a crash, or a run that failed."""
+        label = ground.step.params["label"]
+        folder = _whole(ground, label)
+        return None if folder is None or _too_old(ground, label) else _snapshot_evidence(read_manifest(folder))
 
     def apply(self, ground: Ground) -> Evidence:
         """A folder left by a killed dump is not continued; the name is recorded before the dump begins."""
         label = ground.step.params["label"]
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        snapshot_id = ground.record(f"snapshot:{label}", {"id": f"{ground.launch_id}-{label}-{stamp}"})["id"]
+        # One that is whole is here only because the gate would refuse it, and another one goes by another name.
+        write_down = ground.record if _whole(ground, label) is None else ground.renew
+        snapshot_id = write_down(f"snapshot:{label}", {"id": f"{ground.launch_id}-{label}-{stamp}"})["id"]
         with levelling.seed_instant(ground, label) as at:
             manifest = take(
                 ground.plan, snapshot_id, ground.launch_id, at=at, report=ground.report, cancelled=ground.cancelled
             )
         return _snapshot_evidence(manifest)
+
+
+def _whole(ground: Ground, label: str) -> Path | None:
+    known = ground.fact(f"snapshot:{label}")
+    folder = None if known is None else ground.snapshots / str(known["id"])
+    return folder if folder is not None and (folder / "manifest.json").exists() else None
+
+
+def taken_at(ground: Ground, label: str) -> datetime | None:
+    """The instant of this launch's snapshot; its name was recorded before, and may be by a conductor that died then."""
+    folder = _whole(ground, label)
+    return None if folder is None else read_manifest(folder).taken_at
+
+
+def _too_old(ground: Ground, label: str) -> bool:
+    """Whether a snapshot of a run that failed is older than the gate lets it be: with it, that would fail for ever."""
+    taken = taken_at(ground, label)
+    if taken is None or ground.is_of_this_run(f"snapshot:{label}"):
+        return False
+    limit = ground.plan.snapshot.max_age if label == "final" else ground.plan.rehearsal.max_age
+    return not timedelta(0) <= datetime.now(UTC) - taken <= limit
 
 
 def _snapshot_evidence(manifest: Manifest) -> Evidence:
@@ -194,10 +215,10 @@ class Freeze(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Also asks the new release what it is: its user model is needed by the way back."""
         digests = {which: code_digest(ground, which) for which in ("old", "new")}
-        ground.record("freeze", digests)
+        ground.renew("freeze", digests)
         project = inspect(ground.manage("new"), cancelled=ground.cancelled)
-        ground.record("project", project.as_json())
-        ground.record(surroundings.FACT, {"names": surroundings.names_set(ground.plan, project.environment)})
+        ground.renew("project", project.as_json())
+        ground.renew(surroundings.FACT, {"names": surroundings.names_set(ground.plan, project.environment)})
         return Evidence(
             f"old {digests['old'][:12]}, new {digests['new'][:12]}; Django {project.django}",
             {**digests, "django": project.django},
@@ -247,7 +268,7 @@ class MigratePlan(Verb):
             finally:
                 drop_login(ground)
         pending = planned_migrations(result.stdout)
-        ground.record("pending", {"migrations": pending})
+        ground.renew("pending", {"migrations": pending})
         if not pending:
             return Evidence("no migration is pending: the schema stays as it is", {"migrations": []})
         return Evidence(f"{len(pending)} migrations: {', '.join(pending)}", {"migrations": pending})
@@ -260,8 +281,8 @@ class DropLogin(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """A step that was done has removed it itself: then the database is not asked, for it may be away."""
-        tried = {entry.kind for entry in since_abort(ground.ledger.entries) if entry.step == "migrate-plan"}
-        if "step.done" in tried:
+        kinds = [entry.kind for entry in since_abort(ground.ledger.entries) if entry.step == "migrate-plan"]
+        if [kind for kind in kinds if kind.startswith("step.")][-1:] == ["step.done"]:  # the newest run's
             return Evidence("it is gone already")
         drop_login(ground)
         return Evidence("the migration's login is removed")

@@ -16,7 +16,9 @@ from safepoint.django.managepy import Manage
 from safepoint.django.standby import Standby
 from safepoint.errors import SafepointError
 from safepoint.hosts import Command, Host
+from safepoint.launch.asking import answers
 from safepoint.launch.ground import Ground, Which
+from safepoint.launch.ordered import may_be_stopping, starting, stopping
 from safepoint.launch.step import Evidence, Verb
 from safepoint.postgres.connections import cancellable, connect
 
@@ -94,9 +96,19 @@ class ReadyOld(Verb):
         if not (ground.plan.releases.new.stage and ground.plan.application.url_env is not None):
             # It cannot stand beside the new one, or would get into the migrated database.
             return Evidence(f"{release.version} loads for what comes after the swap")
+        if _is_there(ground, "old"):
+            return Evidence(f"{release.version} is being stopped still; it is started once that is over")
         order = ground.order("old", release.start)
-        ground.background.begin(f"start {release.version}", lambda: _start(ground.application_host, release, order))
+        ground.background.begin(starting(ground, "old"), lambda: _start(ground.application_host, release, order))
         return Evidence(f"{release.version} is started meanwhile, without traffic and without the database")
+
+
+def _is_there(ground: Ground, which: Which) -> bool:
+    """Whether it has not gone yet, or may still be stopped by an order of before: a start would come to nothing."""
+    release = ground.release(which)
+    if may_be_stopping(ground, which) or ground.background.under_way(stopping(ground, which)):
+        return True
+    return answers(release.upstream, release.health, ground.router.url) is not None
 
 
 def _start(host: Host, release: Release, order: Command) -> None:
