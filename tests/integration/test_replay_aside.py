@@ -102,6 +102,43 @@ def test_where_a_constraint_trigger_holds_rows_together_no_half_of_a_transaction
         assert (outcome.not_carried, outcome.partly) == (1, 1)
 
 
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_what_builds_on_a_transaction_that_a_constraint_trigger_keeps_whole_is_put_aside_too(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    """A later change of the same row has the earlier one's values in it: carried, it would bring half of a booking."""
+    books = """
+    create table account (id int primary key, balance int not null, note text);
+    create table booking (id int primary key, label varchar(5));
+    insert into account values (1, 0, 'a'), (2, 0, 'b'), (3, 0, 'c');
+    create function balanced() returns trigger language plpgsql as $$ begin
+        if (select sum(balance) from account) <> 0 then raise 'the books do not balance'; end if; return null;
+    end $$;
+    create constraint trigger balance after insert or update on account deferrable initially deferred
+        for each row execute function balanced();
+    """
+    change = "alter table booking alter label type text; create table fresh (id int primary key, what text)"
+    with ground(database, tmp_path, books, change, how=how) as made:
+        made.write(
+            "update account set balance = balance - 100 where id = 1",
+            "update account set balance = balance + 100 where id = 2",
+            "insert into booking values (1, 'too long')",
+            "insert into fresh values (1, 'with the booking')",
+        )
+        made.write("update account set note = 'later' where id = 1")
+        made.write("update fresh set what = 'later' where id = 1")
+        made.write("insert into fresh values (2, 'of another')")
+        made.write("update account set note = 'of another row' where id = 3")
+        outcome = made.carry()
+        assert made.old("select id, balance, note from account order by id") == [
+            (1, 0, "a"),
+            (2, 0, "b"),
+            (3, 0, "of another row"),
+        ]
+        assert (outcome.carried, outcome.stashed, outcome.partly, outcome.not_carried) == (1, 1, 0, 3)
+        assert [one["key"] for one in lines(outcome, "stash")] == [{"id": "2"}]
+
+
 @pytest.mark.parametrize("policy", ["row", "transaction"])
 def test_a_large_value_of_a_transaction_that_is_put_aside_comes_with_no_other_ones_row(
     database: Target, tmp_path: Path, policy: Policy
