@@ -159,6 +159,22 @@ def test_a_column_removed_after_a_data_migration_needs_a_mapper(mapper: str | No
     assert any("only the round trip tells" in note for note in mapping.notes)
 
 
+@pytest.mark.parametrize("mapper", [None, "qty * price"])
+def test_a_column_that_was_made_a_computed_one_needs_a_mapper(mapper: str | None) -> None:
+    """Django makes one by RemoveField and AddField: the twin's own value would be that of other quantities."""
+    columns = (column("id"), column("qty"), column("price"))
+    old = catalogue(table("item", *columns, column("total", not_null=True, default="0")))
+    computed = replace(column("total"), generated=True)
+    plain = table("item", *columns)
+    new = catalogue(replace(plain, columns=(*plain.columns, computed)))
+    found = operations(
+        effect("column-removed", "item", "item", "total"), effect("column-added", "item", "item", "total")
+    )
+    mapping = plan_mapping(old, new, found, {"item": {"total": mapper}} if mapper else {})
+    assert rule_of(mapping, "total").kind == ("mapped" if mapper else "restored")
+    assert [problem[:26] for problem in mapping.problems] == ([] if mapper else ["item.total needs a mapper:"])
+
+
 def test_a_column_that_nothing_explains_is_a_problem_and_so_is_a_mapper_for_nothing() -> None:
     old = catalogue(table("item", column("id"), column("a")))
     mapping = plan_mapping(old, catalogue(table("item", column("id"))), mappers={"item": {"z": "1"}, "no": {"a": "1"}})

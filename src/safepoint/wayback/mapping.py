@@ -381,6 +381,8 @@ class _Planning:
             doubt = "nobody knows where its values went"
         elif column.name in new.by_name and column.name not in course.taken:
             doubt = "and yet a column of its name is there"
+        elif column.name in new.by_name and new.by_name[column.name].generated:
+            doubt = "a column of its name is computed by PostgreSQL now, of values that may change"
         source = source or "not in the new catalogue, and no operation says why"
         default = self._default(old, column)
         if default is None and column.not_null:
