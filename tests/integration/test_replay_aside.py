@@ -102,6 +102,40 @@ def test_where_a_constraint_trigger_holds_rows_together_no_half_of_a_transaction
         assert (outcome.not_carried, outcome.partly) == (1, 1)
 
 
+MOVED = """
+create table parent (id int primary key, what varchar(5));
+create table child (id int primary key, parent_id int references parent on update cascade, what varchar(5));
+insert into parent select n, 'p' || n from generate_series(1, 6) n;
+insert into child values (1, 6, 'c1');
+"""
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_a_row_that_got_another_key_is_carried_whole_or_stays_where_it_was(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    """Half of it would be a row that is gone, or one that is there twice."""
+    relax = "alter table parent alter what type text; alter table child alter what type text"
+    with ground(database, tmp_path, MOVED, relax, how=how) as made:
+        made.write("update parent set id = 10, what = 'too long' where id = 1")
+        made.write("update parent set id = 99 where id = 2", "update parent set id = 2, what = 'too long' where id = 3")
+        made.write("update parent set id = 3 where id = 99")
+        made.write("update parent set id = 40 where id = 4", "insert into parent values (4, 'new')")
+        made.write("update parent set id = 50, what = 'too long' where id = 5", "insert into parent values (5, 'new')")
+        made.write("update parent set id = 60 where id = 6", "update child set what = 'too long'")
+        outcome = made.carry()
+        assert made.old("select id, what from parent order by id") == [
+            *((number, f"p{number}") for number in (1, 2, 3)),
+            (4, "new"),
+            (5, "p5"),
+            (6, "p6"),
+            (40, "p4"),
+        ]
+        assert made.old("select parent_id, what from child") == [(6, "c1")]
+        told = {one["key"]["id"] for one in lines(outcome, "put_aside") if one["relation"] == "public.parent"}
+        assert told == {"1", "10", "2", "3", "5", "50", "6", "60"}
+
+
 @pytest.mark.parametrize("how", ["logical", "triggers"])
 def test_what_builds_on_a_transaction_that_a_constraint_trigger_keeps_whole_is_put_aside_too(
     database: Target, tmp_path: Path, how: How

@@ -47,6 +47,7 @@ def settle(connection: Connection, works: Sequence[Work], old: Catalogue, truste
     """
     questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
     questions += _exclusion_questions(works)
+    questions += [_Question(_half_moved(work)) for work in works if work.rule.key and work.sink.moves]
     whole, found = 0, -1
     while found:
         aside = {work.old.name for work in works if _any_aside(connection, work)} if trusted is not None else set()
@@ -188,6 +189,20 @@ def _taken(work: Work, unique: Unique, by_index: bool) -> str:
         {twins}
         LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied("g")}
         WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
+    """
+
+
+def _half_moved(work: Work) -> str:
+    """A row that got another key is two changes: it leaves its place, and stands in another one. Where one of them is
+    put aside, so is the other: the row would be gone, or there twice."""
+    return f"""
+        UPDATE {work.change} c SET verdict = p.verdict, reason = p.reason
+        FROM (SELECT CASE WHEN left_.verdict IS NULL THEN left_.n ELSE came.n END AS n,
+                     coalesce(left_.verdict, came.verdict) AS verdict, coalesce(left_.reason, came.reason) AS reason
+              FROM {work.change} came JOIN {work.change} left_
+                ON left_.row_tid = came.origin_tid AND left_.row_rel = came.origin_rel AND left_.n <> came.n
+              WHERE came.ends AND (came.verdict IS NULL) <> (left_.verdict IS NULL)) p
+        WHERE p.n = c.n AND c.verdict IS NULL
     """
 
 
