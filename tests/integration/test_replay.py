@@ -171,6 +171,22 @@ def test_ids_that_nobody_committed_are_not_given_out_again_where_nothing_is_left
         assert made.old("select nextval('customer_id_seq')") == [(11,)]
 
 
+def test_a_sequence_that_no_column_owns_is_found_again_by_the_default_that_names_it(
+    database: Target, tmp_path: Path
+) -> None:
+    before = """
+    create schema "Odd one"; create sequence "Odd one"."Numbers";
+    create table invoice (id int primary key default nextval('"Odd one"."Numbers"'), what text);
+    insert into invoice (what) values ('a'), ('b');
+    """
+    change = """alter sequence "Odd one"."Numbers" rename to "Given out";
+    alter sequence "Odd one"."Given out" set schema public"""
+    with ground(database, tmp_path, before, change) as made:
+        made.write("insert into invoice (what) values ('c'), ('d')")
+        assert made.carry().sequences == {'"Odd one"."Numbers"': 4}
+        assert made.old("insert into invoice (what) values ('e') returning id") == [(5,)]
+
+
 def test_triggers_are_silent_even_those_that_always_fire(database: Target, tmp_path: Path) -> None:
     triggers = """
     create table audit (what text);

@@ -38,12 +38,19 @@ FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
 JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace
 WHERE c.oid = ANY(%s) AND c.relkind = 'p' AND t.isleaf ORDER BY 1, 2
 """
+# A column's numbers come from the sequence that it owns, or else from the one that its default names.
 # The collation with the number 100 is that of the database, and is deterministic.
 COLUMNS = """
 SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL),
        a.attnotnull, CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
        a.attidentity <> '', a.attgenerated <> '', a.attnum,
-       pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname),
+       coalesce(
+           pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname),
+           CASE WHEN a.atthasdef THEN (
+               SELECT format('%%I.%%I', s.nspname, q.relname) FROM pg_depend p
+               JOIN pg_class q ON q.oid = p.refobjid AND q.relkind = 'S' JOIN pg_namespace s ON s.oid = q.relnamespace
+               WHERE p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
+               LIMIT 1) END),
        (SELECT format('%%I.%%I', s.nspname, l.collname)
         FROM pg_collation l JOIN pg_namespace s ON s.oid = l.collnamespace
         WHERE l.oid = a.attcollation AND a.attcollation <> 100 AND NOT l.collisdeterministic)

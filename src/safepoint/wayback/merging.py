@@ -257,7 +257,8 @@ def raise_sequences(
 ) -> dict[str, int]:
     """Set the twin's sequences to where the migrated database's are, where those are further: no id is given twice.
 
-    A sequence belongs to the one of the column that feeds its column; one without a column, to that of its name.
+    A sequence belongs to the one of the column that feeds its column (it owns it, or its default names it); one without
+    a column, to that of its name.
     """
     theirs: dict[str, int | None] = {row[0]: row[1] for row in migrated.execute(LAST_VALUES).fetchall()}
     partners: dict[str, str] = {}
