@@ -214,3 +214,28 @@ def test_what_was_gathered_is_kept_for_the_next_step_and_not_trusted_where_it_is
         assert gathering.notes == ("what cannot be known",) and gathering.totals() == totals
     assert totals.lost == 6 and not file.exists()
     assert Gathering.kept(made.folder) is None
+
+
+def test_a_permission_that_somebody_made_is_told_as_not_carried(database: Target, tmp_path: Path) -> None:
+    """Both databases have their own: what was made in the new one stays in it, and its grants with it."""
+    before = """
+    create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
+    create table auth_permission (id serial primary key, codename text, content_type_id int not null
+        references django_content_type deferrable initially deferred);
+    create table granted (id serial primary key, permission_id int references auth_permission deferrable);
+    insert into django_content_type (app_label, model) values ('shop', 'line');
+    insert into auth_permission (codename, content_type_id) values ('add_line', 1);
+    """
+    with ground(database, tmp_path, before, "alter table granted add note text") as made:
+        made.write(
+            "insert into auth_permission (codename, content_type_id) values ('may_refund', 1)",
+            "insert into granted (permission_id) values (1), (2)",
+        )
+        made.carry()
+        _, rows = told(made, given={})
+        assert [(row["table"], row["fate"]) for row in rows] == [
+            ("auth_permission", "not carried"),
+            ("granted", "carried"),
+            ("granted", "not carried"),
+        ]
+        assert made.old("select count(*) from auth_permission") == [(1,)]

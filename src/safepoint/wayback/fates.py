@@ -55,7 +55,7 @@ class Fates:
         if table in self._homeless and known is not None:
             name = table.partition(".")[2]
             if name in NOT_CARRIED:
-                return "carried", NOT_CARRIED[name]
+                return "not carried", f"the old database keeps its own: {NOT_CARRIED[name]}"
             return "stashed", "the old release has no such table: kept for the next launch"
         rule = self._feeds.get(table)
         if rule is None:
