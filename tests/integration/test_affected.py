@@ -24,6 +24,7 @@ from safepoint.wayback.affected import (
     write_letters,
 )
 from safepoint.wayback.attaching import Defaults
+from safepoint.wayback.capture import How
 from safepoint.wayback.fates import Fates
 from safepoint.wayback.written import list_written
 
@@ -239,3 +240,22 @@ def test_a_permission_that_somebody_made_is_told_as_not_carried(database: Target
             ("granted", "not carried"),
         ]
         assert made.old("select count(*) from auth_permission") == [(1,)]
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_each_step_of_a_row_to_a_key_that_it_could_not_be_carried_to_is_told(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    before = "create table part (id int primary key, what varchar(5)); insert into part values (1, 'a'), (2, 'b')"
+    with ground(database, tmp_path, before, "alter table part alter what type text", how=how) as made:
+        made.write("update part set what = 'c' where id = 1")
+        made.write("update part set id = 10 where id = 1")
+        made.write("update part set id = 20, what = 'too long' where id = 10")
+        made.write("update part set id = 30 where id = 2")
+        made.carry()
+        assert made.old("select id, what from part order by id") == [(1, "a"), (30, "b")]
+        _, rows = told(made, UserTable("part", "id"), given={})
+        assert [(row["key"], row["fate"]) for row in rows] == [
+            *((f"id={key}", "not carried") for key in (1, 10, 20)),
+            ("id=30", "carried"),
+        ]
