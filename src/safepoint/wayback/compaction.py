@@ -206,16 +206,18 @@ def _expand_truncations(connection: Connection, work: Work, scope: Scope) -> Non
 def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
     """A row whose key was changed, perhaps several times: which row of the twin it was at the safe point.
 
-    In between keys are compared as the log writes them.
+    In between keys are compared as the log writes them; they are found by a digest, for as text (bytea has two digits a
+    byte there) they may be longer than an index takes.
     """
     own = ", ".join(f"s.{quote(new.name)}" for _, new in work.keys)
     run(connection, "DROP TABLE IF EXISTS pg_temp.sp_births")
     run(
         connection,
         f"CREATE TEMP TABLE sp_births ON COMMIT DROP AS SELECT s._sp_at AS at, s._sp_from AS origin, "
-        f"ARRAY[{own}] AS key FROM {work.stage} s WHERE s._sp_at & 3 IN (0, 3) AND {scope.condition(work)}",
+        f"ARRAY[{own}] AS key, md5(ARRAY[{own}]::text) AS digest FROM {work.stage} s "
+        f"WHERE s._sp_at & 3 IN (0, 3) AND {scope.condition(work)}",
     )
-    run(connection, "CREATE INDEX ON pg_temp.sp_births (key, at)")
+    run(connection, "CREATE INDEX ON pg_temp.sp_births (digest, at)")
     run(connection, "ANALYZE pg_temp.sp_births")
     match = " AND ".join(
         key_match(f"e.key[{place}]::{new.type}", old, new) for place, (old, new) in enumerate(work.keys, start=1)
@@ -228,8 +230,8 @@ def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
             WHERE c.birth & 3 = 3
             UNION ALL
             SELECT c.n, b.origin, b.at FROM chain c CROSS JOIN LATERAL (
-                SELECT b.origin, b.at FROM pg_temp.sp_births b WHERE b.key = c.key AND b.at < c.at
-                ORDER BY b.at DESC LIMIT 1) b
+                SELECT b.origin, b.at FROM pg_temp.sp_births b
+                WHERE b.digest = md5(c.key::text) AND b.key = c.key AND b.at < c.at ORDER BY b.at DESC LIMIT 1) b
         ), ends AS (SELECT DISTINCT ON (n) n, key FROM chain ORDER BY n, at)
         UPDATE {work.change} c SET origin_tid = o.ctid, origin_rel = o.tableoid
         FROM ends e JOIN {rows_of(work.old)} o ON {match} WHERE e.n = c.n
