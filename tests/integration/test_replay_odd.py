@@ -430,3 +430,38 @@ def test_a_key_that_is_as_long_as_an_index_takes_may_be_changed(database: Target
         assert made.carry().put_aside == 0
         rows = "select digest, name from file order by name"
         assert made.old(rows) == made.new(rows) and len(made.old(rows)) == 2
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_a_type_that_the_launch_brings_is_text_to_the_twin(database: Target, tmp_path: Path, how: How) -> None:
+    """Of an extension that it installs, an enum or a domain that it makes."""
+    before = """
+    create table person (id int primary key, mail varchar(9) unique, mood char(4), age smallint, on_list boolean);
+    insert into person select n, 'M' || n || '@x', 'low', 20 + n, true from generate_series(1, 4) n;
+    """
+    change = """
+    create extension citext; create type mood as enum ('low', 'high', 'quite high'); create domain years as int;
+    create domain flag as text;
+    alter table person alter mail type citext, alter mood type mood using mood::text::mood, alter age type years,
+        alter on_list type flag using on_list::text;
+    """
+    with ground(database, tmp_path, before, change, how=how) as made:
+        assert doubtful(made.mapping(), round_trip(made.twin, made.live, made.mapping())) == ()
+        made.write("update person set mood = 'high' where id = 1", "update person set mail = 'new@x' where id = 2")
+        made.write("insert into person values (5, 'M5@x', 'high', 99, 'false')")
+        made.write("update person set mail = 'far.too.long@x' where id = 3")
+        made.write("update person set mood = 'quite high' where id = 4")
+        made.write("insert into person values (6, 'M6@x', 'low', 99999, 'true')")
+        outcome = made.carry()
+        assert made.old("select id, mail, mood, age, on_list from person order by id") == [
+            (1, "M1@x", "high", 21, True),
+            (2, "new@x", "low ", 22, True),
+            (3, "M3@x", "low ", 23, True),
+            (4, "M4@x", "low ", 24, True),
+            (5, "M5@x", "high", 99, False),
+        ]
+        assert sorted((one.key["id"], one.kind) for one in outcome.aside) == [
+            ("3", "value"),
+            ("4", "value"),
+            ("6", "value"),
+        ]

@@ -116,8 +116,14 @@ TRIGGERS = """
 SELECT t.tgrelid::int8, t.tgname, t.tgenabled::text, t.tgconstraint <> 0
 FROM pg_trigger t WHERE t.tgrelid = ANY(%s) AND NOT t.tgisinternal ORDER BY 1, 2
 """
+# A type that is there can be cast to itself, which pg_cast does not say. Rows of tables are no columns' types.
 CASTS = """
 SELECT format_type(castsource, NULL), format_type(casttarget, NULL) FROM pg_cast
+UNION
+SELECT format_type(t.oid, NULL), format_type(t.oid, NULL) FROM pg_type t
+LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+LEFT JOIN pg_class c ON c.oid = coalesce(nullif(t.typrelid, 0), e.typrelid)
+WHERE t.typtype <> 'p' AND coalesce(c.relkind, 'c') = 'c'
 """
 
 

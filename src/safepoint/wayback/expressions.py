@@ -96,11 +96,22 @@ def cast(value: str, source: str, target: str, base: str, casts: frozenset[tuple
     return f"{value}::text::{target}"
 
 
+def known(kind: str, casts: frozenset[tuple[str, str]]) -> bool:
+    """Whether the old database has this type: one that the launch brings (an extension's, an enum) stays text there."""
+    return (kind, kind) in casts or ("boolean", "boolean") not in casts
+
+
 def retyped(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
     """The new value in the old type; the twin's own value where the new one says the same in its narrower type.
 
     So 1234.5678, which a migration rounded to 1234.57, comes back whole as long as nobody changed it since.
     """
+    if not known(new.base, casts):
+        back = f"{of_new(new.name)}::{old.type}"
+        if old.base in _TEXTS:
+            return back
+        ours, theirs = _texts(old, of_old(old.name), new)
+        return f"CASE WHEN {ours} = {theirs} THEN {of_old(old.name)} ELSE {back} END"
     back = cast(of_new(new.name), new.base, old.type, old.base, casts)
     if {old.base, new.base} <= _TEXTS:
         return back
@@ -112,8 +123,17 @@ def retyped(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
 
 def loss(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
     """Whether a value of `out`, in the old type, says no longer what the new row says."""
+    if not known(new.base, casts):
+        return " IS DISTINCT FROM ".join(_texts(old, f"out.{quote(old.name)}", new))
     there = cast(f"out.{quote(old.name)}", old.base, new.type, new.base, casts)
     return f"{there}::text IS DISTINCT FROM {of_new(new.name)}::text"
+
+
+def _texts(old: Column, value: str, new: Column) -> tuple[str, str]:
+    """A value of the old type and the new one, both as text. Blanks at the end of a `character` say nothing."""
+    if old.base == "character":
+        return f"{value}::text", f"rtrim({of_new(new.name)}, ' ')"
+    return text_of(old, value), of_new(new.name)
 
 
 def restored(column: str, default: str | None) -> str:
