@@ -173,6 +173,24 @@ def test_what_builds_on_a_transaction_that_a_constraint_trigger_keeps_whole_is_p
         assert [one["key"] for one in lines(outcome, "stash")] == [{"id": "2"}]
 
 
+def test_a_row_that_every_transaction_changes_keeps_nobody_waiting_where_the_first_is_put_aside(
+    database: Target, tmp_path: Path
+) -> None:
+    """A counter, say: all of them follow the first, each once. Pair by pair it took minutes, with the site closed."""
+    hot = """
+    create procedure hot() language plpgsql as $$ begin
+        for n in 1..6000 loop update customer set mail = n::text where id = 1; commit; end loop;
+    end $$
+    """
+    with ground(database, tmp_path, SHOP + hot, RELAX, RELAXED) as made:
+        made.write("update customer set name = 'lost' where id = 1", "update purchase set total = -1 where id = 1")
+        with connect(made.live) as connection:
+            connection.execute("call hot()")
+        outcome = made.carry(policy="transaction")
+        assert outcome.not_carried == 6001 and outcome.seconds < 10
+        assert made.old("select name, mail from customer where id = 1") == [("c1", "c1@x")]
+
+
 @pytest.mark.parametrize("policy", ["row", "transaction"])
 def test_a_large_value_of_a_transaction_that_is_put_aside_comes_with_no_other_ones_row(
     database: Target, tmp_path: Path, policy: Policy

@@ -160,13 +160,16 @@ class Applying:
     def _follow(self, sink: Sink, key: Sequence[str]) -> int:
         """Later transactions that changed a row which a transaction that is put aside had changed before them: the log
         has their rows whole, with what that one had written."""
+        names = ", ".join(f"e.{quote(name)}" for name in key)
         same = " AND ".join(f"e.{quote(name)} = l.{quote(name)}" for name in key)
         stage = f"pg_temp.{sink.stage}"
+        # By the first one of each row: all that changed one after another would be pairs, as many as their square.
         return run(
             self.connection,
             f"INSERT INTO pg_temp.sp_excluded SELECT DISTINCT l._sp_tx, "
             f"'it changes a row of ' || {literal(sink.table.relation)} || ' that a transaction put aside had changed' "
-            f"FROM pg_temp.sp_excluded x JOIN {stage} e ON e._sp_tx = x.tx JOIN {stage} l ON {same} "
+            f"FROM (SELECT {names}, min(e._sp_tx) AS _sp_tx FROM pg_temp.sp_excluded x "
+            f"JOIN {stage} e ON e._sp_tx = x.tx GROUP BY {names}) e JOIN {stage} l ON {same} "
             f"AND l._sp_tx > e._sp_tx ON CONFLICT DO NOTHING",
         )
 
