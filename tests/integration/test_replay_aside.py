@@ -517,3 +517,35 @@ def test_rows_that_the_old_types_do_not_hold_are_found_one_by_one_without_readin
         outcome = made.carry()
         assert (outcome.put_aside, made.old("select count(*) from reading")) == (1000, [(9000,)])
         assert read[0] < 50 * 10_000
+
+
+def test_a_chain_of_new_rows_is_put_aside_at_once_where_its_first_is(
+    database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger in which each entry names the one before it: row after row, each took a round of all questions."""
+    asked: list[str] = []
+    run = holding.run
+
+    def noted(connection: Connection, statement: str) -> int:
+        asked.append(statement)
+        return run(connection, statement)
+
+    monkeypatch.setattr(holding, "run", noted)
+    before = """
+    create table entry (id int primary key, previous int references entry, what varchar(5));
+    insert into entry select n, nullif(n - 1, 0), 'old' from generate_series(1, 10) n;
+    """
+    with ground(database, tmp_path, before, "alter table entry alter what type text") as made:
+        made.write("insert into entry values (11, 10, 'too long'), (500, 10, 'apart')")
+        made.write("insert into entry select n, n - 1, 'new' from generate_series(12, 200) n")
+        made.write("update entry set previous = 150 where id = 3", "insert into entry values (501, 500, 'apart')")
+        outcome = made.carry()
+        assert made.old("select id, previous from entry where id = 3 or id > 10 order by id") == [
+            (3, 2),
+            (500, 10),
+            (501, 500),
+        ]
+        assert outcome.put_aside == 191 and len(asked) < 50
+        assert {one["reason"] for one in lines(outcome, "put_aside") if one["key"]["id"] in ("12", "200", "3")} == {
+            "the row of entry that previous refers to is not there"
+        }

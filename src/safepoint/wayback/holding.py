@@ -14,7 +14,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
-from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Unique
+from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Table, Unique
 from safepoint.wayback.compaction import Scope, Work, few, rows_of, typed
 from safepoint.wayback.expressions import FILLED, NULL, literal, quote
 from safepoint.wayback.mapping import TableRule
@@ -48,10 +48,12 @@ def settle(connection: Connection, works: Sequence[Work], old: Catalogue, truste
     questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
     questions += _exclusion_questions(works)
     questions += [_Question(_half_moved(work)) for work in works if work.rule.key and work.sink.moves]
+    chains = [_Chain(work, key) for work in works for key in work.old.foreign_keys if _is_chain(work, key)]
     whole, found = 0, -1
     while found:
         aside = {work.old.name for work in works if _any_aside(connection, work)} if trusted is not None else set()
         found = sum(run(connection, one.statement) for one in questions if one.only is None or one.only & aside)
+        found += sum(one.put_aside(connection) for one in chains) if found else 0
         whole += found
     return whole
 
@@ -260,7 +262,6 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
         coming = _coming(parent, key, "w", names)
     children = _only(child.out, key.condition)
     parents = _only(rows_of(table), key.parent_condition, "ctid, tableoid, ")
-    reason = f"the row of {table.relation} that {', '.join(key.columns)} refers to is not there"
     return f"""
         WITH wanted AS MATERIALIZED (
             SELECT DISTINCT {keys} FROM {children} o JOIN {child.change} c ON c.n = o._sp_n
@@ -271,10 +272,52 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
                 SELECT FROM {parents} t WHERE {_pairs("t", key.parent_columns, "w", names)}{staying}
                 {"OFFSET 0" if by_index else ""})
         )
-        UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(reason)}
+        UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(_not_there(table, key))}
         FROM {children} o JOIN missing w ON {_pairs("o", key.columns, "w", names)}
         WHERE o._sp_n = c.n AND {applied()}
     """
+
+
+@dataclass
+class _Chain:
+    """New rows of a table that refers to itself, each to the one before it: where the first is put aside, so are all,
+    and a round for each of them would take as many rounds as there are rows."""
+
+    work: Work
+    key: ForeignKey
+    _indexed: bool = False
+
+    def put_aside(self, connection: Connection) -> int:
+        """Put aside what refers, over others, to new rows that are put aside; gives how many rows."""
+        work, key = self.work, self.key
+        if not self._indexed:
+            columns = ", ".join(map(quote, key.columns))
+            run(connection, f"CREATE INDEX ON {work.out} ({columns})")
+            self._indexed = True
+        new = "c.op = 'insert' AND c.row_tid IS NULL"
+        return run(
+            connection,
+            f"""
+            WITH RECURSIVE lost AS (
+                SELECT c.n FROM {work.change} c WHERE {new} AND c.verdict IS NOT NULL
+                UNION
+                SELECT c.n FROM lost l JOIN {work.out} p ON p._sp_n = l.n
+                JOIN {work.out} o ON {_pairs("o", key.columns, "p", key.parent_columns)}
+                JOIN {work.change} c ON c.n = o._sp_n WHERE {new} AND c.n <> l.n
+            )
+            UPDATE {work.change} c SET verdict = 'foreign key', reason = {literal(_not_there(work.old, key))}
+            FROM lost l WHERE l.n = c.n AND c.verdict IS NULL
+            """,
+        )
+
+
+def _is_chain(work: Work, key: ForeignKey) -> bool:
+    """Whether rows refer to others of their table by the key that rows are matched by: a new one has no other of it."""
+    return key.parent == work.old.name and set(key.parent_columns) == {name for name, _ in work.rule.key}
+
+
+def _not_there(parent: Table, key: ForeignKey) -> str:
+    return f"the row of {parent.relation} that {', '.join(key.columns)} refers to is not there"
 
 
 def _only(rows: str, condition: str | None, besides: str = "") -> str:
