@@ -171,6 +171,21 @@ def test_ids_that_nobody_committed_are_not_given_out_again_where_nothing_is_left
         assert made.old("select nextval('customer_id_seq')") == [(11,)]
 
 
+def test_a_sequence_that_two_tables_had_together_goes_on_behind_both_of_theirs(
+    database: Target, tmp_path: Path
+) -> None:
+    before = """
+    create table bill (id serial primary key);
+    create table offer (id int primary key default nextval('bill_id_seq'));
+    """
+    change = "create sequence offer_id_seq; alter table offer alter id set default nextval('offer_id_seq')"
+    with ground(database, tmp_path, before, change) as made:
+        made.write("insert into bill select from generate_series(1, 7)", "insert into offer default values")
+        assert made.carry().sequences == {"public.bill_id_seq": 7}
+        made.write("insert into offer select from generate_series(1, 9)")
+        assert made.carry().sequences == {"public.bill_id_seq": 10}
+
+
 def test_a_sequence_that_no_column_owns_is_found_again_by_the_default_that_names_it(
     database: Target, tmp_path: Path
 ) -> None:

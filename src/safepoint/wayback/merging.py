@@ -261,21 +261,19 @@ def raise_sequences(
     a column, to that of its name.
     """
     theirs: dict[str, int | None] = {row[0]: row[1] for row in migrated.execute(LAST_VALUES).fetchall()}
-    partners: dict[str, str] = {}
+    partners: dict[str, set[str]] = {}  # several, where tables had one together and have one each now
     for rule in mapping.tables:
         before, now = old.tables[rule.old], new.tables.get(rule.new)
         for column in rule.columns:
             own = before.by_name[column.column].sequence
             other = now.by_name[column.new].sequence if now is not None and column.new else None
             if own is not None and other is not None:
-                partners[own] = other
+                partners.setdefault(own, set()).add(other)
     changed = {}
-    for name, ours in connection.execute(LAST_VALUES).fetchall():
-        there = theirs.get(partners.get(str(name), str(name)))
-        if there is None:
-            continue
-        row = connection.execute(SEQUENCES, [there, there, name]).fetchone()
-        if row is not None and row[0] != ours and row[2] <= row[0] <= row[3]:
-            connection.execute("SELECT setval(%s::regclass, %s)", [name, row[0]])
-            changed[str(name)] = int(row[0])
+    for name, _ in connection.execute(LAST_VALUES).fetchall():
+        for there in [theirs.get(one) for one in sorted(partners.get(str(name), {str(name)}))]:
+            row = connection.execute(SEQUENCES, [there, there, name]).fetchone() if there is not None else None
+            if row is not None and row[0] != row[1] and row[2] <= row[0] <= row[3]:
+                connection.execute("SELECT setval(%s::regclass, %s)", [name, row[0]])
+                changed[str(name)] = int(row[0])
     return changed
