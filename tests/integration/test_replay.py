@@ -14,7 +14,9 @@ from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import compaction
+from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import round_trip
 from safepoint.wayback.spool import Spool
@@ -184,6 +186,17 @@ def test_a_sequence_that_two_tables_had_together_goes_on_behind_both_of_theirs(
         assert made.carry().sequences == {"public.bill_id_seq": 7}
         made.write("insert into offer select from generate_series(1, 9)")
         assert made.carry().sequences == {"public.bill_id_seq": 10}
+
+
+def test_a_sequence_that_only_code_asks_and_that_has_another_name_now_is_told(database: Target, tmp_path: Path) -> None:
+    before = "create sequence letter_no; create sequence stays; create table gone (id serial, no int default 1)"
+    change = "alter sequence letter_no rename to dispatch_no; drop table gone"
+    with (
+        ground(database, tmp_path, SHOP + before, change) as made,
+        connect(made.twin) as old,
+        connect(made.live) as new,
+    ):
+        assert left_sequences(old, new, read_catalogue(old)) == ("public.letter_no",)
 
 
 def test_a_sequence_that_no_column_owns_is_found_again_by_the_default_that_names_it(

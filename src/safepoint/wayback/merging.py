@@ -277,3 +277,12 @@ def raise_sequences(
                 connection.execute("SELECT setval(%s::regclass, %s)", [name, row[0]])
                 changed[str(name)] = int(row[0])
     return changed
+
+
+def left_sequences(connection: Connection, migrated: Connection, old: Catalogue) -> tuple[str, ...]:
+    """The twin's sequences that nobody can raise: no column takes its numbers from them, and the migrated database has
+    none of that name. What asked them by name gives out numbers again that were given out since."""
+    taken = {column.sequence for table in old.tables.values() for column in table.columns}
+    theirs = {str(row[0]) for row in migrated.execute(LAST_VALUES).fetchall()}
+    ours = [str(row[0]) for row in connection.execute(LAST_VALUES).fetchall()]
+    return tuple(name for name in ours if name not in taken and name not in theirs)
