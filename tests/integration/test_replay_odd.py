@@ -465,3 +465,35 @@ def test_a_type_that_the_launch_brings_is_text_to_the_twin(database: Target, tmp
             ("4", "value"),
             ("6", "value"),
         ]
+
+
+ACROSS = """
+create table event (id int, year int, what varchar(9), legacy text default 'd', primary key (id, year))
+    partition by range (year);
+create table event_old partition of event for values from (0) to (2000);
+create table event_new partition of event for values from (2000) to (3000) partition by list (id);
+create table event_new_1 partition of event_new for values in (1, 2, 3);
+create table event_new_2 partition of event_new default;
+insert into event select n, 1990, 'e' || n, 'l' || n from generate_series(1, 5) n;
+"""
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_a_row_that_goes_to_another_partition_is_the_same_row(database: Target, tmp_path: Path, how: How) -> None:
+    """What is captured is a deletion and an insertion: it keeps what only the twin has, and is put aside whole."""
+    change = "alter table event drop legacy; alter table event alter what type text"
+    found = operations(("column-removed", "event", "event", "legacy", None))
+    with ground(database, tmp_path, ACROSS, change, found, how=how) as made:
+        made.write("update event set year = 2001 where id in (1, 4)", "update event set what = 'x' where id = 1")
+        made.write("update event set year = 2001 where id = 2", "update event set year = 1980, id = 20 where id = 2")
+        made.write("update event set year = 2003, what = 'far too long' where id = 3")
+        made.write("delete from event where id = 5", "insert into event values (6, 2001, 'new')")
+        outcome = made.carry()
+        assert made.old("select id, year, what, legacy from event order by id") == [
+            (1, 2001, "x", "l1"),
+            (3, 1990, "e3", "l3"),
+            (4, 2001, "e4", "l4"),
+            (6, 2001, "new", "d"),
+            (20, 1980, "e2", "d"),
+        ]
+        assert sorted(one["key"]["year"] for one in lines(outcome, "put_aside")) == ["1990", "2003"]

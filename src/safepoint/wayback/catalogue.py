@@ -38,6 +38,12 @@ FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
 JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace
 WHERE c.oid = ANY(%s) AND c.relkind = 'p' AND t.isleaf ORDER BY 1, 2
 """
+PARTED_BY = """
+SELECT c.oid::int8, a.attname::text FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
+JOIN pg_partitioned_table p ON p.partrelid = t.relid CROSS JOIN unnest(p.partattrs::int2[]) k
+JOIN pg_attribute a ON a.attrelid = t.relid AND a.attnum = k
+WHERE c.oid = ANY(%s) AND c.relkind = 'p' GROUP BY 1, 2 ORDER BY 1, 2
+"""
 # A column's numbers come from the sequence that it owns, or else from the one that its default names.
 # The collation with the number 100 is that of the database, and is deterministic.
 COLUMNS = """
@@ -197,7 +203,7 @@ class Table:
     """A table. `leaves` are the partitions that hold its rows; empty for an ordinary table.
 
     `replica` are the columns of the index that REPLICA IDENTITY USING INDEX chose; `partial_keys` are the foreign keys
-    that single partitions have, or that lead to one.
+    that single partitions have, or that lead to one; `parted_by` are the columns that say which partition is a row's.
     """
 
     schema: str
@@ -213,6 +219,7 @@ class Table:
     replica: tuple[str, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     partial_keys: tuple[ForeignKey, ...] = ()
+    parted_by: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -291,7 +298,9 @@ def read_catalogue(connection: Connection) -> Catalogue:
     """Read it; some milliseconds, whatever the size of the database."""
     found = {oid: tuple(row) for oid, *row in connection.execute(TABLES).fetchall()}
     rows = {query: _by_table(connection, query, list(found)) for query in (LEAVES, COLUMNS, INDEXES, CONSTRAINTS)}
-    rows |= {query: _by_table(connection, query, list(found)) for query in (EXCLUSIONS, TRIGGERS, PARTIAL_KEYS)}
+    rows |= {
+        query: _by_table(connection, query, list(found)) for query in (EXCLUSIONS, TRIGGERS, PARTIAL_KEYS, PARTED_BY)
+    }
     names = {oid: f"{schema}.{name}" for oid, (schema, name, *_) in found.items()}
     tables = {}
     for oid, (schema, name, partitioned, replica) in found.items():
@@ -324,6 +333,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
                 for constraint, parent, own, others, *conditions in rows[PARTIAL_KEYS][oid]
                 if parent in names
             ),
+            tuple(row[0] for row in rows[PARTED_BY][oid]),
         )
     return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()))
 

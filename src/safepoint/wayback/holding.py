@@ -47,7 +47,7 @@ def settle(connection: Connection, works: Sequence[Work], old: Catalogue, truste
     """
     questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
     questions += _exclusion_questions(works)
-    questions += [_Question(_half_moved(work)) for work in works if work.rule.key and work.sink.moves]
+    questions += [_Question(_half_moved(work)) for work in works if work.moves]
     chains = [_Chain(work, key) for work in works for key in work.old.foreign_keys if _is_chain(work, key)]
     whole, found = 0, -1
     while found:
