@@ -10,6 +10,7 @@ from postgres_servers import drop_database
 from psycopg import sql
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ground, lines, operations
 
+from safepoint.django.operations import Operations, StateColumn, StateTable
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
@@ -314,6 +315,41 @@ def test_content_types_are_matched_by_what_they_name(database: Target, tmp_path:
             ("p", 1),
         ]
         assert [(one.kind, one.key) for one in outcome.aside] == [("foreign key", {"id": "3"})]
+
+
+@pytest.mark.usefixtures("looking_up")
+def test_content_types_that_no_constraint_leads_to_are_matched_by_what_the_models_say(
+    database: Target, tmp_path: Path
+) -> None:
+    """`db_constraint = False`: an id of the new database would be that of another model in the old one, or of none."""
+    before = """
+    create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
+    create table note (id serial primary key, what text, content_type_id int not null);
+    insert into django_content_type (app_label, model) values ('shop', 'line'), ('shop', 'item');
+    insert into note (what, content_type_id) values ('of nothing', 77);
+    """
+    change = """
+    alter table note add more text; delete from django_content_type;
+    insert into django_content_type values (1, 'shop', 'item'), (2, 'shop', 'line'), (3, 'shop', 'tag');
+    """
+
+    def column(references: str | None = None) -> StateColumn:
+        return StateColumn("integer", False, references is None, False, references, None)
+
+    states = {
+        "django_content_type": StateTable("contenttypes.contenttype", {"id": column()}),
+        "note": StateTable("shop.note", {"content_type_id": column("contenttypes.contenttype")}),
+    }
+    with ground(database, tmp_path, before, change, Operations((), (), states, states)) as made:
+        made.write("insert into note (what, content_type_id) values ('i', 1), ('l', 2), ('t', 3), ('n', 88)")
+        outcome = made.carry()
+        assert made.old("select what, content_type_id from note order by id") == [
+            ("of nothing", 77),
+            ("i", 2),
+            ("l", 1),
+            ("n", 88),
+        ]
+        assert [one.reason for one in outcome.aside] == ["what content_type_id names is not there"]
 
 
 def test_content_types_and_permissions_in_a_schema_that_only_the_application_searches_are_found(

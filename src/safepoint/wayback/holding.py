@@ -136,11 +136,18 @@ def losses(work: Work, old: Catalogue) -> str:
 
 
 def _own_rules(connection: Connection, work: Work) -> None:
-    """NOT NULL and CHECK, which look at one row alone."""
+    """NOT NULL, CHECK, and ids that only the new database has: what looks at one row alone."""
     cases = [
         f"WHEN {quote(column.name)} {NULL} THEN {literal(f'{column.name} would be NULL')}"
         for column in work.old.columns
         if column.not_null
+    ]
+    # Where a constraint looks for it, that tells it; else nobody would see that an id is of nothing the twin has.
+    bound = {key.columns for key in work.old.foreign_keys}
+    cases += [
+        f"WHEN {quote(rule.column)} < 0 THEN {literal(f'what {rule.column} names is not there')}"
+        for rule in work.rule.columns
+        if rule.kind == "remapped" and (rule.column,) not in bound
     ]
     cases += [f"WHEN NOT ({check}) THEN {literal(f'check {name}')}" for name, check in work.old.checks]
     if cases:
