@@ -24,6 +24,7 @@ from safepoint.wayback.affected import (
     write_letters,
 )
 from safepoint.wayback.attaching import Defaults
+from safepoint.wayback.capture import How
 from safepoint.wayback.fates import Fates
 from safepoint.wayback.written import list_written
 
@@ -214,3 +215,47 @@ def test_what_was_gathered_is_kept_for_the_next_step_and_not_trusted_where_it_is
         assert gathering.notes == ("what cannot be known",) and gathering.totals() == totals
     assert totals.lost == 6 and not file.exists()
     assert Gathering.kept(made.folder) is None
+
+
+def test_a_permission_that_somebody_made_is_told_as_not_carried(database: Target, tmp_path: Path) -> None:
+    """Both databases have their own: what was made in the new one stays in it, and its grants with it."""
+    before = """
+    create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
+    create table auth_permission (id serial primary key, codename text, content_type_id int not null
+        references django_content_type deferrable initially deferred);
+    create table granted (id serial primary key, permission_id int references auth_permission deferrable);
+    insert into django_content_type (app_label, model) values ('shop', 'line');
+    insert into auth_permission (codename, content_type_id) values ('add_line', 1);
+    """
+    with ground(database, tmp_path, before, "alter table granted add note text") as made:
+        made.write(
+            "insert into auth_permission (codename, content_type_id) values ('may_refund', 1)",
+            "insert into granted (permission_id) values (1), (2)",
+        )
+        made.carry()
+        _, rows = told(made, given={})
+        assert [(row["table"], row["fate"]) for row in rows] == [
+            ("auth_permission", "not carried"),
+            ("granted", "carried"),
+            ("granted", "not carried"),
+        ]
+        assert made.old("select count(*) from auth_permission") == [(1,)]
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_each_step_of_a_row_to_a_key_that_it_could_not_be_carried_to_is_told(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    before = "create table part (id int primary key, what varchar(5)); insert into part values (1, 'a'), (2, 'b')"
+    with ground(database, tmp_path, before, "alter table part alter what type text", how=how) as made:
+        made.write("update part set what = 'c' where id = 1")
+        made.write("update part set id = 10 where id = 1")
+        made.write("update part set id = 20, what = 'too long' where id = 10")
+        made.write("update part set id = 30 where id = 2")
+        made.carry()
+        assert made.old("select id, what from part order by id") == [(1, "a"), (30, "b")]
+        _, rows = told(made, UserTable("part", "id"), given={})
+        assert [(row["key"], row["fate"]) for row in rows] == [
+            *((f"id={key}", "not carried") for key in (1, 10, 20)),
+            ("id=30", "carried"),
+        ]

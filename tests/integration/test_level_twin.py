@@ -329,6 +329,23 @@ def test_a_lost_slot_ddl_and_an_unknown_table_are_told_and_change_nothing(live: 
     assert facts.kind == "template" and differences(live, made.twin) == []
 
 
+@pytest.mark.parametrize(
+    "timeout", ["idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout"]
+)
+def test_the_seeds_snapshot_lives_as_long_as_it_is_needed_whatever_the_databases_timeouts_are(
+    live: Target, timeout: str
+) -> None:
+    """A dump, and what is asked after it, take hours; nothing is said on the connection that exported the snapshot."""
+    with connect(live) as connection:
+        connection.execute(f"alter database {live.dbname} set {timeout} = '200ms'".encode())
+    with feed.opened(live, LAUNCH) as now:
+        time.sleep(0.6)
+        with connect(live, autocommit=False) as connection:
+            connection.execute("set transaction isolation level repeatable read")
+            connection.execute(f"set transaction snapshot '{now.snapshot}'".encode())
+    feed.end(live, LAUNCH)
+
+
 def test_an_open_transaction_holds_the_seed_up_and_it_gives_up_with_the_reason(live: Target) -> None:
     with psycopg.connect(**live.conninfo()) as busy:  # type: ignore[arg-type]
         busy.execute("insert into line (amount) values (1)")

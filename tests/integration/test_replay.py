@@ -10,11 +10,14 @@ from postgres_servers import drop_database
 from psycopg import sql
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ground, lines, operations
 
+from safepoint.django.operations import Operations, StateColumn, StateTable
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import compaction, filling
+from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import round_trip
 from safepoint.wayback.spool import Spool
@@ -190,6 +193,48 @@ def test_ids_that_nobody_committed_are_not_given_out_again_where_nothing_is_left
         assert made.old("select nextval('customer_id_seq')") == [(11,)]
 
 
+def test_a_sequence_that_two_tables_had_together_goes_on_behind_both_of_theirs(
+    database: Target, tmp_path: Path
+) -> None:
+    before = """
+    create table bill (id serial primary key);
+    create table offer (id int primary key default nextval('bill_id_seq'));
+    """
+    change = "create sequence offer_id_seq; alter table offer alter id set default nextval('offer_id_seq')"
+    with ground(database, tmp_path, before, change) as made:
+        made.write("insert into bill select from generate_series(1, 7)", "insert into offer default values")
+        assert made.carry().sequences == {"public.bill_id_seq": 7}
+        made.write("insert into offer select from generate_series(1, 9)")
+        assert made.carry().sequences == {"public.bill_id_seq": 10}
+
+
+def test_a_sequence_that_only_code_asks_and_that_has_another_name_now_is_told(database: Target, tmp_path: Path) -> None:
+    before = "create sequence letter_no; create sequence stays; create table gone (id serial, no int default 1)"
+    change = "alter sequence letter_no rename to dispatch_no; drop table gone"
+    with (
+        ground(database, tmp_path, SHOP + before, change) as made,
+        connect(made.twin) as old,
+        connect(made.live) as new,
+    ):
+        assert left_sequences(old, new, read_catalogue(old)) == ("public.letter_no",)
+
+
+def test_a_sequence_that_no_column_owns_is_found_again_by_the_default_that_names_it(
+    database: Target, tmp_path: Path
+) -> None:
+    before = """
+    create schema "Odd one"; create sequence "Odd one"."Numbers";
+    create table invoice (id int primary key default nextval('"Odd one"."Numbers"'), what text);
+    insert into invoice (what) values ('a'), ('b');
+    """
+    change = """alter sequence "Odd one"."Numbers" rename to "Given out";
+    alter sequence "Odd one"."Given out" set schema public"""
+    with ground(database, tmp_path, before, change) as made:
+        made.write("insert into invoice (what) values ('c'), ('d')")
+        assert made.carry().sequences == {'"Odd one"."Numbers"': 4}
+        assert made.old("insert into invoice (what) values ('e') returning id") == [(5,)]
+
+
 def test_triggers_are_silent_even_those_that_always_fire(database: Target, tmp_path: Path) -> None:
     triggers = """
     create table audit (what text);
@@ -289,6 +334,41 @@ def test_content_types_are_matched_by_what_they_name(database: Target, tmp_path:
             ("p", 1),
         ]
         assert [(one.kind, one.key) for one in outcome.aside] == [("foreign key", {"id": "3"})]
+
+
+@pytest.mark.usefixtures("looking_up")
+def test_content_types_that_no_constraint_leads_to_are_matched_by_what_the_models_say(
+    database: Target, tmp_path: Path
+) -> None:
+    """`db_constraint = False`: an id of the new database would be that of another model in the old one, or of none."""
+    before = """
+    create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
+    create table note (id serial primary key, what text, content_type_id int not null);
+    insert into django_content_type (app_label, model) values ('shop', 'line'), ('shop', 'item');
+    insert into note (what, content_type_id) values ('of nothing', 77);
+    """
+    change = """
+    alter table note add more text; delete from django_content_type;
+    insert into django_content_type values (1, 'shop', 'item'), (2, 'shop', 'line'), (3, 'shop', 'tag');
+    """
+
+    def column(references: str | None = None) -> StateColumn:
+        return StateColumn("integer", False, references is None, False, references, None)
+
+    states = {
+        "django_content_type": StateTable("contenttypes.contenttype", {"id": column()}),
+        "note": StateTable("shop.note", {"content_type_id": column("contenttypes.contenttype")}),
+    }
+    with ground(database, tmp_path, before, change, Operations((), (), states, states)) as made:
+        made.write("insert into note (what, content_type_id) values ('i', 1), ('l', 2), ('t', 3), ('n', 88)")
+        outcome = made.carry()
+        assert made.old("select what, content_type_id from note order by id") == [
+            ("of nothing", 77),
+            ("i", 2),
+            ("l", 1),
+            ("n", 88),
+        ]
+        assert [one.reason for one in outcome.aside] == ["what content_type_id names is not there"]
 
 
 def test_content_types_and_permissions_in_a_schema_that_only_the_application_searches_are_found(

@@ -10,9 +10,9 @@ from postgres_servers import Servers, drop_database, fresh_database, has_postgre
 from replay_ground import RELAX, RELAXED, SHOP, ground, lines
 
 from safepoint.errors import SafepointError
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import applying, holding
+from safepoint.wayback import applying, holding, whereabouts
 from safepoint.wayback.capture import How
 from safepoint.wayback.manner import Policy
 from safepoint.wayback.outcome import Outcome
@@ -101,6 +101,95 @@ def test_where_a_constraint_trigger_holds_rows_together_no_half_of_a_transaction
         assert made.old("select what from purchase_line where id = 1") == [("w1",)]
         assert made.old("select name from customer where id = 2") == [("row",)]
         assert (outcome.not_carried, outcome.partly) == (1, 1)
+
+
+MOVED = """
+create table parent (id int primary key, what varchar(5));
+create table child (id int primary key, parent_id int references parent on update cascade, what varchar(5));
+insert into parent select n, 'p' || n from generate_series(1, 6) n;
+insert into child values (1, 6, 'c1');
+"""
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_a_row_that_got_another_key_is_carried_whole_or_stays_where_it_was(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    """Half of it would be a row that is gone, or one that is there twice."""
+    relax = "alter table parent alter what type text; alter table child alter what type text"
+    with ground(database, tmp_path, MOVED, relax, how=how) as made:
+        made.write("update parent set id = 10, what = 'too long' where id = 1")
+        made.write("update parent set id = 99 where id = 2", "update parent set id = 2, what = 'too long' where id = 3")
+        made.write("update parent set id = 3 where id = 99")
+        made.write("update parent set id = 40 where id = 4", "insert into parent values (4, 'new')")
+        made.write("update parent set id = 50, what = 'too long' where id = 5", "insert into parent values (5, 'new')")
+        made.write("update parent set id = 60 where id = 6", "update child set what = 'too long'")
+        outcome = made.carry()
+        assert made.old("select id, what from parent order by id") == [
+            *((number, f"p{number}") for number in (1, 2, 3)),
+            (4, "new"),
+            (5, "p5"),
+            (6, "p6"),
+            (40, "p4"),
+        ]
+        assert made.old("select parent_id, what from child") == [(6, "c1")]
+        told = {one["key"]["id"] for one in lines(outcome, "put_aside") if one["relation"] == "public.parent"}
+        assert told == {"1", "10", "2", "3", "5", "50", "6", "60"}
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_what_builds_on_a_transaction_that_a_constraint_trigger_keeps_whole_is_put_aside_too(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    """A later change of the same row has the earlier one's values in it: carried, it would bring half of a booking."""
+    books = """
+    create table account (id int primary key, balance int not null, note text);
+    create table booking (id int primary key, label varchar(5));
+    insert into account values (1, 0, 'a'), (2, 0, 'b'), (3, 0, 'c');
+    create function balanced() returns trigger language plpgsql as $$ begin
+        if (select sum(balance) from account) <> 0 then raise 'the books do not balance'; end if; return null;
+    end $$;
+    create constraint trigger balance after insert or update on account deferrable initially deferred
+        for each row execute function balanced();
+    """
+    change = "alter table booking alter label type text; create table fresh (id int primary key, what text)"
+    with ground(database, tmp_path, books, change, how=how) as made:
+        made.write(
+            "update account set balance = balance - 100 where id = 1",
+            "update account set balance = balance + 100 where id = 2",
+            "insert into booking values (1, 'too long')",
+            "insert into fresh values (1, 'with the booking')",
+        )
+        made.write("update account set note = 'later' where id = 1")
+        made.write("update fresh set what = 'later' where id = 1")
+        made.write("insert into fresh values (2, 'of another')")
+        made.write("update account set note = 'of another row' where id = 3")
+        outcome = made.carry()
+        assert made.old("select id, balance, note from account order by id") == [
+            (1, 0, "a"),
+            (2, 0, "b"),
+            (3, 0, "of another row"),
+        ]
+        assert (outcome.carried, outcome.stashed, outcome.partly, outcome.not_carried) == (1, 1, 0, 3)
+        assert [one["key"] for one in lines(outcome, "stash")] == [{"id": "2"}]
+
+
+def test_a_row_that_every_transaction_changes_keeps_nobody_waiting_where_the_first_is_put_aside(
+    database: Target, tmp_path: Path
+) -> None:
+    """A counter, say: all of them follow the first, each once. Pair by pair it took minutes, with the site closed."""
+    hot = """
+    create procedure hot() language plpgsql as $$ begin
+        for n in 1..6000 loop update customer set mail = n::text where id = 1; commit; end loop;
+    end $$
+    """
+    with ground(database, tmp_path, SHOP + hot, RELAX, RELAXED) as made:
+        made.write("update customer set name = 'lost' where id = 1", "update purchase set total = -1 where id = 1")
+        with connect(made.live) as connection:
+            connection.execute("call hot()")
+        outcome = made.carry(policy="transaction")
+        assert outcome.not_carried == 6001 and outcome.seconds < 10
+        assert made.old("select name, mail from customer where id = 1") == [("c1", "c1@x")]
 
 
 @pytest.mark.parametrize("policy", ["row", "transaction"])
@@ -429,3 +518,57 @@ def test_a_foreign_key_that_does_not_hold_after_all_ends_the_replay_and_changes_
         monkeypatch.undo()
         assert reasons(made.carry()) == [("child", "foreign key", "2")]
         assert made.old("select * from child") == [(1, 1)]
+
+
+def test_rows_that_the_old_types_do_not_hold_are_found_one_by_one_without_reading_all_for_each(
+    database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20,000 of them closed the site for a minute, and twice as many four times as long."""
+    read: list[int] = []
+    classify = whereabouts.classify
+
+    def noted(connection: Connection, *words: Any) -> None:
+        query = "select seq_tup_read from pg_stat_xact_all_tables where relname = 'sp_stage_0'"
+        read.append(connection.execute(query).fetchone()[0])  # type: ignore[index]
+        classify(connection, *words)
+
+    monkeypatch.setattr(whereabouts, "classify", noted)
+    before = "create table reading (id int primary key, value smallint)"
+    with ground(database, tmp_path, before, "alter table reading alter value type int") as made:
+        made.write("insert into reading select n, 99999 from generate_series(1, 1000) n")
+        made.write("insert into reading select n, 1 from generate_series(1001, 10000) n")
+        outcome = made.carry()
+        assert (outcome.put_aside, made.old("select count(*) from reading")) == (1000, [(9000,)])
+        assert read[0] < 50 * 10_000
+
+
+def test_a_chain_of_new_rows_is_put_aside_at_once_where_its_first_is(
+    database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger in which each entry names the one before it: row after row, each took a round of all questions."""
+    asked: list[str] = []
+    run = holding.run
+
+    def noted(connection: Connection, statement: str) -> int:
+        asked.append(statement)
+        return run(connection, statement)
+
+    monkeypatch.setattr(holding, "run", noted)
+    before = """
+    create table entry (id int primary key, previous int references entry, what varchar(5));
+    insert into entry select n, nullif(n - 1, 0), 'old' from generate_series(1, 10) n;
+    """
+    with ground(database, tmp_path, before, "alter table entry alter what type text") as made:
+        made.write("insert into entry values (11, 10, 'too long'), (500, 10, 'apart')")
+        made.write("insert into entry select n, n - 1, 'new' from generate_series(12, 200) n")
+        made.write("update entry set previous = 150 where id = 3", "insert into entry values (501, 500, 'apart')")
+        outcome = made.carry()
+        assert made.old("select id, previous from entry where id = 3 or id > 10 order by id") == [
+            (3, 2),
+            (500, 10),
+            (501, 500),
+        ]
+        assert outcome.put_aside == 191 and len(asked) < 50
+        assert {one["reason"] for one in lines(outcome, "put_aside") if one["key"]["id"] in ("12", "200", "3")} == {
+            "the row of entry that previous refers to is not there"
+        }

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,18 @@ def test_a_session_of_ours_may_be_idle_for_longer_than_its_role_may(reader: Targ
         connection.execute("commit")
         time.sleep(0.4)
         assert connection.execute("select 1").fetchone() == (1,)
+
+
+def test_a_session_of_ours_waits_for_a_lock_as_long_as_it_was_told_to(reader: Target, database: Target) -> None:
+    """Two drains at once, say: the second one waits for the first, whatever the role's own patience is."""
+    with connect(database) as holder, connect(reader) as waiting, ThreadPoolExecutor(1) as beside:
+        holder.execute("select pg_advisory_lock(7)")
+        got = beside.submit(waiting.execute, "select pg_advisory_lock(7)")
+        time.sleep(0.3)
+        holder.execute("select pg_advisory_unlock(7)")
+        got.result()
+    with connect(reader, lock_timeout=2) as connection:
+        assert connection.execute("show lock_timeout").fetchone() == ("2s",)
 
 
 @pytest.fixture(scope="module")

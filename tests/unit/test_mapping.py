@@ -159,6 +159,22 @@ def test_a_column_removed_after_a_data_migration_needs_a_mapper(mapper: str | No
     assert any("only the round trip tells" in note for note in mapping.notes)
 
 
+@pytest.mark.parametrize("mapper", [None, "qty * price"])
+def test_a_column_that_was_made_a_computed_one_needs_a_mapper(mapper: str | None) -> None:
+    """Django makes one by RemoveField and AddField: the twin's own value would be that of other quantities."""
+    columns = (column("id"), column("qty"), column("price"))
+    old = catalogue(table("item", *columns, column("total", not_null=True, default="0")))
+    computed = replace(column("total"), generated=True)
+    plain = table("item", *columns)
+    new = catalogue(replace(plain, columns=(*plain.columns, computed)))
+    found = operations(
+        effect("column-removed", "item", "item", "total"), effect("column-added", "item", "item", "total")
+    )
+    mapping = plan_mapping(old, new, found, {"item": {"total": mapper}} if mapper else {})
+    assert rule_of(mapping, "total").kind == ("mapped" if mapper else "restored")
+    assert [problem[:26] for problem in mapping.problems] == ([] if mapper else ["item.total needs a mapper:"])
+
+
 def test_a_column_that_nothing_explains_is_a_problem_and_so_is_a_mapper_for_nothing() -> None:
     old = catalogue(table("item", column("id"), column("a")))
     mapping = plan_mapping(old, catalogue(table("item", column("id"))), mappers={"item": {"z": "1"}, "no": {"a": "1"}})
@@ -266,10 +282,36 @@ def test_a_content_type_that_could_not_be_renamed_is_still_what_it_was() -> None
         ("amount_cents", "cents", False),
         ("'cents'", "cents", False),
         ("'it''s cents' || x", "cents", False),
+        ("GREATEST(Cents, 0)", "cents", True),
+        ('row_."cents"', "cents", True),
+        ("cents -- of the text\n / 100", "text", False),
+        ("kind_no::text", "text", False),
+        ("CAST(kind_no AS text)", "text", False),
+        ("text || kind_no :: text", "text", True),
+        ("(kind_no = 1) AND text LIKE 'a%'", "text", True),
+        ("case when kind_no = 1 then 'a' end", "end", False),
+        ('case when kind_no = 1 then "end" end', "end", True),
+        ("date '2026-01-01' + days", "date", False),
+        ("date(made_at)", "date", False),
+        ("made_at at time zone 'UTC'", "time", False),
+        ("made_at::timestamp with time zone", "zone", False),
+        ("extract(year from made_at)", "year", False),
+        ("coalesce(old.note, '')", "note", False),
+        ("(select u.name from auth_user u where u.id = author_id)", "name", False),
+        ("(select u.name from auth_user u where u.id = author_id)", "author_id", True),
+        ('"a""b"', 'a"b', True),
+        ("Größe * 2", "größe", True),
     ],
 )
 def test_a_mapper_mentions_a_column_only_as_a_name(expression: str, column: str, found: bool) -> None:
     assert expressions.mentions(expression, column) is found
+
+
+def test_a_new_column_with_the_name_of_a_type_that_a_mapper_casts_to_is_stashed() -> None:
+    old = catalogue(table("memo", column("id"), column("kind", "text")))
+    new = catalogue(table("memo", column("id"), column("kind_no"), column("text", "text")))
+    mapping = plan_mapping(old, new, mappers={"memo": {"kind": "kind_no::text"}})
+    assert mapping.problems == () and mapping.tables[0].stash == ("text",)
 
 
 def test_a_round_trip_that_looked_at_nothing_has_failed() -> None:

@@ -74,19 +74,19 @@ def connect(
     application_name: str = "safepoint",
     lock_timeout: float | None = None,
     options: str = "",
+    replication: bool = False,
 ) -> Connection:
     """Open a connection.
 
     Args:
         lock_timeout: seconds to wait for a lock; None waits for ever.
         options: more `-c name=value` words.
+        replication: it speaks the replication protocol besides; its statements go as they are written.
 
     Raises:
         DatabaseError: with what the server said and what to check next.
     """
-    words = f"{_PINNED} {target.options} {options}"
-    if lock_timeout is not None:
-        words += f" -c lock_timeout={int(lock_timeout * 1000)}"
+    words = f"{_PINNED} -c lock_timeout={int((lock_timeout or 0) * 1000)} {target.options} {options}"
     try:
         connection = psycopg.connect(
             **target.conninfo(),  # type: ignore[arg-type]  # psycopg's stubs name each keyword apart
@@ -98,6 +98,7 @@ def connect(
             # environment) need not agree. A keyword goes before all of these, PGCLIENTENCODING too.
             client_encoding="UTF8",
             options=words,
+            replication="database" if replication else None,
         )
         if connection.info.server_version >= _TRANSACTION_TIMEOUT:
             connection.execute("set transaction_timeout = 0")

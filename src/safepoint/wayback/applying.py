@@ -16,7 +16,7 @@ from safepoint.wayback.keyless import compact_rows
 from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, find_refused, merge, silence, unsilence
-from safepoint.wayback.staging import Truncation
+from safepoint.wayback.staging import Sink, Truncation
 from safepoint.wayback.statements import ask, run
 
 
@@ -28,6 +28,7 @@ class Applying:
 
     Args:
         source: a connection to what was captured.
+        homeless: what was staged of tables that the old schema does not have.
         old: the twin's catalogue.
         phase: is told the name of each phase that ended; raises when the replay is to stop.
 
@@ -40,13 +41,14 @@ class Applying:
         connection: Connection,
         source: Connection,
         works: Sequence[Work],
+        homeless: Sequence[Sink],
         old: Catalogue,
         mapping: WayBack,
         truncations: Sequence[Truncation],
         manner: Manner,
         phase: Callable[[str], None],
     ) -> None:
-        self.connection, self.source, self.works, self.old = connection, source, works, old
+        self.connection, self.source, self.works, self.homeless, self.old = connection, source, works, homeless, old
         self.manner, self.truncations, self._phase = manner, truncations, phase
         self._rules = {rule.old: rule for rule in mapping.tables}
         self._trusting = True
@@ -149,19 +151,25 @@ class Applying:
                 f"JOIN {work.stage} s ON {whereabouts.same_key(work)} WHERE c.verdict IS NOT NULL AND {condition} "
                 f"GROUP BY s._sp_tx ON CONFLICT DO NOTHING",
             )
-        keyed = [work for work in self.works if work.rule.key]
-        while self.manner.policy == "transaction" and any([self._follow(work) > 0 for work in keyed]):  # noqa: C419 - all of them
+        named = [(work.sink, [new.name for _, new in work.keys]) for work in self.works]
+        named += [(sink, list(sink.table.key)) for sink in self.homeless]
+        while any([self._follow(sink, key) > 0 for sink, key in named if key]):  # noqa: C419 - all of them
             pass
         return self._excluded() > before
 
-    def _follow(self, work: Work) -> int:
-        """Later transactions that changed a row which a transaction that is put aside had changed before them."""
-        same = " AND ".join(f"e.{quote_new} = l.{quote_new}" for quote_new in _key_names(work))
+    def _follow(self, sink: Sink, key: Sequence[str]) -> int:
+        """Later transactions that changed a row which a transaction that is put aside had changed before them: the log
+        has their rows whole, with what that one had written."""
+        names = ", ".join(f"e.{quote(name)}" for name in key)
+        same = " AND ".join(f"e.{quote(name)} = l.{quote(name)}" for name in key)
+        stage = f"pg_temp.{sink.stage}"
+        # By the first one of each row: all that changed one after another would be pairs, as many as their square.
         return run(
             self.connection,
             f"INSERT INTO pg_temp.sp_excluded SELECT DISTINCT l._sp_tx, "
-            f"'it changes a row of ' || {literal(work.old.relation)} || ' that a transaction put aside had changed' "
-            f"FROM pg_temp.sp_excluded x JOIN {work.stage} e ON e._sp_tx = x.tx JOIN {work.stage} l ON {same} "
+            f"'it changes a row of ' || {literal(sink.table.relation)} || ' that a transaction put aside had changed' "
+            f"FROM (SELECT {names}, min(e._sp_tx) AS _sp_tx FROM pg_temp.sp_excluded x "
+            f"JOIN {stage} e ON e._sp_tx = x.tx GROUP BY {names}) e JOIN {stage} l ON {same} "
             f"AND l._sp_tx > e._sp_tx ON CONFLICT DO NOTHING",
         )
 
@@ -183,7 +191,3 @@ class _TakenBack(Exception):
     def __init__(self, violations: tuple[str, ...]) -> None:
         super().__init__(*violations)
         self.violations = violations
-
-
-def _key_names(work: Work) -> list[str]:
-    return [quote(new.name) for _, new in work.keys]

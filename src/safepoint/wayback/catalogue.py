@@ -38,12 +38,25 @@ FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
 JOIN pg_class l ON l.oid = t.relid JOIN pg_namespace n ON n.oid = l.relnamespace
 WHERE c.oid = ANY(%s) AND c.relkind = 'p' AND t.isleaf ORDER BY 1, 2
 """
+PARTED_BY = """
+SELECT c.oid::int8, a.attname::text FROM pg_class c CROSS JOIN LATERAL pg_partition_tree(c.oid) t
+JOIN pg_partitioned_table p ON p.partrelid = t.relid CROSS JOIN unnest(p.partattrs::int2[]) k
+JOIN pg_attribute a ON a.attrelid = t.relid AND a.attnum = k
+WHERE c.oid = ANY(%s) AND c.relkind = 'p' GROUP BY 1, 2 ORDER BY 1, 2
+"""
+# A column's numbers come from the sequence that it owns, or else from the one that its default names.
 # The collation with the number 100 is that of the database, and is deterministic.
 COLUMNS = """
 SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL),
        a.attnotnull, CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
        a.attidentity <> '', a.attgenerated <> '', a.attnum,
-       pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname),
+       coalesce(
+           pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname),
+           CASE WHEN a.atthasdef THEN (
+               SELECT format('%%I.%%I', s.nspname, q.relname) FROM pg_depend p
+               JOIN pg_class q ON q.oid = p.refobjid AND q.relkind = 'S' JOIN pg_namespace s ON s.oid = q.relnamespace
+               WHERE p.classid = 'pg_attrdef'::regclass AND p.objid = d.oid AND p.refclassid = 'pg_class'::regclass
+               LIMIT 1) END),
        (SELECT format('%%I.%%I', s.nspname, l.collname)
         FROM pg_collation l JOIN pg_namespace s ON s.oid = l.collnamespace
         WHERE l.oid = a.attcollation AND a.attcollation <> 100 AND NOT l.collisdeterministic)
@@ -109,8 +122,14 @@ TRIGGERS = """
 SELECT t.tgrelid::int8, t.tgname, t.tgenabled::text, t.tgconstraint <> 0
 FROM pg_trigger t WHERE t.tgrelid = ANY(%s) AND NOT t.tgisinternal ORDER BY 1, 2
 """
+# A type that is there can be cast to itself, which pg_cast does not say. Rows of tables are no columns' types.
 CASTS = """
 SELECT format_type(castsource, NULL), format_type(casttarget, NULL) FROM pg_cast
+UNION
+SELECT format_type(t.oid, NULL), format_type(t.oid, NULL) FROM pg_type t
+LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+LEFT JOIN pg_class c ON c.oid = coalesce(nullif(t.typrelid, 0), e.typrelid)
+WHERE t.typtype <> 'p' AND coalesce(c.relkind, 'c') = 'c'
 """
 
 
@@ -184,7 +203,7 @@ class Table:
     """A table. `leaves` are the partitions that hold its rows; empty for an ordinary table.
 
     `replica` are the columns of the index that REPLICA IDENTITY USING INDEX chose; `partial_keys` are the foreign keys
-    that single partitions have, or that lead to one.
+    that single partitions have, or that lead to one; `parted_by` are the columns that say which partition is a row's.
     """
 
     schema: str
@@ -200,6 +219,7 @@ class Table:
     replica: tuple[str, ...] = ()
     exclusions: tuple[Exclusion, ...] = ()
     partial_keys: tuple[ForeignKey, ...] = ()
+    parted_by: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -278,7 +298,9 @@ def read_catalogue(connection: Connection) -> Catalogue:
     """Read it; some milliseconds, whatever the size of the database."""
     found = {oid: tuple(row) for oid, *row in connection.execute(TABLES).fetchall()}
     rows = {query: _by_table(connection, query, list(found)) for query in (LEAVES, COLUMNS, INDEXES, CONSTRAINTS)}
-    rows |= {query: _by_table(connection, query, list(found)) for query in (EXCLUSIONS, TRIGGERS, PARTIAL_KEYS)}
+    rows |= {
+        query: _by_table(connection, query, list(found)) for query in (EXCLUSIONS, TRIGGERS, PARTIAL_KEYS, PARTED_BY)
+    }
     names = {oid: f"{schema}.{name}" for oid, (schema, name, *_) in found.items()}
     tables = {}
     for oid, (schema, name, partitioned, replica) in found.items():
@@ -311,6 +333,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
                 for constraint, parent, own, others, *conditions in rows[PARTIAL_KEYS][oid]
                 if parent in names
             ),
+            tuple(row[0] for row in rows[PARTED_BY][oid]),
         )
     return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()))
 

@@ -17,7 +17,7 @@ from safepoint.wayback.catalogue import Column, Table
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.filling import GONE, fill
 from safepoint.wayback.mapping import TableRule
-from safepoint.wayback.staging import Sink, Truncation
+from safepoint.wayback.staging import DELETE, INSERT, Sink, Truncation
 from safepoint.wayback.statements import ask, failing, run
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
@@ -66,6 +66,11 @@ class Work:
         return f"pg_temp.{self.sink.stage}"
 
     @property
+    def moves(self) -> bool:
+        """Whether rows may have got another key, or have gone to another partition."""
+        return bool(self.rule.key and (self.sink.moves or (self.new.parted_by and self.sink.others)))
+
+    @property
     def keys(self) -> tuple[tuple[Column, Column], ...]:
         """The key's columns: old, new."""
         return tuple((self.old.by_name[old], self.new.by_name[new]) for old, new in self.rule.key)
@@ -97,7 +102,7 @@ def compact(connection: Connection, migrated: Connection, work: Work, scope: Sco
     _touch(connection, work, scope)
     _expand_truncations(connection, work, scope)
     run(connection, CONFLICTS.format(change=work.change))
-    if work.sink.moves and work.rule.uses_twin:
+    if work.moves:
         _follow_moves(connection, work, scope)
     if work.sink.unchanged:
         _fill(connection, migrated, work, scope)
@@ -205,16 +210,19 @@ def _expand_truncations(connection: Connection, work: Work, scope: Scope) -> Non
 def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
     """A row whose key was changed, perhaps several times: which row of the twin it was at the safe point.
 
-    In between keys are compared as the log writes them.
+    In between keys are compared as the log writes them; they are found by a digest, for as text (bytea has two digits a
+    byte there) they may be longer than an index takes.
     """
     own = ", ".join(f"s.{quote(new.name)}" for _, new in work.keys)
+    origin, across = ("s._sp_from", "") if not work.new.parted_by else _left_partition(work)
     run(connection, "DROP TABLE IF EXISTS pg_temp.sp_births")
     run(
         connection,
-        f"CREATE TEMP TABLE sp_births ON COMMIT DROP AS SELECT s._sp_at AS at, s._sp_from AS origin, "
-        f"ARRAY[{own}] AS key FROM {work.stage} s WHERE s._sp_at & 3 IN (0, 3) AND {scope.condition(work)}",
+        f"CREATE TEMP TABLE sp_births ON COMMIT DROP AS SELECT s._sp_at AS at, {origin} AS origin, "
+        f"ARRAY[{own}] AS key, md5(ARRAY[{own}]::text) AS digest FROM {work.stage} s{across} "
+        f"WHERE s._sp_at & 3 IN (0, 3) AND {scope.condition(work)}",
     )
-    run(connection, "CREATE INDEX ON pg_temp.sp_births (key, at)")
+    run(connection, "CREATE INDEX ON pg_temp.sp_births (digest, at)")
     run(connection, "ANALYZE pg_temp.sp_births")
     match = " AND ".join(
         key_match(f"e.key[{place}]::{new.type}", old, new) for place, (old, new) in enumerate(work.keys, start=1)
@@ -224,15 +232,28 @@ def _follow_moves(connection: Connection, work: Work, scope: Scope) -> None:
         f"""
         WITH RECURSIVE chain AS (
             SELECT c.n, b.origin AS key, b.at FROM {work.change} c JOIN pg_temp.sp_births b ON b.at = c.birth
-            WHERE c.birth & 3 = 3
+            WHERE b.origin IS NOT NULL
             UNION ALL
             SELECT c.n, b.origin, b.at FROM chain c CROSS JOIN LATERAL (
-                SELECT b.origin, b.at FROM pg_temp.sp_births b WHERE b.key = c.key AND b.at < c.at
-                ORDER BY b.at DESC LIMIT 1) b
+                SELECT b.origin, b.at FROM pg_temp.sp_births b
+                WHERE b.digest = md5(c.key::text) AND b.key = c.key AND b.at < c.at ORDER BY b.at DESC LIMIT 1) b
         ), ends AS (SELECT DISTINCT ON (n) n, key FROM chain ORDER BY n, at)
         UPDATE {work.change} c SET origin_tid = o.ctid, origin_rel = o.tableoid
         FROM ends e JOIN {rows_of(work.old)} o ON {match} WHERE e.n = c.n
         """,
+    )
+
+
+def _left_partition(work: Work) -> tuple[str, str]:
+    """An UPDATE that takes a row to another partition is a deletion, and next an insertion: the key of the former as
+    SQL, and the join that finds it. By other columns than those that partitions go by they have the same key."""
+    equal = {new.name: f"p.{quote(new.name)} = s.{quote(new.name)}" for _, new in work.keys}
+    same = [f"({' OR '.join(equal.values())})", *(equal[name] for name in equal if name not in work.new.parted_by)]
+    key = ", ".join(f"p.{quote(name)}" for name in equal)
+    return (
+        f"coalesce(s._sp_from, CASE WHEN p._sp_at IS NOT NULL THEN ARRAY[{key}] END)",
+        f" LEFT JOIN {work.stage} p ON p._sp_at = s._sp_at - 4 + {DELETE - INSERT} AND s._sp_at & 3 = {INSERT} "
+        f"AND p._sp_tx = s._sp_tx AND p._sp_leaf <> s._sp_leaf AND {' AND '.join(same)}",
     )
 
 
@@ -355,7 +376,9 @@ def _out_source(work: Work, scope: Scope) -> str:
 def insert_out(connection: Connection, work: Work, source: str) -> None:
     """Fill the table of rows; a row whose values the old types cannot hold is put aside, the rest goes on."""
     statement = f"INSERT INTO {work.out} ({targets(work)}_sp_n) {source}"
-    for n, said in failing(connection, statement, f"SELECT n FROM {work.change} WHERE ends AND verdict IS NULL", "c.n"):
+    listing = f"SELECT n FROM {work.change} WHERE ends AND verdict IS NULL"
+    index = f"CREATE INDEX ON {work.stage} (_sp_at)"
+    for n, said in failing(connection, statement, listing, "c.n", index=index):
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
     run(connection, f"CREATE UNIQUE INDEX ON {work.out} (_sp_n)")
     run(connection, f"ANALYZE {work.out}")

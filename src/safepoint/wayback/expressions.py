@@ -27,6 +27,30 @@ PERMISSIONS: Final = "auth_permission"
 ID_TABLES: Final = {CONTENT_TYPES: "safepoint_content_types", PERMISSIONS: "safepoint_permissions"}
 """Temporary tables of the replay: `new` id -> `old` id, by natural key."""
 
+_TOKEN: Final = re.compile(
+    r"""
+    '(?:[^']|'')*' | "(?:[^"]|"")*" | --[^\n]* | /\*.*?\*/ | \$\w*\$.*?\$\w*\$
+    | [^\W\d][\w$]* | \d[\w.]* | :: | => | := | \s+ | .
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# Words that a column's name must be quoted among (https://www.postgresql.org/docs/current/sql-keywords-appendix.html).
+_RESERVED: Final = frozenset(
+    """
+    all analyse analyze and any array as asc asymmetric authorization binary both case cast check collate collation
+    column concurrently constraint create cross current_catalog current_date current_role current_schema current_time
+    current_timestamp current_user default deferrable desc distinct do else end except false fetch for foreign freeze
+    from full grant group having ilike in initially inner intersect into is isnull join lateral leading left like limit
+    localtime localtimestamp natural not notnull null offset on only or order outer overlaps placing primary references
+    returning right select session_user similar some symmetric system_user table tablesample then to trailing true union
+    unique user using variadic verbose when where window with
+    """.split()  # noqa: SIM905 - words are read more easily without quotes
+)
+# What stands before the name of a type, of a collation, or within one: AS date, AT TIME ZONE, double precision.
+_BEFORE_OTHERS: Final = frozenset(
+    {"::", "as", "at", "collate", "character", "double", "national", "returning", "time", "with", "without"}
+)
+
 NULL: Final = "IS NOT DISTINCT FROM NULL"
 FILLED: Final = "IS DISTINCT FROM NULL"
 """Whether a value of the application's is there: `IS NULL` is true of a composite value whose fields are NULL."""
@@ -72,11 +96,22 @@ def cast(value: str, source: str, target: str, base: str, casts: frozenset[tuple
     return f"{value}::text::{target}"
 
 
+def known(kind: str, casts: frozenset[tuple[str, str]]) -> bool:
+    """Whether the old database has this type: one that the launch brings (an extension's, an enum) stays text there."""
+    return (kind, kind) in casts or ("boolean", "boolean") not in casts
+
+
 def retyped(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
     """The new value in the old type; the twin's own value where the new one says the same in its narrower type.
 
     So 1234.5678, which a migration rounded to 1234.57, comes back whole as long as nobody changed it since.
     """
+    if not known(new.base, casts):
+        back = f"{of_new(new.name)}::{old.type}"
+        if old.base in _TEXTS:
+            return back
+        ours, theirs = _texts(old, of_old(old.name), new)
+        return f"CASE WHEN {ours} = {theirs} THEN {of_old(old.name)} ELSE {back} END"
     back = cast(of_new(new.name), new.base, old.type, old.base, casts)
     if {old.base, new.base} <= _TEXTS:
         return back
@@ -88,8 +123,17 @@ def retyped(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
 
 def loss(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
     """Whether a value of `out`, in the old type, says no longer what the new row says."""
+    if not known(new.base, casts):
+        return " IS DISTINCT FROM ".join(_texts(old, f"out.{quote(old.name)}", new))
     there = cast(f"out.{quote(old.name)}", old.base, new.type, new.base, casts)
     return f"{there}::text IS DISTINCT FROM {of_new(new.name)}::text"
+
+
+def _texts(old: Column, value: str, new: Column) -> tuple[str, str]:
+    """A value of the old type and the new one, both as text. Blanks at the end of a `character` say nothing."""
+    if old.base == "character":
+        return f"{value}::text", f"rtrim({of_new(new.name)}, ' ')"
+    return text_of(old, value), of_new(new.name)
 
 
 def restored(column: str, default: str | None) -> str:
@@ -107,7 +151,27 @@ def remapped(column: str, parent: str) -> str:
 
 
 def mentions(expression: str, column: str) -> bool:
-    """Whether a mapper's SQL names this column."""
-    plain = re.sub(r"'(?:[^']|'')*'", "''", expression)
-    word = re.escape(column)
-    return re.search(rf'"{word}"|(?<![\w"]){word}(?![\w"])', plain) is not None
+    """Whether a mapper's SQL names this column of the new row. Where that is not sure it does not: a value that is
+    stashed needlessly is told, and one that only seemed to be read would be lost without a word.
+    """
+    tokens = [token for token in _TOKEN.findall(expression) if not token.isspace() and token[:2] not in ("--", "/*")]
+    for place, token in enumerate(tokens):
+        quoted = token[0] == '"'
+        name = token[1:-1].replace('""', '"') if quoted else token.lower()
+        if name != column or (not quoted and name in _RESERVED):
+            continue
+        before = [one.lower() for one in ["", "", "", *tokens][place : place + 3]]
+        if _may_be_column(before, (tokens[place + 1 :] or [""])[0].lower()):
+            return True
+    return False
+
+
+def _may_be_column(before: list[str], after: str) -> bool:
+    """Whether a name may be a column's by what stands before it and after it: so may not a type's, a function's, a
+    field's, or that of another table's column."""
+    last = before[-1]
+    if last == ".":
+        return before[-2] in ("new", "row_")
+    if last == "(" and before[-2] == "extract" and after == "from":
+        return False
+    return last not in _BEFORE_OTHERS and after not in ("(", ".", "=>", ":=") and not after.startswith(("'", "$"))

@@ -55,7 +55,7 @@ class Fates:
         if table in self._homeless and known is not None:
             name = table.partition(".")[2]
             if name in NOT_CARRIED:
-                return "carried", NOT_CARRIED[name]
+                return "not carried", f"the old database keeps its own: {NOT_CARRIED[name]}"
             return "stashed", "the old release has no such table: kept for the next launch"
         rule = self._feeds.get(table)
         if rule is None:
@@ -81,6 +81,10 @@ class Fates:
         row = {**change.old, **{name: value for name, value in change.new.items() if value is not UNCHANGED}}
         key = _canonical({name: row.get(name) for name in names})
         why = self._asked(change, table, "key = :key AND (kind <> 'transaction' OR xid = :xid)", key)
+        if why is None and change.action == "update" and change.old:
+            # It got another key on its way to one that was put aside, and so it stays where it was.
+            left = _canonical({name: change.old.get(name, row.get(name)) for name in names})
+            why = self._asked(change, table, "key = :key AND action = 'delete' AND kind <> 'transaction'", left)
         if why is None and known is not None and not known.key:
             # What is not there any more cannot be told from other rows of its transaction.
             why = self._asked(change, table, "xid = :xid AND kind = 'conflict'")

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection, cancel, connect, connection_error
+from safepoint.postgres.connections import Connection, cancel, connect
 from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import CaptureFacts, cannot
@@ -133,7 +133,7 @@ def spool_path(folder: Path, start_lsn: str) -> Path:
 
 @contextmanager
 def _instant(target: Target, name: str, kind: str, timeout: float) -> Iterator[Instant]:
-    with _replicating(target) as connection:
+    with connect(target, application_name="safepoint feed", replication=True) as connection:
         words = "EXPORT_SNAPSHOT" if connection.info.server_version < 150000 else "(SNAPSHOT 'export')"
         command = sql.SQL(f"CREATE_REPLICATION_SLOT {{}} {kind}LOGICAL pgoutput {words}").format(sql.Identifier(name))
         patience = threading.Timer(timeout, lambda: cancel(connection))
@@ -154,24 +154,6 @@ def _instant(target: Target, name: str, kind: str, timeout: float) -> Iterator[I
         finally:
             patience.cancel()
         yield Instant(str(row[1]), str(row[2]))
-
-
-@contextmanager
-def _replicating(target: Target) -> Iterator[Connection]:
-    """A connection that speaks the replication protocol; its statements go as they are written."""
-    try:
-        connection = psycopg.connect(
-            **target.conninfo(),  # type: ignore[arg-type]
-            replication="database",
-            autocommit=True,
-            application_name="safepoint feed",
-            connect_timeout=10,
-            client_encoding="UTF8",
-        )
-    except psycopg.OperationalError as error:
-        raise connection_error(target, error) from None
-    with connection:
-        yield connection
 
 
 def _connected(target: Target, lock_timeout: float | None = None) -> Connection:

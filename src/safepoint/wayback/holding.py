@@ -14,7 +14,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
-from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Unique
+from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Table, Unique
 from safepoint.wayback.compaction import Scope, Work, few, rows_of, typed
 from safepoint.wayback.expressions import FILLED, NULL, literal, quote
 from safepoint.wayback.mapping import TableRule
@@ -47,10 +47,13 @@ def settle(connection: Connection, works: Sequence[Work], old: Catalogue, truste
     """
     questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
     questions += _exclusion_questions(works)
+    questions += [_Question(_half_moved(work)) for work in works if work.moves]
+    chains = [_Chain(work, key) for work in works for key in work.old.foreign_keys if _is_chain(work, key)]
     whole, found = 0, -1
     while found:
         aside = {work.old.name for work in works if _any_aside(connection, work)} if trusted is not None else set()
         found = sum(run(connection, one.statement) for one in questions if one.only is None or one.only & aside)
+        found += sum(one.put_aside(connection) for one in chains) if found else 0
         whole += found
     return whole
 
@@ -133,11 +136,18 @@ def losses(work: Work, old: Catalogue) -> str:
 
 
 def _own_rules(connection: Connection, work: Work) -> None:
-    """NOT NULL and CHECK, which look at one row alone."""
+    """NOT NULL, CHECK, and ids that only the new database has: what looks at one row alone."""
     cases = [
         f"WHEN {quote(column.name)} {NULL} THEN {literal(f'{column.name} would be NULL')}"
         for column in work.old.columns
         if column.not_null
+    ]
+    # Where a constraint looks for it, that tells it; else nobody would see that an id is of nothing the twin has.
+    bound = {key.columns for key in work.old.foreign_keys}
+    cases += [
+        f"WHEN {quote(rule.column)} < 0 THEN {literal(f'what {rule.column} names is not there')}"
+        for rule in work.rule.columns
+        if rule.kind == "remapped" and (rule.column,) not in bound
     ]
     cases += [f"WHEN NOT ({check}) THEN {literal(f'check {name}')}" for name, check in work.old.checks]
     if cases:
@@ -188,6 +198,20 @@ def _taken(work: Work, unique: Unique, by_index: bool) -> str:
         {twins}
         LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied("g")}
         WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
+    """
+
+
+def _half_moved(work: Work) -> str:
+    """A row that got another key is two changes: it leaves its place, and stands in another one. Where one of them is
+    put aside, so is the other: the row would be gone, or there twice."""
+    return f"""
+        UPDATE {work.change} c SET verdict = p.verdict, reason = p.reason
+        FROM (SELECT CASE WHEN left_.verdict IS NULL THEN left_.n ELSE came.n END AS n,
+                     coalesce(left_.verdict, came.verdict) AS verdict, coalesce(left_.reason, came.reason) AS reason
+              FROM {work.change} came JOIN {work.change} left_
+                ON left_.row_tid = came.origin_tid AND left_.row_rel = came.origin_rel AND left_.n <> came.n
+              WHERE came.ends AND (came.verdict IS NULL) <> (left_.verdict IS NULL)) p
+        WHERE p.n = c.n AND c.verdict IS NULL
     """
 
 
@@ -245,7 +269,6 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
         coming = _coming(parent, key, "w", names)
     children = _only(child.out, key.condition)
     parents = _only(rows_of(table), key.parent_condition, "ctid, tableoid, ")
-    reason = f"the row of {table.relation} that {', '.join(key.columns)} refers to is not there"
     return f"""
         WITH wanted AS MATERIALIZED (
             SELECT DISTINCT {keys} FROM {children} o JOIN {child.change} c ON c.n = o._sp_n
@@ -256,10 +279,52 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
                 SELECT FROM {parents} t WHERE {_pairs("t", key.parent_columns, "w", names)}{staying}
                 {"OFFSET 0" if by_index else ""})
         )
-        UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(reason)}
+        UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(_not_there(table, key))}
         FROM {children} o JOIN missing w ON {_pairs("o", key.columns, "w", names)}
         WHERE o._sp_n = c.n AND {applied()}
     """
+
+
+@dataclass
+class _Chain:
+    """New rows of a table that refers to itself, each to the one before it: where the first is put aside, so are all,
+    and a round for each of them would take as many rounds as there are rows."""
+
+    work: Work
+    key: ForeignKey
+    _indexed: bool = False
+
+    def put_aside(self, connection: Connection) -> int:
+        """Put aside what refers, over others, to new rows that are put aside; gives how many rows."""
+        work, key = self.work, self.key
+        if not self._indexed:
+            columns = ", ".join(map(quote, key.columns))
+            run(connection, f"CREATE INDEX ON {work.out} ({columns})")
+            self._indexed = True
+        new = "c.op = 'insert' AND c.row_tid IS NULL"
+        return run(
+            connection,
+            f"""
+            WITH RECURSIVE lost AS (
+                SELECT c.n FROM {work.change} c WHERE {new} AND c.verdict IS NOT NULL
+                UNION
+                SELECT c.n FROM lost l JOIN {work.out} p ON p._sp_n = l.n
+                JOIN {work.out} o ON {_pairs("o", key.columns, "p", key.parent_columns)}
+                JOIN {work.change} c ON c.n = o._sp_n WHERE {new} AND c.n <> l.n
+            )
+            UPDATE {work.change} c SET verdict = 'foreign key', reason = {literal(_not_there(work.old, key))}
+            FROM lost l WHERE l.n = c.n AND c.verdict IS NULL
+            """,
+        )
+
+
+def _is_chain(work: Work, key: ForeignKey) -> bool:
+    """Whether rows refer to others of their table by the key that rows are matched by: a new one has no other of it."""
+    return key.parent == work.old.name and set(key.parent_columns) == {name for name, _ in work.rule.key}
+
+
+def _not_there(parent: Table, key: ForeignKey) -> str:
+    return f"the row of {parent.relation} that {', '.join(key.columns)} refers to is not there"
 
 
 def _only(rows: str, condition: str | None, besides: str = "") -> str:

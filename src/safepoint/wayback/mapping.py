@@ -361,10 +361,14 @@ class _Planning:
 
     def _taken(self, old: Table, column: Column, new: Column, course: Course) -> ColumnRule:
         parent = _identified(self.old, old, column.name)
+        told = self._told(old, column.name) if parent is None else None
         source = course.reasons.get(column.name, SAME)
-        if parent is not None and column.type == new.type:
-            words = f"by natural key of {parent}" + ("" if source == SAME else f"; {source}")
-            return ColumnRule(column.name, "remapped", expressions.remapped(new.name, parent), words, new.name)
+        if (parent or told) and column.type == new.type:
+            words = f"by natural key of {parent or told}" + ("" if source == SAME else f"; {source}")
+            remapped = expressions.remapped(new.name, parent or str(told))
+            # Without a constraint there may be ids of nothing, which stay as they are.
+            value = remapped if parent else f"coalesce({remapped}, {expressions.of_new(new.name)})"
+            return ColumnRule(column.name, "remapped", value, words, new.name)
         if column.type == new.type:
             kind: Kind = "same" if column.name == new.name else "renamed"
             if kind == "renamed" and source == SAME:
@@ -374,6 +378,12 @@ class _Planning:
         expression = expressions.retyped(column, new, self.old.casts)
         return ColumnRule(column.name, "retyped", expression, f"{source}; {words}", new.name)
 
+    def _told(self, old: Table, column: str) -> str | None:
+        """As `_identified`, where the models say it and no constraint does (`db_constraint = False`)."""
+        leads = self.old_keys.leads(old, column)
+        parents = {self.old.tables[name].relation for name in leads.first} if not leads.exact else set()
+        return next((name for name in (CONTENT_TYPES, PERMISSIONS) if name in parents), None)
+
     def _restored(self, old: Table, new: Table, column: Column, course: Course) -> ColumnRule:
         source = course.removed.get(column.name) or course.said_removed.get(column.name)
         doubt = course.doubts.get(column.name)
@@ -381,6 +391,8 @@ class _Planning:
             doubt = "nobody knows where its values went"
         elif column.name in new.by_name and column.name not in course.taken:
             doubt = "and yet a column of its name is there"
+        elif column.name in new.by_name and new.by_name[column.name].generated:
+            doubt = "a column of its name is computed by PostgreSQL now, of values that may change"
         source = source or "not in the new catalogue, and no operation says why"
         default = self._default(old, column)
         if default is None and column.not_null:

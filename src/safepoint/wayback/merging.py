@@ -257,24 +257,32 @@ def raise_sequences(
 ) -> dict[str, int]:
     """Set the twin's sequences to where the migrated database's are, where those are further: no id is given twice.
 
-    A sequence belongs to the one of the column that feeds its column; one without a column, to that of its name.
+    A sequence belongs to the one of the column that feeds its column (it owns it, or its default names it); one without
+    a column, to that of its name.
     """
     theirs: dict[str, int | None] = {row[0]: row[1] for row in migrated.execute(LAST_VALUES).fetchall()}
-    partners: dict[str, str] = {}
+    partners: dict[str, set[str]] = {}  # several, where tables had one together and have one each now
     for rule in mapping.tables:
         before, now = old.tables[rule.old], new.tables.get(rule.new)
         for column in rule.columns:
             own = before.by_name[column.column].sequence
             other = now.by_name[column.new].sequence if now is not None and column.new else None
             if own is not None and other is not None:
-                partners[own] = other
+                partners.setdefault(own, set()).add(other)
     changed = {}
-    for name, ours in connection.execute(LAST_VALUES).fetchall():
-        there = theirs.get(partners.get(str(name), str(name)))
-        if there is None:
-            continue
-        row = connection.execute(SEQUENCES, [there, there, name]).fetchone()
-        if row is not None and row[0] != ours and row[2] <= row[0] <= row[3]:
-            connection.execute("SELECT setval(%s::regclass, %s)", [name, row[0]])
-            changed[str(name)] = int(row[0])
+    for name, _ in connection.execute(LAST_VALUES).fetchall():
+        for there in [theirs.get(one) for one in sorted(partners.get(str(name), {str(name)}))]:
+            row = connection.execute(SEQUENCES, [there, there, name]).fetchone() if there is not None else None
+            if row is not None and row[0] != row[1] and row[2] <= row[0] <= row[3]:
+                connection.execute("SELECT setval(%s::regclass, %s)", [name, row[0]])
+                changed[str(name)] = int(row[0])
     return changed
+
+
+def left_sequences(connection: Connection, migrated: Connection, old: Catalogue) -> tuple[str, ...]:
+    """The twin's sequences that nobody can raise: no column takes its numbers from them, and the migrated database has
+    none of that name. What asked them by name gives out numbers again that were given out since."""
+    taken = {column.sequence for table in old.tables.values() for column in table.columns}
+    theirs = {str(row[0]) for row in migrated.execute(LAST_VALUES).fetchall()}
+    ours = [str(row[0]) for row in connection.execute(LAST_VALUES).fetchall()]
+    return tuple(name for name in ours if name not in taken and name not in theirs)

@@ -30,7 +30,7 @@ from safepoint.wayback.merging import Merged, raise_sequences
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome, TableOutcome
 from safepoint.wayback.sessions import asking
-from safepoint.wayback.staging import Staged, stage
+from safepoint.wayback.staging import Sink, Staged, stage
 from safepoint.wayback.statements import run
 
 _PREVIEW: Final = 200
@@ -204,11 +204,20 @@ class _Carrying:
         if self.manner.only_whole:
             self._refuse_homeless(staged)
         works = self._works(staged)
+        homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]
         applying = Applying(
-            self.connection, self.source, works, self.old, self.mapping, staged.truncations, self.manner, self._phase
+            self.connection,
+            self.source,
+            works,
+            homeless,
+            self.old,
+            self.mapping,
+            staged.truncations,
+            self.manner,
+            self._phase,
         )
         merged = applying.run()
-        outcome = self._account(staged, works, merged, applying.scope, after, up_to)
+        outcome = self._account(staged, works, homeless, merged, applying.scope, after, up_to)
         if self.manner.only_whole and outcome.put_aside:
             raise _not_whole(outcome)
         if earlier is not None:
@@ -297,13 +306,13 @@ class _Carrying:
         self,
         staged: Staged,
         works: Sequence[Work],
+        homeless: Sequence[Sink],
         merged: dict[str, Merged],
         scope: Scope,
         after: int,
         up_to: int | None,
     ) -> Outcome:
         connection = self.connection
-        homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]
         if after:
             whereabouts.forget_older(connection, works, homeless, after)
         stashed = {sink.table.name: whereabouts.stash_table(connection, self.source, sink, scope) for sink in homeless}

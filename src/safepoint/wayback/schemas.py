@@ -58,6 +58,7 @@ def _table(data: dict[str, Any]) -> Table:
             "triggers": tuple(Trigger(**one) for one in data["triggers"]),
             "checks": tuple((name, check) for name, check in data["checks"]),
             **{name: tuple(data[name]) for name in ("primary_key", "leaves", "replica")},
+            "parted_by": tuple(data.get("parted_by", ())),
         }
     )
 

@@ -40,13 +40,18 @@ def ask(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
     return connection.execute(sql.SQL(statement)).fetchall()
 
 
-def failing(connection: Connection, statement: str, listing: str, name: str) -> list[tuple[int, str]]:
+def failing(
+    connection: Connection, statement: str, listing: str, name: str, *, index: str | None = None
+) -> list[tuple[int, str]]:
     """Run a statement that ends in a WHERE for all rows; where that fails, for halves of them, then row by row.
 
-    Gives the rows that failed, with what PostgreSQL said. `name` is the row's number in the statement.
+    Gives the rows that failed, with what PostgreSQL said. `name` is the row's number in the statement; `index` makes
+    an index by which single rows are found, where none is needed for all of them.
     """
     if attempt(connection, statement) is None:
         return []
+    if index is not None:
+        run(connection, index)
     run(connection, _EACH)
     numbers = sorted(row[0] for row in ask(connection, listing))
     pending, found = [numbers], []

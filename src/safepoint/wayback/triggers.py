@@ -19,11 +19,12 @@ from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.names import made_by
-from safepoint.wayback.new_tables import follow, unfollow
+from safepoint.wayback.new_tables import ROWS, follow, may_follow, unfollow
 
 SCHEMA: Final = "safepoint_capture"
 TRIGGER: Final = "!safepoint"
-"""Triggers fire in the order of their names: this one before any of the application's, whose own writes come later."""
+"""Triggers fire in the order of their names: this one before any of the application's, whose own writes come later.
+Ordinary tables have `new_tables.ROWS`, where those that become partitions are seen to."""
 _PURPOSE: Final = "capture"
 
 # `seq` is given out at the moment of the change and never again (CACHE 1): it orders what happened to one key, for
@@ -143,8 +144,10 @@ def install(connection: Connection, launch_id: str) -> Installed:
         uncovered = not_owned(connection)
         left_out = {one.table for one in uncovered}
         seen = [row for row in tables if f"{row[1]}.{row[2]}" not in left_out]
+        alone = ROWS if may_follow(connection) else TRIGGER
         for _, schema, name, kind, partition, _ in seen:
-            for statement in _statements(sql.Identifier(schema, name), kind, partition=partition):
+            trigger = alone if kind == "r" else TRIGGER
+            for statement in _statements(sql.Identifier(schema, name), kind, trigger, partition=partition):
                 connection.execute(statement)
         connection.execute(
             f"INSERT INTO safepoint_capture.shapes (relation, name, columns) {SHAPES}".encode(),
@@ -180,8 +183,8 @@ def state(connection: Connection, launch_id: str) -> Mapping[str, Any] | None:
     return found
 
 
-def _statements(table: sql.Identifier, kind: str, *, partition: bool) -> Sequence[sql.Composed]:
-    words = {"table": table, "rows": sql.Identifier(TRIGGER), "all": sql.Identifier(f"{TRIGGER}_truncate")}
+def _statements(table: sql.Identifier, kind: str, trigger: str, *, partition: bool) -> Sequence[sql.Composed]:
+    words = {"table": table, "rows": sql.Identifier(trigger), "all": sql.Identifier(f"{TRIGGER}_truncate")}
     made = []
     if not partition:
         made.append(

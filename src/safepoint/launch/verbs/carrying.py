@@ -43,6 +43,7 @@ from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.mapping import WayBack, changed_rules, plan_mapping
+from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import entering, replay
 from safepoint.wayback.schemas import Schemas
@@ -226,7 +227,9 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         asking("Comparing the schemas", twin.dbname),
     ):
         operations = Operations.from_json(dict(proof["operations"]))
-        now = plan_mapping(read_catalogue(before), read_catalogue(after), operations, ground.plan.wayback.mappers)
+        old = read_catalogue(before)
+        now = plan_mapping(old, read_catalogue(after), operations, ground.plan.wayback.mappers)
+        sequences = left_sequences(before, after, old)
         views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
     if changed := changed_rules(mapping, now):
         raise Refused(
@@ -250,14 +253,19 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
     stale = views if outcome.carried else []
     # Refreshing takes as long as their queries do: with the site open, and by whoever refreshes them otherwise.
     refresh = "; ".join(f"REFRESH MATERIALIZED VIEW {view}" for view in stale)
-    told = f"; materialised views are as at the safe point: {refresh}"
+    told = f"; materialised views are as at the safe point: {refresh}" if stale else ""
+    if sequences:
+        told += (
+            f"; sequences are as at the safe point, for the new release has none of the name: {', '.join(sequences)}"
+        )
     return Evidence(
-        _summary(outcome) + (told if stale else ""),
+        _summary(outcome) + told,
         {
             **outcome.as_json(),
             "carried": outcome.carried,
             "listed": outcome.transactions - outcome.carried,
             "stale_views": stale,
+            "left_sequences": list(sequences),
         },
     )
 
