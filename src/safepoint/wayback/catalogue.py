@@ -259,13 +259,26 @@ class Catalogue:
 
     def find(self, name: str) -> Table | None:
         """The table that a name means: see `meant`."""
-        found = meant(name, self.tables)
+        found = self._meant(name)
         return None if found is None else self.tables[found]
 
     def of_django(self, states: Mapping[str, State], table: Table) -> State | None:
         """What Django knows of a table, by the names that its models give to theirs (`db_table`)."""
         names = (name for name in states if name.strip('"').endswith(table.relation))
-        return next((states[name] for name in names if meant(name, self.tables) == table.name), None)
+        return next((states[name] for name in names if self._meant(name) == table.name), None)
+
+    def _meant(self, name: str) -> str | None:
+        """As `meant`, among those that it could be: there may be ten thousand tables."""
+        bare = name.replace('"', "")
+        return meant(name, {*self._by_relation.get(bare, ()), *self.tables.keys() & {name, bare}})
+
+    @cached_property
+    def _by_relation(self) -> Mapping[str, Collection[str]]:
+        """The tables by their names without the schema."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self.tables:
+            found[name.partition(".")[2]].append(name)
+        return found
 
     @cached_property
     def roots(self) -> Mapping[str, str]:
