@@ -152,17 +152,24 @@ class Applying:
         keyed = [work for work in self.works if work.rule.key]
         while self.manner.policy == "transaction" and any([self._follow(work) > 0 for work in keyed]):  # noqa: C419 - all of them
             pass
+        run(self.connection, "ANALYZE pg_temp.sp_excluded")  # else it is taken for a thousand transactions
         return self._excluded() > before
 
     def _follow(self, work: Work) -> int:
-        """Later transactions that changed a row which a transaction that is put aside had changed before them."""
-        same = " AND ".join(f"e.{quote_new} = l.{quote_new}" for quote_new in _key_names(work))
+        """Later transactions that changed a row which a transaction that is put aside had changed before them.
+
+        Later than the first such one: a row that every transaction changes is not held against all pairs of them.
+        """
+        keys = _key_names(work)
+        same = " AND ".join(f"e.{name} = l.{name}" for name in keys)
+        names = ", ".join(f"e.{name}" for name in keys)
         return run(
             self.connection,
             f"INSERT INTO pg_temp.sp_excluded SELECT DISTINCT l._sp_tx, "
             f"'it changes a row of ' || {literal(work.old.relation)} || ' that a transaction put aside had changed' "
-            f"FROM pg_temp.sp_excluded x JOIN {work.stage} e ON e._sp_tx = x.tx JOIN {work.stage} l ON {same} "
-            f"AND l._sp_tx > e._sp_tx ON CONFLICT DO NOTHING",
+            f"FROM (SELECT {names}, min(e._sp_tx) AS _sp_first FROM pg_temp.sp_excluded x JOIN {work.stage} e "
+            f"ON e._sp_tx = x.tx GROUP BY {names}) e JOIN {work.stage} l ON {same} AND l._sp_tx > e._sp_first "
+            f"ON CONFLICT DO NOTHING",
         )
 
     def _excluded(self) -> int:

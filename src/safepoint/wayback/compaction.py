@@ -246,7 +246,8 @@ def _fill(connection: Connection, migrated: Connection, work: Work, scope: Scope
             connection,
             f"UPDATE {work.change} c SET verdict = 'conflict', reason = 'a large value was not in the log, and that of "
             f"the migrated database is of a transaction that was put aside' "
-            f"FROM {work.stage} s WHERE s._sp_at = c.n AND c.verdict IS NULL AND {_overwritten(work.stage, key)}",
+            f"FROM {work.stage} s WHERE s._sp_at = c.n AND c.verdict IS NULL AND s._sp_unchanged IS NOT NULL "
+            f"AND {_overwritten(work.stage, key)}",
         )
     rows = ask(
         connection,
@@ -275,10 +276,13 @@ def fill_last(connection: Connection, migrated: Connection, sink: Sink, scope: S
 
 
 def _overwritten(stage: str, same_key: str) -> str:
-    """Whether what the log has not of a row `s` was written by a transaction that is put aside, and that came later."""
+    """Whether what the log has not of a row `s` was written by a transaction that is put aside, and that came later.
+
+    Nothing but EXISTS: then PostgreSQL makes a join of it, with or without a NOT before it.
+    """
     return (
-        f"(s._sp_unchanged IS NOT NULL AND EXISTS (SELECT FROM {stage} e JOIN pg_temp.sp_excluded x ON x.tx = e._sp_tx "
-        f"WHERE {same_key} AND e._sp_at > s._sp_at AND NOT coalesce(e._sp_unchanged @> s._sp_unchanged, false)))"
+        f"EXISTS (SELECT FROM {stage} e JOIN pg_temp.sp_excluded x ON x.tx = e._sp_tx "
+        f"WHERE {same_key} AND e._sp_at > s._sp_at AND NOT coalesce(e._sp_unchanged @> s._sp_unchanged, false))"
     )
 
 
