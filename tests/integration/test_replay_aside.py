@@ -141,7 +141,23 @@ def test_a_large_value_of_a_transaction_that_is_put_aside_comes_with_no_other_on
         }
 
 
-@pytest.mark.usefixtures("looking_up")
+@pytest.mark.parametrize("keyed", [True, False], ids=["by-key", "without-a-key"])
+def test_a_few_values_that_the_old_types_cannot_hold_are_found_in_time_that_does_not_multiply(
+    database: Target, tmp_path: Path, keyed: bool
+) -> None:
+    before = "create table price (n int, total numeric(8, 2));" + (
+        "alter table price add primary key (n)" if keyed else ""
+    )
+    with ground(database, tmp_path, before, "alter table price alter total type numeric(14, 2)") as made:
+        made.write(
+            "insert into price select n, case n % 500 when 7 then 1e7 else 1 end from generate_series(1, 20000) n"
+        )
+        outcome = made.carry()
+        assert (outcome.put_aside, made.old("select count(*) from price")) == (40, [(19960,)])
+        assert {one["reason"] for one in lines(outcome, "put_aside")} == {"numeric field overflow"}
+        assert outcome.seconds < 40  # a minute and a half where each of them was looked for among all rows
+
+
 def test_a_row_that_every_transaction_changes_holds_nobody_up_where_one_of_them_is_put_aside(
     database: Target, tmp_path: Path
 ) -> None:
@@ -179,6 +195,7 @@ def test_large_values_that_were_left_alone_hold_nobody_up_where_a_transaction_is
         assert outcome.seconds < 20  # a minute where each of them was held against all that followed
 
 
+@pytest.mark.usefixtures("looking_up")
 def test_rows_that_are_not_as_the_capture_says_are_conflicts(database: Target, tmp_path: Path) -> None:
     with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
         with connect(made.twin) as connection:
