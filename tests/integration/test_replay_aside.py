@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
-from replay_ground import RELAX, RELAXED, SHOP, ground, lines
+from replay_ground import RELAX, RELAXED, SHOP, ground, lines, operations
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
@@ -139,6 +139,39 @@ def test_a_large_value_of_a_transaction_that_is_put_aside_comes_with_no_other_on
             "1": {"id": "1", "code": "b", "body": None},
             "2": {"id": "2", "code": "b", "body": "b" * 8000},
         }
+
+
+def test_a_value_too_long_for_an_index_and_one_that_a_mapper_cannot_give_keep_nothing_else_from_being_carried(
+    any_database: Target, tmp_path: Path
+) -> None:
+    before = (
+        SHOP
+        + """
+    create table word (id int primary key, what text); create index on word (what);
+    create table town (id int primary key, name text, code text);
+    insert into word values (1, 'a'); insert into town values (1, 'x', 'X');
+    """
+    )
+    code = "(select upper(t.name) from unnest(string_to_array(names, ',')) t(name))"
+    found = operations(
+        ("column-removed", "purchase", "purchase", "legacy", None),
+        ("column-removed", "town", "town", "name", None),
+        ("column-removed", "town", "town", "code", None),
+    )
+    after = "drop index word_what_idx; alter table town add names text; update town set names = name; "
+    after += "alter table town drop name, drop code;"
+    mappers = {"town": {"code": code, "name": "names"}}
+    with ground(any_database, tmp_path, before, RELAX + after, found, mappers) as made:
+        long = "(select string_agg(md5(n::text), '') from generate_series(1, 300) n)"
+        made.write("insert into word select 2, 'b' union select 3, 'c'", "insert into town values (2, 'y')")
+        made.write(f"update word set what = {long} where id = 1", f"insert into word select 4, {long}")
+        made.write("insert into town values (3, 'y,z')")
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [("town", "value", "3"), ("word", "value", "1"), ("word", "value", "4")]
+        said = {one.reason for one in outcome.aside}
+        assert any(one.startswith("index row") for one in said) and any("more than one row" in one for one in said)
+        assert made.old("select id, what from word order by 1") == [(1, "a"), (2, "b"), (3, "c")]
+        assert made.old("select id, name, code from town order by 1") == [(1, "x", "X"), (2, "y", "Y")]
 
 
 @pytest.mark.parametrize("keyed", [True, False], ids=["by-key", "without-a-key"])

@@ -9,7 +9,13 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 
-REFUSED: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException)
+REFUSED: Final = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.RaiseException,
+    psycopg.errors.ProgramLimitExceeded,  # a value that is too long for an index
+    psycopg.errors.CardinalityViolation,  # a mapper's subquery that finds several rows
+)
 """By which PostgreSQL says that it will not have a row."""
 
 _PIECE: Final = 40
