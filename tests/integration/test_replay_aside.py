@@ -202,6 +202,25 @@ def test_a_rule_that_cannot_be_worked_out_for_a_row_puts_that_one_aside(
         assert made.old("select id, data ->> 'n' from form order by 1") == [(1, "1"), (3, "3"), (4, "4")]
 
 
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_a_value_that_an_enum_in_a_key_did_not_have_puts_its_row_aside(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    before = """
+    create type "Kind" as enum ('a', 'b');
+    create table rate (shop int, kind "Kind", n int, primary key (shop, kind));
+    insert into rate values (1, 'a', 1), (1, 'b', 1), (2, 'a', 1);
+    """
+    with ground(database, tmp_path, SHOP + before, "alter type \"Kind\" add value 'c'", how=how) as made:
+        made.write(
+            "insert into rate values (1, 'c', 2), (2, 'b', 2)", "update rate set n = 2 where (shop, kind) = (1, 'a')"
+        )
+        made.write("delete from rate where (shop, kind) = (1, 'b')")
+        outcome = made.carry()
+        assert [(one.kind, dict(one.key)) for one in outcome.aside] == [("value", {"shop": "1", "kind": "c"})]
+        assert made.old("select shop, kind::text, n from rate order by 1, 2") == [(1, "a", 2), (2, "a", 1), (2, "b", 2)]
+
+
 @pytest.mark.parametrize("keyed", [True, False], ids=["by-key", "without-a-key"])
 def test_a_few_values_that_the_old_types_cannot_hold_are_found_in_time_that_does_not_multiply(
     database: Target, tmp_path: Path, keyed: bool

@@ -7,7 +7,7 @@ to which row of the twin), `sp_out_N` the rows as the old schema will have them.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import psycopg
@@ -43,13 +43,17 @@ WHERE (existed AND row_tid IS NULL) OR (NOT existed AND ends AND row_tid IS NOT 
 
 @dataclass(frozen=True)
 class Work:
-    """One old table that has changes: its rule, both tables, where its rows are staged, the temporary tables' names."""
+    """One old table that has changes: its rule, both tables, where its rows are staged, the temporary tables' names.
+
+    `texts` are new key columns that are compared as text: an enum may have values that it has not in the twin.
+    """
 
     rule: TableRule
     old: Table
     new: Table
     sink: Sink
     number: int
+    texts: Collection[str] = ()
 
     @property
     def change(self) -> str:
@@ -69,7 +73,10 @@ class Work:
     @property
     def keys(self) -> tuple[tuple[Column, Column], ...]:
         """The key's columns: old, new."""
-        return tuple((self.old.by_name[old], self.new.by_name[new]) for old, new in self.rule.key)
+        columns = ((self.old.by_name[old], self.new.by_name[new]) for old, new in self.rule.key)
+        return tuple(
+            (old, replace(new, type="text", base="text") if new.name in self.texts else new) for old, new in columns
+        )
 
 
 @dataclass(frozen=True)
@@ -91,6 +98,21 @@ class Scope:
         if self.excluding:
             parts.append("NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)")
         return " AND ".join(parts) or "true"
+
+
+def untyped(connection: Connection, sink: Sink, names: Collection[str]) -> frozenset[str]:
+    """Those of these columns in which an enum's value was staged that it does not have in the twin."""
+    found = set[str]()
+    for name in names:
+        enum = f"to_regtype({_literal(sink.table.by_name[name].type)})"
+        unknown = (
+            f"SELECT EXISTS (SELECT FROM pg_enum WHERE enumtypid = {enum}) "
+            f"AND EXISTS (SELECT FROM pg_temp.{sink.stage} s WHERE NOT EXISTS "
+            f"(SELECT FROM pg_enum WHERE enumtypid = {enum} AND enumlabel = s.{quote(name)}))"
+        )
+        if ask(connection, unknown)[0][0]:
+            found.add(name)
+    return frozenset(found)
 
 
 def compact(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:

@@ -23,7 +23,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback import records, whereabouts
 from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, quoted
+from safepoint.wayback.compaction import Scope, Work, quoted, untyped
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
@@ -292,7 +292,8 @@ class _Carrying:
                     raise DatabaseError(
                         f"The twin has no table {rule.old}.", subject=rule.old, remedy="Is this the launch's twin?"
                     )
-                found.append(Work(rule, old, self.new.tables[name], sink, len(found)))
+                texts = untyped(self.connection, sink, [new for _, new in rule.key])
+                found.append(Work(rule, old, self.new.tables[name], sink, len(found), texts))
         for work in found:
             run(self.connection, f"LOCK TABLE {quoted(work.old)} IN EXCLUSIVE MODE")
         make_tables(self.connection, self.source, self.mapping, self.old, self.new)
