@@ -221,6 +221,38 @@ def test_a_value_that_an_enum_in_a_key_did_not_have_puts_its_row_aside(
         assert made.old("select shop, kind::text, n from rate order by 1, 2") == [(1, "a", 2), (2, "a", 1), (2, "b", 2)]
 
 
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+@pytest.mark.parametrize("policy", ["row", "transaction"])
+def test_a_row_that_got_another_key_stays_where_what_it_became_is_put_aside(
+    database: Target, tmp_path: Path, how: How, policy: Policy
+) -> None:
+    before = """
+    create table code (id int primary key, what varchar(5));
+    create table used (id int primary key, code int references code on update cascade);
+    insert into code select n, 'o' || n from generate_series(1, 6) n;
+    insert into used values (1, 1), (2, 6);
+    """
+    after = "alter table code alter what type text"
+    with ground(database, tmp_path, SHOP + before, RELAX + after, RELAXED, how=how) as made:
+        made.write("update code set id = 11, what = 'too long for it' where id = 1")
+        made.write("update code set id = 12 where id = 2")
+        made.write("update code set id = 22, what = 'too long for it' where id = 12")  # twice
+        made.write("update code set id = 13 where id = 3", "update code set id = 14 where id = 4")
+        made.write("delete from code where id = 14")
+        made.write(
+            "update code set id = 15, what = 'too long for it' where id = 5", "insert into code values (5, 'new')"
+        )
+        made.write("update code set id = 16 where id = 6")
+        outcome = made.carry(policy=policy)
+        there = dict(made.old("select id, what from code"))
+        # Of the second row one change was whole, if rows count: it is a transaction that is put aside otherwise.
+        two = {2: "o2"} if policy == "row" else {12: "o2"}
+        five = {5: "new"} if policy == "row" else {5: "o5"}
+        assert there == {1: "o1", 13: "o3", 16: "o6", **two, **five}
+        assert made.old("select id, code from used order by 1") == [(1, 1), (2, 16)]
+        assert {"11", "22", "15"} <= {str(one.key["id"]) for one in outcome.aside}
+
+
 @pytest.mark.parametrize("keyed", [True, False], ids=["by-key", "without-a-key"])
 def test_a_few_values_that_the_old_types_cannot_hold_are_found_in_time_that_does_not_multiply(
     database: Target, tmp_path: Path, keyed: bool
@@ -235,7 +267,8 @@ def test_a_few_values_that_the_old_types_cannot_hold_are_found_in_time_that_does
         outcome = made.carry()
         assert (outcome.put_aside, made.old("select count(*) from price")) == (40, [(19960,)])
         assert {one["reason"] for one in lines(outcome, "put_aside")} == {"numeric field overflow"}
-        assert outcome.seconds < 40  # a minute and a half where each of them was looked for among all rows
+        # Some ten times, however slow the machine; 140 times where each of them was looked for among all rows.
+        assert outcome.phases["compact"] < 60 * outcome.phases["stage"]
 
 
 def test_a_row_that_every_transaction_changes_holds_nobody_up_where_one_of_them_is_put_aside(
@@ -254,7 +287,8 @@ def test_a_row_that_every_transaction_changes_holds_nobody_up_where_one_of_them_
         outcome = made.carry(policy="transaction")
         assert (outcome.transactions, outcome.carried, outcome.not_carried) == (8003, 2, 8001)
         assert made.old("select id, first from counter order by 1") == [(1, 1), (2, 2)]
-        assert outcome.seconds < 20  # a minute where all pairs of them were looked at
+        # Some five times, however slow the machine; a hundred times where all pairs of them were looked at.
+        assert outcome.seconds < 50 * outcome.phases["stage"]
 
 
 def test_large_values_that_were_left_alone_hold_nobody_up_where_a_transaction_is_put_aside(
@@ -272,7 +306,8 @@ def test_large_values_that_were_left_alone_hold_nobody_up_where_a_transaction_is
         assert len(found) == 8000 and {one["n"] for one in found} == {"3"}
         # What was overwritten by the one that is put aside nobody knows any more.
         assert sum(one["body"] is None for one in found) == 4000
-        assert outcome.seconds < 20  # a minute where each of them was held against all that followed
+        # Some twice, however slow the machine; 60 times where each of them was held against all that followed.
+        assert outcome.phases["account"] < 25 * outcome.phases["stage"]
 
 
 @pytest.mark.usefixtures("looking_up")
@@ -317,7 +352,7 @@ def test_rules_that_the_new_schema_keeps_are_asked_where_the_twin_differs_all_th
     settle = holding.settle
 
     def noted(*words: Any) -> int:
-        settled.append(words[3:] == () or words[3] is None)
+        settled.append(words[4:] == () or words[4] is None)
         return settle(*words)
 
     for room in (applying, holding):

@@ -120,7 +120,7 @@ def compact(connection: Connection, migrated: Connection, work: Work, scope: Sco
     _touch(connection, work, scope)
     _expand_truncations(connection, work, scope)
     run(connection, CONFLICTS.format(change=work.change))
-    if work.sink.moves and work.rule.uses_twin:
+    if work.sink.moves:
         _follow_moves(connection, work, scope)
     if work.sink.unchanged:
         _fill(connection, migrated, work, scope)

@@ -17,6 +17,7 @@ from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Unique
 from safepoint.wayback.compaction import Scope, Work, few, rows_of, typed
 from safepoint.wayback.expressions import FILLED, NULL, literal, quote
+from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
 from safepoint.wayback.statements import ask, failing, run
@@ -26,13 +27,13 @@ Rules = Mapping[str, TableRule]
 
 
 def hold(
-    connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope, trusted: Rules | None = None
+    connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope, policy: Policy, trusted: Rules | None
 ) -> None:
-    """Put aside what the old schema cannot hold, with its dependants; `trusted`: see `settle`."""
+    """Put aside what the old schema cannot hold, with its dependants; `policy` and `trusted`: see `settle`."""
     for work in works:
         _losses(connection, work, old, scope)
         _own_rules(connection, work)
-    settle(connection, works, old, trusted)
+    settle(connection, works, old, policy, trusted)
 
 
 def put_aside_unasked(connection: Connection, work: Work) -> int:
@@ -62,10 +63,13 @@ def put_aside_unasked(connection: Connection, work: Work) -> int:
     return whole
 
 
-def settle(connection: Connection, works: Sequence[Work], old: Catalogue, trusted: Rules | None = None) -> int:
+def settle(
+    connection: Connection, works: Sequence[Work], old: Catalogue, policy: Policy, trusted: Rules | None = None
+) -> int:
     """Unique and foreign keys, again and again until no row is put aside any more; each round puts one at least.
 
     Args:
+        policy: where whole transactions are put aside, all that they did is left out by that.
         trusted: what the new schema holds too (`mirrored`) is asked only of tables that have something put aside;
             None asks everything.
 
@@ -74,6 +78,7 @@ def settle(connection: Connection, works: Sequence[Work], old: Catalogue, truste
     """
     questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
     questions += _exclusion_questions(works)
+    questions += [_Question(_moved_away(work)) for work in works if work.sink.moves and policy == "row"]
     whole, found = 0, -1
     while found:
         aside = {work.old.name for work in works if _any_aside(connection, work)} if trusted is not None else set()
@@ -215,6 +220,15 @@ def _taken(work: Work, unique: Unique, by_index: bool) -> str:
         {twins}
         LEFT JOIN {work.change} g ON g.row_tid = t.tid AND g.row_rel = t.rel AND {applied("g")}
         WHERE o._sp_n = c.n AND {applied()} AND g.n IS NULL
+    """
+
+
+def _moved_away(work: Work) -> str:
+    """A row that got another key stays as it was, where what it became is put aside: as any other changed row does."""
+    return f"""
+        UPDATE {work.change} c SET verdict = 'value', reason = 'what it became under another key is put aside'
+        FROM {work.change} g WHERE g.verdict IS NOT NULL AND g.birth IS NOT NULL
+          AND g.origin_tid = c.row_tid AND g.origin_rel = c.row_rel AND c.op = 'delete' AND c.verdict IS NULL
     """
 
 
