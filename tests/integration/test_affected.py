@@ -103,6 +103,20 @@ def written(made: Ground) -> None:
     made.write("update setting set value = 'far too long for it' where name = 'rate'")
 
 
+def test_the_plans_own_sql_is_asked_of_a_partitioned_tables_rows(database: Target, tmp_path: Path) -> None:
+    parted = """
+    create table visit (id int, mail text, primary key (id)) partition by range (id);
+    create table visit_1 partition of visit for values from (0) to (10);
+    create table visit_2 (mail text, id int not null);
+    alter table visit attach partition visit_2 for values from (10) to (20);
+    """
+    with ground(database, tmp_path, BEFORE + parted, MIGRATION, OPERATIONS) as made:
+        made.write("insert into visit values (1, 'bob@x.org'), (11, 'eve@x.org')")
+        made.carry()
+        _, rows = told(made, given={"visit": "(select code from person p where p.mail = row_.mail)"})
+        assert [(row["table"], row["user"]) for row in rows] == [("visit_1", "bob@x.org"), ("visit_2", "eve@x.org")]
+
+
 ELSEWHERE = """
 create schema accounts; create schema app;
 create table accounts."user" (id int primary key, login text not null unique);

@@ -68,7 +68,8 @@ def test_killed_before_or_after_its_commit_nothing_is_lost_and_nothing_stands_tw
         assert made.replay().already
         for query in ("select name from customer order by id", "select * from tally", "select id from purchase_line"):
             assert sorted(made.old(query)) == sorted(made.new(query))
-        assert ask(made.twin, "select count(*) from safepoint.replays") == [(2,)]
+        # What is noted does not grow with the number of replays: a follower makes one each second.
+        assert ask(made.twin, "select count(*) from safepoint.replays") == [(1,)]
         assert threading.active_count() <= threads
 
 

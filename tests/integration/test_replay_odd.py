@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from psycopg import sql
-from replay_ground import Ground, ground, lines, operations
+from replay_ground import LAUNCH, Ground, ground, lines, operations
 
 from safepoint.errors import Refused
 from safepoint.postgres.connections import connect
@@ -16,6 +16,7 @@ from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How
 from safepoint.wayback.outcome import Outcome
+from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import doubtful, round_trip
 
 BOTH = pytest.mark.parametrize("how", ["logical", "triggers"])
@@ -117,6 +118,56 @@ def test_a_row_that_the_log_names_by_a_key_that_its_table_has_not_is_refused(dat
             with pytest.raises(Refused, match=r"does not say which row of public\.part_2") as caught:
                 made.carry()
             assert caught.value.remedy and made.old("select count(*) from part where what = 'b'") == [(0,)]
+
+
+KEPT_IN_STEP = """
+create table visit (id int, day int, code int not null, what text, primary key (id, day), unique (code, day))
+    partition by range (day);
+create table visit_1 partition of visit for values from (0) to (10);
+create table visit_2 partition of visit for values from (10) to (20);
+alter table visit replica identity using index visit_code_day_key;
+insert into visit values (1, 1, 7, 'a'), (2, 11, 8, 'a');
+"""
+ITS_OWN = "alter table visit_{n} replica identity using index visit_{n}_code_day_key;"
+
+
+@pytest.mark.parametrize("chosen", [(), (1,), (1, 2)], ids=["none", "one", "all"])
+@BOTH
+def test_partitions_need_not_have_the_replica_identity_of_their_root(
+    database: Target, tmp_path: Path, how: How, chosen: tuple[int, ...]
+) -> None:
+    """ALTER TABLE ... REPLICA IDENTITY does not hand it down."""
+    before = KEPT_IN_STEP + "".join(ITS_OWN.format(n=n) for n in chosen)
+    with ground(database, tmp_path, before, "select 1", how=how) as made:
+        made.write(
+            "update visit set what = 'b'", "update visit set code = code + 70", "insert into visit values (3, 2, 9)"
+        )
+        made.write("update visit set id = id + 10", "delete from visit where id = 12")
+        whole(made, made.carry())
+
+
+@BOTH
+def test_a_key_that_is_computed_names_no_row(any_database: Target, tmp_path: Path, how: How) -> None:
+    """The log of most versions does not have it; the old database computes its own."""
+    before = """
+    create table sum (x int not null, what text, y int generated always as (x + 1) stored primary key);
+    create table child (y int primary key references sum);
+    insert into sum values (1, 'a'), (2, 'b'), (3, 'c');
+    """
+    with ground(any_database, tmp_path, before, "alter table sum alter what type varchar(9)", how=how) as made:
+        made.write(
+            "update sum set what = 'n' where x = 1", "insert into sum values (5, 'd')", "delete from sum where x = 2"
+        )
+        made.write("update sum set x = 8 where y = 4", "insert into child values (6)")
+        whole(made, made.carry())
+        # One that is made after the launch, too: it is in no mapping.
+        proven = made.mapping()
+        made.write("create table since (x int, y int generated always as (x + 1) stored primary key)")
+        made.write("insert into since values (1), (2)", "update since set x = 3 where x = 1")
+        made.write("insert into child values (9)")
+        made.drain()
+        replay(made.twin, made.live, made.spool, proven, launch_id=LAUNCH)
+        assert made.old("select y from child order by 1") == [(6,), (9,)]
 
 
 @BOTH

@@ -49,11 +49,11 @@ def rest(made: Ground, proven: WayBack) -> Outcome:
     return replay(made.twin, made.live, made.spool, proven, launch_id=LAUNCH, out=made.folder / "out")
 
 
-def told(made: Ground, proven: WayBack) -> list[Mapping[str, str]]:
+def told(made: Ground, proven: WayBack, partitions: Mapping[str, str] | None = None) -> list[Mapping[str, str]]:
     """The lines of the list, with their fates."""
     out = made.folder / "affected.csv"
     with Gathering(made.folder) as gathering:
-        fates = Fates(gathering.store, proven, catalogue_of(made.live), None)
+        fates = Fates(gathering.store, proven, catalogue_of(made.live), None, partitions)
         fates.load(made.folder / "out" / "put-aside.jsonl")
         list_written(made.live, made.spool, out, told=Telling(fates, gathering, {}))
     with out.open(newline="") as file:
@@ -126,6 +126,57 @@ def test_a_table_that_was_dropped_since_is_the_rollbacks_end_only_where_it_was_w
         with pytest.raises(Refused, match="archive"):
             rest(made, proven)
         assert made.old("select count(*) from customer where name = 'new'") == [(1,)]
+
+
+PARTED = """
+create table visit (id int, day int, what text, primary key (id, day)) partition by range (day);
+create table visit_1 partition of visit for values from (0) to (10);
+create table visit_2 partition of visit for values from (10) to (20);
+insert into visit values (1, 1, 'old'), (2, 11, 'old'), (3, 2, 'old');
+"""
+
+
+@pytest.mark.parametrize(
+    "since",
+    ["drop table visit_1", "alter table visit detach partition visit_1", "alter table visit_1 rename to visit_first"],
+    ids=["dropped", "detached", "renamed"],
+)
+@BY_LOG_AND_TRIGGERS
+def test_what_was_written_to_a_partition_that_is_none_any_more_is_carried_into_the_twins(
+    database: Target, tmp_path: Path, how: How, since: str
+) -> None:
+    with ground(database, tmp_path, SHOP + PARTED, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write(ENTER, "insert into visit values (4, 3, 'new')", "delete from visit where id = 3")
+        assert ahead(made, proven).now == 1
+        made.write("update visit set what = 'new'")
+        made.write(since)  # as a job does every night
+        assert changed_rules(proven, made.mapping()) == ()
+        outcome = rest(made, proven)
+        assert (outcome.carried, outcome.put_aside, outcome.stashed) == (2, 0, 0)
+        assert made.old("select id, what from visit order by 1") == [(1, "new"), (2, "new"), (4, "new")]
+        assert {row["fate"] for row in told(made, proven, outcome.partitions)} == {"carried"}
+        again = rest(made, proven)
+        assert again.already and again.partitions == outcome.partitions
+
+
+@BY_LOG_AND_TRIGGERS
+def test_a_transaction_whose_rows_are_not_all_told_as_carried_does_not_count_as_such(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    with ground(database, tmp_path, SHOP, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("create table passing (id int primary key)")
+        made.write("insert into passing values (1)", ENTER)
+        made.write("insert into passing values (2)")
+        made.write("truncate purchase_line", "truncate passing")
+        made.write(ENTER)
+        made.write("drop table passing")
+        outcome = rest(made, proven)
+        assert (outcome.transactions, outcome.carried, outcome.partly, outcome.not_carried) == (4, 1, 2, 1)
+        states = [(one["state"], one["xid"]) for one in lines(outcome, "transactions")]
+        assert [state for state, _ in states] == ["partly", "not carried", "partly"]
+        assert [row["fate"] for row in told(made, proven)].count("not carried") == 3
 
 
 def test_a_change_that_a_rule_is_about_is_named(database: Target, tmp_path: Path) -> None:

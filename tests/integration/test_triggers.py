@@ -267,6 +267,35 @@ def test_a_table_whose_triggers_were_off_for_a_bulk_import_is_named_at_every_dra
         assert {"1"} <= {str(row["id"]) for _, _, row in changes(made)} <= {"1", "3"}
 
 
+@pytest.mark.parametrize("follows", [True, False], ids=["followed", "not-followed"])
+def test_a_table_can_become_a_partition_and_each_of_its_changes_is_noted_once(
+    any_database: Target, tmp_path: Path, follows: bool
+) -> None:
+    schema = "create table loose (id int, kind text) partition by list (kind); create table alone (id int, kind text)"
+    with ground(any_database, tmp_path, schema, "select 1", how="triggers") as made:
+        if not follows:  # as where the conductor is no superuser
+            made.write("drop event trigger safepoint_capture")
+        made.write("insert into alone values (1, 'a'), (1, 'a')")
+        made.write("alter table loose attach partition alone for values in ('a')")
+        made.write("insert into loose values (2, 'a'), (2, 'a')", "delete from alone where id = 1")
+        assert drain(made.live, made.facts, made.spool).unseen == ()
+        found = [(action, row.get("id")) for _, action, row in changes(made)]
+        assert found == [("insert", "1")] * 2 + [("insert", "2")] * 2 + [("delete", "1")] * 2
+        made.write("alter table loose detach partition alone", "insert into alone values (3, 'a')")
+        # Its own trigger goes where an event trigger would make another one.
+        assert drain(made.live, made.facts, made.spool).unseen == ()
+        assert changes(made)[-1][1:] == ("insert", {"id": "3", "kind": "a"})
+
+
+def test_a_partition_that_was_detached_where_no_event_trigger_could_be_made_is_named_as_not_captured(
+    any_database: Target, tmp_path: Path
+) -> None:
+    with ground(any_database, tmp_path, ODD, "select 1", how="triggers") as made:
+        made.write("drop event trigger safepoint_capture")
+        made.write("alter table part detach partition part_a", "update part_a set id = id + 1")
+        assert drain(made.live, made.facts, made.spool).unseen == ("public.part_a",)
+
+
 def test_where_no_event_trigger_may_be_made_new_tables_are_named_as_not_captured(
     database: Target, tmp_path: Path
 ) -> None:

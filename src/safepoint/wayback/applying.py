@@ -11,13 +11,13 @@ from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.compaction import Scope, Work, compact
 from safepoint.wayback.expressions import literal, quote
-from safepoint.wayback.holding import hold, settle, violations
+from safepoint.wayback.holding import hold, put_aside_unasked, settle, violations
 from safepoint.wayback.keyless import compact_rows
 from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, find_refused, merge, silence, unsilence
 from safepoint.wayback.staging import Sink, Truncation
-from safepoint.wayback.statements import ask, run
+from safepoint.wayback.statements import REFUSED, ask, run
 
 
 class Applying:
@@ -95,8 +95,18 @@ class Applying:
                 compact_rows(self.connection, work, self.scope, self.old)
             self._phase("compact")
         if not self.manner.same_schema:
-            hold(self.connection, self.works, self.old, self.scope, self._rules if self._trusting else None)
+            self._hold()
         self._phase("check")
+
+    def _hold(self) -> None:
+        trusted = self._rules if self._trusting else None
+        try:
+            with self.connection.transaction():
+                hold(self.connection, self.works, self.old, self.scope, trusted)
+        except REFUSED:
+            if not sum([put_aside_unasked(self.connection, work) for work in self.works]):
+                raise
+            hold(self.connection, self.works, self.old, self.scope, trusted)
 
     def _write(self) -> dict[str, Merged] | _Refusal:
         """Write, and look at what stands there now; all of it is taken back where something does not hold."""
@@ -155,6 +165,7 @@ class Applying:
         named += [(sink, list(sink.table.key)) for sink in self.homeless]
         while any([self._follow(sink, key) > 0 for sink, key in named if key]):  # noqa: C419 - all of them
             pass
+        run(self.connection, "ANALYZE pg_temp.sp_excluded")  # else it is taken for a thousand transactions
         return self._excluded() > before
 
     def _follow(self, sink: Sink, key: Sequence[str]) -> int:

@@ -17,6 +17,21 @@ from safepoint.postgres.connections import Connection
 
 State = TypeVar("State")
 
+
+def shared_identity(root: str, index: str) -> str:
+    """Whether each partition of a table has this index of it as its replica identity, as SQL. Pure.
+
+    Args:
+        root: stands for a row of pg_class; true of a table without partitions.
+        index: stands for a row of pg_index.
+    """
+    return (
+        f"NOT EXISTS (SELECT FROM pg_partition_tree({root}.oid) p JOIN pg_class l ON l.oid = p.relid "
+        f"WHERE p.isleaf AND {root}.relkind = 'p' AND NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = l.oid "
+        f"AND x.indisreplident AND l.relreplident = 'i' AND pg_partition_root(x.indexrelid) = {index}.indexrelid))"
+    )
+
+
 # Tables of extensions are restored by CREATE EXTENSION, and Safepoint's own schema is not the application's.
 _OWN = """
   n.nspname NOT IN ('pg_catalog', 'information_schema', 'safepoint') AND n.nspname NOT LIKE 'pg\\_%'
@@ -24,11 +39,13 @@ _OWN = """
   AND NOT EXISTS (SELECT FROM pg_depend d
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """
+# REPLICA IDENTITY of a partitioned table is not handed down: it says what names its rows only where it is that of all
+# partitions.
 TABLES = f"""
 SELECT c.oid::int8, n.nspname, c.relname, c.relkind = 'p',
        ARRAY(SELECT a.attname::text FROM pg_index i CROSS JOIN unnest(i.indkey[0:i.indnkeyatts - 1]) k
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k
-             WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i')
+             WHERE i.indrelid = c.oid AND i.indisreplident AND c.relreplident = 'i' AND {shared_identity("c", "i")})
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition AND {_OWN} ORDER BY 2, 3
 """
@@ -245,11 +262,12 @@ class Table:
     def key(self) -> tuple[str, ...]:
         """The columns by which the log names a row: as `identity.decide` chooses them; empty where none do.
 
-        A deferrable key does not: within a transaction several rows may have the same.
+        A deferrable key does not: within a transaction several rows may have the same. Nor does one that is computed.
         """
-        if self.replica:
+        computed = {column.name for column in self.columns if column.generated}
+        if self.replica and computed.isdisjoint(self.replica):
             return self.replica
-        plain = [one for one in self.uniques if one.plain and one.immediate]
+        plain = [one for one in self.uniques if one.plain and one.immediate and computed.isdisjoint(one.columns)]
         if any(one.columns == self.primary_key for one in plain):
             return self.primary_key
         for unique in sorted(plain, key=lambda one: (len(one.expressions), one.name)):
@@ -279,13 +297,26 @@ class Catalogue:
 
     def find(self, name: str) -> Table | None:
         """The table that a name means: see `meant`."""
-        found = meant(name, self.tables)
+        found = self._meant(name)
         return None if found is None else self.tables[found]
 
     def of_django(self, states: Mapping[str, State], table: Table) -> State | None:
         """What Django knows of a table, by the names that its models give to theirs (`db_table`)."""
         names = (name for name in states if name.strip('"').endswith(table.relation))
-        return next((states[name] for name in names if meant(name, self.tables) == table.name), None)
+        return next((states[name] for name in names if self._meant(name) == table.name), None)
+
+    def _meant(self, name: str) -> str | None:
+        """As `meant`, among those that it could be: there may be ten thousand tables."""
+        bare = name.replace('"', "")
+        return meant(name, {*self._by_relation.get(bare, ()), *self.tables.keys() & {name, bare}})
+
+    @cached_property
+    def _by_relation(self) -> Mapping[str, Collection[str]]:
+        """The tables by their names without the schema."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for name in self.tables:
+            found[name.partition(".")[2]].append(name)
+        return found
 
     @cached_property
     def roots(self) -> Mapping[str, str]:

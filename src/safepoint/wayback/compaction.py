@@ -7,7 +7,7 @@ to which row of the twin), `sp_out_N` the rows as the old schema will have them.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from psycopg import sql
@@ -42,13 +42,17 @@ WHERE (existed AND row_tid IS NULL) OR (NOT existed AND ends AND row_tid IS NOT 
 
 @dataclass(frozen=True)
 class Work:
-    """One old table that has changes: its rule, both tables, where its rows are staged, the temporary tables' names."""
+    """One old table that has changes: its rule, both tables, where its rows are staged, the temporary tables' names.
+
+    `texts` are new key columns that are compared as text: an enum may have values that it has not in the twin.
+    """
 
     rule: TableRule
     old: Table
     new: Table
     sink: Sink
     number: int
+    texts: Collection[str] = ()
 
     @property
     def change(self) -> str:
@@ -73,7 +77,10 @@ class Work:
     @property
     def keys(self) -> tuple[tuple[Column, Column], ...]:
         """The key's columns: old, new."""
-        return tuple((self.old.by_name[old], self.new.by_name[new]) for old, new in self.rule.key)
+        columns = ((self.old.by_name[old], self.new.by_name[new]) for old, new in self.rule.key)
+        return tuple(
+            (old, replace(new, type="text", base="text") if new.name in self.texts else new) for old, new in columns
+        )
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,21 @@ class Scope:
         if self.excluding:
             parts.append("NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)")
         return " AND ".join(parts) or "true"
+
+
+def untyped(connection: Connection, sink: Sink, names: Collection[str]) -> frozenset[str]:
+    """Those of these columns in which an enum's value was staged that it does not have in the twin."""
+    found = set[str]()
+    for name in names:
+        enum = f"to_regtype({_literal(sink.table.by_name[name].type)})"
+        unknown = (
+            f"SELECT EXISTS (SELECT FROM pg_enum WHERE enumtypid = {enum}) "
+            f"AND EXISTS (SELECT FROM pg_temp.{sink.stage} s WHERE NOT EXISTS "
+            f"(SELECT FROM pg_enum WHERE enumtypid = {enum} AND enumlabel = s.{quote(name)}))"
+        )
+        if ask(connection, unknown)[0][0]:
+            found.add(name)
+    return frozenset(found)
 
 
 def compact(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
@@ -265,7 +287,8 @@ def _fill(connection: Connection, migrated: Connection, work: Work, scope: Scope
             connection,
             f"UPDATE {work.change} c SET verdict = 'conflict', reason = 'a large value was not in the log, and that of "
             f"the migrated database is of a transaction that was put aside' "
-            f"FROM {work.stage} s WHERE s._sp_at = c.n AND c.verdict IS NULL AND {_overwritten(work.stage, key)}",
+            f"FROM {work.stage} s WHERE s._sp_at = c.n AND c.verdict IS NULL AND s._sp_unchanged IS NOT NULL "
+            f"AND {_overwritten(work.stage, key)}",
         )
     names = [new.name for _, new in work.keys]
     key = ", ".join(f"s.{quote(name)}" for name in names)
@@ -297,10 +320,13 @@ def fill_last(connection: Connection, migrated: Connection, sink: Sink, scope: S
 
 
 def _overwritten(stage: str, same_key: str) -> str:
-    """Whether what the log has not of a row `s` was written by a transaction that is put aside, and that came later."""
+    """Whether what the log has not of a row `s` was written by a transaction that is put aside, and that came later.
+
+    Nothing but EXISTS: then PostgreSQL makes a join of it, with or without a NOT before it.
+    """
     return (
-        f"(s._sp_unchanged IS NOT NULL AND EXISTS (SELECT FROM {stage} e JOIN pg_temp.sp_excluded x ON x.tx = e._sp_tx "
-        f"WHERE {same_key} AND e._sp_at > s._sp_at AND NOT coalesce(e._sp_unchanged @> s._sp_unchanged, false)))"
+        f"EXISTS (SELECT FROM {stage} e JOIN pg_temp.sp_excluded x ON x.tx = e._sp_tx "
+        f"WHERE {same_key} AND e._sp_at > s._sp_at AND NOT coalesce(e._sp_unchanged @> s._sp_unchanged, false))"
     )
 
 
@@ -377,8 +403,7 @@ def insert_out(connection: Connection, work: Work, source: str) -> None:
     """Fill the table of rows; a row whose values the old types cannot hold is put aside, the rest goes on."""
     statement = f"INSERT INTO {work.out} ({targets(work)}_sp_n) {source}"
     listing = f"SELECT n FROM {work.change} WHERE ends AND verdict IS NULL"
-    index = f"CREATE INDEX ON {work.stage} (_sp_at)"
-    for n, said in failing(connection, statement, listing, "c.n", index=index):
+    for n, said in failing(connection, statement, listing, "c.n", f"{work.stage} (_sp_at)"):
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
     run(connection, f"CREATE UNIQUE INDEX ON {work.out} (_sp_n)")
     run(connection, f"ANALYZE {work.out}")

@@ -78,6 +78,7 @@ class Courses:
             one.name: Course((one.schema, one.relation), {column.name: column.name for column in one.columns})
             for one in tables
         }
+        self._standing = {course.now: course for course in self.of.values()}
         self.created: dict[Place, str] = {}
         self.models: dict[str, str] = {}
         self.problems: list[str] = []
@@ -128,9 +129,7 @@ class Courses:
                     course.said_gone = reason
                 return
             self.created.pop(place, None)
-            if course is not None:
-                course.gone = reason
-                course.doubt = doubt
+            self._leave(place, reason, doubt)
         elif (course := self._at(self._place(effect.after, reason))) is not None:
             _advance(course, effect, reason, doubt)
 
@@ -139,8 +138,8 @@ class Courses:
         exact = placed(table, "")
         if exact[0]:
             return exact
-        there = {course.now for course in self.of.values() if course.gone is None} | set(self.created)
-        schemas = sorted(schema for schema, relation in there if relation == exact[1])
+        there = (place for places in (self._standing, self.created) for place in places)
+        schemas = sorted({schema for schema, relation in there if relation == exact[1]})
         if not schemas or self.home in schemas:
             return self.home, exact[1]
         if len(schemas) > 1 and "public" not in schemas:
@@ -152,7 +151,13 @@ class Courses:
 
     def _at(self, place: Place) -> Course | None:
         """The old table that stands here now."""
-        return next((one for one in self.of.values() if one.gone is None and one.now == place), None)
+        return self._standing.get(place)
+
+    def _leave(self, place: Place, reason: str, doubt: str | None) -> None:
+        """The old table that stands here is no longer there."""
+        course = self._standing.pop(place, None)
+        if course is not None:
+            course.gone, course.doubt = reason, doubt
 
     def _rename(self, before: Place, after: Place, reason: str, claimed: bool) -> None:
         if before == after:
@@ -164,6 +169,7 @@ class Courses:
         if course is not None:
             if claimed:
                 course.left.append(before)
+            self._standing[after] = self._standing.pop(before)
             course.now = after
             self.created.pop(after, None)
             course.because.append(reason)
@@ -172,12 +178,7 @@ class Courses:
 
     def _displace(self, place: Place, reason: str) -> None:
         """A name is given to another table: who still has it was taken away by something that nobody saw."""
-        course = self._at(place)
-        if course is not None:
-            course.gone, course.doubt = (
-                f"{reason}, which has its name now",
-                "nobody knows where its rows are written now",
-            )
+        self._leave(place, f"{reason}, which has its name now", "nobody knows where its rows are written now")
 
 
 def _advance(course: Course, effect: Effect, reason: str, doubt: str | None) -> None:

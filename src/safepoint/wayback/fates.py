@@ -19,10 +19,21 @@ Usual = Mapping[str, Mapping[str, Collection[str]]]
 
 
 class Fates:
-    """What became of the rows that a replay did not carry whole. Made of its files; `reason` where it carried none."""
+    """What became of the rows that a replay did not carry whole. Made of its files; `reason` where it carried none.
 
-    def __init__(self, store: sqlite3.Connection, mapping: WayBack | None, new: Catalogue, reason: str | None) -> None:
+    `partitions`: see `Outcome`.
+    """
+
+    def __init__(
+        self,
+        store: sqlite3.Connection,
+        mapping: WayBack | None,
+        new: Catalogue,
+        reason: str | None,
+        partitions: Mapping[str, str] | None = None,
+    ) -> None:
         self._store, self._new, self._reason = store, new, reason
+        self._roots = {**new.roots, **(partitions or {})}
         self._feeds = {} if mapping is None else mapping.feeds
         self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
         self._homeless = {} if mapping is None else mapping.stash
@@ -47,7 +58,7 @@ class Fates:
         """The fate of one change and the reason."""
         if self._reason is not None:
             return "not carried", self._reason
-        table = self._new.roots.get(change.table, change.table)
+        table = self._roots.get(change.table, change.table)
         row = {**change.old, **change.new}
         known = self._new.tables.get(table)
         if table in self._aside and (why := self._put_aside(change, table)) is not None:

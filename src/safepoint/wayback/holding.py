@@ -19,20 +19,45 @@ from safepoint.wayback.compaction import Scope, Work, few, rows_of, typed
 from safepoint.wayback.expressions import FILLED, NULL, literal, quote
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
-from safepoint.wayback.statements import ask, run
+from safepoint.wayback.statements import ask, failing, run
 
 Rules = Mapping[str, TableRule]
 """The mapping's rules by old table."""
 
 
-def hold(
-    connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope, trusted: Rules | None = None
-) -> None:
+def hold(connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope, trusted: Rules | None) -> None:
     """Put aside what the old schema cannot hold, with its dependants; `trusted`: see `settle`."""
     for work in works:
         _losses(connection, work, old, scope)
         _own_rules(connection, work)
     settle(connection, works, old, trusted)
+
+
+def put_aside_unasked(connection: Connection, work: Work) -> int:
+    """Rows of which a rule's expression cannot be worked out (a cast in it fails): the old table would not take them.
+
+    Returns:
+        How many rows were put aside.
+    """
+    asked = [f"({check})" for _, check in work.old.checks]
+    rules: list[Unique | Exclusion] = [*work.old.uniques, *work.old.exclusions]
+    for one in rules:
+        values = f"num_nulls({', '.join(f'({expression})' for expression in one.expressions)})"
+        asked.append(f"CASE WHEN {one.predicate} THEN {values} END" if one.predicate else values)
+    whole = 0
+    for expression in asked:
+        statement = (
+            f"SELECT count({expression}) FROM {work.out} "
+            f"WHERE _sp_n IN (SELECT c.n FROM {work.change} c WHERE c.verdict IS NULL)"
+        )
+        listing = f"SELECT n FROM (SELECT _sp_n AS n FROM {work.out}) l WHERE true"
+        for n, said in failing(connection, statement, listing, "_sp_n"):
+            connection.execute(
+                sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n]
+            )
+            connection.execute(sql.SQL(f"DELETE FROM {work.out} WHERE _sp_n = %s"), [n])  # nothing asks it any more
+            whole += 1
+    return whole
 
 
 def settle(connection: Connection, works: Sequence[Work], old: Catalogue, trusted: Rules | None = None) -> int:

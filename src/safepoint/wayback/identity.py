@@ -8,16 +8,20 @@ from typing import Literal
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.replica_identity import Identity
+from safepoint.wayback.catalogue import shared_identity
 
 # A primary key that is DEFERRABLE does not serve; a unique index serves when it is whole and its columns are NOT NULL
 # (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). A partition's index (i) serves when it belongs to one of
 # its root (r): the way back goes by the root's key, and where there is none, counts whole rows. Other tables are their
-# own roots here. From PostgreSQL 18 on UPDATE and DELETE fail on a table whose identity holds a generated column that
-# the publication does not send; before, they do not. Ours send the stored ones there; virtual ones nobody can send.
+# own roots here. A key that is computed serves nobody: before PostgreSQL 18 the log has no generated column, and the
+# old database computes its own. From 18 on UPDATE and DELETE fail on a table whose identity holds a generated column
+# that the publication does not send; before, they do not. Ours send the stored ones there; virtual ones nobody can.
 _ROOTED = """
 pg_index i JOIN pg_index r ON r.indexrelid = coalesce(pg_partition_root(i.indexrelid)::oid, i.indexrelid)
        AND r.indrelid = coalesce(pg_partition_root(c.oid)::oid, c.oid) AND i.indrelid = c.oid
        AND i.indisvalid AND r.indisvalid AND i.indimmediate
+       AND NOT EXISTS (SELECT FROM pg_attribute g WHERE g.attrelid = r.indrelid AND g.attgenerated <> ''
+                       AND g.attnum = ANY(r.indkey[0:r.indnkeyatts - 1]))
 """
 TABLES = f"""
 SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.relkind = 'p',
@@ -31,7 +35,8 @@ SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.rel
                           JOIN pg_attribute a ON a.attrelid = r.indrelid AND a.attnum = k WHERE NOT a.attnotnull)
         ORDER BY r.indnkeyatts, o.relname LIMIT 1),
        EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped),
-       EXISTS (SELECT FROM {_ROOTED} WHERE i.indisreplident AND r.indisreplident)
+       EXISTS (SELECT FROM {_ROOTED} JOIN pg_class t ON t.oid = r.indrelid
+               WHERE i.indisreplident AND r.indisreplident AND {shared_identity("t", "r")})
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
@@ -43,8 +48,8 @@ ORDER BY 1, 2
 class Table:
     """A table and what could name its rows: of a partition, what its root has.
 
-    `own_index` is the one that REPLICA IDENTITY USING INDEX chose; it does not serve (`own_serves`) where a partition
-    alone has it.
+    `own_index` is the one that REPLICA IDENTITY USING INDEX chose; of a partition it serves (`own_serves`) where its
+    root and all other partitions have it, too.
     `full_fails`: as published, with REPLICA IDENTITY FULL, it would refuse the application's own UPDATE and DELETE.
     """
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from safepoint.django.operations import NONE, Operations
@@ -95,7 +96,7 @@ class WayBack:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def feeds(self) -> Mapping[str, TableRule]:
         """The rules by the new table that they read."""
         return {rule.new: rule for rule in self.tables}
@@ -212,10 +213,15 @@ class _Planning:
 
     def _check_feeds(self, rules: list[TableRule]) -> None:
         """What two would be made of is one's own, and nobody knows whose."""
+        rivals: dict[str, list[str]] = {}
         for rule in rules:
-            rivals = [_short(one.old) for one in rules if one.new == rule.new]
-            if rivals[0] == _short(rule.old) and len(rivals) > 1:
-                self.problems.append(f"{', '.join(rivals)} would all be made of {_short(rule.new)}: only one can be.")
+            rivals.setdefault(rule.new, []).append(_short(rule.old))
+        self.problems += [
+            f"{', '.join(names)} would all be made of {_short(new)}: only one can be."
+            for new, names in rivals.items()
+            if len(names) > 1
+        ]
+        for rule in rules:
             for column in rule.columns:
                 names = [one.column for one in rule.columns if one.new is not None and one.new == column.new]
                 if len(names) > 1 and names[0] == column.column:

@@ -16,8 +16,9 @@ from safepoint.postgres.connections import Connection
 
 NAME: Final = "safepoint_capture"
 ROWS: Final = "!safepoint_rows"
-"""The row trigger of a table that may become a partition. Not the name of the others': ATTACH PARTITION gives a table
-those of its root, and would fail where it had one of that name already. Once attached, its own is taken away again."""
+"""The row trigger of a table that is no partition. Not the name of a partitioned table's: ATTACH PARTITION gives a
+table those of its root, and would fail where it had one of that name already. Once attached, its own is taken away
+again."""
 
 # Which tables, as `triggers.TABLES` has it. What CREATE TABLE AS has filled its table with before any trigger was there
 # is noted as well. The shape is kept, for a table that is dropped before the next drain; while nothing of it waits for
@@ -97,16 +98,6 @@ OURS: Final = """
 SELECT FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
 WHERE e.evtname = 'safepoint_capture' AND p.pronamespace = to_regnamespace('safepoint_capture')
 """
-
-
-def may_follow(connection: Connection) -> bool:
-    """Whether PostgreSQL lets us make the event trigger; inside the caller's transaction, and nothing of it stays."""
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute(MAKE.encode())
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateObject):
-        return False
-    return True
 
 
 def follow(connection: Connection) -> bool:

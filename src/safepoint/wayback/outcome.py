@@ -49,7 +49,7 @@ class Outcome:
 
     All of it counts what was done so far, also by earlier replays of the same capture; `now` are the transactions of
     this one. `already`: it had been done before, nothing was changed now. `aside` are the first rows; all stand in
-    `files`.
+    `files`. `partitions`: see `partitions.former`.
     """
 
     launch_id: str
@@ -68,6 +68,7 @@ class Outcome:
     phases: Mapping[str, float] = field(default_factory=dict)
     already: bool = False
     now: int = 0
+    partitions: Mapping[str, str] = field(default_factory=dict)
 
     def after(self, earlier: Outcome) -> Outcome:
         """This replay and those before it as one: what became of everything so far."""

@@ -42,6 +42,13 @@ LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 ORDER BY 1, a.attnum
 """
+# Rows are told by the partition that has them; the plan names the table.
+PARTITIONS = """
+SELECT n.nspname || '.' || c.relname, rn.nspname || '.' || r.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class r ON r.oid = pg_partition_root(c.oid) JOIN pg_namespace rn ON rn.oid = r.relnamespace
+WHERE c.relispartition
+"""
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,7 @@ class Owners:
             self.faults.append(f"The user table {user_table} has neither {user_label} nor a key: no user is named.")
         self.paths = paths_to(self.user_table, self.schema.foreign_keys) if self.user_label else {}
         self._given = self._checked(given or {}) if self.user_label and key else {}
+        self._roots: dict[str, str] = dict(connection.execute(PARTITIONS).fetchall()) if self._given else {}
 
     def _checked(self, given: Mapping[str, str]) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -160,8 +168,9 @@ class Owners:
         """
         known = _Known(changes)
         users: list[str | None] = [None] * len(changes)
-        for table in self._given.keys() & {change.table for change in changes}:
-            places = [place for place, change in enumerate(changes) if change.table == table]
+        tables = [self._roots.get(change.table, change.table) for change in changes]
+        for table in self._given.keys() & set(tables):
+            places = [place for place, name in enumerate(tables) if name == table]
             for place, user in zip(places, self._by_query(table, [changes[p] for p in places], known), strict=True):
                 users[place] = user
         for rank in range(MAX_PATHS):

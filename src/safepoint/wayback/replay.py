@@ -7,7 +7,7 @@ again, nothing stands twice and nothing is lost. The twin's triggers are silent,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +23,13 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback import records, whereabouts
 from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, quoted
+from safepoint.wayback.compaction import Scope, Work, quoted, untyped
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome, TableOutcome
+from safepoint.wayback.partitions import former
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staging import Sink, Staged, stage
 from safepoint.wayback.statements import run
@@ -175,6 +176,7 @@ class _Carrying:
         self.began = self.lap = time.monotonic()
         self.phases: dict[str, float] = {}
         self.old = self.new = Catalogue({})
+        self.partitions: Mapping[str, str] = {}
 
     def run(self, spool: Path, out: Path | None, up_to: int | None) -> Outcome:
         self.connection.execute(ONE_AT_A_TIME)
@@ -184,6 +186,8 @@ class _Carrying:
         after, start = (before.commit_lsn, before.spool_end) if before else (0, 0)
         earlier = None if before is None else Outcome.from_json(before.outcome)
         self.old, self.new = read_catalogue(self.connection), read_catalogue(self.source)
+        if not self.manner.same_schema:
+            self.partitions = former(self.mapping, self.old, self.new)
         staged = stage(
             self.connection,
             spool,
@@ -192,6 +196,7 @@ class _Carrying:
             up_to=up_to,
             start=start,
             mapped=None if self.manner.same_schema else {*self.mapping.feeds, *self.mapping.stash},
+            former=self.partitions,
             earlier=0 if earlier is None else earlier.transactions,
             cancelled=self.cancelled,
             report=self.report,
@@ -199,7 +204,8 @@ class _Carrying:
         self._phase("stage")
         self._refuse_gone(staged)
         if earlier is not None and not staged.transactions:
-            return replace(earlier, already=True, now=0, files=self._files(out), sequences=self._sequences(earlier))
+            files, sequences = self._files(out), self._sequences(earlier)
+            return replace(earlier, already=True, now=0, files=files, sequences=sequences, partitions=self.partitions)
         self.report(Progress(WRITING, 0, 1))
         if self.manner.only_whole:
             self._refuse_homeless(staged)
@@ -295,7 +301,8 @@ class _Carrying:
                     raise DatabaseError(
                         f"The twin has no table {rule.old}.", subject=rule.old, remedy="Is this the launch's twin?"
                     )
-                found.append(Work(rule, old, self.new.tables[name], sink, len(found)))
+                texts = untyped(self.connection, sink, [new for _, new in rule.key])
+                found.append(Work(rule, old, self.new.tables[name], sink, len(found), texts))
         for work in found:
             run(self.connection, f"LOCK TABLE {quoted(work.old)} IN EXCLUSIVE MODE")
         make_tables(self.connection, self.source, self.mapping, self.old, self.new)
@@ -346,6 +353,7 @@ class _Carrying:
             now=staged.transactions,
             aside=whereabouts.first_aside(connection, _PREVIEW, after),
             sequences=sequences,
+            partitions=self.partitions,
         )
 
     def _states(self, after: int) -> dict[str, int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -20,6 +19,7 @@ from safepoint.postgres import pgoutput
 from safepoint.postgres.connections import Connection
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback.catalogue import Catalogue, Table
+from safepoint.wayback.copying import Writer
 from safepoint.wayback.spool import durable_end, read_messages
 from safepoint.wayback.tuples import NULL, row_of_values, text_array, values_of
 
@@ -28,9 +28,9 @@ INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
 
 META: Final = ("_sp_at", "_sp_tx", "_sp_leaf", "_sp_from", "_sp_unchanged")
 TRANSACTIONS: Final = "sp_transactions"
+MISSED: Final = "sp_missed"
+"""Transactions with changes of relations that nothing is staged of."""
 STAGING: Final = "taking transactions to the twin"
-_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-_TRAILER: Final = b"\xff\xff"
 _FLUSH: Final = 2 << 20
 _HOLD: Final = 16 << 20  # of all tables together, however many there are
 _LOOK: Final = 4096
@@ -38,6 +38,7 @@ _LOOK: Final = 4096
 # Columns: how many; place in the commit order (times 4, plus what it is); transaction; relation.
 _ROW = struct.Struct("!hiqiiiI")
 _NEW_ROW = struct.Struct("!hiqiiiIii")  # moved from nowhere, and no value left alone: both NULL
+_MISSED = struct.Struct("!hii")
 _TRANSACTION = struct.Struct("!hiii4si8si8s")  # id, LSN and time as the message has them
 
 
@@ -97,6 +98,7 @@ def stage(
     up_to: int | None = None,
     start: int = 0,
     mapped: Collection[str] | None = None,
+    former: Mapping[str, str] | None = None,
     earlier: int = 0,
     cancelled: Cancelled = never,
     report: Report = silent,
@@ -109,6 +111,7 @@ def stage(
         migrated: the catalogue of the database that the changes come from.
         mapped: the tables that the way back knows; None: all. One that was made since may have changed meanwhile: of
             its rows those columns are staged that it still has.
+        former: partitions that are none any more, and whose rows they had (`partitions.former`).
         earlier: how many of the spool's transactions were staged at earlier times; only for the report.
 
     Raises:
@@ -119,8 +122,9 @@ def stage(
     connection.execute(
         f"CREATE TEMP TABLE {TRANSACTIONS} (tx int4, xid oid, commit_lsn int8, committed_us int8) ON COMMIT DROP"
     )
-    with _Writer(connection) as writer:
-        staging = _Staging(connection, migrated, writer, mapped)
+    connection.execute(f"CREATE TEMP TABLE {MISSED} (tx int4) ON COMMIT DROP")
+    with Writer(connection) as writer:
+        staging = _Staging(connection, migrated, writer, mapped, former or {})
         wanted, later = False, False
         durable = durable_end(spool)
         end, total = durable.offset, max(0, durable.transactions - earlier)
@@ -168,15 +172,22 @@ class _Shape:
 
 class _Staging:
     def __init__(
-        self, connection: Connection, migrated: Catalogue, writer: _Writer, mapped: Collection[str] | None
+        self,
+        connection: Connection,
+        migrated: Catalogue,
+        writer: Writer,
+        mapped: Collection[str] | None,
+        former: Mapping[str, str],
     ) -> None:
         self.connection, self.migrated, self.writer, self.mapped = connection, migrated, writer, mapped
+        self.roots = {**migrated.roots, **former}
         self.staged = Staged()
         self.at = 0
         self._held = 0
         self._shapes: dict[bytes, _Shape | None] = {}
         self._names: dict[bytes, pgoutput.Relation] = {}
         self._transactions: list[bytes] = []
+        self._missed: list[bytes] = []
         self._takers: Mapping[int, Callable[[bytes, _Shape], None]] = {
             73: self._insert,
             85: self._update,
@@ -208,6 +219,15 @@ class _Staging:
         if (shape := self._shapes.get(oid)) or (shape := self._shape(oid)):
             self.staged.changes += 1
             taker(message, shape)
+        else:
+            self._miss()
+
+    def _miss(self) -> None:
+        row = _MISSED.pack(1, 4, self.staged.transactions)
+        if self._missed[-1:] != [row]:
+            self._missed.append(row)
+        if len(self._missed) >= 20_000:
+            self._flush_missed()
 
     def _shape(self, oid: bytes) -> _Shape | None:
         if oid not in self._shapes:
@@ -215,7 +235,7 @@ class _Staging:
         return self._shapes[oid]
 
     def _make_shape(self, relation: pgoutput.Relation) -> _Shape | None:
-        table = self.migrated.tables.get(self.migrated.roots.get(relation.qualified, ""))
+        table = self.migrated.tables.get(self.roots.get(relation.qualified, ""))
         if table is None:
             self.staged.unknown.add(relation.qualified)
             return None  # an extension's own, or Safepoint's
@@ -301,7 +321,9 @@ class _Staging:
         self.at += 1
         for oid in decoded.relation_oids:
             shape = self._shape(oid.to_bytes(4, "big")) if oid.to_bytes(4, "big") in self._names else None
-            if shape is not None:
+            if shape is None:
+                self._miss()
+            else:
                 self.staged.changes += 1
                 self.staged.truncations.append(
                     Truncation(shape.sink.table.name, shape.leaf, oid, self.at * 4, self.staged.transactions)
@@ -349,11 +371,16 @@ class _Staging:
         rows, self._transactions = self._transactions, []
         self.writer.write(TRANSACTIONS, rows)
 
+    def _flush_missed(self) -> None:
+        rows, self._missed = self._missed, []
+        self.writer.write(MISSED, rows)
+
     def flush_all(self) -> None:
         """Bring what is left."""
         for sink in self.staged.sinks.values():
             self._flush(sink)
         self._flush_transactions()
+        self._flush_missed()
         self.writer.wait()
 
 
@@ -374,33 +401,3 @@ def _loose_shape(sink: Sink, relation: pgoutput.Relation, names: list[str]) -> _
     key = tuple(names.index(name) for name in sink.table.key) if named else ()
     width = len(META) + len(sink.columns)
     return _Shape(sink, relation.oid, relation.qualified, order, key, width, loose=True)
-
-
-class _Writer:
-    """Copies one bundle while the next one is being made; never more than that."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="safepoint-staging")
-        self._pending: Future[None] | None = None
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def write(self, table: str, rows: list[bytes]) -> None:
-        self.wait()
-        self._pending = self._pool.submit(self._copy, table, rows)
-
-    def wait(self) -> None:
-        """Until the connection is free again."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
-    def _copy(self, table: str, rows: list[bytes]) -> None:
-        statement = sql.SQL("COPY pg_temp.{} FROM STDIN (FORMAT binary)").format(sql.Identifier(table))
-        with self._connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(b"".join((_HEADER, *rows, _TRAILER)))

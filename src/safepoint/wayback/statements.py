@@ -9,10 +9,16 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 
-REFUSED: Final = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.RaiseException)
+REFUSED: Final = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    psycopg.errors.RaiseException,
+    psycopg.errors.ProgramLimitExceeded,  # a value that is too long for an index
+    psycopg.errors.CardinalityViolation,  # a mapper's subquery that finds several rows
+)
 """By which PostgreSQL says that it will not have a row."""
 
-_PIECE: Final = 200
+_PIECE: Final = 40
 # Row by row, where a whole set failed: which rows cannot be held, and what PostgreSQL said.
 _EACH: Final = """
 CREATE OR REPLACE FUNCTION pg_temp.sp_each(listing text, statement text) RETURNS TABLE (n int8, said text)
@@ -41,17 +47,17 @@ def ask(connection: Connection, statement: str) -> list[tuple[Any, ...]]:
 
 
 def failing(
-    connection: Connection, statement: str, listing: str, name: str, *, index: str | None = None
+    connection: Connection, statement: str, listing: str, name: str, numbered: str | None = None
 ) -> list[tuple[int, str]]:
     """Run a statement that ends in a WHERE for all rows; where that fails, for halves of them, then row by row.
 
-    Gives the rows that failed, with what PostgreSQL said. `name` is the row's number in the statement; `index` makes
-    an index by which single rows are found, where none is needed for all of them.
+    Gives the rows that failed, with what PostgreSQL said. `name` is the row's number in the statement; `numbered` the
+    temporary table and column that has it, where there is no index yet: without one each row takes as long as all.
     """
     if attempt(connection, statement) is None:
         return []
-    if index is not None:
-        run(connection, index)
+    if numbered is not None:
+        run(connection, f"CREATE INDEX ON {numbered}")
     run(connection, _EACH)
     numbers = sorted(row[0] for row in ask(connection, listing))
     pending, found = [numbers], []

@@ -19,18 +19,19 @@ from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.names import made_by
-from safepoint.wayback.new_tables import ROWS, follow, may_follow, unfollow
+from safepoint.wayback.new_tables import ROWS, follow, unfollow
 
 SCHEMA: Final = "safepoint_capture"
 TRIGGER: Final = "!safepoint"
-"""Triggers fire in the order of their names: this one before any of the application's, whose own writes come later.
-Ordinary tables have `new_tables.ROWS`, where those that become partitions are seen to."""
+"""The row trigger of a partitioned table. Triggers fire in the order of their names: this one before any of the
+application's, whose own writes come later. Ordinary tables have one of another name (`new_tables.ROWS`)."""
 _PURPOSE: Final = "capture"
 
 # `seq` is given out at the moment of the change and never again (CACHE 1): it orders what happened to one key, for
 # whoever changes a row holds its lock until the end, so the next one comes later. `late` is the place of a row version
 # that was changed again before its own trigger fired (by another trigger of the same statement), `was` that of the
-# version before: by both the drain puts such pairs in order.
+# version before: by both the drain puts such pairs in order. A table that was attached as a partition has its own row
+# trigger and its root's: one of them notes.
 MAKE: Final = """
 CREATE SCHEMA safepoint_capture;
 CREATE TABLE safepoint_capture.changes (
@@ -45,6 +46,10 @@ CREATE FUNCTION safepoint_capture.note() RETURNS trigger LANGUAGE plpgsql SECURI
     SET bytea_output = 'hex' SET lc_monetary = 'C'
 AS $note$
 BEGIN
+    IF TG_NAME = '!safepoint' AND EXISTS (
+        SELECT FROM pg_trigger WHERE tgrelid = TG_RELID AND tgname = '!safepoint_rows') THEN
+        RETURN NULL;
+    END IF;
     IF TG_OP = 'INSERT' THEN
         INSERT INTO safepoint_capture.changes (relation, action, late, new)
         VALUES (TG_RELID, 'I', CASE WHEN NEW.xmax::text <> '0' THEN NEW.ctid END, NEW::text);
@@ -91,14 +96,15 @@ JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE p.pronamespace = to_regnamespace('safepoint_capture') AND t.tgparentid = 0 ORDER BY 1, 2, 3
 """
 # `DISABLE TRIGGER USER` for a bulk import switches ours off, too, and `ENABLE TRIGGER USER` makes them ordinary ones,
-# not ALWAYS: by that it is known ever after that there was a time of which nothing is known.
+# not ALWAYS: by that it is known ever after that there was a time of which nothing is known. A partition that is
+# detached loses the row trigger of its root, and keeps its own for TRUNCATE.
 UNSEEN: Final = """
 SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
-    SELECT count(*) AS many, coalesce(bool_or(t.tgenabled <> 'A'), false) AS switched
+    SELECT count(*) FILTER (WHERE t.tgtype & 1 = 1) AS rows, coalesce(bool_or(t.tgenabled <> 'A'), false) AS switched
     FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
     WHERE t.tgrelid = c.oid AND p.pronamespace = to_regnamespace('safepoint_capture')) ours
-WHERE c.oid = ANY(%s) AND (ours.switched OR (ours.many = 0 AND c.relkind = 'r')) ORDER BY 1
+WHERE c.oid = ANY(%s) AND (ours.switched OR (ours.rows = 0 AND c.relkind = 'r')) ORDER BY 1
 """
 
 
@@ -144,10 +150,8 @@ def install(connection: Connection, launch_id: str) -> Installed:
         uncovered = not_owned(connection)
         left_out = {one.table for one in uncovered}
         seen = [row for row in tables if f"{row[1]}.{row[2]}" not in left_out]
-        alone = ROWS if may_follow(connection) else TRIGGER
         for _, schema, name, kind, partition, _ in seen:
-            trigger = alone if kind == "r" else TRIGGER
-            for statement in _statements(sql.Identifier(schema, name), kind, trigger, partition=partition):
+            for statement in _statements(sql.Identifier(schema, name), kind, partition=partition):
                 connection.execute(statement)
         connection.execute(
             f"INSERT INTO safepoint_capture.shapes (relation, name, columns) {SHAPES}".encode(),
@@ -183,8 +187,9 @@ def state(connection: Connection, launch_id: str) -> Mapping[str, Any] | None:
     return found
 
 
-def _statements(table: sql.Identifier, kind: str, trigger: str, *, partition: bool) -> Sequence[sql.Composed]:
-    words = {"table": table, "rows": sql.Identifier(trigger), "all": sql.Identifier(f"{TRIGGER}_truncate")}
+def _statements(table: sql.Identifier, kind: str, *, partition: bool) -> Sequence[sql.Composed]:
+    name = ROWS if kind == "r" else TRIGGER
+    words = {"table": table, "rows": sql.Identifier(name), "all": sql.Identifier(f"{TRIGGER}_truncate")}
     made = []
     if not partition:
         made.append(

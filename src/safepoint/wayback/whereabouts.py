@@ -10,7 +10,7 @@ from safepoint.wayback.catalogue import Table
 from safepoint.wayback.compaction import Scope, Work, fill_last
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.outcome import Aside
-from safepoint.wayback.staging import TRANSACTIONS, Sink, Truncation
+from safepoint.wayback.staging import MISSED, TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.statements import ask, run
 
 # A commit's time comes as microseconds since 2000-01-01 (protocol-logicalrep-message-formats).
@@ -139,7 +139,7 @@ def classify(
     A TRUNCATE has no row that was staged: `truncations` say which transactions made one of which table.
     """
     run(connection, "DROP TABLE IF EXISTS pg_temp.sp_flags")
-    parts = ["SELECT tx, true AS lost, false AS stashed FROM pg_temp.sp_excluded"]
+    parts = [f"SELECT tx, true AS lost, false AS stashed FROM pg_temp.{table}" for table in ("sp_excluded", MISSED)]
     for work in works:
         lost = ask(connection, f"SELECT EXISTS (SELECT FROM {work.change} WHERE verdict IS NOT NULL)")[0][0]
         if lost:
@@ -166,8 +166,7 @@ def classify(
             f"WHERE s._sp_tx = f.tx AND c.verdict IS NULL AND NOT f.kept "
             f"AND NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = f.tx)",
         )
-    if emptied:
-        kept = sorted({one.transaction for one in truncations if one.table not in homeless})
+    if kept := sorted({one.transaction for one in truncations if one.table not in homeless}):
         connection.execute("UPDATE pg_temp.sp_flags SET kept = true WHERE tx = ANY(%s::int4[])", [kept])
     run(
         connection,

@@ -12,7 +12,7 @@ from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF, carried_files, django_defaults
+from safepoint.launch.verbs.carrying import PROOF, carried_files, carried_now, django_defaults
 from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.wayback import written
 from safepoint.wayback.affected import (
@@ -100,7 +100,8 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     if carried is None:
         said = (ground.evidence("back-carry") or {}).get("reason")
         reason = "nothing was carried back" + (f": {said}" if said else "")
-    fates = Fates(gathering.store, mapping, catalogue_of(kept), reason)
+    partitions = (carried_now(ground) or {}).get("partitions")
+    fates = Fates(gathering.store, mapping, catalogue_of(kept), reason, partitions)
     if carried is not None:
         fates.load(carried["put_aside"])
     told = Telling(fates, gathering, usual_values(kept, mapping, django_defaults(proof)))
