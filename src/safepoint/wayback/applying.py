@@ -102,11 +102,11 @@ class Applying:
         trusted = self._rules if self._trusting else None
         try:
             with self.connection.transaction():
-                hold(self.connection, self.works, self.old, self.scope, trusted)
+                hold(self.connection, self.works, self.old, self.scope, self.manner.policy, trusted)
         except REFUSED:
             if not sum([put_aside_unasked(self.connection, work) for work in self.works]):
                 raise
-            hold(self.connection, self.works, self.old, self.scope, trusted)
+            hold(self.connection, self.works, self.old, self.scope, self.manner.policy, trusted)
 
     def _write(self) -> dict[str, Merged] | _Refusal:
         """Write, and look at what stands there now; all of it is taken back where something does not hold."""
@@ -127,7 +127,7 @@ class Applying:
         """Put aside what made PostgreSQL refuse the rows, or what made a constraint not hold."""
         if self._trusting and not self.manner.same_schema:
             self._trusting = False
-            if settle(self.connection, self.works, self.old):
+            if settle(self.connection, self.works, self.old, self.manner.policy):
                 return
         if refusal.work is None:
             raise DatabaseError(
@@ -142,7 +142,7 @@ class Applying:
                 subject=refusal.work.old.name,
                 remedy="Nothing was changed. Roll back with --discard, or carry this table by hand.",
             )
-        settle(self.connection, self.works, self.old)
+        settle(self.connection, self.works, self.old, self.manner.policy)
 
     def _exclude(self) -> bool:
         """Put whole transactions aside, where the policy or a rule over several rows asks for it; whether any was."""

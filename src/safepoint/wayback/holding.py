@@ -17,6 +17,7 @@ from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Table, Unique
 from safepoint.wayback.compaction import Scope, Work, few, rows_of, typed
 from safepoint.wayback.expressions import FILLED, NULL, literal, quote
+from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
 from safepoint.wayback.statements import ask, failing, run
@@ -25,12 +26,14 @@ Rules = Mapping[str, TableRule]
 """The mapping's rules by old table."""
 
 
-def hold(connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope, trusted: Rules | None) -> None:
-    """Put aside what the old schema cannot hold, with its dependants; `trusted`: see `settle`."""
+def hold(
+    connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope, policy: Policy, trusted: Rules | None
+) -> None:
+    """Put aside what the old schema cannot hold, with its dependants; `policy` and `trusted`: see `settle`."""
     for work in works:
         _losses(connection, work, old, scope)
         _own_rules(connection, work)
-    settle(connection, works, old, trusted)
+    settle(connection, works, old, policy, trusted)
 
 
 def put_aside_unasked(connection: Connection, work: Work) -> int:
@@ -60,10 +63,13 @@ def put_aside_unasked(connection: Connection, work: Work) -> int:
     return whole
 
 
-def settle(connection: Connection, works: Sequence[Work], old: Catalogue, trusted: Rules | None = None) -> int:
+def settle(
+    connection: Connection, works: Sequence[Work], old: Catalogue, policy: Policy, trusted: Rules | None = None
+) -> int:
     """Unique and foreign keys, again and again until no row is put aside any more; each round puts one at least.
 
     Args:
+        policy: where whole transactions are put aside, all that they did is left out by that.
         trusted: what the new schema holds too (`mirrored`) is asked only of tables that have something put aside;
             None asks everything.
 
@@ -72,7 +78,7 @@ def settle(connection: Connection, works: Sequence[Work], old: Catalogue, truste
     """
     questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
     questions += _exclusion_questions(works)
-    questions += [_Question(_half_moved(work)) for work in works if work.moves]
+    questions += [_Question(_half_moved(work)) for work in works if work.moves and policy == "row"]
     chains = [_Chain(work, key) for work in works for key in work.old.foreign_keys if _is_chain(work, key)]
     whole, found = 0, -1
     while found:
