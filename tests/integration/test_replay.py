@@ -83,7 +83,13 @@ def test_large_values_are_looked_up_by_any_key(database: Target, tmp_path: Path)
     insert into "Odd %s" select k, '2026-02-28', repeat(k, 2000), 'new'
     from unnest(array['it''s', '100 %s', 'a\\\\b', '{0}', '"', 'NULL', '', E'\\n', '$1 :x']) k
     """
-    with ground(database, tmp_path, schema, "select 1") as made:
+    # Of another type: what the twin has itself need not be looked up.
+    retyped = """
+    alter table "Odd %s" alter "body {0}" type varchar(99000);
+    alter table "Odd %s" alter "body {0}" set storage external;
+    update "Odd %s" set "body {0}" = "body {0}" || "body {0}"
+    """
+    with ground(database, tmp_path, schema, retyped) as made:
         made.write("update \"Odd %s\" set state = 'seen'")
         assert made.carry().put_aside == 0
         query = 'select * from "Odd %s" order by 1'

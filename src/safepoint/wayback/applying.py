@@ -9,7 +9,7 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue
-from safepoint.wayback.compaction import Scope, Work, compact
+from safepoint.wayback.compaction import compact
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.holding import hold, put_aside_unasked, settle, violations
 from safepoint.wayback.keyless import compact_rows
@@ -18,6 +18,7 @@ from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, find_refused, merge, silence, unsilence
 from safepoint.wayback.staging import Sink, Truncation
 from safepoint.wayback.statements import REFUSED, ask, run
+from safepoint.wayback.work import Scope, Work
 
 
 class Applying:

@@ -16,13 +16,13 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
 from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
-from safepoint.wayback.compaction import quoted, rows_of
 from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote, written
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.natural import named
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.whole_rows import WholeRows, match
+from safepoint.wayback.work import quoted, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
 _PREVIEW: Final = 50

@@ -6,19 +6,18 @@ to which row of the twin), `sp_out_N` the rows as the old schema will have them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
 from typing import Final
 
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Column, Table
-from safepoint.wayback.expressions import quote
-from safepoint.wayback.filling import GONE, fill
-from safepoint.wayback.mapping import TableRule
-from safepoint.wayback.staging import DELETE, INSERT, Sink, Truncation
+from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.staging import DELETE, INSERT, Sink
 from safepoint.wayback.statements import ask, failing, run
+from safepoint.wayback.unchanged import fill_unchanged
+from safepoint.wayback.work import Scope, Work, oid_of, quoted, rows_of
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
 _TEXTS: Final = frozenset({"text", "character varying"})
@@ -40,75 +39,11 @@ WHERE (existed AND row_tid IS NULL) OR (NOT existed AND ends AND row_tid IS NOT 
 """
 
 
-@dataclass(frozen=True)
-class Work:
-    """One old table that has changes: its rule, both tables, where its rows are staged, the temporary tables' names.
-
-    `texts` are new key columns that are compared as text: an enum may have values that it has not in the twin.
-    """
-
-    rule: TableRule
-    old: Table
-    new: Table
-    sink: Sink
-    number: int
-    texts: Collection[str] = ()
-
-    @property
-    def change(self) -> str:
-        """The table of touched keys."""
-        return f"pg_temp.sp_change_{self.number}"
-
-    @property
-    def out(self) -> str:
-        """The table of rows in the old shape."""
-        return f"pg_temp.sp_out_{self.number}"
-
-    @property
-    def stage(self) -> str:
-        """The staged changes."""
-        return f"pg_temp.{self.sink.stage}"
-
-    @property
-    def moves(self) -> bool:
-        """Whether rows may have got another key, or have gone to another partition."""
-        return bool(self.rule.key and (self.sink.moves or (self.new.parted_by and self.sink.others)))
-
-    @property
-    def keys(self) -> tuple[tuple[Column, Column], ...]:
-        """The key's columns: old, new."""
-        columns = ((self.old.by_name[old], self.new.by_name[new]) for old, new in self.rule.key)
-        return tuple(
-            (old, replace(new, type="text", base="text") if new.name in self.texts else new) for old, new in columns
-        )
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What counts: transactions that are put aside whole do not. `types` are the types that the twin's server knows."""
-
-    truncations: Sequence[Truncation]
-    types: Collection[str]
-    excluding: bool = False
-
-    def of(self, work: Work) -> tuple[Truncation, ...]:
-        """The last truncation of each of the table's leaves."""
-        last = {one.leaf: one for one in self.truncations if one.table == work.new.name}
-        return tuple(last.values())
-
-    def condition(self, work: Work) -> str:
-        """Which staged rows count."""
-        parts = [f"NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})" for one in self.of(work)]
-        if self.excluding:
-            parts.append("NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)")
-        return " AND ".join(parts) or "true"
-
-
 def untyped(connection: Connection, sink: Sink, names: Collection[str]) -> frozenset[str]:
     """Those of these columns in which an enum's value was staged that it does not have in the twin."""
     found = set[str]()
     for name in names:
-        enum = f"to_regtype({_literal(sink.table.by_name[name].type)})"
+        enum = f"to_regtype({literal(sink.table.by_name[name].type)})"
         unknown = (
             f"SELECT EXISTS (SELECT FROM pg_enum WHERE enumtypid = {enum}) "
             f"AND EXISTS (SELECT FROM pg_temp.{sink.stage} s WHERE NOT EXISTS "
@@ -127,7 +62,7 @@ def compact(connection: Connection, migrated: Connection, work: Work, scope: Sco
     if work.moves:
         _follow_moves(connection, work, scope)
     if work.sink.unchanged:
-        _fill(connection, migrated, work, scope)
+        fill_unchanged(connection, migrated, work, scope)
     make_out(connection, work)
     insert_out(connection, work, _out_source(work, scope))
 
@@ -195,7 +130,7 @@ def few(connection: Connection, temporary: str, table: Table) -> bool:
     ((touched, rows, inherited),) = ask(
         connection,
         f"SELECT g.reltuples, t.reltuples, t.relhassubclass FROM pg_class g, pg_class t "
-        f"WHERE g.oid = {_literal(temporary)}::regclass AND t.oid = {_literal(quoted(table))}::regclass",
+        f"WHERE g.oid = {literal(temporary)}::regclass AND t.oid = {literal(quoted(table))}::regclass",
     )
     return not inherited and bool(0 <= touched * _FEW <= rows)
 
@@ -279,57 +214,6 @@ def _left_partition(work: Work) -> tuple[str, str]:
     )
 
 
-def _fill(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
-    """Large values that an UPDATE did not touch are not in the log: they are looked up in the migrated database."""
-    if scope.excluding:
-        key = " AND ".join(f"e.{quote(new.name)}::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys))
-        run(
-            connection,
-            f"UPDATE {work.change} c SET verdict = 'conflict', reason = 'a large value was not in the log, and that of "
-            f"the migrated database is of a transaction that was put aside' "
-            f"FROM {work.stage} s WHERE s._sp_at = c.n AND c.verdict IS NULL AND s._sp_unchanged IS NOT NULL "
-            f"AND {_overwritten(work.stage, key)}",
-        )
-    names = [new.name for _, new in work.keys]
-    key = ", ".join(f"s.{quote(name)}" for name in names)
-    wanted = (
-        f"SELECT s._sp_at, {key} FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
-        f"WHERE s._sp_unchanged IS NOT NULL AND c.verdict IS NULL"
-    )
-    fill(connection, migrated, work.sink, rows_of(work.sink.table), names, wanted)
-    run(
-        connection,
-        f"UPDATE {work.change} SET verdict = 'conflict', reason = 'a large value was not in the log, and the migrated "
-        f"database has the row no longer' WHERE n IN ({GONE})",
-    )
-
-
-def fill_last(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> None:
-    """The same for the last state of each row of a table that is stashed whole; what nobody knows is left NULL."""
-    stage, key = f"pg_temp.{sink.stage}", ", ".join(quote(name) for name in sink.table.key)
-    counting = known = "true"
-    if scope.excluding:
-        counting = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = l._sp_tx)"
-        same = " AND ".join(f"e.{quote(name)} = s.{quote(name)}" for name in sink.table.key)
-        known = f"NOT {_overwritten(stage, same)}"
-    wanted = (
-        f"SELECT _sp_at, {key} FROM (SELECT DISTINCT ON ({key}) * FROM {stage} l WHERE {counting} "
-        f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL AND {known}"
-    )
-    fill(connection, migrated, sink, rows_of(sink.table), list(sink.table.key), wanted)
-
-
-def _overwritten(stage: str, same_key: str) -> str:
-    """Whether what the log has not of a row `s` was written by a transaction that is put aside, and that came later.
-
-    Nothing but EXISTS: then PostgreSQL makes a join of it, with or without a NOT before it.
-    """
-    return (
-        f"EXISTS (SELECT FROM {stage} e JOIN pg_temp.sp_excluded x ON x.tx = e._sp_tx "
-        f"WHERE {same_key} AND e._sp_at > s._sp_at AND NOT coalesce(e._sp_unchanged @> s._sp_unchanged, false))"
-    )
-
-
 def make_out(connection: Connection, work: Work) -> None:
     """The empty table of rows in the old shape: its columns, generated ones too, without its constraints."""
     run(
@@ -407,27 +291,3 @@ def insert_out(connection: Connection, work: Work, source: str) -> None:
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
     run(connection, f"CREATE UNIQUE INDEX ON {work.out} (_sp_n)")
     run(connection, f"ANALYZE {work.out}")
-
-
-def quoted(table: Table) -> str:
-    """The table as it stands in SQL."""
-    return f"{quote(table.schema)}.{quote(table.relation)}"
-
-
-def rows_of(table: Table) -> str:
-    """The table's own rows, as they stand in SQL: a table that inherits from it is a table of its own here, whose keys
-    may be the same. The rows of a partitioned table are its partitions'."""
-    return quoted(table) if table.partitioned else f"ONLY {quoted(table)}"
-
-
-def oid_of(relation: str) -> str:
-    """The oid of `schema.relation` as SQL, NULL where there is none. Neither name is quoted: each may have dots in it,
-    and capitals."""
-    return (
-        "(SELECT l.oid FROM pg_class l JOIN pg_namespace s ON s.oid = l.relnamespace "
-        f"WHERE s.nspname || '.' || l.relname = {_literal(relation)})"
-    )
-
-
-def _literal(text: str) -> str:
-    return sql.Literal(text).as_string(None)

@@ -15,12 +15,13 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Exclusion, ForeignKey, Table, Unique
-from safepoint.wayback.compaction import Scope, Work, few, rows_of, typed
+from safepoint.wayback.compaction import few, typed
 from safepoint.wayback.expressions import FILLED, NULL, literal, quote
 from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
 from safepoint.wayback.statements import ask, failing, run
+from safepoint.wayback.work import Scope, Work, rows_of
 
 Rules = Mapping[str, TableRule]
 """The mapping's rules by old table."""

@@ -9,21 +9,11 @@ from __future__ import annotations
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
-from safepoint.wayback.compaction import (
-    Scope,
-    Work,
-    insert_out,
-    make_out,
-    oid_of,
-    projection,
-    quoted,
-    rows_of,
-    targets,
-    typed,
-)
+from safepoint.wayback.compaction import insert_out, make_out, projection, targets, typed
 from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.holding import losses
 from safepoint.wayback.statements import ask, failing, run
+from safepoint.wayback.work import Scope, Work, oid_of, quoted, rows_of
 
 
 def compact_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue) -> None:

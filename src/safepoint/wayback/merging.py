@@ -15,11 +15,11 @@ from psycopg import sql
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Table
-from safepoint.wayback.compaction import Work, quoted, rows_of
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.holding import applied
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.statements import REFUSED, ask, failing, run
+from safepoint.wayback.work import Work, quoted, rows_of
 
 # Types whose equal values are written alike. Others are not: 1.0 and 1.00, a day and 24 hours, 0 and -0.
 _WRITTEN_ALIKE: Final = frozenset({"smallint", "integer", "bigint", "uuid", "date"})

@@ -23,7 +23,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback import records, whereabouts
 from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, quoted, untyped
+from safepoint.wayback.compaction import untyped
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
@@ -33,6 +33,7 @@ from safepoint.wayback.partitions import former
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staging import Sink, Staged, stage
 from safepoint.wayback.statements import run
+from safepoint.wayback.work import Scope, Work, quoted
 
 _PREVIEW: Final = 200
 WRITING: Final = "writing what they left into the twin"

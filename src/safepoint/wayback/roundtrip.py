@@ -19,7 +19,7 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
-from safepoint.wayback.compaction import Scope, Work, make_out, projection, rows_of, targets, typed, unstaged
+from safepoint.wayback.compaction import make_out, projection, targets, typed, unstaged
 from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
@@ -27,6 +27,7 @@ from safepoint.wayback.sessions import asking
 from safepoint.wayback.staging import META, Sink
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.sums import Casts, Print, rows_alike
+from safepoint.wayback.work import Scope, Work, rows_of
 
 _SAMPLE: Final = 5
 # Compiling takes longer than it saves: each query goes over a table once.

@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
-from safepoint.wayback.compaction import Scope, Work, fill_last
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.outcome import Aside
 from safepoint.wayback.staging import MISSED, TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.statements import ask, run
+from safepoint.wayback.unchanged import fill_last
+from safepoint.wayback.work import Scope, Work
 
 # A commit's time comes as microseconds since 2000-01-01 (protocol-logicalrep-message-formats).
 _WHEN = "(timestamptz '2000-01-01 00:00:00+00' + t.committed_us * interval '1 microsecond')"

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
-from safepoint.wayback.compaction import quoted, rows_of
 from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.statements import ask, failing, run
+from safepoint.wayback.work import quoted, rows_of
 
 
 class WholeRows:
