@@ -183,7 +183,7 @@ class Ground:
 
     def _fact(self, name: str) -> Entry | None:
         # What was true before an abort is not taken for true by the next try of the same launch.
-        keys = [f"fact:{self._try}:run-{run}:{name}" for run in range(self._run, 0, -1)]
+        keys = [f"fact:{self._try}:run-{run}:{name}" for run in range(self._run, -1, -1)]
         found = (self.ledger.find(key) for key in (*keys, f"fact:{self._try}:{name}"))
         return next((entry for entry in found if entry is not None), None)
 
