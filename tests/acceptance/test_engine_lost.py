@@ -13,6 +13,7 @@ def lose(stage: Stage) -> None:
         path.unlink()
 
 
+@pytest.mark.slow
 def test_a_way_back_is_gone_on_with_although_the_engine_knows_of_nothing(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500)
     scene = Scene(stage)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
+import pytest
 from scene import Scene, evidence, kill_at, release_that_answers, slots_and_roles_left, unproven
 from stage import DEMO, Stage
 
@@ -36,6 +37,7 @@ def staged(stage: Stage) -> str:
     return found.read_text()
 
 
+@pytest.mark.slow
 def test_what_a_failed_run_found_and_started_is_found_and_started_anew(
     make_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_what_a_failed_run_found_and_started_is_found_and_started_anew(
     assert release_that_answers(stage) == "2.0"
 
 
+@pytest.mark.slow
 def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_that_reached_nobody(
     make_stage: Callable[..., Stage],
 ) -> None:

@@ -71,6 +71,7 @@ def running(scene: Scene, release: str) -> bool:
     return bool(scene.processes(f"accounting-{release}-"))
 
 
+@pytest.mark.slow
 def test_a_release_that_is_told_to_stop_and_to_start_ends_as_it_was_told_last(scene: Scene) -> None:
     # What the fence refuses is found while 1.0 is being stopped still, and the launch is taken back at once.
     scene.new_launch(slow_to_stop)

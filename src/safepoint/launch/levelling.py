@@ -308,8 +308,8 @@ def _taken_over(ground: Ground) -> twin.TwinFacts:
 
 def _compare_definitions(ground: Ground) -> None:
     """Definitions, owners and grants do not travel in the stream: whoever changed one since the seed is seen here."""
-    live = fingerprint.definitions(ground.target)
-    ours = fingerprint.definitions(ground.pair.twin)
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="definitions") as pool:  # the site is closed meanwhile
+        live, ours = pool.map(fingerprint.definitions, (ground.target, ground.pair.twin))
     differences = _differences(ground.pair, live, ours)
     if differences:
         raise NotWhole(
