@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 
 import psycopg
 import pytest
@@ -21,7 +22,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import feed, log_drain
+from safepoint.wayback import capture, feed, log_drain
 from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, disarm_unrecorded, drain, lag
 from safepoint.wayback.changes import Change
 from safepoint.wayback.names import capture_name, kept_name, twin_name
@@ -190,8 +191,9 @@ def test_what_was_drained_is_not_decoded_again_by_the_next_drain(site: Books, tm
     disarm(site.target, facts)
 
 
+@pytest.mark.parametrize(("room", "batch", "left"), [(capture, None, 1), (log_drain, 1, 3)], ids=["all", "by-one"])
 def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
-    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: ModuleType, batch: int | None, left: int
 ) -> None:
     site, spool = one_site, tmp_path / "spool"
     facts = arm(site.target, LAUNCH)
@@ -204,11 +206,11 @@ def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(log_drain, "advance", killed)
+        patched.setattr(room, "advance", killed)
         with pytest.raises(Killed):
-            drain(site.target, facts, spool)
+            drain(site.target, facts, spool, batch=batch)
     write(site, "d")
-    assert drain(site.target, facts, spool).transactions == 1
+    assert drain(site.target, facts, spool).transactions == left
     assert memos(spool) == ["a", "b", "c", "d"]
     disarm(site.target, facts)
 

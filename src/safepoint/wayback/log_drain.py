@@ -66,12 +66,16 @@ class LogDrain:
         self._described: dict[bytes, bytes] = {}
 
     def run(self, end: str, batch: int | None) -> bool:
-        """Read batch by batch up to an LSN; gives whether it got there (False: cancelled)."""
+        """Read batch by batch up to an LSN; gives whether it got there (False: cancelled).
+
+        What the last batch gave is durable then, and the server has not been told yet.
+        """
         read = 0
         while not self.cancelled():
             self._check()
             before = self.spool.position.commit_lsn
-            seen, commit = self._read(end, batch or batch_after(read, self.bytes))
+            most = batch or batch_after(read, self.bytes)
+            seen, commit = self._read(end, most)
             read += max(seen, 0)
             if seen < 0:
                 return False
@@ -81,6 +85,8 @@ class LogDrain:
             if commit_lsn > before:
                 self.spool.sync(commit_lsn, transactions, self._relations)
                 self.transactions += transactions
+            if seen < most:  # it was not its limit that ended it; to see so by another read takes as long again
+                return True
             advance(self.connection, self.slot, format_lsn(end_lsn))
         return False
 
