@@ -196,7 +196,7 @@ class OpenTraffic(Verb):
         """Idempotent: opening again is harmless."""
         release, router = ground.release(which(ground.step.params)), ground.router
         router.open(release.upstream)
-        kept = f"; write {release.upstream} into the router's own configuration, too: a restart brings that back"
+        kept = f"; write {release.upstream} into the router's configuration, too: its restart brings back what is there"
         lasting = kept if router.forgets and which(ground.step.params) == "new" else ""
         return Evidence(f"everyone is on {release.version}{lasting}", router.state().as_json())
 
