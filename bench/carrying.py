@@ -73,14 +73,15 @@ SELECT (SELECT md5(string_agg(a::text, '|' ORDER BY id)) FROM account a),
 @contextmanager
 def books() -> Iterator[tuple[Server, Target, Target]]:
     """A server with the books and their twin, and nothing captured yet."""
-    folder = Path(tempfile.mkdtemp(prefix="safepoint-bench-"))
-    folder.chmod(0o711)
-    with Server.create(folder / "server", installation(17), settings=SETTINGS, purpose="bench") as server:
-        run(server.target, "CREATE DATABASE live")
-        live = server.target.on("live")
-        run(live, BOOKS)
-        run(server.target, "CREATE DATABASE twin TEMPLATE live")
-        yield server, live, server.target.on("twin")
+    with tempfile.TemporaryDirectory(prefix="safepoint-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o711)
+        with Server.create(folder / "server", installation(17), settings=SETTINGS, purpose="bench") as server:
+            run(server.target, "CREATE DATABASE live")
+            live = server.target.on("live")
+            run(live, BOOKS)
+            run(server.target, "CREATE DATABASE twin TEMPLATE live")
+            yield server, live, server.target.on("twin")
 
 
 def run(target: Target, statement: str) -> None:
