@@ -61,9 +61,9 @@ def quote(name: str) -> str:
     return sql.Identifier(name).as_string(None)
 
 
-def literal(text: str) -> str:
-    """A text constant as it stands in SQL."""
-    return sql.Literal(text).as_string(None)
+def literal(value: str | list[object]) -> str:
+    """A text constant, or an array, as it stands in SQL."""
+    return sql.Literal(value).as_string(None)
 
 
 def written(value: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.expressions import quote, text_of
+from safepoint.wayback.expressions import literal, quote, text_of
 from safepoint.wayback.staging import Sink
 from safepoint.wayback.statements import ask, run
 
@@ -43,7 +43,7 @@ def fill(connection: Connection, migrated: Connection, sink: Sink, rows: str, ke
     run(connection, "ANALYZE pg_temp.sp_wanted")
     run(connection, "ANALYZE pg_temp.sp_brought (at)")
     pairs = ", ".join(
-        f"{quote(name)} = CASE WHEN {_literal(name)} = ANY(s._sp_unchanged) THEN b.v{place} ELSE s.{quote(name)} END"
+        f"{quote(name)} = CASE WHEN {literal(name)} = ANY(s._sp_unchanged) THEN b.v{place} ELSE s.{quote(name)} END"
         for place, name in enumerate(names)
     )
     if pairs:
@@ -54,7 +54,7 @@ def _values(sink: Sink, rows: str, keys: Sequence[str], names: Sequence[str], wa
     """The query for the values of these rows. A COPY has no parameters, so the keys stand in it."""
     types = ["int8", *("text" for _ in keys)]
     arrays = ", ".join(
-        f"{_literal(list(values))}::{kind}[]" for values, kind in zip(zip(*wanted, strict=True), types, strict=True)
+        f"{literal(list(values))}::{kind}[]" for values, kind in zip(zip(*wanted, strict=True), types, strict=True)
     )
     places = "".join(f", k{place}" for place in range(len(keys)))
     match = " AND ".join(
@@ -70,7 +70,3 @@ def _bring(connection: Connection, migrated: Connection, query: str) -> None:
     with migrated.cursor() as there, connection.cursor() as here, there.copy(leaving) as out, here.copy(coming) as to:
         for piece in out:
             to.write(piece)
-
-
-def _literal(value: object) -> str:
-    return sql.Literal(value).as_string(None)
