@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from safepoint.backup import fingerprint
-from safepoint.backup.placement import pour
+from safepoint.backup.pouring import pour
 from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.errors import SafepointError
 from safepoint.hosts.here import Here

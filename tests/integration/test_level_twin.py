@@ -20,7 +20,7 @@ from postgres_servers import drop_database, has_postgres
 from psycopg import sql
 
 from safepoint.backup import fingerprint
-from safepoint.backup.placement import pour
+from safepoint.backup.pouring import pour
 from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.errors import DatabaseError, SafepointError
 from safepoint.hosts.here import Here

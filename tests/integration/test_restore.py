@@ -21,9 +21,10 @@ from psycopg import sql
 
 from safepoint.backup.fingerprint import compare, take
 from safepoint.backup.manifest import read_manifest, write_manifest
-from safepoint.backup.placement import _hold, place
+from safepoint.backup.placement import place
 from safepoint.backup.prints import TablePrint
 from safepoint.backup.snapshot import take_snapshot
+from safepoint.backup.unfinished import hold
 from safepoint.config import PlanFile
 from safepoint.errors import DatabaseError, Interrupted, ProofFailed, Refused
 from safepoint.hosts.here import Here
@@ -221,7 +222,7 @@ def test_what_a_killed_restore_over_the_live_one_left_goes_with_the_next_and_one
     run(target.on("postgres"), "comment on database shop_mine is 'made by Safepoint: unfinished restore of shop-1'")
     kept = {used, made, chosen, "shop_mine"}
     with connect(target.on(used)), connect(target.on("postgres")) as maker:
-        assert _hold(maker, made)
+        assert hold(maker, made)
         with pytest.raises(Refused, match="by another process"):
             restore_into(plan, folder, made)
         done = restore_over(plan, folder)

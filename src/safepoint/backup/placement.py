@@ -5,10 +5,8 @@ Nothing that is there already is changed: the database is new, roles that exist 
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,68 +15,30 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from safepoint.backup.bare import strip
 from safepoint.backup.fingerprint import take
-from safepoint.backup.manifest import Manifest, verify_files
+from safepoint.backup.manifest import verify_files
+from safepoint.backup.pouring import Pouring
 from safepoint.backup.prints import Difference, compare, lost, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.refreshing import notes as of_views
-from safepoint.backup.refreshing import unfilled, write_lists
-from safepoint.backup.restoring import create_database, locales, measured, programs_for, remedy_for
+from safepoint.backup.restoring import create_database, locales, programs_for
 from safepoint.backup.roles import make_missing
-from safepoint.backup.selection import Selection, select, wanted_lines
+from safepoint.backup.selection import select
 from safepoint.backup.statements import for_database, own_comment
 from safepoint.backup.traces import take_away
-from safepoint.errors import CommandFailed, DatabaseError, ProofFailed, Refused, SafepointError
-from safepoint.hosts.command import Command
-from safepoint.hosts.here import Here
-from safepoint.hosts.process import failure
-from safepoint.hosts.temporary import HeldFolder
-from safepoint.postgres import tools
-from safepoint.postgres.binaries import Installation
+from safepoint.backup.unfinished import UNFINISHED, alone, mark
+from safepoint.errors import DatabaseError, ProofFailed, Refused, SafepointError
 from safepoint.postgres.connections import Connection, connect, undisturbed
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
-_UNFINISHED = "made by Safepoint: unfinished restore of {}"
-_IS_UNFINISHED = re.compile(re.escape(_UNFINISHED).replace(re.escape("{}"), r"\S+"))
-_COMMENTED = """
-    select d.datname, shobj_description(d.oid, 'pg_database') from pg_database d
-    where shobj_description(d.oid, 'pg_database') is not null order by 1
-"""
 _GONE = "the new database was removed again; nothing else was touched"
 _LEFT = (
     "the server did not let the unfinished database {} be removed; the same restore, given again, replaces it. "
     "Nothing else was touched"
 )
-# Seconds in which a server notices that a process was killed, and lets go of what its session held.
-_LETTING_GO = 5.0
 _DONE = "made by Safepoint: restored from {} at {}"
 _DIFFERS = "made by Safepoint: restored from {}, but NOT equal to it"
-
-# Everything with rows or drawn from them, in no order: what something else needs is refused and tried again.
-_RELATIONS = """
-    select format('%I.%I', n.nspname, c.relname),
-           case c.relkind when 'v' then 'view' when 'm' then 'materialized view' when 'f' then 'foreign table'
-               else 'table' end, n.nspname, c.relname
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relpersistence <> 't'
-      and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
-      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
-                      and d.deptype = 'e')
-"""
-
-
-# Dropping a partitioned table drops its partitions without asking: what wanted tables descend from must stay.
-_ANCESTORS = """
-    with recursive above as (
-        select inhparent from pg_inherits where inhrelid = any (%s::regclass[])
-        union
-        select i.inhparent from above join pg_inherits i on i.inhrelid = above.inhparent
-    )
-    select format('%%I.%%I', n.nspname, c.relname)
-    from above join pg_class c on c.oid = above.inhparent join pg_namespace n on n.oid = c.relnamespace
-"""
 
 
 @dataclass(frozen=True)
@@ -157,77 +117,9 @@ def place(
     )
 
 
-def sweep(target: Target, names: re.Pattern[str], *, maintenance: str = "postgres") -> tuple[str, ...]:
-    """Drop unfinished restores whose maker was killed, and say which.
-
-    None that somebody makes, or is connected to: a database with a session in it is not dropped without force.
-
-    Args:
-        target: a login to the server.
-        names: only databases whose whole names are like that.
-
-    Raises:
-        DatabaseError: the server does not answer.
-    """
-    gone = []
-    with connect(target.on(maintenance)) as connection:
-        for name, comment in connection.execute(_COMMENTED).fetchall():
-            if names.fullmatch(name) and _IS_UNFINISHED.fullmatch(comment):
-                with suppress(psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
-                    if not _hold(connection, name):
-                        continue
-                    connection.execute(sql.SQL("drop database if exists {}").format(sql.Identifier(name)))
-                    gone.append(name)
-    return tuple(gone)
-
-
-def pour(
-    folder: Path,
-    target: Target,
-    *,
-    maintenance: str = "postgres",
-    jobs: int = 2,
-    report: Report = silent,
-    cancelled: Cancelled = never,
-    extra: Path | None = None,
-) -> Manifest:
-    """Restore a snapshot's archive into an empty database that the caller made, on the server that it came from.
-
-    Nothing is compared, and the database's own settings and grants are left to the caller.
-
-    Raises:
-        ProofFailed: a file is damaged; nothing was touched.
-        DatabaseError: PostgreSQL refused.
-        Interrupted: `cancelled` became true.
-    """
-    manifest = verify_files(folder, report=report, cancelled=cancelled)
-    programs = programs_for(manifest, extra)
-    work = _Placement(
-        folder.resolve(), manifest, programs, target, target.on(maintenance), None, jobs, report, cancelled
-    )
-    work.pour()
-    return manifest
-
-
 @dataclass(frozen=True)
-class _Placement:
-    folder: Path
-    manifest: Manifest
-    programs: Installation
-    target: Target
-    maintenance: Target
-    selection: Selection | None
-    jobs: int
-    report: Report
-    cancelled: Cancelled
-
-    @property
-    def _pg_restore(self) -> str:
-        return self.programs.program("pg_restore")
-
-    def _listing(self) -> str:
-        command = tools.list_archive(self.folder / self.manifest.archive, program=self._pg_restore)
-        return Here("here", self.folder).run(command, cancelled=self.cancelled).stdout
+class _Placement(Pouring):
+    """A pouring with all that is around it: the roles, the database itself, its settings, the comparison."""
 
     def run(self) -> tuple[list[str], int, int, list[str]]:
         """Roles, database, archive, the database's settings, and the comparison: roles that were made, rows and tables
@@ -235,13 +127,13 @@ class _Placement:
 
         What was made is removed when it cannot be finished; one that differs stands, and says so.
         """
-        with self._alone() as connection:
-            with self._asking():
+        with alone(self.maintenance, self.target.dbname) as connection:
+            with self.asking():
                 self._refuse(connection)
-                made, notes = make_missing(connection, self.folder, self.manifest, self._listing)
+                made, notes = make_missing(connection, self.folder, self.manifest, self.listing)
                 notes += [*unseen(self.manifest.fingerprint), *self._database(connection)]
             try:
-                views = self._archive()
+                views = self.load_archive()
                 notes += [*of_views(views), *self._properties()]
                 rows, tables, more = self._compare(views)
             except ProofFailed:
@@ -252,25 +144,6 @@ class _Placement:
                     error.found = _GONE if gone else _LEFT.format(self.target.dbname)
                 raise
         return made, rows, tables, [*notes, *more]
-
-    @contextmanager
-    def _alone(self) -> Iterator[Connection]:
-        """A session that holds the new database's name while that is made; whoever sweeps leaves what is held.
-
-        Raises:
-            Refused: another process makes it.
-        """
-        with connect(self.maintenance) as connection:
-            deadline = time.monotonic() + _LETTING_GO
-            while not _hold(connection, self.target.dbname):
-                if time.monotonic() > deadline:
-                    raise Refused(
-                        f"The database {self.target.dbname} is being restored right now, by another process.",
-                        subject=self.target.dbname,
-                        remedy="Wait for it, or choose another name with --into.",
-                    )
-                time.sleep(0.1)
-            yield connection
 
     def _take_back(self, roles: list[str]) -> bool:
         """Remove what was made; whether all of it is gone."""
@@ -300,12 +173,10 @@ class _Placement:
         faults = [difference for difference in differences if difference.kind != "role"]
         comment = _DIFFERS if faults else _DONE
         at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        with self._asking(), connect(self.maintenance) as connection:
+        with self.asking(), connect(self.maintenance) as connection:
             taken = take_away(self.target)
             below = own_comment((self.folder / PROPERTIES).read_text(encoding="utf-8"))
-            _comment(
-                connection, self.target.dbname, "\n".join(filter(None, [comment.format(self.manifest.id, at), below]))
-            )
+            mark(connection, self.target.dbname, "\n".join(filter(None, [comment.format(self.manifest.id, at), below])))
         if faults:
             raise self._differs(faults)
         notes = [
@@ -333,7 +204,7 @@ class _Placement:
         ).fetchone()
         if row is None:
             return
-        if row[0] == _UNFINISHED.format(self.manifest.id):
+        if row[0] == UNFINISHED.format(self.manifest.id):
             self._drop(connection)  # our own, left by a restore that was killed
             return
         raise Refused(
@@ -358,7 +229,7 @@ class _Placement:
                     f"this server lacks the locale, so texts are sorted otherwise: {error.diag.message_primary}"
                 )
             else:
-                _comment(connection, self.target.dbname, _UNFINISHED.format(self.manifest.id))
+                mark(connection, self.target.dbname, UNFINISHED.format(self.manifest.id))
                 return notes
         raise DatabaseError(
             f"The database {self.target.dbname} cannot be made like its source: {'; '.join(notes)}",
@@ -366,62 +237,11 @@ class _Placement:
             remedy="Install the locale on the server's machine.",
         )
 
-    def pour(self) -> None:
-        """The archive alone."""
-        if views := self._archive():
-            raise DatabaseError(
-                f"The snapshot {self.manifest.id} could not be restored as {self.target.dbname}: {of_views(views)[0]}.",
-                subject=self.target.dbname,
-            )
-
-    def _archive(self) -> dict[str, str]:
-        """Load it; the materialised views that could not be filled, each with the reason."""
-        archive = self.folder / self.manifest.archive
-        strip(self.target, self.manifest.fingerprint)
-        with HeldFolder("safepoint-restoring-") as name:
-            if self.selection is not None:
-                self._part(archive, Path(name), self.selection)
-                return {}
-            first, refreshes = write_lists(Path(name), self._listing())
-            self._load(archive, first)
-            if refreshes is None:
-                return {}
-            said = self._load(archive, refreshes, ends=False)
-        with self._asking(), connect(self.target) as connection:
-            return unfilled(connection, self.manifest.fingerprint, said)
-
-    def _part(self, archive: Path, folder: Path, selection: Selection) -> None:
-        before, after = wanted_lines(self._listing(), self.manifest, selection)
-        for number, lines in enumerate((before, after)):
-            path = folder / f"{number}.list"
-            path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-            if lines:
-                self._load(archive, path)
-            if number == 0:
-                self._drop_unneeded(selection)
-
-    def _drop_unneeded(self, selection: Selection) -> None:
-        """Drop what was not asked for from the new database, as far as nothing that was asked for needs it."""
-        with self._asking(), connect(self.target) as connection:
-            wanted = {row[0] for row in connection.execute(_ANCESTORS, [list(selection.tables)])} | selection.tables
-            left = [row for row in connection.execute(_RELATIONS) if row[0] not in wanted]
-            before = len(left) + 1
-            while left and len(left) < before:
-                before, tried, left = len(left), left, []
-                for row in tried:
-                    statement = sql.SQL("drop {} {}").format(sql.SQL(row[1]), sql.Identifier(row[2], row[3]))
-                    try:
-                        connection.execute(statement)
-                    except psycopg.errors.DependentObjectsStillExist:
-                        left.append(row)
-                    except psycopg.errors.UndefinedTable:
-                        continue  # a partition, which went with its parent
-
     def _properties(self) -> list[str]:
         """Settings, grants and limits of the database itself; one that is refused is told."""
         notes = []
         script = (self.folder / PROPERTIES).read_text(encoding="utf-8")
-        with self._asking(), connect(self.maintenance) as connection:
+        with self.asking(), connect(self.maintenance) as connection:
             for statement in for_database(script, self.target.dbname):
                 try:
                     connection.execute(statement.encode())
@@ -429,66 +249,10 @@ class _Placement:
                     notes.append(f"{statement}: {error.diag.message_primary}")
         return notes
 
-    def _load(self, archive: Path, list_file: Path | None = None, *, ends: bool = True) -> str:
-        """What `pg_restore` said. Programs of a newer version than the server's are as good: what they made is compared
-        in the end.
-
-        Args:
-            ends: an error ends it; else what it made has to be looked at.
-        """
-        with self._asking(), connect(self.maintenance) as connection:
-            older = connection.info.server_version // 10000 < tools.SETS_TRANSACTION_TIMEOUT <= self.programs.major
-        command = tools.restore(
-            self.target,
-            archive,
-            jobs=self.jobs,
-            program=self._pg_restore,
-            list_file=list_file,
-            ends=ends and not older,
-            dumped_with=self.manifest.dumped_with,
-        )
-        return self._run(command, (lambda _: True) if not ends else tools.only_unknown_settings if older else None)
-
-    def _run(self, command: Command, harmless: Callable[[str], bool] | None = None) -> str:
-        total = self.manifest.source.database_bytes if self.selection is None else None
-        with (
-            HeldFolder("safepoint-restoring-") as name,
-            measured(self.maintenance, self.target.dbname, total, self.report, self.cancelled) as asked,
-        ):
-            try:
-                result = Here("here", Path(name)).run(command, check=False, cancelled=asked)
-                if result.code and (harmless is None or not harmless(result.stderr)):
-                    raise failure(result, "here")
-            except CommandFailed as error:
-                said = " ".join((error.found or error.message).split())
-                raise DatabaseError(
-                    f"The snapshot {self.manifest.id} could not be restored as {self.target.dbname}: {said}",
-                    subject=self.target.dbname,
-                    remedy=remedy_for(said),
-                ) from error
-        return result.stderr
-
     def _drop(self, connection: Connection) -> None:
         connection.execute(
             sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(self.target.dbname))
         )
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.errors.InsufficientPrivilege as error:
-            raise DatabaseError(
-                f"The role {self.target.user!r} may not restore there: {error.diag.message_primary}",
-                subject=self.target.dbname,
-                remedy="Use a superuser, or a role that may create databases and roles, as database.user.",
-            ) from error
-        except psycopg.Error as error:
-            raise DatabaseError(
-                f"PostgreSQL refused the restore of {self.manifest.id}: {' '.join(str(error).split())}",
-                subject=self.target.dbname,
-                remedy="Nothing that was there before is changed; look at what it said, then try again.",
-            ) from error
 
     def _differs(self, faults: list[Difference]) -> ProofFailed:
         lines = [f"- {fault}" for fault in faults[:10]]
@@ -503,13 +267,3 @@ class _Placement:
             remedy="Everything else is as it was. Look at these lines: another version or extension on this server "
             f"can be the cause. Then drop the database {self.target.dbname}.",
         )
-
-
-def _hold(connection: Connection, name: str) -> bool:
-    """Hold the name of a database that is made, or swept, until the session ends; False where another one does."""
-    held = connection.execute("select pg_try_advisory_lock(hashtextextended('safepoint restore ' || %s, 0))", [name])
-    return held.fetchone() == (True,)
-
-
-def _comment(connection: Connection, name: str, text: str) -> None:
-    connection.execute(sql.SQL("comment on database {} is {}").format(sql.Identifier(name), sql.Literal(text)))

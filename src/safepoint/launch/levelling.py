@@ -19,7 +19,7 @@ import psycopg
 
 from safepoint.backup import fingerprint
 from safepoint.backup.manifest import read_manifest
-from safepoint.backup.placement import pour
+from safepoint.backup.pouring import pour
 from safepoint.backup.snapshot import Instant
 from safepoint.config import format_duration
 from safepoint.errors import CaptureLost, Interrupted, ProofFailed, Refused, SafepointError, ServerAway

@@ -16,8 +16,9 @@ from typing import Any
 from psycopg import sql
 
 from safepoint.backup.manifest import read_manifest
-from safepoint.backup.placement import Placed, place, sweep
+from safepoint.backup.placement import Placed, place
 from safepoint.backup.proof import refuse_damaged
+from safepoint.backup.unfinished import sweep
 from safepoint.config import PlanFile, format_bytes
 from safepoint.errors import Refused
 from safepoint.launch.disk_room import server_disk
