@@ -37,3 +37,17 @@ def grants(acl: str, kind: str, owner: str) -> str:
 def owned(kind: str, owner: str, acl: str) -> str:
     """Who owns it, and what others may do, as an expression."""
     return f"concat_ws('; ', 'owner ' || quote_ident(pg_get_userbyid({owner})), {grants(acl, kind, owner)})"
+
+
+# A relation, with its schema.
+CLASS = "pg_class c join pg_namespace n on n.oid = c.relnamespace"
+NAME = "format('%I.%I', n.nspname, c.relname)"
+OWN_CLASS = (
+    f"{own('pg_class', 'c')} and c.relpersistence <> 't' and n.nspname not in {FOREIGN_SCHEMAS} "
+    "and n.nspname not like 'pg\\_temp%' and n.nspname not like 'pg\\_toast%'"
+)
+# Not by its oid: `public`, renamed, is as much the application's as any other, and made anew it is PostgreSQL's.
+OWN_SCHEMA = (
+    "s.nspname not in ('public', 'information_schema') and s.nspname not like 'pg\\_%' and not exists (select from "
+    "pg_depend own where own.classid = 'pg_namespace'::regclass and own.objid = s.oid and own.deptype = 'e')"
+)

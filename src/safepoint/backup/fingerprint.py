@@ -15,14 +15,9 @@ from safepoint.backup.contents import (
     reading,
     unlocking,
 )
+from safepoint.backup.ownership import read_ownership, read_roles
 from safepoint.backup.prints import FORMAT, Difference, Fingerprint, SequencePrint, TablePrint, compare
-from safepoint.backup.structure import (
-    read_extensions,
-    read_ownership,
-    read_roles,
-    read_settings,
-    read_structure,
-)
+from safepoint.backup.structure import read_extensions, read_settings, read_structure
 from safepoint.backup.undumped import KIND as UNDUMPED
 from safepoint.backup.undumped import read as read_undumped
 from safepoint.errors import DatabaseError

@@ -16,8 +16,8 @@ import psycopg
 from psycopg import sql
 
 from safepoint.backup.manifest import Manifest
+from safepoint.backup.ownership import SCRATCH_ROLE
 from safepoint.backup.statements import for_database, granted_among
-from safepoint.backup.structure import SCRATCH_ROLE
 from safepoint.errors import DatabaseError, Refused
 from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here

@@ -1,9 +1,8 @@
-"""How a database is made: definitions, owners, grants, settings and roles, as text that survives dump and restore.
+"""How a database is made: definitions, extensions and settings, as text that survives dump and restore.
 
-Left out, because a faithful copy may differ in it: what belongs to extensions, the owner of the schema `public`
-(it depends on how old the cluster is), tablespaces, collation versions, invalid indexes (no dump has them),
-constraints and triggers that PostgreSQL clones onto partitions by itself, subscriptions (a copy must not call), and
-what is a session's own.
+Left out, because a faithful copy may differ in it: what belongs to extensions, tablespaces, collation versions, invalid
+indexes (no dump has them), constraints and triggers that PostgreSQL clones onto partitions by itself, subscriptions (a
+copy must not call), and what is a session's own.
 
 Fingerprints of former formats are compared with what is asked in the same words as then: what is asked otherwise today
 stands below with both.
@@ -13,21 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from safepoint.backup.belonging import FOREIGN_SCHEMAS, grants, lasting, own, owned
+from safepoint.backup.belonging import CLASS, FOREIGN_SCHEMAS, NAME, OWN_CLASS, OWN_SCHEMA, lasting, own
 from safepoint.backup.objects import ADDED, OBJECTS
-from safepoint.backup.objects import OWNERSHIP as RARELY_OWNED
 from safepoint.backup.prints import FORMAT, UNSEEN
 from safepoint.postgres.connections import Connection
-
-# Roles of this name are Safepoint's own in a scratch server; they own nothing there.
-SCRATCH_ROLE = "safepoint_scratch"
-
-_OWN_CLASS = (
-    f"{own('pg_class', 'c')} and c.relpersistence <> 't' and n.nspname not in {FOREIGN_SCHEMAS} "
-    "and n.nspname not like 'pg\\_temp%' and n.nspname not like 'pg\\_toast%'"
-)
-_CLASS = "pg_class c join pg_namespace n on n.oid = c.relnamespace"
-_NAME = "format('%I.%I', n.nspname, c.relname)"
 
 # A restore makes an inheriting table with its parents' columns first, wherever a column that a parent was given later
 # stood in it (pg_dump writes only the table's own). A partition keeps its order.
@@ -39,7 +27,7 @@ _INHERITED = """
 # Of a column's options only the documented ones (ALTER TABLE page: n_distinct, n_distinct_inherited) are compared:
 # some builds keep numbers of their own there, which differ from database to database.
 _RELATIONS = f"""
-    select {_NAME}, concat_ws(E'\\n',
+    select {NAME}, concat_ws(E'\\n',
         case c.relkind when 'r' then 'table' when 'p' then 'partitioned table' when 'f' then 'foreign table'
             when 'c' then 'composite type' when 'v' then 'view' when 'm' then 'materialised view' end
         || case c.relpersistence when 'u' then ' unlogged' else '' end
@@ -69,24 +57,24 @@ _RELATIONS = f"""
          left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and c.relkind <> 'v' and c.relkind <> 'm'),
         case when c.relkind in ('v', 'm') then pg_get_viewdef(c.oid) end)
-    from {_CLASS} where {_OWN_CLASS} and c.relkind in ('r', 'p', 'f', 'c', 'v', 'm')
+    from {CLASS} where {OWN_CLASS} and c.relkind in ('r', 'p', 'f', 'c', 'v', 'm')
 """
 
 _SEQUENCES = f"""
-    select {_NAME}, concat_ws(' ', format_type(s.seqtypid, null), 'start', s.seqstart, 'increment', s.seqincrement,
+    select {NAME}, concat_ws(' ', format_type(s.seqtypid, null), 'start', s.seqstart, 'increment', s.seqincrement,
            'minimum', s.seqmin, 'maximum', s.seqmax, 'cache', s.seqcache, case when s.seqcycle then 'cycle' end,
            'owned by ' || (select format('%s.%I', d.refobjid::regclass, a.attname) from pg_depend d
                 join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
                 where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i')
                   and d.refclassid = 'pg_class'::regclass))
-    from {_CLASS} join pg_sequence s on s.seqrelid = c.oid where {_OWN_CLASS}
+    from {CLASS} join pg_sequence s on s.seqrelid = c.oid where {OWN_CLASS}
 """
 
 # NOT NULL stands with the columns (PostgreSQL 18 has it as constraints too); 't' are constraint triggers.
 _CONSTRAINTS = f"""
-    select format('%s on %s', quote_ident(k.conname), {_NAME}), pg_get_constraintdef(k.oid)
-    from pg_constraint k join {_CLASS} on c.oid = k.conrelid
-    where {_OWN_CLASS} and k.contype not in ('n', 't')
+    select format('%s on %s', quote_ident(k.conname), {NAME}), pg_get_constraintdef(k.oid)
+    from pg_constraint k join {CLASS} on c.oid = k.conrelid
+    where {OWN_CLASS} and k.contype not in ('n', 't')
       and not (k.contype = 'f' and k.conparentid <> 0)
 """
 
@@ -94,30 +82,30 @@ _INDEXES = f"""
     select format('%I.%I', n.nspname, x.relname), pg_get_indexdef(i.indexrelid)
            || case when i.indisclustered then ' clustered' else '' end
            || case when i.indisreplident then ' replica identity' else '' end
-    from pg_index i join pg_class x on x.oid = i.indexrelid join {_CLASS} on c.oid = i.indrelid
-    where {_OWN_CLASS} and (i.indisvalid or c.relkind = 'p')
+    from pg_index i join pg_class x on x.oid = i.indexrelid join {CLASS} on c.oid = i.indrelid
+    where {OWN_CLASS} and (i.indisvalid or c.relkind = 'p')
 """
 
 _TRIGGERS = f"""
-    select format('%s on %s', quote_ident(t.tgname), {_NAME}),
+    select format('%s on %s', quote_ident(t.tgname), {NAME}),
            pg_get_triggerdef(t.oid) || ' enabled ' || t.tgenabled::text
-    from pg_trigger t join {_CLASS} on c.oid = t.tgrelid
-    where {_OWN_CLASS} and not t.tgisinternal and t.tgparentid = 0
+    from pg_trigger t join {CLASS} on c.oid = t.tgrelid
+    where {OWN_CLASS} and not t.tgisinternal and t.tgparentid = 0
 """
 
 _RULES = f"""
-    select format('%s on %s', quote_ident(r.rulename), {_NAME}),
+    select format('%s on %s', quote_ident(r.rulename), {NAME}),
            pg_get_ruledef(r.oid) || ' enabled ' || r.ev_enabled::text
-    from pg_rewrite r join {_CLASS} on c.oid = r.ev_class where {_OWN_CLASS} and r.rulename <> '_RETURN'
+    from pg_rewrite r join {CLASS} on c.oid = r.ev_class where {OWN_CLASS} and r.rulename <> '_RETURN'
 """
 
 _POLICIES = f"""
-    select format('%s on %s', quote_ident(p.polname), {_NAME}), concat_ws(' ', p.polcmd::text,
+    select format('%s on %s', quote_ident(p.polname), {NAME}), concat_ws(' ', p.polcmd::text,
            case when p.polpermissive then 'permissive' else 'restrictive' end,
            'to ' || (select string_agg(case when r = 0 then 'public' else pg_get_userbyid(r)::text end, ', ' order by
                      pg_get_userbyid(r)) from unnest(p.polroles) r),
            'using ' || pg_get_expr(p.polqual, p.polrelid), 'check ' || pg_get_expr(p.polwithcheck, p.polrelid))
-    from pg_policy p join {_CLASS} on c.oid = p.polrelid where {_OWN_CLASS}
+    from pg_policy p join {CLASS} on c.oid = p.polrelid where {OWN_CLASS}
 """
 
 _FUNCTIONS = f"""
@@ -212,13 +200,7 @@ _USER_MAPPINGS = f"""
     from pg_user_mappings m join pg_foreign_server s on s.oid = m.srvid where {own("pg_foreign_server", "s")}
 """
 
-# Not by its oid: `public`, renamed, is as much the application's as any other, and made anew it is PostgreSQL's.
-_OWN_SCHEMA = (
-    "s.nspname not in ('public', 'information_schema') and s.nspname not like 'pg\\_%' and not exists (select from "
-    "pg_depend own where own.classid = 'pg_namespace'::regclass and own.objid = s.oid and own.deptype = 'e')"
-)
-
-_SCHEMAS = f"select 'schema ' || quote_ident(s.nspname), 'is there' from pg_namespace s where {_OWN_SCHEMA}"
+_SCHEMAS = f"select 'schema ' || quote_ident(s.nspname), 'is there' from pg_namespace s where {OWN_SCHEMA}"
 
 # Things that are rare in an application: up to format 3 that they are there was what is compared.
 _OTHERS = "\n union all \n".join(
@@ -284,56 +266,6 @@ _FORMER = {kind: query for kind, query in _THIRD.items() if kind != "user mappin
     "object": _FORMER_OTHERS.format(lasting="true"),
 }
 
-OWNERSHIP = (
-    f"""
-    select 'relation ' || {_NAME}, {owned("r", "c.relowner", "c.relacl")}
-    from {_CLASS} where {_OWN_CLASS} and c.relkind in ('r', 'p', 'v', 'm', 'f')
-    """,
-    f"""
-    select 'sequence ' || {_NAME}, {owned("s", "c.relowner", "c.relacl")}
-    from {_CLASS} where {_OWN_CLASS} and c.relkind = 'S'
-    """,
-    f"""
-    select format('column %s.%I', {_NAME}, a.attname), {grants("a.attacl", "c", "c.relowner")}
-    from {_CLASS} join pg_attribute a on a.attrelid = c.oid where {_OWN_CLASS} and a.attacl is not null
-      and not a.attisdropped
-    """,
-    f"""
-    select 'schema ' || quote_ident(s.nspname), concat_ws('; ',
-        case when s.nspname <> 'public' then 'owner ' || quote_ident(pg_get_userbyid(s.nspowner)) end,
-        {grants("s.nspacl", "n", "s.nspowner")})
-    from pg_namespace s where s.nspname = 'public' or {{schemas}}
-    """,
-    f"""
-    select 'function ' || p.oid::regprocedure, {owned("f", "p.proowner", "p.proacl")}
-    from pg_proc p where {own("pg_proc", "p")} and {{function_lasts}}
-    """,
-    f"""
-    select 'type ' || t.oid::regtype, {owned("T", "t.typowner", "t.typacl")}
-    from pg_type t where {own("pg_type", "t")} and t.typtype in ('e', 'd', 'r', 'b') and t.typelem = 0
-      and {{type_lasts}}
-    """,
-    """
-    select 'publication ' || quote_ident(p.pubname), 'owner ' || quote_ident(pg_get_userbyid(p.pubowner))
-    from pg_publication p
-    """,
-    f"""
-    select 'database', {owned("d", "d.datdba", "d.datacl")}
-    from pg_database d where d.datname = current_database()
-    """,
-    """
-    select format('default privileges of %I%s on %s', pg_get_userbyid(p.defaclrole),
-                  coalesce(' in ' || nullif(p.defaclnamespace, 0)::regnamespace, ''), p.defaclobjtype),
-           (select string_agg(format('%s=%s%s', case a.grantee when 0 then 'public' else pg_get_userbyid(a.grantee) end,
-                   lower(a.privilege_type), {grantable}), ', '
-                   order by a.grantee <> 0, pg_get_userbyid(a.grantee), a.privilege_type)
-            from aclexplode(p.defaclacl) a)
-    from pg_default_acl p
-    """,
-)
-_LASTING_OWNED = {"function_lasts": lasting("p.pronamespace"), "type_lasts": lasting("t.typnamespace")}
-_FORMER_SCHEMA = f"{own('pg_namespace', 's')} and s.nspname not like 'pg\\_%'"
-
 _EXTENSIONS = "select extname::text, extversion from pg_extension"
 
 # ALTER DATABASE SET and ALTER ROLE IN DATABASE SET: in no dump but under `pg_restore --create`.
@@ -345,68 +277,6 @@ _SETTINGS = """
     where s.setdatabase = (select oid from pg_database where datname = current_database())
 """
 
-# Who owns an extension, or what belongs to one, is whoever made it: in a copy, who restores. (Who was granted something
-# of it is needed.) What is a session's own is in no copy. Formats 1 and 2 asked for the roles of these, too.
-_REFERS = f"""
-    classid <> 'pg_extension'::regclass
-    and not (deptype in ('o', 'i') and exists (select from pg_depend d where d.classid = pg_shdepend.classid
-             and d.objid = pg_shdepend.objid and d.deptype = 'e'))
-    and not exists (select from pg_depend d where d.classid = pg_shdepend.classid and d.objid = pg_shdepend.objid
-                    and d.refclassid = 'pg_namespace'::regclass and not {lasting("d.refobjid")})
-"""
-
-# What stands in no dump refers to nobody in a copy.
-_DUMPED_GRANTS = """
-    and not (objid < 16384 and (
-        classid = 'pg_class'::regclass
-        and exists (select from pg_class i where i.oid = objid and i.relnamespace = 'information_schema'::regnamespace)
-        or classid = 'pg_namespace'::regclass and objid = 'information_schema'::regnamespace
-        or classid = 'pg_language'::regclass
-        and exists (select from pg_language i where i.oid = objid and not i.lanispl)))
-"""
-
-# Who has access as a member of such a role (the application's own login, often); formats 1 and 2 left them out. From
-# PostgreSQL 16 on whoever made a role is a member that may only grant it.
-_MEMBERS = """
-    select m.member from used join pg_auth_members m on m.roleid = used.oid join pg_roles r on r.oid = m.roleid
-    where r.rolname not like 'pg\\_%' and not (to_jsonb(m) @> '{"inherit_option": false, "set_option": false}')
-"""
-
-# The roles that this database refers to, and those that they are members of. pg_shdepend knows owners, grantees and
-# policies; roles of PostgreSQL itself (pg_*) are everywhere.
-_ROLES = f"""
-    with recursive used as (
-        select refobjid as oid from pg_shdepend
-        where refclassid = 'pg_authid'::regclass
-          and dbid = (select oid from pg_database where datname = current_database()) and {{refers}}
-        union
-        select datdba from pg_database where datname = current_database()
-        union
-        select a.grantee from pg_database d, aclexplode(d.datacl) a where d.datname = current_database()
-        union
-        select setrole from pg_db_role_setting
-        where setdatabase = (select oid from pg_database where datname = current_database())
-        union
-        ({{members}})
-    ), needed as (
-        select oid from used
-        union
-        select m.roleid from needed join pg_auth_members m on m.member = needed.oid
-    )
-    select r.rolname::text, concat_ws(' ',
-        case when r.rolsuper then 'superuser' end, case when r.rolinherit then 'inherit' end,
-        case when r.rolcreaterole then 'createrole' end, case when r.rolcreatedb then 'createdb' end,
-        case when r.rolcanlogin then 'login' end, case when r.rolreplication then 'replication' end,
-        case when r.rolbypassrls then 'bypassrls' end, 'connections ' || nullif(r.rolconnlimit, -1),
-        'valid until ' || r.rolvaliduntil,
-        'member of ' || (select string_agg(distinct quote_ident(pg_get_userbyid(m.roleid)) || {{admin}}, ', ')
-                         from pg_auth_members m where m.member = r.oid),
-        'set ' || (select array_to_string(s.setconfig, ', ') from pg_db_role_setting s
-                   where s.setrole = r.oid and s.setdatabase = 0))
-    from pg_roles r
-    where r.oid in (select oid from needed) and r.rolname not like 'pg\\_%' and r.rolname <> '{SCRATCH_ROLE}'
-"""
-
 
 def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, dict[str, str]]:
     """Definitions by kind and name. The connection's search_path must be pg_catalog: names come out qualified.
@@ -415,43 +285,20 @@ def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, d
         version: the format of the fingerprint that it is for.
     """
     queries = QUERIES if version > 3 else _THIRD if version > 2 else _FORMER
-    return {kind: found for kind, query in queries.items() if (found := _pairs(connection, query))}
-
-
-def read_ownership(connection: Connection, version: int = FORMAT) -> dict[str, str]:
-    """Owners, and what others than the owner may do, by object; as that format has them."""
-    asked = _LASTING_OWNED if version > 2 else dict.fromkeys(_LASTING_OWNED, "true")
-    if version > 3:
-        asked = asked | {"schemas": _OWN_SCHEMA, "grantable": "case when a.is_grantable then '*' else '' end"}
-    else:
-        asked = asked | {"schemas": _FORMER_SCHEMA, "grantable": "''"}
-    found: dict[str, str] = {}
-    for query in OWNERSHIP:
-        found |= _pairs(connection, query.format(**asked))
-    for query in RARELY_OWNED if version > 3 else ():
-        found |= _pairs(connection, query)
-    return found
+    return {kind: found for kind, query in queries.items() if (found := pairs(connection, query))}
 
 
 def read_extensions(connection: Connection) -> dict[str, str]:
     """Extensions and their versions."""
-    return _pairs(connection, _EXTENSIONS)
+    return pairs(connection, _EXTENSIONS)
 
 
 def read_settings(connection: Connection) -> dict[str, str]:
     """Settings that are bound to the database, and to roles in it."""
-    return _pairs(connection, _SETTINGS)
+    return pairs(connection, _SETTINGS)
 
 
-def read_roles(connection: Connection, version: int = FORMAT) -> dict[str, str]:
-    """Roles that the database refers to, with their attributes, memberships and settings; as that format has them."""
-    asked = (_REFERS, _MEMBERS) if version > 2 else ("true", "select 0::oid where false")
-    if version > 3:
-        asked = (f"{_REFERS} {_DUMPED_GRANTS}", _MEMBERS)
-    admin = "case when m.admin_option then ' with admin option' else '' end" if version > 3 else "''"
-    return _pairs(connection, _ROLES.format(refers=asked[0], members=asked[1], admin=admin))
-
-
-def _pairs(connection: Connection, query: str) -> dict[str, str]:
+def pairs(connection: Connection, query: str) -> dict[str, str]:
+    """What a query of two columns answers, in the order of its names."""
     rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
     return {str(name): str(text or "") for name, text in sorted(rows, key=lambda row: str(row[0]))}
