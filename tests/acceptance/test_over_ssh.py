@@ -28,8 +28,8 @@ from scene import brisk
 from ssh_server import SSHD, SshServer, ssh_server
 from stage import Stage
 
+from safepoint.backup.dumping import session_name
 from safepoint.backup.manifest import read_manifest
-from safepoint.backup.snapshot import session_name
 from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.faults import VARIABLE
 from safepoint.postgres.binaries import installation

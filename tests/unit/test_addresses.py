@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from safepoint.backup.snapshot import session_name
+from safepoint.backup.dumping import session_name
 from safepoint.config.models import Application
 from safepoint.config.releases import Release
 from safepoint.launch.pairs import at_address

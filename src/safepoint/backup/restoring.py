@@ -15,13 +15,13 @@ from psycopg import sql
 from safepoint.backup.ahead import hashing_ahead
 from safepoint.backup.bare import strip
 from safepoint.backup.contents import Hashed
+from safepoint.backup.dumping import GLOBALS
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.refreshing import unfilled, write_lists
 from safepoint.backup.scratch import OWN, Room, Scratch
-from safepoint.backup.snapshot import GLOBALS
 from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, Interrupted, Unrestorable
 from safepoint.hosts.here import Here

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from safepoint.backup.dumping import GLOBALS
 from safepoint.backup.manifest import Manifest
-from safepoint.backup.snapshot import GLOBALS
 from safepoint.backup.statements import for_roles, quoted
 from safepoint.postgres.connections import Connection
 

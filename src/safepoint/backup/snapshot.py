@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
-import os
 import re
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,26 +18,32 @@ from pathlib import Path
 import psycopg
 
 from safepoint.backup.contents import GRANT, read_sequences, reading
+from safepoint.backup.dumping import (
+    Job,
+    choose_compression,
+    dump_command,
+    end_orphans,
+    run_dump,
+    run_globals,
+    session_name,
+    watched,
+)
 from safepoint.backup.fingerprint import export, take
 from safepoint.backup.manifest import NAME, Manifest, Source, hash_files, sync_folder, write_manifest
 from safepoint.backup.partial import SUFFIX, abandoned, filling
 from safepoint.backup.prints import Fingerprint, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.properties import database_sql
-from safepoint.errors import CommandFailed, DatabaseError, Interrupted, Refused
+from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, parse_version
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import Connection
 from safepoint.postgres.target import Target
-from safepoint.progress import Cancelled, Progress, Report, never, silent
+from safepoint.progress import Cancelled, Report, never, silent
 
-GLOBALS = "globals.sql"
-_DIRECTORY, _STREAM = "archive", "archive.dump"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
-_REPORT_SECONDS = 0.5
-_ORPHAN_SECONDS = 10.0
 
 _NOTES = (
     "globals.sql has roles with their attributes, memberships and settings, but no passwords: set them again.",
@@ -58,42 +62,12 @@ _SOURCE = """
 """
 
 
-# What a dump that was begun and not ended has open in the server, wherever its program runs.
-_END_ORPHANS = """
-    select count(pg_terminate_backend(pid)) from pg_stat_activity
-    where application_name = %s and pid <> pg_backend_pid()
-"""
-
-
 @dataclass(frozen=True)
 class Instant:
     """An exported snapshot of the source, which somebody holds until the dump has begun, and its LSN."""
 
     lsn: str
     snapshot: str
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What a snapshot is to be, passed down as one value."""
-
-    target: Target
-    remote: Target
-    host: Host
-    programs: Installation | None
-    tools: Path | None
-    session: str
-    jobs: int
-    compress: str
-    report: Report
-    cancelled: Cancelled
-    at: Instant | None
-
-    def program(self, name: str) -> str:
-        """A program of PostgreSQL on the host: by path here; elsewhere by the named folder, or by PATH."""
-        if self.programs is not None:
-            return self.programs.program(name)
-        return name if self.tools is None else str(self.tools / name)
 
 
 def take_snapshot(
@@ -133,13 +107,13 @@ def take_snapshot(
     _check_id(folder, snapshot_id)
     programs = installation if isinstance(host, Here) else None
     session = session_name(snapshot_id)
-    job = _Job(target, remote or target, host, programs, tools_folder, session, jobs, compress, report, cancelled, at)
-    _end_orphans(target, session)
+    job = Job(target, remote or target, host, programs, tools_folder, session, jobs, compress, report, cancelled)
+    end_orphans(target, session)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder, target)
         with filling(folder / f"{snapshot_id}{SUFFIX}") as partial:
-            manifest = _fill(partial, job, snapshot_id, launch_id)
+            manifest = _fill(partial, job, at, snapshot_id, launch_id)
             write_manifest(partial, manifest)
             partial.rename(folder / snapshot_id)
             sync_folder(folder)
@@ -148,19 +122,19 @@ def take_snapshot(
     return manifest
 
 
-def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> Manifest:
+def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_id: str | None) -> Manifest:
     began = time.monotonic()
     version = job.host.run(Command((job.program("pg_dump"), "--version"), {"LC_ALL": "C"}), cancelled=job.cancelled)
     job = replace(job, compress=choose_compression(job))
     taken_at = datetime.now(UTC)
-    with _held(job.target, job.at) as (connection, snapshot):
+    with _held(job.target, at) as (connection, snapshot):
         source = _source(connection, job.target)
-        source = source if job.at is None else replace(source, lsn=job.at.lsn)
+        source = source if at is None else replace(source, lsn=at.lsn)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
-        archive, dump = _dump_command(folder, job, snapshot)
+        archive, dump = dump_command(folder, job, snapshot)
         globals_ = tools.dump_globals(job.remote, program=job.program("pg_dumpall"), session=job.session)
-        _dump_globals(folder, job, globals_)
+        run_globals(folder, job, globals_)
         print_, timings = _dump_and_fingerprint(folder, job, snapshot, dump)
         print_ = replace(print_, sequences=before).with_later(read_sequences(connection))
     hashing = time.monotonic()
@@ -184,69 +158,14 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
     )
 
 
-def choose_compression(job: _Job) -> str:
-    """Ask the host's `pg_dump` which of the candidates it was built with."""
-
-    def works(method: str) -> bool:
-        probe = tools.probe_compression(method, program=job.program("pg_dump"))
-        return tools.accepts(job.host.run(probe, check=False, timeout=30, cancelled=job.cancelled).stderr)
-
-    return tools.choose_compression(job.compress, works)
-
-
-def _dump_command(folder: Path, job: _Job, snapshot: str) -> tuple[str, Command]:
-    if job.programs is not None:
-        path = folder.resolve() / _DIRECTORY
-        return _DIRECTORY, tools.dump_directory(
-            job.target,
-            str(path),
-            snapshot=snapshot,
-            jobs=job.jobs,
-            compress=job.compress,
-            program=job.program("pg_dump"),
-            session=job.session,
-        )
-    return _STREAM, tools.dump_stream(
-        job.remote, snapshot=snapshot, compress=job.compress, program=job.program("pg_dump"), session=job.session
-    )
-
-
-def session_name(snapshot_id: str) -> str:
-    """The name of a dump's sessions in the server, different for different snapshots. At most 63 bytes. Pure."""
-    name = f"safepoint dump {snapshot_id}"
-    if len(name) <= 63:
-        return name
-    return f"{name[:46]}~{hashlib.sha256(snapshot_id.encode()).hexdigest()[:16]}"
-
-
 def _sweep(folder: Path, target: Target) -> None:
     """Remove what killed dumps left, whatever their ids were; the sessions of their programs are ended first."""
     for path in abandoned(folder):
-        _end_orphans(target, session_name(path.name.removesuffix(SUFFIX)))
+        end_orphans(target, session_name(path.name.removesuffix(SUFFIX)))
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _end_orphans(target: Target, session: str) -> None:
-    """End what is left of a dump of the same name, whose conductor was killed: it would write into our folder.
-
-    At the server, because this works wherever the program runs; without its sessions it ends by itself.
-    """
-    deadline = time.monotonic() + _ORPHAN_SECONDS
-    with connect(target) as connection:
-        while connection.execute(_END_ORPHANS, (session,)).fetchone() != (0,):
-            if time.monotonic() > deadline:
-                raise DatabaseError(
-                    "A dump of this snapshot that a killed conductor began does not end.",
-                    subject=session,
-                    expected=f"no session named so within {_ORPHAN_SECONDS:g} s",
-                    remedy="End these sessions of pg_dump where they run, then take the snapshot again.",
-                )
-            time.sleep(0.1)
-
-
-def _dump_and_fingerprint(
-    folder: Path, job: _Job, snapshot: str, dump: Command
-) -> tuple[Fingerprint, dict[str, float]]:
+def _dump_and_fingerprint(folder: Path, job: Job, snapshot: str, dump: Command) -> tuple[Fingerprint, dict[str, float]]:
     """Run both at the same time; when one fails, the other is ended, and the failure is told."""
     stop = threading.Event()
     began = time.monotonic()
@@ -268,7 +187,7 @@ def _dump_and_fingerprint(
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="snapshot") as pool:
         future = pool.submit(fingerprint)
         try:
-            _run_dump(folder, job, dump, _watched(folder, job, stop))
+            run_dump(folder, job, dump, watched(folder, job, stop))
             dumped = time.monotonic() - began
         except BaseException as error:
             own_failure = stop.is_set() and isinstance(error, Interrupted) and not job.cancelled()
@@ -278,56 +197,6 @@ def _dump_and_fingerprint(
             raise
         found, seconds = future.result()
     return found, {"dump": round(dumped, 3), "fingerprint": round(seconds, 3)}
-
-
-def _run_dump(folder: Path, job: _Job, dump: Command, cancelled: Callable[[], bool]) -> None:
-    try:
-        if job.programs is not None:
-            job.host.run(dump, cancelled=cancelled)
-        else:
-            _stream_to(folder / _STREAM, job.host, dump, cancelled)
-    except CommandFailed as error:
-        raise dump_error(error, job.target) from error
-
-
-def _dump_globals(folder: Path, job: _Job, globals_: Command) -> None:
-    """The roles, before all else: `pg_dumpall` takes no exported snapshot, and a dump of hours leaves them to change.
-
-    What is left is the time from the snapshot until it has read them, a second or so; more where a snapshot was
-    exported for something else before. A role that changes just then makes a difference in the proof.
-    """
-    try:
-        _stream_to(folder / GLOBALS, job.host, globals_, job.cancelled)
-    except CommandFailed as error:
-        raise dump_error(error, job.target) from error
-
-
-def _stream_to(path: Path, host: Host, command: Command, cancelled: Callable[[], bool]) -> None:
-    with path.open("wb") as file:
-        host.stream(command, stdout=file, cancelled=cancelled)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.stat().st_size == 0:
-        raise CommandFailed(
-            f"{Path(command.argv[0]).name} ended without an error, but wrote nothing.",
-            subject=command.shown(),
-            remedy="Try the command by hand on that host.",
-        )
-
-
-def _watched(folder: Path, job: _Job, stop: threading.Event) -> Callable[[], bool]:
-    """What a running dump asks all the time: whether to stop. It also tells how many bytes are written so far."""
-    last = time.monotonic()
-
-    def asked() -> bool:
-        nonlocal last
-        if time.monotonic() - last > _REPORT_SECONDS:
-            last = time.monotonic()
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-            job.report(Progress("dump", size, None, "bytes"))
-        return stop.is_set() or job.cancelled()
-
-    return asked
 
 
 @contextmanager
@@ -371,48 +240,6 @@ def _source(connection: Connection, target: Target) -> Source:
         lsn=lsn,
         database_bytes=size,
         icu_rules=facts.get("daticurules"),
-    )
-
-
-def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
-    """The same failure with the remedy for what pg_dump said. Pure."""
-    said = f"{error.message} {error.found or ''}"
-    remedies = (
-        ("server version mismatch", "Set database.tools to the programs of the server's version, or a newer one."),
-        ("No space left", "Make room in Safepoint's state folder; nothing of the dump was kept."),
-        ("ended by SIGKILL", "Did that machine's memory run out (its system log says so)? Then take it again."),
-        *(
-            (sign, "Connections are used up: end idle sessions or raise max_connections; or lower snapshot.jobs.")
-            for sign in ("too many clients", "remaining connection slots", "too many connections")
-        ),
-        ("password authentication failed", f"Check the password of role {target.user!r}."),
-        (
-            "pg_dumpall: error: could not connect to database",
-            "It does not say why. Are connections used up (end idle sessions), or may the role not connect there?",
-        ),
-        ("permission denied", f"Let role {target.user!r} read all tables: GRANT pg_read_all_data, or a superuser."),
-        ("lock timeout", "Somebody holds an exclusive lock on a table (a migration?): wait for it, then try again."),
-        (
-            "out of shared memory",
-            "pg_dump locks every table and sequence at once: raise max_locks_per_transaction on the server (a restart) "
-            "until that times max_connections is well above their number, then try again.",
-        ),
-        # Before what depends on the query that was under way: this may come at any of them.
-        *(
-            (sign, "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again.")
-            for sign in ("terminating connection", "closed the connection unexpectedly")
-        ),
-        ("SET TRANSACTION SNAPSHOT", "The session that held the snapshot was ended: by whom? Then take it again."),
-        ("during recovery", "A standby has no unlogged tables: take the snapshot from the primary."),
-        ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
-    )
-    remedy = next((text for sign, text in remedies if sign in said), error.remedy)
-    return CommandFailed(
-        f"The dump of {target} failed; nothing of it was kept. {error.message}",
-        subject=error.subject,
-        expected=error.expected,
-        found=error.found,
-        remedy=remedy or "Take the snapshot again.",
     )
 
 
