@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from safepoint.launch.report.html import page
+from safepoint.launch.report.page import page
 from safepoint.wayback.affected import Account, Affected, Item, Words, letter
 
 _CHIPS = {"carried in part": "running", "stashed": "running", "not carried": "fail"}

@@ -1,18 +1,17 @@
-"""The report as one self-contained page: no script, no network, light and dark, on screen and on paper. Pure."""
+"""The report of a launch as one self-contained page. Pure."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from functools import cache
 from html import escape
-from importlib.resources import files
 from itertools import groupby
-from typing import Any, TypeGuard
+from typing import Any
 from urllib.parse import quote
 
 from safepoint.config.durations import format_bytes
 from safepoint.launch.report.chart import LABELS, PHASES, ROW, WIDTH, chart
+from safepoint.launch.report.facts import listing, shown
+from safepoint.launch.report.page import page
 from safepoint.launch.report.standing import clock, span
 
 Report = Mapping[str, Any]
@@ -48,23 +47,6 @@ def render(report: Report) -> str:
     return page(
         f"{launch['application']} {launch['new']}: {launch['status']}", "\n".join(part for part in body if part)
     )
-
-
-def page(title: str, body: str) -> str:
-    """A whole page with the project's style."""
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{_style()}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
-
-
-@cache
-def _style() -> str:
-    return files("safepoint.launch.report").joinpath("page.css").read_text(encoding="utf-8")
 
 
 def _verdict(report: Report) -> str:
@@ -173,7 +155,7 @@ def _rollback(report: Report) -> str:
         ("Result", escape(rollback["status"])),
         ("Reason", escape(rollback["reason"]) + by),
         ("Downtime", span(rollback["downtime_seconds"])),
-        ("Carried back", f"{_shown('carried', rollback['carried'])} transactions"),
+        ("Carried back", f"{shown('carried', rollback['carried'])} transactions"),
         ("Listed", _listed(rollback)),
     ]
     facts += [("Not in the list", escape(one)) for one in rollback.get("missing") or ()]
@@ -186,14 +168,14 @@ def _rollback(report: Report) -> str:
     rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts)
     parts = [f'<h2>The way back</h2>\n<div class="frame pairs"><table>{rows}</table></div>']
     if isinstance(users, Mapping) and users:
-        parts.append(_listing("Changed rows by user", [{"user": user, "rows": rows} for user, rows in users.items()]))
+        parts.append(listing("Changed rows by user", [{"user": user, "rows": rows} for user, rows in users.items()]))
     if isinstance(rollback["transactions"], list) and rollback["transactions"]:
-        parts.append(_listing("Transactions", rollback["transactions"]))
+        parts.append(listing("Transactions", rollback["transactions"]))
     return "\n".join(parts)
 
 
 def _listed(rollback: Mapping[str, Any]) -> str:
-    text = f"{_shown('listed', rollback['listed'])} transactions"
+    text = f"{shown('listed', rollback['listed'])} transactions"
     if isinstance(rollback["rows"], int):
         text += f", {rollback['rows']:,} changed rows"
     if rollback["file"]:
@@ -206,7 +188,7 @@ def _writers(report: Report) -> str:
     if not writers:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(str(name).replace('_', ' '))}</td><td>{_shown(name, value)}</td></tr>"
+        f"<tr><td>{escape(str(name).replace('_', ' '))}</td><td>{shown(name, value)}</td></tr>"
         for name, value in writers.items()
     )
     return (
@@ -319,7 +301,7 @@ def _facts(report: Report, row: Mapping[str, Any]) -> str:
         facts.append(("attempts", "<br>".join(_attempt(report, attempt) for attempt in row["attempts"])))
     for name, value in (row["evidence"] or {}).items():
         if name not in ("summary", "verdict"):
-            facts.append((escape(str(name).replace("_", " ")), _shown(name, value)))
+            facts.append((escape(str(name).replace("_", " ")), shown(name, value)))
     return "<table>" + "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts) + "</table>"
 
 
@@ -327,50 +309,6 @@ def _attempt(report: Report, attempt: Mapping[str, Any]) -> str:
     told = f" · {escape(attempt['summary'])}" if attempt["summary"] else ""
     at = clock(report, attempt["started"], date=True)
     return f"{_chip(attempt['verdict'])} run {attempt['run']}, {at}, {span(attempt['seconds'])}{told}"
-
-
-def _shown(name: Any, value: Any) -> str:
-    """A fact as HTML: sizes and counts as people read them, anything nested as JSON."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
-    if isinstance(value, int | float):
-        if str(name) in ("bytes", "size") or str(name).endswith("_bytes"):
-            return f"{format_bytes(value)} ({value:,} bytes)"
-        return f"{value:,}"
-    if _flat(value):
-        return _grid(value)
-    if isinstance(value, list | tuple | dict):
-        simple = isinstance(value, list) and all(isinstance(item, str | int) for item in value)
-        text = "\n".join(map(str, value)) if simple else json.dumps(value, indent=1, ensure_ascii=False)
-        return f"<pre>{escape(text)}</pre>"
-    return escape(str(value))
-
-
-def _flat(value: Any) -> TypeGuard[list[Mapping[str, Any]]]:
-    """Whether this is a list of records without anything nested in them."""
-    records = isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value)
-    return bool(records) and not any(isinstance(field, list | dict) for item in value for field in item.values())
-
-
-def _grid(records: list[Mapping[str, Any]]) -> str:
-    columns = list(dict.fromkeys(name for record in records for name in record))
-    head = "".join(f"<th>{escape(str(column).replace('_', ' '))}</th>" for column in columns)
-    rows = "".join(
-        "<tr>" + "".join(f'<td class="long">{_shown(c, record.get(c))}</td>' for c in columns) + "</tr>"
-        for record in records
-    )
-    return f'<table class="grid"><tr>{head}</tr>{rows}</table>'
-
-
-def _listing(name: str, items: list[Any], most: int = 200) -> str:
-    """What is affected, folded; the whole list stands in the file."""
-    if not isinstance(items[0], Mapping):
-        items = [{name: item} for item in items]
-    more = f'<p class="quiet">{len(items) - most:,} more stand in the file.</p>' if len(items) > most else ""
-    return (
-        f'<details><summary><h3 style="display:inline">{escape(name)} ({len(items):,})</h3></summary>'
-        f'<div class="frame">{_grid(items[:most])}{more}</div></details>'
-    )
 
 
 def _chip(verdict: str) -> str:

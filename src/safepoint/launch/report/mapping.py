@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from safepoint.config import format_duration
-from safepoint.launch.report.html import page
+from safepoint.launch.report.page import page
 from safepoint.launch.report.timetable import cell
 from safepoint.launch.waybacks import Known
 from safepoint.wayback.mapping import Line, Mappers, WayBack

@@ -9,7 +9,7 @@ from typing import Any
 
 from safepoint.config.durations import format_bytes, format_duration
 from safepoint.launch.report.costs import sql_of_migrations, statements, written
-from safepoint.launch.report.html import page
+from safepoint.launch.report.page import page
 from safepoint.launch.report.rehearsal_charts import made_of, over_time, share, window
 
 Data = Mapping[str, Any]

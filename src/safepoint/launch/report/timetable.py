@@ -11,7 +11,7 @@ from typing import TypeAlias
 from safepoint.config import format_duration
 from safepoint.launch.plan import Plan
 from safepoint.launch.report.chart import PHASES
-from safepoint.launch.report.html import page
+from safepoint.launch.report.page import page
 from safepoint.launch.step import PlannedStep
 
 Spans: TypeAlias = Mapping[str, tuple[float, float]]
