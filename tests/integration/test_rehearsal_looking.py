@@ -28,8 +28,6 @@ from safepoint.rehearsal.changes import (
     differences,
 )
 from safepoint.rehearsal.checks import (
-    ask_invariants,
-    judge_invariants,
     lost_references,
     may_go_around_references,
     newly_lost,
@@ -38,6 +36,7 @@ from safepoint.rehearsal.checks import (
 )
 from safepoint.rehearsal.examples import examples
 from safepoint.rehearsal.forecast import measure_ratio
+from safepoint.rehearsal.invariants import ask_invariants, judge_invariants
 from safepoint.rehearsal.sampling import Sampler
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 

@@ -11,20 +11,13 @@ from hypothesis import strategies as st
 
 from safepoint.django.pending import Pending, PendingMigration, Reversal
 from safepoint.rehearsal.changes import ColumnChange, TableChange
-from safepoint.rehearsal.checks import (
-    Answer,
-    judge_caches,
-    judge_disk,
-    judge_invariants,
-    judge_release,
-    judge_rows,
-    judge_window,
-    why_not_started,
-)
+from safepoint.rehearsal.checks import judge_disk, judge_rows, judge_window
 from safepoint.rehearsal.costs import Cost, Counted, Counts, Key, Share, by_run, by_statement
 from safepoint.rehearsal.forecast import MARGIN, Ratio, disk_needed, forecast, together
 from safepoint.rehearsal.ground import settings_at_start
+from safepoint.rehearsal.invariants import Answer, judge_invariants
 from safepoint.rehearsal.observation import MigrationRun, rebuilding
+from safepoint.rehearsal.release import judge_caches, judge_release, why_not_started
 from safepoint.rehearsal.sampling import MODES, LockSpan, spans, strongest
 from safepoint.rehearsal.speeds import Io, Parts, Speeds
 from safepoint.rehearsal.statements import shown, writes

@@ -30,7 +30,8 @@ from safepoint.postgres.servers import free_port
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.rehearsal import ground
-from safepoint.rehearsal.checks import Check, judge_caches, judge_checkpoint, judge_release, why_not_started
+from safepoint.rehearsal.checks import Check, judge_checkpoint
+from safepoint.rehearsal.release import judge_caches, judge_release, why_not_started
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.names import migration_role
 

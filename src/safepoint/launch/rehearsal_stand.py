@@ -42,9 +42,7 @@ from safepoint.rehearsal.catalogue import Picture, Table, read_picture
 from safepoint.rehearsal.changes import Side, TableChange, as_before, changes
 from safepoint.rehearsal.checks import (
     Check,
-    ask_invariants,
     judge_checkpoint,
-    judge_invariants,
     judge_rows,
     newly_lost,
     sequences_behind,
@@ -52,6 +50,7 @@ from safepoint.rehearsal.checks import (
 )
 from safepoint.rehearsal.costs import make_counters
 from safepoint.rehearsal.forecast import Forecast, Ratio, measure_ratio, together
+from safepoint.rehearsal.invariants import ask_invariants, judge_invariants
 from safepoint.rehearsal.observation import Observed, observed, watch
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.rehearsal.undo import Undo

@@ -1,13 +1,11 @@
-"""What must hold before and after a migration: what always must, and the invariants that the plan file names."""
+"""What always must hold before and after a migration, and whether the launch has the time and the disk for it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import psycopg
 from psycopg import sql
 
 from safepoint.config import format_bytes
@@ -75,16 +73,6 @@ class Check:
         return {**asdict(self), "found": list(self.found)}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What an invariant's query answered: the first rows as text, their number, and a digest over all of them."""
-
-    rows: int
-    shown: str
-    digest: str
-    error: str | None = None
-
-
 def standing_checks(
     before: Picture, after: Picture, behind: tuple[str, ...], lost: tuple[str, ...] = ()
 ) -> tuple[Check, ...]:
@@ -102,11 +90,11 @@ def standing_checks(
     ungranted = _lost_grants(before, after)
     missing = _missing_grants(before, after)
     return (
-        _check("indexes", "every index is valid", "invalid indexes", invalid),
+        judged("indexes", "every index is valid", "invalid indexes", invalid),
         _references(unvalidated(before, after), lost),
-        _check("sequences", "every sequence stands at or above its column", "sequences behind their column", behind),
-        _check("grants", "no grant was lost", "grants lost", ungranted),
-        _check("grants on new tables", "new tables have what all others have", "grants missing", missing, "warning"),
+        judged("sequences", "every sequence stands at or above its column", "sequences behind their column", behind),
+        judged("grants", "no grant was lost", "grants lost", ungranted),
+        judged("grants on new tables", "new tables have what all others have", "grants missing", missing, "warning"),
     )
 
 
@@ -114,13 +102,14 @@ def _references(unchecked: list[str], lost: tuple[str, ...]) -> Check:
     """A constraint may be left NOT VALID on purpose, to be validated when nobody waits: that alone is a warning."""
     if not lost:
         good, bad = "every constraint is validated", "constraints not validated (VALIDATE CONSTRAINT does it any time)"
-        return _check("foreign keys and checks", good, bad, unchecked, "warning")
+        return judged("foreign keys and checks", good, bad, unchecked, "warning")
     others = [name for name in unchecked if name not in lost]
     found = [*(f"{name} refers to rows that are not there" for name in lost), *others]
-    return _check("foreign keys and checks", "", "constraints do not hold", found)
+    return judged("foreign keys and checks", "", "constraints do not hold", found)
 
 
-def _check(name: str, good: str, bad: str, found: list[str] | tuple[str, ...], verdict: Verdict = "fail") -> Check:
+def judged(name: str, good: str, bad: str, found: list[str] | tuple[str, ...], verdict: Verdict = "fail") -> Check:
+    """Passed, where nothing was found. Pure."""
     if not found:
         return Check(name, "pass", good)
     return Check(name, verdict, f"{len(found)} {bad}: {'; '.join(found[:_SHOWN])}", tuple(found))
@@ -211,59 +200,6 @@ def sequences_behind(connection: Connection) -> tuple[str, ...]:
     return tuple(found)
 
 
-def ask_invariants(connection: Connection, queries: Mapping[str, str], *, timeout: float = 600) -> dict[str, Answer]:
-    """Ask each query, without the right to write anything. One that fails is answered with its error.
-
-    Args:
-        timeout: seconds for each.
-    """
-    answers = {}
-    for name, query in queries.items():
-        try:
-            with connection.transaction():
-                connection.execute("set transaction read only")
-                connection.execute(f"set local statement_timeout = {int(timeout * 1000)}")
-                answers[name] = _answer(connection, query)
-        except psycopg.Error as error:
-            answers[name] = Answer(0, "", "", " ".join(str(error.diag.message_primary or error).split()))
-    return answers
-
-
-def _answer(connection: Connection, query: str) -> Answer:
-    """All rows are read, but not kept; their order counts only where the query orders them."""
-    digest, rows, shown = 0, 0, []
-    with connection.cursor() as cursor:
-        for row in cursor.stream(query.rstrip().rstrip(";").encode()):
-            text = "\t".join("NULL" if value is None else str(value) for value in row)
-            digest = (digest + int.from_bytes(hashlib.sha256(text.encode()).digest()[:16])) % 2**128
-            rows += 1
-            if rows <= _SHOWN:
-                shown.append(text)
-    return Answer(rows, "; ".join(shown) + ("; …" if rows > _SHOWN else ""), f"{digest:032x}")
-
-
-def judge_invariants(before: Mapping[str, Answer], after: Mapping[str, Answer]) -> tuple[Check, ...]:
-    """Compare the answers. One that could not be asked has failed: it proves nothing. Pure."""
-    checks = []
-    for name, ours in before.items():
-        theirs = after[name]
-        faults = [
-            f"{when}: {answer.error}"
-            for when, answer in (("before", ours), ("after", theirs))
-            if answer.error is not None
-        ]
-        if faults:
-            checks.append(Check(name, "fail", f"could not be asked: {'; '.join(faults)}", tuple(faults)))
-        elif ours.rows == 0 and theirs.rows == 0:
-            checks.append(Check(name, "fail", "it looked at nothing: no rows before and none after"))
-        elif (ours.rows, ours.digest) == (theirs.rows, theirs.digest):
-            checks.append(Check(name, "pass", f"the same before and after: {ours.shown}"))
-        else:
-            found = (f"before: {ours.rows:,} rows: {ours.shown}", f"after: {theirs.rows:,} rows: {theirs.shown}")
-            checks.append(Check(name, "fail", "; ".join(found), found))
-    return tuple(checks)
-
-
 def judge_rows(changes: Sequence[TableChange]) -> Check:
     """Whether every table that is still there has its rows. More of them are told, fewer are a warning. Pure."""
     kept = [one for one in changes if one.before is not None and one.after is not None]
@@ -273,110 +209,16 @@ def judge_rows(changes: Sequence[TableChange]) -> Check:
     more = [f"{one} +{one.rows_after - one.rows_before:,}" for one in kept if one.rows_after > one.rows_before]
     same = len(kept) - len(fewer) - len(more)
     parts = [
-        _list("fewer rows than before: {}", fewer),
+        listed("fewer rows than before: {}", fewer),
         f"{same} {'table has' if same == 1 else 'tables have'} as many rows as before",
     ]
-    parts.append(_list("more: {}", more))
+    parts.append(listed("more: {}", more))
     return Check("row counts", "warning" if fewer else "pass", "; ".join(one for one in parts if one), tuple(fewer))
 
 
-def judge_release(
-    path: str, errors: Sequence[str], pending: Sequence[str], status: int | None, fault: str | None
-) -> tuple[Check, ...]:
-    """The new release on the migrated copy: what `migrate --check`, `check` and its health page would say. Pure."""
-    left = Check("migrate --check", "pass", "no migration is left")
-    if pending:
-        left = Check("migrate --check", "fail", f"still pending: {', '.join(pending)}", tuple(pending))
-    own = _check("system check", "manage.py check finds no error", "errors of manage.py check", tuple(errors))
-    said = f"{path} answers {status}" if status is not None else f"{path} does not answer"
-    said += f": {fault}" if fault else ""
-    if status == 200:
-        return left, own, Check("health page", "pass", said)
-    if status is not None and status < 400:
-        # A redirect to the login, mostly: the release would be given up in the window, however well it is.
-        said += "; the launch waits for 200: let releases.new.health name a page that answers so without a login"
-        return left, own, Check("health page", "fail", said)
-    # A refusal (a host name, a login) may be this machine's; an error of the server is the release's own, unless it
-    # comes from the cache that stands in for the live one.
-    ours = (status is not None and status < 500) or "LocMemCache" in (fault or "")
-    return left, own, Check("health page", "warning" if ours else "fail", said)
-
-
-def judge_caches(
-    verdicts: Mapping[str, str],
-    whose: Mapping[str, tuple[str, str]],
-    *,
-    missing: Sequence[str] = (),
-    left: Sequence[str] = (),
-    fault: str | None = None,
-) -> Check:
-    """Clearing the new release's caches on the copy. What the live site shares is left alone, and that is said. Pure.
-
-    Args:
-        verdicts: by alias, as `ClearedCache.verdict` says it; of the stand-in where the cache is shared.
-        whose: by alias its name for people, and `private`, `copy`, `own` or `shared`.
-        missing: commands that the project does not have.
-        left: commands that were not run.
-    """
-    if fault is not None:
-        return Check("cache", "fail", f"it cannot be cleared: {fault}")
-    shared = [name for name, kind in whose.values() if kind == "shared"]
-    ours = {alias: name for alias, (name, kind) in whose.items() if kind in ("copy", "own")}
-    kept = [ours[alias] for alias in ours if verdicts[alias] == "kept"]
-    dead = [ours[alias] for alias in ours if verdicts[alias] == "unreachable"]
-    empty = [ours[alias] for alias in ours if verdicts[alias] == "cleared"]
-    private = [name for name, kind in whose.values() if kind == "private"]
-    commands = f"not run: manage.py {', '.join(left)}, as it may clear what the live site uses" if left else ""
-    parts = [
-        _list("still holds a key that was set before: {}", kept),
-        _list("not rehearsed: {}, which the live site shares ([rehearsal] env can lead it elsewhere)", shared),
-        commands,
-        _list("holds nothing, not even what was just set: {}", dead),
-        _list("proven empty: {}", empty),
-        _list("inside the processes, emptied by their restart: {}", private),
-        _list("no such command here: {}", missing),
-    ]
-    said = "; ".join(part for part in parts if part) or "the project has no cache"
-    if kept:
-        return Check("cache", "fail", said, tuple(kept))
-    if shared or left:
-        return Check("cache", "not rehearsed", said, (*shared, *left))
-    return Check("cache", "warning" if dead else "pass", said, tuple(dead))
-
-
-def _list(words: str, names: Sequence[str]) -> str:
+def listed(words: str, names: Sequence[str]) -> str:
+    """These words with the names in them; nothing where there is none. Pure."""
     return words.format(", ".join(names)) if names else ""
-
-
-# These start a service that does not get the environment of whoever starts it: it would go to the live database.
-_MANAGERS = frozenset(
-    (
-        *("systemctl", "service", "initctl", "rc-service", "launchctl", "supervisorctl", "sv", "s6-svc", "pm2"),
-        *("docker", "docker-compose", "podman", "nerdctl", "kubectl", "helm", "nomad", "ssh"),
-    )
-)
-
-
-def why_not_started(start: Sequence[str], *, here: bool, open_port: bool, shared: Sequence[str]) -> str | None:
-    """Why the new release's start command must not be run for a rehearsal; None where nothing live is touched. Pure.
-
-    Args:
-        here: whether the application runs on this machine, as the scratch server does.
-        open_port: whether the plan leaves the port open (`{port}`).
-        shared: names of its caches that the live site shares.
-    """
-    manager = next((word for word in start if word.rpartition("/")[2] in _MANAGERS), None)
-    if not here:
-        return "the application runs on another machine, and only the ports and processes of this one are known"
-    if manager is not None:
-        return f"{manager} does not hand on the variable that leads to the copy: it would work on the live database"
-    if not open_port:
-        return "it always takes the live port: write {port} for it in start and stop of [releases.new]"
-    if shared:
-        return (
-            f"it would write to what the live site shares: {', '.join(shared)}; [rehearsal] env can lead it elsewhere"
-        )
-    return None
 
 
 def judge_checkpoint(name: str, verdict: str, detail: str, remedy: str | None) -> Check:
