@@ -52,6 +52,12 @@ def failure(check: str, message: str, remedy: str | None) -> Finding:
     return Finding(check, "failure", message, remedy)
 
 
+def some(names: Iterable[str]) -> str:
+    """The first of these names, and how many more there are."""
+    words = list(names)
+    return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
+
+
 def examine(
     plan: PlanFile, *, now: datetime | None = None, tell: Callable[[str], None] | None = None
 ) -> tuple[Finding, ...]:

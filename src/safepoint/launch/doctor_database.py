@@ -1,8 +1,8 @@
-"""The preflight checks that ask PostgreSQL: versions, rights, room, and what would stand in the way of a launch."""
+"""The preflight checks that ask PostgreSQL: versions, room, and what would stand in the way of a launch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from safepoint.backup.scratch import NamedServer
@@ -11,9 +11,10 @@ from safepoint.errors import DatabaseError
 from safepoint.hosts import command, open_host
 from safepoint.launch import twin_choice
 from safepoint.launch.disk_room import room
-from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, some, warning
+from safepoint.launch.doctor_roles import rights, roles
 from safepoint.postgres.binaries import for_server, parse_version
-from safepoint.postgres.catalog import BACKEND_KIND, Survey, survey
+from safepoint.postgres.catalog import Survey, survey
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.target import server_target, target
@@ -23,22 +24,6 @@ from safepoint.wayback.promises import foresee_gaps, shown
 OLDEST = 14
 _IDLE_SECONDS = 10.0
 
-# Who the application logs in as: what holds a role off, and where else it works.
-ROLES = """
-    select r.rolname, r.rolsuper, pg_has_role(current_user, r.oid, 'member with admin option'),
-           array(select datname from pg_database d where d.datdba = r.oid and d.datname <> current_database()
-                 union
-                 select distinct datname from pg_stat_activity a
-                 where a.usesysid = r.oid and datname <> current_database() order by 1)
-    from pg_roles r where r.rolname = any(%s)
-"""
-# Roles outside the plan that are writing here now: jobs and workers that are not the web application.
-STRANGERS = f"""
-    select distinct usename from pg_stat_activity
-    where datname = current_database() and {BACKEND_KIND} = 'client backend' and pid <> pg_backend_pid()
-      and usename <> all(%s) and usename <> current_user and usename is not null
-    order by 1
-"""
 # Copying a database (TEMPLATE) and renaming it need that nobody else is connected: these cannot be ended.
 WALSENDERS = """
     select count(*) from pg_stat_replication r join pg_stat_activity a using (pid)
@@ -54,15 +39,6 @@ ALL_TABLES = r"select pubname from pg_publication where puballtables and pubname
 NAMED_LIKE_OURS = r"""
     select nspname from pg_namespace n where (nspname = 'safepoint' or nspname like 'safepoint\_%')
       and coalesce(obj_description(n.oid, 'pg_namespace'), '') not like 'made by Safepoint for launch %' order by 1
-"""
-# pg_dump stops with an error at the first table that it may not read.
-UNREADABLE = """
-    select format('%s.%s', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind in ('r', 'p', 'S', 'm') and n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-      and not (has_schema_privilege(n.oid, 'usage')
-               and case c.relkind when 'S' then has_sequence_privilege(c.oid, 'select')
-                                  else has_table_privilege(c.oid, 'select') end)
-    order by 1
 """
 
 
@@ -175,84 +151,6 @@ def clock(connection: Connection, now: datetime) -> Iterator[Finding]:
         yield ok("clock", f"This machine's clock and the server's are {apart:.2f} s apart")
 
 
-def rights(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Finding]:
-    """What the conductor's login may do."""
-    login = facts.login
-    if login.superuser:
-        yield ok("rights", f"{login.user} is a superuser")
-    else:
-        needed = {
-            "make databases": (login.createdb, f"ALTER ROLE {login.user} CREATEDB"),
-            "own the database, to rename it": (login.owns_database, f"GRANT its owner TO {login.user}"),
-            "close roles off": (login.createrole, f"ALTER ROLE {login.user} CREATEROLE"),
-            "end sessions": (login.signals_backends, f"GRANT pg_signal_backend TO {login.user}"),
-            "see what other roles' sessions do": (login.sees_sessions, f"GRANT pg_read_all_stats TO {login.user}"),
-        }
-        missing = {what: remedy for what, (has, remedy) in needed.items() if not has}
-        for what, remedy in missing.items():
-            yield failure("rights", f"{login.user} cannot {what}.", f"As a superuser: {remedy};")
-        if not missing:
-            yield ok("rights", f"{login.user} can copy and rename the database, close roles off, see and end sessions")
-        if not login.replication:
-            yield warning(
-                "rights",
-                f"{login.user} has no REPLICATION: no exact proof of quiet.",
-                f"ALTER ROLE {login.user} REPLICATION;",
-            )
-    unreadable = [str(row[0]) for row in connection.execute(UNREADABLE).fetchall()]
-    if unreadable:
-        yield failure(
-            "rights",
-            f"{login.user} cannot read {_some(unreadable)}: a dump would stop there.",
-            f"As a superuser: GRANT pg_read_all_data TO {login.user};",
-        )
-    if login.user in plan.database.application_roles:
-        yield warning(
-            "rights",
-            f"{login.user} is the application's role too: it cannot be closed off while Safepoint uses it.",
-            "Give Safepoint a login of its own (database.user).",
-        )
-
-
-def roles(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Finding]:
-    """The application's roles: there, no superusers, at home in this database only; and who else is here."""
-    wanted = list(plan.database.application_roles)
-    known = {row[0]: row[1:] for row in connection.execute(ROLES, [wanted]).fetchall()}
-    for name in wanted:
-        if name not in known:
-            yield failure("roles", f"There is no role {name}.", "Correct database.application_roles.")
-            continue
-        superuser, administers, elsewhere = known[name]
-        # Since PostgreSQL 16 CREATEROLE alone changes no role that one did not make or has no ADMIN OPTION on.
-        if not facts.login.superuser and (superuser or (facts.server_version_num >= 160000 and not administers)):
-            yield failure(
-                "roles",
-                f"{facts.login.user} may not close the role {name} off.",
-                f"As a superuser: GRANT {name} TO {facts.login.user} WITH ADMIN OPTION; (not for superuser roles)",
-            )
-        if superuser:
-            yield warning(
-                "roles",
-                f"The application's role {name} is a superuser, whom no grant holds off.",
-                "Safepoint proves that nobody wrote; better: give the application an ordinary role.",
-            )
-        else:
-            yield ok("roles", f"The application's role {name} is an ordinary one")
-        if elsewhere and not superuser:
-            yield warning(
-                "roles",
-                f"{name} also works in {_some(elsewhere)}: it cannot log in there either during the window.",
-                "Give each application a role of its own, or tell who is affected.",
-            )
-    strangers = [str(row[0]) for row in connection.execute(STRANGERS, [wanted]).fetchall()]
-    if strangers:
-        yield warning(
-            "roles",
-            f"Other roles are connected to this database: {_some(strangers)}.",
-            "Are they jobs or workers that write? Then name them in database.application_roles.",
-        )
-
-
 def captured(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
     """By which capture the way back will know what was written, and why by that one."""
     how = plan.wayback.capture
@@ -323,7 +221,7 @@ def contents(connection: Connection, facts: Survey) -> Iterator[Finding]:
     if facts.tables_without_key:
         yield warning(
             "keys",
-            f"Tables without a primary key: {_some(facts.tables_without_key)}.",
+            f"Tables without a primary key: {some(facts.tables_without_key)}.",
             "The quick way back is not affected; to carry later changes back, give each a primary key.",
         )
     else:
@@ -331,7 +229,7 @@ def contents(connection: Connection, facts: Survey) -> Iterator[Finding]:
     if facts.unlogged_tables:
         yield warning(
             "unlogged",
-            f"Unlogged tables: {_some(facts.unlogged_tables)}: their changes are in no capture.",
+            f"Unlogged tables: {some(facts.unlogged_tables)}: their changes are in no capture.",
             "ALTER TABLE ... SET LOGGED, if what they hold matters.",
         )
     else:
@@ -361,7 +259,7 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
     if alike:
         yield failure(
             "schemas",
-            f"Schemas are named like Safepoint's own, and are not: {_some(alike)}. What they hold would be left out of "
+            f"Schemas are named like Safepoint's own, and are not: {some(alike)}. What they hold would be left out of "
             "the capture and the way back.",
             f'ALTER SCHEMA "{alike[0]}" RENAME TO another name; or, if it is left over from a launch, drop it.',
         )
@@ -386,7 +284,7 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
     if enabled:
         yield failure(
             "replication",
-            f"Enabled subscriptions write into this database: {_some(enabled)}.",
+            f"Enabled subscriptions write into this database: {some(enabled)}.",
             f"ALTER SUBSCRIPTION {enabled[0]} DISABLE; for the window.",
         )
     for (name,) in connection.execute(ALL_TABLES).fetchall():
@@ -413,11 +311,6 @@ def twin(plan: PlanFile) -> Iterator[Finding]:
         yield warning("twin", shown, remedy)
     else:
         yield ok("twin", shown)
-
-
-def _some(names: Iterable[str]) -> str:
-    words = list(names)
-    return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
 
 
 LOOKS: dict[str, Look] = {"database": database}
