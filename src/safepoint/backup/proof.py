@@ -84,10 +84,7 @@ def prove(
             found = take(
                 copy.target, jobs=jobs, report=report, cancelled=cancelled, version=version, hashed=copy.hashed
             )
-            differences = compare(copy.manifest.fingerprint, found, unfilled=copy.unfilled)
-            if copy.shared:  # its roles are that server's own, which the notes say
-                differences = tuple(one for one in differences if one.kind != "role")
-            notes = (*copy.notes, *lost(copy.manifest.fingerprint, found))
+            differences, notes = _compare(copy, found)
             if look is not None:
                 look(copy, found)
             if differences:
@@ -101,19 +98,31 @@ def prove(
     except ProofFailed:
         (folder / NAME).unlink(missing_ok=True)
         raise
-    proof = Proof(
+    proof = _proof(copy, found, notes, time.monotonic() - began)
+    _write(folder, proof)
+    return proof
+
+
+def _compare(copy: Restored, found: Fingerprint) -> tuple[tuple[Difference, ...], tuple[str, ...]]:
+    """In what the copy is not like its source, and what has to be said of it all the same."""
+    differences = compare(copy.manifest.fingerprint, found, unfilled=copy.unfilled)
+    if copy.shared:  # its roles are that server's own, which the notes say
+        differences = tuple(one for one in differences if one.kind != "role")
+    return differences, (*copy.notes, *lost(copy.manifest.fingerprint, found))
+
+
+def _proof(copy: Restored, found: Fingerprint, notes: tuple[str, ...], seconds: float) -> Proof:
+    return Proof(
         snapshot_id=copy.manifest.id,
         seal=copy.manifest.seal,
         proven_at=datetime.now(UTC).isoformat(),
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(seconds, 3),
         rows=found.rows,
         tables=len(found.tables),
         digest=copy.manifest.fingerprint.digest,
         server_version=copy.server_version,
         notes=notes,
     )
-    _write(folder, proof)
-    return proof
 
 
 def read_proof(folder: Path) -> Proof | None:
