@@ -59,10 +59,7 @@ def take(
             sequences = read_sequences(connection)
             # Before the rows, which may take hours: what `pg_get_functiondef` and its like say is of the present, and
             # not of the snapshot. The time that these take is left.
-            with unlocking(connection):
-                structure = read_structure(connection, version)
-                if version > 3 and (undumped := read_undumped(connection)):
-                    structure[UNDUMPED] = undumped
+            structure = _structure(connection, version)
             ownership, roles = read_ownership(connection, version), read_roles(connection, version)
             extensions, settings = read_extensions(connection), read_settings(connection)
             tables = hash_tables(
@@ -90,12 +87,25 @@ def take(
                 format=version,
             )
     except psycopg.Error as error:
-        hidden = isinstance(error, psycopg.errors.InsufficientPrivilege)
-        raise DatabaseError(
-            f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
-            subject=str(target),
-            remedy=GRANT if hidden else ended(str(error)) or "Does the server still run? Then try again.",
-        ) from error
+        raise _not_taken(target, error) from error
+
+
+def _structure(connection: Connection, version: int) -> dict[str, dict[str, str]]:
+    """The definitions, those that are in no dump too, without a lock left on what they are of."""
+    with unlocking(connection):
+        structure = read_structure(connection, version)
+        if version > 3 and (undumped := read_undumped(connection)):
+            structure[UNDUMPED] = undumped
+    return structure
+
+
+def _not_taken(target: Target, error: psycopg.Error) -> DatabaseError:
+    hidden = isinstance(error, psycopg.errors.InsufficientPrivilege)
+    return DatabaseError(
+        f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
+        subject=str(target),
+        remedy=GRANT if hidden else ended(str(error)) or "Does the server still run? Then try again.",
+    )
 
 
 def definitions(target: Target) -> Fingerprint:
