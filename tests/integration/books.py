@@ -10,12 +10,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.spool import read_changes
 
 SCHEMA = """
 create table auth_user (
@@ -38,6 +40,8 @@ insert into ledger_entry (memo, author_id) values ('opening', 1);
 insert into ledger_line (amount, entry_id, account_id) values (10, 1, 1), (-10, 1, 2);
 """
 _numbers = itertools.count(1)
+LAUNCH = "books-2.0"
+ENTRY = "insert into ledger_entry (memo, author_id) values (%s, 1)"
 
 
 @dataclass(frozen=True)
@@ -139,3 +143,24 @@ def killed_after(seconds: float, code: str, target: Target) -> None:
     finally:
         process.kill()
         process.wait(10)
+
+
+def write(site: Books, *memos: str) -> None:
+    """Entries of the application's, each in a transaction of its own."""
+    with connect(site.application) as connection:
+        for memo in memos:
+            connection.execute(ENTRY, [memo])
+
+
+def memos(spool: Path) -> list[object]:
+    """The memos of the changes in a spool."""
+    return [change.new.get("memo") for change in read_changes(spool)]
+
+
+def identities(target: Target) -> list[tuple[object, ...]]:
+    """The replica identity of each table."""
+    with connect(target) as connection:
+        return connection.execute(
+            "select relname, relreplident::text from pg_class "
+            "where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1"
+        ).fetchall()
