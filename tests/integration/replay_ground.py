@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from postgres_servers import drop_database
 from psycopg import sql
 
@@ -21,8 +22,10 @@ from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack, plan_mapping
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import replay
+from safepoint.wayback.roundtrip import doubtful, round_trip
 
 LAUNCH = "shop-2.0"
+BOTH = pytest.mark.parametrize("how", ["logical", "triggers"])
 
 
 def operations(*effects: tuple[What, str, str, str | None, str | None], opaque: bool = False) -> Operations:
@@ -157,3 +160,15 @@ def _run(connection: Connection, script: str | Sequence[str]) -> None:
 def lines(outcome: Outcome, name: str) -> list[dict[str, Any]]:
     """A file of a replay, each line decoded."""
     return [json.loads(line) for line in Path(outcome.files[name]).read_text().splitlines()]
+
+
+def reasons(outcome: Outcome) -> list[tuple[str, str, str]]:
+    """What was put aside: table, kind, id."""
+    return [(one.table.partition(".")[2], one.kind, str(one.key.get("id"))) for one in outcome.aside]
+
+
+def whole(made: Ground, outcome: Outcome) -> None:
+    """Nothing was put aside, and every row of the twin is by the mapping that of the migrated database."""
+    assert outcome.put_aside == 0, lines(outcome, "put_aside")
+    trip = round_trip(made.twin, made.live, made.mapping())
+    assert trip.whole, doubtful(made.mapping(), trip)
