@@ -19,7 +19,8 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.mapping import WayBack, plan_mapping
+from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import doubtful, round_trip

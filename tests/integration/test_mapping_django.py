@@ -26,7 +26,8 @@ from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import arm, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.mapping import WayBack, plan_mapping
+from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import doubtful, round_trip
 

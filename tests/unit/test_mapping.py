@@ -12,7 +12,8 @@ from schemas_by_hand import CASTS, DATA, catalogue, column, effect, operations, 
 from safepoint.django.operations import Effect, Operation, Operations, StateColumn, StateTable
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, ForeignKey, Table, Unique, meant
-from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, changed_rules, plan_mapping
+from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, changed_rules
 from safepoint.wayback.natural import match_permissions, match_types
 from safepoint.wayback.roundtrip import RoundTrip, TableTrip, doubtful
 

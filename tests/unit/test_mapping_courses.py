@@ -11,7 +11,8 @@ from schemas_by_hand import catalogue, claimed, column, effect, operations, rule
 
 from safepoint.django.operations import Operation
 from safepoint.wayback.catalogue import Table
-from safepoint.wayback.mapping import WayBack, plan_mapping
+from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.mapping import WayBack
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("xyz"), max_size=6))

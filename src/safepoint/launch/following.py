@@ -28,8 +28,9 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, silent
 from safepoint.wayback import capture
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.manner import Manner, NotWhole, Policy
-from safepoint.wayback.mapping import WayBack, changed_rules, plan_mapping
+from safepoint.wayback.mapping import WayBack, changed_rules
 from safepoint.wayback.replay import READ_ONLY, carry, entering
 from safepoint.wayback.sessions import asking
 

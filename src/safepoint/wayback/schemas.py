@@ -11,7 +11,8 @@ from typing import Any
 
 from safepoint.django.operations import Operations
 from safepoint.wayback.catalogue import Catalogue, Column, Exclusion, ForeignKey, Table, Trigger, Unique
-from safepoint.wayback.mapping import Mappers, WayBack, plan_mapping
+from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.mapping import Mappers, WayBack
 
 
 @dataclass(frozen=True)

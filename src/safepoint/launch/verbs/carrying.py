@@ -41,8 +41,9 @@ from safepoint.postgres.target import Target
 from safepoint.rehearsal.ground import copy_of
 from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.login import migration_login
-from safepoint.wayback.mapping import WayBack, changed_rules, plan_mapping
+from safepoint.wayback.mapping import WayBack, changed_rules
 from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import entering, replay
