@@ -11,7 +11,8 @@ from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.compaction import compact
 from safepoint.wayback.expressions import literal, quote
-from safepoint.wayback.holding import hold, put_aside_unasked, settle, violations
+from safepoint.wayback.fitting import put_aside_unasked
+from safepoint.wayback.holding import hold, settle, violations
 from safepoint.wayback.keyless import compact_rows
 from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack

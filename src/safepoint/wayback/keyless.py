@@ -11,7 +11,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.compaction import insert_out, make_out, projection, targets, typed
 from safepoint.wayback.expressions import quote, text_of
-from safepoint.wayback.holding import losses
+from safepoint.wayback.fitting import losses
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.work import Scope, Work, oid_of, quoted, rows_of
 
