@@ -194,7 +194,6 @@ def arm(
         if mode == "triggers":
             installed = install(connection, launch_id)
             uncovered, follows = installed.uncovered, installed.follows
-        found = look_up_slot(connection, name)
         return CaptureFacts(
             launch_id=launch_id,
             database=target.dbname,
@@ -202,9 +201,7 @@ def arm(
             reason=reason,
             slot=name,
             publication=name,
-            start_lsn=found.confirmed_lsn
-            if found and reason is None
-            else str(_one(connection, "SELECT pg_current_wal_lsn()::text")),
+            start_lsn=_start(connection, name, reason),
             start_xid=start_xid,
             all_tables=all_tables,
             identities=tuple(identities),
@@ -214,6 +211,14 @@ def arm(
             purpose=purpose,
             follows_tables=follows,
         )
+
+
+def _start(connection: Connection, name: str, reason: str | None) -> str:
+    """The LSN from which on changes are captured; the present one where the log is not decoded."""
+    found = look_up_slot(connection, name)
+    if found and reason is None:
+        return found.confirmed_lsn
+    return str(_one(connection, "SELECT pg_current_wal_lsn()::text"))
 
 
 def _make_slot(connection: Connection, name: str, timeout: float) -> str | None:
