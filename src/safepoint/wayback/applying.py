@@ -17,7 +17,7 @@ from safepoint.wayback.keyless import compact_rows
 from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, find_refused, merge, silence, unsilence
-from safepoint.wayback.staging import Sink, Truncation
+from safepoint.wayback.staged import Sink, Truncation
 from safepoint.wayback.statements import REFUSED, ask, run
 from safepoint.wayback.work import Scope, Work
 

@@ -14,7 +14,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Column, Table
 from safepoint.wayback.expressions import literal, quote
-from safepoint.wayback.staging import DELETE, INSERT, Sink
+from safepoint.wayback.staged import DELETE, INSERT, Sink
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.unchanged import fill_unchanged
 from safepoint.wayback.work import Scope, Work, oid_of, quoted, rows_of

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.expressions import literal, quote, text_of
-from safepoint.wayback.staging import Sink
+from safepoint.wayback.staged import Sink
 from safepoint.wayback.statements import ask, run
 
 _PIECE: Final = 2_000

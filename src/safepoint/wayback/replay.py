@@ -31,7 +31,8 @@ from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome, TableOutcome
 from safepoint.wayback.partitions import former
 from safepoint.wayback.sessions import asking
-from safepoint.wayback.staging import Sink, Staged, stage
+from safepoint.wayback.staged import Sink, Staged
+from safepoint.wayback.staging import stage
 from safepoint.wayback.statements import run
 from safepoint.wayback.work import Scope, Work, quoted
 

@@ -24,7 +24,7 @@ from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.sessions import asking
-from safepoint.wayback.staging import META, Sink
+from safepoint.wayback.staged import META, Sink
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.sums import Casts, Print, rows_alike
 from safepoint.wayback.work import Scope, Work, rows_of

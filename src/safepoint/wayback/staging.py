@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,15 +21,20 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.copying import Writer
 from safepoint.wayback.spool import durable_end, read_messages
+from safepoint.wayback.staged import (
+    DELETE,
+    INSERT,
+    META,
+    MISSED,
+    MOVE,
+    TRANSACTIONS,
+    UPDATE,
+    Sink,
+    Staged,
+    Truncation,
+)
 from safepoint.wayback.tuples import NULL, row_of_values, text_array, values_of
 
-INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
-"""What a staged row is. A change of the key is two of them: DELETE of the old key, MOVE to the new one."""
-
-META: Final = ("_sp_at", "_sp_tx", "_sp_leaf", "_sp_from", "_sp_unchanged")
-TRANSACTIONS: Final = "sp_transactions"
-MISSED: Final = "sp_missed"
-"""Transactions with changes of relations that nothing is staged of."""
 STAGING: Final = "taking transactions to the twin"
 _FLUSH: Final = 2 << 20
 _HOLD: Final = 16 << 20  # of all tables together, however many there are
@@ -40,53 +45,6 @@ _ROW = struct.Struct("!hiqiiiI")
 _NEW_ROW = struct.Struct("!hiqiiiIii")  # moved from nowhere, and no value left alone: both NULL
 _MISSED = struct.Struct("!hii")
 _TRANSACTION = struct.Struct("!hiii4si8si8s")  # id, LSN and time as the message has them
-
-
-@dataclass
-class Sink:
-    """The staged rows of one new table, of them `others` that are not INSERT. `stage` is the temporary table's name."""
-
-    table: Table
-    stage: str
-    rows: int = 0
-    moves: int = 0
-    others: int = 0
-    unchanged: int = 0
-    buffer: list[bytes] = field(default_factory=list, repr=False)
-    size: int = 0
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are staged: generated ones are computed again, where the log has them at all."""
-        return tuple(column.name for column in self.table.columns if not column.generated)
-
-
-@dataclass(frozen=True)
-class Truncation:
-    """A TRUNCATE, by its place in the order. `leaf` is the partition that was named, or the table itself."""
-
-    table: str
-    leaf: str
-    relation: int
-    at: int
-    transaction: int
-
-
-@dataclass
-class Staged:
-    """What was staged. `last_lsn` is the commit of the last transaction; 0 when there was none.
-
-    `unknown` are relations with changes that the catalogue does not have: an extension's own, or new since. `end` is
-    the spool's offset behind what was read; 0 where transactions before it were left for later.
-    """
-
-    sinks: dict[str, Sink] = field(default_factory=dict)
-    truncations: list[Truncation] = field(default_factory=list)
-    transactions: int = 0
-    changes: int = 0
-    last_lsn: int = 0
-    unknown: set[str] = field(default_factory=set)
-    end: int = 0
 
 
 def stage(
@@ -119,10 +77,7 @@ def stage(
         CaptureLost: the spool is damaged.
         Interrupted: `cancelled` became true.
     """
-    connection.execute(
-        f"CREATE TEMP TABLE {TRANSACTIONS} (tx int4, xid oid, commit_lsn int8, committed_us int8) ON COMMIT DROP"
-    )
-    connection.execute(f"CREATE TEMP TABLE {MISSED} (tx int4) ON COMMIT DROP")
+    _make_tables(connection)
     with Writer(connection) as writer:
         staging = _Staging(connection, migrated, writer, mapped, former or {})
         wanted, later = False, False
@@ -152,6 +107,13 @@ def stage(
     for sink in staging.staged.sinks.values():
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("pg_temp", sink.stage)))
     return staging.staged
+
+
+def _make_tables(connection: Connection) -> None:
+    connection.execute(
+        f"CREATE TEMP TABLE {TRANSACTIONS} (tx int4, xid oid, commit_lsn int8, committed_us int8) ON COMMIT DROP"
+    )
+    connection.execute(f"CREATE TEMP TABLE {MISSED} (tx int4) ON COMMIT DROP")
 
 
 @dataclass(frozen=True)

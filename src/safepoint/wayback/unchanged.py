@@ -12,7 +12,7 @@ from typing import Final
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.expressions import literal, quote, text_of
 from safepoint.wayback.filling import GONE, fill
-from safepoint.wayback.staging import DELETE, Sink
+from safepoint.wayback.staged import DELETE, Sink
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.work import Scope, Work, rows_of
 

@@ -9,7 +9,7 @@ from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.outcome import Aside
-from safepoint.wayback.staging import MISSED, TRANSACTIONS, Sink, Truncation
+from safepoint.wayback.staged import MISSED, TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.unchanged import fill_last
 from safepoint.wayback.work import Scope, Work

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from safepoint.wayback.catalogue import Column, Table
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.mapping import TableRule
-from safepoint.wayback.staging import Sink, Truncation
+from safepoint.wayback.staged import Sink, Truncation
 
 
 @dataclass(frozen=True)
