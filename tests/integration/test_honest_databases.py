@@ -393,3 +393,42 @@ def test_a_library_that_each_session_loads_need_not_be_where_it_is_proven_or_res
         assert place(folder, server.target, copy.dbname).rows == 1
     finally:
         run(home.on("postgres"), f"alter database {home.dbname} reset all")
+
+
+# What a database's own settings do to each session in it.
+BY_SETTINGS = {
+    "another role": ("create role settings_app", "alter database {db} set role = 'settings_app'"),
+    "another encoding": (
+        "insert into t values ('Ω€Ж')",
+        "comment on table t is 'Ω'",
+        "alter database {db} set client_encoding = 'LATIN1'",
+    ),
+    "no time": tuple(
+        f"alter database {{db}} set {timeout} = '1ms'"
+        for timeout in (
+            "statement_timeout",
+            "lock_timeout",
+            "idle_in_transaction_session_timeout",
+            "idle_session_timeout",
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BY_SETTINGS, ids=lambda what: what.replace(" ", "-"))
+def test_what_a_database_sets_for_its_sessions_hinders_neither_proof_nor_restore(
+    home: Target, servers: Servers, tmp_path: Path, what: str
+) -> None:
+    copy = home.on(f"{home.dbname}_copy")
+    with connect(home) as connection:
+        server = servers(connection.info.server_version // 10000)
+    run(home, "create table t as select 'x'::text as a", *(line.format(db=home.dbname) for line in BY_SETTINGS[what]))
+    if what == "no time" and server.installation.major >= 17:
+        run(home, f"alter database {home.dbname} set transaction_timeout = '1ms'")
+    try:
+        folder = snap(home, server, tmp_path / "snapshots")
+        assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+        assert place(folder, server.target, copy.dbname).notes == ()
+    finally:
+        run(server.target, f"drop database if exists {copy.dbname} with (force)", f"drop database {home.dbname}")
+        run(server.target, "drop role if exists settings_app")

@@ -31,7 +31,7 @@ from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, parse_version
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import Connection, connect, unhurried
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -158,8 +158,14 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
         source = source if job.at is None else replace(source, lsn=job.at.lsn)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
-        archive, dump = _dump_command(folder, job, snapshot)
-        globals_ = tools.dump_globals(job.remote, program=job.program("pg_dumpall"), session=job.session)
+        encoding = connection.info.parameter_status("server_encoding") or "UTF8"
+        archive, dump = _dump_command(folder, job, connection, snapshot, encoding)
+        globals_ = tools.dump_globals(
+            unhurried(connection, job.remote),
+            encoding=encoding,
+            program=job.program("pg_dumpall"),
+            session=job.session,
+        )
         _dump_globals(folder, job, globals_)
         print_, timings = _dump_and_fingerprint(folder, job, snapshot, dump)
         print_ = replace(print_, sequences=before).with_later(read_sequences(connection))
@@ -194,20 +200,26 @@ def choose_compression(job: _Job) -> str:
     return tools.choose_compression(job.compress, works)
 
 
-def _dump_command(folder: Path, job: _Job, snapshot: str) -> tuple[str, Command]:
+def _dump_command(folder: Path, job: _Job, connection: Connection, snapshot: str, encoding: str) -> tuple[str, Command]:
     if job.programs is not None:
         path = folder.resolve() / _DIRECTORY
         return _DIRECTORY, tools.dump_directory(
-            job.target,
+            unhurried(connection, job.target),
             str(path),
             snapshot=snapshot,
             jobs=job.jobs,
             compress=job.compress,
+            encoding=encoding,
             program=job.program("pg_dump"),
             session=job.session,
         )
     return _STREAM, tools.dump_stream(
-        job.remote, snapshot=snapshot, compress=job.compress, program=job.program("pg_dump"), session=job.session
+        unhurried(connection, job.remote),
+        snapshot=snapshot,
+        compress=job.compress,
+        encoding=encoding,
+        program=job.program("pg_dump"),
+        session=job.session,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -32,16 +33,22 @@ def dump_directory(
     snapshot: str,
     jobs: int,
     compress: str,
+    encoding: str,
     program: str = "pg_dump",
     session: str = _SESSION,
 ) -> Command:
-    """`pg_dump` in the directory format, in parallel, at an exported snapshot; its sessions bear the name `session`."""
+    """`pg_dump` in the directory format, in parallel, at an exported snapshot; its sessions bear the name `session`.
+
+    Args:
+        encoding: the database's own, in which it is written whatever its settings say.
+    """
     return _client(
         target,
         program,
         "--format=directory",
         f"--jobs={jobs}",
         f"--file={folder}",
+        f"--encoding={encoding}",
         f"--compress={compress}",
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
@@ -52,13 +59,14 @@ def dump_directory(
 
 
 def dump_stream(
-    target: Target, *, snapshot: str, compress: str, program: str = "pg_dump", session: str = _SESSION
+    target: Target, *, snapshot: str, compress: str, encoding: str, program: str = "pg_dump", session: str = _SESSION
 ) -> Command:
     """`pg_dump` in the custom format to its standard output: for hosts that only a stream leaves."""
     return _client(
         target,
         program,
         "--format=custom",
+        f"--encoding={encoding}",
         f"--compress={compress}",
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
@@ -68,8 +76,8 @@ def dump_stream(
     )
 
 
-def dump_globals(target: Target, *, program: str = "pg_dumpall", session: str = _SESSION) -> Command:
-    """Roles with their attributes, memberships and settings, as SQL to standard output.
+def dump_globals(target: Target, *, encoding: str, program: str = "pg_dumpall", session: str = _SESSION) -> Command:
+    """Roles with their attributes, memberships and settings, as SQL to standard output, in that encoding.
 
     Never password hashes: they would lie in a file in the clear, and need a superuser to be read. Tablespaces are
     left out as well: they name folders of the source's machine.
@@ -80,6 +88,7 @@ def dump_globals(target: Target, *, program: str = "pg_dumpall", session: str = 
         "--globals-only",
         "--no-role-passwords",
         "--no-tablespaces",
+        f"--encoding={encoding}",
         f"--database={_database(target.dbname)}",
         "--no-password",
         session=session,
@@ -136,10 +145,10 @@ def list_archive(archive: Path, *, program: str = "pg_restore") -> Command:
 
 
 def run_sql(target: Target, script: Path, *, program: str = "psql") -> Command:
-    """Run a SQL file; errors in it are printed and do not end it."""
-    return _client(
-        target, program, "--no-psqlrc", "--quiet", "--no-password", f"--file={script}", options=_RESTORE_OPTIONS
-    )
+    """Run a SQL file, in UTF-8 unless it says otherwise; errors in it are printed and do not end it."""
+    words = ("--no-psqlrc", "--quiet", "--no-password", f"--file={script}")
+    command = _client(target, program, *words, options=_RESTORE_OPTIONS)
+    return replace(command, env={**command.env, "PGCLIENTENCODING": "UTF8"})
 
 
 def compression_candidates(wanted: str) -> tuple[str, ...]:
