@@ -20,8 +20,10 @@ it, too; archives of before have money as their source wrote it."""
 _RESTORE_OPTIONS = (
     "-c array_nulls=on "
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning "
-    "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin"
+    "-c idle_in_transaction_session_timeout=0 -c row_security=off"
 )
+# For superusers alone; nobody else's sessions could have another one.
+_POWERFUL = "-c session_replication_role=origin"
 _SESSION = "safepoint"
 _FALLBACKS = ("zstd:1", "lz4", "gzip:1")
 
@@ -104,6 +106,7 @@ def restore(
     list_file: Path | None = None,
     ends: bool = True,
     dumped_with: str = "",
+    superuser: bool = True,
 ) -> Command:
     """`pg_restore` of an archive into the (empty) database of `target`.
 
@@ -112,7 +115,9 @@ def restore(
     Args:
         ends: the first error ends it; else its output has to be looked at: see `only_unknown_settings`.
         dumped_with: the settings that the archive was dumped with, by which its text is read.
+        superuser: whether the login is one.
     """
+    options = (_RESTORE_OPTIONS, _POWERFUL if superuser else "", dumped_with)
     words = [*(["--exit-on-error"] if ends else []), *([f"--use-list={list_file}"] if list_file is not None else [])]
     return _client(
         target,
@@ -124,7 +129,7 @@ def restore(
         "--no-password",
         *words,
         str(archive),
-        options=f"{_RESTORE_OPTIONS} {dumped_with}".strip(),
+        options=" ".join(filter(None, options)),
     )
 
 
@@ -147,7 +152,7 @@ def list_archive(archive: Path, *, program: str = "pg_restore") -> Command:
 def run_sql(target: Target, script: Path, *, program: str = "psql") -> Command:
     """Run a SQL file, in UTF-8 unless it says otherwise; errors in it are printed and do not end it."""
     words = ("--no-psqlrc", "--quiet", "--no-password", f"--file={script}")
-    command = _client(target, program, *words, options=_RESTORE_OPTIONS)
+    command = _client(target, program, *words, options=f"{_RESTORE_OPTIONS} {_POWERFUL}")
     return replace(command, env={**command.env, "PGCLIENTENCODING": "UTF8"})
 
 
