@@ -13,6 +13,7 @@ import pytest
 from awkward import run, snap
 from postgres_servers import Servers, has_postgres
 
+from safepoint.backup.explain import explain
 from safepoint.backup.fingerprint import compare, definitions, take
 from safepoint.backup.manifest import read_manifest
 from safepoint.backup.placement import place
@@ -393,3 +394,86 @@ def test_a_library_that_each_session_loads_need_not_be_where_it_is_proven_or_res
         assert place(folder, server.target, copy.dbname).rows == 1
     finally:
         run(home.on("postgres"), f"alter database {home.dbname} reset all")
+
+
+# What a database's own settings do to each session in it.
+BY_SETTINGS = {
+    "another role": ("create role settings_app", "alter database {db} set role = 'settings_app'"),
+    "another encoding": (
+        "insert into t values ('Ω€Ж')",
+        "comment on table t is 'Ω'",
+        "alter database {db} set client_encoding = 'LATIN1'",
+    ),
+    "no time": tuple(
+        f"alter database {{db}} set {timeout} = '1ms'"
+        for timeout in (
+            "statement_timeout",
+            "lock_timeout",
+            "idle_in_transaction_session_timeout",
+            "idle_session_timeout",
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BY_SETTINGS, ids=lambda what: what.replace(" ", "-"))
+def test_what_a_database_sets_for_its_sessions_hinders_neither_proof_nor_restore(
+    home: Target, servers: Servers, tmp_path: Path, what: str
+) -> None:
+    copy = home.on(f"{home.dbname}_copy")
+    with connect(home) as connection:
+        server = servers(connection.info.server_version // 10000)
+    run(home, "create table t as select 'x'::text as a", *(line.format(db=home.dbname) for line in BY_SETTINGS[what]))
+    if what == "no time" and server.installation.major >= 17:
+        run(home, f"alter database {home.dbname} set transaction_timeout = '1ms'")
+    try:
+        folder = snap(home, server, tmp_path / "snapshots")
+        assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+        assert place(folder, server.target, copy.dbname).notes == ()
+    finally:
+        run(server.target, f"drop database if exists {copy.dbname} with (force)", f"drop database {home.dbname}")
+        run(server.target, "drop role if exists settings_app")
+
+
+# The hash of an enum is that of its object id, so a restore puts the rows into other partitions.
+BY_ENUM = """
+    create type mood as enum ('sad', 'ok', 'happy', 'it''s');
+    create domain felt as mood not null;
+    create schema "By hash";
+    create table "By hash".t (id int, m felt, primary key (id, m)) partition by hash (m);
+    create table "By hash".t0 partition of "By hash".t for values with (modulus 2, remainder 0);
+    create table t1 partition of "By hash".t for values with (modulus 2, remainder 1) partition by list (m);
+    create table t1_rest partition of t1 default;
+    create table above (m mood, x int) partition by range (x);
+    create table below partition of above default partition by hash (m, x);
+    create table b0 partition of below for values with (modulus 2, remainder 0);
+    create table b1 partition of below for values with (modulus 2, remainder 1);
+    insert into "By hash".t select n, (enum_range(null::mood))[1 + n % 4] from generate_series(1, 400) n;
+    insert into above select m, id from "By hash".t;
+"""
+
+
+def test_rows_that_a_restore_puts_into_other_partitions_are_compared_as_one(
+    home: Target, servers: Servers, tmp_path: Path
+) -> None:
+    with connect(home) as connection:
+        server = servers(connection.info.server_version // 10000)
+        connection.execute(BY_ENUM)  # type: ignore[call-overload]
+    folder = snap(home, server, tmp_path / "snapshots")
+    copy = home.on(f"{home.dbname}_copy")
+    try:
+        assert place(folder, server.target, copy.dbname).rows == 800
+        assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 800
+        run(copy, 'update "By hash".t set id = 1000 where id = 7', "update above set x = 0 where x = 7")
+        was, now = read_manifest(folder).fingerprint, take(copy)
+        differing = {one.name for one in compare(was, now)}
+        assert differing == {'"By hash".t', "public.below"}
+        told = {one.table: one for one in explain(home, copy, differing)}
+        assert {name: (one.changed, one.missing, one.added) for name, one in told.items()} == {
+            '"By hash".t': (0, 1, 1),
+            "public.below": (1, 0, 0),
+        }
+        run(copy.on("postgres"), f"drop database {copy.dbname} with (force)")
+        assert place(folder, server.target, copy.dbname, only=("above",)).rows == 400
+    finally:
+        run(home, f"drop database if exists {copy.dbname} with (force)")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
+from awkward import snap
 from books import Books, books
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 
+from safepoint.backup.placement import place
+from safepoint.backup.proof import prove
 from safepoint.checkpoints import database as checks
 from safepoint.errors import Refused
 from safepoint.postgres.catalog import BACKEND_KIND, survey
@@ -57,6 +61,21 @@ def test_the_fence_ends_the_sessions_of_roles_that_the_conductor_cannot_see(half
         with pytest.raises(psycopg.OperationalError):
             job.execute("select 1")
     reopen(half_blind.conductor, prior)
+
+
+def test_its_snapshot_is_proven_and_restored_beside_the_live_one(
+    half_blind: HalfBlind, servers: Servers, tmp_path: Path
+) -> None:
+    """As on a managed server, where nobody is a superuser."""
+    conductor = half_blind.conductor
+    with connect(conductor.on("postgres")) as connection:
+        server = servers(connection.info.server_version // 10000)
+        folder = snap(conductor, server, tmp_path / "snapshots")
+        assert prove(folder, scratch_parent=tmp_path / "scratch").rows > 0
+        try:
+            assert place(folder, conductor, f"{conductor.dbname}_beside").tables > 0
+        finally:
+            connection.execute(f"drop database if exists {conductor.dbname}_beside with (force)".encode())
 
 
 def test_a_replication_consumer_that_the_conductor_cannot_see_is_refused(half_blind: HalfBlind) -> None:

@@ -17,9 +17,9 @@ TARGET = Target("db.example.org", 5433, "accounting", "keeper", "s3cret")
 
 def commands() -> list[tools.Command]:
     return [
-        tools.dump_directory(TARGET, "/to", snapshot="1-2", jobs=3, compress="zstd:1"),
-        tools.dump_stream(TARGET, snapshot="1-2", compress="gzip:1"),
-        tools.dump_globals(TARGET),
+        tools.dump_directory(TARGET, "/to", snapshot="1-2", jobs=3, compress="zstd:1", encoding="UTF8"),
+        tools.dump_stream(TARGET, snapshot="1-2", compress="gzip:1", encoding="UTF8"),
+        tools.dump_globals(TARGET, encoding="UTF8"),
         tools.restore(TARGET, Path("/a"), jobs=2),
         tools.run_sql(TARGET, Path("/a.sql")),
     ]
@@ -35,12 +35,12 @@ def test_a_password_is_in_no_argument_and_not_shown(command: tools.Command) -> N
 
 
 def test_a_parallel_dump_names_its_snapshot() -> None:
-    argv = tools.dump_directory(TARGET, "/to", snapshot="1-2", jobs=3, compress="zstd:1").argv
+    argv = tools.dump_directory(TARGET, "/to", snapshot="1-2", jobs=3, compress="zstd:1", encoding="UTF8").argv
     assert {"--format=directory", "--jobs=3", "--snapshot=1-2", "--compress=zstd:1", "--file=/to"} <= {*argv}
 
 
 def test_globals_come_without_password_hashes() -> None:
-    assert "--no-role-passwords" in tools.dump_globals(TARGET).argv
+    assert "--no-role-passwords" in tools.dump_globals(TARGET, encoding="UTF8").argv
 
 
 def test_a_restore_stops_at_the_first_error_and_calls_nobody() -> None:

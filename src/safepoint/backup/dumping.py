@@ -14,7 +14,7 @@ from safepoint.errors import CommandFailed, DatabaseError
 from safepoint.hosts.command import Command, Host
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import Connection, connect, unhurried
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report
 
@@ -62,21 +62,27 @@ def choose_compression(job: Job) -> str:
     return tools.choose_compression(job.compress, works)
 
 
-def dump_command(folder: Path, job: Job, snapshot: str) -> tuple[str, Command]:
-    """The name of the archive, and what writes it: a folder here, one stream from other hosts. Pure."""
+def dump_command(folder: Path, job: Job, connection: Connection, snapshot: str, encoding: str) -> tuple[str, Command]:
+    """The name of the archive, and what writes it: a folder here, one stream from other hosts."""
     if job.programs is not None:
         path = folder.resolve() / _DIRECTORY
         return _DIRECTORY, tools.dump_directory(
-            job.target,
+            unhurried(connection, job.target),
             str(path),
             snapshot=snapshot,
             jobs=job.jobs,
             compress=job.compress,
+            encoding=encoding,
             program=job.program("pg_dump"),
             session=job.session,
         )
     return _STREAM, tools.dump_stream(
-        job.remote, snapshot=snapshot, compress=job.compress, program=job.program("pg_dump"), session=job.session
+        unhurried(connection, job.remote),
+        snapshot=snapshot,
+        compress=job.compress,
+        encoding=encoding,
+        program=job.program("pg_dump"),
+        session=job.session,
     )
 
 

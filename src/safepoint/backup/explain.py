@@ -53,7 +53,7 @@ _KEY = """
 
 _LINES = """
     (select {key} as key, line from (select {identity} as identity, {row} as line
-     from only {table} as safepoint_whole_row offset 0) as rows offset 0) as lines
+     from {table} as safepoint_whole_row offset 0) as rows offset 0) as lines
 """
 _BUCKETS = """
     select (hashtextextended(key collate "C", {seed}) & {mask})::int, count(*),
@@ -65,7 +65,10 @@ _ROWS = """
     from {lines} where (hashtextextended(key collate "C", {seed}) & {mask})::int = any ($1)
 """
 _SIZE = """
-    select greatest(reltuples, pg_relation_size(oid) / 200)::int8 from pg_class where oid = $1::regclass
+    select sum(greatest(p.reltuples, pg_relation_size(p.oid) / 200))::int8, bool_or(c.relkind = 'p')
+    from pg_class c join pg_class p on p.oid = c.oid
+        or c.relkind = 'p' and p.oid in (select relid from pg_partition_tree(c.oid) where isleaf)
+    where c.oid = $1::regclass
 """
 
 
@@ -187,6 +190,7 @@ class _Shape:
     columns: tuple[str, ...]
     key: tuple[str, ...]
     mask: int
+    partitioned: bool
 
     def row(self, columns: Sequence[str]) -> sql.Composed:
         cells = [sql.SQL("safepoint_whole_row.{}").format(sql.Identifier(name)) for name in columns]
@@ -207,7 +211,13 @@ class _Shape:
         line = self.row(self.columns)
         key = sql.SQL("identity") if self.key else sql.SQL("md5(line)")
         identity = self.row(self.key) if self.key else sql.SQL("null::text")
-        return sql.SQL(_LINES).format(key=key, identity=identity, row=line, table=sql.Identifier(*names(self.table)))
+        return sql.SQL(_LINES).format(key=key, identity=identity, row=line, table=self.source)
+
+    @property
+    def source(self) -> sql.Composed:
+        """Rows of its own alone; those of a partitioned table are where its partitions' rows may be elsewhere."""
+        only = "" if self.partitioned else "only "
+        return sql.SQL("{}{}").format(sql.SQL(only), sql.Identifier(*names(self.table)))
 
     def query(self, text: str) -> sql.Composed:
         return sql.SQL(text).format(
@@ -223,9 +233,8 @@ class _Shape:
         key = self.row(self.key) if self.key else sql.SQL("md5({})").format(self.row(self.columns))
         cells = [sql.SQL("md5(safepoint_whole_row.{}::text)").format(sql.Identifier(name)) for name in self.columns]
         return sql.SQL(
-            "select {key}, {shown}, array[{cells}]::text[] from only {table} as safepoint_whole_row "
-            "where {key} = any ($1)"
-        ).format(key=key, shown=self.told(), cells=sql.SQL(", ").join(cells), table=sql.Identifier(*names(self.table)))
+            "select {key}, {shown}, array[{cells}]::text[] from {table} as safepoint_whole_row where {key} = any ($1)"
+        ).format(key=key, shown=self.told(), cells=sql.SQL(", ").join(cells), table=self.source)
 
 
 @dataclass(frozen=True)
@@ -246,7 +255,7 @@ class _Comparison:
         key = first if first == second and set(first) <= set(common) else ()
         if not common:
             return TableDifference(self.table, (), columns_missing=gone, columns_added=new) if gone or new else None
-        shape = _Shape(self.table, common, key, self._mask())
+        shape = _Shape(self.table, common, key, *self._size())
         ours, theirs, complete = self._rows(shape)
         missing, added, changed = _sorted_out(ours, theirs)
         if not (missing or added or changed or gone or new):
@@ -265,12 +274,14 @@ class _Comparison:
             complete=complete,
         )
 
-    def _mask(self) -> int:
-        rows = max(int(found[0][0]) for found in self._both(_SIZE, [self.table]))
+    def _size(self) -> tuple[int, bool]:
+        """The mask for as many buckets as its rows need, and whether it is partitioned."""
+        found = [rows[0] for rows in self._both(_SIZE, [self.table])]
+        rows = max(int(size) for size, _ in found)
         buckets = 1
         while buckets * _ROWS_A_BUCKET < rows and buckets < _MOST_BUCKETS:
             buckets *= 2
-        return buckets - 1
+        return buckets - 1, all(partitioned for _, partitioned in found)
 
     def _rows(self, shape: _Shape) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]], bool]:
         """Keys and hashes of the rows in the buckets that differ, as many as fit."""

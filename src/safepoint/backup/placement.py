@@ -18,11 +18,12 @@ from psycopg import sql
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import verify_files
 from safepoint.backup.pouring import Pouring
-from safepoint.backup.prints import Difference, compare, lost, unseen
+from safepoint.backup.prints import Difference, compare, gathered, lost, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.restoring import create_database, locales, programs_for
 from safepoint.backup.roles import make_missing
+from safepoint.backup.scattered import groups
 from safepoint.backup.selection import select
 from safepoint.backup.statements import for_database, own_comment
 from safepoint.backup.traces import take_away
@@ -162,10 +163,13 @@ class _Placement(Pouring):
         found = take(self.target, jobs=self.jobs, report=self.report, cancelled=self.cancelled, version=expected.format)
         if self.selection is not None:
             wanted = self.selection.tables
+            whole = groups(expected.structure)
+            ours = gathered({name: expected.tables[name] for name in wanted}, whole)
+            theirs = gathered({name: found.tables[name] for name in wanted if name in found.tables}, whole)
             differences: tuple[Difference, ...] = tuple(
-                Difference("table", name, str(expected.tables[name]), str(found.tables.get(name)))
-                for name in sorted(wanted)
-                if expected.tables[name] != found.tables.get(name)
+                Difference("table", name, str(one), str(theirs.get(name)))
+                for name, one in sorted(ours.items())
+                if one != theirs.get(name)
             )
         else:
             wanted = frozenset(expected.tables)

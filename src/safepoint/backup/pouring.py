@@ -153,6 +153,7 @@ class Pouring:
         """
         with self.asking(), connect(self.maintenance) as connection:
             older = connection.info.server_version // 10000 < tools.SETS_TRANSACTION_TIMEOUT <= self.programs.major
+            superuser = connection.info.parameter_status("is_superuser") == "on"
         command = tools.restore(
             self.target,
             archive,
@@ -161,6 +162,7 @@ class Pouring:
             list_file=list_file,
             ends=ends and not older,
             dumped_with=self.manifest.dumped_with,
+            superuser=superuser,
         )
         return self._run(command, (lambda _: True) if not ends else tools.only_unknown_settings if older else None)
 

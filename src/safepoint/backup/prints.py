@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safepoint.backup.definitions import normal_form, own_name
+from safepoint.backup.scattered import groups
 from safepoint.backup.undumped import KIND as UNDUMPED
 from safepoint.backup.undumped import lost as lost_of
 from safepoint.errors import ProofFailed
+from safepoint.postgres.rows import added
 
 # How tables are hashed (since 2), definitions written down (since 3), and which of them (since 4). Of older formats
 # there are snapshots still: those are compared as they were taken.
@@ -276,8 +278,25 @@ def _without_own_name(cast: re.Match[str]) -> str:
     return cast[1] if cast[2] == own_name(cast[1].removeprefix("::")) else cast[0]
 
 
+def gathered(tables: Mapping[str, TablePrint], whole: Mapping[str, str]) -> dict[str, TablePrint]:
+    """The same, with partitions as one whose rows a restore puts elsewhere (see `scattered`). Pure.
+
+    Args:
+        whole: names by partition.
+    """
+    result: dict[str, TablePrint] = {}
+    for name, table in tables.items():
+        key = whole.get(name, name)
+        before = result.get(key)
+        result[key] = (
+            table if before is None else TablePrint(before.rows + table.rows, added(before.content, table.content))
+        )
+    return result
+
+
 def _tables(expected: Fingerprint, found: Fingerprint) -> list[Difference]:
-    ours, theirs = dict(expected.tables), dict(found.tables)
+    whole = groups(expected.structure)
+    ours, theirs = gathered(expected.tables, whole), gathered(found.tables, whole)
     ours["(all)"], theirs["(all)"] = expected.large_objects, found.large_objects
     result = []
     for name in sorted({*ours, *theirs}):

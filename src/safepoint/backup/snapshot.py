@@ -39,7 +39,7 @@ from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, parse_version
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, unhurried
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
@@ -132,8 +132,14 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         source = source if at is None else replace(source, lsn=at.lsn)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
-        archive, dump = dump_command(folder, job, snapshot)
-        globals_ = tools.dump_globals(job.remote, program=job.program("pg_dumpall"), session=job.session)
+        encoding = connection.info.parameter_status("server_encoding") or "UTF8"
+        archive, dump = dump_command(folder, job, connection, snapshot, encoding)
+        globals_ = tools.dump_globals(
+            unhurried(connection, job.remote),
+            encoding=encoding,
+            program=job.program("pg_dumpall"),
+            session=job.session,
+        )
         run_globals(folder, job, globals_)
         print_, timings = _dump_and_fingerprint(folder, job, snapshot, dump)
         print_ = replace(print_, sequences=before).with_later(read_sequences(connection))

@@ -63,6 +63,17 @@ _ALIVE = {
     "tcp_user_timeout": 60_000,
 }
 
+# A setting (of the database, mostly: what a migration makes is then its application's) may let sessions begin as
+# another role. Who is a superuser would see less by it.
+_AS_ITSELF = """
+    select set_config('role', 'none', false) from pg_catalog.pg_roles
+    where rolname = session_user and rolsuper and current_user <> session_user
+"""
+
+# A dump asks much, one question after the other, and all the while its first session waits.
+_UNHURRIED = (
+    "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0"
+)
 
 _ROWS = 20
 
@@ -102,6 +113,8 @@ def connect(
         )
         if connection.info.server_version >= _TRANSACTION_TIMEOUT:
             connection.execute("set transaction_timeout = 0")
+        if connection.info.parameter_status("is_superuser") == "off":
+            connection.execute(_AS_ITSELF)
         connection.autocommit = autocommit
     except psycopg.OperationalError as error:
         raise connection_error(target, error) from None
@@ -121,9 +134,23 @@ def undisturbed(connection: Connection, target: Target) -> Target:
     """
     if connection.info.parameter_status("is_superuser") != "on":
         return target
-    words = "-c session_preload_libraries= -c local_preload_libraries="
+    words = "-c session_preload_libraries= -c local_preload_libraries= -c role=none"
     if connection.info.server_version >= _LOGIN_TRIGGERS:
         words += " -c event_triggers=off"
+    return replace(target, options=f"{target.options} {words}".strip())
+
+
+def unhurried(connection: Connection, target: Target) -> Target:
+    """A login for programs of PostgreSQL whose sessions no setting of the database or the role may hinder.
+
+    Args:
+        connection: of the same login to the same server.
+    """
+    words = _UNHURRIED
+    if connection.info.server_version >= _TRANSACTION_TIMEOUT:
+        words += " -c transaction_timeout=0"
+    if connection.info.parameter_status("is_superuser") == "on":
+        words += " -c role=none"
     return replace(target, options=f"{target.options} {words}".strip())
 
 

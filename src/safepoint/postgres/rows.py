@@ -147,6 +147,13 @@ def content(first: int, second: int) -> str:
     return f"{int(first) % 2**64:016x}{int(second) % 2**64:016x}"
 
 
+def added(one: str, other: str) -> str:
+    """The content of two tables' rows together; empty where one's rows were only counted. Pure."""
+    if not one or not other:
+        return ""
+    return content(*(int(one[at : at + 16], 16) + int(other[at : at + 16], 16) for at in (0, 16)))
+
+
 @dataclass(frozen=True)
 class _Link:
     type: str

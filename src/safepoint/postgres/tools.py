@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,10 @@ it, too; archives of before have money as their source wrote it."""
 _RESTORE_OPTIONS = (
     "-c array_nulls=on "
     "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning "
-    "-c idle_in_transaction_session_timeout=0 -c row_security=off -c session_replication_role=origin"
+    "-c idle_in_transaction_session_timeout=0 -c row_security=off"
 )
+# For superusers alone; nobody else's sessions could have another one.
+_POWERFUL = "-c session_replication_role=origin"
 _SESSION = "safepoint"
 _FALLBACKS = ("zstd:1", "lz4", "gzip:1")
 
@@ -32,16 +35,22 @@ def dump_directory(
     snapshot: str,
     jobs: int,
     compress: str,
+    encoding: str,
     program: str = "pg_dump",
     session: str = _SESSION,
 ) -> Command:
-    """`pg_dump` in the directory format, in parallel, at an exported snapshot; its sessions bear the name `session`."""
+    """`pg_dump` in the directory format, in parallel, at an exported snapshot; its sessions bear the name `session`.
+
+    Args:
+        encoding: the database's own, in which it is written whatever its settings say.
+    """
     return _client(
         target,
         program,
         "--format=directory",
         f"--jobs={jobs}",
         f"--file={folder}",
+        f"--encoding={encoding}",
         f"--compress={compress}",
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
@@ -52,13 +61,14 @@ def dump_directory(
 
 
 def dump_stream(
-    target: Target, *, snapshot: str, compress: str, program: str = "pg_dump", session: str = _SESSION
+    target: Target, *, snapshot: str, compress: str, encoding: str, program: str = "pg_dump", session: str = _SESSION
 ) -> Command:
     """`pg_dump` in the custom format to its standard output: for hosts that only a stream leaves."""
     return _client(
         target,
         program,
         "--format=custom",
+        f"--encoding={encoding}",
         f"--compress={compress}",
         f"--snapshot={snapshot}",
         _LOCK_WAIT,
@@ -68,8 +78,8 @@ def dump_stream(
     )
 
 
-def dump_globals(target: Target, *, program: str = "pg_dumpall", session: str = _SESSION) -> Command:
-    """Roles with their attributes, memberships and settings, as SQL to standard output.
+def dump_globals(target: Target, *, encoding: str, program: str = "pg_dumpall", session: str = _SESSION) -> Command:
+    """Roles with their attributes, memberships and settings, as SQL to standard output, in that encoding.
 
     Never password hashes: they would lie in a file in the clear, and need a superuser to be read. Tablespaces are
     left out as well: they name folders of the source's machine.
@@ -80,6 +90,7 @@ def dump_globals(target: Target, *, program: str = "pg_dumpall", session: str = 
         "--globals-only",
         "--no-role-passwords",
         "--no-tablespaces",
+        f"--encoding={encoding}",
         f"--database={_database(target.dbname)}",
         "--no-password",
         session=session,
@@ -95,6 +106,7 @@ def restore(
     list_file: Path | None = None,
     ends: bool = True,
     dumped_with: str = "",
+    superuser: bool = True,
 ) -> Command:
     """`pg_restore` of an archive into the (empty) database of `target`.
 
@@ -103,7 +115,9 @@ def restore(
     Args:
         ends: the first error ends it; else its output has to be looked at: see `only_unknown_settings`.
         dumped_with: the settings that the archive was dumped with, by which its text is read.
+        superuser: whether the login is one.
     """
+    options = (_RESTORE_OPTIONS, _POWERFUL if superuser else "", dumped_with)
     words = [*(["--exit-on-error"] if ends else []), *([f"--use-list={list_file}"] if list_file is not None else [])]
     return _client(
         target,
@@ -115,7 +129,7 @@ def restore(
         "--no-password",
         *words,
         str(archive),
-        options=f"{_RESTORE_OPTIONS} {dumped_with}".strip(),
+        options=" ".join(filter(None, options)),
     )
 
 
@@ -136,10 +150,10 @@ def list_archive(archive: Path, *, program: str = "pg_restore") -> Command:
 
 
 def run_sql(target: Target, script: Path, *, program: str = "psql") -> Command:
-    """Run a SQL file; errors in it are printed and do not end it."""
-    return _client(
-        target, program, "--no-psqlrc", "--quiet", "--no-password", f"--file={script}", options=_RESTORE_OPTIONS
-    )
+    """Run a SQL file, in UTF-8 unless it says otherwise; errors in it are printed and do not end it."""
+    words = ("--no-psqlrc", "--quiet", "--no-password", f"--file={script}")
+    command = _client(target, program, *words, options=f"{_RESTORE_OPTIONS} {_POWERFUL}")
+    return replace(command, env={**command.env, "PGCLIENTENCODING": "UTF8"})
 
 
 def compression_candidates(wanted: str) -> tuple[str, ...]:
