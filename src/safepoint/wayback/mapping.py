@@ -256,7 +256,7 @@ class _Planning:
         else:
             self.problems.append(
                 f"{name} stays as it was at the safe point: {why}; {doubt}. "
-                f"Where it may stay so, put [wayback.tables.{_keyed(table.name)}] into the plan."
+                f"Where it may stay so, put [wayback.tables.{keyed(table.name)}] into the plan."
             )
         return why
 
@@ -432,8 +432,8 @@ def _short(name: str) -> str:
     return name.removeprefix("public.")
 
 
-def _keyed(name: str) -> str:
-    """A table's name as a key of the plan file."""
+def keyed(name: str) -> str:
+    """A name, of a table of `public` without its schema, as a key of the plan file."""
     short = _short(name)
     return short if re.fullmatch(r"[\w-]+", short, re.ASCII) else json.dumps(short)
 
