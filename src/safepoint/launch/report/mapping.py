@@ -52,7 +52,9 @@ class MappingTable:
         if self.proven:
             return "Proven: every migrated row of the copy came back as it was. A rollback carries by this table."
         if self.proven is None:
-            return "Derived, not proven yet: `safepoint rehearse`, or the launch's step prove-way-back, tries it on every row."
+            return (
+                "Derived, not proven yet: `safepoint rehearse`, or the launch's prove-way-back, tries it on every row."
+            )
         return "Not proven: on the copy not every value came back, so a rollback would list instead of carrying."
 
     @property
