@@ -78,6 +78,31 @@ def test_a_mapper_that_was_written_since_is_in_the_table_at_once(tmp_path: Path)
     assert made.as_json()["counts"]["mapped"] == 2
 
 
+def test_what_a_mapper_has_answered_since_is_no_problem_any_more_and_each_is_told_once(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    asked = SCHEMAS.mapping({}).problems
+    for doubts in (asked, (*asked, "memo!")):
+        folder = plan.state / "rehearsals" / "r"
+        keep_way_back(folder, release="2.0", by="rehearsal", schemas=SCHEMAS, trip=RoundTrip((), 0.1), doubts=doubts)
+        known = newest_way_back(plan)
+        without, mapped = (mapping_table(known, mappers, "1.0", NOW) for mappers in ({}, MAPPERS))
+        assert (*without.problems, *without.doubts) == doubts
+        assert (*mapped.problems, *mapped.doubts) == doubts[2:]
+    answered = mapping_table(known, MAPPERS, "1.0", NOW)
+    assert "not every value came back" in answered.verdict
+    keep_way_back(folder, release="2.0", by="rehearsal", schemas=SCHEMAS, trip=RoundTrip((), 0.1), doubts=asked)
+    answered = mapping_table(newest_way_back(plan), MAPPERS, "1.0", NOW)
+    assert "not proven yet" in answered.verdict and "safepoint rehearse" in answered.verdict
+
+
+def test_a_mapper_is_shown_as_it_is_written_into_the_plan_file(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", schemas=SCHEMAS)
+    made = mapping_table(newest_way_back(plan), {}, "1.0", NOW)
+    for text in (markdown(made), mapping_page(made).replace("&quot;", '"')):
+        assert "[wayback.tables.line]" in text and 'columns = { debit = "SQL", no = "SQL" }' in text
+
+
 def test_the_page_and_the_markdown_let_no_name_end_a_cell(tmp_path: Path) -> None:
     plan = plan_file(tmp_path)
     keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", schemas=SCHEMAS)

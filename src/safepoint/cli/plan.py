@@ -121,6 +121,8 @@ def _show_way_back(made: MappingTable) -> None:
     console.print()
     for problem in (*made.problems, *made.doubts):
         console.print(Text(f"  problem   {problem}", style="red"))
+    for words in made.to_write.splitlines():
+        console.print(Text(f"  write     {words}", style="bold"))
     for note in made.notes:
         console.print(Text(f"  note      {note}", style="dim"))
     for kind in made.counts:

@@ -219,6 +219,7 @@ def _way_back(proven: Mapping[str, Any] | None, trial: Mapping[str, Any] | None)
         yield Text("way back  not proven: a rollback will list instead of carrying", style="yellow")
         for doubt in proven["doubts"]:
             yield Text(f"          {doubt}", style="dim")
+        yield Text("          `safepoint plan --way-back` shows each column, and what to write into the plan file")
         return
     yield Text(
         f"way back  proven: {proven['rows']:,} rows of {proven['tables']} tables come back as they were", "green"

@@ -17,6 +17,9 @@ class Release(Section):
 
     `upstream` is where it answers in plain HTTP, for the router and for the launch itself, which asks it there.
 
+    `data` are files and folders in `directory` that are no code, and may change after the code is frozen: what people
+    upload, pid files, caches. Those that the settings name (MEDIA_ROOT, caches and logs in files) need not be told.
+
     `{port}` in `start`, `stop` and `env` is the port of `upstream`. Written so, a rehearsal can start the release at
     another port, with the variable of `application.url_env` leading to its copy: that must reach the release.
     """
@@ -31,6 +34,7 @@ class Release(Section):
     health: PagePath = "/"
     start_timeout: Duration = timedelta(seconds=60)
     stage: bool = False
+    data: tuple[str, ...] = ()
     _written: tuple[Argv, Argv, dict[str, str]] = PrivateAttr(((), (), {}))
 
     @model_validator(mode="after")

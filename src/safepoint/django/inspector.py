@@ -69,6 +69,7 @@ class Project:
         unmade: apps whose models have changes that no migration has made.
         without_key: tables of models that have no primary key in the database.
         user_columns: columns of the user table: `label` (what people log in with), `email`, `names`.
+        data: folders and files that the settings name for what is no code: uploads, caches, logs.
         identity: which database the project is connected to: `IDENTITY` of this module gives the same text.
     """
 
@@ -96,6 +97,7 @@ class Project:
     database_error: str | None = None
     user_columns: dict[str, Any] | None = None
     routers: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
 
     def database(self, alias: str = "default") -> ProjectDatabase | None:
         """The database of that alias."""

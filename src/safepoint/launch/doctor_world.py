@@ -14,7 +14,8 @@ from safepoint.config import CommandRouter, PlanFile, Release, format_bytes
 from safepoint.django.inspector import IDENTITY, Project, inspect, redirects
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
-from safepoint.hosts import command, open_host
+from safepoint.hosts import Host, command, open_host
+from safepoint.launch import frozen
 from safepoint.launch.asking import answers
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
 from safepoint.launch.error_logs import database_log
@@ -89,6 +90,7 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
     yield from _redirection(plan, manage, project, check)
     if which == "old":
         yield from _logs(plan, project)
+        yield from _restless(plan, host, release, project)
     else:
         yield from _caches(plan, project)
         yield from _addresses(release, project)
@@ -222,6 +224,20 @@ def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:
         yield warning("error-log", f"There is no file {path} yet.", "Fine, if it is only created by the first error.")
     else:
         yield ok("error-log", f"{path} can be read")
+
+
+def _restless(plan: PlanFile, host: Host, release: Release, project: Project) -> Iterator[Finding]:
+    """What changes in the folder of a release that runs is no code, and the gate before the window would not know."""
+    found = frozen.restless(host, release, frozen.no_code(plan, release, project))
+    if found is None:
+        yield ok("code", f"Nothing in the folder of {release.version} has changed within the last hour")
+    else:
+        yield warning(
+            "code",
+            f"In the folder of {release.version} files have changed within the last hour: {found}.",
+            "If they are no code (uploads, pid files), name them or their folder in releases.old.data: code that "
+            "changes between `freeze` and the window is a no-go.",
+        )
 
 
 def _caches(plan: PlanFile, project: Project) -> Iterator[Finding]:

@@ -24,6 +24,7 @@ from safepoint.wayback.names import kept_name, twin_name
 from safepoint.wayback.pair import Pair
 
 Which = Literal["old", "new"]
+WHICH: tuple[Which, ...] = ("old", "new")
 
 
 def aborts(entries: Sequence[Entry]) -> int:

@@ -122,7 +122,7 @@ class _Planning:
         else:
             self.problems.append(
                 f"{name} stays as it was at the safe point: {why}; {doubt}. "
-                f"Where it may stay so, put [wayback.tables.{_keyed(table.name)}] into the plan."
+                f"Where it may stay so, put [wayback.tables.{keyed(table.name)}] into the plan."
             )
         return why
 
@@ -294,7 +294,7 @@ def _identified(catalogue: Catalogue, table: Table, column: str) -> str | None:
     return None
 
 
-def _keyed(name: str) -> str:
-    """A table's name as a key of the plan file."""
+def keyed(name: str) -> str:
+    """A name, of a table of `public` without its schema, as a key of the plan file."""
     said = short(name)
     return said if re.fullmatch(r"[\w-]+", said, re.ASCII) else json.dumps(said)

@@ -42,6 +42,7 @@ def answer(parameters):
         "commands": commands(),
         "installed_apps": list(settings.INSTALLED_APPS),
         "error_logs": error_logs(),
+        "data": data(),
         "environment": environment(),
         "pending": None,
         "applied": None,
@@ -120,6 +121,16 @@ def error_logs():
     """Files that LOGGING's handlers write to."""
     handlers = (settings.LOGGING or {}).get("handlers", {})
     return sorted({str(h["filename"]) for h in handlers.values() if isinstance(h, dict) and h.get("filename")})
+
+
+def data():
+    """Where the settings have put what is no code: uploads, caches, sessions and logs in files."""
+    backends = [cache for cache in settings.CACHES.values() if "filebased" in str(cache.get("BACKEND", ""))]
+    found = [settings.MEDIA_ROOT, settings.SESSION_FILE_PATH, *(cache.get("LOCATION") for cache in backends)]
+    real = [str(Path(str(one)).resolve()) for one in (*found, *error_logs()) if one]
+    # A folder of the whole project (MEDIA_ROOT = BASE_DIR) would leave out all of it.
+    here = str(Path.cwd().resolve())
+    return sorted({one for one in real if one != here and not here.startswith(one.rstrip("/") + "/")})
 
 
 def environment():

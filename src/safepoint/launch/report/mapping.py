@@ -14,6 +14,7 @@ from safepoint.config import format_duration
 from safepoint.launch.report.page import page
 from safepoint.launch.report.timetable import cell
 from safepoint.launch.waybacks import Known
+from safepoint.wayback.deriving import keyed
 from safepoint.wayback.mapping import Line, Mappers, WayBack
 
 MEANINGS = {
@@ -24,7 +25,7 @@ MEANINGS = {
     "restored": "the value of the safe point; a new row gets the default",
     "mapped": "by your own SQL in the plan file",
     "generated": "computed by PostgreSQL itself",
-    "none": "nobody knows: write a mapper",
+    "none": "nobody knows: write a mapper, SQL over the new row (old.x is what x was at the safe point)",
     "stashed": "no home in the old schema: kept, and re-attached by the next launch",
     "kept": "stays as it was at the safe point",
 }
@@ -52,8 +53,20 @@ class MappingTable:
         if self.proven:
             return "Proven: every migrated row of the copy came back as it was. A rollback carries by this table."
         if self.proven is None:
-            return "Derived, not proven yet: the launch's step prove-way-back tries it on every row."
+            return (
+                "Derived, not proven yet: `safepoint rehearse`, or the launch's prove-way-back, tries it on every row."
+            )
         return "Not proven: on the copy not every value came back, so a rollback would list instead of carrying."
+
+    @property
+    def to_write(self) -> str:
+        """What a person writes into the plan file where nobody knows a value; empty where nothing is missing."""
+        missing = [line for line in self.lines if line.doubt and line.kind in ("none", "restored")]
+        text = []
+        for table, lines in groupby(missing, key=lambda line: line.table):
+            columns = ", ".join(f'{keyed(line.column)} = "SQL"' for line in lines)
+            text += [f"[wayback.tables.{keyed(table)}]", f"columns = {{ {columns} }}"]
+        return "\n".join(text)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -75,6 +88,9 @@ def mapping_table(known: Known, mappers: Mappers, old: str, now: datetime) -> Ma
     """
     mapping = known.schemas.mapping(mappers)
     before = known.schemas.mapping({})
+    # A proof tells what had no mapper then among what did not come back.
+    doubts = tuple(one for one in known.doubts if one not in (*before.problems, *mapping.problems))
+    proven = None if known.proven is False and not doubts and not known.wrong else known.proven
     changed = known.proven is not None and _mapped(mapping) and known.wrong
     age = format_duration(max(0.0, (now - known.made_at).total_seconds()))
     made = f"from the {known.by} of {known.made_at:%Y-%m-%d %H:%M} UTC ({age} ago, {known.where})"
@@ -87,10 +103,10 @@ def mapping_table(known: Known, mappers: Mappers, old: str, now: datetime) -> Ma
         old=old,
         new=known.release,
         made=made,
-        proven=known.proven,
+        proven=proven,
         lines=tuple(_told(line, known) for line in mapping.lines()),
         problems=mapping.problems,
-        doubts=known.doubts if known.proven is False else (),
+        doubts=doubts if known.proven is False else (),
         notes=tuple(notes),
     )
 
@@ -132,6 +148,7 @@ def markdown(table: MappingTable) -> str:
     """A Markdown table, with the sentences around it."""
     lines = [f"# {cell(title(table))}", "", table.verdict, "", f"Made {cell(table.made)}.", ""]
     lines += [f"- **Problem**: {cell(one)}" for one in (*table.problems, *table.doubts)]
+    lines += ["", "To be written into the plan file:", "", "```toml", table.to_write, "```"] if table.to_write else []
     lines += ["", "| table | column | how | value | where it comes from |", "|---|---|---|---|---|"]
     for name, line, value in rows(table):
         doubt = f" **{cell(line.doubt)}**" if line.doubt else ""
@@ -147,6 +164,7 @@ def mapping_page(table: MappingTable) -> str:
     tone = "bad" if table.problems or table.proven is False else "good" if table.proven else "ask"
     word = "proven" if tone == "good" else "not proven" if tone == "bad" else "not proven yet"
     facts = "".join(f"<dt>Problem</dt><dd>{escape(one)}</dd>" for one in (*table.problems, *table.doubts))
+    facts += f"<dt>Write</dt><dd><pre>{escape(table.to_write)}</pre></dd>" if table.to_write else ""
     facts += "".join(f"<dt>Note</dt><dd>{escape(one)}</dd>" for one in table.notes)
     head = (
         f'<div class="over"><span>{escape(table.made)}</span></div>'

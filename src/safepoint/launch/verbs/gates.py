@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from safepoint.config import format_duration
 from safepoint.django.pending import Pending, read_pending
-from safepoint.launch import twin_choice
-from safepoint.launch.ground import Ground
+from safepoint.launch import frozen, twin_choice
+from safepoint.launch.ground import WHICH, Ground
 from safepoint.launch.plan import GRACE
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.opening import look_again
-from safepoint.launch.verbs.prepare import code_digest, taken_at
+from safepoint.launch.verbs.prepare import taken_at
 from safepoint.wayback import fence
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -110,6 +110,18 @@ def _rehearsed(ground: Ground) -> list[Reason]:
     return rehearsal_reasons(rehearsals_of(ground.plan), pending, datetime.now(UTC), settings.max_age, command)
 
 
+def frozen_reasons(ground: Ground) -> list[Reason]:
+    """Whether the code is what was frozen, and what of it is not."""
+    fact = ground.need("freeze")
+    reasons: list[Reason] = []
+    for which in WHICH:
+        changed = frozen.changes(ground, which, fact.get("left_out", {}).get(which, []), fact[which])
+        if changed is not None:
+            kept = f"what of it is no code (uploads, pid files) belongs into releases.{which}.data"
+            reasons.append(("fail", f"the code of the {which} release changed since the freeze: {changed}; {kept}"))
+    return reasons or [("pass", "the code is as it was frozen")]
+
+
 class GateStop(Verb):
     """May the window begin? Backups proven and young, the migrations rehearsed, code unchanged since the freeze."""
 
@@ -122,13 +134,7 @@ class GateStop(Verb):
         reasons = snapshot_reasons(
             ground.evidence("final-proof"), ground.evidence("final-store"), age, ground.plan.snapshot.max_age
         )
-        frozen = ground.need("freeze")
-        changed = [which for which in ("old", "new") if code_digest(ground, which) != frozen[which]]
-        reasons.append(
-            ("fail", f"the code of the {' and '.join(changed)} release changed since the freeze")
-            if changed
-            else ("pass", "the code is as it was frozen")
-        )
+        reasons += frozen_reasons(ground)
         reasons += _rehearsed(ground)
         reasons += lateness_reasons(None if ground.hurry else ground.step.at, datetime.now(UTC))
         held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)

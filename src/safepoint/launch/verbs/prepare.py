@@ -15,9 +15,9 @@ from safepoint.config import PlanFile, format_bytes
 from safepoint.django.inspector import inspect
 from safepoint.errors import Refused
 from safepoint.hosts import command
-from safepoint.launch import levelling, surroundings
+from safepoint.launch import frozen, levelling, surroundings
 from safepoint.launch.doctor import examine
-from safepoint.launch.ground import Ground, since_abort
+from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.snapshots import local_tools, scratch_of, take
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.migrate import drop_login, migrating
@@ -25,11 +25,6 @@ from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.stores import open_store, shown_url
 
-# The content of every file below the release's folder, and its name; what Python caches is no code.
-_CODE_DIGEST = (
-    "find . -type f ! -path '*/__pycache__/*' ! -path '*/.git/*' ! -name '*.pyc' ! -name '*.log' -print0 "
-    "| LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum"
-)
 _MIGRATION_LINE = re.compile(r"^\w+\.\w+$", re.MULTILINE)
 
 
@@ -210,28 +205,21 @@ class Freeze(Verb):
 
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
         """The command that names the code's content."""
-        return ("sha256 of every file of both releases",)
+        return ("sha256 of every file of both releases, without uploads, caches and logs",)
 
     def apply(self, ground: Ground) -> Evidence:
         """Also asks the new release what it is: its user model is needed by the way back."""
-        digests = {which: code_digest(ground, which) for which in ("old", "new")}
-        ground.renew("freeze", digests)
-        project = inspect(ground.manage("new"), cancelled=ground.cancelled)
+        projects = {which: inspect(ground.manage(which), cancelled=ground.cancelled) for which in WHICH}
+        left_out = {which: frozen.no_code(ground.plan, ground.release(which), projects[which]) for which in WHICH}
+        digests = frozen.freeze(ground, left_out)
+        ground.renew("freeze", {**digests, "left_out": left_out})
+        project = projects["new"]
         ground.renew("project", project.as_json())
         ground.renew(surroundings.FACT, {"names": surroundings.names_set(ground.plan, project.environment)})
         return Evidence(
             f"old {digests['old'][:12]}, new {digests['new'][:12]}; Django {project.django}",
             {**digests, "django": project.django},
         )
-
-
-def code_digest(ground: Ground, which: str) -> str:
-    """SHA-256 over the content of all files of a release."""
-    release = ground.release("new" if which == "new" else "old")
-    result = ground.application_host.run(
-        command(("sh", "-c", _CODE_DIGEST), directory=release.directory), cancelled=ground.cancelled
-    )
-    return result.stdout.split()[0]
 
 
 def planned_migrations(said: str) -> list[str]:

@@ -1,0 +1,104 @@
+"""The code of a release by its content: uploads, caches and Safepoint's own state in its folder are no code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from django_site import write_site
+
+from safepoint.config import PlanFile, Release, load
+from safepoint.django.inspector import inspect
+from safepoint.django.managepy import Manage
+from safepoint.hosts.here import Here
+from safepoint.launch import frozen
+from safepoint.launch.draft import draft_plan, write_plan
+from safepoint.launch.ground import WHICH, Ground, Which
+from safepoint.launch.verbs.gates import frozen_reasons
+from safepoint.postgres.target import Target
+
+
+class Standing:
+    """As much of a ground as the freeze and its gate look at."""
+
+    def __init__(self, plan: PlanFile) -> None:
+        self.plan, self.folder, self.application_host = plan, plan.state, Here("here", plan.folder)
+        self.folder.mkdir()
+        self.fact: dict[str, Any] = {}
+
+    def release(self, which: Which) -> Release:
+        return self.plan.releases.old if which == "old" else self.plan.releases.new
+
+    def need(self, _name: str) -> dict[str, Any]:
+        return self.fact
+
+    @staticmethod
+    def cancelled() -> bool:
+        return False
+
+    def freeze(self) -> None:
+        projects = {which: inspect(Manage(self.application_host, self.release(which))) for which in WHICH}
+        left_out = {which: frozen.no_code(self.plan, self.release(which), projects[which]) for which in WHICH}
+        self.fact = {**frozen.freeze(cast(Ground, self), left_out), "left_out": left_out}
+
+    def restless(self) -> str | None:
+        old, left_out = self.release("old"), self.fact["left_out"]["old"]
+        for path in (self.plan.folder / "src").rglob("*.*"):
+            os.utime(path, (0, 0))
+        return frozen.restless(self.application_host, old, left_out)
+
+
+@pytest.fixture
+def ground(tmp_path: Path, database: Target, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("DATABASE_URL", database.url())
+    site = write_site(tmp_path / "shop")
+    (settings,) = (site / "src").glob("*/settings.py")
+    settings.write_text(settings.read_text() + f"\nMEDIA_ROOT = {str(site / 'uploads')!r}\n")
+    write_plan(draft_plan(site, site / "launch.toml", python=sys.executable), site / "launch.toml")
+    found = Standing(load(site / "launch.toml"))
+    found.freeze()
+    return found
+
+
+def test_what_init_drafts_keeps_the_code_as_it_was_frozen_while_people_work(ground: Any) -> None:
+    folder = ground.plan.folder
+    for name in ("uploads/2026/scan.pdf", ".safepoint/launches/one/ledger.jsonl", "backups/one/manifest.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("new")
+    (folder / "launch.toml").write_text((folder / "launch.toml").read_text() + "# looked at\n")
+    assert frozen_reasons(ground) == [("pass", "the code is as it was frozen")]
+
+
+def test_what_changed_is_named_with_what_to_write_where_it_is_no_code(ground: Any) -> None:
+    folder = ground.plan.folder
+    (folder / "var").mkdir()
+    (folder / "var" / "web.pid").write_text("1")
+    assert "var/web.pid" in str(ground.restless())
+    reasons = frozen_reasons(ground)
+    assert [verdict for verdict, _ in reasons] == ["fail", "fail"]  # both releases are one folder in a draft
+    assert "old release changed since the freeze: var/web.pid;" in reasons[0][1]
+    assert "releases.old.data" in reasons[0][1]
+    text = ground.plan.path.read_text().replace("[releases.old]\n", '[releases.old]\ndata = ["var"]\n')
+    ground.plan.path.write_text(text)
+    ground.plan = load(ground.plan.path)
+    ground.freeze()
+    (folder / "var" / "web.pid").write_text("2")
+    assert ground.restless() is None
+    assert [why.partition(";")[0] for _, why in frozen_reasons(ground)] == [
+        "the code of the new release changed since the freeze: var/web.pid"
+    ]
+
+
+def test_a_file_of_the_code_that_goes_or_comes_with_an_old_time_is_seen(ground: Any) -> None:
+    extra = ground.plan.folder / "src" / "extra.py"
+    extra.write_text("x = 1")
+    old = (datetime.now(UTC) - timedelta(days=3)).timestamp()
+    os.utime(extra, (old, old))
+    assert "src/extra.py" in frozen_reasons(ground)[0][1]
+    ground.freeze()
+    extra.unlink()
+    assert frozen_reasons(ground)[0][0] == "fail"
