@@ -31,7 +31,7 @@ from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, parse_version
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import Connection, connect, like_ours
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -88,6 +88,11 @@ class _Job:
     report: Report
     cancelled: Cancelled
     at: Instant | None
+    words: str = ""
+
+    def for_programs(self, target: Target) -> Target:
+        """The same with the options that PostgreSQL's own programs need for sessions like ours."""
+        return replace(target, options=f"{target.options} {self.words}".strip())
 
     def program(self, name: str) -> str:
         """A program of PostgreSQL on the host: by path here; elsewhere by the named folder, or by PATH."""
@@ -158,8 +163,11 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
         source = source if job.at is None else replace(source, lsn=job.at.lsn)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
+        job = replace(job, words=like_ours(connection))
         archive, dump = _dump_command(folder, job, snapshot)
-        globals_ = tools.dump_globals(job.remote, program=job.program("pg_dumpall"), session=job.session)
+        globals_ = tools.dump_globals(
+            job.for_programs(job.remote), program=job.program("pg_dumpall"), session=job.session
+        )
         _dump_globals(folder, job, globals_)
         print_, timings = _dump_and_fingerprint(folder, job, snapshot, dump)
         print_ = replace(print_, sequences=before).with_later(read_sequences(connection))
@@ -198,7 +206,7 @@ def _dump_command(folder: Path, job: _Job, snapshot: str) -> tuple[str, Command]
     if job.programs is not None:
         path = folder.resolve() / _DIRECTORY
         return _DIRECTORY, tools.dump_directory(
-            job.target,
+            job.for_programs(job.target),
             str(path),
             snapshot=snapshot,
             jobs=job.jobs,
@@ -207,7 +215,11 @@ def _dump_command(folder: Path, job: _Job, snapshot: str) -> tuple[str, Command]
             session=job.session,
         )
     return _STREAM, tools.dump_stream(
-        job.remote, snapshot=snapshot, compress=job.compress, program=job.program("pg_dump"), session=job.session
+        job.for_programs(job.remote),
+        snapshot=snapshot,
+        compress=job.compress,
+        program=job.program("pg_dump"),
+        session=job.session,
     )
 
 

@@ -50,6 +50,14 @@ _PINNED = (
 # From this version on there is one more, which an older server would not even let us name when connecting.
 _TRANSACTION_TIMEOUT = 170000
 
+# A database may give each of its sessions a role (ALTER DATABASE ... SET role), for the application's sake: acting as
+# it we could neither read nor make what we must. Where our own login has one, it acts by it: so it was meant.
+_AS_ITSELF = """
+SELECT set_config('role', 'none', false) WHERE current_setting('role') <> 'none' AND NOT EXISTS (
+    SELECT FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+    WHERE r.rolname = session_user AND 'role' IN (SELECT split_part(one, '=', 1) FROM unnest(s.setconfig) one))
+"""
+
 # The first version with event triggers for logins, and with the setting that keeps them from acting.
 _LOGIN_TRIGGERS = 170000
 
@@ -102,10 +110,19 @@ def connect(
         )
         if connection.info.server_version >= _TRANSACTION_TIMEOUT:
             connection.execute("set transaction_timeout = 0")
+        connection.execute(_AS_ITSELF)
         connection.autocommit = autocommit
     except psycopg.OperationalError as error:
         raise connection_error(target, error) from None
     return connection
+
+
+def like_ours(connection: Connection) -> str:
+    """libpq's options by which the sessions of PostgreSQL's own programs are as this one: a database's or a role's
+    settings, made for pages, neither cut them nor let them act as somebody else."""
+    words = ["-c transaction_timeout=0"] if connection.info.server_version >= _TRANSACTION_TIMEOUT else []
+    row = connection.execute("SELECT current_setting('role')").fetchone()
+    return " ".join([*words, *(["-c role=none"] if row == ("none",) else [])])
 
 
 def undisturbed(connection: Connection, target: Target) -> Target:
