@@ -247,7 +247,7 @@ class Scene:
             "half snapshots": sorted(str(p) for p in (stage.plan.state / "snapshots").glob("*.partial")),
             "scratch": sorted(str(p) for p in (stage.plan.state / "scratch").glob("*")),
             "processes": self.gone("manage.py", "pg_dump", "pg_restore"),
-            "conductor": ["held"] if held(stage.plan.state) else [],
+            "conductor": ["held"] if held(stage.plan.conductor_lock) else [],
         }
         return [f"{what}: {things}" for what, things in found.items() if things]
 

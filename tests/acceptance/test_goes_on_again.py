@@ -95,10 +95,10 @@ def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_t
         assert release_that_answers(stage) == "1.0"  # the fence would have found it with the site closed
     assert stage.safepoint("go", capture=True).returncode == 0
     assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
-    # Another application is launched by the same state folder: its conductor takes no order for this launch.
-    with ConductorLock(stage.plan.state, "shop-3.0-20260301", "safepoint launch"):
+    # Another launch of this application is conducted: its conductor takes no order for this one.
+    with ConductorLock(stage.plan.conductor_lock, "accounting-3.0-20260301", "safepoint launch"):
         ordered = stage.safepoint("rollback", "--plain", capture=True)
-        assert ordered.returncode == 3 and "shop-3.0-20260301" in ordered.stderr, ordered.stdout + ordered.stderr
+        assert ordered.returncode == 3 and "accounting-3.0-20260301" in ordered.stderr, ordered.stdout + ordered.stderr
         once = stage.safepoint("follow", "--once", "--json", capture=True)
         assert once.returncode == 0 and json.loads(once.stdout)["retained_bytes"] > 0, once.stdout + once.stderr
     # A shell with another password: a rollback would only close the site, and a retirement remove nothing.

@@ -148,5 +148,5 @@ class _Leave:
         if not self._over and time.monotonic() > self._next:
             self._next = time.monotonic() + _LOOK_SECONDS
             plan = self._plan_file
-            self._over = held(plan.state, plan.launch_id) or no_way_back(entries_of(plan))
+            self._over = held(plan.conductor_lock, plan.launch_id) or no_way_back(entries_of(plan))
         return self._over

@@ -27,7 +27,7 @@ def status(
     from safepoint.launch.lock import holder
 
     plan_file = load(plan)
-    answer = standing_of(plan_file, plan, holder(plan_file.state), datetime.now(UTC))
+    answer = standing_of(plan_file, plan, holder(plan_file.conductor_lock), datetime.now(UTC))
     if json_:
         typer.echo(json.dumps(answer))
     else:

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from safepoint import __version__
 from safepoint.config import PlanFile
 from safepoint.errors import Refused, SafepointError
-from safepoint.launch import course, surroundings, undo
+from safepoint.launch import course, surroundings, undo, whose
 from safepoint.launch.background import Background
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
@@ -39,13 +39,13 @@ def make_order(word: str, **details: Any) -> dict[str, Any]:
 
 
 class Conductor:
-    """Carries out one launch. A context: within it this process is the one conductor of the state folder."""
+    """Carries out one launch. A context: within it this process is the one conductor of the application."""
 
     def __init__(self, plan_file: PlanFile, plan: Plan, *, tell: Tell, listeners: tuple[Callable[[Entry], None], ...]):
         self.plan_file = plan_file
         self.plan = plan
         self.folder = plan_file.state / "launches" / plan.launch_id
-        self._lock = ConductorLock(plan_file.state, plan.launch_id, "safepoint launch")
+        self._lock = ConductorLock(plan_file.conductor_lock, plan.launch_id, "safepoint launch")
         database = plan_file.database
         self._guard = Guard(lambda: target(database), database.maintenance, plan.launch_id, person())
         self._tell = tell
@@ -127,6 +127,7 @@ class Conductor:
                 "machine": socket.gethostname(),
                 "safepoint": __version__,
                 "plan_file": str(self.plan_file.path),
+                **whose.origin(self.plan_file),
             },
         )
         return self._conduct("launch")

@@ -199,6 +199,7 @@ class Stand:
         return Rehearsal(
             snapshot_id=manifest.id,
             seal=manifest.seal,
+            source=manifest.source.mark,
             taken_at=manifest.taken_at.isoformat(),
             made_at=datetime.now(UTC).isoformat(),
             release=self.plan.releases.new.version,
@@ -303,7 +304,9 @@ class Stand:
             return unproven("the migrations' operations cannot be read")
         folder = rehearsal_folder(self.plan, self.copy.manifest.id)
         version = self.plan.releases.new.version
-        keep = partial(keep_way_back, folder, release=version, by="rehearsal", sync=False)  # the folder is, at the end
+        source = self.copy.manifest.source.mark
+        # The folder is synced at the end.
+        keep = partial(keep_way_back, folder, release=version, by="rehearsal", source=source, sync=False)
         if not self.plan.wayback.prove:
             keep(schemas=schemas_of(before, self.copy.target, operations))
             return None
