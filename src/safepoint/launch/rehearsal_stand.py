@@ -55,6 +55,7 @@ from safepoint.rehearsal.forecast import Forecast, Ratio, measure_ratio, togethe
 from safepoint.rehearsal.observation import Observed, observed, watch
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.rehearsal.undo import Undo
+from safepoint.wayback.owners import unanswerable
 from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
@@ -159,11 +160,19 @@ class Stand:
         after = _picture(scratch)
         seen = observed(watched, ready.picture, after)
         found = _Found()
+        notes: tuple[str, ...] = ()
         if watched.error is None:
             release = OnCopy(self.plan, ready.manage, scratch, self.pointed.folder, self.cancelled, ready.standby)
             sides = _Sides(before, ready.picture, after)
             found = self._look(release, ready.intent, sides, fenced, (seen, Measured(ratio, speeds)), reversing)
-        return self._concluded(ready, seen, found, fenced, notes_on(ready.intent.pending, watched, seen, after))
+            notes = self._unanswerable()
+        notes = (*notes_on(ready.intent.pending, watched, seen, after), *notes)
+        return self._concluded(ready, seen, found, fenced, notes)
+
+    def _unanswerable(self) -> tuple[str, ...]:
+        """What of the plan's own SQL a rollback could not ask: this is the first database that has the new schema."""
+        with connect(self.copy.target) as connection:
+            return unanswerable(connection, self.plan.wayback.affected)
 
     def _prepared(self) -> _Ready:
         """The copy made like the live database, and the release asked what it means to do."""
