@@ -16,7 +16,9 @@ from safepoint.launch.begin import entries_of
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import ConductorLock, held, holder, refuse_other
 from safepoint.launch.restoring import refuse_launch
+from safepoint.launch.runs import begin_run, note_resumed
 from safepoint.launch.snapshots import standing_launches
+from safepoint.launch.versions import FORMAT
 from safepoint.launch.whose import origin
 
 
@@ -67,6 +69,25 @@ def test_a_conductor_of_another_application_is_in_nobodys_way(tmp_path: Path) ->
                 refuse_other(mine.conductor_lock, "accounting-2.1")
             answer = CliRunner().invoke(app, ["status", "--plan", str(tmp_path / "one.toml"), "--json"])
             assert json.loads(answer.output)["conductor"]["command"] == "safepoint rollback"
+
+
+def test_a_launch_of_a_newer_version_is_no_broken_ledger_and_another_version_is_noted(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "one.toml")
+    path = plan.state / "launches" / plan.launch_id / "ledger.jsonl"
+    facts = {"plan": PLAN, "plan_file": "one.toml", "safepoint": "9.1.0"}
+    with Ledger(path) as ledger:
+        ledger.append("launch", "launch", {**facts, "format": FORMAT})
+        begin_run(ledger, "launch", None)
+        note_resumed(ledger, 1, None)
+        assert ledger.entries[1].data["note"] == "by Safepoint 0.1.0; 9.1.0 began the launch"
+        assert ledger.entries[2].data["after"] == "an interruption, by Safepoint 0.1.0; 9.1.0 began the launch"
+    assert entries_of(plan)
+    path.unlink()
+    with Ledger(path) as ledger:
+        ledger.append("launch", "launch", {**facts, "format": FORMAT + 1})
+    with pytest.raises(Refused, match="Another version of Safepoint began") as refused:
+        entries_of(plan)
+    assert "9.1.0, as its ledger says" in str(refused.value.remedy)
 
 
 def test_a_launch_of_another_application_keeps_no_restore_from_the_live_ones_place(tmp_path: Path) -> None:
