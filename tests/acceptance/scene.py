@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from stage import Stage
 from safepoint.config import load
 from safepoint.launch.begin import entries_of
 from safepoint.launch.faults import VARIABLE
-from safepoint.launch.ledger import Entry
+from safepoint.launch.ledger import GENESIS, Entry, digest, read
 from safepoint.launch.lock import held
 from safepoint.postgres.connections import Connection, connect
 from safepoint.wayback.names import kept_name
@@ -106,6 +107,18 @@ def open_to_others(folder: Path) -> list[str]:
         elif stat.S_ISREG(mode) and mode & 0o044:
             found.append(str(path))
     return sorted(found)
+
+
+def let_hours_pass(ledger: Path, hours: float) -> None:
+    """Nobody went on with the launch for so long: all that its ledger says was said so much earlier."""
+    previous, lines = GENESIS, []
+    for entry in read(ledger):
+        at = (entry.when - timedelta(hours=hours)).isoformat()
+        content = {**entry.as_json(), "at": at, "prev": previous}
+        del content["hash"]
+        previous = digest(content)
+        lines.append(json.dumps({**content, "hash": previous}))
+    ledger.write_text("".join(f"{line}\n" for line in lines))
 
 
 @dataclass(frozen=True)
@@ -247,7 +260,7 @@ class Scene:
             "half snapshots": sorted(str(p) for p in (stage.plan.state / "snapshots").glob("*.partial")),
             "scratch": sorted(str(p) for p in (stage.plan.state / "scratch").glob("*")),
             "processes": self.gone("manage.py", "pg_dump", "pg_restore"),
-            "conductor": ["held"] if held(stage.plan.state) else [],
+            "conductor": ["held"] if held(stage.plan.conductor_lock) else [],
         }
         return [f"{what}: {things}" for what, things in found.items() if things]
 

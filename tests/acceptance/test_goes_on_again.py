@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from scene import Scene, evidence, kill_at, release_that_answers, slots_and_roles_left, unproven
+from scene import Scene, evidence, kill_at, let_hours_pass, release_that_answers, slots_and_roles_left, unproven
 from stage import DEMO, Stage
 
 from safepoint.launch.engine import COURSE_VERSION
@@ -84,6 +84,40 @@ def test_what_a_failed_run_found_and_started_is_found_and_started_anew(
 
 
 @pytest.mark.slow
+def test_a_go_for_the_window_that_is_hours_old_closes_nothing_by_itself(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage(lines=500, change=unproven)
+    plan = stage.plan_path.read_text()
+    # Killed between the gate and the closing of the site; gone on with when the final snapshot is too old for the gate.
+    kill_at(stage, "gate-stop:recorded", "launch", "--now")
+    let_hours_pass(stage.launch_folder / "ledger.jsonl", 3)
+    stage.plan_path.write_text(plan.replace('max_age = "2h"', 'max_age = "100ms"'))
+    no_go = stage.safepoint("launch", "--plain", capture=True)
+    assert no_go.returncode == 5 and "was given 3 h" in no_go.stdout, no_go.stdout + no_go.stderr
+    assert "would not be given now: no-go: it is" in no_go.stdout and release_that_answers(stage) == "1.0"
+    stage.plan_path.write_text(plan)
+    # Gone on with after an hour that nothing but itself speaks against: the window is not begun without a word.
+    kill_at(stage, "ready:recorded", "launch", "--now")
+    let_hours_pass(stage.launch_folder / "ledger.jsonl", 1)
+    asked = stage.safepoint("launch", "--plain", "--no-wait", capture=True)
+    assert asked.returncode == 4 and "The site is still open." in asked.stdout, asked.stdout + asked.stderr
+    assert release_that_answers(stage) == "1.0"
+    # A word holds as long as the gate's own; one that is hours old, too, is asked for again.
+    assert stage.safepoint("retry", capture=True).returncode == 0
+    kill_at(stage, "stop-traffic:begun", "launch")
+    let_hours_pass(stage.launch_folder / "ledger.jsonl", 0.5)
+    again = stage.safepoint("launch", "--plain", "--no-wait", capture=True)
+    assert again.returncode == 4 and "was given 30 min" in again.stdout, again.stdout + again.stderr
+    assert stage.safepoint("retry", capture=True).returncode == 0
+    # Where the site was closed already, every second counts.
+    kill_at(stage, "stop-traffic:applied", "launch")
+    assert release_that_answers(stage) is None
+    let_hours_pass(stage.launch_folder / "ledger.jsonl", 3)
+    launched = stage.safepoint("launch", "--plain", capture=True)
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    assert release_that_answers(stage) == "2.0"
+
+
+@pytest.mark.slow
 def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_that_reached_nobody(
     make_stage: Callable[..., Stage],
 ) -> None:
@@ -95,10 +129,10 @@ def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_t
         assert release_that_answers(stage) == "1.0"  # the fence would have found it with the site closed
     assert stage.safepoint("go", capture=True).returncode == 0
     assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
-    # Another application is launched by the same state folder: its conductor takes no order for this launch.
-    with ConductorLock(stage.plan.state, "shop-3.0-20260301", "safepoint launch"):
+    # Another launch of this application is conducted: its conductor takes no order for this one.
+    with ConductorLock(stage.plan.conductor_lock, "accounting-3.0-20260301", "safepoint launch"):
         ordered = stage.safepoint("rollback", "--plain", capture=True)
-        assert ordered.returncode == 3 and "shop-3.0-20260301" in ordered.stderr, ordered.stdout + ordered.stderr
+        assert ordered.returncode == 3 and "accounting-3.0-20260301" in ordered.stderr, ordered.stdout + ordered.stderr
         once = stage.safepoint("follow", "--once", "--json", capture=True)
         assert once.returncode == 0 and json.loads(once.stdout)["retained_bytes"] > 0, once.stdout + once.stderr
     # A shell with another password: a rollback would only close the site, and a retirement remove nothing.

@@ -137,7 +137,7 @@ def a_conductor_whose_guard_went_to_another_leaves_and_records_nothing(
     assert first.returncode == 3, said
     assert "ann@elsewhere" in said
     assert len(entries_of(stage.plan)) == before
-    assert not held(stage.plan.state)
+    assert not held(stage.plan.conductor_lock)
 
 
 @pytest.mark.slow

@@ -229,7 +229,9 @@ class Play:
 
     def _attached_again(self, mapping: WayBack) -> None:
         """The next launch migrates the twin once more: what the old schema had no place for comes back."""
-        stash = keep_stash(self.folder, LAUNCH, "2.0", self.folder / "out" / "stash.jsonl", self.live, mapping)
+        stash = keep_stash(
+            self.folder, LAUNCH, "2.0", self.folder / "out" / "stash.jsonl", self.live, mapping, owner="odd/odd"
+        )
         if stash is None:
             return
         again = self.twin.on(f"{self.twin.dbname}_again")

@@ -12,6 +12,7 @@ import pytest
 from replay_ground import Ground, ground, operations
 
 from safepoint.launch.report.affected import affected_page
+from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected import (
     Affected,
@@ -26,6 +27,7 @@ from safepoint.wayback.affected import (
 from safepoint.wayback.attaching import Defaults
 from safepoint.wayback.capture import How
 from safepoint.wayback.fates import Fates
+from safepoint.wayback.owners import unanswerable
 from safepoint.wayback.written import list_written
 
 # A user model of the site's own: a UUID for a key, people log in with their address, and one name.
@@ -201,6 +203,19 @@ def test_sql_of_the_plan_that_fails_is_said_and_keeps_nothing_from_being_listed(
     assert {row["reason"] for row in rows} == {"nothing was carried back: --discard was ordered"}
     assert rows[1]["user"] == "ann@x.org" and rows[1]["user_from"] == "transaction"
     assert any("wayback.affected.draft cannot be asked" in note for note in found.notes)
+
+
+def test_sql_of_the_plan_that_a_rollback_could_not_ask_is_told_by_a_migrated_copy(
+    database: Target, tmp_path: Path
+) -> None:
+    with ground(database, tmp_path, BEFORE, MIGRATION, OPERATIONS) as made, connect(made.live) as connection:
+        assert unanswerable(connection, GIVEN) == ()
+        wrong = {"draft": "(select nothing from nowhere)", "draught": "1"}
+        said = unanswerable(connection, wrong)
+    assert [one.partition(":")[0] for one in said] == [
+        "wayback.affected.draft cannot be asked",
+        "wayback.affected.draught",
+    ]
 
 
 def test_what_was_gathered_is_kept_for_the_next_step_and_not_trusted_where_it_is_not_whole(

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from safepoint.cli import app
 from safepoint.config import PlanFile, TwinServer
 from safepoint.config.load import parse
-from safepoint.launch import doctor_database, doctor_world
+from safepoint.launch import doctor_database, doctor_wayback, doctor_world
 from safepoint.launch.disk_room import room
 from safepoint.launch.doctor import Finding, examine, failures
 from safepoint.launch.error_logs import database_log
@@ -395,3 +395,20 @@ def test_the_command_ends_with_code_3_where_something_would_stop_the_launch(shop
     bad = CliRunner().invoke(app, ["doctor", "--plan", str(path)])
     assert bad.exit_code == 3
     assert "FAILURE" in bad.output and "→ Correct database.application_roles." in bad.output
+
+
+def test_names_for_the_way_back_that_are_no_table_are_told_with_what_they_may_have_meant(
+    shop: Shop, tmp_path: Path
+) -> None:
+    def told(words: str) -> list[tuple[str, str]]:
+        plan = shop.plan(tmp_path, lambda text: text + words)
+        return [(one.verdict, one.message) for one in doctor_wayback.wayback_names(plan, NOW)]
+
+    ((verdict, said),) = told('[wayback.tables.shop_itme.columns]\nname = "name"\n')
+    assert verdict == "failure" and "wayback.tables.shop_itme: there is no such table; is it shop_item?" in said
+    ((verdict, said),) = told('[wayback.tables.shop_item.columns]\nnaem = "name"\n')
+    assert verdict == "failure" and "public.shop_item has no column naem; is it name?" in said
+    ((verdict, said),) = told('[wayback.affected]\nshop_itme = "1"\n')
+    assert verdict == "warning" and "wayback.affected.shop_itme: there is no such table here; is it shop_item?" in said
+    right = '[wayback.tables.shop_item.columns]\nname = "name"\n[wayback.affected]\n"public.shop_item" = "1"\n'
+    assert [verdict for verdict, _ in told(right)] == ["ok"] == [verdict for verdict, _ in told("")]

@@ -24,11 +24,13 @@ from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.reattach import MARK, forget_mark, reattach
 from safepoint.wayback.stash import (
+    MANIFEST,
     Stash,
     damaged,
     drop_from_database,
     give_back,
     keep_stash,
+    of_others,
     schema_name,
     take,
     verify,
@@ -62,6 +64,7 @@ FIRST, SECOND = MIGRATION.format(one=3, two=4), MIGRATION.format(one=14, two=13)
 OPERATIONS = operations(
     ("column-added", "entry", "entry", "currency", None), ("column-added", "entry", "entry", "slug", None)
 )
+OWNER = "shop/shop"
 DEFAULTS = {"entry": {"currency": "EUR", "slug": None}}
 
 
@@ -75,9 +78,11 @@ def rolled_back(
             made.write(one)
         made.carry()
         mapping = made.mapping()
-        found = keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping)
+        found = keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER)
         assert found is not None
-        assert keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping) == found
+        assert (
+            keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER) == found
+        )
         records.remove(made.twin, LAUNCH)
         yield made, found
 
@@ -103,7 +108,7 @@ def launched_again(made: Ground, *since: str, migration: str = SECOND) -> Iterat
 def attached(made: Ground, again: Target, launch: str = "shop-2.1") -> Reattached:
     with connect(made.twin) as connection:
         old = read_catalogue(connection)
-    stashes = waiting(made.folder, launch)
+    stashes = waiting(made.folder, launch, OWNER)
     return reattach(again, old, stashes, DEFAULTS, launch_id=launch, out=made.folder / "left.jsonl")
 
 
@@ -211,7 +216,8 @@ from safepoint.wayback.reattach import reattach
 from safepoint.wayback.stash import waiting
 again, folder = Target(*{login!r}), Path({folder!r})
 print("begins", flush=True)
-reattach(again, Catalogue({{}}), waiting(folder, "shop-2.1"), {{}}, launch_id="shop-2.1", out=folder / "left.jsonl")
+stashes = waiting(folder, "shop-2.1", "shop/shop")
+reattach(again, Catalogue({{}}), stashes, {{}}, launch_id="shop-2.1", out=folder / "left.jsonl")
 """
 WAITS = "select 1 from pg_stat_activity where application_name = 'safepoint reattach' and wait_event_type = 'Lock'"
 
@@ -236,12 +242,24 @@ def test_killed_in_the_middle_nothing_stands_and_run_again_everything_once(datab
         assert ask(again, "select count(*) from tag where name = 'mine!'") == [(1,)]
 
 
+def test_another_application_of_the_same_state_folder_gets_nothing_of_it(database: Target, tmp_path: Path) -> None:
+    with rolled_back(database, tmp_path, WRITES[0]) as (_, found):
+        assert waiting(tmp_path, "billing-3.0", "billing/billing") == []
+        assert of_others(tmp_path, "billing/billing") == [found] and of_others(tmp_path, OWNER) == []
+        assert waiting(tmp_path, "shop-2.1", OWNER) == [found]
+        manifest = found.folder / MANIFEST
+        data = json.loads(manifest.read_text())
+        del data["owner"]  # an earlier version did not say whose it is
+        manifest.write_text(json.dumps(data))
+        assert len(waiting(tmp_path, "shop-2.1", OWNER)) == 1 and of_others(tmp_path, OWNER) == []
+
+
 def test_after_another_rollback_the_stash_waits_again_and_the_newer_one_says_what_a_row_is(
     database: Target, tmp_path: Path
 ) -> None:
     with rolled_back(database, tmp_path, *WRITES) as (made, found):
         take(found, "shop-2.1")
-        assert waiting(tmp_path, "shop-2.2") == [] and len(waiting(tmp_path, "shop-2.1")) == 1
+        assert waiting(tmp_path, "shop-2.2", OWNER) == [] and len(waiting(tmp_path, "shop-2.1", OWNER)) == 1
         assert [one.launch_id for one in give_back(tmp_path, "shop-2.1")] == [LAUNCH]
         newer = tmp_path / "newer.jsonl"
         lines = [json.loads(line) for line in found.rows.read_text().splitlines()]
@@ -251,7 +269,7 @@ def test_after_another_rollback_the_stash_waits_again_and_the_newer_one_says_wha
         links = [{**one, "action": "delete"} for one in lines if one["relation"] == "public.entry_tags"]
         emptied = {**gone, "relation": "public.mark", "action": "truncate", "key": {}, "values": {}}
         newer.write_text("".join(json.dumps(one) + "\n" for one in (usd, gone, emptied, *links)))
-        keep_stash(tmp_path, "shop-2.1", "2.1", newer, made.live, made.mapping())
+        keep_stash(tmp_path, "shop-2.1", "2.1", newer, made.live, made.mapping(), owner=OWNER)
         with launched_again(made) as again:
             done = attached(made, again, "shop-2.2")
             assert done.launches == (LAUNCH, "shop-2.1") and done.left == 0, done.preview

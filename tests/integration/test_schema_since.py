@@ -101,7 +101,9 @@ def test_a_table_and_a_partition_that_were_made_since_keep_nothing_else_from_bei
             ("visit_1", "carried"),
             ("visit_2", "not carried"),
         ]
-        kept = keep_stash(tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven)
+        kept = keep_stash(
+            tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven, owner="shop/shop"
+        )
         assert kept is not None and kept.tables["tenant.note"].whole and kept.tables["tenant.note"].rows == 1
 
 

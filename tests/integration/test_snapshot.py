@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from elsewhere import Elsewhere
+from psycopg import sql
 
 from safepoint.backup.fingerprint import compare
 from safepoint.backup.manifest import read_manifest, verify_files
@@ -296,3 +297,31 @@ def test_a_restored_snapshot_can_be_used_and_is_gone_afterwards(database: Target
     assert list((tmp_path / "scratch").iterdir()) == []
     with pytest.raises(ProofFailed):
         verify_files(tmp_path)
+
+
+def test_settings_of_the_database_that_are_made_for_pages_hinder_no_dump_and_no_proof(
+    database: Target, tmp_path: Path
+) -> None:
+    """Timeouts of a few milliseconds, and a role that its sessions act by and that may read nothing."""
+    run(database, ROWS.format(20_000))
+    role = f"app_{time.monotonic_ns()}"
+    names = {"role": sql.Identifier(role), "name": sql.Identifier(database.dbname)}
+    with connect(database.on("postgres")) as admin:
+        admin.execute(sql.SQL("create role {role}").format(**names))
+        timeouts = ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
+        timeouts += ["transaction_timeout"]
+        try:
+            for one in timeouts:
+                words = sql.SQL("alter database {name} set {one} = '3ms'").format(one=sql.Identifier(one), **names)
+                admin.execute(words)
+            admin.execute(sql.SQL("alter database {name} set role = {role}").format(**names))
+            folder = snap(database, tmp_path)
+            assert prove(folder, scratch_parent=tmp_path / "scratch").tables == 1
+            admin.execute(sql.SQL("alter role {role} login superuser password 'x'").format(**names))
+            admin.execute(sql.SQL("alter role {role} set role = 'pg_read_all_data'").format(**names))
+            with connect(database.login(role, "x")) as connection:  # one of the login's own: so it was meant
+                assert connection.execute("select current_user").fetchone() == ("pg_read_all_data",)
+        finally:
+            for word in ("role", *timeouts):
+                admin.execute(sql.SQL("alter database {name} reset {one}").format(one=sql.Identifier(word), **names))
+            admin.execute(sql.SQL("drop role {role}").format(**names))

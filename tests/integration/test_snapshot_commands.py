@@ -436,6 +436,8 @@ def test_a_backup_that_is_ended_by_a_signal_leaves_nothing_for_good(plan: PlanFi
         holder.execute("lock table t in access exclusive mode")
         assert struck(plan, looker, signal.SIGTERM) == ExitCode.INTERRUPTED
         assert sorted(snapshots.iterdir()) == before and not looker.execute(DUMPING).fetchall()
+        assert struck(plan, looker, signal.SIGHUP) == ExitCode.INTERRUPTED  # the terminal was closed, or its link broke
+        assert sorted(snapshots.iterdir()) == before and not looker.execute(DUMPING).fetchall()
         assert struck(plan, looker, signal.SIGKILL) == -signal.SIGKILL
         (left,) = set(snapshots.iterdir()) - set(before)
         assert looker.execute(DUMPING).fetchall()

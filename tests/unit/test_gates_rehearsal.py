@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from stories import PLAN_FILE
 
+from safepoint.backup.manifest import mark_of
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.django.pending import Pending, PendingMigration
 from safepoint.launch.plan import make_plan
+from safepoint.launch.rehearsals import FORMAT, rehearsals_of
 from safepoint.launch.verbs.gates import Reason, lateness_reasons, rehearsal_reasons
+from safepoint.launch.whose import own_mark
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
 COMMAND = "safepoint rehearse --plan launch.toml"
@@ -88,3 +92,20 @@ def test_a_window_that_would_begin_much_later_than_people_were_told_is_a_persons
 
 def then(minutes: float) -> datetime:
     return datetime(2026, 3, 1, 8, tzinfo=UTC) + timedelta(minutes=minutes)
+
+
+def test_a_rehearsal_on_the_copy_of_another_database_is_none_of_this_one(tmp_path: Path) -> None:
+    """The same code is launched on several databases, by plan files that share a state folder."""
+    plan = parse(PLAN_FILE.format(date="2026-03-01", zone="UTC", more=""), tmp_path / "launch.toml")
+    other = rehearsal(pending("aa"))
+    other["snapshot"]["source"] = mark_of("db.example:5432", "other")
+    silent = rehearsal(pending("aa"))  # of an earlier version, and its snapshot is not here any more
+    own = rehearsal(pending("aa"))
+    own["snapshot"]["source"] = own_mark(plan)
+    for name, one in (("other", other), ("silent", silent)):
+        folder = plan.state / "rehearsals" / name
+        folder.mkdir(parents=True)
+        (folder / "rehearsal.json").write_text(json.dumps({**one, "format": FORMAT, "release": "2.0"}))
+    assert rehearsals_of(plan) == []
+    (folder / "rehearsal.json").write_text(json.dumps({**own, "format": FORMAT, "release": "2.0"}))
+    assert [one["snapshot"]["source"] for one in rehearsals_of(plan)] == [own_mark(plan)]

@@ -15,6 +15,7 @@ import pytest
 from safepoint.errors import Refused
 from safepoint.launch.lock import ConductorLock, held, holder
 
+LOCK = "conductor-accounting.lock"
 HOLD = """
 import sys, time
 from pathlib import Path
@@ -28,7 +29,7 @@ with ConductorLock(Path(sys.argv[1]), "accounting-2.0", "safepoint launch"):
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lock."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / LOCK)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     yield process
@@ -38,7 +39,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_conductor_is_refused_and_told_who_the_first_is(tmp_path: Path, other: subprocess.Popen[str]) -> None:
-    with pytest.raises(Refused) as raised, ConductorLock(tmp_path, "accounting-2.0", "safepoint launch"):
+    with pytest.raises(Refused) as raised, ConductorLock(tmp_path / LOCK, "accounting-2.0", "safepoint launch"):
         pass
     assert f"(process {other.pid})" in raised.value.message
     assert "safepoint launch" in raised.value.message
@@ -46,11 +47,11 @@ def test_a_second_conductor_is_refused_and_told_who_the_first_is(tmp_path: Path,
 
 
 def test_others_see_who_holds_it_and_since_when(tmp_path: Path, other: subprocess.Popen[str]) -> None:
-    who = holder(tmp_path)
+    who = holder(tmp_path / LOCK)
     assert who is not None
     assert (who.pid, who.launch, who.command) == (other.pid, "accounting-2.0", "safepoint launch")
     assert str(who).startswith(f"{who.user} on {who.machine} (process {other.pid}), since 20")
-    assert held(tmp_path)
+    assert held(tmp_path / LOCK)
 
 
 def test_a_killed_conductors_lock_is_taken_over_at_once_and_says_from_whom(
@@ -58,37 +59,37 @@ def test_a_killed_conductors_lock_is_taken_over_at_once_and_says_from_whom(
 ) -> None:
     os.kill(other.pid, signal.SIGKILL)
     other.wait()
-    assert holder(tmp_path) is None
-    assert not held(tmp_path)
-    with ConductorLock(tmp_path, "accounting-2.0", "safepoint launch") as lock:
+    assert holder(tmp_path / LOCK) is None
+    assert not held(tmp_path / LOCK)
+    with ConductorLock(tmp_path / LOCK, "accounting-2.0", "safepoint launch") as lock:
         assert lock.taken_over is not None and lock.taken_over.pid == other.pid
         mine = json.loads(lock.path.read_text())
         assert mine["pid"] == os.getpid()
 
 
 def test_a_lock_that_was_given_back_is_taken_over_from_nobody(tmp_path: Path) -> None:
-    with ConductorLock(tmp_path, "a", "safepoint launch"):
-        assert held(tmp_path)
-    assert not held(tmp_path)
-    with ConductorLock(tmp_path, "a", "safepoint launch") as lock:
+    with ConductorLock(tmp_path / LOCK, "a", "safepoint launch"):
+        assert held(tmp_path / LOCK)
+    assert not held(tmp_path / LOCK)
+    with ConductorLock(tmp_path / LOCK, "a", "safepoint launch") as lock:
         assert lock.taken_over is None
 
 
 def test_the_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), ConductorLock(tmp_path, "a", "safepoint launch"):
+    with pytest.raises(ZeroDivisionError), ConductorLock(tmp_path / LOCK, "a", "safepoint launch"):
         raise ZeroDivisionError
-    assert not held(tmp_path)
+    assert not held(tmp_path / LOCK)
 
 
 def test_before_any_conductor_nobody_holds_it(tmp_path: Path) -> None:
-    assert holder(tmp_path) is None
-    assert not held(tmp_path)
+    assert holder(tmp_path / LOCK) is None
+    assert not held(tmp_path / LOCK)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"user": "ada"}', b"\xff\xfe", b"[]"])
 def test_a_damaged_lock_file_is_no_obstacle(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "conductor.lock").write_bytes(content)
-    with ConductorLock(tmp_path, "a", "safepoint launch") as lock:
+    (tmp_path / LOCK).write_bytes(content)
+    with ConductorLock(tmp_path / LOCK, "a", "safepoint launch") as lock:
         assert lock.taken_over is None
 
 
@@ -99,24 +100,24 @@ def test_a_reader_that_looks_at_the_same_instant_does_not_refuse_a_conductor(tmp
         "fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)\n"
         "fcntl.flock(fd, fcntl.LOCK_SH)\nprint('looking', flush=True)\ntime.sleep(0.15)\n"
     )
-    path = str(tmp_path / "conductor.lock")
+    path = str(tmp_path / LOCK)
     with subprocess.Popen([sys.executable, "-c", look, path], stdout=subprocess.PIPE, text=True) as reader:
         assert reader.stdout is not None and reader.stdout.readline() == "looking\n"
-        with ConductorLock(tmp_path, "a", "safepoint launch"):
-            assert held(tmp_path)
+        with ConductorLock(tmp_path / LOCK, "a", "safepoint launch"):
+            assert held(tmp_path / LOCK)
 
 
 def test_only_the_user_can_read_the_lock_file(tmp_path: Path) -> None:
-    with ConductorLock(tmp_path, "a", "safepoint launch") as lock:
+    with ConductorLock(tmp_path / LOCK, "a", "safepoint launch") as lock:
         assert lock.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
     """A dump that outlives its killed conductor must not keep the next conductor out."""
-    with ConductorLock(tmp_path, "a", "safepoint launch"):
+    with ConductorLock(tmp_path / LOCK, "a", "safepoint launch"):
         child = subprocess.Popen(["sleep", "30"])
     try:
-        assert not held(tmp_path)
+        assert not held(tmp_path / LOCK)
     finally:
         child.kill()
         child.wait()

@@ -11,11 +11,13 @@ import pytest
 from stories import PLAN_FILE
 from test_mapping import DATA, catalogue, column, effect, operations, table
 
+from safepoint.backup.manifest import mark_of
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.errors import Refused
 from safepoint.launch.report.mapping import mapping_page, mapping_table, markdown
 from safepoint.launch.waybacks import NAME, keep_way_back, newest_way_back
+from safepoint.launch.whose import own_mark
 from safepoint.wayback.roundtrip import RoundTrip, TableTrip
 from safepoint.wayback.schemas import Schemas
 
@@ -56,7 +58,15 @@ def test_each_line_says_where_its_value_comes_from_and_what_the_round_trip_found
     plan = plan_file(tmp_path)
     wrong = TableTrip("public.line", 9, 0, 0, {"memo": 3})
     folder = plan.state / "launches" / "an-earlier-one"
-    keep_way_back(folder, release="2.0", by="proof", schemas=SCHEMAS, trip=RoundTrip((wrong,), 0.1), doubts=("memo!",))
+    keep_way_back(
+        folder,
+        release="2.0",
+        by="proof",
+        source=own_mark(plan),
+        schemas=SCHEMAS,
+        trip=RoundTrip((wrong,), 0.1),
+        doubts=("memo!",),
+    )
     known = newest_way_back(plan)
     made = mapping_table(known, {}, "1.0", known.made_at + timedelta(hours=2))
     lines = {(line.table, line.column): line for line in made.lines}
@@ -69,7 +79,9 @@ def test_each_line_says_where_its_value_comes_from_and_what_the_round_trip_found
 
 def test_a_mapper_that_was_written_since_is_in_the_table_at_once(tmp_path: Path) -> None:
     plan = plan_file(tmp_path)
-    keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", schemas=SCHEMAS)
+    keep_way_back(
+        plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", source=own_mark(plan), schemas=SCHEMAS
+    )
     made = mapping_table(newest_way_back(plan), MAPPERS, "1.0", datetime.now(UTC))
     (debit,) = [line for line in made.lines if line.column == "debit"]
     assert (debit.kind, debit.value) == ("mapped", "(greatest(cents, 0) / 100.0)")
@@ -105,7 +117,9 @@ def test_a_mapper_is_shown_as_it_is_written_into_the_plan_file(tmp_path: Path) -
 
 def test_the_page_and_the_markdown_let_no_name_end_a_cell(tmp_path: Path) -> None:
     plan = plan_file(tmp_path)
-    keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", schemas=SCHEMAS)
+    keep_way_back(
+        plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", source=own_mark(plan), schemas=SCHEMAS
+    )
     made = mapping_table(newest_way_back(plan), {"line": {"memo": "'<b>|' || note"}}, "1.0", NOW)
     assert "<b>|" not in mapping_page(made) and "&lt;b&gt;" in mapping_page(made)
     rows = [line for line in markdown(made).splitlines() if line.startswith("|")]
@@ -114,9 +128,19 @@ def test_the_page_and_the_markdown_let_no_name_end_a_cell(tmp_path: Path) -> Non
 
 def test_without_a_proof_or_a_rehearsal_of_this_release_the_command_to_run_is_said(tmp_path: Path) -> None:
     plan = plan_file(tmp_path)
-    keep_way_back(plan.state / "rehearsals" / "old", release="1.9", by="rehearsal", schemas=SCHEMAS)
+    keep_way_back(
+        plan.state / "rehearsals" / "old", release="1.9", by="rehearsal", source=own_mark(plan), schemas=SCHEMAS
+    )
     (plan.state / "rehearsals" / "torn").mkdir()
     (plan.state / "rehearsals" / "torn" / NAME).write_text('{"format": 1')
     with pytest.raises(Refused) as refused:
         newest_way_back(plan)
     assert "safepoint rehearse" in str(refused.value.remedy)
+
+
+def test_one_of_another_database_that_shares_the_state_folder_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    other = mark_of("db.example:5432", "other")
+    keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", source=other, schemas=SCHEMAS)
+    with pytest.raises(Refused):
+        newest_way_back(plan)

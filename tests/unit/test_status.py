@@ -90,7 +90,7 @@ def test_a_launch_that_is_over_needs_no_conductor(folder: Path) -> None:
 def test_status_on_the_command_line_names_the_question_and_its_answers(folder: Path) -> None:
     story: Story = migrated(ledger_of(folder))
     story.ask("gate-canary", "in doubt: no login is configured", "go", "abort")
-    with ConductorLock(folder / ".safepoint", "accounting-2.0-20260301", "safepoint launch"):
+    with ConductorLock(folder / ".safepoint/conductor-accounting.lock", "accounting-2.0-20260301", "safepoint launch"):
         result = run(folder, "status")
         answer = json.loads(run(folder, "status", "--json").output)
     assert result.exit_code == 0

@@ -73,13 +73,33 @@ def _root(
         raise typer.Exit
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(number: int, _frame: object) -> None:
+    if number == signal.SIGHUP:  # the shell sends it once more, and what was begun is being undone then
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     raise KeyboardInterrupt
+
+
+def _open_streams() -> None:
+    """Where standard input, output or error is closed (`>&-`, a bare service), the next file that is opened would take
+    its number: what any library writes to standard error must never be written into a ledger.
+    """
+    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest free number, which is this one
+    # Python has none for those that were closed when it began.
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (until this process ends)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def main() -> None:
     """The entry point: an error that a person may see is one clear message, never a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)  # what was begun is undone, as after Ctrl-C
+    _open_streams()
+    # What was begun is undone, as after Ctrl-C; also where the terminal was closed, but for a command that outlives it.
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
     try:
         app()
     except SafepointError as error:

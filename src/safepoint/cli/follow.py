@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -94,6 +95,8 @@ def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool, json_: bool) ->
     leave = _Leave(plan_file, once=once, json_=json_)
     signal.signal(signal.SIGTERM, lambda *_: leave.now())
     signal.signal(signal.SIGINT, lambda *_: leave.now())
+    # As a launch, it outlives its terminal: without it the server keeps its whole log until somebody looks.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     try:
         follow_on(standby, leave, leave.told, leave.hindered)
     except CaptureLost:
@@ -138,8 +141,11 @@ class _Leave:
 
     def say(self, line: str, **facts: Any) -> None:
         """A line for people, or the same for a program; at once, for whoever reads along."""
-        typer.echo(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
-        sys.stdout.flush()
+        try:
+            typer.echo(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
+            sys.stdout.flush()
+        except OSError:  # the reader, or the terminal, has gone; what is buffered still would raise at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def __call__(self) -> bool:
         from safepoint.launch.begin import entries_of, no_way_back
@@ -148,5 +154,5 @@ class _Leave:
         if not self._over and time.monotonic() > self._next:
             self._next = time.monotonic() + _LOOK_SECONDS
             plan = self._plan_file
-            self._over = held(plan.state, plan.launch_id) or no_way_back(entries_of(plan))
+            self._over = held(plan.conductor_lock, plan.launch_id) or no_way_back(entries_of(plan))
         return self._over

@@ -116,8 +116,8 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
             subject=plan_file.launch_id,
             remedy="See `safepoint status`.",
         )
-    refuse_other(plan_file.state, plan_file.launch_id)
-    if held(plan_file.state, plan_file.launch_id):
+    refuse_other(plan_file.conductor_lock, plan_file.launch_id)
+    if held(plan_file.conductor_lock, plan_file.launch_id):
         _send(plan_file, "return", json_=json_)
         interrupt(plan_file.state / "launches" / plan_file.launch_id)
         return
@@ -173,8 +173,8 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
             subject=plan_file.launch_id,
             remedy="To bring the old release back now: `safepoint rollback`.",
         )
-    refuse_other(plan_file.state, plan_file.launch_id)
-    if held(plan_file.state, plan_file.launch_id):
+    refuse_other(plan_file.conductor_lock, plan_file.launch_id)
+    if held(plan_file.conductor_lock, plan_file.launch_id):
         _refuse_second_way_back(plan_file, entries, closing=bool(details.get("stop_first")))
         _send(plan_file, word, json_=json_, **details)
         interrupt(plan_file.state / "launches" / plan_file.launch_id)
@@ -284,7 +284,7 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
         )
     order = make_order(word, **details)
     send(launch_folder(plan_file), f"{plan_file.launch_id}:{runs[-1]}", order)
-    alive = holder(plan_file.state)
+    alive = holder(plan_file.conductor_lock)
     if alive is not None and alive.launch != plan_file.launch_id:
         alive = None
     if json_:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import date
+
+    from rich.console import Console
 
     from safepoint.launch.plan import Plan
     from safepoint.launch.report.mapping import MappingTable
@@ -119,26 +121,35 @@ def _show_way_back(made: MappingTable) -> None:
         table.add_row(f"  {line.column}", Text(line.kind, style=style), Text(value), source)
     console.print(table)
     console.print()
-    for problem in (*made.problems, *made.doubts):
-        console.print(Text(f"  problem   {problem}", style="red"))
-    for words in made.to_write.splitlines():
+    _explain(console, [("problem", problem) for problem in (*made.problems, *made.doubts)], style="red")
+    for words in made.to_write.splitlines():  # to be copied as it is
         console.print(Text(f"  write     {words}", style="bold"))
-    for note in made.notes:
-        console.print(Text(f"  note      {note}", style="dim"))
-    for kind in made.counts:
-        console.print(Text(f"  {kind:<9} {MEANINGS[kind]}", style="dim"))
+    _explain(console, [("note", note) for note in made.notes])
+    _explain(console, [(kind, MEANINGS[kind]) for kind in made.counts])
+
+
+def _explain(console: Console, words: Sequence[tuple[str, str]], *, style: str = "dim") -> None:
+    """Words and what they mean, below a table."""
+    from rich.text import Text
+
+    from safepoint.cli.tables import wrapped
+
+    for word, meaning in words:
+        first, *rest = wrapped(meaning, console.width - 12)
+        console.print(Text("\n".join([f"  {word:<9} {first}", *(f"{'':12}{line}" for line in rest)]), style=style))
 
 
 def _show(made: Plan, day: date, seconds: Mapping[str, float], between: Spans, there: Collection[str]) -> None:
     from rich import box
-    from rich.console import Console
+    from rich.console import Console, Group
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
     from safepoint.launch.report.timetable import LEGEND, timetable, title
 
     console = Console(highlight=False)
-    wide = console.size.width >= 100
+    wide = console.size.width >= 110
     console.print(Text(title(made), style="bold"))
     console.print(Text(f"times are {made.timezone}; plan {made.digest[:16]}\n", style="dim"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
@@ -152,13 +163,12 @@ def _show(made: Plan, day: date, seconds: Mapping[str, float], between: Spans, t
         if row.moment and number:
             table.add_section()
         name = Text(f"◆ {row.step.title}", style="bold magenta") if row.step.gate else Text(row.step.title)
-        cells: list[str | Text] = [row.moment, *([row.local] if wide else []), name]
-        for command in row.step.commands:
-            name.append(f"\n  {command}", style="not bold dim")
-        table.add_row(*cells, row.takes, row.on_failure)
+        below = [*row.step.commands, *([] if wide or row.takes == row.expected else [f"takes {row.takes}"])]
+        step = Group(name, *(Padding(Text(text, style="dim"), (0, 0, 0, 2)) for text in below))
+        table.add_row(
+            row.moment, *([row.local] if wide else []), step, row.takes if wide else row.expected, row.on_failure
+        )
     console.print(table)
     console.print()
-    if len(seconds) <= 2:
-        console.print(Text("  takes     measured in earlier launches; there has been none yet", style="dim"))
-    for word, meaning in LEGEND:
-        console.print(Text(f"  {word:<9} {meaning}", style="dim"))
+    unknown = ("takes", "measured in earlier launches; there has been none yet")
+    _explain(console, [*([unknown] if len(seconds) <= 2 else []), *LEGEND])

@@ -11,7 +11,7 @@ import typer
 from safepoint.cli.launch import PlanOption
 from safepoint.cli.order import ordered
 from safepoint.cli.progress import shown
-from safepoint.cli.tables import WIDTH_ELSEWHERE
+from safepoint.cli.tables import WIDTH_ELSEWHERE, wrapped
 from safepoint.errors import ExitCode, Interrupted
 
 if TYPE_CHECKING:
@@ -76,18 +76,19 @@ def _show(console: Console, data: Mapping[str, Any]) -> None:
     console.print(Text(f"Rehearsal of {data['release']} on {data['snapshot']['id']}: {data['verdict']}", style="bold"))
     for reason in data["reasons"]:
         console.print(Text(f"  {reason}", style="bold red"))
+    label = max((len(run["label"]) for run in migrate["migrations"]), default=9)
+    wide = console.width >= label + 80  # else neither a bar, nor what it would leave of the locks' names
     table = Table(
-        Column(
-            "Migration", no_wrap=True, min_width=max((len(run["label"]) for run in migrate["migrations"]), default=9)
-        ),
+        Column("Migration", no_wrap=True, min_width=label),
         Column("took", no_wrap=True),
-        Column("", overflow="crop", max_width=20),
-        "rows",
+        *([Column("", overflow="crop", max_width=20)] if wide else []),
+        Column("rows", no_wrap=True),
         Column("log", no_wrap=True),
-        Column("strongest locks", overflow="fold"),  # names are not cut: they are looked for elsewhere
+        *([Column("strongest locks", overflow="fold")] if wide else []),  # looked for elsewhere: names are not cut
         box=box.SIMPLE_HEAD,
         show_edge=False,
     )
+    below: list[str] = []
     longest = max((run["seconds"] for run in migrate["migrations"]), default=0.0) or 1.0
     for run in migrate["migrations"]:
         locks = ", ".join(
@@ -98,8 +99,12 @@ def _show(console: Console, data: Mapping[str, Any]) -> None:
         bar = Text("█" * max(1, round(20 * run["seconds"] / longest)), style="cyan" if run["ok"] else "red")
         rows = "" if run["rows"] is None else f"{run['rows']:,}"
         log = format_bytes(run["wal_bytes"])
-        table.add_row(Text(run["label"]), format_duration(run["seconds"]), bar, rows, log, Text(locks))
+        told = (Text(run["label"]), format_duration(run["seconds"]))
+        table.add_row(*told, *([bar, rows, log, Text(locks)] if wide else [rows, log]))
+        below += wrapped(f"{run['label']} locks {locks}", console.width) if locks and not wide else []
     console.print(table)
+    for line in below:
+        console.print(Text(line), soft_wrap=True)
     for line in _lines(data):
         console.print(line)
 

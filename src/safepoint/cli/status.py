@@ -27,7 +27,7 @@ def status(
     from safepoint.launch.lock import holder
 
     plan_file = load(plan)
-    answer = standing_of(plan_file, plan, holder(plan_file.state), datetime.now(UTC))
+    answer = standing_of(plan_file, plan, holder(plan_file.conductor_lock), datetime.now(UTC))
     if json_:
         typer.echo(json.dumps(answer))
     else:
@@ -128,18 +128,18 @@ def _until(step: Any, now: datetime) -> float | None:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    import textwrap
-
     from rich.console import Console
     from rich.text import Text
 
+    from safepoint.cli.tables import wrapped
     from safepoint.config import format_duration
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     width = min(console.size.width, 110)
     told, launch = answer["standing"], answer["launch"]
     style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow", "ask": "bold magenta"}
-    console.print(Text(told["headline"], style=style.get(told["tone"], "bold cyan")))
+    for line in wrapped(told["headline"], width):
+        console.print(Text(line, style=style.get(told["tone"], "bold cyan")))
     facts = [("launch", f"{launch['id']}, {launch['status']}, {answer['done']} of {answer['steps']} steps passed")]
     conductor = answer["conductor"]
     if conductor is not None:
@@ -152,7 +152,7 @@ def _show(answer: dict[str, Any]) -> None:
     if (step := answer["next"]) is not None and (step["in_seconds"] or 0) > 0:
         facts.append(("", f"that is in {format_duration(step['in_seconds'])}"))
     for name, text in facts:
-        first, *rest = textwrap.wrap(text, max(20, width - 13)) or [""]
+        first, *rest = wrapped(text, width - 13) or [""]
         console.print(Text(f"  {name:<10} {first}"))
         for line in rest:
             console.print(Text(f"{'':13}{line}"))
@@ -160,4 +160,9 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(Text("\n  what you can do now"))
         longest = max(len(choice["command"]) for choice in told["commands"])
         for choice in told["commands"]:
-            console.print(Text(f"    {choice['command']:<{longest}}  {choice['means']}"), soft_wrap=True)
+            beside = 4 + longest + 2 + len(choice["means"]) <= width
+            console.print(
+                Text(f"    {choice['command']:<{longest}}  {choice['means']}" if beside else f"    {choice['command']}")
+            )
+            for line in [] if beside else wrapped(choice["means"], width - 8, indent="        "):
+                console.print(Text(line))

@@ -61,7 +61,7 @@ def event_line(entry: Entry, state: State, marks: Marks) -> tuple[str, str] | No
         return _step_line(entry, state, marks)
     data = entry.data
     told = {
-        "run": lambda: (marks.running, f"{data['course']} {state.plan.launch_id} begins, run {data['run']}"),
+        "run": lambda: (marks.running, _begins(data, state.plan.launch_id)),
         "resumed": lambda: (marks.interrupted, f"resumed by {data['by']}: {data['after']}"),
         "ask": lambda: (marks.waiting, f"{entry.step or '':<15} {data['question']}"),
         "decided": lambda: (marks.passed, f"{entry.step or '':<15} go by {data['by']}"),
@@ -73,6 +73,11 @@ def event_line(entry: Entry, state: State, marks: Marks) -> tuple[str, str] | No
         ),
     }.get(entry.kind)
     return None if told is None else told()
+
+
+def _begins(data: Mapping[str, Any], launch_id: str) -> str:
+    noted = f" ({data['note']})" if data.get("note") else ""
+    return f"{data['course']} {launch_id} begins, run {data['run']}{noted}"
 
 
 def _step_line(entry: Entry, state: State, marks: Marks) -> tuple[str, str]:

@@ -81,6 +81,7 @@ class State:
         data = entry.data
         if entry.kind == "run":
             self.since, self.begun, self.status, self.question = entry.when, now, "", None
+            self.notes += [str(data["note"])] if data.get("note") else []
         if entry.kind == "launch":
             self.plan_file = str(data.get("plan_file", ""))
         elif entry.kind == "resumed":

@@ -107,11 +107,14 @@ def _foot(state: State, width: int, wall: datetime, marks: Marks) -> list[Text]:
         text = f"waits for {(line.at or '')[11:16]} ({format_duration(seconds)} still): {line.title}"
         lines.append(Text(f"  {_cut(text, width - 2, marks)}", style="bold cyan"))
     if state.status and state.reason:
-        lines += [Text(line) for line in textwrap.wrap(state.reason, width - 2, max_lines=3)]
+        lines += [Text(line) for line in textwrap.wrap(state.reason, width - 2, max_lines=3, break_on_hyphens=False)]
     if state.question is not None:
         asked = f"{marks.waiting} {state.question['question']}"
         lines.append(Text(""))
-        lines += [Text(line, style="bold magenta") for line in textwrap.wrap(asked, width - 1, max_lines=3)]
+        lines += [
+            Text(line, style="bold magenta")
+            for line in textwrap.wrap(asked, width - 1, max_lines=3, break_on_hyphens=False)
+        ]
         lines.append(Text("  in another terminal, type"))
         lines += [Text(f"    {line}") for line in question_lines(state.question, state.plan_file)]
     return lines
@@ -166,9 +169,15 @@ def _step(state: State, line: Line, folded: int, width: int, now: float, marks: 
 def _told(line: Line, folded: int, width: int, *, cut: bool) -> list[Text]:
     """What went wrong, in full where the line above had to cut it, and what to do."""
     most = 3 if folded == 0 else 1
-    wrapped = textwrap.wrap(line.summary, width - 7, max_lines=most, placeholder=" ...") if cut else []
+    wrapped = (
+        textwrap.wrap(line.summary, width - 7, max_lines=most, placeholder=" ...", break_on_hyphens=False)
+        if cut
+        else []
+    )
     if line.remedy:
-        wrapped += textwrap.wrap(f"next: {line.remedy}", width - 7, max_lines=2, placeholder=" ...")
+        wrapped += textwrap.wrap(
+            f"next: {line.remedy}", width - 7, max_lines=2, placeholder=" ...", break_on_hyphens=False
+        )
     return [Text(f"      {text}", style="red" if line.verdict == "fail" else "magenta") for text in wrapped]
 
 

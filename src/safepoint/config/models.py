@@ -363,6 +363,11 @@ class PlanFile(Section):
         """The folder of Safepoint's own state, absolute."""
         return (self.folder / self.launch.state).resolve()
 
+    @property
+    def conductor_lock(self) -> Path:
+        """The file that the one conductor of this application holds, whichever of its launches it carries out."""
+        return self.state / f"conductor-{self.launch.application}.lock"
+
     def host(self, name: str) -> AnyHost:
         """The settings of a host by its name; `here` always exists."""
         return self.hosts.get(name, HereHost())

@@ -14,6 +14,8 @@ from safepoint.config import Moment, PlanFile, load
 from safepoint.errors import PlanFileError, Refused
 from safepoint.launch.ledger import Entry, read
 from safepoint.launch.plan import Plan, make_plan, refuse_past
+from safepoint.launch.versions import refuse_newer
+from safepoint.launch.whose import refuse_foreign
 
 _AT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d)")
 
@@ -24,8 +26,15 @@ def launch_folder(plan_file: PlanFile) -> Path:
 
 
 def entries_of(plan_file: PlanFile) -> list[Entry]:
-    """The ledger of the plan file's launch; empty when it has not begun."""
-    return list(read(launch_folder(plan_file) / "ledger.jsonl"))
+    """The ledger of the plan file's launch; empty when it has not begun.
+
+    Raises:
+        Refused: a launch of this id was begun by another plan file, for another database; or by a newer version.
+    """
+    entries = list(read(launch_folder(plan_file) / "ledger.jsonl"))
+    refuse_newer(entries)
+    refuse_foreign(plan_file, entries)
+    return entries
 
 
 def prepare_launch(path: Path, *, hurry: bool, at: str | None) -> tuple[PlanFile, Plan]:

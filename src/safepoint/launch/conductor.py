@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from safepoint import __version__
 from safepoint.config import PlanFile
 from safepoint.errors import Refused, SafepointError
-from safepoint.launch import course, surroundings, undo
+from safepoint.launch import course, surroundings, undo, versions, whose
 from safepoint.launch.background import Background
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
@@ -39,13 +39,13 @@ def make_order(word: str, **details: Any) -> dict[str, Any]:
 
 
 class Conductor:
-    """Carries out one launch. A context: within it this process is the one conductor of the state folder."""
+    """Carries out one launch. A context: within it this process is the one conductor of the application."""
 
     def __init__(self, plan_file: PlanFile, plan: Plan, *, tell: Tell, listeners: tuple[Callable[[Entry], None], ...]):
         self.plan_file = plan_file
         self.plan = plan
         self.folder = plan_file.state / "launches" / plan.launch_id
-        self._lock = ConductorLock(plan_file.state, plan.launch_id, "safepoint launch")
+        self._lock = ConductorLock(plan_file.conductor_lock, plan.launch_id, "safepoint launch")
         database = plan_file.database
         self._guard = Guard(lambda: target(database), database.maintenance, plan.launch_id, person())
         self._tell = tell
@@ -127,6 +127,8 @@ class Conductor:
                 "machine": socket.gethostname(),
                 "safepoint": __version__,
                 "plan_file": str(self.plan_file.path),
+                "format": versions.FORMAT,
+                **whose.origin(self.plan_file),
             },
         )
         return self._conduct("launch")
@@ -179,7 +181,9 @@ class Conductor:
 
     def _conduct(self, name: str, *, order: Mapping[str, Any] | None = None) -> str:
         run = open_run(self.ledger)
-        surroundings.refuse_other(self._steps.ground(self.plan.steps[0]).fact(surroundings.FACT), self.plan.launch_id)
+        versions.refuse_other(self.folder, self.ledger.entries)
+        ground = self._steps.ground(self.plan.steps[0])
+        surroundings.refuse_other(ground.fact(surroundings.FACT), self.plan.launch_id)
         begun = run is not None and self._begun(run)
         if order is not None and run is not None:
             self._signals.interrupted.set()
@@ -232,18 +236,8 @@ class Conductor:
         from safepoint.launch.engine import COURSE_VERSION, begun_by
 
         version = begun_by(self.folder, self._workflow(run))
-        if version in (None, COURSE_VERSION):
-            return version is not None
-        first = self.ledger.find("launch")
-        known = "" if first is None else f" ({first.data['safepoint']}, as its ledger says)"
-        raise Refused(
-            f"Another version of Safepoint began {self.plan.launch_id}, and this one cannot go on with it.",
-            subject=self.plan.launch_id,
-            expected=COURSE_VERSION,
-            found=version,
-            remedy=f"Install the version that began it{known}, and give the command again with that one: it goes on, "
-            "aborts and rolls back. Nothing was changed.",
-        )
+        versions.refuse_course(self.ledger.entries, version, COURSE_VERSION)
+        return version is not None
 
     def _send_before_start(self, run: int, order: Mapping[str, Any]) -> None:
         from safepoint.launch.engine import send

@@ -71,10 +71,18 @@ def examine(
     """
     from safepoint.launch.doctor_database import LOOKS as DATABASE
     from safepoint.launch.doctor_launches import LOOKS as LAUNCHES
+    from safepoint.launch.doctor_wayback import LOOKS as WAYBACK
     from safepoint.launch.doctor_world import LOOKS as WORLD
 
     instant = now or datetime.now(UTC)
-    looks: dict[str, Look] = {"timetable": timetable, "rehearsal": rehearsal, **DATABASE, **LAUNCHES, **WORLD}
+    looks: dict[str, Look] = {
+        "timetable": timetable,
+        "rehearsal": rehearsal,
+        **DATABASE,
+        **LAUNCHES,
+        **WAYBACK,
+        **WORLD,
+    }
 
     def carry_out(item: tuple[str, Look]) -> tuple[Finding, ...]:
         findings = guarded(item[0], lambda: item[1](plan, instant))

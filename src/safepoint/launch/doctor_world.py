@@ -19,11 +19,12 @@ from safepoint.launch import frozen
 from safepoint.launch.asking import answers
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
 from safepoint.launch.error_logs import database_log
+from safepoint.launch.whose import owner_of
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.routers import open_router
 from safepoint.stores import open_store
-from safepoint.wayback.stash import damaged, waiting
+from safepoint.wayback.stash import MANIFEST, damaged, of_others, waiting
 
 
 def hosts(plan: PlanFile, now: datetime) -> Iterator[Finding]:
@@ -382,11 +383,20 @@ def put_away(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     for found in damaged(plan.state):
         remedy = "Restore it from a copy; or move its folder elsewhere, then nothing of it is re-attached."
         yield failure("stash", found, remedy)
-    stashes = waiting(plan.state, plan.launch_id)
+    owner = owner_of(plan)
+    stashes = waiting(plan.state, plan.launch_id, owner)
     for one in stashes:
         yield ok("stash", f"{one.count} rows that the rollback of {one.launch_id} put away will be re-attached")
     if not stashes:
         yield ok("stash", "No rollback has put anything away")
+    for one in of_others(plan.state, owner):
+        yield warning(
+            "stash",
+            f"{one.count} rows that the rollback of {one.launch_id} put away are of {one.owner}, and this is {owner}: "
+            "they are not re-attached.",
+            "Fine, if that is another application of this state folder. Where this one was only renamed, correct "
+            f"`owner` in {one.folder / MANIFEST}.",
+        )
 
 
 LOOKS: dict[str, Look] = {

@@ -1,4 +1,6 @@
-"""The conductor's lock: one conductor at a time for a state folder, with who holds it, where and since when.
+"""The conductor's lock: one conductor at a time for an application, with who holds it, where and since when.
+
+Applications that share a state folder do not wait for each other: a rollback must not, for another's watch.
 
 An advisory file lock (`flock`) that the kernel releases when the process dies, so a dead conductor's lock is
 taken over at once and two living ones never hold it together. What stands in the file is for people.
@@ -36,10 +38,10 @@ class Holder:
 
 
 class ConductorLock:
-    """Hold it while a conductor works: `with ConductorLock(state, launch, command):`."""
+    """Hold it while a conductor works: `with ConductorLock(plan_file.conductor_lock, launch, command):`."""
 
-    def __init__(self, state: Path, launch: str, command: str) -> None:
-        self.path = state / "conductor.lock"
+    def __init__(self, path: Path, launch: str, command: str) -> None:
+        self.path = path
         self._launch, self._command = launch, command
         self._fd: int | None = None
         self.taken_over: Holder | None = None
@@ -49,7 +51,7 @@ class ConductorLock:
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if not _lock(fd):
             os.close(fd)
-            who = holder(self.path.parent)
+            who = holder(self.path)
             raise Refused(
                 f"Another conductor is at work: {who or 'it has not said who it is yet'}.",
                 subject=str(self.path),
@@ -97,11 +99,10 @@ def _lock(fd: int, *, patience: float = 0.5) -> bool:
             return True
 
 
-def holder(state: Path) -> Holder | None:
+def holder(path: Path) -> Holder | None:
     """Who holds the lock now; None when nobody living does."""
-    path = state / "conductor.lock"
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # who only looks needs no right to write there
     except FileNotFoundError:
         return None
     try:
@@ -113,12 +114,11 @@ def holder(state: Path) -> Holder | None:
     return None
 
 
-def held(state: Path, launch: str | None = None) -> bool:
+def held(path: Path, launch: str | None = None) -> bool:
     """Whether a living conductor holds the lock; one of this launch, as far as it has said, where one is named."""
-    path = state / "conductor.lock"
     if not path.exists():
         return False
-    with path.open("r+b") as file:
+    with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -127,17 +127,18 @@ def held(state: Path, launch: str | None = None) -> bool:
     return False
 
 
-def refuse_other(state: Path, launch: str) -> None:
-    """An order goes to the conductor of its launch, and nobody can become that while another launch is conducted.
+def refuse_other(path: Path, launch: str) -> None:
+    """An order goes to the conductor of its launch, and nobody can become that while another one of the application is
+    conducted.
 
     Raises:
         Refused: the conductor of another launch holds the lock.
     """
-    found = holder(state)
+    found = holder(path)
     if found is not None and found.launch != launch:
         raise Refused(
-            f"The state folder is in use for another launch, {found.launch}: {found}.",
-            subject=str(state / "conductor.lock"),
+            f"Another launch of this application is conducted, {found.launch}: {found}.",
+            subject=str(path),
             expected=f"the conductor of {launch}, or none",
             found=found.launch,
             remedy="Nothing was ordered. Wait for its end, or end that command (Ctrl-C; its own launch goes on later); "

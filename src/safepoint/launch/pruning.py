@@ -13,7 +13,8 @@ from safepoint.backup.shelf import HERE, Listed, list_here, list_there, remove_h
 from safepoint.config import PlanFile
 from safepoint.config.models import KeepRules
 from safepoint.errors import SafepointError, StoreError
-from safepoint.launch.snapshots import own_mark, snapshots_folder, standing_launches, stores_of, sweep_fetched
+from safepoint.launch.snapshots import snapshots_folder, standing_launches, stores_of, sweep_fetched
+from safepoint.launch.whose import own_mark
 from safepoint.stores import Abandoned, SnapshotStore
 
 Verdict = Literal["keep", "drop", "dropped", "locked", "failed"]

@@ -11,6 +11,7 @@ from safepoint.launch.disk_room import server_disk
 from safepoint.launch.estimates import launched
 from safepoint.launch.plan import make_plan, planned_window
 from safepoint.launch.verbs.stop import fenced_roles
+from safepoint.launch.whose import owner_of
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import target
@@ -89,7 +90,7 @@ def log_keeper(connection: Connection) -> str | None:
 def _not_waited_for(plan: PlanFile) -> dict[str, float]:
     """Steps that take no time: the old release is told to stop and the window goes on; nothing is put away."""
     told = {"stop-old": 0.0} if fenced_roles(plan) else {}
-    return told if stash.waiting(plan.state, plan.launch_id) else {**told, "reattach": 0.0}
+    return told if stash.waiting(plan.state, plan.launch_id, owner_of(plan)) else {**told, "reattach": 0.0}
 
 
 def _on_copy(plan: PlanFile, seen: Observed, took: Mapping[str, float], growth: float) -> dict[str, float]:

@@ -54,6 +54,7 @@ from safepoint.rehearsal.invariants import ask_invariants, judge_invariants
 from safepoint.rehearsal.observation import Observed, observed, watch
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.rehearsal.undo import Undo
+from safepoint.wayback.owners import unanswerable
 from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
@@ -158,11 +159,19 @@ class Stand:
         after = _picture(scratch)
         seen = observed(watched, ready.picture, after)
         found = _Found()
+        notes: tuple[str, ...] = ()
         if watched.error is None:
             release = OnCopy(self.plan, ready.manage, scratch, self.pointed.folder, self.cancelled, ready.standby)
             sides = _Sides(before, ready.picture, after)
             found = self._look(release, ready.intent, sides, fenced, (seen, Measured(ratio, speeds)), reversing)
-        return self._concluded(ready, seen, found, fenced, notes_on(ready.intent.pending, watched, seen, after))
+            notes = self._unanswerable()
+        notes = (*notes_on(ready.intent.pending, watched, seen, after), *notes)
+        return self._concluded(ready, seen, found, fenced, notes)
+
+    def _unanswerable(self) -> tuple[str, ...]:
+        """What of the plan's own SQL a rollback could not ask: this is the first database that has the new schema."""
+        with connect(self.copy.target) as connection:
+            return unanswerable(connection, self.plan.wayback.affected)
 
     def _prepared(self) -> _Ready:
         """The copy made like the live database, and the release asked what it means to do."""
@@ -198,6 +207,7 @@ class Stand:
         return Rehearsal(
             snapshot_id=manifest.id,
             seal=manifest.seal,
+            source=manifest.source.mark,
             taken_at=manifest.taken_at.isoformat(),
             made_at=datetime.now(UTC).isoformat(),
             release=self.plan.releases.new.version,
@@ -302,7 +312,9 @@ class Stand:
             return unproven("the migrations' operations cannot be read")
         folder = rehearsal_folder(self.plan, self.copy.manifest.id)
         version = self.plan.releases.new.version
-        keep = partial(keep_way_back, folder, release=version, by="rehearsal", sync=False)  # the folder is, at the end
+        source = self.copy.manifest.source.mark
+        # The folder is synced at the end.
+        keep = partial(keep_way_back, folder, release=version, by="rehearsal", source=source, sync=False)
         if not self.plan.wayback.prove:
             keep(schemas=schemas_of(before, self.copy.target, operations))
             return None

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safepoint.backup.manifest import sync_folder
+from safepoint.backup.manifest import read_manifest, sync_folder
 from safepoint.config import PlanFile
 from safepoint.config.rules import Mode
 from safepoint.django.pending import Pending
 from safepoint.django.sqlmigrate import MigrationSQL
+from safepoint.errors import SafepointError
+from safepoint.launch.whose import own_mark
 from safepoint.rehearsal.changes import TableChange
 from safepoint.rehearsal.checks import Check
 from safepoint.rehearsal.findings import Finding
@@ -50,7 +53,8 @@ class Lint:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a rehearsal found. `digest` names the migrations by content: other ones were not rehearsed.
+    """What a rehearsal found. `digest` names the migrations by content: other ones were not rehearsed. `source` is the
+    mark of the database whose copy it was: the same code may be launched on several.
 
     `reasons` say why the verdict is no-go; `notes` what a reader should know about how it was rehearsed.
     `sql` is what the migrations would run, both ways, as far as it can be written down beforehand.
@@ -60,6 +64,7 @@ class Rehearsal:
 
     snapshot_id: str
     seal: str
+    source: str
     taken_at: str
     made_at: str
     release: str
@@ -83,7 +88,12 @@ class Rehearsal:
         """As it stands in `rehearsal.json`."""
         return {
             "format": FORMAT,
-            "snapshot": {"id": self.snapshot_id, "seal": self.seal, "taken_at": self.taken_at},
+            "snapshot": {
+                "id": self.snapshot_id,
+                "seal": self.seal,
+                "source": self.source,
+                "taken_at": self.taken_at,
+            },
             "made_at": self.made_at,
             "release": self.release,
             "verdict": self.verdict,
@@ -121,11 +131,19 @@ def read_rehearsal(folder: Path) -> dict[str, Any] | None:
 
 
 def rehearsals_of(plan_file: PlanFile) -> list[dict[str, Any]]:
-    """All rehearsals of the release that is launched, whichever snapshot they were made with; the newest first."""
+    """All rehearsals of the release that is launched, on whichever copy of its database; the newest first."""
     paths = [path for place in ("snapshots", "rehearsals") for path in (plan_file.state / place).glob(f"*/{NAME}")]
-    found = [read_rehearsal(path.parent) for path in paths]
-    ours = [one for one in found if one is not None and one["release"] == plan_file.releases.new.version]
+    release, own = plan_file.releases.new.version, own_mark(plan_file)
+    found = [(path.parent, read_rehearsal(path.parent)) for path in paths]
+    ours = [one for folder, one in found if one and one["release"] == release and _source(folder, one) == own]
     return sorted(ours, key=lambda one: str(one["made_at"]), reverse=True)
+
+
+def _source(folder: Path, data: Mapping[str, Any]) -> str | None:
+    """Whose copy it was; one of before says so only by the snapshot that it stands beside."""
+    with suppress(SafepointError):
+        return str(data["snapshot"].get("source") or read_manifest(folder).source.mark)
+    return None
 
 
 def newest_rehearsal(plan_file: PlanFile) -> dict[str, Any] | None:

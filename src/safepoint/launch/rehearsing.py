@@ -19,7 +19,8 @@ from safepoint.launch.rehearsal_manage import Pointed, loading
 from safepoint.launch.rehearsal_order import obeying, sessions_end
 from safepoint.launch.rehearsal_stand import Clock, Stand
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder, write_rehearsal
-from safepoint.launch.snapshots import at_hand, own_mark, scratch_of, snapshots_folder, stores_of, take
+from safepoint.launch.snapshots import at_hand, scratch_of, snapshots_folder, stores_of, take
+from safepoint.launch.whose import own_mark
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import free_port
 from safepoint.postgres.target import Target, target

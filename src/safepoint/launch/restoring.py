@@ -201,7 +201,7 @@ def refuse_launch(plan_file: PlanFile) -> None:
     Raises:
         Refused: there is one.
     """
-    for launch_id, status in standing_launches(plan_file.state).items():
+    for launch_id, status in standing_launches(plan_file.state, plan_file.launch.application).items():
         if status in (UNDER_WAY, UNREADABLE, "launched"):
             raise Refused(
                 f"The launch {launch_id} is {status}, and its way back starts from the live database.",

@@ -40,7 +40,7 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
     _refuse_early(plan_file, now or datetime.now(UTC), hurry=hurry)
     done: list[str] = []
     with (
-        ConductorLock(plan_file.state, plan_file.launch_id, "safepoint retire"),
+        ConductorLock(plan_file.conductor_lock, plan_file.launch_id, "safepoint retire"),
         _guarded(plan_file),
         Ledger(launch_folder(plan_file) / "ledger.jsonl") as ledger,
     ):

@@ -10,6 +10,7 @@ from typing import Any
 
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import Holder
+from safepoint.launch.versions import note
 
 
 def person() -> str:
@@ -33,6 +34,8 @@ def begin_run(ledger: Ledger, name: str, order: Mapping[str, Any] | None) -> int
     """Record another one, begun by this process."""
     run = 1 + sum(entry.kind == "run" for entry in ledger.entries)
     facts = {"run": run, "course": name, "by": person(), "machine": socket.gethostname(), "pid": os.getpid()}
+    if other := note(ledger.entries):
+        facts["note"] = other.removeprefix(", ")
     ledger.append("run", f"run:{run}", {**facts, "order": dict(order) if order else None})
     return run
 
@@ -69,6 +72,7 @@ def note_resumed(ledger: Ledger, run: int, former: Holder | None) -> None:
             "by": person(),
             "machine": socket.gethostname(),
             "pid": os.getpid(),
-            "after": f"the former conductor ended without a word ({former})" if former else "an interruption",
+            "after": (f"the former conductor ended without a word ({former})" if former else "an interruption")
+            + note(ledger.entries),
         },
     )

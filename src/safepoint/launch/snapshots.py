@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from safepoint.backup.manifest import Manifest, mark_of
+from safepoint.backup.manifest import Manifest
 from safepoint.backup.scratch import OWN, NamedServer, OwnServers, Scratch
 from safepoint.backup.shelf import fetch_snapshot, in_use
 from safepoint.backup.snapshot import Instant, take_snapshot
@@ -31,12 +31,6 @@ UNDER_WAY = "under way"
 def snapshots_folder(plan_file: PlanFile) -> Path:
     """Where the snapshots of this machine are."""
     return plan_file.state / "snapshots"
-
-
-def own_mark(plan_file: PlanFile) -> str:
-    """What tells the snapshots of the plan file's database from those of others (see `manifest.mark_of`)."""
-    database = plan_file.database
-    return mark_of(f"{database.host}:{database.port}", database.name)
 
 
 def local_tools(plan_file: PlanFile) -> Path | None:
@@ -103,10 +97,13 @@ def take(
     )
 
 
-def standing_launches(state: Path) -> dict[str, str]:
+def standing_launches(state: Path, application: str | None = None) -> dict[str, str]:
     """Launches that are under way, or whose way back still stands, with their status; from their ledgers.
 
     A ledger that cannot be read counts: what it needs is not known.
+
+    Args:
+        application: only its own, where several share the state folder.
     """
     found: dict[str, str] = {}
     for path in sorted((state / "launches").glob("*/ledger.jsonl")):
@@ -115,9 +112,15 @@ def standing_launches(state: Path) -> dict[str, str]:
         except (SafepointError, OSError):
             found[path.parent.name] = UNREADABLE
             continue
+        if application is not None and _application(entries) not in (None, application):
+            continue
         if (status := _standing(entries)) is not None:
             found[path.parent.name] = status
     return found
+
+
+def _application(entries: list[Entry]) -> str | None:
+    return next((str(entry.data["plan"]["application"]) for entry in entries if entry.kind == "launch"), None)
 
 
 def _standing(entries: list[Entry]) -> str | None:

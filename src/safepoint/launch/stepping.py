@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safepoint.config import PlanFile
-from safepoint.errors import Interrupted, LockNotAvailable, SafepointError
+from safepoint.errors import Interrupted, LockNotAvailable, NeedsPerson, SafepointError
 from safepoint.launch.background import Background
 from safepoint.launch.faults import boundary
 from safepoint.launch.ground import Ground
@@ -155,7 +155,7 @@ class Stepping:
         self.ledger.append("step.failed", f"{key}:failed", data, step=step.id)
         # Waiting may help with a lock; whether to wait is for a person to say, not for the way back to take.
         summary = {"summary": shown.message, "remedy": shown.remedy}
-        return {"verdict": "fail", **summary, "ask": isinstance(error, LockNotAvailable)}
+        return {"verdict": "fail", **summary, "ask": isinstance(error, LockNotAvailable | NeedsPerson)}
 
 
 def as_told(error: Exception, step_id: str) -> SafepointError:

@@ -14,6 +14,7 @@ from safepoint.config import PlanFile
 from safepoint.django.operations import Operations
 from safepoint.errors import Refused
 from safepoint.launch.rehearsals import newest_rehearsal
+from safepoint.launch.whose import own_mark
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.catalogue import read_catalogue
@@ -29,7 +30,8 @@ By = Literal["proof", "rehearsal"]
 class Known:
     """A record of the way back. `wrong` counts, by `table.column` of the old schema, the values that did not come back.
 
-    `proven` is None where no round trip was made; `doubts` say why it was not proven.
+    `proven` is None where no round trip was made; `doubts` say why it was not proven. `source` is the mark of the
+    database; None where an earlier version did not say.
     """
 
     release: str
@@ -40,6 +42,7 @@ class Known:
     proven: bool | None
     doubts: tuple[str, ...]
     wrong: Mapping[str, int]
+    source: str | None = None
 
 
 def schemas_of(old: Target, migrated: Target, operations: Operations) -> Schemas:
@@ -53,6 +56,7 @@ def keep_way_back(
     *,
     release: str,
     by: By,
+    source: str,
     schemas: Schemas,
     trip: RoundTrip | None = None,
     doubts: Sequence[str] = (),
@@ -73,6 +77,7 @@ def keep_way_back(
         "format": _FORMAT,
         "release": release,
         "by": by,
+        "source": source,
         "made_at": datetime.now(UTC).isoformat(),
         "proven": None if trip is None else not doubts,
         "doubts": list(doubts),
@@ -97,7 +102,8 @@ def newest_way_back(plan_file: PlanFile) -> Known:
     places = ("launches", "snapshots", "rehearsals")
     paths = [path for place in places for path in plan_file.state.glob(f"{place}/*/{NAME}")]
     found = [known for path in paths if (known := _read(path)) is not None]
-    ours = [known for known in found if known.release == plan_file.releases.new.version]
+    release, own = plan_file.releases.new.version, own_mark(plan_file)
+    ours = [known for known in found if known.release == release and known.source in (None, own)]
     if not ours:
         rehearsed = newest_rehearsal(plan_file) is not None
         raise Refused(
@@ -125,6 +131,7 @@ def _read(path: Path) -> Known | None:
             proven=data["proven"],
             doubts=tuple(data["doubts"]),
             wrong=data["wrong"],
+            source=data.get("source"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # half written, or by another version: the next newest is taken

@@ -50,6 +50,14 @@ _PINNED = (
 # From this version on there is one more, which an older server would not even let us name when connecting.
 _TRANSACTION_TIMEOUT = 170000
 
+# A database may give each of its sessions a role (ALTER DATABASE ... SET role), for the application's sake: acting as
+# it we could neither read nor make what we must. Where our own login has one, it acts by it: so it was meant.
+_AS_ITSELF = """
+SELECT set_config('role', 'none', false) WHERE current_setting('role') <> 'none' AND NOT EXISTS (
+    SELECT FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
+    WHERE r.rolname = session_user AND 'role' IN (SELECT split_part(one, '=', 1) FROM unnest(s.setconfig) one))
+"""
+
 # The first version with event triggers for logins, and with the setting that keeps them from acting.
 _LOGIN_TRIGGERS = 170000
 
@@ -62,18 +70,6 @@ _ALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-
-# A setting (of the database, mostly: what a migration makes is then its application's) may let sessions begin as
-# another role. Who is a superuser would see less by it.
-_AS_ITSELF = """
-    select set_config('role', 'none', false) from pg_catalog.pg_roles
-    where rolname = session_user and rolsuper and current_user <> session_user
-"""
-
-# A dump asks much, one question after the other, and all the while its first session waits.
-_UNHURRIED = (
-    "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0"
-)
 
 _ROWS = 20
 
@@ -113,8 +109,7 @@ def connect(
         )
         if connection.info.server_version >= _TRANSACTION_TIMEOUT:
             connection.execute("set transaction_timeout = 0")
-        if connection.info.parameter_status("is_superuser") == "off":
-            connection.execute(_AS_ITSELF)
+        connection.execute(_AS_ITSELF)
         connection.autocommit = autocommit
     except psycopg.OperationalError as error:
         raise connection_error(target, error) from None
@@ -141,17 +136,17 @@ def undisturbed(connection: Connection, target: Target) -> Target:
 
 
 def unhurried(connection: Connection, target: Target) -> Target:
-    """A login for programs of PostgreSQL whose sessions no setting of the database or the role may hinder.
+    """A login for programs of PostgreSQL: no setting of the database or the role, made for pages, cuts their sessions
+    or lets them act as somebody else.
 
     Args:
         connection: of the same login to the same server.
     """
-    words = _UNHURRIED
-    if connection.info.server_version >= _TRANSACTION_TIMEOUT:
-        words += " -c transaction_timeout=0"
-    if connection.info.parameter_status("is_superuser") == "on":
-        words += " -c role=none"
-    return replace(target, options=f"{target.options} {words}".strip())
+    words = ["-c transaction_timeout=0"] if connection.info.server_version >= _TRANSACTION_TIMEOUT else []
+    row = connection.execute("SELECT current_setting('role')").fetchone()
+    if row == ("none",):
+        words.append("-c role=none")
+    return replace(target, options=" ".join(word for word in (target.options, *words) if word))
 
 
 def ask_with(connection: Connection, query: sql.SQL | sql.Composed, values: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -18,12 +18,12 @@ DUMP_OPTIONS: Final = "-c lc_monetary=C"
 it, too; archives of before have money as their source wrote it."""
 
 _RESTORE_OPTIONS = (
-    "-c array_nulls=on "
-    "-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning "
-    "-c idle_in_transaction_session_timeout=0 -c row_security=off"
+    "-c array_nulls=on -c default_transaction_read_only=off -c client_min_messages=warning -c row_security=off"
 )
 # For superusers alone; nobody else's sessions could have another one.
 _POWERFUL = "-c session_replication_role=origin"
+# `pg_dumpall` sets none of them, and the others only some, behind their first queries.
+_UNCUT = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0"
 _SESSION = "safepoint"
 _FALLBACKS = ("zstd:1", "lz4", "gzip:1")
 
@@ -186,10 +186,9 @@ def _database(name: str) -> str:
     return f"dbname='{quoted}'"
 
 
-def _client(target: Target, program: str, *words: str, options: str | None = None, session: str = _SESSION) -> Command:
-    env = {**target.env(), "PGAPPNAME": session, "LC_ALL": "C"}
-    if options is not None or target.options:
-        env["PGOPTIONS"] = f"{options or ''} {target.options}".strip()
+def _client(target: Target, program: str, *words: str, options: str = "", session: str = _SESSION) -> Command:
+    set_ = " ".join(word for word in (_UNCUT, options, target.options) if word)
+    env = {**target.env(), "PGAPPNAME": session, "LC_ALL": "C", "PGOPTIONS": set_}
     return Command((program, *words), env, target.secrets())
 
 

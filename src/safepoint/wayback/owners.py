@@ -191,15 +191,7 @@ class Owners:
         types = self.schema.types[table]
         names = list(types)
         rows = [_row(change) for change in changes]
-        query = sql.SQL("SELECT ({given})::text FROM (SELECT {typed} FROM unnest({arrays}) u({aliases})) row_").format(
-            given=sql.SQL(self._given[table]),
-            typed=sql.SQL(", ").join(
-                sql.SQL("{}::{} AS {}").format(sql.Identifier(f"c{n}"), sql.SQL(types[name]), sql.Identifier(name))
-                for n, name in enumerate(names)
-            ),
-            arrays=_arrays(len(names)),
-            aliases=sql.SQL(", ").join(sql.Identifier(f"c{n}") for n in range(len(names))),
-        )
+        query = _given_query(types, self._given[table])
         try:
             found = ask_with(self.connection, query, [[row.get(name) for row in rows] for name in names])
         except psycopg.Error as error:
@@ -298,6 +290,35 @@ class Owners:
             values = row[len(by) :]
             answer[tuple(row[: len(by)])] = None if None in values else tuple(values)
         return answer
+
+
+def unanswerable(connection: Connection, given: Mapping[str, str]) -> tuple[str, ...]:
+    """What of the plan's own SQL could not be asked of a migrated database, a sentence each: it is asked of no row."""
+    types = read_schema(connection).types
+    faults = []
+    for name, query in given.items():
+        table = meant(name, types)
+        if table is None:
+            faults.append(f"wayback.affected.{name}: there is no such table.")
+            continue
+        try:
+            ask_with(connection, _given_query(types[table], query), [[] for _ in types[table]])
+        except psycopg.Error as error:
+            faults.append(f"wayback.affected.{name} cannot be asked: {error.diag.message_primary or error}")
+    return tuple(faults)
+
+
+def _given_query(types: Mapping[str, str], given: str) -> sql.Composed:
+    """The plan's SQL over rows that are given as an array of each column's values, as text, in the order of `types`."""
+    return sql.SQL("SELECT ({given})::text FROM (SELECT {typed} FROM unnest({arrays}) u({aliases})) row_").format(
+        given=sql.SQL(given),
+        typed=sql.SQL(", ").join(
+            sql.SQL("{}::{} AS {}").format(sql.Identifier(f"c{n}"), sql.SQL(kind), sql.Identifier(name))
+            for n, (name, kind) in enumerate(types.items())
+        ),
+        arrays=_arrays(len(types)),
+        aliases=sql.SQL(", ").join(sql.Identifier(f"c{n}") for n in range(len(types))),
+    )
 
 
 class _Known:

@@ -188,6 +188,18 @@ def _locked(path: Path) -> BinaryIO:
             return file
 
 
+def of_another_version(path: Path) -> tuple[str, str] | None:
+    """The format of a spool that this version cannot read, and its own; None where it can, or where there is none."""
+    try:
+        with path.open("rb") as file:
+            word = file.read(len(MAGIC))
+    except OSError:
+        return None  # whoever reads it will say so
+    if word == MAGIC or len(word) != len(MAGIC) or not word.startswith(_WORD):
+        return None
+    return word.decode("ascii", "replace").strip(), MAGIC.decode().strip()
+
+
 def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """The header of a spool, and the offset behind it.
 
@@ -199,7 +211,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
         if word == MAGIC:
             for block, end in _blocks(file, len(MAGIC)):
                 return json.loads(block[0]), end
-    if word[: len(_WORD)] == _WORD and len(word) == len(MAGIC) and word != MAGIC:
+    if of_another_version(path) is not None:
         raise CaptureLost(
             f"{path} was written by another version of Safepoint.",
             subject=str(path),

@@ -53,7 +53,7 @@ class StashedTable:
 @dataclass(frozen=True)
 class Stash:
     """One launch's stash. `identities`: per table of Django's own, its ids and what they name; `sequences`: how far
-    the migrated database had given out numbers."""
+    the migrated database had given out numbers. `owner`: whose it is, None where an earlier version did not say."""
 
     folder: Path
     launch_id: str
@@ -64,6 +64,7 @@ class Stash:
     identities: Mapping[str, Mapping[str, str]]
     sequences: Mapping[str, int]
     taken_by: str | None = None
+    owner: str | None = None
 
     @property
     def rows(self) -> Path:
@@ -76,11 +77,14 @@ class Stash:
         return sum(table.rows for table in self.tables.values())
 
 
-def keep_stash(state: Path, launch_id: str, release: str, rows: Path, kept: Target, mapping: WayBack) -> Stash | None:
+def keep_stash(
+    state: Path, launch_id: str, release: str, rows: Path, kept: Target, mapping: WayBack, *, owner: str
+) -> Stash | None:
     """Take a replay's stash into the state folder; None where nothing was stashed. May be run again.
 
     Args:
         state: the state folder.
+        owner: whose it is: several applications may share a state folder, and have tables of the same names.
         rows: the replay's file.
         kept: the migrated database, under its present name: what ids name, and how far its sequences are.
     """
@@ -116,6 +120,7 @@ def keep_stash(state: Path, launch_id: str, release: str, rows: Path, kept: Targ
         "format": _FORMAT,
         "launch": launch_id,
         "release": release,
+        "owner": owner,
         "made_at": datetime.now(UTC).isoformat(),
         "sha256": _digest(folder / ROWS),
         "tables": {name: asdict(table) for name, table in tables.items()},
@@ -138,9 +143,14 @@ def read_stashes(state: Path) -> list[Stash]:
     return sorted(found, key=lambda one: one.made_at)
 
 
-def waiting(state: Path, launch_id: str) -> list[Stash]:
-    """The stashes that no other launch has taken up, oldest first."""
-    return [one for one in read_stashes(state) if one.taken_by in (None, launch_id)]
+def waiting(state: Path, launch_id: str, owner: str) -> list[Stash]:
+    """The stashes of this owner that no other launch has taken up, oldest first."""
+    return [one for one in read_stashes(state) if one.taken_by in (None, launch_id) and one.owner in (None, owner)]
+
+
+def of_others(state: Path, owner: str) -> list[Stash]:
+    """The stashes that wait for a launch of somebody else."""
+    return [one for one in read_stashes(state) if one.taken_by is None and one.owner not in (None, owner)]
 
 
 def damaged(state: Path) -> list[str]:
@@ -246,6 +256,7 @@ def _read(folder: Path) -> Stash | None:
             identities=data["identities"],
             sequences=data["sequences"],
             taken_by=json.loads(taken.read_text(encoding="utf-8"))["launch"] if taken.exists() else None,
+            owner=data.get("owner"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

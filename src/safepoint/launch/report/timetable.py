@@ -38,6 +38,11 @@ class TimetableRow:
     rehearsed: bool = False
 
     @property
+    def expected(self) -> str:
+        """How long it should take, in the fewest words; empty where nobody knows."""
+        return "" if self.seconds is None else format_duration(self.seconds)
+
+    @property
     def takes(self) -> str:
         """How long it should take, in words; empty where nobody knows."""
         if self.seconds is None:

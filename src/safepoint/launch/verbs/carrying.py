@@ -35,6 +35,7 @@ from safepoint.launch.snapshots import scratch_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.prepare import snapshot_folder
 from safepoint.launch.waybacks import keep_way_back
+from safepoint.launch.whose import own_mark
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch_databases import MAINTENANCE, base
 from safepoint.postgres.target import Target
@@ -139,8 +140,8 @@ def _told(found: Proven) -> Evidence:
 
 def _keep(ground: Ground, schemas: Schemas, **found: Any) -> None:
     """For `safepoint plan --way-back`."""
-    release = ground.release("new").version
-    keep_way_back(ground.folder, release=release, by="proof", schemas=schemas, **found)
+    release, source = ground.release("new").version, own_mark(ground.plan)
+    keep_way_back(ground.folder, release=release, by="proof", source=source, schemas=schemas, **found)
 
 
 def _cannot_try(plan: PlanFile) -> str | None:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from safepoint.config import format_duration
 from safepoint.django.pending import Pending, read_pending
+from safepoint.errors import NeedsPerson, Refused
 from safepoint.launch import frozen, twin_choice
-from safepoint.launch.ground import WHICH, Ground
+from safepoint.launch.ground import WHICH, Ground, since_abort
+from safepoint.launch.ledger import Entry
 from safepoint.launch.plan import GRACE
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
@@ -129,23 +131,65 @@ class GateStop(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Looks at the world again where it may have changed: the code, the clock."""
-        taken = taken_at(ground, "final")
-        age = None if taken is None else datetime.now(UTC) - taken
-        reasons = snapshot_reasons(
-            ground.evidence("final-proof"), ground.evidence("final-store"), age, ground.plan.snapshot.max_age
-        )
-        reasons += frozen_reasons(ground)
-        reasons += _rehearsed(ground)
+        reasons = _for_the_window(ground)
         reasons += lateness_reasons(None if ground.hurry else ground.step.at, datetime.now(UTC))
-        held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
-        if held is not None:
-            reasons.append(
-                ("inconclusive", f"{held}; the fence would be refused, with the site closed: pause them first")
-            )
-        doubt = twin_choice.doubt(ground)
-        if doubt is not None:
-            reasons.append(("inconclusive", doubt))
         return judge(reasons, by_person=ground.plan.gates.stop == "person")
+
+
+def _for_the_window(ground: Ground) -> list[Reason]:
+    """All that the gate before it goes by, but for the hour."""
+    taken = taken_at(ground, "final")
+    age = None if taken is None else datetime.now(UTC) - taken
+    reasons = snapshot_reasons(
+        ground.evidence("final-proof"), ground.evidence("final-store"), age, ground.plan.snapshot.max_age
+    )
+    reasons += frozen_reasons(ground)
+    reasons += _rehearsed(ground)
+    held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
+    if held is not None:
+        reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: pause them first"))
+    doubt = twin_choice.doubt(ground)
+    if doubt is not None:
+        reasons.append(("inconclusive", doubt))
+    return reasons
+
+
+def refuse_old_go(ground: Ground) -> None:
+    """A go for the window holds for as long as a launch may be late: its conductor may die after it, or its machine be
+    suspended, and be gone on with hours later, when nobody expects the site to close.
+
+    Raises:
+        NeedsPerson: it is older; whoever answers `retry` has said it anew.
+        Refused: the gate would say no-go now.
+    """
+    said = _said_go(ground.ledger.entries)
+    age = datetime.now(UTC) - said
+    if abs(age) <= GRACE or (ground.begun_before and ground.router.state().mode != "open"):
+        return  # where the site is closed already, the window has begun
+    found = judge(_for_the_window(ground), by_person=False)
+    given = (
+        f"The go for the window was given {format_duration(abs(age.total_seconds()))} ago ({said:%Y-%m-%d %H:%M} UTC)"
+    )
+    if found.verdict == "fail":
+        raise Refused(
+            f"{given}, and it would not be given now: {found.summary}",
+            subject=ground.step.id,
+            remedy="The site was not closed. What was prepared is taken back; then `safepoint launch` begins anew.",
+        )
+    doubts = "" if found.verdict == "pass" else f" Now it is {found.summary}."
+    raise NeedsPerson(
+        f"{given}. The site is still open.{doubts}",
+        subject=ground.step.id,
+        remedy="`safepoint retry` closes it now, `safepoint abort` takes back what was prepared.",
+    )
+
+
+def _said_go(entries: Sequence[Entry]) -> datetime:
+    """When the gate, or a person at or after it, said go last."""
+    tried = since_abort(entries)
+    gate = [e for e in tried if e.step == "gate-stop" and e.kind in ("step.done", "decided")]
+    words = [e for e in tried if e.kind == "order" and e.data["fate"] == "taken" and e.data["order"] in ("go", "retry")]
+    return max(entry.when for entry in (*gate, *words))
 
 
 def checkpoint_reasons(evidence: Mapping[str, Any] | None) -> list[Reason]:

@@ -9,6 +9,7 @@ from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.carrying import PROOF, carried_files, django_defaults
+from safepoint.launch.whose import owner_of
 from safepoint.wayback import stash
 from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
@@ -34,7 +35,7 @@ class Reattach(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """One transaction with a mark in it: killed anywhere and run again, nothing is attached twice."""
-        waiting = stash.waiting(ground.plan.state, ground.launch_id)
+        waiting = stash.waiting(ground.plan.state, ground.launch_id, owner_of(ground.plan))
         if not waiting:
             return Evidence("nothing is put away", {"values": 0, "rows": 0, "left": 0})
         recorded = ground.fact("reattached")
@@ -71,7 +72,9 @@ class KeepStash(Verb):
         if proof is not None and proof["proven"] and carried is not None:
             mapping = WayBack.from_json(dict(proof["mapping"]))
             rows, release = carried["stash"], ground.release("new").version
-            kept = stash.keep_stash(state, launch_id, release, rows, ground.target.on(ground.kept), mapping)
+            kept = stash.keep_stash(
+                state, launch_id, release, rows, ground.target.on(ground.kept), mapping, owner=owner_of(ground.plan)
+            )
         words = [f"{kept.count} rows wait in {kept.folder}"] if kept is not None else []
         words += [f"{len(back)} earlier stashes wait again"] if back else []
         facts = {

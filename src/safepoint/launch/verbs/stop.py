@@ -15,6 +15,7 @@ from safepoint.launch import error_logs, following, levelling, twin_choice
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import fence_there
 from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.verbs.gates import refuse_old_go
 from safepoint.launch.verbs.migrate import drop_login
 from safepoint.wayback import fence, quiet, twin
 from safepoint.wayback.login import close_migration_login
@@ -42,6 +43,8 @@ class StopTraffic(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """What the error logs hold from here on is the launch's."""
+        if ground.step.phase == "stop":
+            refuse_old_go(ground)
         error_logs.note(ground, "closed")
         for work in (twin_choice.WORK, following.WORK):  # the fence waits for them
             ground.background.stop(work)
