@@ -121,6 +121,21 @@ def test_the_migrations_login_of_a_conductor_that_was_killed_while_it_tried_it_i
     assert scene.release() == "1.0" and scene.left() == []
 
 
+def test_a_migration_that_ran_before_the_window_is_a_no_go(scene: Scene) -> None:
+    scene.new_launch()
+    kill_at(scene.stage, "stage-new:recorded", "launch", "--now")
+    # As a command does that starts the new release and migrates; only the record counts here.
+    early = "INSERT INTO django_migrations (app, name, applied) VALUES ('ledger', '0004_tags', now()) RETURNING id"
+    scene.stage.query(early)
+    try:
+        ended = scene.run("launch", "--now", "--plain")
+    finally:
+        scene.stage.query("DELETE FROM django_migrations WHERE name = '0004_tags' RETURNING id")
+    assert ended.code == 3 and "ledger.0004_tags ran since" in ended.text, ended.text
+    assert scene.release() == "1.0" and scene.left() == []
+    assert "stop-traffic" not in {entry.step for entry in scene.entries}
+
+
 # -- in the window -------------------------------------------------------------------------------------------------
 
 

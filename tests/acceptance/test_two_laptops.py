@@ -28,6 +28,7 @@ from safepoint.launch.lock import held
 from safepoint.launch.runs import person
 from safepoint.postgres.target import Target
 from safepoint.postgres.target import target as target_of
+from safepoint.wayback.names import twin_name
 
 SAFEPOINT = str(Path(sys.executable).parent / "safepoint")
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'safepoint conductor %'"
@@ -116,6 +117,23 @@ def test_the_second_laptop_is_refused_by_name_until_the_first_lets_go(make_stage
         first.send_signal(signal.SIGKILL)
     went_on = on(stage, second, "launch", "--now", "--plain", "--no-wait")
     assert went_on.returncode == 4, went_on.stdout + went_on.stderr
+    what_the_second_carried_out_is_not_gone_on_with_by_the_first(stage, second)
+
+
+def what_the_second_carried_out_is_not_gone_on_with_by_the_first(stage: Stage, second: Path) -> None:
+    assert on(stage, second, "go").returncode == 0
+    launched = on(stage, second, "launch", "--now", "--plain")
+    assert launched.returncode == 0, launched.stdout + launched.stderr
+    twin = twin_name("accounting", stage.plan.launch_id)
+    for word in ("launch", "abort"):  # the one would replace the twin by a copy at 2.0, the other drop it
+        refused = on(stage, stage.plan_path, word, "--json")
+        assert refused.returncode == 3, refused.stdout + refused.stderr
+        said = json.loads(refused.stdout)
+        assert "gone on with from another state folder" in said["message"] and twin in said["found"], said
+    assert release_that_answers(stage) == "2.0"
+    rolled_back = on(stage, second, "rollback", "--plain")
+    assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
+    assert release_that_answers(stage) == "1.0"
 
 
 def a_conductor_whose_guard_went_to_another_leaves_and_records_nothing(
@@ -246,7 +264,7 @@ def test_a_conductor_that_is_no_superuser_is_guarded_too(guard_of: Callable[...,
         try:
             first, second = guard_of("ann@one", target=plain), guard_of("bob@two", target=plain)
             first.take()
-            first.refuse_remains()
+            first.refuse_remains([])
             with pytest.raises(Refused, match="ann@one"):
                 second.take()
             with pytest.raises(Refused, match="ann@one"):

@@ -61,6 +61,30 @@ def test_rows_that_the_old_schema_cannot_hold_are_put_aside_with_what_depends_on
         assert lines(outcome, "put_aside")[0]["values"]["name"] == "x" * 21
 
 
+def test_what_refers_to_a_new_row_whose_key_the_twin_gave_to_another_is_put_aside_with_it(
+    database: Target, tmp_path: Path
+) -> None:
+    with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
+        with connect(made.twin) as worker:  # of the old release, before a rollback was turned round
+            worker.execute("insert into customer (name) values ('left')")
+        made.write(
+            "insert into customer (name) values ('new')",
+            "insert into purchase (customer_id, total) values (6, 1)",
+            "insert into purchase_line (purchase_id, what) values (6, 'of new')",
+        )
+        made.write("update purchase set customer_id = 6 where id = 1")
+        outcome = made.carry()
+        assert sorted(reasons(outcome)) == [
+            ("customer", "conflict", "6"),
+            ("purchase", "foreign key", "1"),
+            ("purchase", "foreign key", "6"),
+            ("purchase_line", "foreign key", "6"),
+        ]
+        assert made.old(
+            "select name, (select count(*) from purchase p where p.customer_id = c.id) from customer c where id = 6"
+        ) == [("left", 0)]
+
+
 MOVED = """
 create table parent (id int primary key, what varchar(5));
 create table child (id int primary key, parent_id int references parent on update cascade, what varchar(5));

@@ -114,10 +114,9 @@ class Conductor:
         """Begin the launch, or go on where a former conductor stopped; answers the status at the end.
 
         Raises:
-            Refused: the launch was begun before, from another state folder.
+            Refused: the launch was begun, or gone on with, from another state folder.
         """
-        if not self.ledger.entries:
-            self._guard.refuse_remains()
+        self._guard.refuse_remains(self.ledger.entries)
         self.ledger.append(
             "launch",
             "launch",
@@ -134,7 +133,12 @@ class Conductor:
         return self._conduct("launch")
 
     def rollback(self, order: Mapping[str, Any]) -> str:
-        """Take the way back: of a launch that is under way (also of a dead conductor's), or of one that is done."""
+        """Take the way back: of a launch that is under way (also of a dead conductor's), or of one that is done.
+
+        Raises:
+            Refused: the launch was gone on with from another state folder.
+        """
+        self._guard.refuse_remains(self.ledger.entries)
         return self._conduct("rollback", order=order)
 
     def leave(self, patience: float) -> None:

@@ -17,7 +17,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,9 +25,11 @@ from typing import Any, Final
 import psycopg
 
 from safepoint.errors import DatabaseError, PlanFileError, Refused, ServerAway
+from safepoint.launch import remains
+from safepoint.launch.ledger import Entry
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.names import PREFIX, capture_name, feed_name, kept_name, migration_role, quiet_name, twin_name
+from safepoint.wayback.names import PREFIX
 
 _CLASS: Final = 0x53414645
 _PATIENCE: Final = 2.0
@@ -61,15 +63,6 @@ OWN: Final = """
 SELECT pid, application_name, coalesce(host(client_addr), ''),
        coalesce(date_trunc('second', backend_start AT TIME ZONE 'UTC')::text, '')
 FROM pg_stat_activity WHERE pid = pg_backend_pid()
-"""
-
-REMAINS: Final = """
-SELECT 'the database ' || datname FROM pg_database WHERE datname = ANY(%(databases)s)
-UNION ALL SELECT 'the replication slot ' || slot_name FROM pg_replication_slots WHERE slot_name = ANY(%(slots)s)
-UNION ALL SELECT 'the role ' || rolname FROM pg_roles WHERE rolname = %(role)s
-UNION ALL SELECT 'a fence: the database is read-only by default'
-FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
-WHERE d.datname = %(live)s AND s.setrole = 0 AND s.setconfig @> ARRAY['default_transaction_read_only=on']
 """
 
 
@@ -176,33 +169,19 @@ class Guard:
                 remedy=error.remedy,
             ) from None
 
-    def refuse_remains(self) -> None:
-        """Refuse to begin a launch whose traces are on the server already: another state folder began it.
+    def refuse_remains(self, entries: Sequence[Entry]) -> None:
+        """Refuse to conduct a launch of which another state folder has left traces on the server.
 
-        A conductor that knows nothing of the first one's twin would take the migrated database for the old one.
+        A conductor that knows nothing of that one's twin would take the migrated database for the old one.
+
+        Args:
+            entries: this state folder's ledger of the launch, which explains its own.
 
         Raises:
             Refused: there are such traces.
         """
-        connection, database = self._connection, ""
-        if connection is None:
-            return  # nothing of the launch will go on without the database
-        database = self._target().dbname
-        names = {
-            "databases": [twin_name(database, self._launch_id), kept_name(database, self._launch_id)],
-            "slots": [name(self._launch_id) for name in (capture_name, feed_name, quiet_name)],
-            "role": migration_role(self._launch_id),
-            "live": database,
-        }
-        found = [str(row[0]) for row in connection.execute(REMAINS, names).fetchall()]
-        if found:
-            raise Refused(
-                f"The launch {self._launch_id} was begun before, from another state folder: its traces are here.",
-                subject=self._launch_id,
-                expected="nothing of this launch on the server, or the ledger that it was begun with",
-                found="; ".join(found),
-                remedy="Go on with it, or `safepoint abort` it, where it was begun (launch.state).",
-            )
+        if self._connection is not None:  # nothing of the launch will go on without the database
+            remains.refuse_unexplained(self._connection, self._target().dbname, self._launch_id, entries)
 
     def release(self) -> None:
         """Let go of it. May be called whether it is held or not."""

@@ -217,9 +217,10 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
     own = " AND ".join(f"o.{quote(name)} {FILLED}" for name in key.columns)
     staying, coming = "", "false"
     if parent is not None:
+        # A new row whose key another one of the twin's has: who refers to it means the new one, which is put aside.
         staying = (
             f" AND NOT EXISTS (SELECT FROM {parent.change} g WHERE g.row_tid = t.ctid AND g.row_rel = t.tableoid "
-            f"AND {applied('g')})"
+            f"AND ({applied('g')} OR NOT g.existed))"
         )
         coming = _coming(parent, key, "w", names)
     children = _only(child.out, key.condition)

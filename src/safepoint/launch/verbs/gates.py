@@ -14,6 +14,7 @@ from safepoint.launch import frozen, twin_choice
 from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.ledger import Entry
 from safepoint.launch.plan import GRACE
+from safepoint.launch.recorded import ran_since, read_records
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.opening import look_again
@@ -103,6 +104,36 @@ def lateness_reasons(at: str | None, now: datetime) -> list[Reason]:
     return [("inconclusive", f"the window was to begin at {at}, {format_duration(late.total_seconds())} ago")]
 
 
+def early_reasons(ran: Sequence[str]) -> list[Reason]:
+    """Whether migrations ran before the window, since they were listed. Pure.
+
+    The safe point would have the new schema then, or a part of it, and the way back would lead the old release there.
+
+    Args:
+        ran: of those that were listed, what the database has recorded since.
+    """
+    if not ran:
+        return []
+    labels = ", ".join(ran[:5]) + (f" and {len(ran) - 5} more" if len(ran) > 5 else "")
+    return [
+        (
+            "fail",
+            f"{labels} ran since `migrate-plan` listed what is pending (by hand, or by a command that starts the new "
+            "release?): the way back would lead the old release to the new schema. Undo it with `migrate`, and see to "
+            "it that nothing but the launch migrates",
+        )
+    ]
+
+
+def _ran_early(ground: Ground) -> list[str]:
+    """What was recorded besides (a tenant who came since has all former migrations) is no concern of the launch."""
+    listed = ground.fact("pending") or {}
+    if "recorded" not in listed:  # by an earlier version
+        return []
+    ran = ran_since(listed["recorded"], read_records(ground.target))
+    return [label for label in ran if label in listed["migrations"]]
+
+
 def _rehearsed(ground: Ground) -> list[Reason]:
     settings = ground.plan.rehearsal
     if not settings.required:
@@ -144,6 +175,7 @@ def _for_the_window(ground: Ground) -> list[Reason]:
         ground.evidence("final-proof"), ground.evidence("final-store"), age, ground.plan.snapshot.max_age
     )
     reasons += frozen_reasons(ground)
+    reasons += early_reasons(_ran_early(ground))
     reasons += _rehearsed(ground)
     held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     if held is not None:

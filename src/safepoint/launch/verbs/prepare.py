@@ -18,6 +18,7 @@ from safepoint.hosts import command
 from safepoint.launch import frozen, levelling, surroundings
 from safepoint.launch.doctor import examine
 from safepoint.launch.ground import WHICH, Ground, since_abort
+from safepoint.launch.recorded import read_records
 from safepoint.launch.snapshots import local_tools, scratch_of, take
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.migrate import drop_login, migrating
@@ -248,6 +249,7 @@ class MigratePlan(Verb):
         It is asked for by the very login that will migrate, which so is tried while the site is still open: a server
         may let in none but the roles that its pg_hba.conf names. Then it goes; the window makes it again.
         """
+        recorded = read_records(ground.target)  # before: what comes after it is seen at the gate
         if ground.plan.application.url_env is None:
             result = ground.manage("new").run("migrate", "--plan", cancelled=ground.cancelled)
         else:
@@ -256,7 +258,7 @@ class MigratePlan(Verb):
             finally:
                 drop_login(ground)
         pending = planned_migrations(result.stdout)
-        ground.renew("pending", {"migrations": pending})
+        ground.renew("pending", {"migrations": pending, "recorded": recorded})
         if not pending:
             return Evidence("no migration is pending: the schema stays as it is", {"migrations": []})
         return Evidence(f"{len(pending)} migrations: {', '.join(pending)}", {"migrations": pending})

@@ -1,0 +1,89 @@
+"""What of a launch stands on the server, and whether this state folder's ledger says how it came there.
+
+Of two machines with a state folder each, one may have begun a launch and the other have carried it out. Gone on with by
+the first one's ledger, its twin would be replaced by a copy of the migrated database, and an abort would remove it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Final
+
+from safepoint.errors import Refused
+from safepoint.launch.ledger import Entry
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.names import (
+    capture_name,
+    feed_name,
+    kept_name,
+    migration_role,
+    quiet_name,
+    read_mark,
+    twin_name,
+)
+
+DATABASES: Final = """
+SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = ANY(%s) ORDER BY 1
+"""
+SLOTS: Final = "SELECT slot_name FROM pg_replication_slots WHERE slot_name = ANY(%s) ORDER BY 1"
+ROLES: Final = "SELECT rolname FROM pg_roles WHERE rolname = %s"
+FENCES: Final = """
+SELECT FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+WHERE d.datname = %s AND s.setrole = 0 AND s.setconfig @> ARRAY['default_transaction_read_only=on']
+"""
+
+# The steps that may have made each; one that was begun is enough, for a kill may have come right after.
+_TWIN: Final = {"seed-twin", "twin"}
+_FEED: Final = {"final-snapshot", "seed-twin"}
+_FENCE: Final = {"fence", "back-fence", "forth-fence"}
+_CAPTURE: Final = {"arm"}
+_LOGIN: Final = {"migrate-plan", "migrate", "migrate-check"}
+
+
+def refuse_unexplained(connection: Connection, database: str, launch_id: str, entries: Sequence[Entry]) -> None:
+    """Refuse a launch of which there are traces that its ledger knows nothing of.
+
+    Raises:
+        Refused: there are some.
+    """
+    begun = {entry.step for entry in entries if entry.kind == "step.begun" and entry.step is not None}
+    safe_points = {str(e.data["lsn"]) for e in entries if e.kind == "fact" and e.key.endswith(":safe-point")}
+    found = list(_unexplained(connection, database, launch_id, begun, safe_points))
+    if not found:
+        return
+    if entries:
+        raise Refused(
+            f"The launch {launch_id} was gone on with from another state folder: its traces are here.",
+            subject=launch_id,
+            expected="nothing on the server that this state folder's ledger does not know of",
+            found="; ".join(found),
+            remedy="Nothing was changed. Give the command where it was gone on with (launch.state): from here, what "
+            "stands by for its way back would be lost.",
+        )
+    raise Refused(
+        f"The launch {launch_id} was begun before, from another state folder: its traces are here.",
+        subject=launch_id,
+        expected="nothing of this launch on the server, or the ledger that it was begun with",
+        found="; ".join(found),
+        remedy="Go on with it, or `safepoint abort` it, where it was begun (launch.state).",
+    )
+
+
+def _unexplained(
+    connection: Connection, live: str, launch_id: str, begun: Collection[str], safe_points: Collection[str]
+) -> Iterator[str]:
+    names = [twin_name(live, launch_id), kept_name(live, launch_id)]
+    for name, comment in connection.execute(DATABASES, [names]).fetchall():
+        mark = read_mark(comment)
+        finished = mark is not None and mark.role != "twin, kept level"
+        if not (mark.at in safe_points if mark is not None and finished else _TWIN.intersection(begun)):
+            yield f"the database {name}"
+    made = {capture_name(launch_id): _CAPTURE, feed_name(launch_id): _FEED, quiet_name(launch_id): _FENCE}
+    for (name,) in connection.execute(SLOTS, [list(made)]).fetchall():
+        if not made[name].intersection(begun):
+            yield f"the replication slot {name}"
+    for (name,) in connection.execute(ROLES, [migration_role(launch_id)]).fetchall():
+        if not _LOGIN.intersection(begun):
+            yield f"the role {name}"
+    if connection.execute(FENCES, [live]).fetchone() is not None and not _FENCE.intersection(begun):
+        yield "a fence: the database is read-only by default"
