@@ -24,7 +24,8 @@ from safepoint.wayback.spool import durable_end, read_messages
 from safepoint.wayback.tuples import NULL, row_of_values, text_array, values_of
 
 INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
-"""What a staged row is. A change of the key is two of them: DELETE of the old key, MOVE to the new one."""
+"""What a staged row is. A change of the key is two of them: DELETE of the old key, MOVE to the new one; and so is any
+change of a row without a key."""
 
 META: Final = ("_sp_at", "_sp_tx", "_sp_leaf", "_sp_from", "_sp_unchanged")
 TRANSACTIONS: Final = "sp_transactions"
@@ -308,7 +309,7 @@ class _Staging:
         if shape.key:
             self._add(shape, MOVE, new, [old[place] or NULL for place in shape.key])
         else:
-            self._add(shape, INSERT, new)
+            self._add(shape, MOVE, new)
 
     def _delete(self, message: bytes, shape: _Shape) -> None:
         if not (shape.key or message[5] == 79 or shape.loose):
@@ -336,9 +337,10 @@ class _Staging:
         origin = unchanged = NULL
         if what != INSERT:
             sink.others += 1
+        if what == MOVE:
+            sink.moves += 1
         if moved is not None:
             origin = text_array(moved)
-            sink.moves += 1
         if shape.order is not None:
             if shape.loose:
                 values = [*values, NULL]
