@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from postgres_servers import drop_database
 from psycopg import sql
 from replay_ground import LAUNCH, Ground, ask, ground, operations
 
+from safepoint.django.operations import Operations
 from safepoint.errors import ProofFailed
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
@@ -67,19 +68,25 @@ DEFAULTS = {"entry": {"currency": "EUR", "slug": None}}
 
 @contextmanager
 def rolled_back(
-    database: Target, folder: Path, *writes: str, before: str = BEFORE, migration: str = FIRST
+    database: Target,
+    folder: Path,
+    *writes: str,
+    before: str = BEFORE,
+    migration: str = FIRST,
+    found: Operations = OPERATIONS,
+    mappers: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[tuple[Ground, Stash]]:
     """A launch was rolled back after these writes: `live` is the kept database now, `twin` the live one."""
-    with ground(database, folder, before, migration, OPERATIONS) as made:
+    with ground(database, folder, before, migration, found, mappers) as made:
         for one in writes:
             made.write(one)
         made.carry()
         mapping = made.mapping()
-        found = keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping)
-        assert found is not None
-        assert keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping) == found
+        stash = keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping)
+        assert stash is not None
+        assert keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping) == stash
         records.remove(made.twin, LAUNCH)
-        yield made, found
+        yield made, stash
 
 
 @contextmanager

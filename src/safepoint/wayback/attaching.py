@@ -22,7 +22,7 @@ from safepoint.wayback.natural import named
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.whole_rows import WholeRows, match
-from safepoint.wayback.work import quoted, rows_of
+from safepoint.wayback.work import quoted, refers, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
 _PREVIEW: Final = 50
@@ -391,8 +391,6 @@ class Attaching:
 def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:
     """A table's rows whose parent is not there, for a FROM clause."""
     own = " AND ".join(f"c.{quote(name)} {FILLED}" for name in key.columns)
-    pairs = " AND ".join(
-        f"p.{quote(other)} = c.{quote(name)}" for name, other in zip(key.columns, key.parent_columns, strict=True)
-    )
+    pairs = refers(key, "p", "c")
     parent = rows_of(catalogue.tables[key.parent])
     return f"(SELECT FROM {rows_of(table)} c WHERE {own} AND NOT EXISTS (SELECT FROM {parent} p WHERE {pairs})) o"
