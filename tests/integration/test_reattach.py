@@ -278,7 +278,7 @@ def test_what_refers_to_content_types_in_another_schema_is_named_and_found_again
         made,
         found,
     ):
-        assert found.identities["django_content_type"]["4"] == "shop.mark"
+        assert found.identities["app.django_content_type"]["4"] == "shop.mark"
         with launched_again(made, migration=second) as again:
             assert attached(made, again).left == 0
             assert ask(again, "select about from mark") == [(13,)]

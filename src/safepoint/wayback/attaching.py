@@ -188,11 +188,12 @@ class Attaching:
             parent = self.new.tables[key.parent].relation
             if parent not in (CONTENT_TYPES, PERMISSIONS) or len(key.columns) != 1:
                 continue
-            now = {label: number for number, label in named(self.connection, self.new, parent).items()}
+            now = {label: number for number, label in named(self.connection, self.new, key.parent).items()}
+            # Each tenant's schema may have its own; an earlier version's stash has those of one, by the bare name.
             pairs = [
                 (place, was, now.get(label))
                 for place, one in enumerate(self.found)
-                for was, label in one.identities.get(parent, {}).items()
+                for was, label in one.identities.get(key.parent, one.identities.get(parent, {})).items()
             ]
             run(self.connection, "CREATE TEMP TABLE sp_ids (place int4, was text, now text) ON COMMIT DROP")
             with self.connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_ids FROM STDIN") as copy:
