@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from postgres_servers import drop_database
 from psycopg import sql
 from replay_ground import LAUNCH, Ground, ask, ground, operations
 
+from safepoint.django.operations import Operations
 from safepoint.errors import ProofFailed
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
@@ -70,21 +71,27 @@ DEFAULTS = {"entry": {"currency": "EUR", "slug": None}}
 
 @contextmanager
 def rolled_back(
-    database: Target, folder: Path, *writes: str, before: str = BEFORE, migration: str = FIRST
+    database: Target,
+    folder: Path,
+    *writes: str,
+    before: str = BEFORE,
+    migration: str = FIRST,
+    found: Operations = OPERATIONS,
+    mappers: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[tuple[Ground, Stash]]:
     """A launch was rolled back after these writes: `live` is the kept database now, `twin` the live one."""
-    with ground(database, folder, before, migration, OPERATIONS) as made:
+    with ground(database, folder, before, migration, found, mappers) as made:
         for one in writes:
             made.write(one)
         made.carry()
         mapping = made.mapping()
-        found = keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER)
-        assert found is not None
+        stash = keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER)
+        assert stash is not None
         assert (
-            keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER) == found
+            keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER) == stash
         )
         records.remove(made.twin, LAUNCH)
-        yield made, found
+        yield made, stash
 
 
 @contextmanager
@@ -289,7 +296,7 @@ def test_what_refers_to_content_types_in_another_schema_is_named_and_found_again
         made,
         found,
     ):
-        assert found.identities["django_content_type"]["4"] == "shop.mark"
+        assert found.identities["app.django_content_type"]["4"] == "shop.mark"
         with launched_again(made, migration=second) as again:
             assert attached(made, again).left == 0
             assert ask(again, "select about from mark") == [(13,)]

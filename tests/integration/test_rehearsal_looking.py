@@ -287,6 +287,8 @@ def test_rows_that_refer_to_none_are_found_where_somebody_may_have_gone_around_t
         "create table shelf (row int, place int, primary key (row, place)); insert into shelf values (1, 1), (1, 2)",
         "create table thing (id int primary key, r int, p int, foreign key (r, p) references shelf (row, place))",
         "insert into thing values (1, 1, 1), (2, null, 9)",
+        'create table word (word text collate "C" primary key, root text collate "POSIX" references word)',
+        "insert into word values ('a', null), ('b', 'a')",
     )
     role = f"plain_{database.dbname}"
     run(database, f"create role {role}")

@@ -41,13 +41,20 @@ _BYPASSES = """
     select bool_or(r.rolsuper{parameter}) from pg_roles r where r.rolname = any(%s)
 """
 _PARAMETER = " or has_parameter_privilege(r.oid, 'session_replication_role', 'SET')"
-# Of each foreign key the tables, and by column both names; a partition's is that of its root.
+# Of each foreign key the tables, and by column both names, and the parent's collation where the child has another one.
+# A partition's is that of its root.
 _REFERENCES = """
     select format('%s of %s', k.conname, k.conrelid::regclass), n.nspname, c.relname, f.nspname, p.relname,
            array(select a.attname::text from unnest(k.conkey) with ordinality as x(number, place)
                  join pg_attribute a on a.attrelid = k.conrelid and a.attnum = x.number order by x.place),
            array(select a.attname::text from unnest(k.confkey) with ordinality as x(number, place)
-                 join pg_attribute a on a.attrelid = k.confrelid and a.attnum = x.number order by x.place)
+                 join pg_attribute a on a.attrelid = k.confrelid and a.attnum = x.number order by x.place),
+           array(select case when a.attcollation <> b.attcollation then (
+                     select format('%I.%I', s.nspname, l.collname) from pg_collation l
+                     join pg_namespace s on s.oid = l.collnamespace where l.oid = b.attcollation) end
+                 from unnest(k.conkey, k.confkey) with ordinality as x(own, other, place)
+                 join pg_attribute a on a.attrelid = k.conrelid and a.attnum = x.own
+                 join pg_attribute b on b.attrelid = k.confrelid and b.attnum = x.other order by x.place)
     from pg_constraint k
     join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
     join pg_class p on p.oid = k.confrelid join pg_namespace f on f.oid = p.relnamespace
@@ -146,16 +153,19 @@ def may_go_around_references(connection: Connection, roles: Sequence[str]) -> bo
 def lost_references(connection: Connection) -> tuple[str, ...]:
     """Foreign keys with rows that refer to none, validated ones too: whoever is let past them leaves no mark."""
     found = []
-    for name, schema, table, parent_schema, parent, columns, keys in connection.execute(_REFERENCES).fetchall():
+    for name, schema, table, parent_schema, parent, *by in connection.execute(_REFERENCES).fetchall():
         query = sql.SQL(_LOST_REFERENCE).format(
             table=sql.Identifier(schema, table),
             parent=sql.Identifier(parent_schema, parent),
             filled=sql.SQL(" and ").join(
-                sql.SQL("t.{} is distinct from null").format(sql.Identifier(one)) for one in columns
+                sql.SQL("t.{} is distinct from null").format(sql.Identifier(one)) for one in by[0]
             ),
             match=sql.SQL(" and ").join(
-                sql.SQL("p.{} = t.{}").format(sql.Identifier(key), sql.Identifier(one))
-                for one, key in zip(columns, keys, strict=True)
+                # The collation's name comes quoted from the catalogue.
+                sql.SQL("p.{} = t.{}{}").format(
+                    sql.Identifier(key), sql.Identifier(one), sql.SQL(f" collate {collation}" if collation else "")
+                )
+                for one, key, collation in zip(*by, strict=True)
             ),
         )
         if (connection.execute(query).fetchone() or (False,))[0]:

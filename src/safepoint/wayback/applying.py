@@ -94,7 +94,8 @@ class Applying:
             if work.rule.key:
                 compact(self.connection, self.source, work, self.scope)
             else:
-                compact_rows(self.connection, work, self.scope, self.old)
+                followed = work.moves and not self.manner.same_schema
+                compact_rows(self.connection, work, self.scope, self.old, followed=followed)
             self._phase("compact")
         if not self.manner.same_schema:
             self._hold()

@@ -22,7 +22,7 @@ from safepoint.wayback.natural import named
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.whole_rows import WholeRows, match
-from safepoint.wayback.work import quoted, rows_of
+from safepoint.wayback.work import quoted, refers, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
 _PREVIEW: Final = 50
@@ -188,11 +188,12 @@ class Attaching:
             parent = self.new.tables[key.parent].relation
             if parent not in (CONTENT_TYPES, PERMISSIONS) or len(key.columns) != 1:
                 continue
-            now = {label: number for number, label in named(self.connection, self.new, parent).items()}
+            now = {label: number for number, label in named(self.connection, self.new, key.parent).items()}
+            # Each tenant's schema may have its own; an earlier version's stash has those of one, by the bare name.
             pairs = [
                 (place, was, now.get(label))
                 for place, one in enumerate(self.found)
-                for was, label in one.identities.get(parent, {}).items()
+                for was, label in one.identities.get(key.parent, one.identities.get(parent, {})).items()
             ]
             run(self.connection, "CREATE TEMP TABLE sp_ids (place int4, was text, now text) ON COMMIT DROP")
             with self.connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_ids FROM STDIN") as copy:
@@ -391,8 +392,6 @@ class Attaching:
 def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:
     """A table's rows whose parent is not there, for a FROM clause."""
     own = " AND ".join(f"c.{quote(name)} {FILLED}" for name in key.columns)
-    pairs = " AND ".join(
-        f"p.{quote(other)} = c.{quote(name)}" for name, other in zip(key.columns, key.parent_columns, strict=True)
-    )
+    pairs = refers(key, "p", "c")
     parent = rows_of(catalogue.tables[key.parent])
     return f"(SELECT FROM {rows_of(table)} c WHERE {own} AND NOT EXISTS (SELECT FROM {parent} p WHERE {pairs})) o"

@@ -91,6 +91,15 @@ SELECT i.indrelid::int8, x.relname, i.indisprimary, i.indimmediate,
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
 WHERE i.indrelid = ANY(%s) AND i.indisunique AND i.indisvalid ORDER BY 1, NOT i.indisprimary, 2
 """
+# A foreign key's values are compared by the parent's collation, which has to be said where the child has another one.
+_COLLATIONS = """
+ARRAY(SELECT CASE WHEN a.attcollation <> p.attcollation THEN (
+          SELECT format('%%I.%%I', s.nspname, l.collname) FROM pg_collation l
+          JOIN pg_namespace s ON s.oid = l.collnamespace WHERE l.oid = p.attcollation) END
+      FROM unnest(o.conkey, o.confkey) WITH ORDINALITY k(own, other, i)
+      JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.own
+      JOIN pg_attribute p ON p.attrelid = o.confrelid AND p.attnum = k.other ORDER BY k.i)
+"""
 # PostgreSQL 18 has constraints that are only told, NOT ENFORCED.
 _ENFORCED = "coalesce((to_jsonb(o) ->> 'conenforced')::bool, true)"
 # MATCH FULL is a check besides: of its columns all are NULL, or none is.
@@ -99,11 +108,12 @@ SELECT o.conrelid::int8, o.contype::text, o.conname, pg_get_expr(o.conbin, o.con
        ARRAY(SELECT a.attname::text FROM unnest(o.conkey) WITH ORDINALITY k(n, i)
              JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.n ORDER BY k.i),
        ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k(n, i)
-             JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i)
+             JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i), {_COLLATIONS}
 FROM pg_constraint o WHERE o.conrelid = ANY(%s) AND o.contype IN ('c', 'f') AND {_ENFORCED}
 UNION ALL
 SELECT o.conrelid::int8, 'c', o.conname,
-       format('num_nulls(%%s) IN (0, %%s)', string_agg(quote_ident(a.attname), ', '), count(*)), NULL, '{{}}', '{{}}'
+       format('num_nulls(%%s) IN (0, %%s)', string_agg(quote_ident(a.attname), ', '), count(*)), NULL,
+       '{{}}', '{{}}', '{{}}'
 FROM pg_constraint o JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = ANY(o.conkey)
 WHERE o.conrelid = ANY(%s) AND o.contype = 'f' AND o.confmatchtype = 'f' AND cardinality(o.conkey) > 1 AND {_ENFORCED}
 GROUP BY o.oid, o.conrelid, o.conname
@@ -116,7 +126,7 @@ SELECT child.root::int8, o.conname, parent.root::int8,
        ARRAY(SELECT a.attname::text FROM unnest(o.conkey) WITH ORDINALITY k(n, i)
              JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.n ORDER BY k.i),
        ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k(n, i)
-             JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i),
+             JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i), {_COLLATIONS},
        CASE WHEN o.conrelid <> child.root THEN pg_get_partition_constraintdef(o.conrelid) END,
        CASE WHEN o.confrelid <> parent.root THEN pg_get_partition_constraintdef(o.confrelid) END
 FROM pg_constraint o
@@ -196,7 +206,8 @@ class Exclusion:
 @dataclass(frozen=True)
 class ForeignKey:
     """A foreign key to another table, `schema.table`. The conditions are of a partition that it belongs or leads to:
-    SQL over the root's columns, None where it is the whole table's."""
+    SQL over the root's columns, None where it is the whole table's. `collations`: by column that of the parent's, as
+    SQL, where it is not the column's own."""
 
     name: str
     columns: tuple[str, ...]
@@ -204,6 +215,7 @@ class ForeignKey:
     parent_columns: tuple[str, ...]
     condition: str | None = None
     parent_condition: str | None = None
+    collations: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -347,7 +359,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
             ),
             tuple((row[1], row[2]) for row in rows[CONSTRAINTS][oid] if row[0] == "c"),
             tuple(
-                ForeignKey(row[1], tuple(row[4]), names[row[3]], tuple(row[5]))
+                ForeignKey(row[1], tuple(row[4]), names[row[3]], tuple(row[5]), collations=tuple(row[6]))
                 for row in rows[CONSTRAINTS][oid]
                 if row[0] == "f" and row[3] in names
             ),
@@ -360,8 +372,8 @@ def read_catalogue(connection: Connection) -> Catalogue:
                 for constraint, keys, operators, predicate in rows[EXCLUSIONS][oid]
             ),
             tuple(
-                ForeignKey(constraint, tuple(own), names[parent], tuple(others), *conditions)
-                for constraint, parent, own, others, *conditions in rows[PARTIAL_KEYS][oid]
+                ForeignKey(constraint, tuple(own), names[parent], tuple(others), condition, parents, tuple(collations))
+                for constraint, parent, own, others, collations, condition, parents in rows[PARTIAL_KEYS][oid]
                 if parent in names
             ),
             tuple(row[0] for row in rows[PARTED_BY][oid]),

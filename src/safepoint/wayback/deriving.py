@@ -14,7 +14,7 @@ from safepoint.django.operations import NONE, Operations
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.courses import Course, Courses
-from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS
+from safepoint.wayback.expressions import CONTENT_TYPES, ID_TABLES, PERMISSIONS
 from safepoint.wayback.leads import Keys, Leads
 from safepoint.wayback.mapping import NOT_CARRIED, SAME, ColumnRule, Kind, Mappers, TableRule, WayBack, short
 
@@ -236,11 +236,12 @@ class _Planning:
         told = self._told(old, column.name) if parent is None else None
         source = course.reasons.get(column.name, SAME)
         if (parent or told) and column.type == new.type:
-            words = f"by natural key of {parent or told}" + ("" if source == SAME else f"; {source}")
-            remapped = expressions.remapped(new.name, parent or str(told))
+            home = parent or str(told)
+            words = f"by natural key of {short(home)}" + ("" if source == SAME else f"; {source}")
+            remapped = expressions.remapped(new.name, home)
             # Without a constraint there may be ids of nothing, which stay as they are.
             value = remapped if parent else f"coalesce({remapped}, {expressions.of_new(new.name)})"
-            return ColumnRule(column.name, "remapped", value, words, new.name)
+            return ColumnRule(column.name, "remapped", value, words, new.name, home=home)
         if column.type == new.type:
             kind: Kind = "same" if column.name == new.name else "renamed"
             if kind == "renamed" and source == SAME:
@@ -253,8 +254,8 @@ class _Planning:
     def _told(self, old: Table, column: str) -> str | None:
         """As `_identified`, where the models say it and no constraint does (`db_constraint = False`)."""
         leads = self.old_keys.leads(old, column)
-        parents = {self.old.tables[name].relation for name in leads.first} if not leads.exact else set()
-        return next((name for name in (CONTENT_TYPES, PERMISSIONS) if name in parents), None)
+        parents = () if leads.exact else sorted(leads.first)
+        return next((name for name in parents if self.old.tables[name].relation in ID_TABLES), None)
 
     def _restored(self, old: Table, new: Table, column: Column, course: Course) -> ColumnRule:
         source = course.removed.get(column.name) or course.said_removed.get(column.name)
@@ -288,9 +289,8 @@ class _Planning:
 def _identified(catalogue: Catalogue, table: Table, column: str) -> str | None:
     """The table of content types or permissions that this column refers to."""
     for key in table.foreign_keys:
-        parent = catalogue.tables[key.parent].relation
-        if key.columns == (column,) and parent in (CONTENT_TYPES, PERMISSIONS):
-            return parent
+        if key.columns == (column,) and catalogue.tables[key.parent].relation in ID_TABLES:
+            return key.parent
     return None
 
 

@@ -25,7 +25,7 @@ _EXACT: Final = frozenset(
 CONTENT_TYPES: Final = "django_content_type"
 PERMISSIONS: Final = "auth_permission"
 ID_TABLES: Final = {CONTENT_TYPES: "safepoint_content_types", PERMISSIONS: "safepoint_permissions"}
-"""Temporary tables of the replay: `new` id -> `old` id, by natural key."""
+"""Temporary tables of the replay: `new` id -> `old` id, by natural key; `home`: the old table that has it."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -141,13 +141,14 @@ def restored(column: str, default: str | None) -> str:
     return f"CASE WHEN old.ctid IS NULL THEN {default or 'NULL'} ELSE {of_old(column)} END"
 
 
-def remapped(column: str, parent: str) -> str:
-    """An id of a content type or permission as the old database has it.
+def remapped(column: str, home: str) -> str:
+    """An id of a content type or permission as the old database has it, in the table `home` (`schema.table`).
 
     One that the old release does not know becomes an id that no row has, so that the foreign key's check finds it.
     """
     value = of_new(column)
-    return f"(SELECT coalesce(ids.old, -ids.new) FROM pg_temp.{ID_TABLES[parent]} ids WHERE ids.new = {value})"
+    ids = f"pg_temp.{ID_TABLES[home.partition('.')[2]]} ids"
+    return f"(SELECT coalesce(ids.old, -ids.new) FROM {ids} WHERE ids.home = {literal(home)} AND ids.new = {value})"
 
 
 def mentions(expression: str, column: str) -> bool:

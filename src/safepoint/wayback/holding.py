@@ -21,7 +21,7 @@ from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
 from safepoint.wayback.statements import ask, run
-from safepoint.wayback.work import Scope, Work, rows_of
+from safepoint.wayback.work import Scope, Work, refers, rows_of
 
 Rules = Mapping[str, TableRule]
 """The mapping's rules by old table."""
@@ -232,7 +232,7 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
         ), left_over AS MATERIALIZED (SELECT * FROM wanted w WHERE NOT {coming}
         ), missing AS MATERIALIZED (
             SELECT * FROM left_over w WHERE NOT EXISTS (
-                SELECT FROM {parents} t WHERE {_pairs("t", key.parent_columns, "w", names)}{staying}
+                SELECT FROM {parents} t WHERE {refers(key, "t", "w", names)}{staying}
                 {"OFFSET 0" if by_index else ""})
         )
         UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(_not_there(table, key))}
@@ -265,7 +265,7 @@ class _Chain:
                 SELECT c.n FROM {work.change} c WHERE {new} AND c.verdict IS NOT NULL
                 UNION
                 SELECT c.n FROM lost l JOIN {work.out} p ON p._sp_n = l.n
-                JOIN {work.out} o ON {_pairs("o", key.columns, "p", key.parent_columns)}
+                JOIN {work.out} o ON {refers(key, "p", "o")}
                 JOIN {work.change} c ON c.n = o._sp_n WHERE {new} AND c.n <> l.n
             )
             UPDATE {work.change} c SET verdict = 'foreign key', reason = {literal(_not_there(work.old, key))}
@@ -292,7 +292,7 @@ def _coming(parent: Work, key: ForeignKey, row: str, columns: Sequence[str]) -> 
     """Whether a row's parent is among those that are written."""
     return (
         f"EXISTS (SELECT FROM {_only(parent.out, key.parent_condition)} p JOIN {parent.change} g ON g.n = p._sp_n "
-        f"WHERE {_pairs('p', key.parent_columns, row, columns)} AND {applied('g')})"
+        f"WHERE {refers(key, 'p', row, columns)} AND {applied('g')})"
     )
 
 
@@ -313,7 +313,7 @@ def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, wor
     children = _only(rows_of(table), key.condition, "ctid, tableoid, ")
     return f"""
         UPDATE {parent.change} c SET verdict = 'foreign key', reason = {literal(reason)}
-        FROM {parents} p JOIN {children} t ON {_pairs("t", key.columns, "p", key.parent_columns)}
+        FROM {parents} p JOIN {children} t ON {refers(key, "p", "t")}
         WHERE p.ctid = c.row_tid AND p.tableoid = c.row_rel AND {applied()} AND {which}
           AND NOT EXISTS (SELECT FROM {_only(parent.out, key.parent_condition)} s
                           JOIN {parent.change} g ON g.n = s._sp_n
@@ -343,7 +343,7 @@ def violations(connection: Connection, works: Sequence[Work], old: Catalogue) ->
                     f"{_only(work.out, key.condition)} o "
                     f"JOIN {work.change} c ON c.n = o._sp_n WHERE {own} AND {applied()} GROUP BY {columns} OFFSET 0) o "
                     f"WHERE NOT EXISTS (SELECT FROM {_only(rows_of(parent), key.parent_condition)} p "
-                    f"WHERE {_pairs('p', key.parent_columns, 'o', key.columns)} {offset})"
+                    f"WHERE {refers(key, 'p', 'o')} {offset})"
                 )
             ).fetchone()
             if row is not None and row[0]:

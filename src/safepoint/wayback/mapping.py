@@ -29,7 +29,8 @@ NOT_CARRIED: Final = {
 class ColumnRule:
     """One old column: its value as SQL over `new` and `old`, and where that comes from.
 
-    `new` is the column it is taken from. `doubt` says why a person has to decide before anything is carried.
+    `new` is the column it is taken from. `doubt` says why a person has to decide before anything is carried. `home`: of
+    a remapped one the old table whose ids it has; each tenant's schema may have one of its own.
     """
 
     column: str
@@ -38,6 +39,7 @@ class ColumnRule:
     source: str
     new: str | None = None
     doubt: str | None = None
+    home: str | None = None
 
 
 @dataclass(frozen=True)

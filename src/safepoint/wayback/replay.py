@@ -307,7 +307,8 @@ class _Carrying:
                 found.append(Work(rule, old, self.new.tables[name], sink, len(found), texts))
         for work in found:
             run(self.connection, f"LOCK TABLE {quoted(work.old)} IN EXCLUSIVE MODE")
-        make_tables(self.connection, self.source, self.mapping, self.old, self.new)
+        rules = [work.rule for work in found]
+        make_tables(self.connection, self.source, rules, self.mapping.models, self.old, self.new)
         run(self.connection, "CREATE TEMP TABLE sp_excluded (tx int4 PRIMARY KEY, reason text) ON COMMIT DROP")
         return found
 

@@ -118,7 +118,7 @@ def round_trip(
         # The application's event triggers are not to write down the temporary tables: that is a row more in its table.
         connection.execute("SET LOCAL session_replication_role = replica")
         before, now = catalogues or (read_catalogue(connection), read_catalogue(source))
-        make_tables(connection, source, mapping, before, now)
+        make_tables(connection, source, mapping.tables, mapping.models, before, now)
         found = []
         for number, rule in enumerate(mapping.tables):
             if cancelled():

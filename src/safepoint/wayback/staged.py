@@ -8,7 +8,8 @@ from typing import Final
 from safepoint.wayback.catalogue import Table
 
 INSERT, UPDATE, DELETE, MOVE = 0, 1, 2, 3
-"""What a staged row is. A change of the key is two of them: DELETE of the old key, MOVE to the new one."""
+"""What a staged row is. A change of the key is two of them: DELETE of the old key, MOVE to the new one; and so is any
+change of a row without a key."""
 
 META: Final = ("_sp_at", "_sp_tx", "_sp_leaf", "_sp_from", "_sp_unchanged")
 TRANSACTIONS: Final = "sp_transactions"

@@ -270,7 +270,7 @@ class _Staging:
         if shape.key:
             self._add(shape, MOVE, new, [old[place] or NULL for place in shape.key])
         else:
-            self._add(shape, INSERT, new)
+            self._add(shape, MOVE, new)
 
     def _delete(self, message: bytes, shape: _Shape) -> None:
         if not (shape.key or message[5] == 79 or shape.loose):
@@ -298,9 +298,10 @@ class _Staging:
         origin = unchanged = NULL
         if what != INSERT:
             sink.others += 1
+        if what == MOVE:
+            sink.moves += 1
         if moved is not None:
             origin = text_array(moved)
-            sink.moves += 1
         if shape.order is not None:
             if shape.loose:
                 values = [*values, NULL]

@@ -97,11 +97,12 @@ def keep_stash(
     with connect(kept, application_name="safepoint stash") as connection:
         catalogue = read_catalogue(connection)
         sequences = {row[0]: int(row[1]) for row in connection.execute(LAST_VALUES).fetchall() if row[1] is not None}
-        identities = {
-            name: named(connection, catalogue, name) for name in ID_TABLES if catalogue.find(name) is not None
-        }
+        tables = [catalogue.tables[root] for name in counts if (root := catalogue.roots.get(name)) is not None]
+        parents = {key.parent for table in tables for key in table.foreign_keys}
+        homes = sorted(name for name in parents if catalogue.tables[name].relation in ID_TABLES)
+        identities = {name: named(connection, catalogue, name) for name in homes}
     feeds = mapping.feeds
-    tables = {}
+    told = {}
     for name, count in counts.items():
         known = catalogue.tables.get(catalogue.roots.get(name, name))
         rule = feeds.get(name)
@@ -110,7 +111,7 @@ def keep_stash(
             if rule is None or known is None
             else witnessed(known.name, mapping, catalogue.tables[known.name].by_name)
         )
-        tables[name] = StashedTable(rule is None, known.key if known else (), home, count)
+        told[name] = StashedTable(rule is None, known.key if known else (), home, count)
     folder = state / "stash" / launch_id
     shutil.rmtree(folder, ignore_errors=True)  # half written: it has no manifest
     folder.mkdir(mode=0o700, parents=True)
@@ -123,7 +124,7 @@ def keep_stash(
         "owner": owner,
         "made_at": datetime.now(UTC).isoformat(),
         "sha256": _digest(folder / ROWS),
-        "tables": {name: asdict(table) for name, table in tables.items()},
+        "tables": {name: asdict(table) for name, table in told.items()},
         "identities": identities,
         "sequences": sequences,
     }

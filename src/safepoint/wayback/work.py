@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from safepoint.wayback.catalogue import Column, Table
+from safepoint.wayback.catalogue import Column, ForeignKey, Table
 from safepoint.wayback.expressions import literal, quote
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.staged import Sink, Truncation
@@ -42,8 +42,8 @@ class Work:
 
     @property
     def moves(self) -> bool:
-        """Whether rows may have got another key, or have gone to another partition."""
-        return bool(self.rule.key and (self.sink.moves or (self.new.parted_by and self.sink.others)))
+        """Whether rows may have got another key (without one: other values), or have gone to another partition."""
+        return bool(self.sink.moves or (self.new.parted_by and self.sink.others))
 
     @property
     def keys(self) -> tuple[tuple[Column, Column], ...]:
@@ -84,6 +84,15 @@ def rows_of(table: Table) -> str:
     """The table's own rows, as they stand in SQL: a table that inherits from it is a table of its own here, whose keys
     may be the same. The rows of a partitioned table are its partitions'."""
     return quoted(table) if table.partitioned else f"ONLY {quoted(table)}"
+
+
+def refers(key: ForeignKey, parent: str, child: str, columns: Sequence[str] = ()) -> str:
+    """Whether the row `child` refers to the row `parent`, as SQL; `columns`: what the key's own are called there."""
+    collations = key.collations or (None,) * len(key.columns)
+    return " AND ".join(
+        f"{parent}.{quote(other)} = {child}.{quote(own)}" + ("" if collation is None else f" COLLATE {collation}")
+        for other, own, collation in zip(key.parent_columns, columns or key.columns, collations, strict=True)
+    )
 
 
 def oid_of(relation: str) -> str:
