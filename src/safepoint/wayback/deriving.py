@@ -14,7 +14,7 @@ from safepoint.django.operations import NONE, Operations
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.courses import Course, Courses
-from safepoint.wayback.expressions import CONTENT_TYPES, ID_TABLES, PERMISSIONS
+from safepoint.wayback.expressions import ID_TABLES
 from safepoint.wayback.leads import Keys, Leads
 from safepoint.wayback.mapping import NOT_CARRIED, SAME, ColumnRule, Kind, Mappers, TableRule, WayBack, short
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.expressions import quote
-from safepoint.wayback.staging import DELETE, INSERT, MOVE
+from safepoint.wayback.staged import DELETE, INSERT, MOVE
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.work import Scope, Work, oid_of, rows_of
 
