@@ -93,23 +93,30 @@ def test_a_mapper_that_was_written_since_is_in_the_table_at_once(tmp_path: Path)
 def test_what_a_mapper_has_answered_since_is_no_problem_any_more_and_each_is_told_once(tmp_path: Path) -> None:
     plan = plan_file(tmp_path)
     asked = SCHEMAS.mapping({}).problems
+
+    def keep(folder: Path, doubts: tuple[str, ...]) -> None:
+        mark, trip = own_mark(plan), RoundTrip((), 0.1)
+        keep_way_back(folder, release="2.0", by="rehearsal", source=mark, schemas=SCHEMAS, trip=trip, doubts=doubts)
+
     for doubts in (asked, (*asked, "memo!")):
         folder = plan.state / "rehearsals" / "r"
-        keep_way_back(folder, release="2.0", by="rehearsal", schemas=SCHEMAS, trip=RoundTrip((), 0.1), doubts=doubts)
+        keep(folder, doubts)
         known = newest_way_back(plan)
         without, mapped = (mapping_table(known, mappers, "1.0", NOW) for mappers in ({}, MAPPERS))
         assert (*without.problems, *without.doubts) == doubts
         assert (*mapped.problems, *mapped.doubts) == doubts[2:]
     answered = mapping_table(known, MAPPERS, "1.0", NOW)
     assert "not every value came back" in answered.verdict
-    keep_way_back(folder, release="2.0", by="rehearsal", schemas=SCHEMAS, trip=RoundTrip((), 0.1), doubts=asked)
+    keep(folder, asked)
     answered = mapping_table(newest_way_back(plan), MAPPERS, "1.0", NOW)
     assert "not proven yet" in answered.verdict and "safepoint rehearse" in answered.verdict
 
 
 def test_a_mapper_is_shown_as_it_is_written_into_the_plan_file(tmp_path: Path) -> None:
     plan = plan_file(tmp_path)
-    keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", schemas=SCHEMAS)
+    keep_way_back(
+        plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", source=own_mark(plan), schemas=SCHEMAS
+    )
     made = mapping_table(newest_way_back(plan), {}, "1.0", NOW)
     for text in (markdown(made), mapping_page(made).replace("&quot;", '"')):
         assert "[wayback.tables.line]" in text and 'columns = { debit = "SQL", no = "SQL" }' in text
