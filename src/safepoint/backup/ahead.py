@@ -11,8 +11,8 @@ inserted as were hashed: then those are the rows that stand there. Any other tab
 (`contents.hash_tables`), be it that a function changed rows, or that the server does not count.
 
 Locks: one table at a time, for one part, waited for so briefly that no deadlock is ever looked for. What `pg_restore`
-wants to lock meanwhile waits for that part; tables whose primary key stands already, which it seldom locks any more, go
-first.
+wants to lock meanwhile waits for that part. Tables without their primary key go first: while it is made nobody else can
+read them, and the others, which are seldom locked any more, are what is left to do then.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ class Ahead:
         self._jobs = jobs
         self._parts: dict[str, list[Part]] = {}
         self._sums: dict[Part, Sums] = {}
+        self._locked: dict[str, float] = {}
         self._at_work: set[Connection] = set()
         self._lock = threading.Lock()
         self._enough = threading.Event()
@@ -143,8 +144,9 @@ class Ahead:
             if row is None or row[0] + len(self._at_work) >= self._jobs:
                 return None
             keyed = {name for (name,) in connection.execute(_KEYED, [self._names])}
-            for name in sorted(self._names, key=lambda name: name not in keyed):
-                parts = self._of(connection, name)
+            now = time.monotonic()
+            for name in sorted(self._names, key=keyed.__contains__):
+                parts = self._of(connection, name) if self._locked.get(name, 0) <= now else None
                 if parts:
                     self._at_work.add(connection)
                     return parts.pop()
@@ -165,13 +167,13 @@ class Ahead:
     def _hash(self, connection: Connection, part: Part) -> None:
         sums: Sums | None = None
         try:
-            sums = connection.execute(hash_query(part, version=self._version)).fetchone()
-        except psycopg.errors.LockNotAvailable:
-            self._enough.wait(_LOOK_SECONDS)
+            with suppress(psycopg.errors.LockNotAvailable):
+                sums = connection.execute(hash_query(part, version=self._version)).fetchone()
         finally:
             with self._lock:
                 self._at_work.discard(connection)
                 if sums is None:
                     self._parts[part.name].insert(0, part)
+                    self._locked[part.name] = time.monotonic() + _LOOK_SECONDS
                 else:
                     self._sums[part] = sums

@@ -107,6 +107,8 @@ def scratch_settings(
         "max_wal_size": "16GB",
         "checkpoint_timeout": "1h",
         "max_parallel_maintenance_workers": str(max(1, cores // 2)),
+        # Two jobs of a restore are work enough for two processors: more processes only take turns there.
+        **({"max_parallel_workers_per_gather": "0"} if cores <= 2 else {}),
         "max_locks_per_transaction": "256",
         "max_connections": "40",
         "max_prepared_transactions": "0",
