@@ -206,9 +206,10 @@ def test_what_ends_the_comparison_of_a_restore_leaves_nothing(
 
 
 def test_what_a_killed_restore_over_the_live_one_left_goes_with_the_next_and_one_that_is_made_now_stays(
-    shop: tuple[Target, Path], plan: PlanFile
+    shop: tuple[Target, Path], plan: PlanFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its name bears the moment, so the next restore over the live one takes another name."""
+    monkeypatch.setattr("safepoint.backup.unfinished._LETTING_GO", 0.5)
     target, folder = shop
     left, used, made, chosen = (f"shop_restored_20260101t00000{number}" for number in range(4))
     for name in (left, used, made, chosen):
@@ -278,7 +279,7 @@ def test_a_login_that_has_access_as_a_member_only_is_made_with_its_membership(
             run(target, "drop database if exists till with (force)", "drop role if exists till_rw, till_app")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def bosses(server: Server) -> Iterator[Server]:
     """A server whose first superuser is not called `postgres`."""
     parent = Path(tempfile.mkdtemp(prefix=FOLDER))
@@ -469,22 +470,23 @@ def test_over_the_live_one_is_refused_while_something_holds_it_open(shop: tuple[
     assert not [name for name in names(target) if "restored" in name]
 
 
-@pytest.fixture
-def large(server: Server, shop: tuple[Target, Path], tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def large(server: Server, shop: tuple[Target, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A snapshot that takes some seconds to restore."""
+    folder = tmp_path_factory.mktemp("large")
     run(shop[0].on("postgres"), "create database shop_large")
     target = shop[0].on("shop_large")
-    run(target, "create table big as select n as id, md5(n::text) as x from generate_series(1, 400000) n")
+    run(target, "create table big as select n as id, md5(n::text) as x from generate_series(1, 200000) n")
     run(target, *(f"create index on big (x, (id + {number}))" for number in range(5)))
     take_snapshot(
         target,
-        Here("here", tmp_path),
+        Here("here", folder),
         installation=server.installation,
-        folder=tmp_path,
+        folder=folder,
         snapshot_id="large",
         launch_id=None,
     )
-    return tmp_path / "large"
+    return folder / "large"
 
 
 def test_a_killed_restore_leaves_the_live_one_alone_and_is_made_anew(
@@ -505,7 +507,7 @@ def test_a_killed_restore_leaves_the_live_one_alone_and_is_made_anew(
     process.kill()
     process.wait()
     before = ask(shop[0], "select count(*) from account")
-    assert restore_into(plan, large, "shop_copy").rows == 400_000
+    assert restore_into(plan, large, "shop_copy").rows == 200_000
     time.sleep(0.5)  # time for whatever is left of the first one to do harm
     assert compare(read_manifest(large).fingerprint, take(shop[0].on("shop_copy"))) == ()
     assert ask(shop[0], "select count(*) from account") == before
