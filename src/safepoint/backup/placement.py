@@ -22,8 +22,8 @@ from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import Manifest, verify_files
 from safepoint.backup.prints import Difference, compare, gathered, lost, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
+from safepoint.backup.refreshing import list_archive, unfilled, write_lists
 from safepoint.backup.refreshing import notes as of_views
-from safepoint.backup.refreshing import unfilled, write_lists
 from safepoint.backup.restoring import create_database, locales, measured, programs_for, remedy_for
 from safepoint.backup.roles import make_missing
 from safepoint.backup.scattered import groups
@@ -226,9 +226,20 @@ class _Placement:
     def _pg_restore(self) -> str:
         return self.programs.program("pg_restore")
 
-    def _listing(self) -> str:
+    def _listed(self, folder: Path) -> Path:
         command = tools.list_archive(self.folder / self.manifest.archive, program=self._pg_restore)
-        return Here("here", self.folder).run(command, cancelled=self.cancelled).stdout
+        return list_archive(Here("here", self.folder), command, folder / "all.list", self.cancelled)
+
+    def _listing(self) -> str:
+        """The archive's table of contents, which is in the encoding of its source."""
+        with HeldFolder("safepoint-restoring-") as name:
+            found = self._listed(Path(name)).read_bytes()
+        encoding = self.manifest.fingerprint.encoding
+        if encoding in ("UTF8", "SQL_ASCII"):
+            return found.decode("utf-8", "replace")
+        with self._asking(), connect(self.maintenance) as connection:
+            row = connection.execute("select convert_from(%s, %s)", [found, encoding]).fetchone()
+        return str(row[0]) if row else ""
 
     def run(self) -> tuple[list[str], int, int, list[str]]:
         """Roles, database, archive, the database's settings, and the comparison: roles that were made, rows and tables
@@ -304,7 +315,7 @@ class _Placement:
         faults = [difference for difference in differences if difference.kind != "role"]
         comment = _DIFFERS if faults else _DONE
         at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        with self._asking(), connect(self.maintenance) as connection:
+        with self._asking(), connect(self.target) as connection:
             taken = take_away(self.target)
             below = own_comment((self.folder / PROPERTIES).read_text(encoding="utf-8"))
             _comment(
@@ -386,7 +397,7 @@ class _Placement:
             if self.selection is not None:
                 self._part(archive, Path(name), self.selection)
                 return {}
-            first, refreshes = write_lists(Path(name), self._listing())
+            first, refreshes = write_lists(Path(name), self._listed(Path(name)))
             self._load(archive, first)
             if refreshes is None:
                 return {}
@@ -422,10 +433,13 @@ class _Placement:
                         continue  # a partition, which went with its parent
 
     def _properties(self) -> list[str]:
-        """Settings, grants and limits of the database itself; one that is refused is told."""
+        """Settings, grants and limits of the database itself; one that is refused is told.
+
+        From within: the server keeps such texts in the encoding of whoever says them.
+        """
         notes = []
         script = (self.folder / PROPERTIES).read_text(encoding="utf-8")
-        with self._asking(), connect(self.maintenance) as connection:
+        with self._asking(), connect(self.target) as connection:
             for statement in for_database(script, self.target.dbname):
                 try:
                     connection.execute(statement.encode())
