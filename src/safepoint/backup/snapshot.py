@@ -38,6 +38,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 GLOBALS = "globals.sql"
 _DIRECTORY, _STREAM = "archive", "archive.dump"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+_NOT_CONVERTED = ("SQL_ASCII", "MULE_INTERNAL")  # there is no conversion to UTF-8
 _REPORT_SECONDS = 0.5
 _ORPHAN_SECONDS = 10.0
 
@@ -162,7 +163,7 @@ def _fill(folder: Path, job: _Job, snapshot_id: str, launch_id: str | None) -> M
         archive, dump = _dump_command(folder, job, connection, snapshot, encoding)
         globals_ = tools.dump_globals(
             unhurried(connection, job.remote),
-            encoding=encoding,
+            encoding=encoding if encoding in _NOT_CONVERTED else "UTF8",
             program=job.program("pg_dumpall"),
             session=job.session,
         )
