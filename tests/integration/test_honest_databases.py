@@ -477,3 +477,43 @@ def test_rows_that_a_restore_puts_into_other_partitions_are_compared_as_one(
         assert place(folder, server.target, copy.dbname, only=("above",)).rows == 400
     finally:
         run(home, f"drop database if exists {copy.dbname} with (force)")
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "EUC_JP", "SQL_ASCII"])
+def test_a_database_of_another_encoding_is_proven_and_restored(servers: Servers, tmp_path: Path, encoding: str) -> None:
+    """Its server may have no other: names, comments and settings of roles are known by their bytes."""
+    server = servers(17)
+    name = f"of_{encoding.lower()}"
+    home, copy = server.target.on(name), server.target.on(f"{name}_copy")
+    made_as = f"template template0 encoding '{encoding}' lc_collate 'C' lc_ctype 'C'"
+    word = {"LATIN1": "für", "EUC_JP": "日本", "SQL_ASCII": "für"}[encoding]
+    run(server.target, f"create database {name} {made_as}", "create role scribe")
+    try:
+        run(home, f"create table \"{word}\" as select '{word}'::text as a", f"comment on role scribe is '{word}'")
+        run(home, f'alter table "{word}" owner to scribe', f"alter database {name} set app.word = '{word}'")
+        run(home, f'create table other as select 1 as "{word}"')
+        if encoding == "SQL_ASCII":
+            run(home, r"insert into other (für) values (2)", r"create table raw as select E'\xff\xfe'::text as a")
+        folder = snap(home, server, tmp_path / "snapshots")
+        assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+        assert place(folder, server.target, copy.dbname).notes == ()
+        run(server.target, f"drop database {copy.dbname}")
+        assert place(folder, server.target, copy.dbname, only=(word,)).rows == 1
+    finally:
+        for target in (copy, home):
+            run(server.target, f"drop database if exists {target.dbname}")
+        run(server.target, "drop role scribe")
+
+
+@pytest.mark.skipif(not has_postgres(15), reason="PostgreSQL 15 of Debian's packages is not installed")
+def test_a_role_whose_name_is_in_another_encoding_is_made_for_the_proof(servers: Servers, tmp_path: Path) -> None:
+    server = servers(15)
+    home = server.target.on("of_zoe")
+    run(server.target, "create database of_zoe template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'")
+    try:
+        run(home, 'create role "Zoë"', "create table t as select 'é'::text as a", 'alter table t owner to "Zoë"')
+        folder = snap(home, server, tmp_path / "snapshots")
+        assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+    finally:
+        run(home, "drop table t", 'drop role "Zoë"')
+        run(server.target, "drop database of_zoe")

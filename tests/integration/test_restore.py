@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from awkward import snap
 from plan_file import PASSWORD_ENV, plan_file
 from postgres_servers import FOLDER
 from psycopg import sql
@@ -23,6 +24,7 @@ from safepoint.backup.fingerprint import compare, take
 from safepoint.backup.manifest import read_manifest, write_manifest
 from safepoint.backup.placement import place
 from safepoint.backup.prints import TablePrint
+from safepoint.backup.proof import prove
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.backup.unfinished import hold
 from safepoint.config import PlanFile
@@ -362,6 +364,52 @@ def test_a_part_comes_alone_with_its_rows_and_keys(shop: tuple[Target, Path], pl
     assert keys == (["line_entry_fkey on sales.line"] if word == "sales" else [])
     if "entry" in word:
         assert "sales.entry_amount_idx" in found.structure["index"]
+
+
+VOTES = """
+    create schema "POLLS";
+    create table "POLLS"."POLL" ("ID" int primary key, what text);
+    create table vote (id int primary key, poll int, who text, constraint "one vote on a poll" unique (poll, who));
+    alter table vote add constraint "vote on poll" foreign key (poll) references "POLLS"."POLL";
+    insert into "POLLS"."POLL" values (1, 'a'), (2, 'b');
+    insert into vote values (1, 1, 'x'), (2, 2, 'y');
+    create table other as select 1 as a;
+    create materialized view counted as select count(*) from vote;
+"""
+
+
+def test_a_part_comes_alone_whatever_its_schema_and_its_constraints_are_called(
+    database: Target, server: Server, tmp_path: Path
+) -> None:
+    run(database, VOTES)
+    folder = snap(database, server, tmp_path / "snapshots")
+    copy = server.target.on("shop_votes")
+    try:
+        assert place(folder, server.target, copy.dbname, only=("POLLS", "vote")).rows == 4
+        assert ask(copy, "select conname from pg_constraint where conname like '%on%poll' order by 1") == [
+            ("one vote on a poll",),
+            ("vote on poll",),
+        ]
+        assert ask(copy, "select to_regclass('other')") == [(None,)]
+    finally:
+        run(server.target, "drop database if exists shop_votes")
+
+
+def test_a_table_of_contents_of_any_length_is_read_whole(
+    database: Target, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a million large objects have some 20 MB of it on PostgreSQL 15; of a command's answer the end is kept."""
+    run(database, VOTES, *(f"create table t{n} as select {n} as a" for n in range(50)))
+    folder = snap(database, server, tmp_path / "snapshots")
+    copy = server.target.on("shop_votes")
+    monkeypatch.setattr("safepoint.hosts.streams.KEEP_BYTES", 1000)
+    try:
+        assert place(folder, server.target, copy.dbname, only=("POLLS",)).rows == 2
+        run(server.target, "drop database shop_votes")
+        assert place(folder, server.target, copy.dbname).rows == 55
+        assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 55
+    finally:
+        run(server.target, "drop database if exists shop_votes")
 
 
 def test_a_part_that_is_not_there_is_refused(shop: tuple[Target, Path], plan: PlanFile) -> None:

@@ -152,6 +152,30 @@ def test_another_snapshot_of_the_same_id_is_refused_and_the_first_one_stays(
     store.read_back(SNAPSHOT, sums(snapshot))
 
 
+def test_two_of_one_id_that_are_stored_at_once_do_not_write_over_each_other(
+    place: Place, snapshot: Path, tmp_path: Path
+) -> None:
+    """Two machines, say, whose timetables are the same."""
+    other = make_snapshot(tmp_path / "other", big=9 * 1024 * 1024)
+    outcomes: list[StoreError | None] = []
+
+    def meanwhile(progress: Progress) -> None:
+        if progress.what.startswith("upload") and progress.done and not outcomes:
+            outcomes.append(None)
+            try:
+                place.open().upload(other, SNAPSHOT)
+            except StoreError as error:
+                outcomes[0] = error
+
+    place.open().upload(snapshot, SNAPSHOT, meanwhile)
+    assert outcomes[0] is not None and "on its way" in outcomes[0].message
+    store = place.open()
+    store.read_back(SNAPSHOT, sums(snapshot))
+    store.fetch(SNAPSHOT, tmp_path / "back")
+    assert {path.name for path in (tmp_path / "back").iterdir()} == {path.name for path in snapshot.iterdir()}
+    assert not [name for name in store._files.names(SNAPSHOT) if name.startswith(".")]
+
+
 def test_a_stopped_upload_shows_no_snapshot_and_can_be_repeated(place: Place, snapshot: Path) -> None:
     store = place.open()
     seen: list[Progress] = []

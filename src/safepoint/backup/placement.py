@@ -177,7 +177,7 @@ class _Placement(Pouring):
         faults = [difference for difference in differences if difference.kind != "role"]
         comment = _DIFFERS if faults else _DONE
         at = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        with self.asking(), connect(self.maintenance) as connection:
+        with self.asking(), connect(self.target) as connection:
             taken = take_away(self.target)
             below = own_comment((self.folder / PROPERTIES).read_text(encoding="utf-8"))
             mark(connection, self.target.dbname, "\n".join(filter(None, [comment.format(self.manifest.id, at), below])))
@@ -242,10 +242,13 @@ class _Placement(Pouring):
         )
 
     def _properties(self) -> list[str]:
-        """Settings, grants and limits of the database itself; one that is refused is told."""
+        """Settings, grants and limits of the database itself; one that is refused is told.
+
+        From within: the server keeps such texts in the encoding of whoever says them.
+        """
         notes = []
         script = (self.folder / PROPERTIES).read_text(encoding="utf-8")
-        with self.asking(), connect(self.maintenance) as connection:
+        with self.asking(), connect(self.target) as connection:
             for statement in for_database(script, self.target.dbname):
                 try:
                     connection.execute(statement.encode())

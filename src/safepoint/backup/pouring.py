@@ -12,8 +12,8 @@ from psycopg import sql
 
 from safepoint.backup.bare import strip
 from safepoint.backup.manifest import Manifest, verify_files
+from safepoint.backup.refreshing import list_archive, unfilled, write_lists
 from safepoint.backup.refreshing import notes as of_views
-from safepoint.backup.refreshing import unfilled, write_lists
 from safepoint.backup.restoring import measured, programs_for, remedy_for
 from safepoint.backup.selection import Selection, wanted_lines
 from safepoint.errors import CommandFailed, DatabaseError
@@ -109,7 +109,7 @@ class Pouring:
             if self.selection is not None:
                 self._part(archive, Path(name), self.selection)
                 return {}
-            first, refreshes = write_lists(Path(name), self.listing())
+            first, refreshes = write_lists(Path(name), self._listed(Path(name)))
             self._load(archive, first)
             if refreshes is None:
                 return {}
@@ -190,9 +190,19 @@ class Pouring:
         return self.programs.program("pg_restore")
 
     def listing(self) -> str:
-        """The archive's table of contents."""
+        """The archive's table of contents, which is in the encoding of its source."""
+        with HeldFolder("safepoint-restoring-") as name:
+            found = self._listed(Path(name)).read_bytes()
+        encoding = self.manifest.fingerprint.encoding
+        if encoding in ("UTF8", "SQL_ASCII"):
+            return found.decode("utf-8", "replace")
+        with self.asking(), connect(self.maintenance) as connection:
+            row = connection.execute("select convert_from(%s, %s)", [found, encoding]).fetchone()
+        return str(row[0]) if row else ""
+
+    def _listed(self, folder: Path) -> Path:
         command = tools.list_archive(self.folder / self.manifest.archive, program=self._pg_restore)
-        return Here("here", self.folder).run(command, cancelled=self.cancelled).stdout
+        return list_archive(Here("here", self.folder), command, folder / "all.list", self.cancelled)
 
     @contextmanager
     def asking(self) -> Iterator[None]:

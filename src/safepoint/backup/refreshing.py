@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from safepoint.backup.prints import Fingerprint
+from safepoint.hosts.command import Command, Host
 from safepoint.postgres.connections import Connection
+from safepoint.progress import Cancelled
 
-_REFRESH: Final = re.compile(r"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
+_REFRESH: Final = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
 _FAILED: Final = re.compile(
     r"ERROR:\s+(?P<why>[^\n]*)(?:(?!\nCommand was: ).)*\nCommand was: REFRESH MATERIALIZED VIEW (?P<view>[^\n]+);",
     re.DOTALL,
@@ -25,21 +27,29 @@ _EMPTY: Final = """
 """
 
 
-def write_lists(folder: Path, listing: str) -> tuple[Path | None, Path | None]:
+def list_archive(host: Host, command: Command, path: Path, cancelled: Cancelled) -> Path:
+    """Let `pg_restore --list` write into a file, which is given back: of many objects it has many megabytes.
+
+    Raises:
+        CommandFailed, Interrupted: as `Host.stream`.
+    """
+    with path.open("wb") as file:
+        host.stream(command, stdout=file, cancelled=cancelled)
+    return path
+
+
+def write_lists(folder: Path, listing: Path) -> tuple[Path | None, Path | None]:
     """Two files for `pg_restore --use-list`: all but the refreshes, and these. None, None where there are no refreshes.
 
     Args:
         listing: what `pg_restore --list` printed.
     """
-    parts: dict[bool, list[str]] = {False: [], True: []}
-    for line in listing.splitlines():
-        parts[_REFRESH.match(line) is not None].append(line)
-    if not parts[True]:
-        return None, None
-    paths = folder / "first.list", folder / "refreshes.list"
-    for path, lines in zip(paths, parts.values(), strict=True):
-        path.write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return paths
+    paths, refreshes = (folder / "first.list", folder / "refreshes.list"), 0
+    with listing.open("rb") as lines, paths[0].open("wb") as first, paths[1].open("wb") as rest:
+        for line in lines:
+            refreshes += (is_refresh := _REFRESH.match(line) is not None)
+            (rest if is_refresh else first).write(line)
+    return paths if refreshes else (None, None)
 
 
 def unfilled(connection: Connection, source: Fingerprint, said: str) -> dict[str, str]:

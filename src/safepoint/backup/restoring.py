@@ -19,8 +19,8 @@ from safepoint.backup.dumping import GLOBALS
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
+from safepoint.backup.refreshing import list_archive, unfilled, write_lists
 from safepoint.backup.refreshing import notes as of_views
-from safepoint.backup.refreshing import unfilled, write_lists
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.traces import take_away
 from safepoint.errors import CommandFailed, Interrupted, Unrestorable
@@ -188,7 +188,8 @@ class _Restore:
             measured(self.room.place.login, target.dbname, total, self.report, self.cancelled) as asked,
             hashing_ahead(target, self.manifest.fingerprint, jobs=self.jobs if self.hash_early else 1) as ahead,
         ):
-            listing = here.run(tools.list_archive(archive, program=program), cancelled=asked).stdout
+            command = tools.list_archive(archive, program=program)
+            listing = list_archive(here, command, Path(lists) / "all.list", asked)
             first, refreshes = write_lists(Path(lists), listing)
             restore = partial(
                 tools.restore, target, archive, jobs=self.jobs, program=program, dumped_with=self.manifest.dumped_with

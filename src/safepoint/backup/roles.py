@@ -31,7 +31,8 @@ def make_missing(
     if first not in there and is_named(first, manifest, listing()):
         needed.add(first)
     missing, notes = sorted(needed - there), []
-    script = (folder / GLOBALS).read_text(encoding="utf-8")
+    # Of former versions it may be in another encoding.
+    script = (folder / GLOBALS).read_text(encoding="utf-8", errors="replace")
     with connection.transaction():
         for statement in for_roles(script, missing):
             try:

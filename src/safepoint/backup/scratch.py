@@ -32,6 +32,9 @@ from safepoint.progress import Cancelled
 # Said by `psql` for the superuser that a new server has already: that is as it must be.
 _EXPECTED_ERRORS = ("already exists",)
 
+# A database of a server of our own, beside the copy, where that has another encoding than the server's templates.
+_BESIDE = "safepoint_beside"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -134,6 +137,8 @@ class OwnServers:
         ) as server:
             # template1 is not renamed, dropped or changed by any snapshot.
             login = _second_superuser(server.target).on("template1")
+            if (encoding := manifest.fingerprint.encoding) not in ("UTF8", "SQL_ASCII"):
+                login = login.on(_of_encoding(login, encoding))
             yield _Own(Place(login, manifest.source.database, server.folder, programs.version), programs)
 
 
@@ -162,6 +167,14 @@ class _Own:
         lines = Here("here", self.place.workspace).run(command, cancelled=cancelled).stderr.splitlines()
         said = [line.split("ERROR:", 1)[1].strip() for line in lines if "ERROR:" in line]
         return [f"{script.name}: {line}" for line in said if not any(sign in line for sign in _EXPECTED_ERRORS)]
+
+
+def _of_encoding(login: Target, encoding: str) -> str:
+    """A database of that encoding, by its name: roles are known by the bytes of whoever made them."""
+    statement = sql.SQL("create database {} template template0 encoding {} lc_collate 'C' lc_ctype 'C'")
+    with connect(login) as connection:
+        connection.execute(statement.format(sql.Identifier(_BESIDE), sql.Literal(encoding)))
+    return _BESIDE
 
 
 def _second_superuser(first: Target) -> Target:
@@ -259,7 +272,7 @@ class _Shared:
         notes = []
         with self._asking() as connection:
             made = make_roles(connection, [(name, name in powerful) for name in names])
-            for statement in granted_among(script.read_text(encoding="utf-8"), made):
+            for statement in granted_among(script.read_text(encoding="utf-8", errors="replace"), made):
                 try:
                     connection.execute(statement.encode())
                 except psycopg.Error as error:
@@ -270,9 +283,10 @@ class _Shared:
         mark(connection, self.place.database)
 
     def bring_properties(self, script: Path, cancelled: Cancelled) -> list[str]:
+        """From within: the server keeps such texts in the encoding of whoever says them."""
         del cancelled
         notes = []
-        with self._asking() as connection:
+        with self._asking(self.place.database) as connection:
             for statement in for_database(script.read_text(encoding="utf-8"), self.place.database):
                 try:
                     connection.execute(statement.encode())
@@ -281,9 +295,10 @@ class _Shared:
         return notes
 
     @contextmanager
-    def _asking(self) -> Iterator[Connection]:
+    def _asking(self, dbname: str | None = None) -> Iterator[Connection]:
+        login = self.place.login if dbname is None else self.place.login.on(dbname)
         try:
-            with connect(self.place.login, application_name=self.place.database) as connection:
+            with connect(login, application_name=self.place.database) as connection:
                 yield connection
         except psycopg.Error as error:
             raise refused(self.place.login, "the roles or settings of a copy cannot be made", error) from error

@@ -14,15 +14,24 @@ from safepoint.backup.manifest import Manifest
 from safepoint.backup.statements import names, unquoted
 from safepoint.errors import Refused
 
-_ENTRY = re.compile(r"\d+; \d+ \d+ (?P<kind>[A-Z][A-Z ]*[A-Z]) (?P<rest>\S.*)")
+_ENTRY = re.compile(r"\d+; \d+ \d+ (?P<rest>\S.*)")
 _REFERENCES = re.compile(r"REFERENCES ((?:\"(?:[^\"]|\"\")+\"|[^\s\".(]+)\.(?:\"(?:[^\"]|\"\")+\"|[^\s\".(]+))\(")
 _OWNER = re.compile(r'owner ("(?:[^"]|"")+"|[^\s;]+)')
-_ROWS = "TABLE DATA"
+# What follows is a schema, whose name may be in capitals as well.
+_ROWS, _KEY = "TABLE DATA ", "FK CONSTRAINT "
 # Large objects belong to no table, a materialised view would be computed from tables that are empty here.
 _NEVER = ("BLOB", "MATERIALIZED VIEW DATA", "EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION")
 # What is said of something else stands in lines of their own, and goes with it.
 _SAID = ("COMMENT", "ACL", "SECURITY LABEL")
-_OF_WHAT_IS_NOT_THERE = tuple(f"- {kind}" for kind in ("LARGE OBJECT", "EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION"))
+_LEFT_OUT = (
+    *_NEVER,
+    *(
+        f"{said} - {kind}"
+        for said in _SAID
+        for kind in ("LARGE OBJECT", "EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION")
+    ),
+)
+_NAMED_KEY = re.compile(r'(?P<key>"(?:[^"]|"")+"|\S+) on (?P<table>.+)', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -103,17 +112,17 @@ def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tupl
     before: list[str] = []
     after: list[str] = []
     seen: set[str] = set()
-    for line in listing.splitlines():
+    for line in listing.split("\n"):
         match = _ENTRY.match(line)
-        if match is None or _is_left_out(match["kind"], match["rest"]):
+        if match is None or (entry := match["rest"]).startswith(_LEFT_OUT):
             continue
-        if match["kind"] == _ROWS:
-            name = rows.of(match["rest"])
+        if entry.startswith(_ROWS):
+            name = rows.of(entry.removeprefix(_ROWS))
             if name in selection.tables:
                 seen.add(name)
                 before.append(line)
-        elif match["kind"] == "FK CONSTRAINT":
-            if _inside(manifest, keys.get(match["rest"]), selection):
+        elif entry.startswith(_KEY):
+            if _inside(manifest, keys.get(entry.removeprefix(_KEY)), selection):
                 after.append(line)
         else:
             before.append(line)
@@ -124,10 +133,6 @@ def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tupl
             remedy="Restore the whole snapshot into a new database, and take the table from there.",
         )
     return before, after
-
-
-def _is_left_out(kind: str, rest: str) -> bool:
-    return kind.startswith(_NEVER) or (kind in _SAID and rest.startswith(_OF_WHAT_IS_NOT_THERE))
 
 
 class _Rows:
@@ -154,10 +159,16 @@ class _Rows:
 
 
 def _key_as_listed(manifest: Manifest, name: str) -> str:
-    key, table = name.split(" on ", 1)
+    key, table = _key_and_table(name)
     schema, relation = names(table)
     owner = _OWNER.match(manifest.fingerprint.ownership.get(f"relation {table}", ""))
     return " ".join((schema, relation, unquoted(key), unquoted(owner[1]) if owner else "")).replace("\n", " ")
+
+
+def _key_and_table(name: str) -> tuple[str, str]:
+    """A constraint's name and its table's, both as SQL writes them, of how a fingerprint names it."""
+    match = _NAMED_KEY.fullmatch(name)
+    return (match["key"], match["table"]) if match is not None else (name, "")
 
 
 def _inside(manifest: Manifest, key: str | None, selection: Selection) -> bool:
@@ -165,4 +176,4 @@ def _inside(manifest: Manifest, key: str | None, selection: Selection) -> bool:
     if key is None:
         return False
     reference = _REFERENCES.search(manifest.fingerprint.structure["constraint"][key])
-    return key.split(" on ", 1)[1] in selection.tables and reference is not None and reference[1] in selection.tables
+    return _key_and_table(key)[1] in selection.tables and reference is not None and reference[1] in selection.tables

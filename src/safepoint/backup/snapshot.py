@@ -44,6 +44,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+_NOT_CONVERTED = ("SQL_ASCII", "MULE_INTERNAL")  # there is no conversion to UTF-8
 
 _NOTES = (
     "globals.sql has roles with their attributes, memberships and settings, but no passwords: set them again.",
@@ -136,7 +137,7 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         archive, dump = dump_command(folder, job, connection, snapshot, encoding)
         globals_ = tools.dump_globals(
             unhurried(connection, job.remote),
-            encoding=encoding,
+            encoding=encoding if encoding in _NOT_CONVERTED else "UTF8",
             program=job.program("pg_dumpall"),
             session=job.session,
         )

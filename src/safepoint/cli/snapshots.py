@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,8 +69,12 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
 def _taken(plan_file: PlanFile, report: Report) -> Manifest:
     from safepoint.launch.snapshots import take
 
-    snapshot_id = f"{plan_file.launch.application}-manual-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    return take(plan_file, snapshot_id, None, report=report)
+    return take(plan_file, _new_id(plan_file.launch.application, datetime.now(UTC)), None, report=report)
+
+
+def _new_id(application: str, now: datetime) -> str:
+    """An id of its own also where another machine, whose timetable is the same, takes one at the same second."""
+    return f"{application}-manual-{secrets.token_hex(3)}-{now:%Y%m%dT%H%M%SZ}"
 
 
 def _taken_lines(plan_file: PlanFile, manifest: Manifest, proof: Proof, outcomes: tuple[Outcome, ...]) -> list[str]:

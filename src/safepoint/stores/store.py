@@ -20,6 +20,7 @@ from safepoint.stores.files import Files, Sent, Through, copied
 from safepoint.stores.label import LABEL
 from safepoint.stores.places import ENDS, MANIFEST, inside, is_complete, is_id, label_of, place
 from safepoint.stores.reading_back import read_back, step_of
+from safepoint.stores.sending import PREFIX
 from safepoint.stores.transfer import Transfer
 from safepoint.stores.uploading import Uploading
 
@@ -31,7 +32,7 @@ class SnapshotStore:
         * a snapshot is visible (`ids`) only when it is complete and was read back equal: its manifest is written
           last and removed first;
         * every method may be repeated after a failure or a kill; nothing half-done is ever taken for whole;
-        * a complete snapshot is never overwritten by another one of the same id;
+        * a snapshot is never overwritten by another one of the same id, be it complete or on its way;
         * memory does not grow with a snapshot; broken links are tried again, and big files go on where they were; in
           the clear also by the next upload after a kill, which sends no file again that is there whole;
         * what is uploaded with a seal leaves this machine encrypted only, each file and the manifest;
@@ -145,7 +146,11 @@ class SnapshotStore:
         opening = self._opener(snapshot_id)
         suffix, through = ("", copied) if opening is None else (SUFFIX, opening)
         ends = (MANIFEST + suffix, LABEL)
-        names = [name for name in self._files.names(snapshot_id) if name not in ends and name.endswith(suffix)]
+        names = [
+            name
+            for name in self._files.names(snapshot_id)
+            if name not in ends and name.endswith(suffix) and not name.startswith(PREFIX)
+        ]
         seen = 0
         for name in [*names, MANIFEST + suffix]:
             path = folder / inside(name.removesuffix(suffix))

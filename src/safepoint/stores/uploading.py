@@ -61,11 +61,49 @@ class Uploading:
             self._withdraw()
             if seal is not None:  # what is whole there need not be sent again
                 Sending(self.folder, self.store, label_there.get("recipients", []), manifest).note_all(facts)
-        if seal is not None and (label_there is not None or not visible):
+        sealed = seal is not None and (label_there is not None or not visible)
+        claim = None if visible and not sealed else self._claimed(manifest)
+        if seal is not None and sealed:
             done = self._sealed(seal, paths, done, label)
         else:
             self._clear(paths, total, visible=visible and label_there is None)
+        if claim is not None:
+            with suppress(StoreError):  # it is no part of the snapshot, and goes with it at the latest
+                self.files.remove(claim)
         return replace(done, seconds=time.monotonic() - began)
+
+    def _claimed(self, manifest: bytes) -> str:
+        """Say in the store whose upload this is: two of one id at once would each write over the other's files.
+
+        Each says so before it looks for others, so at least one of two sees the other. That of an upload which broke
+        off stays, and its next try finds its own.
+
+        Raises:
+            StoreError: another snapshot of the id is on its way.
+        """
+        own = f"{PREFIX}{hashlib.sha256(manifest).hexdigest()[:16]}"
+        claim = place(self.snapshot_id, own)
+        self.files.write(claim, b"")
+        try:
+            self._refuse_others(own)
+            self._is_there(manifest)  # another one may have become complete since it was asked
+        except StoreError:
+            with suppress(StoreError):
+                self.files.remove(claim)
+            raise
+        return claim
+
+    def _refuse_others(self, own: str) -> None:
+        others = [name for name in self.files.names(self.snapshot_id) if name.startswith(PREFIX) and name != own]
+        if not others:
+            return
+        raise StoreError(
+            f"Another snapshot of the id {self.snapshot_id} is on its way to the store {self.files.where}.",
+            subject=self.snapshot_id,
+            expected="no other upload of that id",
+            found=", ".join(others),
+            remedy="Nothing was changed. Do two machines take snapshots at the same second? Take a new one.",
+        )
 
     def _clear(self, paths: list[Path], total: int, *, visible: bool) -> None:
         """Send what is not there, or is there otherwise, and read it back; then the manifest, unless `visible`."""
