@@ -25,6 +25,8 @@ from safepoint.routers import open_router
 from safepoint.stores import open_store
 from safepoint.wayback.stash import damaged, waiting
 
+_TRIED_SECONDS = 47.0  # a lock_timeout that nobody has by chance
+
 
 def hosts(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     """Every host that the plan uses carries out a command."""
@@ -138,6 +140,13 @@ def _database_of(plan: PlanFile, project: Project, check: str, *, own_login: boo
             f"The application logs in as {default.user}, which database.application_roles does not name.",
             f"Add {default.user!r} there, or its writes are not held off during the window.",
         )
+    if project.session is not None and project.session["pooled"]:
+        yield warning(
+            check,
+            "The application reaches the database by a connection pooler, which may go on refusing logins when the "
+            "fence is opened (PgBouncer for server_login_retry, 15 s): the site stays closed so much longer.",
+            "For the launch day, set server_login_retry = 1 (PgBouncer: change it, then RELOAD).",
+        )
     others = [one.alias for one in project.databases if one.alias != "default" and one.is_postgresql]
     if others:
         yield warning(
@@ -196,6 +205,8 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
                 "The settings' OPTIONS carry `options`, so that Safepoint's lock_timeout does not reach the server.",
                 "Read the options from an environment variable, or set application.url_env.",
             )
+        elif check == "release-new":
+            yield from _session_of(plan, manage, check)
         return
     _env, secrets = redirect(plan.application, target(plan.database))
     if redirects(Manage(manage.host, manage.release, {}, secrets, manage.directory), variable):
@@ -207,6 +218,22 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
             "Name the variable that its settings read in application.url_env; they read: "
             + (", ".join(project.environment) or "none"),
         )
+
+
+def _session_of(plan: PlanFile, manage: Manage, check: str) -> Iterator[Finding]:
+    """What Safepoint sets for the migration's session reaches the server: a pooler refuses it, or drops it."""
+    env, _secrets = redirect(plan.application, target(plan.database), lock_timeout=_TRIED_SECONDS)
+    there = inspect(Manage(manage.host, manage.release, env, directory=manage.directory))
+    if there.session is not None and there.session["lock_timeout"] == f"{_TRIED_SECONDS:.0f}s":
+        yield ok(check, "The settings of the migration's session reach the server (tried)")
+        return
+    said = there.database_error or "they are dropped on the way"
+    yield failure(
+        check,
+        f"The settings of the migration's session do not reach the server: {said}.",
+        "A connection pooler (PgBouncer) stands between? Let the settings read the database's address from a variable, "
+        "and name it in application.url_env: Safepoint leads manage.py to the server itself by it.",
+    )
 
 
 def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:
