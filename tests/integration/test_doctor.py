@@ -350,6 +350,15 @@ def test_a_pooler_that_keeps_the_migrations_settings_from_the_server_is_seen_bef
         assert not [one for one in doctor_world.new_release(shop.plan(tmp_path), NOW) if one.verdict == "failure"]
 
 
+def test_a_log_that_the_new_release_does_not_write_to_is_a_warning(shop: Shop, tmp_path: Path) -> None:
+    def other(text: str) -> str:
+        return text.replace("/src/error.log", "/src/of-the-old-release.log")
+
+    told = found(doctor_world.new_release(shop.plan(tmp_path, other), NOW), "error-log", "would not be seen")
+    assert told.verdict == "warning" and f"{shop.folder}/src/error.log" in told.message
+    assert not [one for one in doctor_world.new_release(shop.plan(tmp_path), NOW) if one.check == "error-log"]
+
+
 def test_the_servers_own_log_is_looked_for_where_the_plan_names_it(shop: Shop, tmp_path: Path, server: Server) -> None:
     def told(path: Path | str) -> list[tuple[str, str]]:
         plan = shop.plan(tmp_path, lambda text: text.replace("[database]", f'[database]\nerror_log = "{path}"'))

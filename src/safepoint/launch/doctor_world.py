@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from safepoint.checkpoints.login import choose_browser, login, plan_visit
@@ -95,6 +96,7 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
         yield from _restless(plan, host, release, project)
     else:
         yield from _caches(plan, project)
+        yield from _other_log(plan, project)
         yield from _addresses(release, project)
 
 
@@ -253,6 +255,19 @@ def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:
         yield ok("error-log", f"{path} can be read")
 
 
+def _other_log(plan: PlanFile, project: Project) -> Iterator[Finding]:
+    """Whether the log that is watched is the one that the new release writes to, as far as its settings say."""
+    path, version = plan.application.error_log, plan.releases.new.version
+    if path is None or not project.error_logs or plan.host(plan.application.host).kind != "here":
+        return
+    if (plan.folder / path).resolve() not in {Path(one).resolve() for one in project.error_logs}:
+        yield warning(
+            "error-log",
+            f"{version} logs to {', '.join(project.error_logs)}, and {path} is watched: its errors would not be seen.",
+            "After the window it is the new release that is judged: name its log in application.error_log.",
+        )
+
+
 def _restless(plan: PlanFile, host: Host, release: Release, project: Project) -> Iterator[Finding]:
     """What changes in the folder of a release that runs is no code, and the gate before the window would not know."""
     found = frozen.restless(host, release, frozen.no_code(plan, release, project))
@@ -277,9 +292,8 @@ def _caches(plan: PlanFile, project: Project) -> Iterator[Finding]:
             "Django's own cache.clear() is called instead; or correct cache.clear.",
         )
     else:
-        yield ok(
-            "cache", f"The cache is cleared by {', '.join(' '.join(argv) for argv in plan.cache.clear)}; {backends}"
-        )
+        by = ", ".join(" ".join(argv) for argv in plan.cache.clear) or "Django's cache.clear()"
+        yield ok("cache", f"The cache is cleared by {by}; {backends}")
     if project.session_engine.endswith("backends.cache"):
         yield warning(
             "cache",

@@ -301,7 +301,7 @@ lock_timeout = "5s"          # a migration gives up waiting for a lock after thi
 host = "here"                # where manage.py, start and stop run
 # database_address = "db:5432"         # the server as seen from there, if it has another address there
 @url_env@  # @url_env_comment@
-@error_log@  # LOOK: new error lines here fail a checkpoint
+@error_log@  # LOOK: the new release's: new error lines there fail a checkpoint
 
 # A release: how its manage.py is called, how it is started, stopped and reached. Starting or stopping twice must be
 # harmless. Two folders, two units or two images, so that the old release is there when you need it back.
