@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from django_site import manage_of, running, site_database, write_site
+from pooler import pooler
 from postgres_servers import drop_database
 from psycopg import sql
 from typer.testing import CliRunner
@@ -21,7 +22,7 @@ from safepoint.config import PlanFile, TwinServer
 from safepoint.config.load import parse
 from safepoint.launch import doctor_database, doctor_wayback, doctor_world
 from safepoint.launch.disk_room import room
-from safepoint.launch.doctor import Finding, examine, failures
+from safepoint.launch.doctor import Finding, examine, failures, guarded
 from safepoint.launch.error_logs import database_log
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
@@ -147,6 +148,10 @@ def found(findings: tuple[Finding, ...] | Iterator[Finding], check: str, words: 
         if one.check == check and words in f"{one.message} {one.remedy}":
             return one
     raise AssertionError(f"no finding {check!r} with {words!r} in {known}")
+
+
+def doctor_launch(plan: PlanFile) -> tuple[Finding, ...]:
+    return guarded("database", lambda: doctor_database.database(plan, NOW))
 
 
 def database(plan: PlanFile) -> Iterator[Finding]:
@@ -308,6 +313,50 @@ def test_a_variable_that_only_the_start_command_has_is_a_failure_for_the_launch_
     told = found(old, "release-old", "works only where DATABASE_URL leads to its database")
     assert told.verdict == "failure" and "KeyError" in told.message and "releases.old.env" in str(told.remedy)
     assert found(old, "release-old", "Django").verdict == "ok"  # the other checks go on
+
+
+def test_a_connection_pooler_in_the_place_of_the_server_is_a_failure_that_says_what_to_name(
+    shop: Shop, tmp_path: Path
+) -> None:
+    with pooler(shop.target) as pooled:
+        refused = found(
+            doctor_launch(shop.plan(tmp_path, port=pooled.port)), "database", "unsupported startup parameter"
+        )
+        assert refused.verdict == "failure" and "PgBouncer" in str(refused.remedy)
+    with pooler(shop.target, ignores=True) as pooled:
+        told = found(database(shop.plan(tmp_path, port=pooled.port)), "server", "a connection pooler")
+        assert told.verdict == "failure" and f"port = {shop.target.port}" in str(told.remedy)
+    assert found(database(shop.plan(tmp_path)), "server", "PostgreSQL").verdict == "ok"
+
+
+@pytest.mark.parametrize("ignores", [True, False])
+def test_a_pooler_that_keeps_the_migrations_settings_from_the_server_is_seen_before_the_window(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ignores: bool
+) -> None:
+    def by_its_own_address(text: str) -> str:
+        return text.replace('url_env = "DATABASE_URL"', "")
+
+    (well,) = [
+        one
+        for one in doctor_world.new_release(shop.plan(tmp_path, by_its_own_address), NOW)
+        if "session" in one.message
+    ]
+    assert well.verdict == "ok"
+    with pooler(shop.target, ignores=ignores) as pooled:
+        monkeypatch.setenv("DATABASE_URL", pooled.login(shop.role, "for tests").url())
+        told = found(doctor_world.new_release(shop.plan(tmp_path, by_its_own_address), NOW), "release-new", "session")
+        assert told.verdict == "failure" and "application.url_env" in str(told.remedy)
+        # Led by that variable, manage.py goes to the server itself.
+        assert not [one for one in doctor_world.new_release(shop.plan(tmp_path), NOW) if one.verdict == "failure"]
+
+
+def test_a_log_that_the_new_release_does_not_write_to_is_a_warning(shop: Shop, tmp_path: Path) -> None:
+    def other(text: str) -> str:
+        return text.replace("/src/error.log", "/src/of-the-old-release.log")
+
+    told = found(doctor_world.new_release(shop.plan(tmp_path, other), NOW), "error-log", "would not be seen")
+    assert told.verdict == "warning" and f"{shop.folder}/src/error.log" in told.message
+    assert not [one for one in doctor_world.new_release(shop.plan(tmp_path), NOW) if one.check == "error-log"]
 
 
 def test_the_servers_own_log_is_looked_for_where_the_plan_names_it(shop: Shop, tmp_path: Path, server: Server) -> None:

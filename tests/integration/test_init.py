@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from django_site import write_site
+from pooler import pooler
 from typer.testing import CliRunner
 
 from safepoint.cli import app
@@ -47,6 +48,23 @@ def test_the_file_loads_and_holds_what_the_project_says(site: Path, database: Ta
         "checkpoints.login",
     } <= set(draft.look_at)
     assert str(database.password) not in draft.text
+
+
+def test_behind_a_connection_pooler_the_server_itself_is_named_and_to_be_looked_at(
+    site: Path, database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "database.port" not in draft_plan(site, site / "launch.toml", python=sys.executable).look_at
+    with pooler(database) as pooled:
+        monkeypatch.setenv("DATABASE_URL", pooled.url())
+        draft = draft_plan(site, site / "launch.toml", python=sys.executable)
+    assert f"port = {database.port} " in draft.text and "database.port" in draft.look_at
+    assert f"127.0.0.1:{pooled.port}" in draft.known["connection pooler"]
+
+
+def test_a_release_folder_gives_no_name_to_the_application(site: Path) -> None:
+    release = site.rename(site.parent / "release-1.0")
+    draft = draft_plan(release, release / "launch.toml", python=sys.executable)
+    assert 'application = "shop"' in draft.text and "" not in draft.look_at
 
 
 def test_the_release_is_named_by_the_newest_tag(site: Path) -> None:

@@ -69,6 +69,10 @@ class LogMark:
         """How many errors: one entry has a line with its level, a traceback, or both."""
         return max(self.matched, self.tracebacks)
 
+    def from_here(self) -> LogMark:
+        """The same place, with nothing found up to it."""
+        return replace(self, matched=0, tracebacks=0, samples=())
+
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
         return {**asdict(self), "samples": list(self.samples)}

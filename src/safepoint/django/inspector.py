@@ -70,6 +70,7 @@ class Project:
         without_key: tables of models that have no primary key in the database.
         user_columns: columns of the user table: `label` (what people log in with), `email`, `names`.
         data: folders and files that the settings name for what is no code: uploads, caches, logs.
+        session: of its connection: `host` and `port` of the server, whether it is `pooled`, and its `lock_timeout`.
         identity: which database the project is connected to: `IDENTITY` of this module gives the same text.
     """
 
@@ -98,6 +99,7 @@ class Project:
     user_columns: dict[str, Any] | None = None
     routers: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
+    session: dict[str, Any] | None = None
 
     def database(self, alias: str = "default") -> ProjectDatabase | None:
         """The database of that alias."""

@@ -15,9 +15,9 @@ from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, some, w
 from safepoint.launch.doctor_roles import rights, roles
 from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import PAST_POOLER, Connection, connect, is_pooled
 from safepoint.postgres.scratch_databases import MAINTENANCE
-from safepoint.postgres.target import server_target, target
+from safepoint.postgres.target import Target, server_target, target
 from safepoint.wayback import capture
 from safepoint.wayback.promises import foresee_gaps, shown
 
@@ -48,7 +48,7 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     with connect(login, application_name="safepoint doctor") as connection:
         facts = survey(connection)
         parts: dict[str, Callable[[], Iterator[Finding]]] = {
-            "server": lambda: server(facts),
+            "server": lambda: (*server(facts), *pooled(connection, login)),
             "scratch": lambda: scratch(plan, facts),
             "pg_dump": lambda: pg_dump(plan, facts),
             "clock": lambda: clock(connection, now),
@@ -78,6 +78,18 @@ def server(facts: Survey) -> Iterator[Finding]:
         size = format_bytes(facts.database_bytes)
         yield ok(
             "server", f"PostgreSQL {facts.server_version}, database {facts.database}: {size}, {facts.tables} tables"
+        )
+
+
+def pooled(connection: Connection, login: Target) -> Iterator[Finding]:
+    """A connection pooler in the server's place."""
+    if is_pooled(connection):
+        row = connection.execute("select host(inet_server_addr()), inet_server_port()").fetchone()
+        there = f" It says of itself: host = {row[0]}, port = {row[1]}." if row and row[0] else ""
+        yield failure(
+            "server",
+            f"What answers at {login.address} is a connection pooler, not the server itself.",
+            f"{PAST_POOLER[0].upper()}{PAST_POOLER[1:]}{there}",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from safepoint.checkpoints.login import choose_browser, login, plan_visit
@@ -25,6 +26,8 @@ from safepoint.postgres.target import target
 from safepoint.routers import open_router
 from safepoint.stores import open_store
 from safepoint.wayback.stash import MANIFEST, damaged, of_others, waiting
+
+_TRIED_SECONDS = 47.0  # a lock_timeout that nobody has by chance
 
 
 def hosts(plan: PlanFile, now: datetime) -> Iterator[Finding]:
@@ -94,6 +97,7 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
         yield from _restless(plan, host, release, project)
     else:
         yield from _caches(plan, project)
+        yield from _other_log(plan, project)
         yield from _addresses(release, project)
 
 
@@ -138,6 +142,13 @@ def _database_of(plan: PlanFile, project: Project, check: str, *, own_login: boo
             check,
             f"The application logs in as {default.user}, which database.application_roles does not name.",
             f"Add {default.user!r} there, or its writes are not held off during the window.",
+        )
+    if project.session is not None and project.session["pooled"]:
+        yield warning(
+            check,
+            "The application reaches the database by a connection pooler, which may go on refusing logins when the "
+            "fence is opened (PgBouncer for server_login_retry, 15 s): the site stays closed so much longer.",
+            "For the launch day, set server_login_retry = 1 (PgBouncer: change it, then RELOAD).",
         )
     others = [one.alias for one in project.databases if one.alias != "default" and one.is_postgresql]
     if others:
@@ -197,6 +208,8 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
                 "The settings' OPTIONS carry `options`, so that Safepoint's lock_timeout does not reach the server.",
                 "Read the options from an environment variable, or set application.url_env.",
             )
+        elif check == "release-new":
+            yield from _session_of(plan, manage, check)
         return
     _env, secrets = redirect(plan.application, target(plan.database))
     if redirects(Manage(manage.host, manage.release, {}, secrets, manage.directory), variable):
@@ -208,6 +221,22 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
             "Name the variable that its settings read in application.url_env; they read: "
             + (", ".join(project.environment) or "none"),
         )
+
+
+def _session_of(plan: PlanFile, manage: Manage, check: str) -> Iterator[Finding]:
+    """What Safepoint sets for the migration's session reaches the server: a pooler refuses it, or drops it."""
+    env, _secrets = redirect(plan.application, target(plan.database), lock_timeout=_TRIED_SECONDS)
+    there = inspect(Manage(manage.host, manage.release, env, directory=manage.directory))
+    if there.session is not None and there.session["lock_timeout"] == f"{_TRIED_SECONDS:.0f}s":
+        yield ok(check, "The settings of the migration's session reach the server (tried)")
+        return
+    said = there.database_error or "they are dropped on the way"
+    yield failure(
+        check,
+        f"The settings of the migration's session do not reach the server: {said}.",
+        "A connection pooler (PgBouncer) stands between? Let the settings read the database's address from a variable, "
+        "and name it in application.url_env: Safepoint leads manage.py to the server itself by it.",
+    )
 
 
 def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:
@@ -225,6 +254,19 @@ def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:
         yield warning("error-log", f"There is no file {path} yet.", "Fine, if it is only created by the first error.")
     else:
         yield ok("error-log", f"{path} can be read")
+
+
+def _other_log(plan: PlanFile, project: Project) -> Iterator[Finding]:
+    """Whether the log that is watched is the one that the new release writes to, as far as its settings say."""
+    path, version = plan.application.error_log, plan.releases.new.version
+    if path is None or not project.error_logs or plan.host(plan.application.host).kind != "here":
+        return
+    if (plan.folder / path).resolve() not in {Path(one).resolve() for one in project.error_logs}:
+        yield warning(
+            "error-log",
+            f"{version} logs to {', '.join(project.error_logs)}, and {path} is watched: its errors would not be seen.",
+            "After the window it is the new release that is judged: name its log in application.error_log.",
+        )
 
 
 def _restless(plan: PlanFile, host: Host, release: Release, project: Project) -> Iterator[Finding]:
@@ -251,9 +293,8 @@ def _caches(plan: PlanFile, project: Project) -> Iterator[Finding]:
             "Django's own cache.clear() is called instead; or correct cache.clear.",
         )
     else:
-        yield ok(
-            "cache", f"The cache is cleared by {', '.join(' '.join(argv) for argv in plan.cache.clear)}; {backends}"
-        )
+        by = ", ".join(" ".join(argv) for argv in plan.cache.clear) or "Django's cache.clear()"
+        yield ok("cache", f"The cache is cleared by {by}; {backends}")
     if project.session_engine.endswith("backends.cache"):
         yield warning(
             "cache",

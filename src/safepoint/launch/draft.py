@@ -58,7 +58,7 @@ def draft_plan(directory: Path, path: Path, *, python: str | None = None, today:
     variable = next((name for name in url_variables(project.environment) if _redirects(runner, name)), None)
     version = _version(directory)
     names = Names(
-        application=application_name(directory.resolve().name),
+        application=application_name(_called(directory.resolve().name, project.settings)),
         directory=_relative(directory, path.parent),
         python=release.manage[0],
         manage=manage,
@@ -75,6 +75,8 @@ def draft_plan(directory: Path, path: Path, *, python: str | None = None, today:
         "release today": version,
         "database address": f"{variable} (tried)" if variable else "no variable found that carries it",
     }
+    if default is not None and _is_pooled(project):
+        known["connection pooler"] = f"the application uses {default.host}:{default.port}; Safepoint needs the server"
     if project.database_error is not None:
         known["database said"] = project.database_error
     return Draft(text, known, tuple(look_at))
@@ -118,6 +120,16 @@ def application_name(folder: str) -> str:
     """A name that the plan file allows, made from a folder's name. Pure."""
     words = re.sub(r"[^a-z0-9_-]+", "-", folder.lower()).strip("-_")
     return (words if words[:1].isalpha() else f"app-{words}".rstrip("-"))[:31]
+
+
+def _called(folder: str, settings: str) -> str:
+    """A folder of a release (`release-1.0`, `current`) says nothing of the application; its settings' package may."""
+    of_release = re.fullmatch(r"(?:current|releases?|src|app|v)?[-_.]?[\d.]*", folder.lower())
+    return settings.partition(".")[0] if of_release else folder
+
+
+def _is_pooled(project: Project) -> bool:
+    return bool(project.session and project.session["pooled"])
 
 
 def _refuse_existing(path: Path) -> None:
@@ -191,6 +203,7 @@ class Names:
 def compose(project: Project, names: Names) -> tuple[str, list[str]]:
     """The text of the plan file, and the keys marked LOOK in it. Pure."""
     default = project.database()
+    address = _address(project)
     user = default.user if default and default.user else "REPLACE"
     clear = '["clear_cache"]' if "clear_cache" in project.commands else ""
     url_env = f"url_env = {_text(names.url_env)}" if names.url_env else '# url_env = "DATABASE_URL"'
@@ -199,8 +212,11 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
         "application": _text(names.application),
         "day": names.day.isoformat(),
         "dbname": _text(default.name if default and default.name else "REPLACE"),
-        "host": _text((default.host if default else "") or "localhost"),
-        "port": (default.port if default else "") or "5432",
+        "host": _text(address[0]),
+        "port": address[1],
+        "pooled": f"  # LOOK: the server itself, as it says; not the pooler at {default.host}:{default.port}"
+        if default and _is_pooled(project)
+        else "",
         "role": _text(user),
         "url_env": url_env,
         "url_env_comment": "tried: it decides which database the project uses"
@@ -224,13 +240,21 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
     return text, marked(text)
 
 
+def _address(project: Project) -> tuple[str, str]:
+    """Host and port of the database: as the application has them, or past its pooler as the server says."""
+    default, session = project.database(), project.session
+    if session is not None and session["pooled"] and session["port"]:
+        return session["host"], session["port"]
+    return (default.host if default else "") or "localhost", (default.port if default else "") or "5432"
+
+
 def marked(text: str) -> list[str]:
     """The keys on lines marked LOOK, with their tables: `database.user`. Pure."""
     table, found = "", []
     for line in text.splitlines():
         if header := re.match(r"(?:# )?\[+([a-z.]+)\]+", line):
             table = header[1]
-        if "# LOOK" in line:
+        if "# LOOK" in line and not line.startswith("# LOOK"):
             key = re.match(r"(?:# )?([a-z_]+) =", line)
             found.append(f"{table}.{key[1]}" if key else table)
     return found
@@ -264,7 +288,7 @@ state = ".safepoint"         # ledger, snapshots, scratch servers: needs room fo
 [database]
 name = @dbname@
 host = @host@
-port = @port@
+port = @port@@pooled@
 user = "postgres"            # LOOK: the login that Safepoint uses, not the application's: it copies and renames
 # password_env = "SAFEPOINT_DB_PASSWORD"  # LOOK: the variable that has its password
 application_roles = [@role@] # LOOK: everyone who writes (jobs and workers too); held off during the window
@@ -277,7 +301,7 @@ lock_timeout = "5s"          # a migration gives up waiting for a lock after thi
 host = "here"                # where manage.py, start and stop run
 # database_address = "db:5432"         # the server as seen from there, if it has another address there
 @url_env@  # @url_env_comment@
-@error_log@  # LOOK: new error lines here fail a checkpoint
+@error_log@  # LOOK: the new release's: new error lines there fail a checkpoint
 
 # A release: how its manage.py is called, how it is started, stopped and reached. Starting or stopping twice must be
 # harmless. Two folders, two units or two images, so that the old release is there when you need it back.

@@ -73,6 +73,12 @@ _ALIVE = {
 
 _ROWS = 20
 
+PAST_POOLER = (
+    "name the server itself in [database], host and port. The application may go on using the pooler; by "
+    "application.url_env its manage.py is led past it."
+)
+"""What to do where a pooler stands in the server's place: it drops settings, and locks that a session holds."""
+
 
 def connect(
     target: Target,
@@ -172,6 +178,12 @@ def streamed(
         yield rows
 
 
+def is_pooled(connection: Connection) -> bool:
+    """Whether a connection pooler answers, and not the server itself: it says another process's id than the server."""
+    row = connection.execute("select pg_backend_pid()").fetchone()
+    return row is None or row[0] != connection.info.backend_pid
+
+
 def was_lost(error: psycopg.Error) -> bool:
     """Whether a connection was lost, and not a statement refused: by no code at all, or those of an ending server.
 
@@ -186,6 +198,7 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
     said = _PREFIX.sub("", " ".join(str(error).split())).removesuffix(_HINT)
     remedies = (
         ("password authentication failed", f"Check the password of role {target.user!r}; see database.password_env."),
+        ("unsupported startup parameter", f"{target.address} is a connection pooler (PgBouncer): {PAST_POOLER}"),
         ("no password supplied", "Name the environment variable with the password: database.password_env."),
         ("does not exist", "Check database.name and database.user in the plan file."),
         ("Connection refused", f"Is PostgreSQL running on {target.host} port {target.port}?"),

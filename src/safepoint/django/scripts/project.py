@@ -17,6 +17,9 @@ _IDENTITY = """
     select oid::text || '@' || extract(epoch from pg_postmaster_start_time())::text
     from pg_database where datname = current_database()
 """
+_SESSION = """
+    select host(inet_server_addr()), inet_server_port(), pg_backend_pid(), current_setting('lock_timeout')
+"""
 # Django asks for the primary key by model; the table may differ (managed = False): ask PostgreSQL.
 _WITHOUT_KEY = """
     select c.relname from pg_class c
@@ -49,6 +52,7 @@ def answer(parameters):
         "unmade": None,
         "without_key": None,
         "identity": None,
+        "session": None,
         "database_error": None,
     }
     facts.update(user_model())
@@ -175,6 +179,7 @@ def migrations(alias):
         "unmade": unmade,
         "without_key": without_key(connection),
         "identity": identity(connection),
+        "session": session(connection),
     }
 
 
@@ -216,6 +221,17 @@ def identity(connection):
     with connection.cursor() as cursor:
         cursor.execute(_IDENTITY)
         return cursor.fetchone()[0]
+
+
+def session(connection):
+    """Which server answers, whether a pooler stands before it, and whether a setting of PGOPTIONS has come through."""
+    if connection.vendor != "postgresql":
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(_SESSION)
+        address, port, pid, lock_timeout = cursor.fetchone()
+        told = getattr(getattr(cursor.connection, "info", None), "backend_pid", pid)
+    return {"host": address or "", "port": str(port or ""), "pooled": told != pid, "lock_timeout": lock_timeout}
 
 
 def without_key(connection):

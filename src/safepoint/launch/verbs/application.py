@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from safepoint.config import PlanFile, Release
+from safepoint.config import PlanFile, Release, format_duration
 from safepoint.django.cache import clear_caches
 from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed, SafepointError
@@ -173,9 +173,13 @@ class StartRelease(Verb):
                 remedy="Look at the application's error log.",
             )
         waited = round(time.monotonic() - begun, 3)
-        return Evidence(
-            f"{release.version} answers on {release.upstream}", {"upstream": release.upstream, "waited": waited}
-        )
+        logged = None
+        if ground.step.phase != "rollback" and any((status or 0) >= 500 for status in seen):
+            logged = error_logs.note_healthy(ground)
+        said = f"{release.version} answers on {release.upstream}"
+        if logged is not None:
+            said += f", after {format_duration(waited)} of answers that it could not: {logged}"
+        return Evidence(said, {"upstream": release.upstream, "waited": waited})
 
 
 class Stage(Verb):
