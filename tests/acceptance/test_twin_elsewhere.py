@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import forked
 import psycopg
@@ -179,3 +180,44 @@ def test_a_server_that_goes_away_costs_the_window_a_copy_and_keeps_nothing_once_
     retired = stage.safepoint("retire", "--now", capture=True)
     assert f"removed from 127.0.0.1:{other.port}" in " ".join(retired.stdout.split()), retired.stdout + retired.stderr
     assert databases(other) == before and left(stage.server) == [] and left(other) == []
+
+
+@pytest.mark.slow
+def test_who_would_not_get_in_there_is_told_before_the_window_and_before_a_rollback(
+    make_stage: Callable[..., Stage], other: Server
+) -> None:
+    stage = make_stage(lines=500, change=far(other))
+    prepare(stage, other)
+
+    def password(words: str) -> None:
+        with psycopg.connect(**other.target.conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
+            connection.execute(f"ALTER ROLE accounting PASSWORD '{words}'".encode())
+
+    def the_twin() -> str:
+        found = json.loads(stage.safepoint("doctor", "--json", capture=True).stdout)["findings"]
+        return next(one["message"] for one in found if one["check"] == "twin")
+
+    right = urlsplit(stage.environment["DATABASE_URL"]).password
+    password("another")
+    assert "1.0 would not get in on" in the_twin() and "password authentication failed" in the_twin()
+    password(str(right))
+    assert "kept level before the window" in the_twin()
+    # Changed between the choice and the gate: a person hears of it while the site is open, and the twin is copied here.
+    killed_at(stage, "seed-twin:recorded", "launch", "--now")
+    password("another")
+    asked = stage.safepoint("launch", "--now", "--plain", "--no-wait", capture=True)
+    assert asked.returncode == 4 and "1.0 would not get in on" in asked.stdout, asked.stdout + asked.stderr
+    assert release_that_answers(stage) == "1.0"
+    password(str(right))
+    ordered(stage, "abort")
+    ordered(stage, "launch", "--now")
+    assert evidence(stage, "twin")["server"] == f"127.0.0.1:{other.port}"
+    # A terminal without the password for that server: it would close the site, and carry nothing.
+    for env, said in (({"FAR_PASSWORD": "another"}, "password authentication failed"), ({}, "FAR_PASSWORD")):
+        known = stage.environment.pop("FAR_PASSWORD")
+        refused = stage.safepoint("rollback", "--plain", capture=True, env=env)
+        stage.environment["FAR_PASSWORD"] = known
+        assert refused.returncode in (1, 2) and said in refused.stderr, refused.stdout + refused.stderr
+        assert "Nothing is begun" in refused.stderr and release_that_answers(stage) == "2.0"
+    ordered(stage, "rollback")
+    assert release_that_answers(stage) == "1.0"

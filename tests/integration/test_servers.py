@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from postgres_servers import Servers, has_postgres
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres import processes
+from safepoint.postgres import connections, processes
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch import scratch_server, sweep
@@ -147,3 +148,21 @@ def test_sweep_leaves_servers_that_are_not_scratch(tmp_path: Path) -> None:
     marker.write_text(marker.read_text().replace(f'"made_by": {os.getpid()}', '"made_by": 4194304'))
     assert sweep(tmp_path) == ()
     server.remove()
+
+
+def test_where_it_is_known_that_a_server_has_it_a_session_begins_without_a_transaction_timeout(
+    servers: Servers, database: Target
+) -> None:
+    """One of milliseconds would end it before it is told otherwise; older servers refuse whoever names the setting."""
+    found = "select source from pg_settings where name = 'transaction_timeout' and setting = '0'"
+    connections._WITH_TRANSACTION_TIMEOUT.clear()
+    for source in ("session", "client"):
+        with connect(database) as connection:
+            assert connection.execute(found).fetchone() == (source,)
+    if not has_postgres(15):
+        pytest.skip("PostgreSQL 15 is not here")
+    older = servers(15).target
+    connections._WITH_TRANSACTION_TIMEOUT.add((older.host, older.port))
+    with connect(older) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    assert (older.host, older.port) not in connections._WITH_TRANSACTION_TIMEOUT

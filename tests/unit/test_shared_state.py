@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from stories import PLAN, PLAN_FILE
+from stories import PLAN, PLAN_FILE, Story
 from typer.testing import CliRunner
 
 from safepoint.cli import app
 from safepoint.config import PlanFile, load
 from safepoint.errors import Refused
 from safepoint.launch.begin import entries_of
+from safepoint.launch.estimates import launched
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import ConductorLock, held, holder, refuse_other
 from safepoint.launch.restoring import refuse_launch
@@ -97,3 +98,11 @@ def test_a_launch_of_another_application_keeps_no_restore_from_the_live_ones_pla
     assert standing_launches(mine.state) == {mine.launch_id: "under way"}  # `prune` keeps what any of them needs
     with pytest.raises(Refused, match="under way"):
         refuse_launch(mine)
+
+
+def test_how_long_another_application_took_says_nothing_of_this_one(tmp_path: Path) -> None:
+    mine, other = plan_of(tmp_path, "one.toml"), plan_of(tmp_path, "shop.toml", "shop", "shop")
+    path = mine.state / "launches" / mine.launch_id / "ledger.jsonl"
+    story = Story(path)
+    story.begin().done("migrate", 42.0)
+    assert launched(mine)["migrate"] == 42.0 and "migrate" not in launched(other)

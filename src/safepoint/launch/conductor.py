@@ -19,6 +19,7 @@ from safepoint.launch.background import Background
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
+from safepoint.launch.pairs import refuse_shut_out
 from safepoint.launch.plan import Plan
 from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, order_that_left, person
 from safepoint.launch.stepping import Signals, Stepping, Tell
@@ -188,6 +189,8 @@ class Conductor:
         versions.refuse_other(self.folder, self.ledger.entries)
         ground = self._steps.ground(self.plan.steps[0])
         surroundings.refuse_other(ground.fact(surroundings.FACT), self.plan.launch_id)
+        if undo.where(undo.begun(self.ledger.entries, self.plan)) not in ("untouched", "stopped"):
+            refuse_shut_out(self.plan_file, self.plan.launch_id, ground.fact("twin"))
         begun = run is not None and self._begun(run)
         if order is not None and run is not None:
             self._signals.interrupted.set()

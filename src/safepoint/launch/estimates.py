@@ -9,6 +9,7 @@ from typing import Any
 from safepoint.config import PlanFile
 from safepoint.launch.ledger import Entry, LedgerBroken, read
 from safepoint.launch.rehearsals import newest_rehearsal
+from safepoint.launch.whose import is_of
 
 
 def estimates(plan_file: PlanFile) -> dict[str, float]:
@@ -25,14 +26,16 @@ def estimates(plan_file: PlanFile) -> dict[str, float]:
 
 
 def launched(plan_file: PlanFile) -> dict[str, float]:
-    """Seconds by step id, as launches took them: the newest in the state folder in which a step ended well says it.
-    The plan file itself (the canary's and the watch's time) wins over that."""
+    """Seconds by step id, as launches took them: the application's newest in which a step ended well says it. The
+    plan file itself (the canary's and the watch's time) wins over that."""
     known: dict[str, float] = {}
     for ledger in sorted(plan_file.state.glob("launches/*/ledger.jsonl"), key=_written):
         try:
-            known.update(measured(read(ledger)))
+            entries = list(read(ledger))
         except LedgerBroken:
             continue  # a broken ledger is told about by `status` and `report`; it says nothing about times
+        if is_of(plan_file.launch.application, entries):
+            known.update(measured(entries))
     known["canary"] = plan_file.canary.hold.total_seconds()
     known["watch"] = plan_file.watch.duration.total_seconds()
     return known

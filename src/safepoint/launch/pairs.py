@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from safepoint.config import PlanFile
 from safepoint.config.section import address as address_of
+from safepoint.errors import DatabaseError, PlanFileError, ServerAway
 from safepoint.postgres.target import server_target, target
 from safepoint.wayback.names import twin_name
 from safepoint.wayback.pair import Pair
@@ -30,6 +31,31 @@ def standing_pair(plan: PlanFile, launch_id: str, twin: Mapping[str, Any] | None
         name = twin_name(plan.database.name, launch_id)
         return Pair.beside(target(plan.database), name, launch_id, plan.database.maintenance)
     return level_pair(plan, launch_id)
+
+
+def refuse_shut_out(plan: PlanFile, launch_id: str, twin: Mapping[str, Any] | None) -> None:
+    """Refuse to conduct where the twin stands on another server, which answers and does not let this conductor in: it
+    could close the site, and neither carry nor swap. One that does not answer refuses nobody: it may come back.
+
+    Args:
+        twin: the fact `twin`.
+
+    Raises:
+        PlanFileError: the variable with the password is not set.
+        DatabaseError: the server refuses the login.
+    """
+    if twin is None or twin.get("server") is None:
+        return
+    try:
+        standing_pair(plan, launch_id, twin).at_twin().close()
+    except ServerAway:
+        return
+    except (DatabaseError, PlanFileError) as error:
+        raise type(error)(
+            f"{error.message} The twin stands there ({twin['server']}). Nothing is begun, and all is as it was.",
+            subject=error.subject,
+            remedy=error.remedy,
+        ) from None
 
 
 def leading(plan: PlanFile) -> tuple[dict[str, str], dict[str, str]]:

@@ -16,6 +16,7 @@ from safepoint.hosts import open_host
 from safepoint.hosts.temporary import HeldFolder, sweep
 from safepoint.launch.begin import status_of
 from safepoint.launch.ledger import Entry, read
+from safepoint.launch.whose import is_of
 from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
@@ -112,15 +113,11 @@ def standing_launches(state: Path, application: str | None = None) -> dict[str, 
         except (SafepointError, OSError):
             found[path.parent.name] = UNREADABLE
             continue
-        if application is not None and _application(entries) not in (None, application):
+        if application is not None and not is_of(application, entries):
             continue
         if (status := _standing(entries)) is not None:
             found[path.parent.name] = status
     return found
-
-
-def _application(entries: list[Entry]) -> str | None:
-    return next((str(entry.data["plan"]["application"]) for entry in entries if entry.kind == "launch"), None)
 
 
 def _standing(entries: list[Entry]) -> str | None:

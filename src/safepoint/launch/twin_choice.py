@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from safepoint.config import PlanFile, format_duration
 from safepoint.errors import SafepointError
+from safepoint.launch import led_login
 from safepoint.launch.disk_room import server_disk
 from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import read
 from safepoint.launch.pairs import is_led, level_pair
+from safepoint.launch.whose import is_of
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import Connection, connect
 from safepoint.wayback import choice, elsewhere, feed
@@ -51,8 +53,11 @@ def choose(plan: PlanFile) -> choice.Choice:
 def _against_there(plan: PlanFile, connection: Connection, pair: Pair) -> tuple[str, ...]:
     """What speaks against the server that the plan names for the twin."""
     found = elsewhere.problems(connection, pair, plan.database.application_roles)
-    if found or is_led(plan):
+    if found:
         return found
+    if is_led(plan):
+        said = led_login.refused(plan, pair)
+        return () if said is None else (said,)
     how = "the variable of application.url_env, wayback.server.env or wayback.server.lead"
     return (f"nothing leads the application to {pair.twin.address} after a rollback: set {how}",)
 
@@ -61,7 +66,8 @@ def _known_speed(plan: PlanFile) -> float | None:
     """Bytes a second of the newest copy that a launch made here; a small one says nothing."""
     for path in sorted(plan.state.glob("launches/*/ledger.jsonl"), key=lambda one: one.stat().st_mtime, reverse=True):
         with suppress(SafepointError):
-            for entry in reversed(list(read(path))):
+            entries = list(read(path))
+            for entry in reversed(entries) if is_of(plan.launch.application, entries) else ():
                 if entry.kind != "fact" or not entry.key.endswith(":twin"):
                     continue
                 seconds, copied = entry.data["copy_seconds"], entry.data["size_bytes"]
@@ -104,7 +110,7 @@ def doubt(ground: Ground) -> str | None:
     if reason is None and feed.begins_at(ground.target, ground.launch_id) is None:
         give_up(ground, "its replication slot is gone or lost")
         reason = given_up(ground)
-    if reason is None and ground.pair.apart and (said := _away(ground.pair)) is not None:
+    if reason is None and ground.pair.apart and (said := _of_no_use(ground)) is not None:
         give_up(ground, said)
         reason = given_up(ground)
     if reason is None:
@@ -115,13 +121,13 @@ def doubt(ground: Ground) -> str | None:
     )
 
 
-def _away(pair: Pair) -> str | None:
-    """What is said by the twin's own server, where it does not answer."""
+def _of_no_use(ground: Ground) -> str | None:
+    """What the twin's own server says, where it does not answer, or will not let the old release in."""
     try:
-        pair.at_twin().close()
+        ground.pair.at_twin().close()
     except SafepointError as error:
         return error.message
-    return None
+    return led_login.refused(ground.plan, ground.pair)
 
 
 def shown(found: choice.Choice | Mapping[str, Any]) -> str:

@@ -25,6 +25,12 @@ def owner_of(plan_file: PlanFile) -> str:
     return f"{plan_file.launch.application}/{plan_file.database.name}"
 
 
+def is_of(application: str, entries: Sequence[Entry]) -> bool:
+    """Whether a launch is this application's; one that has said nothing yet may be anybody's."""
+    begun = next((entry for entry in entries if entry.kind == "launch"), None)
+    return begun is None or begun.data["plan"]["application"] == application
+
+
 def origin(plan_file: PlanFile) -> dict[str, str]:
     """By which plan file a launch is begun, and for which database, as its ledger records it."""
     return {"from": str(plan_file.path.resolve()), "owner": owner_of(plan_file), "database": own_mark(plan_file)}

@@ -49,6 +49,8 @@ _PINNED = (
 )
 # From this version on there is one more, which an older server would not even let us name when connecting.
 _TRANSACTION_TIMEOUT = 170000
+# Where it is known by now (host, port): one of a few milliseconds would end a session before it is told otherwise.
+_WITH_TRANSACTION_TIMEOUT: set[tuple[str, int]] = set()
 
 # A database may give each of its sessions a role (ALTER DATABASE ... SET role), for the application's sake: acting as
 # it we could neither read nor make what we must. Where our own login has one, it acts by it: so it was meant.
@@ -100,26 +102,35 @@ def connect(
         DatabaseError: with what the server said and what to check next.
     """
     words = f"{_PINNED} -c lock_timeout={int((lock_timeout or 0) * 1000)} {target.options} {options}"
-    try:
-        connection = psycopg.connect(
-            **target.conninfo(),  # type: ignore[arg-type]  # psycopg's stubs name each keyword apart
-            **_ALIVE,  # type: ignore[arg-type]
-            autocommit=True,
-            application_name=application_name,
-            connect_timeout=10,
-            # What is read here is written there, by sessions whose defaults (of the database, of the role, of our own
-            # environment) need not agree. A keyword goes before all of these, PGCLIENTENCODING too.
-            client_encoding="UTF8",
-            options=words,
-            replication="database" if replication else None,
-        )
-        if connection.info.server_version >= _TRANSACTION_TIMEOUT:
-            connection.execute("set transaction_timeout = 0")
-        connection.execute(_AS_ITSELF)
-        connection.autocommit = autocommit
-    except psycopg.OperationalError as error:
-        raise connection_error(target, error) from None
-    return connection
+    server = target.host, target.port
+    for again in (True, False):
+        known = server in _WITH_TRANSACTION_TIMEOUT
+        try:
+            connection = psycopg.connect(
+                **target.conninfo(),  # type: ignore[arg-type]  # psycopg's stubs name each keyword apart
+                **_ALIVE,  # type: ignore[arg-type]
+                autocommit=True,
+                application_name=application_name,
+                connect_timeout=10,
+                # What is read here is written there, by sessions whose defaults (of the database, of the role, of our
+                # own environment) need not agree. A keyword goes before all of these, PGCLIENTENCODING too.
+                client_encoding="UTF8",
+                options=f"{words} -c transaction_timeout=0" if known else words,
+                replication="database" if replication else None,
+            )
+            if connection.info.server_version >= _TRANSACTION_TIMEOUT and not known:
+                _WITH_TRANSACTION_TIMEOUT.add(server)
+                connection.execute("set transaction_timeout = 0")
+            connection.execute(_AS_ITSELF)
+            connection.autocommit = autocommit
+        except psycopg.OperationalError as error:
+            if "transaction_timeout" in str(error):  # another server is there now, of an older version
+                _WITH_TRANSACTION_TIMEOUT.discard(server)
+            if again and known != (server in _WITH_TRANSACTION_TIMEOUT):
+                continue
+            raise connection_error(target, error) from None
+        return connection
+    raise AssertionError("unreachable")
 
 
 def undisturbed(connection: Connection, target: Target) -> Target:
