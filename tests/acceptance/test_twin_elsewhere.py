@@ -81,7 +81,11 @@ def carried_through(stage: Stage, other: Server, launching: Sequence[str], rolli
     # The old release runs there, and is not let in yet: a worker of it writes, and then the launch goes on after all.
     with psycopg.connect(there, autocommit=True) as worker:
         worker.execute("INSERT INTO django_session VALUES ('left-behind', 'a worker wrote it', now())")
+        given = worker.execute("SELECT max(nextval('ledger_journalentry_id_seq')) FROM generate_series(1, 5000)")
+        (last,) = given.fetchone() or (0,)
     ordered(stage, "return")
+    # What is written from now on gets no key of what was left behind there.
+    assert stage.query("SELECT last_value >= %s FROM ledger_journalentry_id_seq", last) == [(True,)]
     assert release_that_answers(stage) == "2.0" and "accounting" in databases(stage.server)
     assert "accounting" not in databases(other)
     assert "insert,session_key" in (stage.launch_folder / "left-behind.csv").read_text()

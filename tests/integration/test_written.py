@@ -132,6 +132,30 @@ def test_without_decoding_the_rows_themselves_are_listed_and_the_loss_is_said(on
     assert not written.complete and any("deleted rows" in note for note in written.notes)
 
 
+def test_what_a_lost_capture_has_not_read_is_listed_by_the_rows_that_stand(one_site: Books, tmp_path: Path) -> None:
+    facts = arm(one_site.target, LAUNCH)
+    note = "insert into ledger_entry (memo, author_id) values (%s, 2)"
+    with connect(one_site.application) as early, connect(one_site.application, autocommit=False) as late:
+        late.execute(note, ["begun before, committed after"])
+        with early.transaction(), early.transaction():  # by a savepoint the row has an id of its own
+            early.execute(note, ["read"])
+        drain(one_site.target, facts, tmp_path / "spool")
+        late.commit()
+        with early.transaction(), early.transaction():
+            early.execute(note, ["not read"])
+        early.execute("update ledger_entry set memo = 'read, and changed later' where memo = 'read'")
+    disarm(one_site.target, facts)
+    out = tmp_path / "affected.csv"
+    written = list_written(one_site.target, tmp_path / "spool", out, lost_since=facts.start_xid)
+    found = [(row.action, row.values.split("memo=")[1].split(";")[0], row.user) for row in written.preview]
+    assert found[0] == ("insert", "read", "bob")
+    assert sorted(found[1:]) == [
+        ("insert or update", "begun before, committed after", "bob"),
+        ("insert or update", "not read", "bob"),
+        ("insert or update", "read, and changed later", "bob"),
+    ]
+
+
 def test_what_the_capture_could_not_see_is_said_with_the_list(one_site: Books, tmp_path: Path) -> None:
     with connect(one_site.application) as connection:
         connection.execute("create unlogged table scrap (id int)")

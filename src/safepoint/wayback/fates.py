@@ -58,6 +58,8 @@ class Fates:
         """The fate of one change and the reason."""
         if self._reason is not None:
             return "not carried", self._reason
+        if not change.transaction.commit_lsn:
+            return "not carried", "the capture was lost before it was read"
         table = self._roots.get(change.table, change.table)
         row = {**change.old, **change.new}
         known = self._new.tables.get(table)

@@ -6,7 +6,7 @@ and inserted instead, so that two rows may exchange theirs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -14,7 +14,7 @@ from psycopg import sql
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.catalogue import Catalogue, Table
+from safepoint.wayback.catalogue import Catalogue, Table, read_catalogue
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.holding import applied
 from safepoint.wayback.mapping import WayBack
@@ -260,15 +260,35 @@ def raise_sequences(
     A sequence belongs to the one of the column that feeds its column (it owns it, or its default names it); one without
     a column, to that of its name.
     """
-    theirs: dict[str, int | None] = {row[0]: row[1] for row in migrated.execute(LAST_VALUES).fetchall()}
-    partners: dict[str, set[str]] = {}  # several, where tables had one together and have one each now
+    return _raise(connection, migrated, _partners(mapping, old, new))
+
+
+def raise_new_sequences(migrated: Connection, twin: Connection, mapping: WayBack) -> dict[str, int]:
+    """The other way round, before a return: the twin was live, and what wrote to it was given numbers there."""
+    partners: dict[str, set[str]] = {}
+    for own, others in _partners(mapping, read_catalogue(twin), read_catalogue(migrated)).items():
+        for other in others:
+            partners.setdefault(other, set()).add(own)
+    return _raise(migrated, twin, partners)
+
+
+def _partners(mapping: WayBack, old: Catalogue, new: Catalogue) -> dict[str, set[str]]:
+    """By the old sequences the new ones that feed the same columns: several, where tables had one together and have
+    one each now."""
+    found: dict[str, set[str]] = {}
     for rule in mapping.tables:
-        before, now = old.tables[rule.old], new.tables.get(rule.new)
+        before, now = old.tables.get(rule.old), new.tables.get(rule.new)
+        if before is None or now is None:
+            continue
         for column in rule.columns:
-            own = before.by_name[column.column].sequence
-            other = now.by_name[column.new].sequence if now is not None and column.new else None
-            if own is not None and other is not None:
-                partners.setdefault(own, set()).add(other)
+            one, other = before.by_name.get(column.column), now.by_name.get(column.new or "")
+            if one is not None and one.sequence is not None and other is not None and other.sequence is not None:
+                found.setdefault(one.sequence, set()).add(other.sequence)
+    return found
+
+
+def _raise(connection: Connection, further: Connection, partners: Mapping[str, Collection[str]]) -> dict[str, int]:
+    theirs: dict[str, int | None] = {row[0]: row[1] for row in further.execute(LAST_VALUES).fetchall()}
     changed = {}
     for name, _ in connection.execute(LAST_VALUES).fetchall():
         for there in [theirs.get(one) for one in sorted(partners.get(str(name), {str(name)}))]:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
 
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import Column, Relation
 from safepoint.wayback.changes import Change, Transaction
+from safepoint.wayback.spool import read_changes
 
+Keys = Mapping[str, Sequence[str]]
+"""The columns of each table's primary key."""
+
+_IDS: Final = 2**32
+_STORE: Final = "CREATE TABLE xids (xid INTEGER PRIMARY KEY); CREATE TABLE rows (digest BLOB PRIMARY KEY) WITHOUT ROWID"
 TABLES = """
 SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -42,3 +53,37 @@ def rows_since(connection: Connection, start_xid: int) -> Iterator[Change]:
                 row = dict(zip(columns, values, strict=True))
                 transaction = Transaction(xid, 0, committed_at)
                 yield Change(transaction, relation, "insert or update", row, {}, {})
+
+
+def rows_unread(connection: Connection, spool: Path, start_xid: int, keys: Keys) -> Iterator[Change]:
+    """Of a capture that was lost: what `rows_since` gives and the spool does not have.
+
+    Within a savepoint a row gets a transaction id of its own, which the log does not tell. So a row that is not younger
+    than all that the spool has counts as read where the spool has its key.
+    """
+    with closing(sqlite3.connect("")) as store:  # a file that goes with it: the spool may have millions
+        store.executescript(_STORE)
+        newest = start_xid % _IDS
+        for change in read_changes(spool):
+            xid = change.transaction.xid % _IDS
+            newest = xid if _is_later(xid, newest) else newest
+            store.execute("INSERT OR IGNORE INTO xids VALUES (?)", [xid])
+            store.execute("INSERT OR IGNORE INTO rows VALUES (?)", [_digest(change, keys)])
+        for change in rows_since(connection, start_xid):
+            xid = change.transaction.xid % _IDS
+            known = store.execute("SELECT 1 FROM xids WHERE xid = ?", [xid]).fetchone()
+            if known is None and not _is_later(xid, newest):
+                known = store.execute("SELECT 1 FROM rows WHERE digest = ?", [_digest(change, keys)]).fetchone()
+            if known is None:
+                yield change
+
+
+def _is_later(xid: int, than: int) -> bool:
+    """As PostgreSQL compares them: half of all ids are later than one. Pure."""
+    return 0 < (xid - than) % _IDS < _IDS // 2
+
+
+def _digest(change: Change, keys: Keys) -> bytes:
+    row = {**change.old, **change.new}
+    names = keys.get(change.table) or sorted(row)
+    return hashlib.blake2b(repr((change.table, [row.get(name) for name in names])).encode(), digest_size=16).digest()

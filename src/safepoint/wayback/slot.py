@@ -154,7 +154,7 @@ def lost(name: str, why: str) -> CaptureLost:
         subject=name,
         expected="every change since the launch",
         found="what is in the spool up to now",
-        remedy="A rollback can still swap to the twin; rows that are not in the spool must be found by hand.",
+        remedy="A rollback can still swap to the twin; rows that are not in the spool are listed, and not carried.",
     )
 
 

@@ -23,7 +23,7 @@ from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.changes import Change, Transaction
 from safepoint.wayback.owners import Owners, Schema
-from safepoint.wayback.row_versions import rows_since
+from safepoint.wayback.row_versions import rows_since, rows_unread
 from safepoint.wayback.spool import read_changes
 
 # Django's own book-keeping: listed too, but nobody has to be told of a session.
@@ -154,6 +154,7 @@ def list_written(
     cancelled: Cancelled = never,
     told: Told = UNTOLD,
     missing: tuple[str, ...] = (),
+    lost_since: int | None = None,
 ) -> Written:
     """List what the spool holds. Memory does not grow with it, but for one counter per user.
 
@@ -164,12 +165,20 @@ def list_written(
         given: the plan's own SQL, see `config.Wayback.affected`.
         told: gives each change its fate, and is shown each line.
         missing: what cannot be in the spool, a sentence each.
+        lost_since: of a capture that was lost, the transaction id that it began at. What it has not read is listed by
+            the rows that stand now; all tables are read for it.
 
     Raises:
         CaptureLost: the spool is damaged.
     """
     users = _Users(user_table, user_label, given or {})
-    return _listed(target, lambda _: read_changes(spool), out, users, cancelled, told, notes=missing)
+
+    def changes(connection: Connection, schema: Schema) -> Iterator[Change]:
+        yield from read_changes(spool)
+        if lost_since is not None:
+            yield from rows_unread(connection, spool, lost_since, schema.primary_keys)
+
+    return _listed(target, changes, out, users, cancelled, told, notes=missing)
 
 
 def list_rows_since(
@@ -187,7 +196,7 @@ def list_rows_since(
     was armed. Reads all tables once. What it cannot know is said in `notes`."""
     notes = facts.promises
 
-    def rows(connection: Connection) -> Iterator[Change]:
+    def rows(connection: Connection, _schema: Schema) -> Iterator[Change]:
         return rows_since(connection, facts.start_xid)
 
     users = _Users(user_table, user_label, given or {})
@@ -227,7 +236,7 @@ def _listed(
         writer = csv.writer(file)
         writer.writerow(HEADINGS)
         _go_on(cancelled, out)
-        for chunk in _chunks(source(connection)):
+        for chunk in _chunks(source(connection, owners.schema)):
             _go_on(cancelled, out)
             for row in describe(chunk, owners.of(chunk), owners.schema, told.fate):
                 writer.writerow(row.cells())

@@ -16,9 +16,14 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry
 from safepoint.launch.moved import live_now, swapped
 from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.carrying import PROOF
 from safepoint.launch.verbs.wayback import listed, unseen_of
+from safepoint.postgres.connections import connect
 from safepoint.wayback import capture
+from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.merging import raise_new_sequences
 from safepoint.wayback.promises import shown
+from safepoint.wayback.sessions import asking
 from safepoint.wayback.twin import TwinFacts
 
 
@@ -57,6 +62,7 @@ class ListBetween(Verb):
         """The fence stands and the twin bears the live name still. What cannot be known is said as an alarm."""
         if not _live(ground) or not _let_in(ground):
             return Evidence("the old release was not let in: nothing was written to the twin", _none())
+        _give_no_number_again(ground)
         facts = _armed(ground)
         if facts is None:
             said = "ALARM: it was not captured what the old release wrote to the twin; look there by hand"
@@ -98,6 +104,19 @@ class EndBetween(Verb):
             return Evidence("there is none")
         capture.disarm(live_now(ground), facts)
         return Evidence("it is removed")
+
+
+def _give_no_number_again(ground: Ground) -> None:
+    """What is written from now on must not get the keys of what stays behind: another rollback would meet it there."""
+    proof = ground.fact(PROOF)
+    if proof is None or not proof["proven"]:
+        return  # nothing would be carried
+    with (
+        asking("Raising the sequences", ground.kept),
+        connect(ground.target.on(ground.kept), lock_timeout=5) as migrated,
+        connect(live_now(ground)) as twin,
+    ):
+        raise_new_sequences(migrated, twin, WayBack.from_json(dict(proof["mapping"])))
 
 
 def _live(ground: Ground) -> bool:

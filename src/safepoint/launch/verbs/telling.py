@@ -105,11 +105,16 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     if carried is not None:
         fates.load(carried["put_aside"])
     told = Telling(fates, gathering, usual_values(kept, mapping, django_defaults(proof)))
-    return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told, _unseen(ground))
+    lost = ground.fact("capture-lost") is not None
+    return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told, _unseen(ground), lost=lost)
 
 
 def _unseen(ground: Ground) -> tuple[str, ...]:
     """What was committed until the rollback and the capture does not have, beside that which it did not promise."""
     lost = ground.fact("capture-lost")
-    found = () if lost is None else (f"{lost['message']} What was written later must be found by hand.",)
+    found = (
+        ()
+        if lost is None
+        else (f"{lost['message']} Of what was written later rows that were deleted, or changed again, are not listed.",)
+    )
     return (*found, *unseen_of((ground.evidence("back-drain") or {}).get("drained") or {}))

@@ -41,7 +41,8 @@ class Drain(Verb):
         except CaptureLost as error:
             ground.record("capture-lost", {"message": error.message, "found": error.found})
             return Evidence(
-                f"ALARM: {error.message} What the spool has is carried and listed; later changes must be found by hand",
+                f"ALARM: {error.message} What the spool has is carried; what was written later is listed by the "
+                "rows that stand",
                 {"lost": error.message},
             )
         if not found.complete:
@@ -60,8 +61,10 @@ def listed(
     out: Path,
     told: written.Told = written.UNTOLD,
     unseen: Sequence[str] = (),
+    *,
+    lost: bool = False,
 ) -> written.Written:
-    """What a capture knows, as a file; from the tables themselves where nothing could be captured.
+    """What a capture knows, as a file; from the tables themselves where nothing could be captured, or it was lost.
 
     `unseen`: what else the capture cannot know, beside that which it did not promise.
     """
@@ -75,6 +78,7 @@ def listed(
     }
     if facts.mode == "none":
         return written.list_rows_since(database, facts, out, **words)
+    words["lost_since"] = facts.start_xid if lost else None
     return written.list_written(database, spool, out, missing=(*facts.promises, *unseen), **words)
 
 
