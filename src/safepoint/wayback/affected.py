@@ -28,6 +28,7 @@ from safepoint.wayback.expressions import written as as_written
 from safepoint.wayback.fates import Fate, Fates, Usual
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.owners import Owners, Person
+from safepoint.wayback.since import with_since
 from safepoint.wayback.written import Row, harmless, private
 
 HEADINGS: Final = ("user", "name", "email", "first", "last", "carried", "carried_in_part", "stashed", "not_carried")
@@ -347,7 +348,7 @@ def usual_values(target: Target, mapping: WayBack | None, django: Mapping[str, M
     found: dict[str, dict[str, set[str]]] = {}
     with connect(target, application_name="safepoint affected", options=_READER) as connection:
         catalogue = read_catalogue(connection)
-        for rule in () if mapping is None else mapping.tables:
+        for rule in () if mapping is None else with_since(mapping, catalogue).tables:
             table = catalogue.tables.get(rule.new)
             defaults = {} if table is None else catalogue.of_django(django, table) or {}
             for name in rule.stash:

@@ -12,6 +12,7 @@ from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.changes import Change
 from safepoint.wayback.mapping import NOT_CARRIED, WayBack
+from safepoint.wayback.since import with_since
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 Usual = Mapping[str, Mapping[str, Collection[str]]]
@@ -34,7 +35,7 @@ class Fates:
     ) -> None:
         self._store, self._new, self._reason = store, new, reason
         self._roots = {**new.roots, **(partitions or {})}
-        self._feeds = {} if mapping is None else mapping.feeds
+        self._feeds = {} if mapping is None else with_since(mapping, new).feeds
         self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
         self._homeless = {} if mapping is None else mapping.stash
         self._kept = {} if mapping is None else mapping.kept
@@ -79,7 +80,9 @@ class Fates:
         filled = [name for name in rule.stash if isinstance(row.get(name), str)]
         parts = [name for name in filled if row[name] not in known_values.get(name, ())]
         if not parts:
-            return "carried", ""
+            also = [name for name in rule.read if isinstance(row.get(name), str)]
+            where = "kept for the next launch where the old release cannot say it"
+            return "carried", f"{where}: {', '.join(also)}" if also and rule.key else ""
         kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
         return "carried in part", f"{kept}: {', '.join(parts)}"
 

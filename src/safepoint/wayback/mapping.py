@@ -38,7 +38,8 @@ class ColumnRule:
     """One old column: its value as SQL over `new` and `old`, and where that comes from.
 
     `new` is the column it is taken from. `doubt` says why a person has to decide before anything is carried. `home`: of
-    a remapped one the old table whose ids it has; each tenant's schema may have one of its own.
+    a remapped one the old table whose ids it has; each tenant's schema may have one of its own. `type`: the old one of
+    a mapped one.
     """
 
     column: str
@@ -48,6 +49,7 @@ class ColumnRule:
     new: str | None = None
     doubt: str | None = None
     home: str | None = None
+    type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class TableRule:
     """One old table: the new table that feeds it, by which columns rows are matched, and a rule for each column.
 
     `key` has pairs (old column, new column); empty means that whole rows are matched. `stash` are the new table's
-    columns that have no home in the old one.
+    columns that have no home in the old one; `read` are those that the plan's mappers make old values of, which may say
+    less than they do.
     """
 
     old: str
@@ -64,6 +67,12 @@ class TableRule:
     key: tuple[tuple[str, str], ...]
     columns: tuple[ColumnRule, ...]
     stash: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns whose values are kept for the next launch."""
+        return (*self.stash, *self.read)
 
     @property
     def uses_twin(self) -> bool:
@@ -112,6 +121,9 @@ class WayBack:
                     words = (column.kind, column.expression or "", column.source, column.doubt or "")
                     found.append(Line(_short(rule.old), column.column, *words))
             found += [Line(_short(rule.new), name, "stashed", "", "no home in the old table") for name in rule.stash]
+            found += [
+                Line(_short(rule.new), name, "stashed", "", "a mapper may give a part of it") for name in rule.read
+            ]
         found += [Line(_short(name), "*", "stashed", "", source) for name, source in self.stash.items()]
         found += [Line(_short(name), "*", "kept", "", source) for name, source in self.kept.items()]
         return tuple(found)
@@ -130,6 +142,7 @@ class WayBack:
                     "key": tuple((old, new) for old, new in rule["key"]),
                     "columns": tuple(ColumnRule(**column) for column in rule["columns"]),
                     "stash": tuple(rule["stash"]),
+                    "read": tuple(rule.get("read", ())),
                 }
             )
             for rule in data["tables"]
@@ -140,14 +153,22 @@ class WayBack:
 def changed_rules(proven: WayBack, now: WayBack) -> tuple[str, ...]:
     """The old tables about which the way back would decide otherwise now than it was proven to. Pure.
 
-    A table that was made since is no rule's business: what is written to it goes to the stash, and the rest is carried.
-    Nor is one that is gone: whether rows of it were captured, which have no rule any more, only a replay can tell.
+    A table or a column that was made since is no rule's business: what is written to it goes to the stash, and the rest
+    is carried. Nor is a table that is gone: whether rows of it were captured, which have no rule any more, a replay
+    tells.
     """
     there = {*now.feeds, *now.stash}
     gone = {rule.old for rule in proven.tables if rule.new not in there} & now.kept.keys()
     before, after = _decisions(proven), _decisions(now)
-    found = [name for name in sorted({*before, *after} - gone) if before.get(name) != after.get(name)]
+    found = [name for name in sorted({*before, *after} - gone) if _others(before.get(name), after.get(name))]
     return (*found, *(["renamed models"] if proven.models != now.models else []))
+
+
+def _others(was: TableRule | None, now: TableRule | None) -> bool:
+    """Whether two rules differ in more than columns that came to be stashed."""
+    if was is None or now is None:
+        return was != now
+    return replace(now, stash=was.stash) != was or not set(was.stash) <= set(now.stash)
 
 
 def _decisions(way: WayBack) -> dict[str, TableRule | None]:
@@ -297,14 +318,12 @@ class _Planning:
             )
             key = ()
         mapped = [rule.expression or "" for rule in columns if rule.kind == "mapped"]
-        stash = tuple(
-            column.name
-            for column in new.columns
-            if column.name not in homes
-            and not column.generated
-            and not any(expressions.mentions(expression, column.name) for expression in mapped)
-        )
-        return TableRule(old.name, new.name, "; ".join(course.because) or SAME, key, columns, stash)
+        free = [column.name for column in new.columns if column.name not in homes and not column.generated]
+        read = {name for name in free if any(expressions.mentions(one, name) for one in mapped)}
+        whole = {name for name in read if any(expressions.is_column(one, name) for one in mapped)}
+        stash = tuple(name for name in free if name not in read)
+        source = "; ".join(course.because) or SAME
+        return TableRule(old.name, new.name, source, key, columns, stash, tuple(sorted(read - whole)))
 
     def _check_key(self, old: Table, columns: tuple[ColumnRule, ...], key: tuple[tuple[str, str], ...]) -> None:
         names = {name for name, _ in key}
@@ -324,7 +343,7 @@ class _Planning:
             return ColumnRule(column.name, "generated", None, "computed by PostgreSQL")
         if mapper is not None:
             source = f"launch.toml: wayback.tables.{old.relation}.columns.{column.name}"
-            return ColumnRule(column.name, "mapped", f"({mapper})", source)
+            return ColumnRule(column.name, "mapped", f"({mapper})", source, type=column.type)
         successor = self._heir(new, column.name, course)
         if successor is None:
             return self._restored(old, new, column, course)

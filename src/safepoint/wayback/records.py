@@ -31,7 +31,7 @@ CREATE TABLE safepoint.replays (
     spool_end int8 NOT NULL DEFAULT 0);
 CREATE TABLE safepoint.stash (
     relation text NOT NULL, action text NOT NULL, key jsonb NOT NULL, values jsonb NOT NULL,
-    xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz, witness text);
+    xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz, witness text, mapped jsonb);
 CREATE TABLE safepoint.put_aside (
     relation text NOT NULL, action text NOT NULL, kind text NOT NULL, reason text NOT NULL, key jsonb NOT NULL,
     values jsonb NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);

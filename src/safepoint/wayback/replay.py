@@ -31,6 +31,7 @@ from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome, TableOutcome
 from safepoint.wayback.partitions import former
 from safepoint.wayback.sessions import asking
+from safepoint.wayback.since import with_since
 from safepoint.wayback.staging import Sink, Staged, stage
 from safepoint.wayback.statements import run
 from safepoint.wayback.work import Scope, Work, quoted
@@ -188,6 +189,7 @@ class _Carrying:
         earlier = None if before is None else Outcome.from_json(before.outcome)
         self.old, self.new = read_catalogue(self.connection), read_catalogue(self.source)
         if not self.manner.same_schema:
+            self.mapping = with_since(self.mapping, self.new)
             self.partitions = former(self.mapping, self.old, self.new)
         staged = stage(
             self.connection,
@@ -198,6 +200,7 @@ class _Carrying:
             start=start,
             mapped=None if self.manner.same_schema else {*self.mapping.feeds, *self.mapping.stash},
             former=self.partitions,
+            added={rule.new: rule.stash for rule in self.mapping.tables},
             earlier=0 if earlier is None else earlier.transactions,
             cancelled=self.cancelled,
             report=self.report,

@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping, Sequence
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
-from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.outcome import Aside
+from safepoint.wayback.recovering import recovered
 from safepoint.wayback.staging import MISSED, TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.unchanged import fill_last
@@ -21,16 +22,28 @@ _TRANSACTION = f"t.xid::text::int8, {_LSN}, {_WHEN}"
 
 
 def stash_values(connection: Connection, work: Work) -> int:
-    """Values of carried rows that the old table has no column for."""
-    if not work.rule.stash or not work.rule.key:
+    """Values of carried rows that the old table has no column for, or of which a mapper may have kept a part only.
+
+    With the latter goes what the mappers made of them: by it the next launch sees whether the row is what it was.
+    """
+    if not work.rule.kept or not work.rule.key:
         return 0
-    home = [f"s.{quote(name)}" for name in work.sink.columns if name not in work.rule.stash]
+    home = [f"s.{quote(name)}" for name in work.sink.columns if name not in work.rule.kept]
+    values, made, out, which = _object("s", work.rule.stash), "NULL", "", "true"
+    if work.rule.read:
+        mapped = [rule.column for rule in work.rule.columns if rule.kind == "mapped"]
+        texts = ", ".join(written(f"o.{quote(name)}") for name in mapped)
+        made = f"jsonb_object(ARRAY[{', '.join(map(literal, mapped))}], ARRAY[{texts}])"
+        out = f"JOIN {work.out} o ON o._sp_n = c.n "
+        said = recovered(connection, work)
+        values = f"CASE WHEN {said} THEN {values} ELSE {_object('s', work.rule.kept)} END"
+        which = "true" if work.rule.stash else f"NOT ({said})"
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {_written_key(work)}, "
-        f"{_object('s', work.rule.stash)}, {_TRANSACTION}, {witness(home)} FROM {work.change} c "
-        f"JOIN {work.stage} s ON s._sp_at = c.n JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
-        f"WHERE c.verdict IS NULL AND c.ends",
+        f"{values}, {_TRANSACTION}, {witness(home)}, {made} FROM {work.change} c "
+        f"JOIN {work.stage} s ON s._sp_at = c.n {out}JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
+        f"WHERE c.verdict IS NULL AND c.ends AND {which}",
     )
 
 
@@ -38,7 +51,7 @@ def forget_older(connection: Connection, works: Sequence[Work], homeless: Sequen
     """What an earlier replay stashed of a row that was changed since: only a row's last values are its stash."""
     older = f"s.commit_lsn <= {literal(format_lsn(after))}::pg_lsn"
     for work in works:
-        if work.rule.key and work.rule.stash:
+        if work.rule.key and work.rule.kept:
             # By the key's type: it may have been written otherwise then, 1.0 and not 1.00.
             same = " AND ".join(
                 f"(s.key ->> {literal(new.name)})::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys)
