@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import psycopg
+
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
@@ -19,6 +21,9 @@ from safepoint.wayback.work import Scope, Work
 _WHEN = "(timestamptz '2000-01-01 00:00:00+00' + t.committed_us * interval '1 microsecond')"
 _LSN = "('0/0'::pg_lsn + t.commit_lsn::numeric)"
 _TRANSACTION = f"t.xid::text::int8, {_LSN}, {_WHEN}"
+_ENUMS = "SELECT u FROM unnest(%s::text[]) u JOIN pg_type t ON t.oid = to_regtype(u) WHERE t.typtype = 'e'"
+_HASH = "hash_record_extended"
+_NOWHERE = "NULL::int8"  # of a type that has no hash
 
 
 def stash_values(connection: Connection, work: Work) -> int:
@@ -41,33 +46,57 @@ def stash_values(connection: Connection, work: Work) -> int:
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {_written_key(work)}, "
-        f"{values}, {_TRANSACTION}, {witness(home)}, {made} FROM {work.change} c "
+        f"{values}, {_TRANSACTION}, {witness(home)}, {made}, {_place(connection, work)} FROM {work.change} c "
         f"JOIN {work.stage} s ON s._sp_at = c.n {out}JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
         f"WHERE c.verdict IS NULL AND c.ends AND {which}",
     )
 
 
 def forget_older(connection: Connection, works: Sequence[Work], homeless: Sequence[Sink], after: int) -> None:
-    """What an earlier replay stashed of a row that was changed since: only a row's last values are its stash."""
-    older = f"s.commit_lsn <= {literal(format_lsn(after))}::pg_lsn"
+    """What an earlier replay stashed of a row that was changed since: only a row's last values are its stash.
+
+    It is looked up, row by row: who follows a launch does so each second, and the stash grows for days.
+    """
     for work in works:
         if work.rule.key and work.rule.kept:
             # By the key's type: it may have been written otherwise then, 1.0 and not 1.00.
             same = " AND ".join(
                 f"(s.key ->> {literal(new.name)})::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys)
             )
-            run(
-                connection,
-                f"DELETE FROM safepoint.stash s USING {work.change} c "
-                f"WHERE s.relation = {literal(work.new.name)} AND {older} AND {same}",
-            )
+            _forget(connection, work.new.name, after, f"{work.change} c", _place(connection, work), same)
     for sink in homeless:
         if sink.table.key:
-            run(
-                connection,
-                f"DELETE FROM safepoint.stash s USING pg_temp.{sink.stage} g "
-                f"WHERE s.relation = {literal(sink.table.name)} AND {older} AND s.key = {_object('g', sink.table.key)}",
-            )
+            keys = f"(SELECT DISTINCT {_object('g', sink.table.key)} AS key FROM pg_temp.{sink.stage} g) c"
+            _forget(connection, sink.table.name, after, keys, _place_of("c.key"), "s.key = c.key")
+
+
+def _forget(connection: Connection, relation: str, after: int, keys: str, place: str, same: str) -> None:
+    """Forget what was stashed before of the rows of these keys. Casts are for keys of this table alone."""
+    of_it = f"s.relation = {literal(relation)} AND s.commit_lsn <= {literal(format_lsn(after))}::pg_lsn"
+    there = "s.place IS NULL" if place == _NOWHERE else f"s.place = {place}"
+    older = f"SELECT s.ctid AS tid FROM safepoint.stash s WHERE {there} AND CASE WHEN {of_it} THEN {same} END OFFSET 0"
+    run(
+        connection,
+        f"DELETE FROM safepoint.stash s WHERE s.ctid = ANY(ARRAY(SELECT f.tid FROM {keys} CROSS JOIN LATERAL "
+        f"({older}) f))",
+    )
+
+
+def _place(connection: Connection, work: Work) -> str:
+    """Where in the stash's index a change `c` is found: equal keys have the same place, however they are written."""
+    types = [new.type for _, new in work.keys]
+    enums = {row[0] for row in connection.execute(_ENUMS, [types]).fetchall()}  # by label: the twin may not know it
+    values = [f"c.k{place}::text" if kind in enums else f"c.k{place}" for place, kind in enumerate(types)]
+    try:
+        with connection.transaction():
+            run(connection, f"SELECT {_HASH}(ROW({', '.join(f'NULL::{kind}' for kind in types)}), 0)")
+    except psycopg.ProgrammingError:
+        return _NOWHERE
+    return f"{_HASH}(ROW({', '.join(values)}), 0)"
+
+
+def _place_of(key: str) -> str:
+    return f"jsonb_hash_extended({key}, 0)"
 
 
 def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> int:
@@ -89,11 +118,12 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
             f"FROM pg_temp.{TRANSACTIONS} t WHERE t.tx = {one.transaction}",
         )
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
+    place = _place_of(_object("s", key)) if key else _NOWHERE
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {_object('s', key)}, "
-        f"{_object('s', sink.columns)}, {_TRANSACTION} FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s "
-        f"WHERE {condition} {order}) s JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
+        f"{_object('s', sink.columns)}, {_TRANSACTION}, NULL, NULL, {place} "
+        f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
     )
 
 
