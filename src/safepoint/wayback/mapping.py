@@ -19,6 +19,7 @@ from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.courses import Course, Courses
 from safepoint.wayback.expressions import CONTENT_TYPES, ID_TABLES, PERMISSIONS
 from safepoint.wayback.leads import Keys, Leads
+from safepoint.wayback.loose import Loose, loose_references
 
 Kind = Literal["same", "renamed", "retyped", "remapped", "restored", "mapped", "generated", "none"]
 Mappers = Mapping[str, Mapping[str, str]]
@@ -97,7 +98,8 @@ class WayBack:
     """The whole way back. `stash`: new tables without a home; `kept`: old tables that nothing feeds any more, and why.
 
     `models` are renamed models, new label -> old label, for content types. `problems` must be empty before a rollback
-    may carry rows; `notes` are for a person to read.
+    may carry rows; `notes` are for a person to read. `loose` are references that no constraint holds, `labels` the old
+    tables of models, `app.model`.
     """
 
     tables: tuple[TableRule, ...]
@@ -106,6 +108,8 @@ class WayBack:
     models: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    loose: tuple[Loose, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def feeds(self) -> Mapping[str, TableRule]:
@@ -147,7 +151,9 @@ class WayBack:
             )
             for rule in data["tables"]
         )
-        return cls(**{**data, "tables": tables, "problems": tuple(data["problems"]), "notes": tuple(data["notes"])})
+        loose = tuple(Loose(**one) for one in data.get("loose", ()))
+        words = {name: tuple(data[name]) for name in ("problems", "notes")}
+        return cls(**{**data, **words, "tables": tables, "loose": loose})
 
 
 def changed_rules(proven: WayBack, now: WayBack) -> tuple[str, ...]:
@@ -232,7 +238,12 @@ class _Planning:
             for one in self.operations.operations
             if one.opaque
         ]
-        return WayBack(tuple(rules), stash, kept, self.courses.models, tuple(self.problems), tuple(self.notes))
+        loose = tuple(loose_references(rules, self.old_keys, self.new, self.operations))
+        labels = {
+            label: name for label, name in self.old_keys.models.items() if any(one.kind is not None for one in loose)
+        }
+        told = tuple(self.problems), tuple(self.notes)
+        return WayBack(tuple(rules), stash, kept, self.courses.models, *told, loose, labels)
 
     def _check_feeds(self, rules: list[TableRule]) -> None:
         """What two would be made of is one's own, and nobody knows whose."""

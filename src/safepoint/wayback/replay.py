@@ -24,6 +24,7 @@ from safepoint.wayback import records, whereabouts
 from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import untyped
+from safepoint.wayback.dangling import find_dangling
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
@@ -340,6 +341,7 @@ class _Carrying:
             whereabouts.put_aside_truncations(
                 connection, left_out, {rule.new: rule.old for rule in self.mapping.tables}
             )
+        dangling = find_dangling(connection, works, self.mapping, self.old)
         whereabouts.classify(connection, works, homeless, scope.truncations)
         self._phase("account")
         sequences = raise_sequences(connection, self.source, self.mapping, self.old, self.new)
@@ -359,6 +361,7 @@ class _Carrying:
             aside=whereabouts.first_aside(connection, _PREVIEW, after),
             sequences=sequences,
             partitions=self.partitions,
+            dangling=dangling,
         )
 
     def _states(self, after: int) -> dict[str, int]:

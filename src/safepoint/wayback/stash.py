@@ -210,7 +210,9 @@ def show_in_database(connection: Connection, launch_id: str) -> bool:
     if row is None or not row[0] or connection.execute("SELECT to_regnamespace(%s)", [name]).fetchone() != (None,):
         return False
     with connection.transaction():
-        connection.execute("DROP TABLE safepoint.replays, safepoint.put_aside, safepoint.transactions")
+        connection.execute(
+            "DROP TABLE safepoint.replays, safepoint.put_aside, safepoint.transactions, safepoint.dangling"
+        )
         connection.execute(sql.SQL("ALTER SCHEMA safepoint RENAME TO {}").format(sql.Identifier(name)))
         mark = sql.Literal(made_by(launch_id, _PURPOSE))
         connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), mark))

@@ -20,7 +20,7 @@ from safepoint.wayback.work import Scope, Work
 # A commit's time comes as microseconds since 2000-01-01 (protocol-logicalrep-message-formats).
 _WHEN = "(timestamptz '2000-01-01 00:00:00+00' + t.committed_us * interval '1 microsecond')"
 _LSN = "('0/0'::pg_lsn + t.commit_lsn::numeric)"
-_TRANSACTION = f"t.xid::text::int8, {_LSN}, {_WHEN}"
+TRANSACTION = f"t.xid::text::int8, {_LSN}, {_WHEN}"
 _ENUMS = "SELECT u FROM unnest(%s::text[]) u JOIN pg_type t ON t.oid = to_regtype(u) WHERE t.typtype = 'e'"
 _HASH = "hash_record_extended"
 _NOWHERE = "NULL::int8"  # of a type that has no hash
@@ -46,7 +46,7 @@ def stash_values(connection: Connection, work: Work) -> int:
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {_written_key(work)}, "
-        f"{values}, {_TRANSACTION}, {witness(home)}, {made}, {_place(connection, work)} FROM {work.change} c "
+        f"{values}, {TRANSACTION}, {witness(home)}, {made}, {_place(connection, work)} FROM {work.change} c "
         f"JOIN {work.stage} s ON s._sp_at = c.n {out}JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
         f"WHERE c.verdict IS NULL AND c.ends AND {which}",
     )
@@ -114,7 +114,7 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
         condition += f" AND NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})"
         run(
             connection,
-            f"INSERT INTO safepoint.stash SELECT {literal(one.leaf)}, 'truncate', '{{}}', '{{}}', {_TRANSACTION} "
+            f"INSERT INTO safepoint.stash SELECT {literal(one.leaf)}, 'truncate', '{{}}', '{{}}', {TRANSACTION} "
             f"FROM pg_temp.{TRANSACTIONS} t WHERE t.tx = {one.transaction}",
         )
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
@@ -122,8 +122,9 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {_object('s', key)}, "
-        f"{_object('s', sink.columns)}, {_TRANSACTION}, NULL, NULL, {place} "
-        f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
+        f"{_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place} "
+        f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s "
+        f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
     )
 
 
@@ -136,7 +137,7 @@ def put_aside(connection: Connection, work: Work) -> None:
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(work.old.name)}, c.op, c.verdict, c.reason, "
         f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {_written_key(work)} END, "
-        f"coalesce({_object('s', work.sink.columns)}, '{{}}'), {_TRANSACTION} "
+        f"coalesce({_object('s', work.sink.columns)}, '{{}}'), {TRANSACTION} "
         f"FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {'c.n' if work.rule.key else 'c.source'} "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NOT NULL",
     )
@@ -149,7 +150,7 @@ def put_aside_transactions(connection: Connection, sink: Sink, old: str) -> None
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(old)}, {action}, 'transaction', x.reason, "
-        f"{_object('s', key)}, {_object('s', sink.columns)}, {_TRANSACTION} FROM pg_temp.{sink.stage} s "
+        f"{_object('s', key)}, {_object('s', sink.columns)}, {TRANSACTION} FROM pg_temp.{sink.stage} s "
         f"JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx "
         f"ORDER BY s._sp_at",
     )
@@ -161,7 +162,7 @@ def put_aside_truncations(connection: Connection, truncations: Collection[Trunca
         run(
             connection,
             f"INSERT INTO safepoint.put_aside SELECT {literal(old.get(one.table, one.table))}, 'truncate', "
-            f"'transaction', x.reason, '{{}}', '{{}}', {_TRANSACTION} FROM pg_temp.sp_excluded x "
+            f"'transaction', x.reason, '{{}}', '{{}}', {TRANSACTION} FROM pg_temp.sp_excluded x "
             f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = x.tx WHERE x.tx = {one.transaction}",
         )
 
@@ -216,7 +217,7 @@ def classify(
         connection,
         f"INSERT INTO safepoint.transactions "
         f"SELECT CASE WHEN f.lost AND (f.kept OR (f.stashed AND x.tx IS NULL)) THEN 'partly' "
-        f"WHEN f.lost THEN 'not carried' ELSE 'stashed' END, {_TRANSACTION} FROM pg_temp.sp_flags f "
+        f"WHEN f.lost THEN 'not carried' ELSE 'stashed' END, {TRANSACTION} FROM pg_temp.sp_flags f "
         f"JOIN pg_temp.{TRANSACTIONS} t USING (tx) LEFT JOIN pg_temp.sp_excluded x ON x.tx = f.tx "
         f"WHERE f.lost OR NOT f.kept",
     )
@@ -235,6 +236,11 @@ def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, .
 def _written_key(work: Work) -> str:
     """The key of a staged row, as it was written last."""
     return _object("s", [new for _, new in work.rule.key])
+
+
+def key_of(work: Work) -> str:
+    """What names a staged row for people: its key, or all of its values where it has none."""
+    return _written_key(work) if work.rule.key else _object("s", work.sink.columns)
 
 
 def _changed_key(work: Work) -> str:
