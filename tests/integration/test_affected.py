@@ -77,7 +77,7 @@ def told(
     with Gathering(made.folder) as gathering:
         fates = Fates(gathering.store, made.mapping(), catalogue_of(made.live), reason)
         if reason is None:
-            fates.load(made.folder / "out" / "put-aside.jsonl")
+            fates.load(made.folder / "out" / "put-aside.jsonl", made.folder / "out" / "dangling.jsonl")
         usual = usual_values(made.live, made.mapping(), defaults)
         written = list_written(
             made.live,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from safepoint.django.operations import operations
+from safepoint.django.operations import Operations, operations
 from safepoint.django.pending import Pending
 from safepoint.django.piped import source
 from safepoint.rehearsal.lint import lint
@@ -276,3 +276,51 @@ def test_state_operations_in_an_order_that_no_state_in_between_stands_are_read_a
         ("table-deleted", "shop_item_tags", None, True),
         ("table-deleted", "shop_tag", None, True),
     ]
+
+
+GENERIC = """
+import json, sys
+import django
+from django.conf import settings
+settings.configure(INSTALLED_APPS=["django.contrib.contenttypes"], DATABASES={}, USE_TZ=True)
+django.setup()
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+room = {"__name__": "safepoint_script"}
+exec(compile(sys.stdin.read(), "operations", "exec"), room)
+
+class Tagged(models.Model):
+    kind = models.ForeignKey(ContentType, models.CASCADE, db_column="about")
+    key = models.TextField()
+    what = GenericForeignKey("kind", "key")
+    class Meta:
+        app_label, abstract = "contenttypes", True
+
+class Comment(Tagged):
+    class Meta:
+        app_label = "contenttypes"
+
+class Answer(Comment):
+    class Meta:
+        app_label = "contenttypes"
+
+class Again(Comment):
+    class Meta:
+        app_label, proxy = "contenttypes", True
+
+print(json.dumps(room["generic"]()))
+"""
+
+
+def test_generic_foreign_keys_are_told_by_the_models_that_have_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GENERIC], input=source("operations"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == {"contenttypes_comment": [["about", "key"]]}
+    answer = {"migrations": [], "before": {}, "after": {}, "generic": found}
+    read = operations(answer)
+    assert read.generic == {"contenttypes_comment": (("about", "key"),)}
+    assert Operations.from_json(json.loads(json.dumps(read.as_json()))) == read

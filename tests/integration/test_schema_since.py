@@ -184,5 +184,55 @@ def test_a_transaction_whose_rows_are_not_all_told_as_carried_does_not_count_as_
 def test_a_change_that_a_rule_is_about_is_named(database: Target, tmp_path: Path) -> None:
     with ground(database, tmp_path, SHOP + VISITS, RELAX, RELAXED) as made:
         proven = made.mapping()
-        made.write("alter table customer add vat text", "alter table purchase rename body to words")
+        made.write("alter table customer drop mail, add vat text", "alter table purchase rename body to words")
         assert changed_rules(proven, made.mapping()) == ("public.customer", "public.purchase")
+
+
+@BY_LOG_AND_TRIGGERS
+def test_a_column_that_was_added_since_is_stashed_and_keeps_nothing_from_being_carried(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    """As a release that mends something does, a day after the launch."""
+    keyless = "create table rate (day int, rate int); insert into rate values (1, 1), (2, 2)"
+    with ground(database, tmp_path, SHOP + keyless, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        names = "(7, 'gone'), (8, 'early'), (11, 'gone'), (12, 'gone')"
+        made.write(f"insert into customer (id, name) values {names}", "delete from customer where id = 11")
+        made.write("update customer set name = 'before' where id = 1", "update rate set rate = 10 where day = 1")
+        assert ahead(made, proven).now == 2
+        made.write("update customer set name = 'twice' where id = 1", "delete from customer where id = 12")
+        made.write("insert into customer (id, name) values (9, 'between')", "update rate set rate = 20 where day = 2")
+        made.write(
+            "alter table customer add vat text default 'none'",
+            "alter table purchase add vip boolean not null default false",
+            "alter table rate add source text",
+        )
+        made.write("update customer set vat = 'DE2' where id = 2", "delete from customer where id = 7")
+        made.write("insert into customer (id, name, vat) values (10, 'late', 'DE10')")
+        made.write("update customer set id = 30, vat = 'DE30' where id = 8")
+        made.write("update purchase set vip = true, body = body where id = 1", "delete from purchase_line where id = 5")
+        made.write("insert into rate values (3, 3, 's')", "update rate set source = 't', rate = 11 where day = 1")
+        assert changed_rules(proven, made.mapping()) == ()
+        outcome = rest(made, proven)
+        assert outcome.put_aside == 0, outcome.aside
+        for query in (
+            "select id, name from customer order by id",
+            "select id, customer_id, body from purchase order by id",
+            "select id from purchase_line order by id",
+            "select day, rate from rate order by 1",
+        ):
+            assert made.old(query) == made.new(query), query
+        stashed = {
+            (one["relation"], one["key"]["id"]): one["values"].get("vat", one["values"].get("vip"))
+            for one in lines(outcome, "stash")
+        }
+        assert stashed["public.customer", "2"] == "DE2" and stashed["public.customer", "10"] == "DE10"
+        assert stashed["public.customer", "30"] == "DE30" and stashed["public.purchase", "1"] == "t"
+        assert stashed["public.customer", "1"] == stashed["public.customer", "9"] == "none"
+        fates = {(row["table"], row["key"], row["action"]): row["fate"] for row in told(made, proven)}
+        assert fates["customer", "id=10", "insert"] == fates["purchase", "id=1", "update"] == "carried in part"
+        assert fates["customer", "id=9", "insert"] == "carried"
+        kept = keep_stash(tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven)
+        assert kept is not None and kept.tables["public.customer"].home == ("id", "name", "mail")
+        again = rest(made, proven)
+        assert again.already

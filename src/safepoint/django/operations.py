@@ -96,6 +96,7 @@ class Operations:
     """All operations of some migrations in their order; the models' tables before the first and after the last.
 
     `apps` are by migration the apps whose migrations it stands on, through others too, its own among them.
+    `generic`: of the new release's generic foreign keys, by table, the columns of content type and of key.
     """
 
     migrations: tuple[str, ...]
@@ -103,6 +104,7 @@ class Operations:
     before: dict[str, StateTable]
     after: dict[str, StateTable]
     apps: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    generic: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
 
     def related(self, one: str, other: str) -> bool:
         """Whether a migration may know the models of another one's app. Of those that nobody asked about it is yes."""
@@ -134,6 +136,7 @@ class Operations:
             _tables(data["before"]),
             _tables(data["after"]),
             {label: tuple(apps) for label, apps in data.get("apps", {}).items()},
+            {table: tuple((kind, key) for kind, key in pairs) for table, pairs in data.get("generic", {}).items()},
         )
 
 
@@ -169,6 +172,7 @@ def operations(answer: dict[str, Any]) -> Operations:
             "before": answer["before"],
             "after": answer["after"],
             "apps": {f"{one['app']}.{one['name']}": one["apps"] for one in answer["migrations"]},
+            "generic": answer.get("generic", {}),
         }
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from safepoint.backup.scratch import NamedServer
@@ -47,7 +47,7 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     login = target(plan.database)
     with connect(login, application_name="safepoint doctor") as connection:
         facts = survey(connection)
-        parts: dict[str, Callable[[], Iterator[Finding]]] = {
+        parts: dict[str, Callable[[], Iterable[Finding]]] = {
             "server": lambda: (*server(facts), *pooled(connection, login)),
             "scratch": lambda: scratch(plan, facts),
             "pg_dump": lambda: pg_dump(plan, facts),

@@ -28,6 +28,7 @@ from safepoint.wayback.expressions import written as as_written
 from safepoint.wayback.fates import Fate, Fates, Usual
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.owners import Owners, Person
+from safepoint.wayback.since import with_since
 from safepoint.wayback.written import Row, harmless, private
 
 HEADINGS: Final = ("user", "name", "email", "first", "last", "carried", "carried_in_part", "stashed", "not_carried")
@@ -36,6 +37,7 @@ _BATCH: Final = 500
 
 SCHEMA: Final = """
 CREATE TABLE aside (relation TEXT, key TEXT, xid INTEGER, action TEXT, kind TEXT, reason TEXT);
+CREATE TABLE dangling (relation TEXT, key TEXT, reason TEXT);
 CREATE TABLE users (user TEXT PRIMARY KEY, first TEXT, last TEXT,
     carried INTEGER DEFAULT 0, part INTEGER DEFAULT 0, stashed INTEGER DEFAULT 0, lost INTEGER DEFAULT 0);
 CREATE TABLE items (user TEXT, place INTEGER, at TEXT, relation TEXT, action TEXT, key TEXT, fate TEXT, reason TEXT,
@@ -347,7 +349,7 @@ def usual_values(target: Target, mapping: WayBack | None, django: Mapping[str, M
     found: dict[str, dict[str, set[str]]] = {}
     with connect(target, application_name="safepoint affected", options=_READER) as connection:
         catalogue = read_catalogue(connection)
-        for rule in () if mapping is None else mapping.tables:
+        for rule in () if mapping is None else with_since(mapping, catalogue).tables:
             table = catalogue.tables.get(rule.new)
             defaults = {} if table is None else catalogue.of_django(django, table) or {}
             for name in rule.stash:

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
-from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote, written
 from safepoint.wayback.mapping import NOT_CARRIED
+from safepoint.wayback.meeting import meet
 from safepoint.wayback.natural import named
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
-from safepoint.wayback.whole_rows import WholeRows, match
+from safepoint.wayback.whole_rows import WholeRows
 from safepoint.wayback.work import quoted, refers, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
@@ -46,11 +46,13 @@ WHERE t.line ->> 'action' = 'truncate' AND l.line ->> 'action' <> 'truncate'
 # Of several stashes the newest says what a row is; of a row's columns each has its newest value.
 MERGE: Final = """
 CREATE TEMP TABLE sp_stash ON COMMIT DROP AS
-SELECT row_number() OVER () AS n, relation, key, last.action, last.place, last.witness, merged.vals, NULL::text AS bad
+SELECT row_number() OVER () AS n, relation, key, last.action, last.place, last.witness, last.mapped, merged.vals,
+       NULL::text AS bad
 FROM (SELECT DISTINCT line ->> 'relation' AS relation, line -> 'key' AS key FROM sp_lines
       WHERE line ->> 'action' <> 'truncate' AND line -> 'key' <> '{}') k
 CROSS JOIN LATERAL (
-    SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness FROM sp_lines l
+    SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness, l.line -> 'mapped' AS mapped
+    FROM sp_lines l
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key
     ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC LIMIT 1) last
 CROSS JOIN LATERAL (
@@ -216,17 +218,7 @@ class Attaching:
     def _columns(self, table: Table, told: StashedTable) -> None:
         """Values of rows that were carried back, and went through this migration again."""
         connection, name = self.connection, literal(table.name)
-        same = "false"
-        if told.home and all(column in table.by_name for column in told.home):
-            home = [written(f"t.{quote(column)}") for column in told.home]
-            same = f"s.witness = {whereabouts.witness(home)}"
-        run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
-        run(
-            connection,
-            f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, t.ctid AS tid, "
-            f"t.tableoid AS rel, coalesce({same}, false) AS same FROM pg_temp.sp_stash s "
-            f"LEFT JOIN {rows_of(table)} t ON {match(table, told.key)} WHERE s.relation = {name}",
-        )
+        meet(connection, table, told)
         run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
         run(
             connection,

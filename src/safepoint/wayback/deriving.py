@@ -16,6 +16,7 @@ from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.courses import Course, Courses
 from safepoint.wayback.expressions import ID_TABLES
 from safepoint.wayback.leads import Keys, Leads
+from safepoint.wayback.loose import loose_references
 from safepoint.wayback.mapping import NOT_CARRIED, SAME, ColumnRule, Kind, Mappers, TableRule, WayBack, short
 
 
@@ -75,7 +76,12 @@ class _Planning:
             for one in self.operations.operations
             if one.opaque
         ]
-        return WayBack(tuple(rules), stash, kept, self.courses.models, tuple(self.problems), tuple(self.notes))
+        loose = tuple(loose_references(rules, self.old_keys, self.new, self.operations))
+        labels = {
+            label: name for label, name in self.old_keys.models.items() if any(one.kind is not None for one in loose)
+        }
+        told = tuple(self.problems), tuple(self.notes)
+        return WayBack(tuple(rules), stash, kept, self.courses.models, *told, loose, labels)
 
     def _check_feeds(self, rules: list[TableRule]) -> None:
         """What two would be made of is one's own, and nobody knows whose."""
@@ -161,14 +167,12 @@ class _Planning:
             )
             key = ()
         mapped = [rule.expression or "" for rule in columns if rule.kind == "mapped"]
-        stash = tuple(
-            column.name
-            for column in new.columns
-            if column.name not in homes
-            and not column.generated
-            and not any(expressions.mentions(expression, column.name) for expression in mapped)
-        )
-        return TableRule(old.name, new.name, "; ".join(course.because) or SAME, key, columns, stash)
+        free = [column.name for column in new.columns if column.name not in homes and not column.generated]
+        read = {name for name in free if any(expressions.mentions(one, name) for one in mapped)}
+        whole = {name for name in read if any(expressions.is_column(one, name) for one in mapped)}
+        stash = tuple(name for name in free if name not in read)
+        source = "; ".join(course.because) or SAME
+        return TableRule(old.name, new.name, source, key, columns, stash, tuple(sorted(read - whole)))
 
     def _check_key(self, old: Table, columns: tuple[ColumnRule, ...], key: tuple[tuple[str, str], ...]) -> None:
         names = {name for name, _ in key}
@@ -188,7 +192,7 @@ class _Planning:
             return ColumnRule(column.name, "generated", None, "computed by PostgreSQL")
         if mapper is not None:
             source = f"launch.toml: wayback.tables.{old.relation}.columns.{column.name}"
-            return ColumnRule(column.name, "mapped", f"({mapper})", source)
+            return ColumnRule(column.name, "mapped", f"({mapper})", source, type=column.type)
         successor = self._heir(new, column.name, course)
         if successor is None:
             return self._restored(old, new, column, course)

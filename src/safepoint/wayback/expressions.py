@@ -167,6 +167,15 @@ def mentions(expression: str, column: str) -> bool:
     return False
 
 
+def is_column(expression: str, column: str) -> bool:
+    """Whether a mapper gives the new row's column as it is."""
+    bare = expression.strip()
+    while bare.startswith("(") and bare.endswith(")"):
+        bare = bare[1:-1].strip()
+    names = {quote(column), *([column] if re.fullmatch(r"[a-z_][a-z0-9_]*", column) else [])}
+    return bare in {f"{row}{name}" for row in ("", "new.") for name in names}
+
+
 def _may_be_column(before: list[str], after: str) -> bool:
     """Whether a name may be a column's by what stands before it and after it: so may not a type's, a function's, a
     field's, or that of another table's column."""

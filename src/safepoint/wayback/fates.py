@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.changes import Change
 from safepoint.wayback.mapping import NOT_CARRIED, WayBack
+from safepoint.wayback.since import with_since
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 Usual = Mapping[str, Mapping[str, Collection[str]]]
@@ -34,14 +36,15 @@ class Fates:
     ) -> None:
         self._store, self._new, self._reason = store, new, reason
         self._roots = {**new.roots, **(partitions or {})}
-        self._feeds = {} if mapping is None else mapping.feeds
+        self._feeds = {} if mapping is None else with_since(mapping, new).feeds
         self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
         self._homeless = {} if mapping is None else mapping.stash
         self._kept = {} if mapping is None else mapping.kept
         self._aside: set[str] = set()
+        self._dangling: set[str] = set()
 
-    def load(self, put_aside: Path) -> None:
-        """Take in the lines of what was put aside."""
+    def load(self, put_aside: Path, dangling: Path | None = None) -> None:
+        """Take in the lines of what was put aside, and of what was carried and names such a row."""
         with put_aside.open(encoding="utf-8") as file:
             for line in file:
                 one = json.loads(line)
@@ -53,18 +56,22 @@ class Fates:
                 self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?)", row)
         self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
         self._store.execute("CREATE INDEX aside_xid ON aside (relation, xid)")
+        with dangling.open(encoding="utf-8") if dangling is not None else nullcontext(()) as lines:
+            for line in lines:
+                one = json.loads(line)
+                relation = self._olds.get(one["relation"], one["relation"])
+                self._dangling.add(relation)
+                found = (relation, _canonical(one["key"]), one["reason"])
+                self._store.execute("INSERT INTO dangling VALUES (?, ?, ?)", found)
+        self._store.execute("CREATE INDEX dangling_key ON dangling (relation, key)")
 
     def of(self, change: Change, usual: Usual) -> tuple[Fate, str]:
         """The fate of one change and the reason."""
-        if self._reason is not None:
-            return "not carried", self._reason
-        if not change.transaction.commit_lsn:
-            return "not carried", "the capture was lost before it was read"
         table = self._roots.get(change.table, change.table)
+        if (why := self._left_out(change, table)) is not None:
+            return "not carried", why
         row = {**change.old, **change.new}
         known = self._new.tables.get(table)
-        if table in self._aside and (why := self._put_aside(change, table)) is not None:
-            return "not carried", why
         if table in self._homeless and known is not None:
             name = table.partition(".")[2]
             if name in NOT_CARRIED:
@@ -80,19 +87,28 @@ class Fates:
         known_values = usual.get(table, {})
         filled = [name for name in rule.stash if isinstance(row.get(name), str)]
         parts = [name for name in filled if row[name] not in known_values.get(name, ())]
+        if table in self._dangling and (why := self._names_nothing(change, table)) is not None:
+            return "carried in part", why
         if not parts:
-            return "carried", ""
+            also = [name for name in rule.read if isinstance(row.get(name), str)]
+            where = "kept for the next launch where the old release cannot say it"
+            return "carried", f"{where}: {', '.join(also)}" if also and rule.key else ""
         kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
         return "carried in part", f"{kept}: {', '.join(parts)}"
+
+    def _left_out(self, change: Change, table: str) -> str | None:
+        """Why nothing of this change was carried; None where it was."""
+        if self._reason is not None:
+            return self._reason
+        if not change.transaction.commit_lsn:
+            return "the capture was lost before it was read"
+        return self._put_aside(change, table) if table in self._aside else None
 
     def _put_aside(self, change: Change, table: str) -> str | None:
         """Why this row was put aside; None where it was not."""
         known = self._new.tables.get(table)
-        names: Sequence[str] = ()
-        if known is not None and change.action != "truncate":
-            names = known.key or [column.name for column in known.written]
-        row = {**change.old, **{name: value for name, value in change.new.items() if value is not UNCHANGED}}
-        key = _canonical({name: row.get(name) for name in names})
+        names, key = self._named(change, table)
+        row = {**change.old, **change.new}
         why = self._asked(change, table, "key = :key AND (kind <> 'transaction' OR xid = :xid)", key)
         if why is None and change.action == "update" and change.old:
             # It got another key on its way to one that was put aside, and so it stays where it was.
@@ -102,6 +118,21 @@ class Fates:
             # What is not there any more cannot be told from other rows of its transaction.
             why = self._asked(change, table, "xid = :xid AND kind = 'conflict'")
         return why
+
+    def _named(self, change: Change, table: str) -> tuple[Sequence[str], str]:
+        """The columns that name a changed row, and what it is named by them."""
+        known = self._new.tables.get(table)
+        names: Sequence[str] = ()
+        if known is not None and change.action != "truncate":
+            names = known.key or [column.name for column in known.written]
+        row = {**change.old, **{name: value for name, value in change.new.items() if value is not UNCHANGED}}
+        return names, _canonical({name: row.get(name) for name in names})
+
+    def _names_nothing(self, change: Change, table: str) -> str | None:
+        """Why this row names one that is not there, where it does."""
+        values = {"table": table, "key": self._named(change, table)[1]}
+        found = self._store.execute("SELECT reason FROM dangling WHERE relation = :table AND key = :key", values)
+        return "; ".join(row[0] for row in found.fetchall()) or None
 
     def _staying(self, change: Change, table: str) -> str | None:
         """Why rows of an emptied table stay, where some do."""

@@ -6,11 +6,12 @@ Every line says where it comes from, so that a person can check the table.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS
+from safepoint.wayback.loose import Loose
 
 Kind = Literal["same", "renamed", "retyped", "remapped", "restored", "mapped", "generated", "none"]
 Mappers = Mapping[str, Mapping[str, str]]
@@ -30,7 +31,8 @@ class ColumnRule:
     """One old column: its value as SQL over `new` and `old`, and where that comes from.
 
     `new` is the column it is taken from. `doubt` says why a person has to decide before anything is carried. `home`: of
-    a remapped one the old table whose ids it has; each tenant's schema may have one of its own.
+    a remapped one the old table whose ids it has; each tenant's schema may have one of its own. `type`: the old one of
+    a mapped one.
     """
 
     column: str
@@ -40,6 +42,7 @@ class ColumnRule:
     new: str | None = None
     doubt: str | None = None
     home: str | None = None
+    type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class TableRule:
     """One old table: the new table that feeds it, by which columns rows are matched, and a rule for each column.
 
     `key` has pairs (old column, new column); empty means that whole rows are matched. `stash` are the new table's
-    columns that have no home in the old one.
+    columns that have no home in the old one; `read` are those that the plan's mappers make old values of, which may say
+    less than they do.
     """
 
     old: str
@@ -56,6 +60,12 @@ class TableRule:
     key: tuple[tuple[str, str], ...]
     columns: tuple[ColumnRule, ...]
     stash: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns whose values are kept for the next launch."""
+        return (*self.stash, *self.read)
 
     @property
     def uses_twin(self) -> bool:
@@ -80,7 +90,8 @@ class WayBack:
     """The whole way back. `stash`: new tables without a home; `kept`: old tables that nothing feeds any more, and why.
 
     `models` are renamed models, new label -> old label, for content types. `problems` must be empty before a rollback
-    may carry rows; `notes` are for a person to read.
+    may carry rows; `notes` are for a person to read. `loose` are references that no constraint holds, `labels` the old
+    tables of models, `app.model`.
     """
 
     tables: tuple[TableRule, ...]
@@ -89,6 +100,8 @@ class WayBack:
     models: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    loose: tuple[Loose, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def feeds(self) -> Mapping[str, TableRule]:
@@ -104,6 +117,9 @@ class WayBack:
                     words = (column.kind, column.expression or "", column.source, column.doubt or "")
                     found.append(Line(short(rule.old), column.column, *words))
             found += [Line(short(rule.new), name, "stashed", "", "no home in the old table") for name in rule.stash]
+            found += [
+                Line(short(rule.new), name, "stashed", "", "a mapper may give a part of it") for name in rule.read
+            ]
         found += [Line(short(name), "*", "stashed", "", source) for name, source in self.stash.items()]
         found += [Line(short(name), "*", "kept", "", source) for name, source in self.kept.items()]
         return tuple(found)
@@ -122,24 +138,35 @@ class WayBack:
                     "key": tuple((old, new) for old, new in rule["key"]),
                     "columns": tuple(ColumnRule(**column) for column in rule["columns"]),
                     "stash": tuple(rule["stash"]),
+                    "read": tuple(rule.get("read", ())),
                 }
             )
             for rule in data["tables"]
         )
-        return cls(**{**data, "tables": tables, "problems": tuple(data["problems"]), "notes": tuple(data["notes"])})
+        loose = tuple(Loose(**one) for one in data.get("loose", ()))
+        words = {name: tuple(data[name]) for name in ("problems", "notes")}
+        return cls(**{**data, **words, "tables": tables, "loose": loose})
 
 
 def changed_rules(proven: WayBack, now: WayBack) -> tuple[str, ...]:
     """The old tables about which the way back would decide otherwise now than it was proven to. Pure.
 
-    A table that was made since is no rule's business: what is written to it goes to the stash, and the rest is carried.
-    Nor is one that is gone: whether rows of it were captured, which have no rule any more, only a replay can tell.
+    A table or a column that was made since is no rule's business: what is written to it goes to the stash, and the rest
+    is carried. Nor is a table that is gone: whether rows of it were captured, which have no rule any more, a replay
+    tells.
     """
     there = {*now.feeds, *now.stash}
     gone = {rule.old for rule in proven.tables if rule.new not in there} & now.kept.keys()
     before, after = _decisions(proven), _decisions(now)
-    found = [name for name in sorted({*before, *after} - gone) if before.get(name) != after.get(name)]
+    found = [name for name in sorted({*before, *after} - gone) if _others(before.get(name), after.get(name))]
     return (*found, *(["renamed models"] if proven.models != now.models else []))
+
+
+def _others(was: TableRule | None, now: TableRule | None) -> bool:
+    """Whether two rules differ in more than columns that came to be stashed."""
+    if was is None or now is None:
+        return was != now
+    return replace(now, stash=was.stash) != was or not set(was.stash) <= set(now.stash)
 
 
 def _decisions(way: WayBack) -> dict[str, TableRule | None]:

@@ -31,18 +31,31 @@ CREATE TABLE safepoint.replays (
     spool_end int8 NOT NULL DEFAULT 0);
 CREATE TABLE safepoint.stash (
     relation text NOT NULL, action text NOT NULL, key jsonb NOT NULL, values jsonb NOT NULL,
-    xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz, witness text);
+    xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz, witness text, mapped jsonb,
+    place int8);
+CREATE INDEX ON safepoint.stash (place);
 CREATE TABLE safepoint.put_aside (
     relation text NOT NULL, action text NOT NULL, kind text NOT NULL, reason text NOT NULL, key jsonb NOT NULL,
     values jsonb NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
 CREATE TABLE safepoint.transactions (
     state text NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
+CREATE TABLE safepoint.dangling (
+    relation text NOT NULL, key jsonb NOT NULL, reason text NOT NULL,
+    xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
+CREATE INDEX ON safepoint.put_aside (commit_lsn);
+CREATE INDEX ON safepoint.transactions (commit_lsn);
 """
 EARLIER: Final = re.compile(r"made by Safepoint for launch (?P<launch>[^\s:]+): replay")
-FILES: Final = {"stash": "stash.jsonl", "put_aside": "put-aside.jsonl", "transactions": "not-whole.jsonl"}
+FILES: Final = {
+    "stash": "stash.jsonl",
+    "put_aside": "put-aside.jsonl",
+    "transactions": "not-whole.jsonl",
+    "dangling": "dangling.jsonl",
+}
 # JSON has no control characters of its own, so with these for quote and delimiter a line comes out as it is.
+# A stashed row's place is for finding it again here.
 EXPORT: Final = """
-COPY (SELECT to_jsonb(r) FROM safepoint.{} r ORDER BY r.commit_lsn)
+COPY (SELECT to_jsonb(r) - 'place' FROM safepoint.{} r ORDER BY r.commit_lsn)
 TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
 """
 

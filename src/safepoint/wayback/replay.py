@@ -24,6 +24,7 @@ from safepoint.wayback import records, whereabouts
 from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import untyped
+from safepoint.wayback.dangling import find_dangling
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
@@ -31,6 +32,7 @@ from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome, TableOutcome
 from safepoint.wayback.partitions import former
 from safepoint.wayback.sessions import asking
+from safepoint.wayback.since import with_since
 from safepoint.wayback.staged import Sink, Staged
 from safepoint.wayback.staging import stage
 from safepoint.wayback.statements import run
@@ -189,6 +191,7 @@ class _Carrying:
         earlier = None if before is None else Outcome.from_json(before.outcome)
         self.old, self.new = read_catalogue(self.connection), read_catalogue(self.source)
         if not self.manner.same_schema:
+            self.mapping = with_since(self.mapping, self.new)
             self.partitions = former(self.mapping, self.old, self.new)
         staged = stage(
             self.connection,
@@ -199,6 +202,7 @@ class _Carrying:
             start=start,
             mapped=None if self.manner.same_schema else {*self.mapping.feeds, *self.mapping.stash},
             former=self.partitions,
+            added={rule.new: rule.stash for rule in self.mapping.tables},
             earlier=0 if earlier is None else earlier.transactions,
             cancelled=self.cancelled,
             report=self.report,
@@ -338,6 +342,7 @@ class _Carrying:
             whereabouts.put_aside_truncations(
                 connection, left_out, {rule.new: rule.old for rule in self.mapping.tables}
             )
+        dangling = find_dangling(connection, works, self.mapping, self.old)
         whereabouts.classify(connection, works, homeless, scope.truncations)
         self._phase("account")
         sequences = raise_sequences(connection, self.source, self.mapping, self.old, self.new)
@@ -357,6 +362,7 @@ class _Carrying:
             aside=whereabouts.first_aside(connection, _PREVIEW, after),
             sequences=sequences,
             partitions=self.partitions,
+            dangling=dangling,
         )
 
     def _states(self, after: int) -> dict[str, int]:

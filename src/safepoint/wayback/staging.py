@@ -57,6 +57,7 @@ def stage(
     start: int = 0,
     mapped: Collection[str] | None = None,
     former: Mapping[str, str] | None = None,
+    added: Mapping[str, Collection[str]] | None = None,
     earlier: int = 0,
     cancelled: Cancelled = never,
     report: Report = silent,
@@ -70,6 +71,8 @@ def stage(
         mapped: the tables that the way back knows; None: all. One that was made since may have changed meanwhile: of
             its rows those columns are staged that it still has.
         former: partitions that are none any more, and whose rows they had (`partitions.former`).
+        added: by table, columns that may have come to it since: of rows that were captured before, their values are
+            those of the migrated database.
         earlier: how many of the spool's transactions were staged at earlier times; only for the report.
 
     Raises:
@@ -79,7 +82,7 @@ def stage(
     """
     _make_tables(connection)
     with Writer(connection) as writer:
-        staging = _Staging(connection, migrated, writer, mapped, former or {})
+        staging = _Staging(connection, migrated, writer, mapped, former or {}, added or {})
         wanted, later = False, False
         durable = durable_end(spool)
         end, total = durable.offset, max(0, durable.transactions - earlier)
@@ -120,7 +123,8 @@ def _make_tables(connection: Connection) -> None:
 class _Shape:
     """How a relation's tuples become rows of its sink. `order` is None where the columns stand alike.
 
-    `loose`: the sink has columns that the tuples have not; for these `order` names the place behind their values.
+    `loose`, `lacks`: the sink has columns that the tuples have not; for these `order` names the place behind their
+    values. Of the latter the values are as good as unchanged.
     """
 
     sink: Sink
@@ -130,6 +134,7 @@ class _Shape:
     key: tuple[int, ...]
     width: int
     loose: bool = False
+    lacks: bool = False
 
 
 class _Staging:
@@ -140,8 +145,10 @@ class _Staging:
         writer: Writer,
         mapped: Collection[str] | None,
         former: Mapping[str, str],
+        added: Mapping[str, Collection[str]],
     ) -> None:
         self.connection, self.migrated, self.writer, self.mapped = connection, migrated, writer, mapped
+        self.added = added
         self.roots = {**migrated.roots, **former}
         self.staged = Staged()
         self.at = 0
@@ -206,7 +213,8 @@ class _Staging:
         if self.mapped is not None and table.name not in self.mapped:
             return _loose_shape(sink, relation, names)
         computed = {column.name for column in table.columns if column.generated}
-        if set(names) - computed != set(sink.columns):
+        lacking = set(sink.columns) - set(names)
+        if set(names) - computed - set(sink.columns) or lacking - set(self.added.get(table.name, ())):
             raise Refused(
                 f"The columns of {relation.qualified} are not those that were captured.",
                 subject=relation.qualified,
@@ -223,10 +231,11 @@ class _Staging:
                 found=", ".join(sorted(known)) or "nothing",
                 remedy="Its REPLICA IDENTITY was changed after the launch. Roll back with --discard.",
             )
-        order = tuple(names.index(name) for name in sink.columns)
+        order = tuple(names.index(name) if name in names else len(names) for name in sink.columns)
         straight = None if order == tuple(range(len(names))) else order
         key = tuple(names.index(name) for name in table.key)
-        return _Shape(sink, relation.oid, relation.qualified, straight, key, len(META) + len(order))
+        width = len(META) + len(order)
+        return _Shape(sink, relation.oid, relation.qualified, straight, key, width, lacks=bool(lacking))
 
     def _make_sink(self, table: Table) -> Sink:
         sink = Sink(table, f"sp_stage_{len(self.staged.sinks)}")
@@ -303,8 +312,8 @@ class _Staging:
         if moved is not None:
             origin = text_array(moved)
         if shape.order is not None:
-            if shape.loose:
-                values = [*values, NULL]
+            if shape.loose or shape.lacks:
+                values = [*values, None if shape.lacks and shape.key and what != DELETE else NULL]
             values = [values[place] for place in shape.order]
         if None in values:
             names = [name.encode() for name, value in zip(sink.columns, values, strict=True) if value is None]

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +24,11 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.expressions import ID_TABLES
-from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.merging import LAST_VALUES
 from safepoint.wayback.names import made_by, short_id
 from safepoint.wayback.natural import named
+from safepoint.wayback.since import with_since
 
 ROWS: Final = "stash.jsonl"
 MANIFEST: Final = "manifest.json"
@@ -41,13 +42,15 @@ COMMENT: Final = "SELECT obj_description(to_regnamespace(%s), 'pg_namespace')"
 class StashedTable:
     """What of a table of the new schema is stashed: whole rows (`whole`), or some columns of rows that were carried.
 
-    `home` are the columns that a carried row's witness is made of, in order.
+    `home` are the columns that a carried row's witness is made of, in order; `mapped`, by old column, SQL over the new
+    row for what the plan's mappers make of it.
     """
 
     whole: bool
     key: tuple[str, ...]
     home: tuple[str, ...]
     rows: int
+    mapped: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def keep_stash(
         parents = {key.parent for table in tables for key in table.foreign_keys}
         homes = sorted(name for name in parents if catalogue.tables[name].relation in ID_TABLES)
         identities = {name: named(connection, catalogue, name) for name in homes}
+    mapping = with_since(mapping, catalogue)
     feeds = mapping.feeds
     told = {}
     for name, count in counts.items():
@@ -111,7 +115,8 @@ def keep_stash(
             if rule is None or known is None
             else witnessed(known.name, mapping, catalogue.tables[known.name].by_name)
         )
-        told[name] = StashedTable(rule is None, known.key if known else (), home, count)
+        mapped = {} if rule is None or not rule.read else _made(rule)
+        told[name] = StashedTable(rule is None, known.key if known else (), home, count, mapped)
     folder = state / "stash" / launch_id
     shutil.rmtree(folder, ignore_errors=True)  # half written: it has no manifest
     folder.mkdir(mode=0o700, parents=True)
@@ -135,7 +140,11 @@ def keep_stash(
 def witnessed(table: str, mapping: WayBack, columns: Mapping[str, Any]) -> tuple[str, ...]:
     """The new columns of a carried table that have a home in the old one: by them a row is known to be what it was."""
     rule = mapping.feeds[table]
-    return tuple(name for name, one in columns.items() if name not in rule.stash and not one.generated)
+    return tuple(name for name, one in columns.items() if name not in rule.kept and not one.generated)
+
+
+def _made(rule: TableRule) -> dict[str, str]:
+    return {one.column: f"({one.expression})::{one.type}" for one in rule.columns if one.kind == "mapped"}
 
 
 def read_stashes(state: Path) -> list[Stash]:
@@ -211,7 +220,9 @@ def show_in_database(connection: Connection, launch_id: str) -> bool:
     if row is None or not row[0] or connection.execute("SELECT to_regnamespace(%s)", [name]).fetchone() != (None,):
         return False
     with connection.transaction():
-        connection.execute("DROP TABLE safepoint.replays, safepoint.put_aside, safepoint.transactions")
+        connection.execute(
+            "DROP TABLE safepoint.replays, safepoint.put_aside, safepoint.transactions, safepoint.dangling"
+        )
         connection.execute(sql.SQL("ALTER SCHEMA safepoint RENAME TO {}").format(sql.Identifier(name)))
         mark = sql.Literal(made_by(launch_id, _PURPOSE))
         connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), mark))
@@ -251,7 +262,9 @@ def _read(folder: Path) -> Stash | None:
             made_at=datetime.fromisoformat(data["made_at"]),
             sha256=data["sha256"],
             tables={
-                name: StashedTable(one["whole"], tuple(one["key"]), tuple(one["home"]), one["rows"])
+                name: StashedTable(
+                    one["whole"], tuple(one["key"]), tuple(one["home"]), one["rows"], one.get("mapped", {})
+                )
                 for name, one in data["tables"].items()
             },
             identities=data["identities"],

@@ -7,6 +7,7 @@ made from Django's is understood as well. Nothing is run on the database.
 
 import re
 
+from django.apps import apps
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
@@ -56,7 +57,23 @@ def answer(parameters):
             plan = executor.loader.graph.forwards_plan((migration.app_label, migration.name))
             apps = sorted({app for app, _ in plan})
             found.append({"app": migration.app_label, "name": migration.name, "operations": operations, "apps": apps})
-    return {"migrations": found, "before": public(before), "after": public(now)}
+    return {"migrations": found, "before": public(before), "after": public(now), "generic": generic()}
+
+
+def generic():
+    """By table the columns of generic foreign keys: content type and key. Only the models themselves have these."""
+    found = {}
+    for model in apps.get_models():
+        meta = model._meta
+        if meta.proxy:
+            continue
+        for field in meta.private_fields:
+            if not (hasattr(field, "ct_field") and hasattr(field, "fk_field")):
+                continue
+            pair = [meta.get_field(name) for name in (field.ct_field, field.fk_field)]
+            if all(one.model is model for one in pair):  # a child of it has them in its parent's table
+                found.setdefault(meta.db_table, []).append([one.column for one in pair])
+    return found
 
 
 def label(migration):

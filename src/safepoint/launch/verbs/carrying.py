@@ -278,7 +278,8 @@ def _summary(outcome: Outcome) -> str:
     when = f": {before} while the site was open, {outcome.now} in {took}" if before else f" in {took}"
     listed = outcome.transactions - outcome.carried
     return f"{outcome.carried} of {outcome.transactions} transactions carried back{when}" + (
-        f"; {listed} listed with their reason" if listed else ""
+        (f"; {listed} listed with their reason" if listed else "")
+        + (f"; {outcome.dangling} rows name one that was not carried" if outcome.dangling else "")
     )
 
 

@@ -103,7 +103,7 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     partitions = (carried_now(ground) or {}).get("partitions")
     fates = Fates(gathering.store, mapping, catalogue_of(kept), reason, partitions)
     if carried is not None:
-        fates.load(carried["put_aside"])
+        fates.load(carried["put_aside"], carried["dangling"])
     told = Telling(fates, gathering, usual_values(kept, mapping, django_defaults(proof)))
     lost = ground.fact("capture-lost") is not None
     return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told, _unseen(ground), lost=lost)
