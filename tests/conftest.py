@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import ready_clusters
 from hypothesis import settings
 from postgres_servers import FOLDER, Servers, drop_database, fresh_database
 
@@ -21,7 +22,7 @@ _ROOM = 6 * 1024**3
 _LONG = ("acceptance", "chaos")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Servers and stages stand in memory where there is room: hundreds are made, and the disk proves nothing of them.
 
     The workers inherit it. A TMPDIR that somebody set stays.
@@ -29,6 +30,8 @@ def pytest_configure() -> None:
     usable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= _ROOM
     if usable and "TMPDIR" not in os.environ:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+    if (folder := ready_clusters.begin()) is not None:
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.hookimpl(trylast=True)  # what `-m` leaves out is gone by then

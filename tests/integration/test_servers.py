@@ -15,12 +15,18 @@ import pytest
 from postgres_servers import Servers, has_postgres
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres import connections, processes
+from safepoint.postgres import connections, processes, servers, unprivileged
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch import scratch_server, sweep
 from safepoint.postgres.servers import MARKER, Server
 from safepoint.postgres.target import Target
+
+
+@pytest.fixture(autouse=True)
+def _by_initdb(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No copies (see `ready_clusters`)."""
+    monkeypatch.setattr(servers, "run_as", unprivileged.run_as)
 
 
 def test_a_session_server_answers_with_its_version(any_server: Server) -> None:
