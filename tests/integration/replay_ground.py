@@ -141,7 +141,7 @@ def ground(
         _run(connection, before)
     with connect(database.on("postgres")) as connection:
         words = {"new": sql.Identifier(twin.dbname), "old": sql.Identifier(database.dbname)}
-        connection.execute(sql.SQL("create database {new} template {old}").format(**words))
+        connection.execute(sql.SQL("create database {new} template {old} strategy file_copy").format(**words))
     try:
         with connect(database) as connection:
             _run(connection, migration)
