@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 from awkward import run, snap
+from postgres_servers import drop_database
 from replay_ground import ground, lines
 
 from safepoint.backup.manifest import read_manifest
@@ -24,20 +25,30 @@ from safepoint.wayback.capture import How
 GERMAN = "de_DE.UTF-8"
 
 
-@pytest.fixture
-def german(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def german_server() -> Iterator[Server]:
     """A server on which 12.5 is written `12,50 €`; its locale is made, too, as few machines have it."""
-    with TemporaryDirectory() as name:
+    with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patched:
         place = Path(name)
         place.chmod(0o755)  # PostgreSQL runs as another user
         made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", str(place / GERMAN)], capture_output=True)
         if made.returncode:
             pytest.skip("this machine cannot make the locale (Debian: apt-get install locales)")
-        monkeypatch.setenv("LOCPATH", str(place))
+        patched.setenv("LOCPATH", str(place))
         settings = {"wal_level": "logical", "lc_monetary": GERMAN}
         with Server.create(place / "server", installation(17), settings=settings) as server:
-            run(server.target, "create database shop")
             yield server
+
+
+@pytest.fixture
+def german(german_server: Server) -> Iterator[Server]:
+    """That server, with an empty database for a shop."""
+    run(german_server.target, "create database shop")
+    try:
+        yield german_server
+    finally:
+        for name in ("shop", "again"):
+            drop_database(german_server.target.on(name))
 
 
 def written(target: Target) -> list[tuple[object, ...]]:
