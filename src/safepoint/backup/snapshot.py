@@ -19,8 +19,9 @@ from pathlib import Path
 
 import psycopg
 
-from safepoint.backup.contents import GRANT, read_sequences, reading
+from safepoint.backup.contents import read_sequences, reading
 from safepoint.backup.fingerprint import export, take
+from safepoint.backup.hindrances import GRANT, special
 from safepoint.backup.manifest import NAME, Manifest, Source, hash_files, sync_folder, write_manifest
 from safepoint.backup.partial import SUFFIX, abandoned, filling
 from safepoint.backup.prints import Fingerprint, unseen
@@ -359,7 +360,8 @@ def _held(target: Target, at: Instant | None) -> Iterator[tuple[Connection, str]
         raise DatabaseError(
             f"The snapshot of {target} was lost: {' '.join(str(error).split())}",
             subject=str(target),
-            remedy="Does the server still run, and was the session ended by somebody? Then take it again.",
+            remedy=special(str(error))
+            or "Does the server still run, and was the session ended by somebody? Then take it again.",
         ) from error
 
 
@@ -419,7 +421,7 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
         ("during recovery", "A standby has no unlogged tables: take the snapshot from the primary."),
         ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
     )
-    remedy = next((text for sign, text in remedies if sign in said), error.remedy)
+    remedy = special(said) or next((text for sign, text in remedies if sign in said), error.remedy)
     return CommandFailed(
         f"The dump of {target} failed; nothing of it was kept. {error.message}",
         subject=error.subject,
