@@ -45,8 +45,9 @@ def list_archive(host: Host, command: Command, path: Path, cancelled: Cancelled)
 
 
 def write_lists(folder: Path, listing: Path) -> tuple[tuple[Path | None, ...], Path | None]:
-    """Files for `pg_restore --use-list`: such as follow each other, and the refreshes. None: there are none of these, or
-    nothing has to wait for anything.
+    """Files for `pg_restore --use-list`: such as follow each other, and the refreshes.
+
+    None: there are no refreshes; or nothing has to wait for anything, so that there is no need for a list.
 
     Args:
         listing: what `pg_restore --list` printed.
