@@ -15,7 +15,17 @@ ERROR_WITHIN_200 = (
     b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>",
 )
 
+# As nginx, a load balancer, and stores that count requests say it.
+BAD_GATEWAY = (502, b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>")
+GATEWAY_TIMEOUT = (504, b"")
+TOO_MANY = (429, b"<Error><Code>TooManyRequests</Code><Message>Reduce your request rate.</Message></Error>")
+
 EXPIRED = (400, b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>")
+SKEWED = (
+    403,
+    b"<Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the request time and the current time "
+    b"is too large.</Message></Error>",
+)
 FORBIDDEN = (403, b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
 
 Fault = Callable[[str, str], tuple[int, bytes] | None]

@@ -517,3 +517,30 @@ def test_a_role_whose_name_is_in_another_encoding_is_made_for_the_proof(servers:
     finally:
         run(home, "drop table t", 'drop role "Zoë"')
         run(server.target, "drop database of_zoe")
+
+
+NOT_VALID = """
+    create domain counted as int;
+    create table t (id int, x counted, y int);
+    insert into t select n, -n, -n from generate_series(1, 5000) n;
+    alter domain counted add constraint positive check (value > 0) not valid;
+    alter table t add constraint also check (y > 0) not valid;
+    comment on constraint also on t is 'of the table';
+"""
+
+
+def test_constraints_that_rows_of_before_do_not_keep_hinder_no_restore(
+    home: Target, servers: Servers, tmp_path: Path
+) -> None:
+    """Of a domain `pg_restore` makes them beside the rows."""
+    run(home, NOT_VALID)
+    with connect(home) as connection:
+        server = servers(connection.info.server_version // 10000)
+    folder, copy = snap(home, server, tmp_path / "snapshots"), home.on(f"{home.dbname}_copy")
+    assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 5000
+    try:
+        assert place(folder, server.target, copy.dbname).rows == 5000
+        run(home, f"drop database {copy.dbname}")
+        assert place(folder, server.target, copy.dbname, only=("t",)).rows == 5000
+    finally:
+        run(home, f"drop database if exists {copy.dbname}")

@@ -10,7 +10,17 @@ from pathlib import Path
 import pyrage
 import pytest
 from broken_link import BrokenLink, broken_link
-from faulty_s3 import ERROR_WITHIN_200, EXPIRED, FORBIDDEN, SLOW_DOWN, faulty_s3
+from faulty_s3 import (
+    BAD_GATEWAY,
+    ERROR_WITHIN_200,
+    EXPIRED,
+    FORBIDDEN,
+    GATEWAY_TIMEOUT,
+    SKEWED,
+    SLOW_DOWN,
+    TOO_MANY,
+    faulty_s3,
+)
 from s3_server import BUCKET, Address
 from store_places import (
     BIG,
@@ -79,7 +89,11 @@ def test_an_encrypted_upload_goes_on_where_the_link_broke_opens_again_and_needs_
 
 
 @pytest.mark.usefixtures("_soon")
-@pytest.mark.parametrize("answer", [SLOW_DOWN, ERROR_WITHIN_200], ids=["503", "error-within-200"])
+@pytest.mark.parametrize(
+    "answer",
+    [SLOW_DOWN, ERROR_WITHIN_200, BAD_GATEWAY, GATEWAY_TIMEOUT, TOO_MANY],
+    ids=["503", "error-within-200", "502", "504", "429"],
+)
 def test_a_store_that_answers_badly_for_a_while_loses_nothing(
     s3: Address, snapshot: Path, tmp_path: Path, answer: tuple[int, bytes]
 ) -> None:
@@ -103,8 +117,8 @@ def test_a_store_that_answers_badly_for_a_while_loses_nothing(
 @pytest.mark.usefixtures("_soon")
 @pytest.mark.parametrize(
     ("answer", "remedy"),
-    [(EXPIRED, "have expired"), (FORBIDDEN, "Allow these credentials")],
-    ids=["expired", "forbidden"],
+    [(EXPIRED, "have expired"), (FORBIDDEN, "Allow these credentials"), (SKEWED, "clock is wrong")],
+    ids=["expired", "forbidden", "skewed"],
 )
 def test_a_login_that_ends_in_the_middle_of_an_upload_is_told_and_shows_no_snapshot(
     s3: Address, snapshot: Path, tmp_path: Path, answer: tuple[int, bytes], remedy: str

@@ -22,7 +22,7 @@ from ssh_server import SSHD, ssh_server
 from safepoint.backup.fingerprint import take
 from safepoint.backup.placement import place
 from safepoint.backup.proof import prove
-from safepoint.backup.snapshot import take_snapshot
+from safepoint.backup.snapshot import dump_error, take_snapshot
 from safepoint.errors import CommandFailed, Interrupted, ProofFailed, SafepointError
 from safepoint.hosts import open_host
 from safepoint.hosts.command import Command
@@ -88,6 +88,30 @@ def test_a_login_that_may_only_read_is_enough_and_its_timeouts_end_nothing(reade
     snapshot = snap(reader, tmp_path)
     assert time.monotonic() - began > 0.15  # or nothing was tried
     assert prove(snapshot, scratch_parent=tmp_path / "scratch").rows == 300_000
+
+
+WITHOUT_MORE = {
+    "policies": ("alter table t enable row level security", "BYPASSRLS"),
+    "large objects": ("select lo_from_bytea(0, 'a')", "GRANT SELECT ON LARGE OBJECT"),
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_MORE, ids=lambda what: what.replace(" ", "-"))
+def test_what_the_right_to_read_all_does_not_cover_is_told_with_the_one_that_does(
+    reader: Target, database: Target, tmp_path: Path, what: str
+) -> None:
+    statement, remedy = WITHOUT_MORE[what]
+    run(database, statement)
+    with pytest.raises(SafepointError) as caught:
+        snap(reader, tmp_path)
+    assert remedy in str(caught.value.remedy)
+
+
+def test_a_conflict_on_a_standby_is_told_as_one(database: Target) -> None:
+    """Of either kind: a query that is cancelled, a session that is ended (documentation, 27.4.2)."""
+    for said in ("ERROR:  canceling statement", "FATAL:  terminating connection"):
+        failed = CommandFailed(f"pg_dump failed: {said} due to conflict with recovery", subject="pg_dump")
+        assert "hot_standby_feedback" in str(dump_error(failed, database).remedy)
 
 
 def test_a_session_of_ours_may_be_idle_for_longer_than_its_role_may(reader: Target) -> None:

@@ -34,6 +34,26 @@ PRINT = Fingerprint(
 )
 
 
+@pytest.mark.parametrize(
+    ("increment", "before", "later", "held", "others"),
+    [(1, 98, 3, (98, 99, 100, 1, 3), (97, 50, 4)), (-1, 3, 98, (3, 1, 100, 98), (4, 50, 97))],
+    ids=["up", "down"],
+)
+def test_a_sequence_that_began_again_while_the_dump_ran_is_no_difference(
+    increment: int, before: int, later: int, held: tuple[int, ...], others: tuple[int, ...]
+) -> None:
+    text = f"integer start 1 increment {increment} minimum 1 maximum 100 cache 1 cycle owned by public.t.id"
+    moving = replace(PRINT, sequences={"public.s": SequencePrint(before, True)}).with_later(
+        {"public.s": SequencePrint(later, True)}
+    )
+    cycles = replace(moving, structure={"sequence definition": {"public.s": text}})
+    for number in (*held, *others):
+        found = replace(cycles, sequences={"public.s": SequencePrint(number, True)})
+        assert (compare(cycles, found) == ()) == (number in held)
+    for number in (50, 97) if increment > 0 else (4, 50):
+        assert compare(moving, replace(moving, sequences={"public.s": SequencePrint(number, True)})) == ()
+
+
 def test_equal_ones_have_no_difference_and_one_digest() -> None:
     again = Fingerprint.from_json(json.loads(json.dumps(PRINT.as_json())))
     assert compare(PRINT, again) == ()

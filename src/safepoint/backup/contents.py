@@ -17,6 +17,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from safepoint.backup.hindrances import GRANT, ended, special
 from safepoint.backup.prints import FORMAT, SequencePrint, TablePrint
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import Connection, cancel, connect
@@ -287,10 +288,6 @@ def hash_large_objects(connection: Connection) -> TablePrint:
     return combine(sums)
 
 
-GRANT = "Let database.user read all tables and sequences: GRANT pg_read_all_data TO it; then try again."
-"""What to do where something of the database may not be read."""
-
-
 class _Work:
     """What the connections share: the parts to do, the sums so far, and how to stop the ones that are busy."""
 
@@ -377,19 +374,11 @@ def _tid(page: int) -> sql.Composed:
     return sql.SQL("{}::tid").format(sql.Literal(f"({page},0)"))
 
 
-def ended(said: str) -> str | None:
-    """What to do where the session, or the one that held the snapshot, was ended; None where it was not. Pure."""
-    signs = ("terminating connection", "connection unexpectedly", 'snapshot "')
-    if any(sign in said for sign in signs):
-        return "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again."
-    return None
-
-
 def _unreadable(part: Part, said: str, remedy: str = "Was it dropped meanwhile? Take it again.") -> DatabaseError:
     if "during recovery" in said:
         remedy = "A standby has no unlogged tables: take the snapshot from the primary."
     return DatabaseError(
         f"Table {part.name} cannot be fingerprinted: {' '.join(said.split())}",
         subject=part.name,
-        remedy=ended(said) or remedy,
+        remedy=special(said) or ended(said) or remedy,
     )

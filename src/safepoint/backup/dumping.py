@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from safepoint.backup.hindrances import special
 from safepoint.errors import CommandFailed, DatabaseError
 from safepoint.hosts.command import Command, Host
 from safepoint.postgres import tools
@@ -200,7 +201,7 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
         ("during recovery", "A standby has no unlogged tables: take the snapshot from the primary."),
         ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
     )
-    remedy = next((text for sign, text in remedies if sign in said), error.remedy)
+    remedy = special(said) or next((text for sign, text in remedies if sign in said), error.remedy)
     return CommandFailed(
         f"The dump of {target} failed; nothing of it was kept. {error.message}",
         subject=error.subject,

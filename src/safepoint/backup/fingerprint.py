@@ -5,16 +5,15 @@ from __future__ import annotations
 import psycopg
 
 from safepoint.backup.contents import (
-    GRANT,
     NOTHING,
     Hashed,
-    ended,
     hash_large_objects,
     hash_tables,
     read_sequences,
     reading,
     unlocking,
 )
+from safepoint.backup.hindrances import GRANT, ended, special
 from safepoint.backup.ownership import read_ownership, read_roles
 from safepoint.backup.prints import FORMAT, Difference, Fingerprint, SequencePrint, TablePrint, compare
 from safepoint.backup.structure import read_extensions, read_settings, read_structure
@@ -104,7 +103,8 @@ def _not_taken(target: Target, error: psycopg.Error) -> DatabaseError:
     return DatabaseError(
         f"The fingerprint of {target} could not be taken: {' '.join(str(error).split())}",
         subject=str(target),
-        remedy=GRANT if hidden else ended(str(error)) or "Does the server still run? Then try again.",
+        remedy=special(str(error))
+        or (GRANT if hidden else ended(str(error)) or "Does the server still run? Then try again."),
     )
 
 

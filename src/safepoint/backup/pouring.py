@@ -109,8 +109,9 @@ class Pouring:
             if self.selection is not None:
                 self._part(archive, Path(name), self.selection)
                 return {}
-            first, refreshes = write_lists(Path(name), self._listed(Path(name)))
-            self._load(archive, first)
+            lines, refreshes = write_lists(Path(name), self._listed(Path(name)))
+            for one in lines:
+                self._load(archive, one)
             if refreshes is None:
                 return {}
             said = self._load(archive, refreshes, ends=False)

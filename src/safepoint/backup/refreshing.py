@@ -8,6 +8,8 @@ restored and compared.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,10 @@ from safepoint.postgres.connections import Connection
 from safepoint.progress import Cancelled
 
 _REFRESH: Final = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
+# Of a domain, too, and not valid: `pg_restore` knows of no table that it has to wait for, and with several jobs it is
+# there before the rows that it would refuse.
+_CHECK: Final = re.compile(rb"\d+; \d+ \d+ CHECK CONSTRAINT ")
+_ON_CONSTRAINT: Final = re.compile(rb"\d+; \d+ \d+ COMMENT .* CONSTRAINT .* ON ")
 _FAILED: Final = re.compile(
     r"ERROR:\s+(?P<why>[^\n]*)(?:(?!\nCommand was: ).)*\nCommand was: REFRESH MATERIALIZED VIEW (?P<view>[^\n]+);",
     re.DOTALL,
@@ -38,18 +44,31 @@ def list_archive(host: Host, command: Command, path: Path, cancelled: Cancelled)
     return path
 
 
-def write_lists(folder: Path, listing: Path) -> tuple[Path | None, Path | None]:
-    """Two files for `pg_restore --use-list`: all but the refreshes, and these. None, None where there are no refreshes.
+def write_lists(folder: Path, listing: Path) -> tuple[tuple[Path | None, ...], Path | None]:
+    """Files for `pg_restore --use-list`: such as follow each other, and the refreshes.
+
+    None: there are no refreshes; or nothing has to wait for anything, so that there is no need for a list.
 
     Args:
         listing: what `pg_restore --list` printed.
     """
-    paths, refreshes = (folder / "first.list", folder / "refreshes.list"), 0
-    with listing.open("rb") as lines, paths[0].open("wb") as first, paths[1].open("wb") as rest:
-        for line in lines:
-            refreshes += (is_refresh := _REFRESH.match(line) is not None)
-            (rest if is_refresh else first).write(line)
-    return paths if refreshes else (None, None)
+    names = ("first", "checks", "refreshes")
+    paths = [folder / f"{name}.list" for name in names]
+    has_checks = any(_CHECK.match(line) for line in _lines(listing))
+    with ExitStack() as stack:
+        files = [stack.enter_context(path.open("wb")) for path in paths]
+        for line in _lines(listing):
+            late = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
+            files[2 if _REFRESH.match(line) else 1 if late else 0].write(line)
+    refreshes = paths[2] if paths[2].stat().st_size else None
+    if refreshes is None and not has_checks:
+        return (None,), None
+    return tuple(paths[: 2 if has_checks else 1]), refreshes
+
+
+def _lines(listing: Path) -> Iterator[bytes]:
+    with listing.open("rb") as lines:
+        yield from lines
 
 
 def unfilled(connection: Connection, source: Fingerprint, said: str) -> dict[str, str]:

@@ -190,11 +190,12 @@ class _Restore:
         ):
             command = tools.list_archive(archive, program=program)
             listing = list_archive(here, command, Path(lists) / "all.list", asked)
-            first, refreshes = write_lists(Path(lists), listing)
+            lines, refreshes = write_lists(Path(lists), listing)
             restore = partial(
                 tools.restore, target, archive, jobs=self.jobs, program=program, dumped_with=self.manifest.dumped_with
             )
-            here.run(restore(list_file=first), cancelled=asked)
+            for one in lines:
+                here.run(restore(list_file=one), cancelled=asked)
             views: dict[str, str] = {}
             if refreshes is not None:
                 said = here.run(restore(list_file=refreshes, ends=False), check=False, cancelled=asked).stderr

@@ -18,7 +18,7 @@ _ENTRY = re.compile(r"\d+; \d+ \d+ (?P<rest>\S.*)")
 _REFERENCES = re.compile(r"REFERENCES ((?:\"(?:[^\"]|\"\")+\"|[^\s\".(]+)\.(?:\"(?:[^\"]|\"\")+\"|[^\s\".(]+))\(")
 _OWNER = re.compile(r'owner ("(?:[^"]|"")+"|[^\s;]+)')
 # What follows is a schema, whose name may be in capitals as well.
-_ROWS, _KEY = "TABLE DATA ", "FK CONSTRAINT "
+_ROWS, _KEY, _CHECK = "TABLE DATA ", "FK CONSTRAINT ", "CHECK CONSTRAINT "
 # Large objects belong to no table, a materialised view would be computed from tables that are empty here.
 _NEVER = ("BLOB", "MATERIALIZED VIEW DATA", "EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION")
 # What is said of something else stands in lines of their own, and goes with it.
@@ -124,6 +124,8 @@ def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tupl
         elif entry.startswith(_KEY):
             if _inside(manifest, keys.get(entry.removeprefix(_KEY)), selection):
                 after.append(line)
+        elif entry.startswith(_CHECK) and entry.removeprefix(_CHECK) not in keys:
+            after.append(line)  # a domain's, see `refreshing`
         else:
             before.append(line)
     if missing := selection.tables - seen:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psycopg
 
-from safepoint.backup.contents import GRANT, read_sequences, reading
+from safepoint.backup.contents import read_sequences, reading
 from safepoint.backup.dumping import (
     Job,
     choose_compression,
@@ -29,6 +29,7 @@ from safepoint.backup.dumping import (
     watched,
 )
 from safepoint.backup.fingerprint import export, take
+from safepoint.backup.hindrances import GRANT, special
 from safepoint.backup.manifest import NAME, Manifest, Source, hash_files, sync_folder, write_manifest
 from safepoint.backup.partial import SUFFIX, abandoned, filling
 from safepoint.backup.prints import Fingerprint, unseen
@@ -222,7 +223,8 @@ def _held(target: Target, at: Instant | None) -> Iterator[tuple[Connection, str]
         raise DatabaseError(
             f"The snapshot of {target} was lost: {' '.join(str(error).split())}",
             subject=str(target),
-            remedy="Does the server still run, and was the session ended by somebody? Then take it again.",
+            remedy=special(str(error))
+            or "Does the server still run, and was the session ended by somebody? Then take it again.",
         ) from error
 
 

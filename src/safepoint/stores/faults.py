@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from safepoint.errors import StoreError
 
@@ -26,6 +28,8 @@ _BROKEN = {
     "gaierror",
 }
 _BROKEN_NUMBERS = {errno.EBUSY, errno.EREMOTEIO, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT}
+# What a gateway before the store says, and stores that count requests; s3fs has no exceptions for these.
+_BUSY_ANSWERS = {408, 429, 500, 502, 503, 504}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _BROKEN_WORDS = re.compile("socket is closed|connection (dropped|lost|reset)|garbage packet", re.I)
 _WRONG_KEY = re.compile("InvalidAccessKeyId|SignatureDoesNotMatch|signature|access key|ExpiredToken|expired", re.I)
@@ -61,6 +65,8 @@ def shown_url(url: str) -> str:
 
 def _judged(error: Exception) -> tuple[type[StoreError], str]:
     names = {kind.__name__ for kind in type(error).__mro__}
+    if _code(error) == "RequestTimeTooSkewed":
+        return StoreError, "This machine's clock is wrong (or the store's): set it right, then retry."
     if names & _LOGIN:
         return StoreError, "Give the store's credentials in the environment (for S3: AWS_ACCESS_KEY_ID and so on)."
     if names & _HOST_KEY:
@@ -84,9 +90,30 @@ def _judged_by_number(error: Exception, names: set[str]) -> tuple[type[StoreErro
         return StoreError, "The server does not say why. Is its disk full, or a quota used up? Make room, then retry."
     if number == errno.EROFS:
         return StoreError, "The store can only be read: choose another place, or mount it for writing."
-    if names & _BROKEN or number in _BROKEN_NUMBERS or _BROKEN_WORDS.search(_said(error)):
+    if (
+        names & _BROKEN
+        or number in _BROKEN_NUMBERS
+        or _answer(error) in _BUSY_ANSWERS
+        or _BROKEN_WORDS.search(_said(error))
+    ):
         return Unreachable, "The store could not be reached: check the network and the store, then retry."
     return StoreError, "Check the store's `url` and `options` in the plan file."
+
+
+def _response(error: Exception) -> Mapping[str, Any]:
+    """What S3 answered, where that is behind an exception (botocore's ClientError, mostly as the cause)."""
+    found = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _answer(error: Exception) -> Any:
+    """The status of S3's answer; None where there was none."""
+    return _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
+def _code(error: Exception) -> str:
+    """S3's own word for what went wrong."""
+    return str(_response(error).get("Error", {}).get("Code", ""))
 
 
 def _said(error: Exception) -> str:
