@@ -154,7 +154,8 @@ def _database_of(plan: PlanFile, project: Project, check: str, *, own_login: boo
         yield warning(
             check,
             f"The project has further databases ({', '.join(others)}), which this launch does not touch.",
-            "Make sure that no migration of this release needs them.",
+            "Make sure that no migration of this release needs them. Where it could write to one, a rehearsal wants a "
+            "copy of that in [rehearsal] env.",
         )
 
 
