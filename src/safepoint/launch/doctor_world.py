@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from safepoint.checkpoints.login import choose_browser, login, plan_visit
 from safepoint.checkpoints.logs import mark
 from safepoint.checkpoints.pages import health
 from safepoint.config import CommandRouter, PlanFile, Release, format_bytes
-from safepoint.django.inspector import IDENTITY, Project, inspect, redirects
+from safepoint.django.inspector import IDENTITY, Project, inspect, redirected
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
 from safepoint.hosts import Host, command, open_host
@@ -212,7 +213,17 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
             yield from _session_of(plan, manage, check)
         return
     _env, secrets = redirect(plan.application, target(plan.database))
-    if redirects(Manage(manage.host, manage.release, {}, secrets, manage.directory), variable):
+    there = redirected(Manage(manage.host, manage.release, {}, secrets, manage.directory), variable)
+    if there is not None and default is not None and default.options not in ("", there.options):
+        words = " ".join(re.findall(r"(\w+=\S+)", default.options)[:1]) or "search_path=..."
+        yield failure(
+            check,
+            f"{variable} itself carries `options` ({default.options}), which the address of a migration's login lacks: "
+            "it would look for, and make, tables elsewhere.",
+            f"Give them to the role, which that login takes over: ALTER ROLE {default.user} IN DATABASE {default.name} "
+            f"SET {words.replace('=', ' = ', 1)}; or write them into the settings' OPTIONS.",
+        )
+    elif there is not None:
         yield ok(check, f"{variable} decides which database {manage.release.version} uses (tried)")
     else:
         yield failure(
