@@ -75,6 +75,8 @@ def draft_plan(directory: Path, path: Path, *, python: str | None = None, today:
         "release today": version,
         "database address": f"{variable} (tried)" if variable else "no variable found that carries it",
     }
+    if any((folder / ".git").exists() for folder in (path.parent.resolve(), *path.parent.resolve().parents)):
+        known["not for git"] = ".safepoint and backups beside the plan file: they will hold copies of the database"
     if default is not None and _is_pooled(project):
         known["connection pooler"] = f"the application uses {default.host}:{default.port}; Safepoint needs the server"
     if project.database_error is not None:
