@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -348,6 +349,21 @@ def test_a_pooler_that_keeps_the_migrations_settings_from_the_server_is_seen_bef
         assert told.verdict == "failure" and "application.url_env" in str(told.remedy)
         # Led by that variable, manage.py goes to the server itself.
         assert not [one for one in doctor_world.new_release(shop.plan(tmp_path), NOW) if one.verdict == "failure"]
+
+
+def test_options_that_only_the_applications_own_address_carries_are_a_failure(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(shop.folder, tmp_path / "site")
+    settings = tmp_path / "site/src/shop/settings.py"
+    more = "\nif url.query:\n    DATABASES['default']['OPTIONS'] = {'options': unquote(url.query.partition('=')[2])}\n"
+    settings.write_text(settings.read_text() + more)
+    plan = shop.plan(tmp_path, folder=tmp_path / "site")
+    assert not [one for one in doctor_world.new_release(plan, NOW) if one.verdict == "failure"]
+    login = shop.target.login(shop.role, "for tests")
+    monkeypatch.setenv("DATABASE_URL", f"{login.url()}?options=-c%20search_path%3Dshop,public")
+    told = found(doctor_world.new_release(plan, NOW), "release-new", "search_path=shop,public")
+    assert told.verdict == "failure" and f"ALTER ROLE {shop.role} IN DATABASE" in str(told.remedy)
 
 
 def test_a_log_that_the_new_release_does_not_write_to_is_a_warning(shop: Shop, tmp_path: Path) -> None:

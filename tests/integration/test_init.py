@@ -73,6 +73,7 @@ def test_the_release_is_named_by_the_newest_tag(site: Path) -> None:
         subprocess.run([*git, *words], cwd=site, check=True)
     draft = draft_plan(site, site / "launch.toml", python=sys.executable)
     assert 'version = "1.4.2"' in draft.text
+    assert ".safepoint and backups" in draft.known["not for git"]
 
 
 def test_the_command_writes_once_and_refuses_the_second_time(site: Path) -> None:

@@ -370,6 +370,9 @@ def test_undoing_is_exact_only_where_every_table_came_back() -> None:
     assert whole.verdict == "exact" and whole.tables[0].lost == ()
     part = judge_undo(Reversal(None, None, (), 1.0, ""), [table("t", SAME, OTHER), table("u", SAME, added=2)], [])
     assert part.verdict == "loses"
+    added = ColumnChange("re-expressed", None, "c", None, "text", 3)
+    (table_of_it,) = judge_undo(Reversal(None, None, (), 1.0, ""), [table("t", added)], []).tables
+    assert table_of_it.lost == ("c: other values than before",)
     assert [one.lost for one in part.tables] == [("b: other values than before",), ("2 rows stayed behind",)]
 
 

@@ -180,6 +180,8 @@ def test_each_step_is_told_as_it_was_foreseen_and_as_it_went(path: Path) -> None
 def test_an_aborted_window_counts_as_down_from_the_closing_of_the_site(path: Path) -> None:
     story = prepared(path).done("stop-traffic", 0.2).done("fence", 0.1).way_back("abort ordered by ada")
     story.done("back-open", 0.3).end("aborted", "abort ordered by ada")
+    page = render(report_of(story))
+    assert "<b>taken back</b><span>window" in page and "not over" not in page
     assert report_of(story)["rollback"]["downtime_seconds"] == pytest.approx(0.2 + 0.02 + 0.1 + 0.02 + 0.3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -121,3 +122,16 @@ def test_what_a_state_command_prints_is_read(text: str, state: RouterState) -> N
 def test_what_is_no_state_is_refused(text: str) -> None:
     with pytest.raises(RouterError, match="closed, open UPSTREAM"):
         parse_state(text)
+
+
+def test_other_proxies_to_the_same_release_are_counted_and_ours_and_others_are_not() -> None:
+    def proxy(dial: str) -> dict[str, Any]:
+        return {"handler": "reverse_proxy", "upstreams": [{"dial": dial}]}
+
+    ours = {"@id": "safepoint", "handler": "subroute", "routes": [{"handle": [proxy("old:1")]}]}
+    routes: list[Any] = [{"handle": [ours]}, {"handle": [proxy("search:9")]}]
+    config = {"servers": {"main": {"routes": [{"handle": [{"handler": "subroute", "routes": routes}]}]}}}
+    assert caddy.ways_past(config, "safepoint", {"old:1"}) == 0
+    routes.append({"match": [{"path": ["/api/*"]}], "handle": [proxy("old:1")]})
+    assert caddy.ways_past(config, "safepoint", {"old:1"}) == 1
+    assert caddy.ways_past({**config, "more": [proxy("old:1")]}, "safepoint", {"old:1"}) == 2

@@ -83,7 +83,10 @@ def judge_size(value: int, *, baseline: int | None, growth: float) -> Checkpoint
     limit = int(baseline * (1 + growth))
     detail = f"{format_bytes(value)}, {share:+.1%} against {format_bytes(baseline)}; up to +{growth:.0%} is expected"
     if value > limit:
-        remedy = "Look for tables that a migration rewrote (they need VACUUM) or that grow without end."
+        remedy = (
+            "Look for tables that a migration rewrote (they need VACUUM) or that grow without end; where the release "
+            "needs the room, expect it: checkpoints.size_growth."
+        )
         return Checkpoint("size", _SIZE_TITLE, "fail", baseline, value, limit, "bytes", detail, remedy=remedy)
     if value < baseline * (1 - growth):
         remedy = "Is data missing? Compare row counts with the snapshot's fingerprint before going on."

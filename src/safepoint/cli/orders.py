@@ -199,8 +199,9 @@ def _told(affected: dict[str, Any]) -> list[str]:
     if not affected["users"] and not affected["unknown"]:
         return [f"Nobody is affected, all that was written was carried back: {affected['page']}"]
     nobody = f", and {affected['unknown']} rows lead to no user" if affected["unknown"] else ""
+    users = "1 user is" if affected["users"] == 1 else f"{affected['users']} users are"
     return [
-        f"{affected['users']} users are affected{nobody}: {affected['page']}",
+        f"{users} affected{nobody}: {affected['page']}",
         f"A line for each, with the text to send: {affected['letters']}",
     ]
 

@@ -166,12 +166,17 @@ def redirects(manage: Manage, variable: str, *, timeout: float | None = 60) -> b
 
     The project is started once with an address that leads nowhere (port 1); nothing is connected to.
     """
+    return redirected(manage, variable, timeout=timeout) is not None
+
+
+def redirected(manage: Manage, variable: str, *, timeout: float | None = 60) -> ProjectDatabase | None:
+    """The project's default database where this variable has another address; None where it does not go by it."""
     nowhere = "postgresql://safepoint@127.0.0.1:1/safepoint_nowhere"
     others = {name: value for name, value in manage.secrets.items() if name != variable}
     env = {**manage.env, variable: nowhere, "PGCONNECT_TIMEOUT": "2"}
     probe = Manage(manage.host, manage.release, env, others, manage.directory)
     database = inspect(probe, timeout=timeout).database()
-    return database is not None and database.name == "safepoint_nowhere"
+    return database if database is not None and database.name == "safepoint_nowhere" else None
 
 
 def url_variables(environment: tuple[str, ...]) -> tuple[str, ...]:

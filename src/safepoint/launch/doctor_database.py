@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import chain
 
 from safepoint.backup.scratch import NamedServer
 from safepoint.config import PlanFile, format_bytes, format_duration
@@ -47,8 +48,8 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     login = target(plan.database)
     with connect(login, application_name="safepoint doctor") as connection:
         facts = survey(connection)
-        parts: dict[str, Callable[[], Iterable[Finding]]] = {
-            "server": lambda: (*server(facts), *pooled(connection, login)),
+        parts: dict[str, Callable[[], Iterator[Finding]]] = {
+            "server": lambda: chain(server(facts), pooled(connection, login)),
             "scratch": lambda: scratch(plan, facts),
             "pg_dump": lambda: pg_dump(plan, facts),
             "clock": lambda: clock(connection, now),

@@ -5,29 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from safepoint.checkpoints.login import choose_browser, login, plan_visit
 from safepoint.checkpoints.logs import mark
 from safepoint.checkpoints.pages import health
 from safepoint.config import CommandRouter, PlanFile, Release, format_bytes
-from safepoint.django.inspector import IDENTITY, Project, inspect, redirects
+from safepoint.django.inspector import IDENTITY, Project, inspect, redirected
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
-from safepoint.hosts import Host, command, open_host
-from safepoint.launch import frozen
+from safepoint.hosts import command, open_host
 from safepoint.launch.asking import answers
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.doctor_settings import lost_options, other_log, restless, session_of
 from safepoint.launch.error_logs import database_log
 from safepoint.launch.whose import owner_of
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.routers import open_router
+from safepoint.routers.caddy import Caddy
 from safepoint.stores import open_store
 from safepoint.wayback.stash import MANIFEST, damaged, of_others, waiting
-
-_TRIED_SECONDS = 47.0  # a lock_timeout that nobody has by chance
 
 
 def hosts(plan: PlanFile, now: datetime) -> Iterator[Finding]:
@@ -94,10 +92,10 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
     yield from _redirection(plan, manage, project, check)
     if which == "old":
         yield from _logs(plan, project)
-        yield from _restless(plan, host, release, project)
+        yield from restless(plan, host, release, project)
     else:
         yield from _caches(plan, project)
-        yield from _other_log(plan, project)
+        yield from other_log(plan, project)
         yield from _addresses(release, project)
 
 
@@ -155,7 +153,8 @@ def _database_of(plan: PlanFile, project: Project, check: str, *, own_login: boo
         yield warning(
             check,
             f"The project has further databases ({', '.join(others)}), which this launch does not touch.",
-            "Make sure that no migration of this release needs them.",
+            "Make sure that no migration of this release needs them. Where it could write to one, a rehearsal wants a "
+            "copy of that in [rehearsal] env.",
         )
 
 
@@ -209,10 +208,14 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
                 "Read the options from an environment variable, or set application.url_env.",
             )
         elif check == "release-new":
-            yield from _session_of(plan, manage, check)
+            yield from session_of(plan, manage, check)
         return
     _env, secrets = redirect(plan.application, target(plan.database))
-    if redirects(Manage(manage.host, manage.release, {}, secrets, manage.directory), variable):
+    there = redirected(Manage(manage.host, manage.release, {}, secrets, manage.directory), variable)
+    lost = lost_options(variable, default, there, check)
+    if lost is not None:
+        yield lost
+    elif there is not None:
         yield ok(check, f"{variable} decides which database {manage.release.version} uses (tried)")
     else:
         yield failure(
@@ -221,22 +224,6 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
             "Name the variable that its settings read in application.url_env; they read: "
             + (", ".join(project.environment) or "none"),
         )
-
-
-def _session_of(plan: PlanFile, manage: Manage, check: str) -> Iterator[Finding]:
-    """What Safepoint sets for the migration's session reaches the server: a pooler refuses it, or drops it."""
-    env, _secrets = redirect(plan.application, target(plan.database), lock_timeout=_TRIED_SECONDS)
-    there = inspect(Manage(manage.host, manage.release, env, directory=manage.directory))
-    if there.session is not None and there.session["lock_timeout"] == f"{_TRIED_SECONDS:.0f}s":
-        yield ok(check, "The settings of the migration's session reach the server (tried)")
-        return
-    said = there.database_error or "they are dropped on the way"
-    yield failure(
-        check,
-        f"The settings of the migration's session do not reach the server: {said}.",
-        "A connection pooler (PgBouncer) stands between? Let the settings read the database's address from a variable, "
-        "and name it in application.url_env: Safepoint leads manage.py to the server itself by it.",
-    )
 
 
 def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:
@@ -254,33 +241,6 @@ def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:
         yield warning("error-log", f"There is no file {path} yet.", "Fine, if it is only created by the first error.")
     else:
         yield ok("error-log", f"{path} can be read")
-
-
-def _other_log(plan: PlanFile, project: Project) -> Iterator[Finding]:
-    """Whether the log that is watched is the one that the new release writes to, as far as its settings say."""
-    path, version = plan.application.error_log, plan.releases.new.version
-    if path is None or not project.error_logs or plan.host(plan.application.host).kind != "here":
-        return
-    if (plan.folder / path).resolve() not in {Path(one).resolve() for one in project.error_logs}:
-        yield warning(
-            "error-log",
-            f"{version} logs to {', '.join(project.error_logs)}, and {path} is watched: its errors would not be seen.",
-            "After the window it is the new release that is judged: name its log in application.error_log.",
-        )
-
-
-def _restless(plan: PlanFile, host: Host, release: Release, project: Project) -> Iterator[Finding]:
-    """What changes in the folder of a release that runs is no code, and the gate before the window would not know."""
-    found = frozen.restless(host, release, frozen.no_code(plan, release, project))
-    if found is None:
-        yield ok("code", f"Nothing in the folder of {release.version} has changed within the last hour")
-    else:
-        yield warning(
-            "code",
-            f"In the folder of {release.version} files have changed within the last hour: {found}.",
-            "If they are no code (uploads, pid files), name them or their folder in releases.old.data: code that "
-            "changes between `freeze` and the window is a no-go.",
-        )
 
 
 def _caches(plan: PlanFile, project: Project) -> Iterator[Finding]:
@@ -326,6 +286,13 @@ def router(plan: PlanFile, now: datetime) -> Iterator[Finding]:
         "router", f"The router takes orders; it is {state.mode}" + (f" to {state.upstream}" if state.upstream else "")
     )
     yield from _canary(plan, tells=switch.tells_split)
+    if isinstance(switch, Caddy) and (others := switch.ways_past()):
+        yield failure(
+            "router",
+            f"Caddy has {others} more reverse_proxy to {state.upstream or 'the same release'} beside the one that is "
+            f"named {switch.route}: people would come in there while the site is closed, and find nobody afterwards.",
+            "Let one handler lead to the application, for all its paths; or write a router of commands.",
+        )
     if state.mode != "open":
         yield warning("router", f"The site is {state.mode} already.", "Open it before a launch, or say why it is so.")
         return

@@ -75,6 +75,8 @@ def draft_plan(directory: Path, path: Path, *, python: str | None = None, today:
         "release today": version,
         "database address": f"{variable} (tried)" if variable else "no variable found that carries it",
     }
+    if any((folder / ".git").exists() for folder in (path.parent.resolve(), *path.parent.resolve().parents)):
+        known["not for git"] = ".safepoint and backups beside the plan file: they will hold copies of the database"
     if default is not None and _is_pooled(project):
         known["connection pooler"] = f"the application uses {default.host}:{default.port}; Safepoint needs the server"
     if project.database_error is not None:
@@ -311,6 +313,7 @@ directory = @directory@
 manage = [@python@, @manage@]
 start = ["systemctl", "start", "app-old"]   # LOOK
 stop = ["systemctl", "stop", "app-old"]     # LOOK
+# data = ["var"]             # what is no code there, and changes: pid files (MEDIA_ROOT, caches and logs are known)
 upstream = "127.0.0.1:8001"  # LOOK: where this release answers, as the router reaches it
 health = "/"                 # LOOK: a page that answers 200 when all is well, and does not lead to a login
 
@@ -324,7 +327,9 @@ upstream = "127.0.0.1:8002"  # LOOK
 health = "/"
 # stage = true               # start it before the window, without traffic
 
-# What lets traffic through. Caddy by its admin API: give the reverse_proxy handler the "@id" named here.
+# What lets traffic through. Caddy by its admin API: give the reverse_proxy handler the "@id" named here. A Caddyfile
+# cannot: `caddy adapt --config Caddyfile > caddy.json`, write "@id": "safepoint" beside "handler": "reverse_proxy" in
+# it, and run Caddy with that.
 [router]
 kind = "caddy"
 admin = "http://127.0.0.1:2019"
@@ -361,6 +366,16 @@ url = "file:backups"         # LOOK: another disk at least
 keep = "30d"
 # keep_rules = { daily = 60, weekly = 26, monthly = 24 }   # what stays longer
 # lock = "auto"              # S3 Object Lock, where the bucket has it; or "none", "governance", "compliance"
+
+# The rehearsal on a copy: variables that lead the new release away from what the live site uses (caches, queues, other
+# databases); {folder} is a folder of its own.
+# [rehearsal.env]
+# CACHE_DIR = "{folder}/cache"
+
+# The way back: SQL over the new row where nobody can know an old value (old.x: what it was at the safe point).
+# `safepoint plan --way-back`, after a rehearsal, shows each column, and what is missing.
+# [wayback.tables.shop_client]
+# columns = { name = "trim(first_name || ' ' || last_name)" }
 
 [cache]
 @clear@  # @clear_comment@

@@ -27,8 +27,9 @@ def looked_after(plan: PlanFile, manage: Manage, pending: Pending) -> tuple[str,
             "a migration that writes to them would write to the real ones.",
             subject="DATABASES",
             expected="each of them the copy itself by another alias, only readable, or led to a copy of its own",
-            remedy="Let the settings read their addresses from variables, and give copies's (empty ones with the "
-            "tables will do where no migration reads them) in [rehearsal] env. Nothing was migrated.",
+            remedy="Let the settings read their addresses from variables, and name copies of them in [rehearsal] env, "
+            'such as { REPORTS_URL = "postgresql://.../reports_rehearsal" }: an empty database in which the release\'s '
+            "own `migrate --database ALIAS` was run will do where no migration reads it. Nothing was migrated.",
         )
     return tuple(_told(one, pending) for one in pending.others)
 

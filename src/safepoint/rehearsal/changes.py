@@ -337,7 +337,8 @@ class _Judge:
     def _added(self, column: Column) -> ColumnChange:
         found: ColumnPrint = self.theirs.columns[column.name]
         if self.theirs.rows == 0 or found.constant:
-            detail = f"{found.value} in every row" if self.theirs.rows else "no rows"
+            value = "an empty text" if found.value == "" else found.value
+            detail = f"{value} in every row" if self.theirs.rows else "no rows"
             return ColumnChange("added", None, column.name, None, column.type, 0, detail)
         return ColumnChange("filled", None, column.name, None, column.type, 0, "values that differ from row to row")
 

@@ -106,7 +106,7 @@ def _table(change: TableChange, examples: Mapping[str, tuple[Example, ...]]) -> 
 
 def _words(column: ColumnChange) -> str:
     if column.kind == "re-expressed":
-        return f"{column.before}: other values than before"
+        return f"{column.before or column.after}: other values than before"
     if column.kind == "removed":
         return f"{column.before}: the column did not come back"
     return str(column)

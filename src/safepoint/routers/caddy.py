@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from safepoint.config import CaddyRouter
@@ -41,25 +41,25 @@ class Caddy:
         self.url = settings.url
         self._place = f"{settings.admin.rstrip('/')}/id/{settings.route}"
         self._admin = settings.admin
-        self._route = settings.route
+        self.route = settings.route
         self._remedy = f"Is Caddy running, with its admin API at {self._admin} (`router.admin` in the plan file)?"
         self._retry_after = max(1, round(settings.retry_after.total_seconds()))
 
     def close(self, reason: str) -> None:
         """See `Router.close`."""
-        self._put(closed(self._route, proxy_of(self._handler()), reason, self._retry_after))
+        self._put(closed(self.route, proxy_of(self._handler()), reason, self._retry_after))
 
     def open(self, upstream: str) -> None:
         """See `Router.open`."""
-        self._put(opened(self._route, proxy_of(self._handler()), upstream))
+        self._put(opened(self.route, proxy_of(self._handler()), upstream))
 
     def split(self, upstream: str, percent: int) -> None:
         """See `Router.split`."""
-        self._put(split(self._route, proxy_of(self._handler()), upstream, percent, self._retry_after))
+        self._put(split(self.route, proxy_of(self._handler()), upstream, percent, self._retry_after))
 
     def state(self) -> RouterState:
         """See `Router.state`."""
-        return read_state(self._handler(), self._route)
+        return read_state(self._handler(), self.route)
 
     def in_flight(self) -> int | None:
         """See `Router.in_flight`; a closed route still has its proxy, and so its count."""
@@ -73,6 +73,14 @@ class Caddy:
         """See `Router.check`."""
         return self.state()
 
+    def ways_past(self) -> int:
+        """How many other proxies lead to where the route leads: closing it leaves them open, and opening, behind."""
+        answer = exchange("GET", f"{self._admin.rstrip('/')}/config/apps/http", remedy=self._remedy)
+        if answer.status != 200:
+            return 0
+        upstreams = {entry.get("dial") for entry in proxy_of(self._handler()).get("upstreams", [])}
+        return ways_past(json.loads(answer.body), self.route, upstreams)
+
     def _put(self, handler: Handler) -> None:
         answer = self._ask("PATCH", json.dumps(handler).encode())
         if answer.status != 200:
@@ -82,7 +90,7 @@ class Caddy:
                 found=f"{answer.status}: {_said(answer)}",
                 remedy="Read what Caddy says; `safepoint doctor` checks the router.",
             )
-        wanted, found = read_state(handler, self._route), self.state()
+        wanted, found = read_state(handler, self.route), self.state()
         if wanted != found:
             raise RouterError(
                 "Caddy took the order but its configuration says something else: is another program changing it?",
@@ -96,11 +104,11 @@ class Caddy:
         answer = self._ask("GET")
         if answer.status == 404:
             raise RouterError(
-                f"Caddy's configuration has no handler with the @id {self._route!r}.",
+                f"Caddy's configuration has no handler with the @id {self.route!r}.",
                 subject=self._place,
-                expected=f'a handler such as {{"@id": "{self._route}", "handler": "reverse_proxy", "upstreams": ...}}',
+                expected=f'a handler such as {{"@id": "{self.route}", "handler": "reverse_proxy", "upstreams": ...}}',
                 found=_said(answer),
-                remedy=f'Add "@id": "{self._route}" to the handler that passes requests on to the application.',
+                remedy=f'Add "@id": "{self.route}" to the handler that passes requests on to the application.',
             )
         if answer.status != 200:
             raise RouterError(
@@ -115,11 +123,11 @@ class Caddy:
             handler = None
         if not isinstance(handler, dict) or "handler" not in handler:
             raise RouterError(
-                f"What has the @id {self._route!r} in Caddy's configuration is not a handler.",
+                f"What has the @id {self.route!r} in Caddy's configuration is not a handler.",
                 subject=self._place,
                 expected='an object with the key "handler"',
                 found=answer.body.decode(errors="replace")[:200],
-                remedy=f'Move "@id": "{self._route}" to the handler that passes requests on to the application.',
+                remedy=f'Move "@id": "{self.route}" to the handler that passes requests on to the application.',
             )
         return handler
 
@@ -161,6 +169,18 @@ def split(route: str, proxy: Mapping[str, Any], upstream: str, percent: int, ret
     out = _maintenance("A new release is being opened step by step.", retry_after)
     out["match"] = [{"expression": f"({_DRAWN} ? {cookie} : {fresh}) >= '{limit}'"}]
     return _subroute(route, [draw, out, {"handle": [_to(proxy, upstream)]}])
+
+
+def ways_past(config: Any, route: str, upstreams: Collection[Any]) -> int:
+    """The proxies in a configuration that lead to one of the upstreams, and are not in the route. Pure."""
+    if isinstance(config, list):
+        return sum(ways_past(one, route, upstreams) for one in config)
+    if not isinstance(config, dict) or config.get("@id") == route:
+        return 0
+    ours = config.get("handler") == "reverse_proxy" and any(
+        entry.get("dial") in upstreams for entry in config.get("upstreams", [])
+    )
+    return ours + sum(ways_past(one, route, upstreams) for one in config.values())
 
 
 def proxy_of(handler: Mapping[str, Any]) -> Handler:

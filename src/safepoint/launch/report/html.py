@@ -81,7 +81,9 @@ def _numbers(report: Report) -> str:
 def _tiles(report: Report) -> Iterator[tuple[str, str]]:
     window, rollback = report["window"], report["rollback"]
     if window["started"]:
-        total = span(window["seconds"]) if window["seconds"] is not None else "not over"
+        taken_back = rollback is not None and rollback["downtime_seconds"] is not None
+        unfinished = "taken back" if taken_back else "not over"
+        total = span(window["seconds"]) if window["seconds"] is not None else unfinished
         yield total, "window: from closing the site to green"
         if window["migrate_seconds"] is not None:
             yield span(window["migrate_seconds"]), "of it the migration itself"

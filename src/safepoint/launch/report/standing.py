@@ -199,9 +199,8 @@ def _told(rollback: Mapping[str, Any]) -> str:
     """Whom to tell what; empty where nobody lost anything."""
     affected = rollback.get("affected")
     if affected is not None and (affected["users"] or affected["unknown"]):
-        return (
-            f"Tell the {affected['users']} users who are affected: {affected['page']} says what, with a text for each. "
-        )
+        users = "1 user who is" if affected["users"] == 1 else f"{affected['users']} users who are"
+        return f"Tell the {users} affected: {affected['page']} says what, with a text for each. "
     return "Tell the users whose entries are listed. " if rollback.get("listed") else ""
 
 
