@@ -80,7 +80,8 @@ def waiting_conductor(stage: Stage) -> Iterator[subprocess.Popen[str]]:
 
     try:
         assert until(lambda: conductors(stage) or process.poll() is not None)
-        on(stage, stage.plan_path, "hold")
+        # It takes none before its run is recorded.
+        assert until(lambda: on(stage, stage.plan_path, "hold").returncode == 0 or process.poll() is not None)
         assert until(lambda: waits() or process.poll() is not None)
         assert process.poll() is None, process.communicate()[0]
         yield process

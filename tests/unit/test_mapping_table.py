@@ -82,7 +82,10 @@ def test_a_mapper_that_was_written_since_is_in_the_table_at_once(tmp_path: Path)
     keep_way_back(
         plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", source=own_mark(plan), schemas=SCHEMAS
     )
-    made = mapping_table(newest_way_back(plan), MAPPERS, "1.0", datetime.now(UTC))
+    made = mapping_table(newest_way_back(plan), MAPPERS, "1.0", datetime.now(UTC), ("tag", "public.posting", "tga"))
+    assert [note for note in made.notes if "affected" in note] == [
+        "wayback.affected.tga: the new schema has no such table."
+    ]
     (debit,) = [line for line in made.lines if line.column == "debit"]
     assert (debit.kind, debit.value) == ("mapped", "(greatest(cents, 0) / 100.0)")
     assert debit.source == "launch.toml: wayback.tables.line.columns.debit"

@@ -12,6 +12,7 @@ import typer
 from stories import PLAN_FILE, Story, migrated, prepared, rolled_back
 from typer.testing import CliRunner
 
+from safepoint.cli import app as whole
 from safepoint.cli.plan import plan
 from safepoint.cli.report import report
 from safepoint.cli.status import standing_of, status
@@ -169,3 +170,25 @@ def test_what_is_to_be_mended_is_what_failed_in_the_newest_run(folder: Path) -> 
     story = prepared(ledger_of(folder)).failed("gate-stop", 0.1, "fail", "no-go", remedy="Freeze the code again.")
     story.end("failed", "no-go").begin().failed("survey", 0.1, "fail", "no", remedy="Set the password.").end("failed")
     assert look(folder, None)["standing"]["next"].startswith("Set the password.")
+
+
+def ordered(folder: Path, word: str) -> Any:
+    return CliRunner().invoke(whole, [word, "--plan", str(folder / "launch.toml")])
+
+
+def test_a_rollback_of_what_was_aborted_is_refused_and_hides_no_reason(folder: Path) -> None:
+    story = migrated(ledger_of(folder))
+    story.ledger.append("end", "end:1", {"run": 1, "status": "aborted", "reason": "the disk was full"})
+    before = ledger_of(folder).read_bytes()
+    for word in ("abort", "rollback"):
+        said = ordered(folder, word)
+        assert isinstance(said.exception, Refused) and "it was aborted" in said.exception.message
+    assert ledger_of(folder).read_bytes() == before
+
+
+def test_a_question_and_its_answers_are_two_sentences(folder: Path) -> None:
+    story = migrated(ledger_of(folder))
+    story.ask("gate-canary", "this gate is a person's", "go", "abort")
+    said = ordered(folder, "retry")
+    assert isinstance(said.exception, Refused)
+    assert "a person's. Answer with `safepoint go`" in str(said.exception.remedy)

@@ -155,7 +155,7 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
     refuse_without_launch(plan_file)
     entries = entries_of(plan_file)
     status = status_of(entries)
-    if status == "rolled back" or (status == "aborted" and word == "abort"):
+    if status in ("rolled back", "aborted"):  # another run would only hide why it was
         raise Refused(
             f"The launch {plan_file.launch_id} is over already: it was {status}.",
             subject=plan_file.launch_id,
@@ -257,7 +257,7 @@ def _open_question(plan_file: PlanFile) -> dict[str, Any] | None:
 
 def _choices(question: dict[str, Any]) -> str:
     words = " or ".join(f"`safepoint {word}`" for word in question["choices"])
-    return f"The question is: {question['question']} Answer with {words}."
+    return f"The question is: {question['question'].rstrip('.')}. Answer with {words}."
 
 
 def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> None:

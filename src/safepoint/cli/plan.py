@@ -80,7 +80,8 @@ def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path
         raise PlanFileError("The way back has no moments for a calendar.", subject="--ics", remedy="Leave one out.")
     plan_file = load(plan)
     known = newest_way_back(plan_file)
-    table = mapping_table(known, plan_file.wayback.mappers, plan_file.releases.old.version, datetime.now(UTC))
+    old, wayback = plan_file.releases.old.version, plan_file.wayback
+    table = mapping_table(known, wayback.mappers, old, datetime.now(UTC), wayback.affected)
     if html is not None:
         write(html, mapping_page(table))
     if json_:

@@ -164,7 +164,7 @@ class Guard:
             return
         except (DatabaseError, PlanFileError) as error:
             raise type(error)(
-                f"{error.message} Without that nothing is begun, and all is as it was.",
+                f"{error.message.rstrip('.')}. Without that nothing is begun, and all is as it was.",
                 subject=error.subject,
                 remedy=error.remedy,
             ) from None

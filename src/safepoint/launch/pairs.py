@@ -52,7 +52,8 @@ def refuse_shut_out(plan: PlanFile, launch_id: str, twin: Mapping[str, Any] | No
         return
     except (DatabaseError, PlanFileError) as error:
         raise type(error)(
-            f"{error.message} The twin stands there ({twin['server']}). Nothing is begun, and all is as it was.",
+            f"{error.message.rstrip('.')}. The twin stands there ({twin['server']}). Nothing is begun, and all is as "
+            "it was.",
             subject=error.subject,
             remedy=error.remedy,
         ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from html import escape
@@ -79,10 +79,13 @@ class MappingTable:
         return {**asdict(self), "verdict": self.verdict, "counts": self.counts}
 
 
-def mapping_table(known: Known, mappers: Mappers, old: str, now: datetime) -> MappingTable:
+def mapping_table(
+    known: Known, mappers: Mappers, old: str, now: datetime, affected: Collection[str] = ()
+) -> MappingTable:
     """Work the table out by the plan file's mappers as they are now.
 
     Args:
+        affected: the tables of which the plan file says whose their rows are.
         old: the old release's version.
         now: for the age of what is known.
     """
@@ -95,6 +98,11 @@ def mapping_table(known: Known, mappers: Mappers, old: str, now: datetime) -> Ma
     age = format_duration(max(0.0, (now - known.made_at).total_seconds()))
     made = f"from the {known.by} of {known.made_at:%Y-%m-%d %H:%M} UTC ({age} ago, {known.where})"
     notes = list(mapping.notes)
+    notes += [
+        f"wayback.affected.{name}: the new schema has no such table."
+        for name in affected
+        if known.schemas.new.find(name) is None
+    ]
     if changed:
         notes.append("What did not come back was counted with the mappers as they were then.")
     if mapping.problems != before.problems and known.proven is False:
