@@ -152,6 +152,12 @@ def test_a_reader_beside_a_writer_does_not_see_what_is_being_written(tmp_path: P
         assert durable_end(path).transactions == len(numbers(path)) == earlier + 2
 
 
+def test_a_lock_that_cannot_be_made_is_told_as_the_fault_of_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "spool.lock").mkdir()  # as on a disk that has no room, or no right, for another file
+    with pytest.raises(StorageError, match="cannot be written"), Spool(tmp_path / "spool", {"launch": "x"}):
+        pass
+
+
 def test_a_spool_that_is_shorter_than_what_was_durable_is_an_error_for_readers_and_writers(tmp_path: Path) -> None:
     path = tmp_path / "spool"
     write(path, [(1, 2), (2, 1)])

@@ -71,7 +71,7 @@ class Spool:
     def __enter__(self) -> Spool:
         with _storage(self.path):
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _locked(self.path)
+            self._lock = _locked(self.path)
         try:
             with _storage(self.path):
                 self._open()

@@ -1,0 +1,180 @@
+"""What falls on a launch, where and when: drawn from a seed, so that a run that found something can be made again.
+
+Runs go through the phases one after the other, so that some dozen of them strike each; what was really hit is counted.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["conductor", "server", "link", "other", "follower", "disk", "store", "slot", "return", "abort"]
+"""Killed: the conductor, who follows after the launch. Stopped at once: PostgreSQL, the twin's own server. Cut: the
+conductor's link to it. Full: the state folder's disk. Gone: the store, the capture's slot (and PostgreSQL with it). And
+two orders of a person, from another terminal."""
+Twin = Literal["copied", "level", "elsewhere"]
+Course = Literal["back", "turned", "aborted", "retired", "again"]
+"""Rolled back; turned round on the way back; aborted in the window; retired; launched again after a rollback."""
+
+STANDING = "standing by"
+RETIRING = "retire"
+"""Two places that are no steps: after the launch, and `safepoint retire`."""
+
+PHASES: Mapping[str, Mapping[str, float]] = {
+    "seed": {"choose-twin": 0.2, "final-snapshot": 1.5, "seed-twin": 3.0},
+    "follow": {"stage-new": 1.5, "ready": 1.5, STANDING: 2.0},
+    "drain": {"twin": 0.4, "back-drain": 0.1},
+    "migrate": {"migrate": 2.5, "migrate-check": 0.3},
+    "arm": {"arm": 0.1, "unfence": 0.1},
+    "spool": {"checkpoints": 0.4, "canary": 0.3, "watch": 0.5},
+    "replay": {"back-ahead": 0.4, "back-carry": 0.5},
+    "swap": {"back-swap": 0.05},
+    "prove": {"proof": 2.0, "store": 0.3, "prove-way-back": 4.0, "final-proof": 2.0, "final-store": 0.3},
+    "fence": {"stop-traffic": 0.1, "stop-old": 0.1, "fence": 0.3, "prove-quiet": 0.1},
+    "open": {"start-new": 0.5, "cache": 0.5, "green": 0.1},
+    "way back": {
+        "back-fence": 0.2,
+        "back-between": 0.1,
+        "back-unfence": 0.1,
+        "back-start-old": 0.3,
+        "back-check": 0.7,
+        "back-settled": 0.1,
+        "back-list": 0.2,
+        "back-disarm": 0.1,
+        "back-stash": 0.05,
+        "back-forget": 0.05,
+    },
+    "return": {
+        "forth-stop-old": 0.5,
+        "forth-fence": 0.2,
+        "forth-between": 0.1,
+        "forth-settled": 0.1,
+        "forth-swap": 0.05,
+        "forth-unfence": 0.1,
+        "forth-start-new": 0.5,
+        "forth-open": 0.1,
+    },
+    "undo": {
+        "undo-fence": 0.1,
+        "undo-stop-old": 0.5,
+        "undo-stop-traffic": 0.1,
+        "undo-twin": 0.2,
+        "undo-stage-new": 0.5,
+        "undo-choose-twin": 0.2,
+    },
+    "retire": {RETIRING: 1.0},
+    "reattach": {"reattach": 0.2},
+}
+"""The phases, the steps in each, and about how many seconds each step takes on this stage."""
+
+_COURSES: Mapping[str, Course] = {"return": "turned", "undo": "aborted", "retire": "retired", "reattach": "again"}
+_ORDERED: Mapping[Course, tuple[Kind, tuple[str, ...]]] = {
+    "turned": ("return", ("back-fence", "back-carry", "back-swap", "back-between", "back-unfence", "back-start-old")),
+    "aborted": ("abort", ("stop-old", "fence", "twin", "prove-quiet")),
+}
+"""The order of a course, and the steps in which it is given."""
+# After a rollback to another server a next launch needs a plan of its own.
+_TWINS: Mapping[str, tuple[Twin, ...]] = {
+    "seed": ("level", "elsewhere"),
+    "follow": ("level", "elsewhere"),
+    "reattach": ("copied", "level"),
+}
+
+
+@dataclass
+class Blow:
+    """What happens, in which step, how many seconds after its begin. `fell` is the step that it really hit."""
+
+    kind: Kind
+    step: str
+    after: float
+    fell: str | None = None
+    due: float | None = field(default=None, repr=False)
+
+    def is_due(self, begun: set[str], now: float) -> bool:
+        """Whether it falls now: the step was seen to begin `after` seconds ago."""
+        if self.fell is not None:
+            return False
+        if self.due is None and self.step in begun:
+            self.due = now + self.after
+        return self.due is not None and now >= self.due
+
+
+@dataclass(frozen=True)
+class Play:
+    """One run: its course, on which ground, and what falls on it.
+
+    `by_triggers`: the server cannot decode its log. `follows`: `safepoint follow` is at work after the launch.
+    """
+
+    course: Course
+    twin: Twin
+    blows: tuple[Blow, ...]
+    by_triggers: bool = False
+    follows: bool = False
+
+
+def phase_of(step: str) -> str:
+    """The phase that a step belongs to; its own name where it is in none."""
+    return next((name for name, steps in PHASES.items() if step in steps), step)
+
+
+def draw_play(seed: int) -> Play:
+    """The run of a seed: neighbouring seeds strike different phases."""
+    draw = random.Random(str(seed))  # the instants of blows, not secrets; neighbouring numbers draw alike
+    phase = list(PHASES)[seed % len(PHASES)]
+    course = _COURSES.get(phase, "back")
+    twin = draw.choice(_TWINS.get(phase, ("copied", "level", "elsewhere")))
+    step = draw.choice([one for one in PHASES[phase] if one != "undo-choose-twin" or twin != "copied"])
+    kind = draw.choice(_kinds(step, twin))
+    blows = [Blow(kind, step, draw.uniform(0, 1.2 * PHASES[phase][step]))]
+    if course in _ORDERED:
+        order, where = _ORDERED[course]
+        at = "prove-quiet" if step == "undo-twin" else draw.choice(where)
+        blows.insert(0, Blow(order, at, draw.uniform(0, 0.3)))
+    if draw.random() < 0.35:
+        other = draw.choice(list(PHASES))
+        blows.append(draw_blow(draw, other, draw.choice(("conductor", "server", "link"))))
+    triggers = twin == "copied" and kind != "slot" and draw.random() < 0.35
+    return Play(
+        course, twin, tuple(blows), triggers, follows=STANDING in (b.step for b in blows) or draw.random() < 0.5
+    )
+
+
+def draw_blow(draw: random.Random, phase: str, kind: Kind) -> Blow:
+    """One of that kind somewhere in a phase."""
+    step = draw.choice(sorted(PHASES[phase]))
+    return Blow(kind, step, draw.uniform(0, 1.2 * PHASES[phase][step]))
+
+
+def _kinds(step: str, twin: Twin) -> list[Kind]:
+    """What may fall in that step. The rarer kinds stand once, the three of issue as often as all others together."""
+    more: list[Kind] = ["other"] if twin == "elsewhere" else []
+    if os.geteuid() == 0:  # it is mounted
+        more.append("disk")
+    if step in ("store", "final-store"):
+        more.append("store")
+    if step == STANDING:
+        more.append("follower")
+    if step in (STANDING, "watch"):
+        more.append("slot")
+    usual: list[Kind] = ["server", "link"] if step == STANDING else ["conductor", "server", "link"]
+    return usual * max(1, len(more)) + more
+
+
+HIT: Counter[str] = Counter()
+LINES: list[str] = []
+"""What all runs of this process have hit: by phase, and a line for each blow."""
+
+
+def note(seed: int, play: Play) -> None:
+    """Take a run in that is over."""
+    for blow in play.blows:
+        where = "nothing" if blow.fell is None else f"{blow.fell} ({phase_of(blow.fell)})"
+        LINES.append(f"{seed}: {play.course}, twin {play.twin}: {blow.kind} hit {where}")
+        if blow.fell is not None and blow.kind not in ("return", "abort"):
+            HIT[phase_of(blow.fell)] += 1
