@@ -16,7 +16,7 @@ from stories import CHECKPOINTS, PLAN, STEPS, WAY_BACK, Story, launched, migrate
 
 from safepoint.launch.ledger import GENESIS
 from safepoint.launch.report import build, render
-from safepoint.launch.report.chart import LABELS, RIGHT, make_axis
+from safepoint.launch.report.chart import LABELS, RIGHT, _ticks, make_axis
 
 
 @pytest.fixture
@@ -167,12 +167,13 @@ def test_each_step_is_told_as_it_was_foreseen_and_as_it_went(path: Path) -> None
     story = Story(path, {**PLAN, "steps": [rehearse, *PLAN["steps"]]}).begin()
     foreseen = {"low": 2.0, "expected": 3.0, "high": 4.0}
     story.done("rehearse", 9.0, forecast=foreseen, steps={"fence": 0.2, "twin": 0.5, "canary": 1.0})
-    story.done("fence", 0.25).done("twin", 0.4).done("migrate", 5.0)
+    story.done("stop-traffic", 0.1).done("fence", 0.25).done("twin", 0.4).done("migrate", 5.0)
     found = report_of(story)["forecast"]
     told = [(step["id"], step["foreseen"], step["took"]) for step in found["steps"]]
     assert told == [("fence", 0.2, 0.25), ("twin", 0.5, 0.4), ("migrate", 3.0, 5.0), ("canary", 1.0, None)]
     assert found["took"] == 5.0 and not found["held"] and found["off_by"] == -0.4
     page = render(report_of(story))
+    assert "foreseen for the migration: it took longer" in page
     assert "Foreseen, and what it took" in page and "5.0 s, foreseen 3.0 s" in page
     assert "Foreseen, and what it took" not in render(report_of(launched(path.with_name("other.jsonl"))))
 
@@ -330,6 +331,15 @@ def test_a_hostile_word_from_anywhere_is_shown_and_not_run(path: Path) -> None:
     assert "<script" not in page.lower()
     assert page.count("&lt;script&gt;") > 20
     Page(page)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(1, 400)), min_size=1, max_size=5))
+def test_no_time_on_the_axis_runs_into_another(spans: list[tuple[float, float]]) -> None:
+    axis = make_axis([(start, start + seconds) for start, seconds in spans])
+    ticks = "".join(_ticks({"launch": {"timezone": "UTC"}}, axis, 100.0))
+    found = re.findall(r'class="tick" x="([\d.]+)" y="[\d.]+">([^<]+)<', ticks)
+    places = [(float(x), float(x) + 5.6 * len(text)) for x, text in found if len(text) <= 8]
+    assert all(end <= start for (_, end), (start, _) in pairwise(places))
 
 
 @given(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from safepoint.config import PlanFile
+from safepoint.config import PlanFile, format_bytes
 from safepoint.errors import Refused
 from safepoint.launch.begin import entries_of, launch_folder, status_of
 from safepoint.launch.ground import newest_fact
@@ -19,6 +19,7 @@ from safepoint.launch.plan import Plan, phase_starts
 from safepoint.launch.runs import person
 from safepoint.postgres.target import target
 from safepoint.wayback import capture, feed, quiet, twin
+from safepoint.wayback.kept import kept_databases
 from safepoint.wayback.login import drop_migration_login
 from safepoint.wayback.names import kept_name
 from safepoint.wayback.pair import Pair
@@ -74,6 +75,10 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
         done += [
             f"The stash's schema {name} is removed; its files stay."
             for name in drop_from_database(pair.swapped_in if rolled_back else pair.live, ours)
+        ]
+        done += [
+            f"{name} ({format_bytes(size)}) stays: what a rollback swapped out, yours to drop when nobody needs it."
+            for name, size in kept_databases(pair.live, maintenance=plan_file.database.maintenance).items()
         ]
         ledger.append("retired", "retired", {"done": done})
     return {"launch": plan_file.launch_id, "done": done}

@@ -27,6 +27,7 @@ ROW = 21
 TOP = 84  # the lanes above the steps: marks, who is let in, the clock
 BREAK = 34  # the width of a break in the axis
 IDLE = 30.0  # seconds without any step after which the axis breaks, at the least
+_CLOCK = 58.0  # room for a time of the day
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 PHASES = {
     "prepare": "Prepare",
@@ -157,14 +158,17 @@ def _band(kind: str, text: str, start: float, end: str | None, axis: Axis, heigh
 def _ticks(report: Report, axis: Axis, height: float) -> Iterator[str]:
     """Round times of the wall clock; the first time of a stretch in any case, with its day where a new one begins."""
     day = ""
-    for stretch in axis.stretches:
+    for stretch, following in zip(axis.stretches, (*axis.stretches[1:], None), strict=True):
         first = datetime.fromtimestamp(stretch.start, ZoneInfo(report["launch"]["timezone"]))
         text = f"{first:%H:%M:%S}"
         if f"{first:%d %b}" != day:
             day = f"{first:%d %b}"
             text = f"{day} {text}"
         yield _tick(stretch.left, text, height)
+        end = WIDTH if following is None else following.left
         for at in _round_times(stretch, clear=8.0 + 6.4 * len(text)):
+            if stretch.x(at) + _CLOCK > end:  # its words would run into those of the next stretch
+                continue
             yield _tick(stretch.x(at), clock(report, datetime.fromtimestamp(at, UTC).isoformat()), height)
 
 

@@ -89,7 +89,8 @@ def _tiles(report: Report) -> Iterator[tuple[str, str]]:
             yield span(window["migrate_seconds"]), "of it the migration itself"
         if report["forecast"] and report["forecast"]["took"] is not None:
             foreseen = report["forecast"]
-            kept = "as foreseen" if foreseen["held"] else "not as foreseen"
+            other = "it took less" if foreseen["took"] < foreseen["low"] else "it took longer"
+            kept = "as foreseen" if foreseen["held"] else other
             yield f"{span(foreseen['low'])} to {span(foreseen['high'])}", f"foreseen for the migration: {kept}"
         if window["minus_migrate_seconds"] is not None:
             yield span(window["minus_migrate_seconds"]), "of it everything else, canary and people included"
