@@ -73,6 +73,6 @@ def test_the_timetable_keeps_its_steps_whatever_is_known_of_their_times(
 
 
 def test_what_is_copied_is_not_broken_at_its_hyphens() -> None:
-    said = "Type `safepoint rollback --stop-first --plan /srv/a-b/launch.toml` before 2026-03-01."
+    said = "Type `safepoint rollback --stop-first --plan /opt/a-b/launch.toml` before 2026-03-01."
     lines = tables.wrapped(said, 24)
-    assert {"--stop-first", "/srv/a-b/launch.toml`", "2026-03-01."} <= {word for line in lines for word in line.split()}
+    assert {"--stop-first", "/opt/a-b/launch.toml`", "2026-03-01."} <= {word for line in lines for word in line.split()}
