@@ -28,7 +28,7 @@ def test_a_snapshot_is_not_doubted_for_an_extension_that_is_not_installed() -> N
 BY_THE_PATH = (
     'COPY failed for table "t": ERROR: relation "codes" does not exist LINE 1: select exists (select from codes where '
     'c = x) QUERY: select exists (select from codes where c = x) CONTEXT: SQL function "known" during inlining',
-    "could not execute query: ERROR: function low2(text) does not exist CONTEXT: PL/pgSQL function app.low(text) line 1",
+    "could not execute query: ERROR: function low2(text) does not exist CONTEXT: PL/pgSQL function app.low(text)",
 )
 
 

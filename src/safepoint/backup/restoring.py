@@ -281,8 +281,8 @@ def remedy_for(said: str) -> str | None:
         ),
         (
             lambda text: "does not exist" in text and re.search(r'SQL function "|PL/pgSQL function ', text) is not None,
-            "A function that a constraint, an index or a column of a table calls finds what it names by the search path "
-            "alone, and a restore has none: ALTER FUNCTION ... SET search_path = ..., then take a new snapshot.",
+            "A function that a constraint, an index or a column of a table calls finds what it names by the search "
+            "path alone, and a restore has none: ALTER FUNCTION ... SET search_path = ..., then take a new snapshot.",
         ),
         (lambda text: "No space left" in text, "Make room for a whole copy of the database, then try again."),
         (
