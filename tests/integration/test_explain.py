@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from psycopg import sql
+from store_places import peak_megabytes
 
 from safepoint.backup.explain import TableDifference, explain
 from safepoint.backup.fingerprint import compare, take
@@ -191,6 +193,18 @@ def test_memory_and_answers_stay_small_where_a_big_table_differs_wholly(
     assert not difference.complete
     assert 500 <= difference.changed <= 2500
     assert difference.lines()[0].startswith("table public.big: at least")
+
+
+def test_a_table_that_differs_wholly_takes_little_memory(twins: tuple[Target, Target]) -> None:
+    original, copy = twins
+    for target, shift in ((original, 0), (copy, 1)):
+        run(target, f"create table big as select n as id, n + {shift} as x from generate_series(1, 400000) n")
+        run(target, "alter table big add primary key (id)", "analyze big")
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_megabytes()
+    (difference,) = explain(original, copy, ["public.big"])
+    assert difference.changed > 40_000 and not difference.complete
+    assert peak_megabytes() - before < 60
 
 
 SECRETS = """

@@ -19,6 +19,7 @@ from safepoint.backup.manifest import read_manifest
 from safepoint.backup.placement import place
 from safepoint.backup.prints import Fingerprint
 from safepoint.backup.proof import prove, restored
+from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -503,6 +504,20 @@ def test_a_database_of_another_encoding_is_proven_and_restored(servers: Servers,
         for target in (copy, home):
             run(server.target, f"drop database if exists {target.dbname}")
         run(server.target, "drop role scribe")
+
+
+def test_a_definition_that_is_no_text_is_told_as_that(servers: Servers, tmp_path: Path) -> None:
+    server = servers(17)
+    home = server.target.on("of_any_bytes")
+    made_as = "template template0 encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C'"
+    run(server.target, f"create database of_any_bytes {made_as}")
+    try:
+        run(home, "create table t as select 1 as a", r"comment on table t is E'\xff'")
+        with pytest.raises(DatabaseError) as caught:
+            snap(home, server, tmp_path / "snapshots")
+        assert "bytes that are no UTF-8" in str(caught.value.remedy)
+    finally:
+        run(server.target, "drop database of_any_bytes")
 
 
 @pytest.mark.skipif(not has_postgres(15), reason="PostgreSQL 15 of Debian's packages is not installed")

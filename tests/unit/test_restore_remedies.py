@@ -23,3 +23,16 @@ def test_an_extension_that_a_server_has_to_load_at_its_start_asks_for_such_a_ser
 
 def test_a_snapshot_is_not_doubted_for_an_extension_that_is_not_installed() -> None:
     assert "Install the extension" in (remedy_for('ERROR: extension "postgis" is not available') or "")
+
+
+BY_THE_PATH = (
+    'COPY failed for table "t": ERROR: relation "codes" does not exist LINE 1: select exists (select from codes where '
+    'c = x) QUERY: select exists (select from codes where c = x) CONTEXT: SQL function "known" during inlining',
+    "could not execute query: ERROR: function low2(text) does not exist CONTEXT: PL/pgSQL function app.low(text)",
+)
+
+
+@pytest.mark.parametrize("said", BY_THE_PATH)
+def test_a_function_that_needs_a_search_path_is_what_has_to_be_changed(said: str) -> None:
+    """A new snapshot alone would be no better."""
+    assert "SET search_path" in (remedy_for(said) or "")

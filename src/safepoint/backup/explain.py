@@ -29,7 +29,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 LIMIT = 20
 _ROWS_A_BUCKET = 500
 _MOST_BUCKETS = 65536
-_MOST_ROWS = 200_000  # fetched of one table: some 40 MB
+_MOST_ROWS = 50_000  # fetched of one table, of each side: some 40 MB
 _BUCKET_SEED = 0x6B6579
 _SHOWN_KEY = 200
 

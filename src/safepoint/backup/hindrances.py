@@ -24,6 +24,8 @@ def special(said: str) -> str | None:
         "hot_standby_feedback = on there (or raise max_standby_streaming_delay), then take the snapshot again.",
         "row-level security": "Policies hide rows from this login, and a snapshot must have them all: ALTER ROLE ... "
         "BYPASSRLS, or let a superuser take the snapshots.",
+        "invalid byte sequence for encoding": "A name, a comment or a definition in this database has bytes that are "
+        "no UTF-8, as SQL_ASCII takes any (rows may have them): write it anew, then take the snapshot again.",
         "permission denied for large object": "pg_read_all_data does not cover large objects: GRANT SELECT ON LARGE "
         "OBJECT ... for each of them, or let their owner, or a superuser, take the snapshots.",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -277,6 +278,11 @@ def remedy_for(said: str) -> str | None:
         (
             lambda text: "extension" in text and ("not available" in text or "could not open" in text),
             "Install the extension for the PostgreSQL that it is restored into, then try again.",
+        ),
+        (
+            lambda text: "does not exist" in text and re.search(r'SQL function "|PL/pgSQL function ', text) is not None,
+            "A function that a constraint, an index or a column of a table calls finds what it names by the search "
+            "path alone, and a restore has none: ALTER FUNCTION ... SET search_path = ..., then take a new snapshot.",
         ),
         (lambda text: "No space left" in text, "Make room for a whole copy of the database, then try again."),
         (
