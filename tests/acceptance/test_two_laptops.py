@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,8 +133,14 @@ def what_the_second_carried_out_is_not_gone_on_with_by_the_first(stage: Stage, s
         said = json.loads(refused.stdout)
         assert "gone on with from another state folder" in said["message"] and twin in said["found"], said
     assert release_that_answers(stage) == "2.0"
+    # A third one has a copy of the second one's state, and does not hear of its rollback.
+    shutil.copytree(stage.folder / "other-state", stage.folder / "third-state")
+    third = stage.folder / "third-laptop.toml"
+    third.write_text(second.read_text().replace('"other-state"', '"third-state"'))
     rolled_back = on(stage, second, "rollback", "--plain")
     assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
+    refused = on(stage, third, "rollback", "--plain")  # it would close the site, and find no twin
+    assert refused.returncode == 3 and "gone on with from another" in refused.stderr, refused.stdout + refused.stderr
     assert release_that_answers(stage) == "1.0"
 
 

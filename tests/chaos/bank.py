@@ -98,7 +98,9 @@ class Bank:
         """Launched and rolled back without a blow; what the old release has no place for waits for the next one."""
         blows, self.play = self.play, Play("again", self.play.twin, ())
         self._to_its_end("launch", "--now")
-        self.stage.query("UPDATE ledger_journalentry SET currency = 'USD' WHERE id % 2 = 0 AND id < 20 RETURNING id")
+        self.stage.query(
+            "UPDATE ledger_journalentry SET currency = 'USD' WHERE mod(id, 2) = 0 AND id < 20 RETURNING id"
+        )
         self._to_its_end("rollback")
         assert self._status() == "rolled back", self.story()
         self.play = blows

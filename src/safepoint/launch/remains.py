@@ -35,6 +35,7 @@ WHERE d.datname = %s AND s.setrole = 0 AND s.setconfig @> ARRAY['default_transac
 # The steps that may have made each; one that was begun is enough, for a kill may have come right after.
 _TWIN: Final = {"seed-twin", "twin"}
 _FEED: Final = {"final-snapshot", "seed-twin"}
+_SWAP: Final = "back-swap"
 _FENCE: Final = {"fence", "back-fence", "forth-fence"}
 _CAPTURE: Final = {"arm"}
 _LOGIN: Final = {"migrate-plan", "migrate", "migrate-check"}
@@ -72,11 +73,13 @@ def refuse_unexplained(connection: Connection, database: str, launch_id: str, en
 def _unexplained(
     connection: Connection, live: str, launch_id: str, begun: Collection[str], safe_points: Collection[str]
 ) -> Iterator[str]:
-    names = [twin_name(live, launch_id), kept_name(live, launch_id)]
-    for name, comment in connection.execute(DATABASES, [names]).fetchall():
+    kept = kept_name(live, launch_id)
+    for name, comment in connection.execute(DATABASES, [[twin_name(live, launch_id), kept]]).fetchall():
         mark = read_mark(comment)
         finished = mark is not None and mark.role != "twin, kept level"
-        if not (mark.at in safe_points if mark is not None and finished else _TWIN.intersection(begun)):
+        ours = mark.at in safe_points if mark is not None and finished else bool(_TWIN.intersection(begun))
+        # A copy of this folder may have been gone on with: its rollback is not in this ledger.
+        if not ours or (name == kept and _SWAP not in begun):
             yield f"the database {name}"
     made = {capture_name(launch_id): _CAPTURE, feed_name(launch_id): _FEED, quiet_name(launch_id): _FENCE}
     for (name,) in connection.execute(SLOTS, [list(made)]).fetchall():
