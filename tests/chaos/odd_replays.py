@@ -77,6 +77,7 @@ class Play:
         self.world, self.dice = self.maker.world, random.Random(self.seed * 7919)  # a game
         self.live = fresh_database(self.server)
         self.twin = self.live.on(f"{self.live.dbname}_twin")
+        self.shadow: Target | None = None
         try:
             if self._make():
                 with connect(self.live.on("postgres")) as connection:
@@ -87,6 +88,7 @@ class Play:
                 self._launch()
         finally:
             drop_database(self.twin)
+            drop_database(self.live.on(f"{self.live.dbname}_shadow"))
             drop_database(self.live)
 
     def _show(self, words: str) -> None:
@@ -105,17 +107,25 @@ class Play:
 
     def _write(self) -> None:
         for _ in range(self.dice.randint(1, 12)):
-            with connect(self.live, autocommit=False) as connection:
-                connection.execute("set statement_timeout = '10s'")
-                for statement in self.maker.transaction():
-                    said = attempt(connection, statement)
+            statements = self.maker.transaction()
+            self._transact(self.live, statements)
+            if self.shadow is not None:
+                self._transact(self.shadow, statements)
+
+    def _transact(self, target: Target, statements: Sequence[str]) -> None:
+        shown = target is self.live
+        with connect(target, autocommit=False) as connection:
+            connection.execute("set statement_timeout = '10s'")
+            for statement in statements:
+                said = attempt(connection, statement)
+                if shown:
                     self._show(f"   {statement} -> {said}")
                     self.tally["refused" if said else "written"] += 1
-                try:
-                    connection.commit()
-                except psycopg.Error as error:
-                    self._show(f"   not committed: {error}")
-                    connection.rollback()
+            try:
+                connection.commit()
+            except psycopg.Error as error:
+                self._show(f"   not committed: {error}")
+                connection.rollback()
 
     # -- a twin that is kept level -------------------------------------------------------------------------------
 
@@ -144,6 +154,13 @@ class Play:
     # -- a launch and its way back -------------------------------------------------------------------------------
 
     def _launch(self) -> None:
+        if not any("skip_some()" in one and "create trigger" in one for one in self.world.before):
+            self.shadow = self.live.on(
+                f"{self.live.dbname}_shadow"
+            )  # whose triggers see other rows, where they skip some
+            with connect(self.live.on("postgres")) as connection:
+                copy = f'create database "{self.shadow.dbname}" template "{self.live.dbname}"'
+                connection.execute(copy.encode())
         effects = self._migrate()
         how: How = self.dice.choice(("logical", "logical", "triggers"))
         # What an effect is stands as plain text in `odd_schemas`, which knows nothing of Safepoint.
@@ -162,6 +179,8 @@ class Play:
                 assert self.world.relaxes or not told, told[:5]
                 for rule in mapping.tables:
                     self._compare(rule, [one for one in told if one["relation"] == rule.old])
+                    if not told:
+                        self._compare_removed(rule)
                 self.tally["told"] += len(told)
             self._people_are_told(made, {rule.old: rule.new for rule in mapping.tables}, told)
             self._attached_again(mapping)
@@ -201,9 +220,25 @@ class Play:
                 self._show(f"{statement} -> {said}")
                 if said:
                     self.maker.refused(effect, column)
-                elif effect is not None:
+                    continue
+                if self.shadow is not None and (effect is None or effect[0] != "column-removed"):
+                    with connect(self.shadow) as other:
+                        assert attempt(other, statement) is None, statement
+                if effect is not None:
                     effects.append(effect)
         return effects
+
+    def _compare_removed(self, rule: TableRule) -> None:
+        """What the migration removed is what it would have been where it had not: the shadow has it still."""
+        removed = [one.column for one in rule.columns if one.kind == "restored"]
+        if self.shadow is None or not removed or not rule.key:
+            return
+        olds = [quoted(name) for name in (*(old for old, _ in rule.key), *removed)]
+        news = [quoted(name) for name in (*(new for _, new in rule.key), *removed)]
+        was = _rows(self.twin, _tables(self.twin)[rule.old][0], olds)
+        there = _rows(self.shadow, _tables(self.shadow)[rule.new][0], news)
+        assert was == there, (rule.old, "twin", was - there, "as it would have been", there - was)
+        self.tally["removed columns compared"] += 1
 
     def _compare(self, rule: TableRule, told: Sequence[dict[str, Any]]) -> None:
         """Each row is on both sides by the columns that both have, or was told."""

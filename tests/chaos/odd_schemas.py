@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from odd_values import ACTIONS, KEYS, LATE, NAMES, VALUES, WIDER
+from odd_values import ACTIONS, COLLATED, KEYS, LATE, NAMES, VALUES, WIDER
 
 Effect = tuple[str, str, str, str | None, str | None]
 """What Django would tell of a migration's step: (what, table before, table after, column before, column after)."""
@@ -119,7 +119,10 @@ class Maker:
         parents = [one for one in self.world.tables if len(one.key) == 1 and not one.late]
         for place in range(dice.randint(0, 2) if parents else 0):
             parent = dice.choice(parents)
-            table.columns.append(Column(f"fk{place}", parent.key[0].type, filled=self.chance(0.3), parent=parent))
+            type_ = parent.key[0].type
+            if type_ in ("text", *COLLATED):  # PostgreSQL lets the two have any
+                type_ = dice.choice(("text", *COLLATED))
+            table.columns.append(Column(f"fk{place}", type_, filled=self.chance(0.3), parent=parent))
         if kind == "plain" and len(keys) == 1 and not table.late and self.chance(0.25):
             table.columns.append(Column("self", keys[0].type, parent=table))
         if kind in ("plain", "list") and self.chance(0.3):
@@ -358,7 +361,9 @@ class Maker:
     def _where(self, table: Table, target: str) -> str:
         roll = self.dice.random()
         if roll < 0.6:
-            which = f"from {target} t order by t::text, ctid offset {self.dice.randint(0, 6)} limit 1"
+            # By the columns that all have who play it: of removed ones only some know.
+            known = ", ".join(f"t.{quoted(one.now)}" for one in table.columns if one.now is not None)
+            which = f"from {target} t order by row({known})::text, ctid offset {self.dice.randint(0, 6)} limit 1"
             return f"(tableoid, ctid) = (select tableoid, ctid {which})"
         choices = [one for one in table.columns if one.now is not None and one.type in KEYS and not one.generated]
         if roll < 0.7 or not choices:

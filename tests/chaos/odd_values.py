@@ -12,6 +12,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     "numeric": ("0", "0.0", "1.0", "1.00", "'-0.5'", "'NaN'", "'Infinity'", "1e30", "0.000001"),
     "numeric(8,2)": ("0", "1.5", "'-99999.99'", "'NaN'", "7"),
     "text": ("''", "'a'", "'A'", "'ä'", "'a '", "E'a\\nb\\tc\\\\'", "E'\\\\N'", "'NULL'", "'{a}'", LONG),
+    'text collate "C"': ("'a'", "'A'", "'ä'", "''"),
+    'text collate "POSIX"': ("'a'", "'A'", "'ä'", "''"),
     'text collate "loose"': ("'a'", "'A'", "'b'", "'ä'", "''"),
     "varchar(12)": ("'a'", "'b '", "''", "E'\\\\.'", "'123456789012'"),
     "char(6)": ("'a'", "'a   '", "''", "'abcdef'"),
@@ -55,10 +57,21 @@ VALUES: dict[str, tuple[str, ...]] = {
     "pg_lsn": ("'0/0'", "'16/B374D848'"),
     "jsonpath": ("'$.a'",),
 }
+COLLATED = ('text collate "C"', 'text collate "POSIX"')
 KEYS = (
     *("int4", "int8", "int2", "text", "numeric", "uuid", "varchar(12)", "char(6)", "date", "timestamptz", "bytea"),
     *("mood", "posint", "inet", "int4range", "float8", "jsonb", "name", "text[]", "interval", "timetz", "numeric[]"),
-    *('text collate "loose"', "bool", "varbit", "pair", "tsvector", "money", "int4multirange", "word"),
+    *(
+        'text collate "loose"',
+        'text collate "POSIX"',
+        "bool",
+        "varbit",
+        "pair",
+        "tsvector",
+        "money",
+        "int4multirange",
+        "word",
+    ),
 )
 # To which types a migration widens, and a value there that the old type cannot hold.
 WIDER = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,36 @@ def test_a_row_that_is_changed_very_often_is_followed_in_steps_that_double(datab
         assert outcome.put_aside == 0 and outcome.seconds < 20
         assert made.old("select n, legacy from event where what = 'a'") == [(-3000, "l1")]
         assert made.old("select count(*), min(n), max(legacy) from event where what = 'z'") == [(3000, 2, "d")]
+
+
+def test_whatever_becomes_of_rows_each_keeps_its_own(database: Target, tmp_path: Path) -> None:
+    """Values go from row to row and come back; a dictionary knows which row has which."""
+    dice = random.Random(7)  # a game
+    rows = {f"v{n}": f"l{n}" for n in range(12)}
+    before = "create table event (what varchar(9), n int, legacy text default 'd', body text)"
+    values = ", ".join(f"('{what}', 1, '{legacy}', repeat('{what}', 2000))" for what, legacy in rows.items())
+    change = "alter table event alter what type text, drop legacy, alter body set storage external"
+    with ground(database, tmp_path, f"{before}; insert into event values {values}", change, DROPPED) as made:
+        for _ in range(3):
+            for _ in range(6):
+                statements = []
+                for _ in range(dice.randint(1, 6)):
+                    roll, what = dice.random(), dice.choice(sorted(rows))
+                    free = dice.choice([name for name in (f"v{n}" for n in range(16)) if name not in rows])
+                    if roll < 0.6:
+                        statements.append(f"update event set what = '{free}', n = n + 1 where what = '{what}'")
+                        rows[free] = rows.pop(what)
+                    elif roll < 0.75 and len(rows) > 5:
+                        statements.append(f"delete from event where what = '{what}'")
+                        del rows[what]
+                    elif roll < 0.9:
+                        statements.append(f"insert into event values ('{free}', 1, '{free}')")
+                        rows[free] = "d"
+                    else:
+                        statements += [f"update event set n = n {sign} 1 where what = '{what}'" for sign in "+-"]
+                made.write(*statements)
+            assert made.carry().put_aside == 0
+            assert dict(made.old("select what, legacy from event")) == rows
+            assert made.old("select what, n, body from event order by 1") == made.new(
+                "select what, n, body from event order by 1"
+            )

@@ -15,7 +15,7 @@ from safepoint.wayback.statements import ask, run
 from safepoint.wayback.whereabouts import TRANSACTION, key_of
 from safepoint.wayback.work import Work, quoted, rows_of
 
-_INDEXED: Final = {"smallint": "int8", "integer": "int8", "bigint": "int8", "uuid": "uuid", "text": "text"}
+_INDEXED: Final = {"smallint": "int8", "integer": "int8", "bigint": "int8", "uuid": "uuid"}
 
 
 def find_dangling(connection: Connection, works: Sequence[Work], mapping: WayBack, old: Catalogue) -> int:
@@ -39,9 +39,12 @@ def _note(
 ) -> int:
     ((own, key),) = parent.key
     table = old.tables[parent.old]
-    value = written(f"o.{quote(loose.column)}")
-    kind = _INDEXED.get(table.by_name[own].base)
-    there = f"p.{quote(own)} = w.value::{kind}" if kind else f"{written(f'p.{quote(own)}')} = w.value"
+    value = f'({written(f"o.{quote(loose.column)}")}) COLLATE "C"'
+    # Only what is of the old key's type for sure is cast to it.
+    same = any(one.column == own and one.kind in ("same", "renamed") for one in parent.columns)
+    kind = _INDEXED.get(table.by_name[own].base) if same else None
+    text = f'({written(f"p.{quote(own)}")}) COLLATE "C"'
+    there = f"p.{quote(own)} = w.value::{kind}" if kind else f"{text} = w.value"
     model = "true"
     if label is not None and loose.kind is not None and loose.types is not None:
         types = quoted(old.tables[loose.types])

@@ -14,7 +14,7 @@ from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Table
 from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.stash import StashedTable
-from safepoint.wayback.statements import run
+from safepoint.wayback.statements import REFUSED, run
 from safepoint.wayback.whole_rows import match
 from safepoint.wayback.work import rows_of
 
@@ -35,7 +35,7 @@ def meet(connection: Connection, table: Table, told: StashedTable) -> None:
     try:
         with connection.transaction():
             run(connection, _meeting(table, told, same, made))
-    except (psycopg.DataError, psycopg.ProgrammingError):
+    except (*REFUSED, psycopg.ProgrammingError):
         if not made:
             raise
         run(connection, _meeting(table, told, "false", ""))

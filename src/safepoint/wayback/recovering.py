@@ -14,6 +14,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.compaction import projection
 from safepoint.wayback.expressions import mentions, quote
+from safepoint.wayback.statements import REFUSED
 from safepoint.wayback.work import Work
 
 _NUMBERS: Final = frozenset({"smallint", "integer", "bigint", "numeric"})
@@ -46,7 +47,7 @@ def _factors(connection: Connection, work: Work, made: list[tuple[str, str]], re
     try:
         with connection.transaction():
             rows = connection.execute(sql.SQL(query)).fetchall()
-    except (psycopg.DataError, psycopg.ProgrammingError):
+    except (*REFUSED, psycopg.ProgrammingError):
         return {}  # it asks for the twin's own row, or for others
     found: dict[str, str] = {}
     for number, *numbers in rows:

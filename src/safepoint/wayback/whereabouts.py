@@ -55,8 +55,10 @@ def stash_values(connection: Connection, work: Work) -> int:
 def forget_older(connection: Connection, works: Sequence[Work], homeless: Sequence[Sink], after: int) -> None:
     """What an earlier replay stashed of a row that was changed since: only a row's last values are its stash.
 
-    It is looked up, row by row: who follows a launch does so each second, and the stash grows for days.
+    It is looked up, row by row: who follows a launch does so each second, and the stash grows for days. Where a replay
+    is the only one, as with the site closed, it keeps no index up to date.
     """
+    run(connection, "CREATE INDEX IF NOT EXISTS stash_place ON safepoint.stash (place)")
     for work in works:
         if work.rule.key and work.rule.kept:
             # By the key's type: it may have been written otherwise then, 1.0 and not 1.00.
