@@ -434,8 +434,9 @@ def test_what_cannot_be_carried_safely_is_refused(database: Target, tmp_path: Pa
         made.operations = RELAXED
         with pytest.raises(Interrupted):
             made.replay(cancelled=lambda: True)
-        made.write("alter table customer add surprise int", "insert into customer (name) values ('y')")
-        with pytest.raises(Refused, match=r"columns of public\.customer are not those"):
+        made.write("insert into purchase (customer_id, total) values (1, 1)")
+        made.write("alter table purchase rename note to surprise", "insert into customer (name) values ('y')")
+        with pytest.raises(Refused, match=r"columns of public\.purchase are not those"):
             made.carry()
         assert made.old("select count(*), to_regnamespace('safepoint') is null from customer") == [(5, True)]
 
