@@ -232,7 +232,9 @@ def test_a_column_that_was_added_since_is_stashed_and_keeps_nothing_from_being_c
         fates = {(row["table"], row["key"], row["action"]): row["fate"] for row in told(made, proven)}
         assert fates["customer", "id=10", "insert"] == fates["purchase", "id=1", "update"] == "carried in part"
         assert fates["customer", "id=9", "insert"] == "carried"
-        kept = keep_stash(tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven)
+        kept = keep_stash(
+            tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven, owner="shop/shop"
+        )
         assert kept is not None and kept.tables["public.customer"].home == ("id", "name", "mail")
         again = rest(made, proven)
         assert again.already

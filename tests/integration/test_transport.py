@@ -19,10 +19,11 @@ from postgres_servers import FOLDER, Servers, has_postgres
 from small_disk import small_disk
 from ssh_server import SSHD, ssh_server
 
+from safepoint.backup.dumping import dump_error
 from safepoint.backup.fingerprint import take
 from safepoint.backup.placement import place
 from safepoint.backup.proof import prove
-from safepoint.backup.snapshot import dump_error, take_snapshot
+from safepoint.backup.snapshot import take_snapshot
 from safepoint.errors import CommandFailed, Interrupted, ProofFailed, SafepointError
 from safepoint.hosts import open_host
 from safepoint.hosts.command import Command

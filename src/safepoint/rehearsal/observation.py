@@ -219,7 +219,11 @@ def _run(
     rewrites = sorted(
         names[oid] for oid, file in last.files.items() if oid in names and first.files.get(oid, file) != file
     )
-    built = sorted(indexes[oid] for oid, file in last.files.items() if oid in indexes and first.files.get(oid) != file)
+    started = watched.sampled.storages[0].files if watched.sampled.storages else {}
+    makers = {oid: label for oid, label in watched.sampled.makers.items() if oid not in started}
+    seen = {oid for oid, file in last.files.items() if oid not in makers and first.files.get(oid) != file}
+    made = {oid for oid, label in makers.items() if label == run.label}
+    built = sorted(indexes[oid] for oid in seen | made if oid in indexes)
     held: dict[str, Lock] = {}
     for span in watched.sampled.locks:
         lock = _lock(_within(span, run), names) if span.began <= run.ended and span.ended >= run.began else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -55,6 +56,17 @@ _STORAGE = """
 _COUNTERS = """
     select pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint, temp_bytes, pg_database_size(datid)
     from pg_stat_database where datname = current_database()
+"""
+_RECORDS = """
+    select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    where c.relname = 'django_migrations' and c.relkind = 'r'
+"""
+# A look comes a moment after a migration ended, and the next may have built its index by then. The transactions know:
+# an index is as old as the record of the migration that made it, or a little older, and younger than the one before.
+_MAKERS = """
+    select i.oid, (select r.app || '.' || r.name from {records} r where age(r.xmin) <= age(i.xmin)
+                   order by age(r.xmin) desc, r.id limit 1)
+    from pg_class i where i.relkind = 'i' and i.oid >= 16384
 """
 # The log's own files: with the live server's settings they grow here as they will there.
 _LOG_SIZE = "select coalesce(sum(size), 0)::bigint from pg_ls_waldir()"
@@ -134,7 +146,8 @@ class Sampled:
 
     `peak_bytes` is by how much the database with its temporary files was bigger than at the beginning, at most, and
     `log_bytes` the same of the write-ahead log's files. `counted` is None where the server does not count statements.
-    `seconds` is how long the looking itself kept the server at work, at the most.
+    `seconds` is how long the looking itself kept the server at work, at the most. `makers`: by the indexes' oids the
+    migrations that made them, as far as their transactions tell; of older ones it says nothing.
     """
 
     locks: tuple[LockSpan, ...]
@@ -146,6 +159,7 @@ class Sampled:
     log_bytes: int = 0
     counted: Counted | None = None
     seconds: float = 0.0
+    makers: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -177,6 +191,7 @@ class _Seen:
     counted: Counted | None = None
     fault: str | None = None
     seconds: float = 0.0
+    makers: dict[int, str] = field(default_factory=dict)
 
 
 class Sampler:
@@ -193,6 +208,10 @@ class Sampler:
         self.began = 0.0
 
     def __enter__(self) -> Sampler:
+        # Python looks for garbage when it likes, and among all that a program has loaded for a tenth of a second, in
+        # which nothing would be seen: several migrations may run meanwhile.
+        gc.collect()
+        gc.freeze()
         self._thread.start()
         self._ready.wait(15)
         self.began = time.monotonic()
@@ -202,6 +221,7 @@ class Sampler:
         self._stop.set()
         self._wake.set()
         self._thread.join(15)
+        gc.unfreeze()
 
     def mark(self) -> None:
         """Something ended: look at the storage and the counters at once. Never waits."""
@@ -232,6 +252,7 @@ class Sampler:
             max(0, seen.log_peak - seen.log_base),
             seen.counted,
             seen.seconds,
+            seen.makers,
         )
 
     def _look(self) -> None:
@@ -246,6 +267,7 @@ class Sampler:
                 self._loop(connection, counter)
                 seen.storages.append(self._storage(connection))
                 self._note_sizes(connection)
+                seen.makers = _makers(connection)
                 if counter is not None:
                     counter.look(time.monotonic() - self.began)
                     seen.counted = counter.counted()
@@ -309,6 +331,15 @@ class Sampler:
         files: dict[int, int] = dict(connection.execute(_STORAGE).fetchall())
         wal, temporary, size = connection.execute(_COUNTERS).fetchone() or (0, 0, 0)
         return Storage(time.monotonic() - self.began if self.began else 0.0, files, wal, temporary, size)
+
+
+def _makers(connection: Connection) -> dict[int, str]:
+    """Nothing where each tenant's schema has records of its own: then it is left to the looks."""
+    records = connection.execute(_RECORDS).fetchall()
+    if len(records) != 1:
+        return {}
+    rows = connection.execute(_MAKERS.format(records=records[0][0]).encode()).fetchall()
+    return {oid: label for oid, label in rows if label is not None}
 
 
 def spans(ticks: Sequence[tuple[float, Mapping[int, int]]]) -> tuple[LockSpan, ...]:
