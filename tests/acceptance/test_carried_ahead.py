@@ -95,6 +95,7 @@ def test_most_is_carried_while_the_site_is_open_and_who_turns_round_then_has_nev
     assert stage.query("SELECT count(*) FROM ledger_journalentry WHERE memo = 'by hand'") == [(307,)]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_carried_whole_waits_for_the_stop_and_an_order_closes_the_site_at_once(
     make_stage: Callable[..., Stage],
 ) -> None:

@@ -76,6 +76,7 @@ def test_a_split_that_nobody_can_see_is_believed_by_the_routers_command(scene: S
     assert scene.left() == []
 
 
+@pytest.mark.slow
 def test_without_a_split_everyone_comes_in_at_once_and_a_rollback_carries_what_they_wrote(
     scene: Scene, tmp_path: Path
 ) -> None:

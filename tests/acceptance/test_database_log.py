@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from scene import brisk, evidence
 from stage import Stage
 
 
+@pytest.mark.slow
 def test_what_postgresql_logs_of_a_crash_stops_the_launch_at_the_next_look(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500, change=lambda text: f'{brisk(text)}\n[gates]\ncanary = "person"\n')
     log = Path(str(stage.plan.database.error_log))

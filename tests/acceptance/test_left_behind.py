@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 import psycopg
+import pytest
 from psycopg import sql
 from scene import application_may_write, kill_at, unproven
 from stage import Stage
@@ -41,6 +42,7 @@ class Worker:
                 self.acknowledged.add(row[0])  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_return_lists_what_workers_wrote_until_the_swap(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500, change=unproven)
     with psycopg.connect(stage.environment["DATABASE_URL"], autocommit=True) as connection:

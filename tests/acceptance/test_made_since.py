@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+import pytest
 from scene import POST, brisk, evidence, kill_at
 from stage import Stage
 
@@ -25,6 +26,7 @@ def post(stage: Stage, times: int) -> None:
             connection.execute(POST)
 
 
+@pytest.mark.slow
 def test_a_table_and_a_partition_that_are_made_after_the_launch_cost_a_rollback_nothing_else(
     make_stage: Callable[..., Stage],
 ) -> None:

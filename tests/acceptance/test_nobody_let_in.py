@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
+import pytest
 from scene import POST, Scene, brisk, evidence, kill_at
 from stage import Stage
 
@@ -28,6 +29,7 @@ def entries_there(stage: Stage) -> int:
     return int(stage.query("SELECT count(*) FROM ledger_journalentry WHERE memo = 'by hand'")[0][0])
 
 
+@pytest.mark.slow
 def test_what_workers_wrote_is_carried_and_a_return_to_a_release_that_does_not_start_is_given_up(
     make_stage: Callable[..., Stage], tmp_path: Path
 ) -> None:

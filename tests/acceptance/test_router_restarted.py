@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 import httpx
+import pytest
 from scene import Scene
 from stage import Stage
 
@@ -19,6 +20,7 @@ def restart(router: AnyRouter, upstream: str) -> None:
     httpx.post(f"{router.admin}/load", json=initial_config(*ports, upstream)).raise_for_status()  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_router_that_forgot_its_orders_is_seen_by_the_watch(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500)
     scene = Scene(stage)

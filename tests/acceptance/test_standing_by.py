@@ -197,6 +197,7 @@ def test_a_rollback_that_was_turned_round_is_taken_again_and_carries_the_rest(ma
     assert left(stage) == []
 
 
+@pytest.mark.slow
 def test_a_lock_in_the_way_is_asked_about_and_a_server_that_is_restarted_in_a_rollback_is_waited_for(
     make_stage: Callable[..., Stage],
 ) -> None:
