@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError, RouterError
@@ -19,6 +20,8 @@ from safepoint.launch.verbs.gates import refuse_old_go
 from safepoint.launch.verbs.migrate import drop_login
 from safepoint.wayback import fence, quiet, twin
 from safepoint.wayback.login import close_migration_login
+
+_CLOSED_SECONDS: Final = 3.0
 
 
 class StopTraffic(Verb):
@@ -52,11 +55,18 @@ class StopTraffic(Verb):
         return Evidence("the site answers 503 with Retry-After", ground.router.state().as_json())
 
     def verify(self, ground: Ground, evidence: Evidence) -> None:
-        """Ask as a user would."""
+        """Ask as a user would, for a moment: a router that takes an order may still answer by its old configuration, or
+        drop a connection."""
+        until = time.monotonic() + _CLOSED_SECONDS
         status, retry_after = _ask(ground.router.url)
+        while (status != 503 or not retry_after) and time.monotonic() < until:
+            ground.pause(0.1)
+            status, retry_after = _ask(ground.router.url)
         if status != 503 or not retry_after:
             raise RouterError(
-                "The site was closed, and it still lets people in.",
+                "The site was closed, and nobody answers there now."
+                if status is None
+                else "The site was closed, and it still lets people in.",
                 subject=ground.router.url,
                 expected="503 with Retry-After",
                 found=f"{status}, Retry-After {retry_after!r}",
