@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from s3_server import free_port
 
 from safepoint.errors import RouterError
 from safepoint.launch.step import Evidence
+from safepoint.launch.verbs import stop
 from safepoint.launch.verbs.stop import StopTraffic
 
 
@@ -51,7 +53,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def look(url: str) -> None:
-    ground: Any = SimpleNamespace(router=SimpleNamespace(url=url))
+    ground: Any = SimpleNamespace(router=SimpleNamespace(url=url), pause=time.sleep)
     StopTraffic().verify(ground, Evidence("closed"))
 
 
@@ -60,7 +62,8 @@ def test_a_closed_site_is_seen_whatever_proxy_the_environment_names(site: str, p
     look(site + path)
 
 
-def test_a_site_that_lets_people_in_is_told_as_such(site: str) -> None:
+def test_a_site_that_lets_people_in_is_told_as_such(monkeypatch: pytest.MonkeyPatch, site: str) -> None:
+    monkeypatch.setattr(stop, "_CLOSED_SECONDS", 0.2)
     with pytest.raises(RouterError) as raised:
         look(site + "/forgotten")
     assert raised.value.found == "200, Retry-After None"
