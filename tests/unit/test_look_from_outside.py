@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from s3_server import free_port
@@ -19,13 +19,19 @@ from safepoint.launch.verbs.stop import StopTraffic
 
 
 class _Site(BaseHTTPRequestHandler):
-    """A site that is closed, but for one page that was forgotten; and an old address of it."""
+    """A site that is closed, but for one page that was forgotten, one that hangs up, and an old address of it; what is
+    on its way to be closed answers in between as `closing` has it (None hangs up)."""
+
+    closing: ClassVar[list[int | None]] = []
 
     def do_GET(self) -> None:
+        turn = self.closing.pop(0) if self.path == "/closing" and self.closing else 503
+        if self.path == "/silent" or turn is None:
+            return
         if self.path == "/moved":
             self.send_response(301)
             self.send_header("Location", "/")
-        elif self.path == "/forgotten":
+        elif self.path == "/forgotten" or turn == 200:
             self.send_response(200)
         else:
             self.send_response(503)
@@ -62,8 +68,23 @@ def test_a_closed_site_is_seen_whatever_proxy_the_environment_names(site: str, p
     look(site + path)
 
 
-def test_a_site_that_lets_people_in_is_told_as_such(monkeypatch: pytest.MonkeyPatch, site: str) -> None:
+def test_a_router_that_drops_a_connection_or_answers_once_more_as_before_is_asked_again(site: str) -> None:
+    _Site.closing[:] = [None, 200, None]
+    look(site + "/closing")
+    assert _Site.closing == []
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "found"),
+    [
+        ("/forgotten", "still lets people in", "200, Retry-After None"),
+        ("/silent", "nobody answers there", "None, Retry-After None"),
+    ],
+)
+def test_a_site_that_is_not_closed_is_told_by_what_it_answers(
+    monkeypatch: pytest.MonkeyPatch, site: str, path: str, words: str, found: str
+) -> None:
     monkeypatch.setattr(stop, "_CLOSED_SECONDS", 0.2)
-    with pytest.raises(RouterError) as raised:
-        look(site + "/forgotten")
-    assert raised.value.found == "200, Retry-After None"
+    with pytest.raises(RouterError, match=words) as raised:
+        look(site + path)
+    assert raised.value.found == found
