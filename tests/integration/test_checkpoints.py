@@ -17,8 +17,7 @@ from safepoint.checkpoints.chromium import Chromium, Visit, browse
 from safepoint.checkpoints.login import login
 from safepoint.checkpoints.logs import errors_since, mark, read
 from safepoint.checkpoints.pages import health
-from safepoint.config import Login
-from safepoint.config.models import Checkpoints
+from safepoint.config import Checkpoints, Login
 from safepoint.hosts.here import Here
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server

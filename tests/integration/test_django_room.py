@@ -18,7 +18,7 @@ import pytest
 from django_site import manage_of, site_database, write_site
 from psycopg import sql
 
-from safepoint.config.models import Application
+from safepoint.config import Application
 from safepoint.django.cache import clear_caches
 from safepoint.django.inspector import IDENTITY, pending, redirects, url_variables
 from safepoint.django.managepy import Manage, redirect

@@ -17,7 +17,7 @@ from replay_ground import ask
 
 from safepoint.backup import fingerprint
 from safepoint.config import Release
-from safepoint.config.models import Wayback
+from safepoint.config.wayback import Wayback
 from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations, read_operations
 from safepoint.hosts.here import Here

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from safepoint.backup.dumping import session_name
-from safepoint.config.models import Application
+from safepoint.config import Application
 from safepoint.config.releases import Release
 from safepoint.launch.pairs import at_address
 from safepoint.postgres.target import Target

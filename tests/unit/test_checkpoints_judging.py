@@ -17,8 +17,7 @@ from safepoint.checkpoints.database import Connections, judge_connections, judge
 from safepoint.checkpoints.login import Outcome, Visit, judge_visit, plan_visit
 from safepoint.checkpoints.logs import LogMark, advance, judge_log
 from safepoint.checkpoints.pages import judge_health
-from safepoint.config import Login
-from safepoint.config.models import Checkpoints
+from safepoint.config import Checkpoints, Login
 from safepoint.errors import DatabaseError, PlanFileError
 
 NOW = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)

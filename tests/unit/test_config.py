@@ -138,7 +138,7 @@ def test_a_fault_names_line_key_found_and_expected(fault: str) -> None:
 def test_all_faults_are_told_at_once() -> None:
     error = refused(GOOD.replace("2026-03-01", '"soon"').replace('"Europe/Berlin"', '"Berlin"'))
     assert len(error.message.splitlines()) == 2
-    assert error.remedy == "Correct these 2 keys in launch.toml."
+    assert error.remedy == "Correct these 2 keys in launch.toml; `safepoint settings` says what each takes."
 
 
 def test_what_is_not_toml_names_the_line() -> None:

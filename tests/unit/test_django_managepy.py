@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from safepoint.config import Release
-from safepoint.config.models import Application
+from safepoint.config import Application, Release
 from safepoint.django.cache import Cleared, ClearedCache
 from safepoint.django.managepy import Manage, applied, applying, explain, last_words, redirect
 from safepoint.django.piped import package, source, unwrap

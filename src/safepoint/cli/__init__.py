@@ -24,6 +24,7 @@ from safepoint.cli import (
     rehearse,
     report,
     restore,
+    settings,
     snapshots,
     status,
 )
@@ -46,6 +47,7 @@ app.command("init", rich_help_panel=_BEFORE)(init.init)
 app.command("doctor", rich_help_panel=_BEFORE)(doctor.doctor)
 app.command("rehearse", rich_help_panel=_BEFORE)(rehearse.rehearse)
 app.command("plan", rich_help_panel=_BEFORE)(plan.plan)
+app.command("settings", rich_help_panel=_BEFORE)(settings.settings)
 app.command("launch", rich_help_panel=_LAUNCH)(launch.launch)
 app.command("status", rich_help_panel=_LAUNCH)(status.status)
 app.command("go", rich_help_panel=_LAUNCH)(orders.go)

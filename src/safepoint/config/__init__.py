@@ -1,34 +1,30 @@
 """`launch.toml` -> frozen models. Start with `load`."""
 
+from safepoint.config.checkpoints import Checkpoints, Login
+from safepoint.config.database import Application, Database
 from safepoint.config.durations import Moment, format_bytes, format_duration, parse_duration
+from safepoint.config.hosts import AnyHost, ComposeHost, HereHost, SshHost
 from safepoint.config.load import load
-from safepoint.config.models import (
-    AnyHost,
-    AnyRouter,
-    CaddyRouter,
-    CommandRouter,
-    ComposeHost,
-    Database,
-    HereHost,
-    Login,
-    PlanFile,
-    SshHost,
-    Store,
-)
+from safepoint.config.plan_file import PlanFile
 from safepoint.config.releases import Release
+from safepoint.config.routers import AnyRouter, CaddyRouter, CommandRouter
 from safepoint.config.scratch import ScratchServer
 from safepoint.config.section import Argv, ServerLogin
+from safepoint.config.snapshots import KeepRules, Store
 from safepoint.config.wayback import TwinServer
 
 __all__ = [
     "AnyHost",
     "AnyRouter",
+    "Application",
     "Argv",
     "CaddyRouter",
+    "Checkpoints",
     "CommandRouter",
     "ComposeHost",
     "Database",
     "HereHost",
+    "KeepRules",
     "Login",
     "Moment",
     "PlanFile",

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from safepoint.config.models import PlanFile
+from safepoint.config.plan_file import PlanFile
 from safepoint.errors import PlanFileError
 
 _HEADER = re.compile(r"^\s*\[(\[)?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
@@ -56,10 +56,11 @@ def parse(text: str, path: Path) -> PlanFile:
     except ValidationError as error:
         lines = key_lines(text)
         faults = [_fault(path, lines, dict(e)) for e in _root_causes(error)]
+        these = "this key" if len(faults) == 1 else f"these {len(faults)} keys"
         raise PlanFileError(
             "\n".join(faults),
             subject=str(path),
-            remedy=f"Correct {'this key' if len(faults) == 1 else f'these {len(faults)} keys'} in {path.name}.",
+            remedy=f"Correct {these} in {path.name}; `safepoint settings` says what each takes.",
         ) from None
 
 

@@ -17,16 +17,22 @@ class Invariant(Section):
     """A query for each schema, where one cannot serve both; their answers must be equal."""
 
     before: str
+    """What is asked of the old schema."""
     after: str
+    """What is asked of the new one."""
 
 
 class Waiver(Section):
-    """A rule of the lint that a person accepts: who, and why; `migration` narrows it to one (`app.0002_name`)."""
+    """A finding of the lint that a person accepts."""
 
     rule: str = Field(examples=["narrows-column"])
+    """The rule's name, as the rehearsal prints it."""
     by: str = Field(min_length=2, examples=["Dana Scully"])
+    """Who accepts it."""
     reason: str = Field(min_length=4, examples=["no memo is longer: support has checked it"])
+    """Why; it stands in the report."""
     migration: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*\.\w+$", examples=["ledger.0003_entry_fields"])
+    """The one migration that it is accepted of; all of them otherwise."""
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.by})"
@@ -42,25 +48,29 @@ class Waiver(Section):
 
 
 class Rehearsal(Section):
-    """What a rehearsal looks at beyond what it always does.
-
-    `invariants`: queries whose answer must be the same before and after the migrations, by a name for people.
-    `mode` is for the lint: in a `window` nobody but the migration works in the database; in a `rolling` (or canary)
-    release the old code goes on working in the migrated one.
-    `required`: the launch rehearses its migrations the day before, and does not begin its window without a rehearsal of
-    these very migrations whose snapshot is not older than `max_age`. `false` leaves it out, which is said at the gate.
-    `env`: variables of the new release while it is rehearsed, by which it is led away from what the live site uses:
-    caches, logs, pid files, queues. `{folder}` is a folder of the rehearsal's own, which is removed at its end.
-    """
+    """What a rehearsal looks at beyond what it always does."""
 
     required: bool = True
+    """The launch rehearses its migrations the day before, and does not begin its window without a rehearsal of these
+    very migrations. `false` leaves it out, which is said at the gate.
+    """
     max_age: Duration = timedelta(hours=36)
+    """How old the snapshot of that rehearsal may be."""
     mode: Literal["window", "rolling"] = "window"
+    """For the lint. `window`: nobody but the migration works in the database. `rolling` (or a canary): the old code
+    goes on working in the migrated one.
+    """
     invariants: dict[str, str | Invariant] = Field(
         default={}, examples=[{"entries": "SELECT count(*) FROM ledger_journalentry"}]
     )
+    """Queries whose answer must be the same before and after the migrations, by a name for people; `{ before = "...",
+    after = "..." }` where one query cannot serve both schemas.
+    """
     waivers: tuple[Waiver, ...] = ()
     env: dict[str, str] = Field(default={}, examples=[{"CACHE_URL": "redis://127.0.0.1:6379/9", "STATE": "{folder}"}])
+    """Variables of the new release while it is rehearsed, by which it is led away from what the live site uses: caches,
+    logs, pid files, queues. `{folder}` is a folder of the rehearsal's own, which is removed at its end.
+    """
 
     def variables(self, folder: Path) -> dict[str, str]:
         """`env` with the rehearsal's own folder in it."""

@@ -15,26 +15,36 @@ PORT = "{port}"
 class Release(Section):
     """One release of the application: where it is, how it is started, stopped and reached.
 
-    `upstream` is where it answers in plain HTTP, for the router and for the launch itself, which asks it there.
-
-    `data` are files and folders in `directory` that are no code, and may change after the code is frozen: what people
-    upload, pid files, caches. Those that the settings name (MEDIA_ROOT, caches and logs in files) need not be told.
-
     `{port}` in `start`, `stop` and `env` is the port of `upstream`. Written so, a rehearsal can start the release at
     another port, with the variable of `application.url_env` leading to its copy: that must reach the release.
     """
 
     version: Name
+    """What people call it."""
     directory: str | None = None
+    """Its folder on the application's host: two folders, two units or two images, so that the old one is there when it
+    is needed again.
+    """
     manage: Argv = ("python", "src/manage.py")
+    """How its `manage.py` is called."""
     env: dict[str, str] = {}
+    """Variables for its `manage.py`, `start` and `stop`."""
     start: Argv
+    """Starts it and returns. Given twice, it must be harmless."""
     stop: Argv
+    """Stops it and returns. Given twice, it must be harmless."""
     upstream: Address
+    """Where it answers in plain HTTP, for the router and for the launch itself, which asks it there."""
     health: PagePath = "/"
+    """A page that answers 200 when all is well, and does not lead to a login."""
     start_timeout: Duration = timedelta(seconds=60)
+    """How long it may take from its start to that answer."""
     stage: bool = False
+    """Start it before the window, without traffic, so that the window need not wait for it. For the new release."""
     data: tuple[str, ...] = ()
+    """Files and folders in `directory` that are no code, and may change after the code is frozen: what people upload,
+    pid files, caches. Those that the settings name (MEDIA_ROOT, caches and logs in files) need not be told.
+    """
     _written: tuple[Argv, Argv, dict[str, str]] = PrivateAttr(((), (), {}))
 
     @model_validator(mode="after")
@@ -66,7 +76,9 @@ class Releases(Section):
     """The release that runs today and the one that is launched."""
 
     old: Release
+    """The release that runs today, and again after a rollback."""
     new: Release
+    """The release that is launched."""
 
     @model_validator(mode="after")
     def _side_by_side(self) -> Releases:

@@ -1,4 +1,7 @@
-"""What the tables of the plan file are made of: their base, and the types of their values."""
+"""What the tables of the plan file are made of: their base, and the types of their values.
+
+The text below a field is what `safepoint settings` says of it (see `reference`).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from safepoint.config.durations import parse_duration, write_duration
 
@@ -23,6 +26,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
     PlainSerializer(write_duration, return_type=str),
+    WithJsonSchema({"type": "string", "title": "duration"}),
 ]
 
 
@@ -56,13 +60,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
-Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+Argv = Annotated[tuple[str, ...], Field(min_length=1, title="command")]
 """A command and its arguments, a word each."""
 Name = Annotated[str, Field(min_length=1)]
-Url = Annotated[str, AfterValidator(_url)]
+Url = Annotated[str, AfterValidator(_url), Field(title="http or https address")]
 """Where a site answers; a slash at its end is left out, for paths are put behind it."""
-PagePath = Annotated[str, AfterValidator(_path)]
-Address = Annotated[str, AfterValidator(_address)]
+PagePath = Annotated[str, AfterValidator(_path), Field(title="path of a page")]
+Address = Annotated[str, AfterValidator(_address), Field(title="host:port")]
 """`host:port`, one of them and no URL; an IPv6 address stands in brackets."""
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -73,10 +77,15 @@ def address(host: str, port: int) -> str:
 
 
 class ServerLogin(Section):
-    """A PostgreSQL server beside the live one, and a login to it; `password_env` names the variable of its password."""
+    """A PostgreSQL server beside the live one, and a login to it."""
 
     host: str = Field(examples=["db2.internal"])
+    """The server's name, address, or the folder of its socket."""
     port: int = Field(default=5432, ge=1, le=65535)
+    """The server's port."""
     user: str = Field(examples=["safepoint"])
+    """The login there."""
     password_env: str | None = Field(default=None, examples=["SAFEPOINT_DB2_PASSWORD"])
+    """The variable that has its password."""
     sslmode: SslMode = "prefer"
+    """Whether the connection is encrypted and the server's certificate checked, in libpq's words."""

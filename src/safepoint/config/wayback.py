@@ -11,27 +11,31 @@ from safepoint.config.section import Address, Argv, Duration, Section, ServerLog
 
 
 class WaybackTable(Section):
-    """Values of an old table's columns that cannot be derived: old column -> SQL over the new table's row.
-
-    Bare names are the new row's columns; `old.x` is the value that the row had at the safe point.
-    """
+    """Values of an old table's columns that cannot be derived."""
 
     columns: dict[str, str] = Field(default={}, examples=[{"debit": "greatest(amount_cents, 0) / 100.0"}])
+    """Old column -> SQL over the new table's row. Bare names are the new row's columns; `old.x` is the value that the
+    row had at the safe point.
+    """
 
 
 class TwinServer(ServerLogin):
     """Another server for the twin, as the conductor connects to it. It needs the application's roles, and room.
 
     A rollback leads the old release there: by the variable of `application.url_env`, where the conductor has it, with
-    this server's address in it (`address`, where the application finds the server by another one than the conductor);
-    by the variables in `env`; or by the command `lead`, and `lead_back` for a return, on the application's host.
+    this server's address in it; by the variables in `env`; or by the command `lead`.
     """
 
     maintenance: str = "postgres"
+    """The database there to connect to while another is renamed."""
     address: Address | None = None
+    """The server as the application finds it, if it has another address there than here."""
     env: dict[str, str] = {}
+    """Variables that lead the old release to this server."""
     lead: Argv | None = None
+    """Leads the application to this server; runs on the application's host."""
     lead_back: Argv | None = None
+    """Leads it back, when a rollback is turned round."""
 
     @model_validator(mode="after")
     def _both_ways(self) -> TwinServer:
@@ -41,31 +45,32 @@ class TwinServer(ServerLogin):
 
 
 class Wayback(Section):
-    """How a rollback carries back what was written since the launch.
-
-    `policy`: where a row cannot be held by the old schema, it alone is put aside (with what depends on it), or the
-    whole transaction that wrote it. `prove = false` leaves out the proof on copies before the launch (it restores the
-    snapshot once more, and migrates it); then nothing is carried back, and everything is listed.
-    `capture`: by decoding the write-ahead log (`logical`), by `triggers`, or whichever the server allows (`auto`).
-    `affected`: whose rows a table's are, where no foreign key leads to the user table: table -> SQL over its row (bare
-    names are its columns), which gives the user's key.
-
-    `twin`: a copy made inside the window (`template`), one that is restored before it and kept level (`logical`), or
-    whichever fits (`auto`): the copy, as long as it takes no more than `copy_allowance`. `follow = "live"`: what is
-    captured is applied to the twin all the time, so that a rollback has only the tail left. `server`: another server,
-    on which the twin is kept level; without it the twin stands beside the live database.
-    """
+    """How a rollback carries back what was written since the launch, and where the twin stands."""
 
     prove: bool = True
-
+    """Proves the way back on copies before the launch: the snapshot is restored once more, and migrated. With `false`
+    nothing is carried back, and everything is listed.
+    """
     policy: Literal["row", "transaction"] = "row"
+    """What is put aside where a row cannot be held by the old schema: it alone with what depends on it, or the whole
+    transaction that wrote it.
+    """
     capture: Literal["auto", "logical", "triggers"] = "auto"
+    """How what is written is captured: by decoding the write-ahead log, by triggers, or as the server allows."""
     affected: dict[str, str] = Field(
         default={}, examples=[{"shop_draft": "(SELECT user_id FROM shop_workspace w WHERE w.code = workspace)"}]
     )
+    """Whose rows a table's are, where no foreign key leads to the user table: table -> SQL over its row (bare names are
+    its columns), which gives the user's key.
+    """
     twin: Literal["auto", "logical", "template"] = "auto"
+    """How the twin comes to be: a copy inside the window (`template`), one that is restored before it and kept level
+    (`logical`), or whichever fits: the copy, as long as it takes no more than `copy_allowance`.
+    """
     copy_allowance: Duration = timedelta(seconds=2)
+    """How long the window may wait for that copy."""
     follow: Literal["spool", "live"] = "spool"
+    """`live`: what is captured is applied to the twin all the time, so that a rollback has only the tail left."""
     server: TwinServer | None = None
     tables: dict[str, WaybackTable] = {}
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from safepoint.config.models import Application
+from safepoint.config import Application
 from safepoint.django.inspector import inspect
 from safepoint.django.managepy import Manage
 

@@ -271,6 +271,7 @@ _TEMPLATE = """\
 # The plan of a launch, drafted by `safepoint init` from the project's own settings.
 # LOOK marks what Safepoint could not know. Then run `safepoint doctor`: it checks every line and says what to do.
 # Durations are written 90s, 10m, 2h, 30d; passwords never stand here, only the names of variables that have them.
+# `safepoint settings` says what else can be written here, and what each key means.
 
 [launch]
 application = @application@

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from safepoint.backup.retention import Rules
 from safepoint.backup.shelf import HERE, Listed, list_here, list_there, remove_here, retention
-from safepoint.config import PlanFile
-from safepoint.config.models import KeepRules
+from safepoint.config import KeepRules, PlanFile
 from safepoint.errors import SafepointError, StoreError
 from safepoint.launch.snapshots import snapshots_folder, standing_launches, stores_of, sweep_fetched
 from safepoint.launch.whose import own_mark
