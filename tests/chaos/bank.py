@@ -192,7 +192,7 @@ class Bank:
             if conductor is not None:
                 strike("conductor", self._grounds, conductor)
             self._beside.append(self._command(blow.kind, "--plain"))
-        elif struck is not None or blow.kind not in ("conductor", "follower"):
+        elif struck is not None or blow.kind not in ("conductor", "paused", "follower"):
             blow.fell = place or self._under_way()
             strike(blow.kind, self._grounds, struck)
 
