@@ -77,6 +77,15 @@ PHASES: Mapping[str, Mapping[str, float]] = {
 """The phases, the steps in each, and about how many seconds each step takes on this stage."""
 
 _COURSES: Mapping[str, Course] = {"return": "turned", "undo": "aborted", "retire": "retired", "reattach": "again"}
+_TAKEN_BACK = frozenset({"replay", "swap", "way back", "return"})
+_WITHOUT: Mapping[Course, frozenset[str]] = {
+    "back": frozenset({"return", "undo", "retire", "reattach"}),
+    "turned": frozenset({"undo", "retire", "reattach"}),
+    "aborted": frozenset({"migrate", "arm", "spool", "open", "retire", "reattach", *_TAKEN_BACK}),
+    "retired": frozenset({"undo", "reattach", *_TAKEN_BACK}),
+    "again": frozenset({"return", "undo", "retire"}),
+}
+"""The phases that a course does not come through."""
 _ORDERED: Mapping[Course, tuple[Kind, tuple[str, ...]]] = {
     "turned": ("return", ("back-fence", "back-carry", "back-swap", "back-between", "back-unfence", "back-start-old")),
     "aborted": ("abort", ("stop-old", "fence", "twin", "prove-quiet")),
@@ -162,7 +171,8 @@ def draw_play(seed: int) -> Play:
         at = "prove-quiet" if step == "undo-twin" else draw.choice(orders)
         blows.insert(0, Blow(order, at, draw.uniform(0, 0.3)))
     if draw.random() < 0.35:
-        blows.append(draw_blow(draw, draw.choice(list(PHASES)), draw.choice(("conductor", "server", "link"))))
+        other = draw.choice([one for one in PHASES if one not in _WITHOUT[course]])
+        blows.append(draw_blow(draw, other, draw.choice(("conductor", "server", "link"))))
     triggers = twin == "copied" and kind != "slot" and draw.random() < 0.35
     return Play(
         course, twin, tuple(blows), triggers, follows=STANDING in (b.step for b in blows) or draw.random() < 0.5
