@@ -170,9 +170,9 @@ def draw_play(seed: int) -> Play:
         order, orders = _ORDERED[course]
         at = "prove-quiet" if step == "undo-twin" else draw.choice(orders)
         blows.insert(0, Blow(order, at, draw.uniform(0, 0.3)))
-    if draw.random() < 0.35:
+    for _ in range(draw.choice((0, 0, 1, 1, 2))):
         other = draw.choice([one for one in PHASES if one not in _WITHOUT[course]])
-        blows.append(draw_blow(draw, other, draw.choice(("conductor", "server", "link"))))
+        blows.append(draw_blow(draw, other, draw.choice(_usual(twin))))
     triggers = twin == "copied" and kind != "slot" and draw.random() < 0.35
     return Play(
         course, twin, tuple(blows), triggers, follows=STANDING in (b.step for b in blows) or draw.random() < 0.5
@@ -181,7 +181,7 @@ def draw_play(seed: int) -> Play:
 
 def draw_blow(draw: random.Random, phase: str, kind: Kind) -> Blow:
     """One of that kind somewhere in a phase."""
-    step = draw.choice(sorted(PHASES[phase]))
+    step = draw.choice([one for one in PHASES[phase] if _happens(one, kind, "level")])
     return Blow(kind, step, _after(draw, phase, step))
 
 
@@ -193,11 +193,16 @@ def _after(draw: random.Random, phase: str, step: str) -> float:
 def _kind(phase: str, twins: tuple[Twin, ...], place: int, turn: int) -> Kind:
     """Whose turn it is: of the kinds for which a phase is one of few, every second time."""
     rare = [kind for kind, steps in _ONLY.items() if not steps.isdisjoint(PHASES[phase])]
-    usual = [one for one in EVERYWHERE if (one != "other" or "elsewhere" in twins) and (one != "disk" or MOUNTS)]
+    usual = _usual(*twins)
     if rare and turn % 2 == 0:
         return rare[turn // 2 % len(rare)]
     number = turn // 2 if rare else turn
     return usual[(number * 7 + place) % len(usual)]  # none has a divisor in common with seven
+
+
+def _usual(*twins: Twin) -> list[Kind]:
+    """The kinds that strike anywhere, as far as there is what they strike."""
+    return [one for one in EVERYWHERE if (one != "other" or "elsewhere" in twins) and (one != "disk" or MOUNTS)]
 
 
 def _happens(step: str, kind: Kind, twin: Twin) -> bool:
