@@ -170,7 +170,7 @@ def draw_play(seed: int) -> Play:
         order, orders = _ORDERED[course]
         at = "prove-quiet" if step == "undo-twin" else draw.choice(orders)
         blows.insert(0, Blow(order, at, draw.uniform(0, 0.3)))
-    for _ in range(draw.choice((0, 0, 1, 1, 2))):
+    for _ in range(draw.choice((0, 1, 1, 2, 5))):
         other = draw.choice([one for one in PHASES if one not in _WITHOUT[course]])
         blows.append(draw_blow(draw, other, draw.choice(_usual(twin))))
     triggers = twin == "copied" and kind != "slot" and draw.random() < 0.35

@@ -22,7 +22,7 @@ class Maker(Migration):
         self.world = World(relaxes=self.chance(0.5))
         for number in range(self.dice.randint(2, 5)):
             self._table(number)
-        if self.chance(0.35):
+        if self.chance(0.6):
             self._circle()
         for table in self.world.tables:
             table.now = table.name
@@ -104,7 +104,7 @@ class Maker(Migration):
                 self.world.before.append(f"alter table {quoted(name)} enable always rule also")
 
     def _keys(self, kind: str, parents: list[Table]) -> list[Column]:
-        if kind == "plain" and parents and self.chance(0.2):  # a model that inherits from another one
+        if kind == "plain" and parents and self.chance(0.4):  # a model that inherits from another one
             parent = self.dice.choice(parents)
             return [Column("base_ptr", parent.key[0].type, filled=True, parent=parent)]
         keys = []
