@@ -16,9 +16,10 @@ from typing import Literal
 _Anywhere = Literal[
     "conductor", "paused", "server", "refused", "frozen", "backend", "terminated", "link", "stalled", "other", "disk"
 ]
-Kind = _Anywhere | Literal["follower", "store", "slot", "return", "abort"]
+Kind = _Anywhere | Literal["follower", "dozing", "store", "slot", "return", "abort"]
 """Killed: the conductor, who follows after the launch, one backend of PostgreSQL. Stopped at once: PostgreSQL (and away
-for a while: `refused`), the twin's own server. Asleep for a while: the conductor, all of PostgreSQL. Ended by a person:
+for a while: `refused`), the twin's own server. Asleep for a while: the conductor, all of PostgreSQL, who
+follows (`dozing`: until a rollback is over). Ended by a person:
 half of the sessions. Cut: the conductor's link to it, at once or after a silence. Full: the state folder's disk. Gone:
 the store, the capture's slot (and PostgreSQL with it). And two orders of a person, from another terminal."""
 Twin = Literal["copied", "level", "elsewhere"]
@@ -105,6 +106,7 @@ EVERYWHERE: tuple[Kind, ...] = (
 )
 _ONLY: Mapping[Kind, frozenset[str]] = {
     "follower": frozenset({STANDING}),
+    "dozing": frozenset({STANDING}),
     "slot": frozenset({STANDING, "watch"}),
     "store": frozenset({"store", "final-store"}),
 }

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,7 +24,7 @@ from safepoint.wayback.names import capture_name
 LASTS = 4.0
 """Seconds for which a disk stays full or a store away, unless the command that it fell on ends before."""
 PAUSE = 20.0
-"""Seconds for which the conductor sleeps."""
+"""Seconds for which the conductor sleeps; who follows, twice as many."""
 SILENCE = 8.0
 """Seconds for which PostgreSQL sleeps or is away, or a link carries nothing before it is cut."""
 BACKENDS = """
@@ -49,10 +50,11 @@ class Grounds:
 
 
 def strike(kind: Kind, grounds: Grounds, process: subprocess.Popen[bytes] | None) -> None:
-    """Deal it. `process` is the conductor, or who follows; what passes by is over when this returns."""
+    """Deal it. `process` is the conductor, or who follows; what passes by is over when this returns, but
+    for the sleep of who follows."""
     server = grounds.stage.server
     match kind:
-        case "conductor" | "follower" | "paused" if process is not None:
+        case "conductor" | "follower" | "paused" | "dozing" if process is not None:
             _strike_process(kind, process)
         case "link":
             grounds.link.cut()
@@ -74,11 +76,14 @@ def strike(kind: Kind, grounds: Grounds, process: subprocess.Popen[bytes] | None
 
 
 def _strike_process(kind: Kind, process: subprocess.Popen[bytes]) -> None:
-    if kind != "paused":
+    if kind == "paused":
+        with _asleep([process.pid]):
+            time.sleep(PAUSE)
+    elif kind == "dozing":
+        process.send_signal(signal.SIGSTOP)
+        threading.Timer(2 * PAUSE, process.send_signal, [signal.SIGCONT]).start()
+    else:
         process.send_signal(signal.SIGKILL)
-        return
-    with _asleep([process.pid]):
-        time.sleep(PAUSE)
 
 
 def _strike_server(kind: Kind, server: Server) -> None:
