@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -38,6 +36,7 @@ from safepoint.backup.properties import database_sql
 from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
+from safepoint.person import person
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, parse_version
 from safepoint.postgres.connections import Connection, unhurried
@@ -153,7 +152,7 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         id=snapshot_id,
         launch_id=launch_id,
         taken_at=taken_at,
-        taken_by=f"{getpass.getuser()}@{socket.gethostname()}",
+        taken_by=person(),
         source=source,
         tool_version=said[1] if said else version.stdout.strip(),
         archive=archive,
