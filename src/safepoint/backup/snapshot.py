@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -44,6 +44,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+_SAME_DAY = timedelta(days=1)  # retention counts in days, and clocks of the wrong time zone are hours apart
 _NOT_CONVERTED = ("SQL_ASCII", "MULE_INTERNAL")  # there is no conversion to UTF-8
 
 _NOTES = (
@@ -131,6 +132,7 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
     with _held(job.target, at) as (connection, snapshot):
         source = _source(connection, job.target)
         source = source if at is None else replace(source, lsn=at.lsn)
+        apart = _clocks_apart(connection)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
         encoding = connection.info.parameter_status("server_encoding") or "UTF8"
@@ -160,8 +162,24 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         commands=tools.shown((dump, globals_)),
         files=files,
         seconds=timings,
-        notes=(*_NOTES, *unseen(print_)),
+        notes=(*_NOTES, *unseen(print_), *_undated(apart)),
         fingerprint=print_,
+        dated=apart < _SAME_DAY,
+    )
+
+
+def _clocks_apart(connection: Connection) -> timedelta:
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    return timedelta.max if row is None else abs(row[0] - datetime.now(UTC))
+
+
+def _undated(apart: timedelta) -> tuple[str, ...]:
+    """What the manifest says of it; `prune` then lets neither this snapshot go by its age, nor others by it."""
+    if apart < _SAME_DAY:
+        return ()
+    days = f"{apart / timedelta(days=1):.0f} days"
+    return (
+        f"When this was taken is not sure: this machine's clock and the server's were {days} apart. Set both by NTP.",
     )
 
 
