@@ -392,3 +392,16 @@ def test_a_disk_that_is_full_already_refuses_the_launch_without_a_traceback(
     assert str(state) in launched.stderr
     assert "next:" in launched.stderr
     assert safepoint("plan").code == 0
+
+
+def test_a_terminal_that_lacks_a_sign_shows_another_one(tmp_path: Path) -> None:
+    (tmp_path / "launch.toml").write_text(PLAN.format(port=free_port()))
+    said = subprocess.run(
+        [str(Path(sys.executable).parent / "safepoint"), "plan"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert (said.returncode, said.stderr) == (0, b""), said
+    assert "Go for the window?" in said.stdout.decode("latin-1")

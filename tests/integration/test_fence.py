@@ -6,6 +6,8 @@ import dataclasses
 import json
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -324,6 +326,20 @@ def test_a_migration_that_is_left_running_is_shut_out_until_the_login_is_renewed
             connect(login)
     finally:
         drop_migration_login(site.target, "launch-2", site.role)
+
+
+def test_the_migrations_login_ends_by_the_servers_clock(site: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) - timedelta(hours=13)
+
+    # Where this machine's clock, or its time zone, is wrong by more than a login lasts, it would have ended at once.
+    monkeypatch.setattr("safepoint.wayback.login.datetime", Behind, raising=False)
+    try:
+        connect(migration_login(site.target, "launch-5", site.role)).close()
+    finally:
+        drop_migration_login(site.target, "launch-5", site.role)
 
 
 def test_a_role_of_the_same_name_that_is_not_ours_is_left_alone(site: Books) -> None:

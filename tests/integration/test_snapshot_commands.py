@@ -219,6 +219,27 @@ def test_prune_shows_then_removes_what_is_old_and_leaves_what_is_needed(plan: Pl
     assert not (plan.state / "snapshots" / needed).exists()
 
 
+def test_a_backup_of_a_machine_whose_clock_is_years_ahead_pushes_none_out(
+    plan: PlanFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cron job's `backup` and `prune`, in a night in which the machine's clock is wrong and the server's is right."""
+    first, old, ahead = only_id(plan), aged(plan, "old", 20), datetime.now(UTC) + timedelta(days=3650)
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return ahead.astimezone(tz)
+
+    monkeypatch.setattr("safepoint.backup.snapshot.datetime", Ahead)
+    result = safepoint(plan, "backup")
+    assert result.exit_code == 0 and "clock and the server's were 3650 days apart" in result.stdout, result.output
+    for now in (ahead, datetime.now(UTC)):  # while it is wrong, and once it is set
+        pruning = plan_pruning(plan, now)
+        assert {one.verdict for one in pruning.decisions} == {"keep"}, pruning
+        assert {one.place for one in pruning.decisions if one.snapshot_id == old} == {"here", "offsite"}
+    assert newest_proven(plan) == first
+
+
 def test_keep_rules_of_a_store_are_its_own(plan: PlanFile, taken: tuple[Path, Target]) -> None:
     for days in (40, 70, 100):
         aged(plan, f"old-{days}", days)

@@ -100,6 +100,20 @@ def test_what_a_launch_needs_stays() -> None:
     assert "old" in decide([made("old", 300, needed=True), made("new", 1)], NOW).keep
 
 
+def test_a_proven_one_of_a_clock_that_was_years_ahead_makes_no_other_one_old() -> None:
+    """As a cron job takes it and prunes by, while the machine's clock is wrong."""
+    good = [made(str(days), days) for days in (3, 40, 80)]
+    later = NOW + timedelta(days=3650)
+    wrong = Kept("wrong", later, proven=True, dated=False)
+    assert decide([*good, wrong], later).drop == decide(good, later).drop
+    assert decide([*good, wrong], NOW).keep["wrong"]
+
+
+def test_one_of_a_clock_that_was_years_behind_is_not_taken_for_old() -> None:
+    wrong = Kept("wrong", NOW - timedelta(days=3650), proven=True, dated=False)
+    assert "wrong" in decide([made("new", 1), wrong], NOW).keep
+
+
 rules = st.builds(Rules, st.integers(0, 40), st.integers(0, 20), st.integers(0, 14))
 
 

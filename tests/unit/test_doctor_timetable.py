@@ -65,6 +65,13 @@ def test_a_change_of_the_clocks_during_the_launch_is_a_warning() -> None:
     assert verdicts("2026-03-28") == [("timetable", "ok"), ("timetable", "warning")]
 
 
+def test_a_snapshot_that_would_be_too_old_at_the_gate_is_a_warning() -> None:
+    assert verdicts("2026-03-01", 'freeze = "T 07:00"') == [("timetable", "ok")]
+    assert verdicts("2026-03-01", 'freeze = "T 06:59"') == [("timetable", "ok"), ("timetable", "warning")]
+    early = [one.message for one in timetable(plan("2026-03-03", 'prepare = "T-2 18:00"'), NOW)]
+    assert len(early) == 2 and early[1].startswith("The rehearsal's snapshot will be 39 h old"), early
+
+
 def test_a_time_that_does_not_exist_is_a_failure_that_names_it() -> None:
     with pytest.raises(PlanFileError, match="does not exist"):
         verdicts("2026-03-29", 'freeze = "T 01:00"\nstop = "T 02:30"')

@@ -192,3 +192,28 @@ def test_a_question_and_its_answers_are_two_sentences(folder: Path) -> None:
     said = ordered(folder, "retry")
     assert isinstance(said.exception, Refused)
     assert "a person's. Answer with `safepoint go`" in str(said.exception.remedy)
+
+
+@pytest.mark.parametrize("ended", [None, "launched"])
+def test_a_plan_file_that_was_changed_since_its_launch_began_is_told_which_launch_has_the_site(
+    folder: Path, ended: str | None
+) -> None:
+    story = migrated(ledger_of(folder))
+    if ended is not None:
+        story.done("green", 0.1).end(ended)
+    (folder / "launch.toml").write_text(PLAN_FILE.format(date="2026-03-08", zone="Europe/Berlin", more=""))
+    told = look(folder, None)["standing"]
+    begun = f"accounting-2.0-20260301 {'was launched' if ended else 'is under way'}"
+    assert begun in told["headline"], told
+    assert "1.0" not in told["open"] and "Nothing of the live system" not in told["safe"]
+    assert "launch.date" in told["next"]
+    for word in ("rollback", "abort", "go", "retire", "report", "follow"):
+        said = ordered(folder, word).exception
+        assert isinstance(said, Refused) and begun in said.message and "launch.date" in str(said.remedy), (word, said)
+
+
+def test_a_launch_that_was_retired_or_taken_back_is_no_other_launch(folder: Path) -> None:
+    rolled_back(ledger_of(folder))
+    (folder / "launch.toml").write_text(PLAN_FILE.format(date="2026-03-08", zone="Europe/Berlin", more=""))
+    assert look(folder, None)["standing"]["open"] == "1.0 serves everyone."
+    assert str(ordered(folder, "go").exception.message).endswith("has not begun.")

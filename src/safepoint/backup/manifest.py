@@ -71,7 +71,8 @@ class Manifest:
     """What stands in `manifest.json`. It is written last: a folder without it is no snapshot.
 
     `archive` is the name of the archive in the folder: a folder (pg_dump's directory format) or one file.
-    `seconds` says how long each part took; `notes` what a person should know who restores it by hand.
+    `seconds` says how long each part took; `notes` what a person should know who restores it by hand. `dated`: false
+    where this machine's clock and the server's were so far apart that `taken_at` may be wrong by days.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Manifest:
     seconds: Mapping[str, float]
     notes: tuple[str, ...]
     fingerprint: Fingerprint
+    dated: bool = True
 
     @property
     def lsn(self) -> str:
@@ -128,6 +130,7 @@ class Manifest:
             "files": {name: asdict(fact) for name, fact in self.files.items()},
             "seconds": dict(self.seconds),
             "notes": list(self.notes),
+            **({} if self.dated else {"dated": False}),
             "fingerprint": self.fingerprint.as_json(),
         }
 
@@ -198,6 +201,7 @@ def parse_manifest(text: str | bytes, path: Path) -> Manifest:
             seconds=data["seconds"],
             notes=tuple(data["notes"]),
             fingerprint=Fingerprint.from_json(data["fingerprint"]),
+            dated=data.get("dated", True),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, repr(error)) from None

@@ -12,12 +12,15 @@ MINIMUM = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Kept:
-    """A snapshot as retention sees it. `needed`: a launch that is not retired may still go back to it."""
+    """A snapshot as retention sees it. `needed`: a launch that is not retired may still go back to it. `dated`: the
+    clocks agreed on its time; where they did not, nobody knows how old it is.
+    """
 
     id: str
     taken: datetime
     proven: bool
     needed: bool = False
+    dated: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ def decide(snapshots: Iterable[Kept], now: datetime, keep: timedelta = MINIMUM, 
     launch needs goes; an old one goes only when a proven one that is newer than it stays, so an unproven or failed
     backup never pushes out a good one. Age is counted up to the newest proven snapshot, or up to `now` when that is
     earlier: a clock that was set forward makes nothing old, and where no backup succeeds any more nothing goes.
-    What was taken in the future is kept, as nobody knows its age.
+    What was taken in the future, or while the clocks did not agree, is kept, as nobody knows its age, and makes no
+    other one old.
 
     Args:
         now: with its time zone, as `taken` of all snapshots.
@@ -67,9 +71,10 @@ def decide(snapshots: Iterable[Kept], now: datetime, keep: timedelta = MINIMUM, 
         rules: what stays longer.
     """
     ordered = sorted(snapshots, key=lambda one: (one.taken, one.id))
-    newest_proven = max((one for one in ordered if one.proven), key=lambda one: (one.taken, one.id), default=None)
+    sure = [one for one in ordered if one.proven and one.dated]
+    newest_proven = max(sure, key=lambda one: (one.taken, one.id), default=None)
     period = max(keep, MINIMUM)
-    ruled = _by_rules([one for one in ordered if one.proven and one.taken <= now], rules)
+    ruled = _by_rules([one for one in sure if one.taken <= now], rules)
     kept: dict[str, str] = {}
     dropped: dict[str, str] = {}
     for one in ordered:
@@ -85,6 +90,8 @@ def decide(snapshots: Iterable[Kept], now: datetime, keep: timedelta = MINIMUM, 
 def _reason_to_keep(one: Kept, newest_proven: Kept | None, now: datetime, period: timedelta) -> str | None:
     if one.needed:
         return "a launch may still go back to it"
+    if not one.dated:
+        return "this machine's clock and the server's were days apart when it was taken, so nobody knows its age"
     if one.taken > now:
         return "it was taken in the future: a clock was wrong, so nobody knows its age"
     if newest_proven is None:

@@ -53,7 +53,7 @@ class Listed:
     """One snapshot, wherever it is. `fault` says why it is not whole; such a one counts for nothing.
 
     One that another version of Safepoint wrote has a fault, too, but may be a good one. `source` is its database's mark
-    (see `manifest.mark_of`); None where that cannot be read.
+    (see `manifest.mark_of`); None where that cannot be read. `dated`: see `Manifest`.
     """
 
     id: str
@@ -65,6 +65,7 @@ class Listed:
     fault: str | None = None
     other_version: bool = False
     source: str | None = None
+    dated: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """For `backups --json`."""
@@ -96,6 +97,7 @@ def store_snapshot(
         "bytes": manifest.total_bytes,
         "proven_at": proof.proven_at,
         "source": manifest.source.mark,
+        **({} if manifest.dated else {"dated": False}),
     }
     sent = store.upload(folder, manifest.id, report, cancelled, label=label)
     with suppress(StoreError):  # the snapshot is there; what others left is no reason to doubt it
@@ -236,7 +238,7 @@ def retention(
     others = {one.id: "another version of Safepoint wrote it, and may need it" for one in found if one.other_version}
     decided = decide(
         [
-            Kept(one.id, one.taken, proven=one.proven and one.fault is None, needed=one.launch_id in launches)
+            Kept(one.id, one.taken, one.proven and one.fault is None, one.launch_id in launches, one.dated)
             for one in found
             if one.id not in others
         ],
@@ -311,7 +313,8 @@ def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
         if (label := store.label(snapshot_id)) is not None:
             taken = datetime.fromisoformat(label["taken_at"])
             source = label.get("source")
-            return Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"), source=source)
+            found = Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"), source=source)
+            return replace(found, dated=bool(label.get("dated", True)))
         manifest = parse_manifest(store.manifest(snapshot_id), Path(snapshot_id) / NAME)
     except (ProofFailed, LabelUnreadable) as error:
         return replace(_damaged(snapshot_id, store.name, error), where=())
@@ -322,9 +325,15 @@ def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
 
 
 def _listed(manifest: Manifest, *where: str, proven: bool) -> Listed:
-    source = manifest.source.mark
     return Listed(
-        manifest.id, manifest.taken_at, manifest.total_bytes, proven, where, manifest.launch_id, source=source
+        manifest.id,
+        manifest.taken_at,
+        manifest.total_bytes,
+        proven,
+        where,
+        manifest.launch_id,
+        source=manifest.source.mark,
+        dated=manifest.dated,
     )
 
 

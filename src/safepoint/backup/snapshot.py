@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -38,6 +36,7 @@ from safepoint.backup.properties import database_sql
 from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
+from safepoint.person import person
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation, parse_version
 from safepoint.postgres.connections import Connection, unhurried
@@ -45,6 +44,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
+_SAME_DAY = timedelta(days=1)  # retention counts in days, and clocks of the wrong time zone are hours apart
 _NOT_CONVERTED = ("SQL_ASCII", "MULE_INTERNAL")  # there is no conversion to UTF-8
 
 _NOTES = (
@@ -132,6 +132,7 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
     with _held(job.target, at) as (connection, snapshot):
         source = _source(connection, job.target)
         source = source if at is None else replace(source, lsn=at.lsn)
+        apart = _clocks_apart(connection)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
         encoding = connection.info.parameter_status("server_encoding") or "UTF8"
@@ -153,7 +154,7 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         id=snapshot_id,
         launch_id=launch_id,
         taken_at=taken_at,
-        taken_by=f"{getpass.getuser()}@{socket.gethostname()}",
+        taken_by=person(),
         source=source,
         tool_version=said[1] if said else version.stdout.strip(),
         archive=archive,
@@ -161,8 +162,24 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         commands=tools.shown((dump, globals_)),
         files=files,
         seconds=timings,
-        notes=(*_NOTES, *unseen(print_)),
+        notes=(*_NOTES, *unseen(print_), *_undated(apart)),
         fingerprint=print_,
+        dated=apart < _SAME_DAY,
+    )
+
+
+def _clocks_apart(connection: Connection) -> timedelta:
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    return timedelta.max if row is None else abs(row[0] - datetime.now(UTC))
+
+
+def _undated(apart: timedelta) -> tuple[str, ...]:
+    """What the manifest says of it; `prune` then lets neither this snapshot go by its age, nor others by it."""
+    if apart < _SAME_DAY:
+        return ()
+    days = f"{apart / timedelta(days=1):.0f} days"
+    return (
+        f"When this was taken is not sure: this machine's clock and the server's were {days} apart. Set both by NTP.",
     )
 
 

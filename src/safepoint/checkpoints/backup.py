@@ -24,6 +24,7 @@ def backup(
     Args:
         taken_at: when it was taken, with its time zone; None when there is none.
         proven: whether it was restored and its fingerprint was equal.
+        now: when its age counts: now, or when the site was closed.
         previous_bytes: the size of the snapshot before it, when there is one.
 
     A proof says more than any size, so a small proven snapshot passes; one that is less than half of the one

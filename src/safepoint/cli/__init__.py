@@ -5,6 +5,7 @@ Nothing heavy is imported here or at the top of a command's file: `safepoint --h
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -93,6 +94,10 @@ def _open_streams() -> None:
     # Python has none for those that were closed when it began.
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (until this process ends)
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    # A terminal of another encoding than UTF-8 shows a question mark where it lacks a sign.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def main() -> None:

@@ -176,9 +176,13 @@ def refuse_without_launch(plan_file: PlanFile) -> None:
     Raises:
         Refused: it was not.
     """
-    if not (plan_file.state / "launches" / plan_file.launch_id / "ledger.jsonl").exists():
-        raise Refused(
-            f"The launch {plan_file.launch_id} has not begun.",
-            subject=plan_file.launch_id,
-            remedy="Begin it with `safepoint launch`.",
-        )
+    if (plan_file.state / "launches" / plan_file.launch_id / "ledger.jsonl").exists():
+        return
+    from safepoint.launch.others import other_launch
+
+    other = other_launch(plan_file)
+    raise Refused(
+        f"The launch {plan_file.launch_id} has not begun." + (f" Another one has: {other}." if other else ""),
+        subject=plan_file.launch_id,
+        remedy=other.remedy(plan_file) if other else "Begin it with `safepoint launch`.",
+    )

@@ -53,6 +53,7 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
         answer = {
             "id": manifest.id,
             "taken": manifest.taken_at.isoformat(),
+            "dated": manifest.dated,
             "bytes": manifest.total_bytes,
             "lsn": manifest.lsn,
             "seconds": dict(manifest.seconds),
@@ -84,7 +85,7 @@ def _taken_lines(plan_file: PlanFile, manifest: Manifest, proof: Proof, outcomes
         f"{manifest.id}: {format_bytes(manifest.total_bytes)}, LSN {manifest.lsn}",
         f"  proven: {proof.rows:,} rows in {proof.tables} tables equal, {format_duration(proof.seconds)}",
     ]
-    lines += [f"  note: {note}" for note in proof.notes]
+    lines += [f"  note: {note}" for note in (*(() if manifest.dated else manifest.notes[-1:]), *proof.notes)]
     sealed = {store.name for store in plan_file.stores if store.encrypt_to}
     for one in outcomes:
         if one.error is None:

@@ -54,7 +54,7 @@ def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: 
     report["launch"]["plan_file"] = str(path)
     told = standing(report)
     if the_plan is not None:
-        told = _late(told, the_plan, now)
+        told = _beside_another(_late(told, the_plan, now), plan_file)
     mine = conductor if conductor is not None and conductor.launch == report["launch"]["id"] else None
     under_way = report["launch"]["status"] in ("running", "waiting", "rolling back")
     if under_way and mine is None:
@@ -97,6 +97,25 @@ def _late(told: dict[str, Any], the_plan: Plan, now: datetime) -> dict[str, Any]
         at_once = {"command": begin["command"].replace(" launch", " launch --now", 1), "means": "carry it out at once"}
         return {**told, "tone": "warn", "next": f"{late.message} {late.remedy}", "commands": [at_once]}
     return told
+
+
+def _beside_another(told: dict[str, Any], plan_file: PlanFile) -> dict[str, Any]:
+    """A launch that has not begun, while another one has the site: who is let in, and what is safe, is for that one to
+    say.
+    """
+    from safepoint.launch.others import other_launch
+
+    other = other_launch(plan_file)
+    if other is None:
+        return told
+    return {
+        **told,
+        "tone": "warn",
+        "headline": f"{told['headline']} Another one has: {other}.",
+        "open": f"As {other.launch_id} has it.",
+        "safe": f"This launch has touched nothing; what is safe, {other.launch_id} says.",
+        "next": f"{other.remedy(plan_file)} {told['next']}",
+    }
 
 
 def _orphaned(told: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:

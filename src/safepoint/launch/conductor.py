@@ -21,10 +21,11 @@ from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.pairs import refuse_shut_out
 from safepoint.launch.plan import Plan
-from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, order_that_left, person
+from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, order_that_left
 from safepoint.launch.stepping import Signals, Stepping, Tell
 from safepoint.launch.storage import make_private, probe_room, told
 from safepoint.launch.verbs import verb
+from safepoint.person import person
 from safepoint.postgres.target import target
 
 PROBE_SECONDS = 5.0

@@ -5,13 +5,13 @@ A check that could not look is a failure, never silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from safepoint.config import PlanFile
+from safepoint.config import PlanFile, format_duration
 from safepoint.errors import SafepointError
 from safepoint.rehearsal.squawk import program
 
@@ -140,6 +140,23 @@ def timetable(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             f"The clocks change in {zone} between the first and the last phase.",
             "Tell the team which offset each time has: `safepoint plan` shows it.",
         )
+    yield from _too_old(plan, starts)
+
+
+def _too_old(plan: PlanFile, starts: Mapping[str, datetime]) -> Iterator[Finding]:
+    """What the gate before the window would refuse by its age, as the timetable has it."""
+    limits = [("freeze", "The final snapshot", "snapshot.max_age", plan.snapshot.max_age)]
+    if plan.rehearsal.required:
+        limits.append(("prepare", "The rehearsal's snapshot", "rehearsal.max_age", plan.rehearsal.max_age))
+    for phase, what, key, limit in limits:
+        age = starts["stop"].astimezone(UTC) - starts[phase].astimezone(UTC)
+        if age > limit:
+            shown, allowed = format_duration(age.total_seconds()), format_duration(limit.total_seconds())
+            yield warning(
+                "timetable",
+                f"{what} will be {shown} old when traffic stops, and {allowed} is allowed: the gate will say no-go.",
+                f"Let `{phase}` be nearer to `stop` in [timetable], or raise {key}.",
+            )
 
 
 def rehearsal(plan: PlanFile, now: datetime) -> Iterator[Finding]:

@@ -9,7 +9,6 @@ taken over at once and two living ones never hold it together. What stands in th
 from __future__ import annotations
 
 import fcntl
-import getpass
 import json
 import os
 import socket
@@ -20,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from safepoint.errors import Refused
+from safepoint.person import user
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class ConductorLock:
         # Whoever stood in the file and did not clear it has died with the lock: say so, it is worth knowing.
         self.taken_over = _parse(self.path)
         me = Holder(
-            getpass.getuser(),
+            user(),
             socket.gethostname(),
             os.getpid(),
             datetime.now(UTC).isoformat(),

@@ -113,13 +113,16 @@ def refuse_unpointed(plan_file: PlanFile) -> None:
 
 
 def newest_proven(plan_file: PlanFile) -> str | None:
-    """The newest proven snapshot here, or else in the stores, which others may share."""
-    own = own_mark(plan_file)
+    """The newest proven snapshot here, or else in the stores, which others may share.
+
+    One of a clock that was wrong is no newest one: every rehearsal after it would be of that one, and be refused.
+    """
+    own, now = own_mark(plan_file), datetime.now(UTC)
     for stores in ({}, stores_of(plan_file)):
         listed = list_snapshots(snapshots_folder(plan_file), stores, unreachable=lambda _name, _error: None)
-        proven = [one.id for one in listed if one.proven and one.fault is None and one.source in (None, own)]
+        proven = [one for one in listed if one.proven and one.fault is None and one.source in (None, own)]
         if proven:
-            return proven[0]
+            return min(proven, key=lambda one: not one.dated or one.taken > now).id  # the first of these
     return None
 
 

@@ -16,7 +16,7 @@ from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.pairs import level_pair, standing_pair
 from safepoint.launch.plan import Plan, phase_starts
-from safepoint.launch.runs import person
+from safepoint.person import person
 from safepoint.postgres.target import target
 from safepoint.wayback import capture, feed, quiet, twin
 from safepoint.wayback.kept import kept_databases

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Mapping
@@ -11,11 +10,7 @@ from typing import Any
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import Holder
 from safepoint.launch.versions import note
-
-
-def person() -> str:
-    """Who gives an order: `name@machine`."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+from safepoint.person import person
 
 
 def open_run(ledger: Ledger) -> int | None:

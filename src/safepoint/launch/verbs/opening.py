@@ -20,7 +20,7 @@ from safepoint.checkpoints.pages import health
 from safepoint.config import Login, PlanFile, format_duration
 from safepoint.errors import RouterError
 from safepoint.launch import error_logs, following
-from safepoint.launch.ground import Ground
+from safepoint.launch.ground import Ground, since_abort
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.application import which
 from safepoint.launch.verbs.prepare import snapshot_folder
@@ -104,15 +104,24 @@ def _capture(ground: Ground) -> Checkpoint:
 
 
 def _backup(ground: Ground) -> Checkpoint:
+    """By its age when the site was closed, which no later one can make up for: of what was before it this is the last.
+
+    By its age now, a long migration would be taken back for it, and a watch of two hours end in the middle.
+    """
     folder = snapshot_folder(ground, "final")
     manifest = read_manifest(folder)
     return backup_checkpoint.backup(
         taken_at=manifest.taken_at,
         size_bytes=manifest.total_bytes,
         proven=read_proof(folder) is not None,
-        now=datetime.now(UTC),
+        now=_closed_at(ground) or datetime.now(UTC),
         max_age=ground.plan.snapshot.max_age,
     )
+
+
+def _closed_at(ground: Ground) -> datetime | None:
+    closed = [e for e in since_abort(ground.ledger.entries) if e.kind == "step.done" and e.step == "stop-traffic"]
+    return closed[-1].when if closed else None
 
 
 def _evidence(found: list[Checkpoint], **facts: Any) -> Evidence:
