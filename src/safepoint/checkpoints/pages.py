@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import httpx
 
 from safepoint.checkpoints.checkpoint import Checkpoint
 
 _TITLE = "Health page"
+_MOST_BYTES: Final = 16 << 20
+_SECONDS: Final = 20.0
+
+
+class _Whole(httpx.SyncByteStream):
+    """An answer that has to come to its end: within a time and a size, for httpx's own limit is on each piece of it."""
+
+    def __init__(self, answer: httpx.Response, request: httpx.Request, began: float) -> None:
+        self._stream, self._request = answer.stream, request
+        seconds = request.extensions.get("timeout", {}).get("read") or _SECONDS
+        self._seconds, self._until = seconds, began + seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self._stream:  # type: ignore[union-attr]  # a transport that waits for nobody gives this kind
+            size += len(piece)
+            if size > _MOST_BYTES or time.monotonic() > self._until:
+                come = f"{size:,} bytes came in {self._seconds + time.monotonic() - self._until:.1f} s"
+                raise httpx.ReadTimeout(f"the page does not come to its end: {come}", request=self._request)
+            yield piece
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._stream.close()  # type: ignore[union-attr]  # as above
 
 
 class Upstream(httpx.BaseTransport):
@@ -26,7 +50,8 @@ class Upstream(httpx.BaseTransport):
         self._inner = httpx.HTTPTransport(verify=upstream.scheme == "https")
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request."""
+        """Send one request. Its answer has to be whole within the time that its first byte has."""
+        began = time.monotonic()
         if request.url.host != self._public.host:
             raise httpx.UnsupportedProtocol(f"the application sent the visitor to {request.url.host}", request=request)
         headers = request.headers.copy()
@@ -34,7 +59,7 @@ class Upstream(httpx.BaseTransport):
             headers["X-Forwarded-Proto"] = self._public.scheme
         there = self._upstream
         # A request of its own: redirects and cookies are reckoned from the one that the visitor made.
-        return self._inner.handle_request(
+        answer = self._inner.handle_request(
             httpx.Request(
                 request.method,
                 request.url.copy_with(scheme=there.scheme, host=there.host, port=there.port),
@@ -43,6 +68,8 @@ class Upstream(httpx.BaseTransport):
                 extensions=request.extensions,
             )
         )
+        answer.stream = _Whole(answer, request, began)
+        return answer
 
     def close(self) -> None:
         """Close the connections."""

@@ -41,6 +41,13 @@ NAMED_LIKE_OURS = r"""
     select nspname from pg_namespace n where (nspname = 'safepoint' or nspname like 'safepoint\_%')
       and coalesce(obj_description(n.oid, 'pg_namespace'), '') not like 'made by Safepoint for launch %' order by 1
 """
+# A replay locks each partition of a table that it writes to, and its indexes, until it ends. The product is what the
+# server promises; it may have room for more.
+PARTITIONS = """
+    select count(*), current_setting('max_locks_per_transaction')::int8
+        * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)
+    from pg_class where relispartition or relkind in ('p', 'I')
+"""
 
 
 def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
@@ -56,6 +63,7 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             "rights": lambda: rights(connection, plan, facts),
             "roles": lambda: roles(connection, plan, facts),
             "capacity": lambda: capacity(plan, facts),
+            "locks": lambda: locks(connection, plan),
             "capture": lambda: captured(connection, plan),
             "disk": lambda: room(plan, facts),
             "contents": lambda: contents(connection, facts),
@@ -220,6 +228,22 @@ def capacity(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
         )
     else:
         yield ok("connections", f"{facts.free_connections} of {facts.max_connections} connections are free")
+
+
+def locks(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
+    """Whether a rollback can lock all partitions at once. A rehearsal does not tell: its server is not this one."""
+    if plan.wayback.server is not None:
+        return
+    needed, promised = connection.execute(PARTITIONS).fetchone() or (0, 0)
+    if needed > promised:
+        yield warning(
+            "locks",
+            f"Partitioned tables have {needed} partitions and indexes, and the server promises {promised} locks: a "
+            "rollback that carries rows of them all may not get as many, with the site closed.",
+            "Raise max_locks_per_transaction (a restart) before the launch, until it times max_connections is more.",
+        )
+    else:
+        yield ok("locks", f"The server promises {promised} locks, and partitioned tables need {needed}")
 
 
 def contents(connection: Connection, facts: Survey) -> Iterator[Finding]:

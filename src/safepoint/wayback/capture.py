@@ -9,12 +9,13 @@ for a consuming read is not undone by a rollback.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from safepoint.errors import Refused
-from safepoint.postgres.connections import Connection, connect
+from safepoint.errors import Interrupted, Refused
+from safepoint.postgres.connections import Connection, cancellable, connect
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.replica_identity import Identity
@@ -265,7 +266,7 @@ def drain(
         mark_restart(connection, facts.slot)
         flushed = flush_wal(connection)
         end = up_to or flushed
-        complete = work.run(end, batch)
+        complete = _until_stopped(connection, cancelled, lambda: work.run(end, batch))
         if complete:
             advance(connection, facts.slot, end)
         return Drained(
@@ -278,8 +279,18 @@ def drain(
             total_transactions=file.position.transactions,
             seconds=round(time.monotonic() - began, 3),
             changed_tables=tuple(sorted(work.changed_tables)),
-            unseen=unpublished(connection, facts.publication, facts.uncovered),
+            unseen=unpublished(connection, facts.publication, facts.uncovered) if complete else (),
         )
+
+
+def _until_stopped(connection: Connection, cancelled: Cancelled, run: Callable[[], bool]) -> bool:
+    """Whether a drain came to its end. The server decodes long before it gives a first row (a giant transaction, or
+    one that has stayed open for hours), and an order does not wait for that."""
+    try:
+        with cancellable(connection, cancelled):
+            return run()
+    except Interrupted:
+        return False
 
 
 def _drain_triggers(target: Target, facts: CaptureFacts, spool: Path, cancelled: Cancelled, began: float) -> Drained:
@@ -292,7 +303,7 @@ def _drain_triggers(target: Target, facts: CaptureFacts, spool: Path, cancelled:
     ):
         _whole_triggers(connection, facts)
         work = TriggerDrain(connection, file, cancelled)
-        complete = work.run()
+        complete = _until_stopped(connection, cancelled, work.run)
         return Drained(
             spool=str(spool),
             up_to=format_lsn(file.position.commit_lsn),
@@ -303,8 +314,12 @@ def _drain_triggers(target: Target, facts: CaptureFacts, spool: Path, cancelled:
             total_transactions=file.position.transactions,
             seconds=round(time.monotonic() - began, 3),
             changed_tables=tuple(sorted(work.changed_tables)),
-            unseen=tuple(sorted({*triggers.unseen(connection), *work.unread} - {one.table for one in facts.uncovered})),
+            unseen=_unseen_by_triggers(connection, facts, work.unread) if complete else (),
         )
+
+
+def _unseen_by_triggers(connection: Connection, facts: CaptureFacts, unread: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({*triggers.unseen(connection), *unread} - {one.table for one in facts.uncovered}))
 
 
 def _whole_triggers(connection: Connection, facts: CaptureFacts) -> None:

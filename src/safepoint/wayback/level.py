@@ -59,6 +59,10 @@ SEQUENCES: Final = """
 SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND n.nspname NOT IN ('safepoint', 'information_schema') ORDER BY 1, 2
 """
+# All in one statement: there may be ten thousand, and the site is closed meanwhile.
+SET: Final = """
+SELECT setval(name::regclass, last, called) FROM unnest(%s::text[], %s::int8[], %s::bool[]) w(name, last, called)
+"""
 
 
 @dataclass(frozen=True)
@@ -291,10 +295,9 @@ class Keeper:
     def set_sequences(self) -> int:
         """Give every sequence exactly the live one's state; nobody draws from one now. Gives how many there are."""
         live = _sequence_states(self._source)
-        with self._connection.transaction():
-            for (schema, name), (last, called) in live.items():
-                qualified = sql.Identifier(schema, name).as_string(None)
-                self._connection.execute("SELECT setval(%s::regclass, %s, %s)", [qualified, last, called])
+        names = [sql.Identifier(*one).as_string(None) for one in live]
+        states = list(live.values())
+        self._connection.execute(SET, [names, [last for last, _ in states], [called for _, called in states]])
         return len(live)
 
 

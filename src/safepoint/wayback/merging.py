@@ -240,11 +240,17 @@ def _whole(table: Table, what: str, expected: int, found: int) -> None:
         )
 
 
-SEQUENCES = """
-SELECT CASE WHEN s.seqincrement > 0 THEN greatest(%s, pg_sequence_last_value(c.oid))
-            ELSE least(%s, pg_sequence_last_value(c.oid)) END, pg_sequence_last_value(c.oid), s.seqmin, s.seqmax
-FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid WHERE c.oid = to_regclass(%s)
+# All of them at once: a database may have ten thousand, and the site is closed meanwhile.
+FURTHER: Final = """
+SELECT name, value FROM (
+    SELECT w.name, pg_sequence_last_value(s.seqrelid) AS last,
+           CASE WHEN s.seqincrement > 0 THEN greatest(max(w.there), pg_sequence_last_value(s.seqrelid))
+                ELSE least(min(w.there), pg_sequence_last_value(s.seqrelid)) END AS value
+    FROM unnest(%s::text[], %s::int8[]) w(name, there) JOIN pg_sequence s ON s.seqrelid = to_regclass(w.name)
+    WHERE w.there BETWEEN s.seqmin AND s.seqmax GROUP BY w.name, s.seqrelid, s.seqincrement
+) f WHERE value IS DISTINCT FROM last ORDER BY name
 """
+SET: Final = "SELECT setval(name::regclass, value) FROM unnest(%s::text[], %s::int8[]) w(name, value)"
 LAST_VALUES = """
 SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), pg_sequence_last_value(c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -289,13 +295,16 @@ def _partners(mapping: WayBack, old: Catalogue, new: Catalogue) -> dict[str, set
 
 def _raise(connection: Connection, further: Connection, partners: Mapping[str, Collection[str]]) -> dict[str, int]:
     theirs: dict[str, int | None] = {row[0]: row[1] for row in further.execute(LAST_VALUES).fetchall()}
-    changed = {}
-    for name, _ in connection.execute(LAST_VALUES).fetchall():
-        for there in [theirs.get(one) for one in sorted(partners.get(str(name), {str(name)}))]:
-            row = connection.execute(SEQUENCES, [there, there, name]).fetchone() if there is not None else None
-            if row is not None and row[0] != row[1] and row[2] <= row[0] <= row[3]:
-                connection.execute("SELECT setval(%s::regclass, %s)", [name, row[0]])
-                changed[str(name)] = int(row[0])
+    wanted = [
+        (str(name), there)
+        for name, _ in connection.execute(LAST_VALUES).fetchall()
+        for one in partners.get(str(name), {str(name)})
+        if (there := theirs.get(one)) is not None
+    ]
+    values = [[name for name, _ in wanted], [there for _, there in wanted]]
+    changed = {str(name): int(value) for name, value in connection.execute(FURTHER, values).fetchall()}
+    if changed:
+        connection.execute(SET, [[*changed], [*changed.values()]])
     return changed
 
 

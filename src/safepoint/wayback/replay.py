@@ -33,6 +33,7 @@ from safepoint.wayback.outcome import Outcome, TableOutcome
 from safepoint.wayback.partitions import former
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.since import with_since
+from safepoint.wayback.spool import durable_end
 from safepoint.wayback.staged import Sink, Staged
 from safepoint.wayback.staging import stage
 from safepoint.wayback.statements import run
@@ -116,6 +117,7 @@ def carry(
     launch_id: str,
     out: Path | None = None,
     up_to: str | None = None,
+    catalogues: tuple[Catalogue, Catalogue] | None = None,
     cancelled: Cancelled = never,
     report: Report = silent,
 ) -> Outcome:
@@ -123,6 +125,7 @@ def carry(
 
     Args:
         out: None writes no files, which grow with all that was ever stashed.
+        catalogues: of both, where they have been read and nobody can have changed a definition since.
 
     Raises:
         NotWhole: `manner` asks for whole batches, and this one is not.
@@ -136,7 +139,7 @@ def carry(
             remedy="Write mappers into [wayback.tables] of the plan file, or roll back with --discard.",
         )
     with asking("Carrying transactions back", connection.info.dbname), connection.transaction():
-        carrying = _Carrying(connection, source, mapping, launch_id, manner, cancelled, report)
+        carrying = _Carrying(connection, source, mapping, launch_id, manner, catalogues, cancelled, report)
         return carrying.run(spool, out, None if up_to is None else parse_lsn(up_to))
 
 
@@ -173,6 +176,7 @@ class _Carrying:
         mapping: WayBack,
         launch_id: str,
         manner: Manner,
+        catalogues: tuple[Catalogue, Catalogue] | None,
         cancelled: Cancelled,
         report: Report,
     ) -> None:
@@ -180,6 +184,7 @@ class _Carrying:
         self.launch_id, self.manner, self.cancelled, self.report = launch_id, manner, cancelled, report
         self.began = self.lap = time.monotonic()
         self.phases: dict[str, float] = {}
+        self.catalogues = catalogues
         self.old = self.new = Catalogue({})
         self.partitions: Mapping[str, str] = {}
 
@@ -190,7 +195,9 @@ class _Carrying:
         before = records.last_replay(self.connection)
         after, start = (before.commit_lsn, before.spool_end) if before else (0, 0)
         earlier = None if before is None else Outcome.from_json(before.outcome)
-        self.old, self.new = read_catalogue(self.connection), read_catalogue(self.source)
+        if earlier is not None and self.manner.only_whole and start == durable_end(spool).offset:
+            return replace(earlier, already=True, now=0)  # asked each second, for days: not of ten thousand tables
+        self.old, self.new = self.catalogues or (read_catalogue(self.connection), read_catalogue(self.source))
         if not self.manner.same_schema:
             self.mapping = with_since(self.mapping, self.new)
             self.partitions = former(self.mapping, self.old, self.new)

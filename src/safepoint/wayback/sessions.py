@@ -109,6 +109,13 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
             raise ServerAway(
                 f"{what}: PostgreSQL went away.", subject=subject, found=_said(error), remedy=remedy or _COME_BACK
             ) from error
+        if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in _said(error):
+            raise ResourcesExhausted(
+                f"{what}: the server has no room for more locks.",
+                subject=subject,
+                found=_said(error),
+                remedy=remedy or "Raise max_locks_per_transaction on the server (a restart), then try again.",
+            ) from error
         if (error.sqlstate or "").startswith("53"):
             raise ResourcesExhausted(
                 f"{what}: the server has no more to give.",

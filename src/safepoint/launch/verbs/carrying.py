@@ -44,10 +44,11 @@ from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.login import migration_login
+from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack, changed_rules
 from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import entering, replay
+from safepoint.wayback.replay import READ_ONLY, carry, entering
 from safepoint.wayback.schemas import Schemas
 from safepoint.wayback.sessions import asking
 
@@ -225,33 +226,33 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
     mapping = WayBack.from_json(dict(proof["mapping"]))
     with (
         entering(twin, maintenance) as before,
-        connect(ground.target) as after,
-        asking("Comparing the schemas", twin.dbname),
+        connect(ground.target, application_name="safepoint replay", options=READ_ONLY) as after,
     ):
-        operations = Operations.from_json(dict(proof["operations"]))
-        old = read_catalogue(before)
-        now = plan_mapping(old, read_catalogue(after), operations, ground.plan.wayback.mappers)
-        sequences = left_sequences(before, after, old)
-        views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
-    if changed := changed_rules(mapping, now):
-        raise Refused(
-            f"the schemas are not those that the way back was proven on: other rules for {', '.join(changed[:5])}",
-            subject=ground.twin,
-            remedy="Compare `safepoint report` with the databases; what was written is in affected.csv.",
+        with asking("Comparing the schemas", twin.dbname):
+            operations = Operations.from_json(dict(proof["operations"]))
+            old, new = read_catalogue(before), read_catalogue(after)
+            now = plan_mapping(old, new, operations, ground.plan.wayback.mappers)
+            sequences = left_sequences(before, after, old)
+            views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
+        if changed := changed_rules(mapping, now):
+            raise Refused(
+                f"the schemas are not those that the way back was proven on: other rules for {', '.join(changed[:5])}",
+                subject=ground.twin,
+                remedy="Compare `safepoint report` with the databases; what was written is in affected.csv.",
+            )
+        drained = (ground.evidence("back-drain") or {}).get("drained") or {}
+        outcome = carry(
+            before,
+            after,
+            ground.folder / "spool",
+            mapping,
+            Manner(ground.plan.wayback.policy),
+            launch_id=ground.launch_id,
+            up_to=drained.get("up_to"),  # what is carried is what is listed
+            catalogues=(old, new),  # the site is closed, and nobody gets in but us
+            cancelled=ground.cancelled,
+            report=ground.report,
         )
-    drained = (ground.evidence("back-drain") or {}).get("drained") or {}
-    outcome = replay(
-        twin,
-        ground.target,
-        ground.folder / "spool",
-        mapping,
-        launch_id=ground.launch_id,
-        up_to=drained.get("up_to"),  # what is carried is what is listed
-        policy=ground.plan.wayback.policy,
-        maintenance=maintenance,
-        cancelled=ground.cancelled,
-        report=ground.report,
-    )
     stale = views if outcome.carried else []
     # Refreshing takes as long as their queries do: with the site open, and by whoever refreshes them otherwise.
     refresh = "; ".join(f"REFRESH MATERIALIZED VIEW {view}" for view in stale)

@@ -18,7 +18,7 @@ from safepoint.checkpoints.chromium import Chromium
 from safepoint.checkpoints.login import login
 from safepoint.checkpoints.pages import health
 from safepoint.config import Login, PlanFile, format_duration
-from safepoint.errors import RouterError
+from safepoint.errors import LockNotAvailable, RouterError
 from safepoint.launch import error_logs, following
 from safepoint.launch.ground import Ground, since_abort
 from safepoint.launch.step import Evidence, Verb
@@ -29,6 +29,7 @@ from safepoint.postgres.connections import connect
 from safepoint.progress import Progress
 from safepoint.routers import RouterState
 from safepoint.wayback import capture
+from safepoint.wayback.spool import durable_end
 
 
 class Look:
@@ -88,11 +89,18 @@ def _connections(ground: Ground) -> Checkpoint:
 def _capture(ground: Ground) -> Checkpoint:
     """What came since is taken off the server, so that it does not pile up there until a rollback wants it."""
     facts = capture.CaptureFacts.from_json(dict(ground.need("capture")))
-    drained = capture.drain(ground.target, facts, ground.folder / "spool", cancelled=ground.cancelled)
+    spool = ground.folder / "spool"
+    try:
+        spooled = capture.drain(ground.target, facts, spool, cancelled=ground.cancelled).total_transactions
+    except LockNotAvailable as error:
+        if error.subject != str(spool):
+            raise
+        # The follower is at it, and a giant transaction takes it long: what the server keeps says whether too long.
+        spooled = durable_end(spool).transactions
     lag = capture.lag(ground.target, facts)
     failure = ground.background.failure(following.WORK)
     return capture_checkpoint.judge(
-        transactions=drained.total_transactions,
+        transactions=spooled,
         retained=lag.retained_bytes,
         limit=int(ground.plan.checkpoints.capture_wal_gb * 1024**3),
         status=lag.wal_status,
