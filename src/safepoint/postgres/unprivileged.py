@@ -18,9 +18,20 @@ from safepoint.postgres.binaries import Installation
 
 _USERS = ("postgres", "nobody")
 
-# What the loader of programs, their locale and their folders need of our environment.
-_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "ICU_DATA", "TZDIR", "PG_OOM_ADJUST_FILE", "PG_OOM_ADJUST_VALUE")
-_FAMILIES = ("LD_", "DYLD_", "LC_", "MALLOC_")
+# What the loader of programs, locales, time zones and languages, and PostGIS, need of our environment.
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LOCPATH",
+    "TMPDIR",
+    "TZDIR",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PERL5LIB",
+    "TCLLIBPATH",
+)
+_FAMILIES = ("LD_", "DYLD_", "LC_", "MALLOC_", "ICU_", "OPENSSL_", "PG_OOM_", "GDAL_", "PROJ_", "POSTGIS_")
 
 
 @dataclass(frozen=True)
