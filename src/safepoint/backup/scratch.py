@@ -21,7 +21,7 @@ from safepoint.backup.ownership import SCRATCH_ROLE
 from safepoint.backup.statements import for_database, granted_among, statements
 from safepoint.errors import CommandFailed, DatabaseError, Interrupted, Refused
 from safepoint.postgres.binaries import Installation
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.scratch import scratch_server
 from safepoint.postgres.scratch_databases import MAINTENANCE, make_roles, mark, refused, scratch_name
 from safepoint.postgres.target import Target
@@ -311,7 +311,7 @@ class _Shared:
     def _asking(self, dbname: str | None = None) -> Iterator[Connection]:
         login = self.place.login if dbname is None else self.place.login.on(dbname)
         try:
-            with connect(login, application_name=self.place.database) as connection:
+            with connect(login, application_name=self.place.database, options=OWN_NAMES) as connection:
                 yield connection
         except psycopg.Error as error:
             raise refused(self.place.login, "the roles or settings of a copy cannot be made", error) from error
@@ -321,7 +321,7 @@ class _Shared:
 def _connected(login: Target) -> Iterator[Connection]:
     """A session there; what goes wrong names the plan file's keys for it."""
     try:
-        connection = connect(login, application_name="safepoint scratch")
+        connection = connect(login, application_name="safepoint scratch", options=OWN_NAMES)
     except DatabaseError as error:
         remedy = (error.remedy or "").replace("database.", "scratch.").replace("[database]", "[scratch]")
         raise DatabaseError(f"The scratch server: {error.message}", subject="scratch", remedy=remedy) from error

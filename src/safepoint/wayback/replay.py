@@ -16,7 +16,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from safepoint.errors import DatabaseError, Interrupted, Refused
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
@@ -143,7 +143,9 @@ def carry(
 def entering(twin: Target, maintenance: str) -> Iterator[Connection]:
     """A connection to a twin that lets nobody connect: it is opened for the moment that this takes."""
     name = sql.Identifier(twin.dbname)
-    with connect(twin.on(maintenance), application_name="safepoint replay", lock_timeout=5) as outside:
+    with connect(
+        twin.on(maintenance), application_name="safepoint replay", lock_timeout=5, options=OWN_NAMES
+    ) as outside:
         row = outside.execute(ALLOWS, [twin.dbname]).fetchone()
         if row is None:
             raise DatabaseError(
