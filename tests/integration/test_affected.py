@@ -173,6 +173,22 @@ def test_each_row_has_its_fate_and_its_user_and_each_user_a_text(database: Targe
     assert "no user known" in page and "://" not in page.replace("mailto:", "")
 
 
+def test_a_name_or_an_address_with_a_line_end_begins_no_header_of_a_mail(database: Target, tmp_path: Path) -> None:
+    """People give themselves their names, and the file is made to be merged into mails."""
+    with ground(database, tmp_path, BEFORE, MIGRATION, OPERATIONS) as made:
+        made.write(
+            "update person set full_name = E'Bob\\r\\nBcc: all@y.org', mail = E'bob@x.org\\nCc: all@y.org' "
+            "where mail like 'bob%'"
+        )
+        written(made)
+        made.carry()
+        found, _ = told(made)
+    with Path(found.letters).open(newline="") as file:
+        (line,) = (one for one in csv.DictReader(file) if "bob" in one["user"])
+    assert (line["name"], line["email"]) == ("Bob Bcc: all@y.org", "bob@x.org Cc: all@y.org")
+    assert line["text"].startswith("Dear Bob Bcc: all@y.org,\n")
+
+
 @pytest.mark.parametrize("change", ["alter table person drop mail", "drop table person cascade"])
 def test_where_users_have_no_address_or_no_table_all_the_rest_is_told(
     database: Target, tmp_path: Path, change: str

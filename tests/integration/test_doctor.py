@@ -316,6 +316,23 @@ def test_a_variable_that_only_the_start_command_has_is_a_failure_for_the_launch_
     assert found(old, "release-old", "Django").verdict == "ok"  # the other checks go on
 
 
+def test_a_secret_of_safepoints_own_that_a_release_would_be_started_with_is_a_warning_with_what_withholds_it(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORE_KEY", "of the store")
+    more = '[[stores]]\nname = "away"\nurl = "s3://b/x"\noptions = { client_kwargs = { secret_env = "STORE_KEY" } }\n'
+    told = found(
+        tuple(doctor_world.old_release(shop.plan(tmp_path, lambda text: text + more), NOW)), "release-old", "-u"
+    )
+    assert told.verdict == "warning"
+    assert "env -u SHOP_DB_PASSWORD -u SHOP_TEST_PASSWORD -u STORE_KEY ..." in str(told.remedy)
+    withheld = '["env", "-u", "STORE_KEY", "-u", "SHOP_DB_PASSWORD", "-u", "SHOP_TEST_PASSWORD", "sh", "-c", "true"]'
+    plan = shop.plan(
+        tmp_path, lambda text: (text + more).replace('start = ["sh", "-c", "true"]', f"start = {withheld}")
+    )
+    assert not [one for one in doctor_world.old_release(plan, NOW) if "which its settings do not read" in one.message]
+
+
 def test_a_connection_pooler_in_the_place_of_the_server_is_a_failure_that_says_what_to_name(
     shop: Shop, tmp_path: Path
 ) -> None:

@@ -65,6 +65,25 @@ def test_a_scratch_server_wants_its_password_and_is_gone_afterwards(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_runs_in_a_scratch_server_finds_no_secret_of_ours_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restored index's function is run by the copy's superuser, who reads files and runs programs."""
+    monkeypatch.setenv("APPLICATION_PASSWORD", "hunter2-of-the-live-database")
+    with scratch_server(tmp_path, 17) as server, connect(server.target) as connection:
+        files = (
+            "pg_read_binary_file('/proc/self/environ')",
+            "pg_read_binary_file('/proc/' || pg_backend_pid() || '/environ')",
+        )
+        for file in files:
+            told = connection.execute(f"select {file}").fetchone()
+            assert told is not None and b"hunter2" not in told[0]
+        connection.execute("create table seen (line text)")
+        connection.execute("copy seen from program 'env'")
+        lines = [row[0] for row in connection.execute("select line from seen")]
+    assert lines and not [line for line in lines if "hunter2" in line]
+
+
 def test_a_scratch_server_is_gone_after_an_error_too(tmp_path: Path) -> None:
     pids: list[int | None] = []
     with pytest.raises(ZeroDivisionError), scratch_server(tmp_path, 17) as server:

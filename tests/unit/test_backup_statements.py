@@ -31,6 +31,16 @@ b';
 GRANT "Odd; ""role""" TO shop WITH INHERIT TRUE GRANTED BY postgres;
 GRANT pg_monitor TO postgres;
 '''
+BY_PSQL = """\\restrict x8
+\\! touch /tmp/elsewhere
+SET default_transaction_read_only = off;
+COMMENT ON ROLE shop IS 'in a text
+\\! it is one';
+-- User Config "odd
+\\connect elsewhere
+ALTER ROLE shop SET work_mem TO '9MB';
+\\unrestrict x8
+"""
 DATABASE = """-- Run this as a superuser after the archive was restored.
 COMMENT ON DATABASE shop IS 'it''s the shop; DATABASE shop';
 ALTER DATABASE shop CONNECTION LIMIT 50;
@@ -80,3 +90,11 @@ def test_a_quoted_name_is_the_name_again(name: str) -> None:
 def test_no_text_in_quotes_ends_a_statement(texts: list[str]) -> None:
     written = ["ALTER ROLE a SET b TO '" + text.replace("'", "''") + "'" for text in texts]
     assert statements("".join(f"{line};\n" for line in written)) == written
+
+
+def test_what_only_psql_obeys_is_no_statement() -> None:
+    assert statements(BY_PSQL) == [
+        "SET default_transaction_read_only = off",
+        "COMMENT ON ROLE shop IS 'in a text\n\\! it is one'",
+        "ALTER ROLE shop SET work_mem TO '9MB'",
+    ]

@@ -21,7 +21,6 @@ def commands() -> list[tools.Command]:
         tools.dump_stream(TARGET, snapshot="1-2", compress="gzip:1", encoding="UTF8"),
         tools.dump_globals(TARGET, encoding="UTF8"),
         tools.restore(TARGET, Path("/a"), jobs=2),
-        tools.run_sql(TARGET, Path("/a.sql")),
     ]
 
 

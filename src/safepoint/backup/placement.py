@@ -29,7 +29,7 @@ from safepoint.backup.statements import for_database, own_comment
 from safepoint.backup.traces import take_away
 from safepoint.backup.unfinished import UNFINISHED, alone, mark
 from safepoint.errors import DatabaseError, ProofFailed, Refused, SafepointError
-from safepoint.postgres.connections import Connection, connect, undisturbed
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect, undisturbed
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
@@ -91,7 +91,7 @@ def place(
     began = time.monotonic()
     manifest = verify_files(folder, report=report, cancelled=cancelled)
     selection = select(manifest, only) if only else None
-    with connect(target.on(maintenance)) as connection:
+    with connect(target.on(maintenance), options=OWN_NAMES) as connection:
         login = undisturbed(connection, target)
     work = _Placement(
         folder.resolve(),
@@ -149,7 +149,7 @@ class _Placement(Pouring):
     def _take_back(self, roles: list[str]) -> bool:
         """Remove what was made; whether all of it is gone."""
         try:
-            with connect(self.maintenance) as connection:
+            with connect(self.maintenance, options=OWN_NAMES) as connection:
                 self._drop(connection)
                 for role in roles:
                     connection.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(role)))

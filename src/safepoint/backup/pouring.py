@@ -23,7 +23,7 @@ from safepoint.hosts.process import failure
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import OWN_NAMES, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
@@ -152,7 +152,7 @@ class Pouring:
         Args:
             ends: an error ends it; else what it made has to be looked at.
         """
-        with self.asking(), connect(self.maintenance) as connection:
+        with self.asking(), connect(self.maintenance, options=OWN_NAMES) as connection:
             older = connection.info.server_version // 10000 < tools.SETS_TRANSACTION_TIMEOUT <= self.programs.major
             superuser = connection.info.parameter_status("is_superuser") == "on"
         command = tools.restore(
@@ -197,7 +197,7 @@ class Pouring:
         encoding = self.manifest.fingerprint.encoding
         if encoding in ("UTF8", "SQL_ASCII"):
             return found.decode("utf-8", "replace")
-        with self.asking(), connect(self.maintenance) as connection:
+        with self.asking(), connect(self.maintenance, options=OWN_NAMES) as connection:
             row = connection.execute("select convert_from(%s, %s)", [found, encoding]).fetchone()
         return str(row[0]) if row else ""
 

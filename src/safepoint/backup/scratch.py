@@ -14,22 +14,20 @@ from typing import Protocol
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 
 from safepoint.backup.manifest import Manifest
 from safepoint.backup.ownership import SCRATCH_ROLE
-from safepoint.backup.statements import for_database, granted_among
-from safepoint.errors import DatabaseError, Refused
-from safepoint.hosts.command import Command
-from safepoint.hosts.here import Here
-from safepoint.postgres import tools
+from safepoint.backup.statements import for_database, granted_among, statements
+from safepoint.errors import CommandFailed, DatabaseError, Interrupted, Refused
 from safepoint.postgres.binaries import Installation
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.scratch import scratch_server
 from safepoint.postgres.scratch_databases import MAINTENANCE, make_roles, mark, refused, scratch_name
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 
-# Said by `psql` for the superuser that a new server has already: that is as it must be.
+# Said for the superuser that a new server has already: that is as it must be.
 _EXPECTED_ERRORS = ("already exists",)
 
 # A database of a server of our own, beside the copy, where that has another encoding than the server's templates.
@@ -139,7 +137,7 @@ class OwnServers:
             login = _second_superuser(server.target).on("template1")
             if (encoding := manifest.fingerprint.encoding) not in ("UTF8", "SQL_ASCII"):
                 login = login.on(_of_encoding(login, encoding))
-            yield _Own(Place(login, manifest.source.database, server.folder, programs.version), programs)
+            yield _Own(Place(login, manifest.source.database, server.folder, programs.version))
 
 
 OWN = OwnServers()
@@ -148,7 +146,6 @@ OWN = OwnServers()
 @dataclass(frozen=True)
 class _Own:
     place: Place
-    programs: Installation
     shared: bool = False
 
     def bring_roles(self, script: Path, manifest: Manifest, cancelled: Cancelled) -> list[str]:
@@ -162,10 +159,26 @@ class _Own:
         return self._run(script, cancelled)
 
     def _run(self, script: Path, cancelled: Cancelled) -> list[str]:
-        """Run one of the snapshot's SQL files; what failed in it, but for what a new server has already."""
-        command: Command = tools.run_sql(self.place.login, script, program=self.programs.program("psql"))
-        lines = Here("here", self.place.workspace).run(command, cancelled=cancelled).stderr.splitlines()
-        said = [line.split("ERROR:", 1)[1].strip() for line in lines if "ERROR:" in line]
+        """Run one of the snapshot's SQL files; what failed in it, but for what a new server has already.
+
+        Not by `psql`, which runs programs on this machine where a script says so: it comes from a store. What the
+        script says of its encoding holds for the server, which gets its bytes as they are.
+        """
+        said = []
+        with connect(self.place.login) as connection:
+            for statement in statements(script.read_text(encoding="utf-8", errors="surrogateescape")):
+                if cancelled():
+                    raise Interrupted("The restore was ended by an order.", subject=str(script))
+                answer = connection.pgconn.exec_(statement.encode("utf-8", errors="surrogateescape"))
+                if connection.pgconn.status != ConnStatus.OK:
+                    raise CommandFailed(
+                        f"{script.name} could not be run.",
+                        subject=str(script),
+                        found=connection.pgconn.get_error_message(),
+                    )
+                if answer.status == ExecStatus.FATAL_ERROR:
+                    told = answer.error_field(DiagnosticField.MESSAGE_PRIMARY) or answer.error_message
+                    said.append(told.decode(errors="replace").strip())
         return [f"{script.name}: {line}" for line in said if not any(sign in line for sign in _EXPECTED_ERRORS)]
 
 
@@ -298,7 +311,7 @@ class _Shared:
     def _asking(self, dbname: str | None = None) -> Iterator[Connection]:
         login = self.place.login if dbname is None else self.place.login.on(dbname)
         try:
-            with connect(login, application_name=self.place.database) as connection:
+            with connect(login, application_name=self.place.database, options=OWN_NAMES) as connection:
                 yield connection
         except psycopg.Error as error:
             raise refused(self.place.login, "the roles or settings of a copy cannot be made", error) from error
@@ -308,7 +321,7 @@ class _Shared:
 def _connected(login: Target) -> Iterator[Connection]:
     """A session there; what goes wrong names the plan file's keys for it."""
     try:
-        connection = connect(login, application_name="safepoint scratch")
+        connection = connect(login, application_name="safepoint scratch", options=OWN_NAMES)
     except DatabaseError as error:
         remedy = (error.remedy or "").replace("database.", "scratch.").replace("[database]", "[scratch]")
         raise DatabaseError(f"The scratch server: {error.message}", subject="scratch", remedy=remedy) from error

@@ -155,6 +155,8 @@ def fetch_snapshot(
     with filling(folder / f"{snapshot_id}{SUFFIX}") as partial:
         store.fetch(snapshot_id, partial, report, cancelled, total=_bytes_of(store, snapshot_id))
         manifest = verify_files(partial, report=report, cancelled=cancelled)
+        if manifest.id != snapshot_id:
+            raise _another(manifest, snapshot_id, store.where)
         partial.rename(final)
     return manifest
 
@@ -316,12 +318,25 @@ def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
             found = Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"), source=source)
             return replace(found, dated=bool(label.get("dated", True)))
         manifest = parse_manifest(store.manifest(snapshot_id), Path(snapshot_id) / NAME)
+        if manifest.id != snapshot_id:
+            raise _another(manifest, snapshot_id, store.where)
     except (ProofFailed, LabelUnreadable) as error:
         return replace(_damaged(snapshot_id, store.name, error), where=())
     except (KeyError, TypeError, ValueError) as error:
         fault = ProofFailed(f"Its label is damaged: {error!r}")
         return replace(_damaged(snapshot_id, store.name, fault), where=())
     return _listed(manifest, proven=True)
+
+
+def _another(manifest: Manifest, snapshot_id: str, where: str) -> ProofFailed:
+    """Whole, and proven, but not what its folder says: an older one, perhaps, that would be restored for it."""
+    return ProofFailed(
+        f"What {where} has as {snapshot_id} is another snapshot.",
+        subject=snapshot_id,
+        expected=f"a manifest of {snapshot_id}",
+        found=f"that of {manifest.id}, taken {manifest.taken_at:%Y-%m-%d %H:%M} UTC",
+        remedy="Somebody copied or renamed its folder there: give it its own name back, or use another snapshot.",
+    )
 
 
 def _listed(manifest: Manifest, *where: str, proven: bool) -> Listed:

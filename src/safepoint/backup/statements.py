@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Final
 
 _IDENTIFIER: Final = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
-_TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|;", re.DOTALL)
+_TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|^\\[^\n]*|;", re.DOTALL | re.MULTILINE)
 _ROLE = re.compile(rf"(?:CREATE|ALTER) ROLE (?P<role>{_IDENTIFIER})")
 _MEMBER = re.compile(rf"GRANT (?P<group>{_IDENTIFIER}) TO (?P<role>{_IDENTIFIER})")
 _GRANTOR = re.compile(rf" GRANTED BY {_IDENTIFIER}$")
@@ -21,12 +21,12 @@ _ON_DATABASE = re.compile(
 
 
 def statements(script: str) -> list[str]:
-    """The statements of a script, without comments and without their semicolons."""
+    """The statements of a script, without comments, without their semicolons, and without what only `psql` obeys."""
     found: list[str] = []
     start, current = 0, ""
     for token in _TOKEN.finditer(script):
         word = token[0]
-        if word == ";" or word.startswith("--"):
+        if word == ";" or word.startswith(("--", "\\")):
             current += script[start : token.start()]
             start = token.end()
             if word == ";":

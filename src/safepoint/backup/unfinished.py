@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.errors import Refused
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target
 
 UNFINISHED = "made by Safepoint: unfinished restore of {}"
@@ -45,7 +45,7 @@ def alone(maintenance: Target, name: str) -> Iterator[Connection]:
     Raises:
         Refused: another process makes it.
     """
-    with connect(maintenance) as connection:
+    with connect(maintenance, options=OWN_NAMES) as connection:
         deadline = time.monotonic() + _LETTING_GO
         while not hold(connection, name):
             if time.monotonic() > deadline:
@@ -71,7 +71,7 @@ def sweep(target: Target, names: re.Pattern[str], *, maintenance: str = "postgre
         DatabaseError: the server does not answer.
     """
     gone = []
-    with connect(target.on(maintenance)) as connection:
+    with connect(target.on(maintenance), options=OWN_NAMES) as connection:
         for name, comment in connection.execute(_COMMENTED).fetchall():
             if names.fullmatch(name) and _IS_UNFINISHED.fullmatch(comment):
                 with suppress(psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):

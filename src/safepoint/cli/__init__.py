@@ -29,7 +29,7 @@ from safepoint.cli import (
     snapshots,
     status,
 )
-from safepoint.cli.saying import say
+from safepoint.cli.saying import echo, say
 from safepoint.errors import ExitCode, SafepointError
 
 app = typer.Typer(
@@ -72,7 +72,7 @@ def _root(
     version: Annotated[bool, typer.Option("--version", help="Show the version and end.", is_eager=True)] = False,
 ) -> None:
     if version:
-        typer.echo(f"safepoint {__version__}")
+        echo(f"safepoint {__version__}")
         raise typer.Exit
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safepoint.cli.saying import echo
 from safepoint.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def doctor(
         import json
 
         counts = {verdict: sum(one.verdict == verdict for one in findings) for verdict in _MARKS}
-        typer.echo(json.dumps({"findings": [one.as_json() for one in findings], "counts": counts}))
+        echo(json.dumps({"findings": [one.as_json() for one in findings], "counts": counts}))
     else:
         render(findings)
     if failures(findings):
@@ -37,11 +38,12 @@ def doctor(
 
 def render(findings: tuple[Finding, ...]) -> None:
     """One line a check, its remedy below; the verdict last."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from safepoint.cli.terminal import Terminal
+
+    console = Terminal()
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)

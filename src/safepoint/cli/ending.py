@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from safepoint.cli.saying import echo
 from safepoint.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def last_words(plan_file: PlanFile) -> None:
     lines += [
         f"  {name + ':':<10}{told[key]}" for name, key in (("let in", "open"), ("safe", "safe"), ("next", "next"))
     ]
-    typer.echo("\n".join(lines), err=True)
+    echo("\n".join(lines), err=True)
 
 
 def tell_left(plan_file: PlanFile, code: ExitCode, *, json_: bool) -> None:
@@ -38,7 +37,7 @@ def tell_left(plan_file: PlanFile, code: ExitCode, *, json_: bool) -> None:
         "question": found["question"],
         "remedy": found["standing"]["next"],
     }
-    typer.echo(json.dumps(answer))
+    echo(json.dumps(answer))
 
 
 def _standing(plan_file: PlanFile) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from safepoint.cli.launch import PlanOption, refuse_without_launch
+from safepoint.cli.saying import echo
 from safepoint.errors import Refused
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class _Leave:
     def say(self, line: str, **facts: Any) -> None:
         """A line for people, or the same for a program; at once, for whoever reads along."""
         try:
-            typer.echo(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
+            echo(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
             sys.stdout.flush()
         except OSError:  # the reader, or the terminal, has gone; what is buffered still would raise at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safepoint.cli.saying import echo
+
 if TYPE_CHECKING:
     from safepoint.launch.draft import Draft
 
@@ -26,16 +28,16 @@ def init(
     if json_:
         import json
 
-        typer.echo(json.dumps({"file": str(path), "look_at": list(draft.look_at), "known": draft.known}))
+        echo(json.dumps({"file": str(path), "look_at": list(draft.look_at), "known": draft.known}))
         return
     render(draft, path)
 
 
 def render(draft: Draft, path: Path) -> None:
     """What was found, and what a person has to look at."""
-    from rich.console import Console
+    from safepoint.cli.terminal import Terminal
 
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(f"Wrote {path}")
     for name, value in draft.known.items():
         console.print(f"  {name}: {value}", markup=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from safepoint.cli.ending import last_words, tell_left
-from safepoint.cli.saying import say
+from safepoint.cli.saying import echo, say
 from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def end(plan_file: PlanFile, the_plan: Plan, status: str, *, json_: bool) -> NoR
         import json
 
         answer: dict[str, Any] = {"launch": the_plan.launch_id, "status": status, "reason": reason}
-        typer.echo(json.dumps(answer))
+        echo(json.dumps(answer))
     elif status != "launched":
         last_words(plan_file)
     code = EXIT_OF_STATUS.get(status, ExitCode.FAILED)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safepoint.cli.launch import PlanOption, conduct, end, refuse_without_launch
+from safepoint.cli.saying import echo
 from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
@@ -141,10 +142,10 @@ def retire(
     if json_:
         import json
 
-        typer.echo(json.dumps(answer))
+        echo(json.dumps(answer))
     else:
         for line in answer["done"]:
-            typer.echo(line)
+            echo(line)
 
 
 def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **details: Any) -> None:
@@ -187,10 +188,10 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
     if json_:
         import json
 
-        typer.echo(json.dumps({"launch": plan_file.launch_id, "status": ended, "affected": _affected(plan_file)}))
+        echo(json.dumps({"launch": plan_file.launch_id, "status": ended, "affected": _affected(plan_file)}))
     elif (affected := _affected(plan_file)) is not None:
         for line in _told(affected):
-            typer.echo(line)
+            echo(line)
     raise typer.Exit(int(ExitCode.DONE if ended in ("rolled back", "aborted") else ExitCode.FAILED))
 
 
@@ -291,8 +292,8 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
     if json_:
         import json
 
-        typer.echo(json.dumps({"order": order["order"], "id": order["id"], "conductor": str(alive) if alive else None}))
+        echo(json.dumps({"order": order["order"], "id": order["id"], "conductor": str(alive) if alive else None}))
     elif alive:
-        typer.echo(f"{word}: given to the conductor ({alive}).")
+        echo(f"{word}: given to the conductor ({alive}).")
     else:
-        typer.echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and goes on.")
+        echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and goes on.")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safepoint.cli.saying import echo
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import date
 
-    from rich.console import Console
-
+    from safepoint.cli.terminal import Terminal
     from safepoint.launch.plan import Plan
     from safepoint.launch.report.mapping import MappingTable
     from safepoint.launch.report.timetable import Spans
@@ -55,13 +56,13 @@ def plan(
         write(ics, calendar(made, phase_starts(plan_file), datetime.now(UTC)))
     if json_:
         known = {"estimated_seconds": seconds, "seconds_between": between, "rehearsed": sorted(there)}
-        typer.echo(json.dumps({**made.as_json(), "digest": made.digest, **known}))
+        echo(json.dumps({**made.as_json(), "digest": made.digest, **known}))
     elif md:
         from safepoint.launch.report.timetable import markdown
 
-        typer.echo(markdown(made, day, seconds, between, there), nl=False)
+        echo(markdown(made, day, seconds, between, there), nl=False)
     elif html is not None or ics is not None:
-        typer.echo("\n".join(str(path) for path in (html, ics) if path is not None))
+        echo("\n".join(str(path) for path in (html, ics) if path is not None))
     else:
         _show(made, day, seconds, between, there)
 
@@ -85,25 +86,25 @@ def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path
     if html is not None:
         write(html, mapping_page(table))
     if json_:
-        typer.echo(json.dumps(table.as_json()))
+        echo(json.dumps(table.as_json()))
     elif md:
-        typer.echo(markdown(table), nl=False)
+        echo(markdown(table), nl=False)
     elif html is not None:
-        typer.echo(str(html))
+        echo(str(html))
     else:
         _show_way_back(table)
 
 
 def _show_way_back(made: MappingTable) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from safepoint.cli.tables import WIDTH_ELSEWHERE
+    from safepoint.cli.terminal import Terminal
     from safepoint.launch.report.mapping import MEANINGS, rows, title
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
+    console = Terminal(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
     console.print(Text(title(made), style="bold"))
     console.print(Text(f"{made.verdict}\n{made.made}\n", style="dim"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, expand=True)
@@ -129,7 +130,7 @@ def _show_way_back(made: MappingTable) -> None:
     _explain(console, [(kind, MEANINGS[kind]) for kind in made.counts])
 
 
-def _explain(console: Console, words: Sequence[tuple[str, str]], *, style: str = "dim") -> None:
+def _explain(console: Terminal, words: Sequence[tuple[str, str]], *, style: str = "dim") -> None:
     """Words and what they mean, below a table."""
     from rich.text import Text
 
@@ -142,14 +143,15 @@ def _explain(console: Console, words: Sequence[tuple[str, str]], *, style: str =
 
 def _show(made: Plan, day: date, seconds: Mapping[str, float], between: Spans, there: Collection[str]) -> None:
     from rich import box
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
+    from safepoint.cli.terminal import Terminal
     from safepoint.launch.report.timetable import LEGEND, timetable, title
 
-    console = Console(highlight=False)
+    console = Terminal()
     wide = console.size.width >= 110
     console.print(Text(title(made), style="bold"))
     console.print(Text(f"times are {made.timezone}; plan {made.digest[:16]}\n", style="dim"))

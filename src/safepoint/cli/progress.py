@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from safepoint.cli.saying import echo
+
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
@@ -30,7 +32,7 @@ def shown(*, quiet: bool) -> Iterator[Report]:
         with _bars() as report:
             yield report
     else:
-        yield Lines(lambda line: print(line, file=sys.stderr, flush=True))
+        yield Lines(lambda line: echo(line, err=True))
 
 
 class Paces:
@@ -103,12 +105,17 @@ def _amount(value: float, unit: str) -> str:
 
 @contextmanager
 def _bars() -> Iterator[Report]:
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
 
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[said]}"))
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    from safepoint.cli.terminal import Terminal
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[said]}", markup=False),
+    )
+    with Bars(*columns, console=Terminal(stderr=True)) as bars:
         tasks: dict[str, TaskID] = {}
         paces, lock = Paces(), threading.Lock()
 

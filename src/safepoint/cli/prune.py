@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safepoint.cli.launch import PlanOption
+from safepoint.cli.saying import echo
 from safepoint.cli.tables import show_table
 from safepoint.errors import ExitCode
 
@@ -34,7 +35,7 @@ def prune(
     if json_:
         import json
 
-        typer.echo(json.dumps({"dry_run": dry_run, **found.as_json()}))
+        echo(json.dumps({"dry_run": dry_run, **found.as_json()}))
     else:
         _show(found, dry_run=dry_run)
     if found.failed:
@@ -59,6 +60,6 @@ def _show(found: Pruning, *, dry_run: bool) -> None:
     if rows:
         show_table(("Where", "Snapshot", "Taken (UTC)", "Size", "Verdict", "Why"), rows, whole=2)
     else:
-        typer.echo("There are no snapshots.")
+        echo("There are no snapshots.")
     for name, error in found.unreachable.items():
-        typer.echo(f"{name}: not looked at, so nothing goes there. {error.message} {error.remedy or ''}")
+        echo(f"{name}: not looked at, so nothing goes there. {error.message} {error.remedy or ''}")

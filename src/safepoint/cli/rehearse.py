@@ -11,13 +11,14 @@ import typer
 from safepoint.cli.launch import PlanOption
 from safepoint.cli.order import ordered
 from safepoint.cli.progress import shown
+from safepoint.cli.saying import echo
 from safepoint.cli.tables import WIDTH_ELSEWHERE, wrapped
 from safepoint.errors import ExitCode, Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rich.console import Console
+    from safepoint.cli.terminal import Terminal
 
 _STYLES = {"pass": "green", "fail": "bold red", "warning": "yellow", "exact": "green", "loses": "yellow"}
 _STYLES["not rehearsed"] = "yellow"
@@ -47,12 +48,12 @@ def rehearse(
     if json_:
         import json
 
-        typer.echo(json.dumps(data))
+        echo(json.dumps(data))
     else:
-        from rich.console import Console
+        from safepoint.cli.terminal import Terminal
 
-        _show(Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE), data)
-        typer.echo(f"\nreport: {rehearsal_folder(plan_file, done.snapshot_id) / PAGE}")
+        _show(Terminal(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE), data)
+        echo(f"\nreport: {rehearsal_folder(plan_file, done.snapshot_id) / PAGE}")
     if done.verdict != "go":
         raise typer.Exit(int(ExitCode.NO_GO))
 
@@ -65,7 +66,7 @@ def _ended(plan: Path, by: str | None) -> Interrupted:
     )
 
 
-def _show(console: Console, data: Mapping[str, Any]) -> None:
+def _show(console: Terminal, data: Mapping[str, Any]) -> None:
     from rich import box
     from rich.table import Column, Table
     from rich.text import Text

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from safepoint.cli.saying import echo
+
 
 def report(
     plan: Annotated[Path, typer.Option("--plan", help="The plan file.")] = Path("launch.toml"),
@@ -27,11 +29,11 @@ def report(
     refuse_without_launch(plan_file)
     built = build(entries_of(plan_file))
     if json_:
-        typer.echo(json.dumps(built))
+        echo(json.dumps(built))
         return
     target = html or launch_folder(plan_file) / "report.html"
     write(target, render(built))
-    typer.echo(f"{built['standing']['headline']}\n{target}")
+    echo(f"{built['standing']['headline']}\n{target}")
 
 
 def write(target: Path, text: str) -> None:

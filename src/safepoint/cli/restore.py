@@ -9,6 +9,7 @@ import typer
 
 from safepoint.cli.launch import PlanOption
 from safepoint.cli.progress import shown
+from safepoint.cli.saying import echo
 from safepoint.errors import PlanFileError
 
 if TYPE_CHECKING:
@@ -56,9 +57,9 @@ def restore(
     if json_:
         import json
 
-        typer.echo(json.dumps(done.as_json()))
+        echo(json.dumps(done.as_json()))
         return
-    typer.echo("\n".join(_lines(done)))
+    echo("\n".join(_lines(done)))
 
 
 def _refuse_both(snapshot_id: str, into: str | None, *, over: bool, only: list[str] | None) -> None:

@@ -12,6 +12,7 @@ import typer
 from safepoint.cli.launch import PlanOption
 from safepoint.cli.progress import shown
 from safepoint.cli.restore import FromOption, IdentityOption, JsonOption, SnapshotArgument
+from safepoint.cli.saying import echo
 from safepoint.cli.tables import show_table
 from safepoint.errors import ExitCode
 
@@ -60,9 +61,9 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
             "proof": proof.as_json(),
             "stores": [one.as_json() for one in outcomes],
         }
-        typer.echo(json.dumps(answer))
+        echo(json.dumps(answer))
     else:
-        typer.echo("\n".join(_taken_lines(plan_file, manifest, proof, outcomes)))
+        echo("\n".join(_taken_lines(plan_file, manifest, proof, outcomes)))
     if any(one.error is not None for one in outcomes):
         raise typer.Exit(int(ExitCode.FAILED))
 
@@ -139,17 +140,17 @@ def verify(
         import json
 
         comparison = {"comparison": compared[0].as_json()} if compared else {}
-        typer.echo(json.dumps({**proof.as_json(), **comparison}))
+        echo(json.dumps({**proof.as_json(), **comparison}))
         return
     where = f", as it is in {from_}," if from_ else ""
-    typer.echo(
+    echo(
         f"{snapshot_id}{where} is proven: {proof.rows:,} rows in {proof.tables} tables equal, "
         f"fingerprint {proof.digest[:16]}, {format_duration(proof.seconds)}"
     )
     for note in proof.notes:
-        typer.echo(f"  note: {note}")
+        echo(f"  note: {note}")
     for one in compared:
-        typer.echo("\n".join(one.lines()))
+        echo("\n".join(one.lines()))
 
 
 def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
@@ -165,11 +166,11 @@ def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -
         import json
 
         # A list, as ever; what could not be looked at is told on standard error and by the exit code.
-        typer.echo(json.dumps([one.as_json() for one in found]))
+        echo(json.dumps([one.as_json() for one in found]))
     else:
         _show(found, datetime.now(UTC))
     for name, error in unreachable.items():
-        typer.echo(f"{name} could not be listed: {error.message} {error.remedy or ''}", err=True)
+        echo(f"{name} could not be listed: {error.message} {error.remedy or ''}", err=True)
     if unreachable:
         raise typer.Exit(int(ExitCode.FAILED))
 
@@ -178,7 +179,7 @@ def _show(found: tuple[Listed, ...], now: datetime) -> None:
     from safepoint.config import format_bytes, format_duration
 
     if not found:
-        typer.echo("There is no snapshot yet: take one with `safepoint backup`.")
+        echo("There is no snapshot yet: take one with `safepoint backup`.")
         return
     rows = [
         (

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safepoint.cli.saying import echo
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -29,7 +31,7 @@ def status(
     plan_file = load(plan)
     answer = standing_of(plan_file, plan, holder(plan_file.conductor_lock), datetime.now(UTC))
     if json_:
-        typer.echo(json.dumps(answer))
+        echo(json.dumps(answer))
     else:
         _show(answer)
 
@@ -147,13 +149,13 @@ def _until(step: Any, now: datetime) -> float | None:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from safepoint.cli.tables import wrapped
+    from safepoint.cli.terminal import Terminal
     from safepoint.config import format_duration
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Terminal(soft_wrap=True)
     width = min(console.size.width, 110)
     told, launch = answer["standing"], answer["launch"]
     style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow", "ask": "bold magenta"}

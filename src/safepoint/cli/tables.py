@@ -16,11 +16,12 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, whole:
     Args:
         whole: how many columns, from the first, keep their whole width.
     """
-    from rich.console import Console
     from rich.table import Table
 
+    from safepoint.cli.terminal import Terminal
+
     lines = [tuple(row) for row in rows]
-    console = Console(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE, highlight=False)
+    console = Terminal(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
     if not fits(headings, lines, whole, console.width):
         for text in (text for line in lines for text in paragraph(headings, line, whole, console.width)):
             console.print(text, markup=False, soft_wrap=True)

@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from safepoint.cli.terminal import Terminal
 from safepoint.cli.timeline_lines import Marks, event_line, marks_for, progress_text, question_lines
 from safepoint.cli.timeline_state import State
 from safepoint.cli.timeline_view import frame
@@ -34,7 +35,7 @@ REFRESH = 8  # frames a second: fast enough to look alive, a few percent of one 
 QUIET = 10.0  # seconds between two progress lines of one step, off a terminal
 
 
-class TimelineConsole(Console):
+class TimelineConsole(Terminal):
     """A console whose reader may go away (`safepoint launch | head`): Rich's own would end the process then."""
 
     def on_broken_pipe(self) -> None:
@@ -63,7 +64,7 @@ class Timeline:
         console: TimelineConsole | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or TimelineConsole(highlight=False)
+        self._console = console or TimelineConsole()
         self._quiet = quiet
         self.plain = plain or quiet or not self._console.is_terminal or bool(os.environ.get("NO_COLOR"))
         self.faults: list[str] = []

@@ -13,10 +13,10 @@ from safepoint.hosts import command, open_host
 from safepoint.launch import twin_choice
 from safepoint.launch.disk_room import room
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, some, warning
-from safepoint.launch.doctor_roles import rights, roles
+from safepoint.launch.doctor_roles import makers, rights, roles
 from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey
-from safepoint.postgres.connections import PAST_POOLER, Connection, connect, is_pooled
+from safepoint.postgres.connections import OWN_NAMES, PAST_POOLER, Connection, connect, is_pooled
 from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.target import Target, server_target, target
 from safepoint.wayback import capture
@@ -53,7 +53,7 @@ PARTITIONS = """
 def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     """All that is asked over one connection."""
     login = target(plan.database)
-    with connect(login, application_name="safepoint doctor") as connection:
+    with connect(login, application_name="safepoint doctor", options=OWN_NAMES) as connection:
         facts = survey(connection)
         parts: dict[str, Callable[[], Iterator[Finding]]] = {
             "server": lambda: chain(server(facts), pooled(connection, login)),
@@ -61,7 +61,7 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             "pg_dump": lambda: pg_dump(plan, facts),
             "clock": lambda: clock(connection, now),
             "rights": lambda: rights(connection, plan, facts),
-            "roles": lambda: roles(connection, plan, facts),
+            "roles": lambda: chain(roles(connection, plan, facts), makers(connection, plan, login)),
             "capacity": lambda: capacity(plan, facts),
             "locks": lambda: locks(connection, plan),
             "capture": lambda: captured(connection, plan),

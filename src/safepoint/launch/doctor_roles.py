@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from safepoint.config import PlanFile
 from safepoint.launch.doctor import Finding, failure, ok, some, warning
 from safepoint.postgres.catalog import BACKEND_KIND, Survey
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.settings import split_list
 
 # Who the application logs in as: what holds a role off, and where else it works.
 ROLES = """
@@ -24,6 +26,15 @@ STRANGERS = f"""
     where datname = current_database() and {BACKEND_KIND} = 'client backend' and pid <> pg_backend_pid()
       and usename <> all(%s) and usename <> current_user and usename is not null
     order by 1
+"""
+# Whoever may make objects where sessions look names up, and is trusted neither by us nor by the application.
+MAKERS = """
+    select n.nspname, array_agg(r.rolname::text order by r.rolname)
+    from pg_namespace n join pg_database d on d.datname = current_database()
+    join pg_roles r on has_schema_privilege(r.oid, n.oid, 'create')
+    where n.nspname = any(%s) and r.rolcanlogin and not r.rolsuper and r.rolname <> all(%s)
+      and not pg_has_role(r.oid, n.nspowner, 'member') and not pg_has_role(r.oid, d.datdba, 'member')
+    group by 1 order by 1
 """
 # pg_dump stops with an error at the first table that it may not read.
 UNREADABLE = """
@@ -111,4 +122,22 @@ def roles(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fin
             "roles",
             f"Other roles are connected to this database: {some(strangers)}.",
             "Are they jobs or workers that write? Then name them in database.application_roles.",
+        )
+
+
+def makers(connection: Connection, plan: PlanFile, login: Target) -> Iterator[Finding]:
+    """Who else may make functions and operators in the schemas that are looked into by name.
+
+    The path is that of the sessions which work with the application's rows; SHOW calls no function.
+    """
+    with connect(login, application_name="safepoint doctor") as usual:
+        row = usual.execute("show search_path").fetchone()
+    path = split_list(str(row[0])) if row else []
+    trusted = [login.user, *plan.database.application_roles]
+    for schema, names in connection.execute(MAKERS, [path, trusted]).fetchall():
+        yield warning(
+            "roles",
+            f"{some(names)} may make functions and operators in the schema {schema}, which statements find by name: "
+            f"one that fits better than PostgreSQL's own is run with the rights of {login.user} (CVE-2018-1058).",
+            f"REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC; and from these roles. See \\df and \\do for what is there.",
         )

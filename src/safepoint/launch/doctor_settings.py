@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from safepoint.config import PlanFile, Release
+from safepoint.config import HereHost, PlanFile, Release
 from safepoint.django.inspector import Project, ProjectDatabase, inspect
 from safepoint.django.managepy import Manage, redirect
 from safepoint.hosts import Host
 from safepoint.launch import frozen
-from safepoint.launch.doctor import Finding, failure, ok, warning
+from safepoint.launch.doctor import Finding, failure, ok, some, warning
 from safepoint.postgres.target import target
 
 _TRIED_SECONDS: Final = 47.0  # a lock_timeout that nobody has by chance
@@ -75,3 +77,36 @@ def lost_options(
         f"Give them to the role, which that login takes over: ALTER ROLE {own.user} IN DATABASE {own.name} "
         f"SET {words.replace('=', ' = ', 1)}; or write them into the settings' OPTIONS.",
     )
+
+
+def handed_on(plan: PlanFile, release: Release, project: Project, which: str) -> Iterator[Finding]:
+    """Secrets of Safepoint's own that a release would have in its environment: whoever reads a file there has them.
+
+    It is started with the conductor's environment, where its own variables are. What its settings read is its own, too.
+    """
+    if not isinstance(plan.host(plan.application.host), HereHost):
+        return
+    withheld = {name for option, name in pairwise(release.start) if option in ("-u", "--unset")}
+    known = {*project.environment, plan.application.url_env, *release.env, *withheld}
+    given = sorted(name for name in secrets_of(plan) if name in os.environ and name not in known)
+    if given:
+        words = " ".join(f"-u {name}" for name in given)
+        yield warning(
+            f"release-{which}",
+            f"{release.version} is started with {some(given)} in its environment, which its settings do not read: a "
+            "fault of the application that lets its environment be read gives them away.",
+            f"Let releases.{which}.start begin with: env {words} ...",
+        )
+
+
+def secrets_of(plan: PlanFile) -> set[str]:
+    """The variables that the plan file names for Safepoint's own logins. Pure."""
+    login = plan.checkpoints.login
+    logins = [plan.database, plan.scratch, plan.wayback.server, login]
+    names = {one.password_env for one in logins if one is not None and one.password_env is not None}
+    return names.union(*(_named(store.options) for store in plan.stores))
+
+
+def _named(options: Mapping[str, Any]) -> set[str]:
+    found = {value for name, value in options.items() if name.endswith("_env") and isinstance(value, str)}
+    return found.union(*(_named(value) for value in options.values() if isinstance(value, Mapping)))

@@ -17,7 +17,7 @@ from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
 from safepoint.launch.asking import answers
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
-from safepoint.launch.doctor_settings import lost_options, other_log, restless, session_of
+from safepoint.launch.doctor_settings import handed_on, lost_options, other_log, restless, session_of
 from safepoint.launch.error_logs import database_log
 from safepoint.launch.whose import owner_of
 from safepoint.postgres.connections import connect
@@ -90,6 +90,7 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
     yield from _database_of(plan, project, check, own_login=alone is None)
     yield from _migrations_of(release, project, which)
     yield from _redirection(plan, manage, project, check)
+    yield from handed_on(plan, release, project, which)
     if which == "old":
         yield from _logs(plan, project)
         yield from restless(plan, host, release, project)

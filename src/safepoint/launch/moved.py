@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from safepoint.launch.ground import Ground
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import OWN_NAMES, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import fence
 from safepoint.wayback.sessions import database_name
@@ -12,7 +12,7 @@ from safepoint.wayback.twin import TwinFacts
 
 def swapped(ground: Ground, facts: TwinFacts) -> bool:
     """Whether the migrated database bears the name that a rollback gives it."""
-    with connect(ground.maintenance) as connection:
+    with connect(ground.maintenance, options=OWN_NAMES) as connection:
         found = database_name(connection, facts.live_oid)
     return found == ground.kept
 

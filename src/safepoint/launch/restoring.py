@@ -24,7 +24,7 @@ from safepoint.errors import Refused
 from safepoint.launch.disk_room import server_disk
 from safepoint.launch.snapshots import UNDER_WAY, UNREADABLE, local_tools, standing_launches
 from safepoint.postgres.catalog import survey
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.wayback.sessions import asking, at_maintenance, database_oid, keeping_out, prepared, walsenders
@@ -183,7 +183,7 @@ def _refuse_full(plan_file: PlanFile, folder: Path) -> None:
         Refused: the source was bigger than the room that there is.
     """
     needed = read_manifest(folder).source.database_bytes
-    with connect(target(plan_file.database).on(plan_file.database.maintenance)) as connection:
+    with connect(target(plan_file.database).on(plan_file.database.maintenance), options=OWN_NAMES) as connection:
         free = server_disk(plan_file, survey(connection))
     if free is not None and free < needed:
         raise Refused(

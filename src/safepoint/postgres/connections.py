@@ -7,7 +7,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import psycopg
 from psycopg import sql
@@ -72,6 +72,14 @@ _ALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+
+OWN_NAMES: Final = "-c search_path=pg_catalog"
+"""An option for sessions that ask nothing but PostgreSQL's own catalogue: names and operators are PostgreSQL's then.
+
+In `public` everybody may make functions and operators up to version 14, and in what was upgraded from there; one that
+fits our words better than PostgreSQL's own (`||` of two names) would be run with our rights (CVE-2018-1058,
+https://wiki.postgresql.org/wiki/A_Guide_to_CVE-2018-1058).
+"""
 
 _ROWS = 20
 

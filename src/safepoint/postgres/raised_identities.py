@@ -19,6 +19,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.postgres.replica_identity import Identity, restore
 
 _MARK: Final = "made by Safepoint for launch "
@@ -136,6 +137,7 @@ def watch(connection: Connection, name: str, mark: str) -> None:
     """
     words: dict[str, Any] = {"name": sql.Identifier(name), "schema": sql.Literal(name), "mark": sql.Literal(mark)}
     connection.execute(sql.SQL(_LOOK).format(**words))
+    keep_to_ourselves(connection, name)
     connection.execute(sql.SQL(_TRIGGER).format(**words))
 
 

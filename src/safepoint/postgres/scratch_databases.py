@@ -26,7 +26,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target
 
 PREFIX: Final = "safepoint_scratch_"
@@ -108,7 +108,7 @@ def scratch_name(login: Target, folder: Path) -> Iterator[str]:
     name = f"{PREFIX}{secrets.token_hex(8)}"
     record, descriptor = _record(folder, name, login)
     try:
-        with connect(login, application_name=name) as holding:
+        with connect(login, application_name=name, options=OWN_NAMES) as holding:
             holding.execute("select pg_advisory_lock_shared(%s)", [ROLES_LOCK])
             yield name
     finally:
@@ -142,7 +142,7 @@ def remove(login: Target, name: str) -> None:
         DatabaseError: the server refuses.
     """
     try:
-        with connect(login, application_name="safepoint scratch") as connection:
+        with connect(login, application_name="safepoint scratch", options=OWN_NAMES) as connection:
             _end_sessions(connection, name)
             for dbname, comment in connection.execute(_DATABASES, [name]).fetchall():
                 # A kill between making and marking leaves none; nobody else has this name.

@@ -21,7 +21,7 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres import processes
 from safepoint.postgres.binaries import Installation
 from safepoint.postgres.target import Target
-from safepoint.postgres.unprivileged import Account, account, home_for, reachable, run_as
+from safepoint.postgres.unprivileged import Account, account, environment, home_for, reachable, run_as
 
 MARKER = "safepoint-server.json"
 _PORTS: Final = range(12_000, 32_000)
@@ -282,7 +282,7 @@ class Server:
             stdout=log,
             stderr=log,
             cwd="/",
-            env={**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"},
+            env=environment({"LC_ALL": "C.UTF-8", "TZ": "UTC"}),
             start_new_session=True,  # a Ctrl-C at the terminal is for us: we stop the server in order
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -147,13 +146,6 @@ def only_unknown_settings(stderr: str) -> bool:
 def list_archive(archive: Path, *, program: str = "pg_restore") -> Command:
     """The table of contents of an archive; it needs no server."""
     return Command((program, "--list", str(archive)), {"LC_ALL": "C"})
-
-
-def run_sql(target: Target, script: Path, *, program: str = "psql") -> Command:
-    """Run a SQL file, in UTF-8 unless it says otherwise; errors in it are printed and do not end it."""
-    words = ("--no-psqlrc", "--quiet", "--no-password", f"--file={script}")
-    command = _client(target, program, *words, options=f"{_RESTORE_OPTIONS} {_POWERFUL}")
-    return replace(command, env={**command.env, "PGCLIENTENCODING": "UTF8"})
 
 
 def compression_candidates(wanted: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,21 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.binaries import Installation
 
 _USERS = ("postgres", "nobody")
+
+# What the loader of programs, locales, time zones and languages, and PostGIS, need of our environment.
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LOCPATH",
+    "TMPDIR",
+    "TZDIR",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PERL5LIB",
+    "TCLLIBPATH",
+)
+_FAMILIES = ("LD_", "DYLD_", "LC_", "MALLOC_", "ICU_", "OPENSSL_", "PG_OOM_", "GDAL_", "PROJ_", "POSTGIS_")
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,16 @@ def account() -> Account:
     )
 
 
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """What a program of the server gets of our environment: no password and no key.
+
+    It may run as another user, who reads it in /proc; and what is restored into a server runs as its superuser there
+    (an index calls its functions), who reads it as well.
+    """
+    passed = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_FAMILIES)}
+    return {**passed, **more}
+
+
 def run_as(who: Account, argv: list[str], *, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a short program as that user in the root folder (our own may be closed to it) and collect its output."""
     return subprocess.run(
@@ -60,7 +86,7 @@ def run_as(who: Account, argv: list[str], *, env: dict[str, str] | None = None) 
         check=False,
         cwd="/",
         timeout=300,
-        env={**os.environ, **(env or {})},
+        env=environment(env or {}),
         user=who.uid if who.change else None,
         group=who.gid if who.change else None,
         extra_groups=[] if who.change else None,

@@ -248,7 +248,7 @@ class Words:
 def letter(account: Account, words: Words) -> str:
     """What to write to one user. Pure."""
     lines = [
-        f"Dear {account.name or account.user},",
+        f"Dear {account.name or ' '.join(account.user.split())},",
         "",
         f"we had to take release {words.new} of {words.application} back to {words.old}. Between "
         f"{_minute(account.first)} and {_minute(account.last)} you changed "

@@ -25,7 +25,7 @@ from safepoint.wayback import triggers
 from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.log_drain import LogDrain, advance, mark_restart
 from safepoint.wayback.names import between_name, capture_name
-from safepoint.wayback.promises import HAS_LARGE_OBJECTS, RIGHTS, Mode, gaps
+from safepoint.wayback.promises import HAS_LARGE_OBJECTS, HIDDEN, RIGHTS, Mode, gaps
 from safepoint.wayback.publication import publish, unpublish, unpublished
 from safepoint.wayback.quiet import flush_wal
 from safepoint.wayback.sessions import asking
@@ -174,13 +174,15 @@ def arm(
 
     Raises:
         LockNotAvailable: a table is locked by someone; nothing was changed.
-        Refused: a slot or publication of this name is there that is not ours.
+        Refused: a slot or publication of this name is there that is not ours, or policies hide rows from us.
     """
     name = between_name(launch_id) if purpose == "between" else capture_name(launch_id)
     with _connected(target, lock_timeout=lock_timeout) as connection, asking("Arming the capture", target.dbname):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
         reason = "the plan file says so" if how == "triggers" else cannot(connection, may_replicate=may_replicate)
+        if choose(how, reason) != "none":
+            _refuse_hidden(connection)
         identities, uncovered, all_tables = publish(
             connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None
         )
@@ -211,6 +213,18 @@ def arm(
             armed_at=str(_one(connection, "SELECT clock_timestamp()::text")),
             purpose=purpose,
             follows_tables=follows,
+        )
+
+
+def _refuse_hidden(connection: Connection) -> None:
+    """A migration may bring policies (row-level security) that hold for the conductor: the way back looks up in the
+    tables themselves what the log has not, and what they hide would count as gone."""
+    hidden = [str(row[0]) for row in connection.execute(HIDDEN).fetchall()]
+    if hidden:
+        raise Refused(
+            f"Policies hide rows of {', '.join(hidden[:5])} from the conductor's role: they could not be carried back.",
+            subject=connection.info.dbname,
+            remedy=f"ALTER ROLE {connection.info.user} BYPASSRLS; as a superuser, then try again.",
         )
 
 

@@ -221,7 +221,7 @@ class Owners:
             table=sql.Identifier(*self.user_table.split(".", 1)),
         )
         rows = ask_with(self.connection, query, [list(labels)])
-        return {label: Person(label, str(whole), str(mail)) for label, whole, mail in rows}
+        return {label: Person(label, _one_line(whole), _one_line(mail)) for label, whole, mail in rows}
 
     def _along(self, path: Path, changes: Sequence[Change], known: _Known) -> list[str | None]:
         if not path:
@@ -290,6 +290,11 @@ class Owners:
             values = row[len(by) :]
             answer[tuple(row[: len(by)])] = None if None in values else tuple(values)
         return answer
+
+
+def _one_line(text: str) -> str:
+    """As it may stand in the header of a mail: a line end in somebody's name would begin another one (Bcc:)."""
+    return " ".join(text.split())
 
 
 def unanswerable(connection: Connection, given: Mapping[str, str]) -> tuple[str, ...]:

@@ -14,6 +14,12 @@ Mode = Literal["logical", "triggers", "none"]
 _SHOWN: Final = 3
 _NAMED: Final = 20
 RIGHTS: Final = "SELECT rolsuper, rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user"
+HIDDEN: Final = """
+SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.relrowsecurity AND row_security_active(c.oid)
+  AND NOT EXISTS (SELECT FROM pg_depend d
+                  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1
+"""
 HAS_LARGE_OBJECTS: Final = "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)"
 
 

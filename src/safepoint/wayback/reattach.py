@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.postgres.target import Target
 from safepoint.wayback import stash as stashes
 from safepoint.wayback.attaching import SETTINGS, Attaching, Defaults, Reattached
@@ -84,6 +85,7 @@ def _marked(connection: Connection, launch_id: str) -> Reattached | None:
         row = connection.execute(sql.SQL("SELECT outcome FROM {}.done").format(name)).fetchone()
         return None if row is None else Reattached.from_json(row[0])
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+    keep_to_ourselves(connection, MARK)
     connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(name, sql.Literal(mark)))
     connection.execute(sql.SQL("CREATE TABLE {}.done (outcome jsonb)").format(name))
     return None

@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import made_by, short_id
 from safepoint.wayback.stash import show_in_database
@@ -79,6 +80,7 @@ def prepare(connection: Connection, launch_id: str, purpose: str = "replay") -> 
         )
     if there is None:
         connection.execute("CREATE SCHEMA safepoint")
+        keep_to_ourselves(connection, SCHEMA)
         connection.execute(sql.SQL("COMMENT ON SCHEMA safepoint IS {}").format(sql.Literal(mark)))
         connection.execute(TABLES)
 

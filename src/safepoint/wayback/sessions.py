@@ -12,7 +12,7 @@ import psycopg
 
 from safepoint.errors import DatabaseError, LockNotAvailable, ResourcesExhausted, ServerAway
 from safepoint.postgres.catalog import BACKEND_KIND
-from safepoint.postgres.connections import Connection, connect, was_lost
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect, was_lost
 from safepoint.postgres.target import Target
 
 POLL_SECONDS: Final = 0.05
@@ -75,7 +75,8 @@ class Session:
 
 def at_maintenance(target: Target, maintenance: str, *, lock_timeout: float | None = 5.0) -> Connection:
     """A connection beside the live database, so that the conductor itself does not keep it open."""
-    return connect(target.on(maintenance), application_name="safepoint fence", lock_timeout=lock_timeout)
+    login = target.on(maintenance)
+    return connect(login, application_name="safepoint fence", lock_timeout=lock_timeout, options=OWN_NAMES)
 
 
 @contextmanager

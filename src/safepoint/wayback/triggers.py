@@ -17,6 +17,7 @@ from psycopg import sql
 
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.names import made_by
 from safepoint.wayback.new_tables import ROWS, follow, unfollow
@@ -146,6 +147,7 @@ def install(connection: Connection, launch_id: str) -> Installed:
         return Installed(found["tables"], tuple(uncovered), bool(found.get("follows")))
     with connection.transaction():
         connection.execute(MAKE.encode())
+        keep_to_ourselves(connection, SCHEMA)
         tables = connection.execute(TABLES).fetchall()
         uncovered = not_owned(connection)
         left_out = {one.table for one in uncovered}

@@ -20,7 +20,7 @@ from safepoint.launch.asking import answers
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.ordered import may_be_stopping, starting, stopping
 from safepoint.launch.step import Evidence, Verb
-from safepoint.postgres.connections import cancellable, connect
+from safepoint.postgres.connections import OWN_NAMES, cancellable, connect
 
 CACHE: Final = "manage.py for the cache"
 CHECK: Final = "manage.py for migrate --check"
@@ -71,7 +71,7 @@ def _checkpoint(ground: Ground) -> float | None:
     began = time.monotonic()
     try:
         with (
-            connect(ground.maintenance, application_name="safepoint ready") as connection,
+            connect(ground.maintenance, application_name="safepoint ready", options=OWN_NAMES) as connection,
             cancellable(connection, ground.cancelled),  # with much to write it takes long
         ):
             connection.execute("CHECKPOINT")

@@ -1,0 +1,71 @@
+"""The new release brings policies (row-level security) that hold for the conductor, too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from postgres_servers import drop_database, fresh_database
+from replay_ground import BOTH, LAUNCH, SHOP, ground, operations
+
+from safepoint.errors import DatabaseError, Refused
+from safepoint.postgres.connections import connect
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
+from safepoint.wayback.capture import How, arm
+from safepoint.wayback.replay import replay
+
+MAPPERS = {"purchase": {"body": "new.head || new.words"}}
+ROLE = f"conductor_{os.getpid()}"
+MIGRATION = f"""
+alter table purchase rename body to words;
+alter table purchase add head text not null default 'h';
+alter table purchase alter words set storage external;
+grant select on all tables in schema public to {ROLE};
+alter table purchase enable row level security;
+create policy own on purchase using (current_setting('app.user', true) = 'somebody');
+"""
+
+
+@pytest.fixture
+def shop(server: Server) -> Iterator[Target]:
+    """A database, and a conductor that is no superuser."""
+    database = fresh_database(server)
+    with connect(database) as admin:
+        admin.execute(f"create role {ROLE} login replication password 'x' in role pg_read_all_data".encode())
+    try:
+        yield database
+    finally:
+        drop_database(database)
+        with connect(server.target) as admin:
+            admin.execute(f"drop role {ROLE}".encode())
+
+
+def test_rows_that_policies_hide_from_the_conductor_are_not_taken_for_gone(shop: Target, tmp_path: Path) -> None:
+    """Large values that did not change are in no log: they are looked up in the table."""
+    with ground(shop, tmp_path, SHOP, MIGRATION, operations(), MAPPERS) as made:
+        made.write("update purchase set head = 'changed ' where id = 2")
+        made.drain()
+        conductor = made.live.login(ROLE, "x")
+        with pytest.raises(DatabaseError, match="row-level security"):
+            replay(made.twin, conductor, made.spool, made.mapping(), launch_id=LAUNCH)
+        assert made.old("select left(body, 8) from purchase where id = 2") == [("b2b2b2b2",)]
+        with connect(shop) as admin:
+            admin.execute(f"alter role {ROLE} bypassrls".encode())
+        assert replay(made.twin, conductor, made.spool, made.mapping(), launch_id=LAUNCH).put_aside == 0
+        assert made.old("select left(body, 8) from purchase where id = 2") == [("changed ",)]
+
+
+@BOTH
+def test_the_capture_is_not_armed_where_policies_would_hide_rows_from_the_way_back(
+    shop: Target, tmp_path: Path, how: How
+) -> None:
+    """Before anybody is let in: then nothing is lost by going back."""
+    with connect(shop) as admin:
+        admin.execute(SHOP.encode())
+        admin.execute(MIGRATION.encode())
+    with pytest.raises(Refused, match=r"public\.purchase") as told:
+        arm(shop.login(ROLE, "x"), LAUNCH, how)
+    assert f"ALTER ROLE {ROLE} BYPASSRLS" in str(told.value.remedy)
