@@ -240,9 +240,13 @@ def _whole(table: Table, what: str, expected: int, found: int) -> None:
         )
 
 
+# One that cannot go as far ends at its last number, but for one that begins again: it says so itself, where from one that
+# stayed behind numbers would be given out again.
 SEQUENCES = """
-SELECT CASE WHEN s.seqincrement > 0 THEN greatest(%s, pg_sequence_last_value(c.oid))
-            ELSE least(%s, pg_sequence_last_value(c.oid)) END, pg_sequence_last_value(c.oid), s.seqmin, s.seqmax
+SELECT CASE WHEN s.seqincrement > 0
+            THEN least(greatest(%s, pg_sequence_last_value(c.oid)), CASE WHEN NOT s.seqcycle THEN s.seqmax END)
+            ELSE greatest(least(%s, pg_sequence_last_value(c.oid)), CASE WHEN NOT s.seqcycle THEN s.seqmin END) END,
+       pg_sequence_last_value(c.oid), s.seqmin, s.seqmax
 FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid WHERE c.oid = to_regclass(%s)
 """
 LAST_VALUES = """
