@@ -240,8 +240,8 @@ def _whole(table: Table, what: str, expected: int, found: int) -> None:
         )
 
 
-# One that cannot go as far ends at its last number, but for one that begins again: it says so itself, where from one that
-# stayed behind numbers would be given out again.
+# One that cannot go as far ends at its last number (but for one that begins again): then it says so itself, where one
+# that stayed behind would give out numbers again.
 SEQUENCES = """
 SELECT CASE WHEN s.seqincrement > 0
             THEN least(greatest(%s, pg_sequence_last_value(c.oid)), CASE WHEN NOT s.seqcycle THEN s.seqmax END)
