@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from postgres_servers import drop_database
 from psycopg import sql
@@ -197,6 +198,21 @@ def test_ids_that_nobody_committed_are_not_given_out_again_where_nothing_is_left
         outcome = made.carry()
         assert outcome.already and outcome.sequences == {"public.customer_id_seq": 10}
         assert made.old("select nextval('customer_id_seq')") == [(11,)]
+
+
+def test_a_sequence_that_cannot_go_as_far_as_the_new_one_did_ends_at_its_last_number(
+    database: Target, tmp_path: Path
+) -> None:
+    """A SmallAutoField became an AutoField: rows up to the smaller one's end are carried, and have their numbers."""
+    before = "create table bill (id smallserial primary key); insert into bill values (default)"
+    change = "alter table bill alter id type int; alter sequence bill_id_seq as int"
+    with ground(database, tmp_path, before, change) as made:
+        made.operations = operations(("column-altered", "bill", "bill", "id", None))
+        made.write("select setval('bill_id_seq', 32765)", "insert into bill select from generate_series(1, 4)")
+        outcome = made.carry()
+        assert outcome.put_aside == 2 and outcome.sequences == {"public.bill_id_seq": 32767}
+        with pytest.raises(psycopg.errors.SequenceGeneratorLimitExceeded):
+            made.old("select nextval('bill_id_seq')")
 
 
 def test_a_sequence_that_two_tables_had_together_goes_on_behind_both_of_theirs(

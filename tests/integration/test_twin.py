@@ -69,6 +69,24 @@ def entries(target: Target) -> list[tuple[object, ...]]:
         return connection.execute("select * from ledger_entry order by id").fetchall()
 
 
+def test_a_database_whose_collations_the_system_has_in_a_newer_version_is_copied(server: Server) -> None:
+    """As it is after an upgrade of the system; PostgreSQL warns at each login, and copies none of itself."""
+    database = fresh_database(server)
+    drop_database(database)
+    with connect(database.on("postgres")) as connection:
+        words = "template template0 locale_provider builtin builtin_locale 'C.UTF-8' locale 'C'"
+        connection.execute(f"create database {database.dbname} {words}".encode())
+        change = "update pg_database set datcollversion = '0.9' where datname = %s"
+        connection.execute(change, [database.dbname])
+    try:
+        with books(database) as made:
+            facts = twin_of(made)
+            assert ask(database, "select datcollversion from pg_database where datname = %s", facts.twin) == [("0.9",)]
+    finally:
+        drop_others(database)
+        drop_database(database)
+
+
 def test_the_twin_has_the_databases_settings_and_grants_but_not_the_fence(site: Books) -> None:
     target, role = site.target, site.role
     reader = f"{role}_reader"

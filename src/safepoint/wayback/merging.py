@@ -240,14 +240,19 @@ def _whole(table: Table, what: str, expected: int, found: int) -> None:
         )
 
 
-# All of them at once: a database may have ten thousand, and the site is closed meanwhile.
+# All of them at once: a database may have ten thousand, and the site is closed meanwhile. One that cannot go as far ends
+# at its last number (but for one that begins again): then it says so itself, where one that stayed behind would give out
+# numbers again.
 FURTHER: Final = """
 SELECT name, value FROM (
     SELECT w.name, pg_sequence_last_value(s.seqrelid) AS last,
-           CASE WHEN s.seqincrement > 0 THEN greatest(max(w.there), pg_sequence_last_value(s.seqrelid))
-                ELSE least(min(w.there), pg_sequence_last_value(s.seqrelid)) END AS value
+           CASE WHEN s.seqincrement > 0
+                THEN greatest(least(max(w.there), s.seqmax), pg_sequence_last_value(s.seqrelid))
+                ELSE least(greatest(min(w.there), s.seqmin), pg_sequence_last_value(s.seqrelid)) END AS value
     FROM unnest(%s::text[], %s::int8[]) w(name, there) JOIN pg_sequence s ON s.seqrelid = to_regclass(w.name)
-    WHERE w.there BETWEEN s.seqmin AND s.seqmax GROUP BY w.name, s.seqrelid, s.seqincrement
+    WHERE w.there BETWEEN s.seqmin AND s.seqmax
+        OR NOT s.seqcycle AND (w.there > s.seqmax) = (s.seqincrement > 0)
+    GROUP BY w.name, s.seqrelid, s.seqincrement, s.seqmin, s.seqmax
 ) f WHERE value IS DISTINCT FROM last ORDER BY name
 """
 SET: Final = "SELECT setval(name::regclass, value) FROM unnest(%s::text[], %s::int8[]) w(name, value)"

@@ -109,6 +109,16 @@ def _quoted(value: str, at: int) -> tuple[str, int]:
         at = end + 2
 
 
+def collation_version(connection: Connection, oid: int) -> sql.Composable:
+    """A database's own, for CREATE DATABASE ... TEMPLATE: where the system's libraries are newer (it was upgraded),
+    PostgreSQL copies nothing that is not told it. The copy has the same indexes, and so the same version."""
+    if connection.info.server_version < 150000:  # none was recorded
+        return sql.SQL("")
+    row = connection.execute("SELECT datcollversion FROM pg_database WHERE oid = %s", (oid,)).fetchone()
+    version = None if row is None else row[0]
+    return sql.SQL("") if version is None else sql.SQL(" COLLATION_VERSION {}").format(sql.Literal(version))
+
+
 def _assignment(name: str, value: str) -> sql.Composed:
     words: Sequence[str] = (split_list(value) or [""]) if name.lower() in LISTS else [value]
     literals = sql.SQL(", ").join(sql.Literal(word) for word in words)

@@ -26,7 +26,7 @@ from safepoint.wayback.grants import apply_grants, database_grants
 from safepoint.wayback.names import PREFIX, Made, Mark, feed_name, half_made_limit, own_words, read_mark
 from safepoint.wayback.publication import unpublish
 from safepoint.wayback.sessions import asking, at_maintenance, keeping_out, prepared
-from safepoint.wayback.settings import Setting, apply_setting, database_settings
+from safepoint.wayback.settings import Setting, apply_setting, collation_version, database_settings
 
 Kind = Literal["template", "logical"]
 """How a twin came to be: copied at the safe point, or kept level with the live database until then."""
@@ -260,12 +260,14 @@ def _copy(
     """
     # Before PostgreSQL 15 file_copy was the only way and there was no word for it.
     strategy = sql.SQL(" STRATEGY file_copy" if connection.info.server_version >= 150000 else "")
-    statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} ALLOW_CONNECTIONS false CONNECTION LIMIT {}{}").format(
+    words = "CREATE DATABASE {} TEMPLATE {} OWNER {} ALLOW_CONNECTIONS false CONNECTION LIMIT {}{}{}"
+    statement = sql.SQL(words).format(
         sql.Identifier(twin),
         sql.Identifier(live.name),
         sql.Identifier(live.owner),
         sql.Literal(half_made_limit(launch_id)),
         strategy,
+        collation_version(connection, live.oid),
     )
 
     def stop_if_cancelled() -> None:
