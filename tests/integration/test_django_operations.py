@@ -183,6 +183,9 @@ TOGETHER = {
     '("code", "tag")), migrations.AlterUniqueTogether("item", set()': 1,
     '{("tag", "code", "id")}), migrations.AlterUniqueTogether("item", {("code", "tag")}': 2,
     "set()": 0,
+    # As Django writes it before a model that had such a rule is deleted.
+    '{("code", "tag")}), migrations.AlterUniqueTogether("item", None': 1,
+    'None), migrations.AlterUniqueTogether("item", {("code", "tag")}': 1,
 }
 
 

@@ -20,7 +20,7 @@ from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.replay import replay
-from safepoint.wayback.roundtrip import round_trip
+from safepoint.wayback.roundtrip import doubtful, round_trip
 from safepoint.wayback.spool import Spool
 
 
@@ -356,6 +356,46 @@ def test_content_types_are_matched_by_what_they_name(database: Target, tmp_path:
             ("p", 1),
         ]
         assert [(one.kind, one.key) for one in outcome.aside] == [("foreign key", {"id": "3"})]
+
+
+TYPED = """
+create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
+create table flow (content_type_id int primary key references django_content_type deferrable initially deferred,
+    what text);
+insert into django_content_type (app_label, model) values ('shop', 'line'), ('shop', 'item'), ('shop', 'mark');
+insert into flow values (1, 'l'), (2, 'i');
+"""
+
+
+def test_rows_whose_key_is_a_content_type_are_carried_where_it_has_the_same_number(
+    database: Target, tmp_path: Path
+) -> None:
+    migration = """
+    update django_content_type set model = 'posting' where id = 1;
+    insert into django_content_type values (9, 'shop', 'tag');
+    """
+    found = operations(("model-renamed", "line", "posting", "shop.posting", None))
+    with ground(database, tmp_path, TYPED, migration, found) as made:
+        assert doubtful(made.mapping(), round_trip(made.twin, made.live, made.mapping())) == ()
+        made.write("update flow set what = 'p' where content_type_id = 1; delete from flow where content_type_id = 2")
+        made.write("insert into flow values (3, 'm'), (9, 't')")
+        outcome = made.carry()
+        assert made.old("select * from flow order by 1") == [(1, "p"), (3, "m")]
+        assert [(one.table, one.kind) for one in outcome.aside] == [("public.flow", "foreign key")]
+
+
+def test_rows_whose_key_is_a_content_type_of_another_number_are_not_carried(database: Target, tmp_path: Path) -> None:
+    migration = """
+    delete from flow; delete from django_content_type;
+    insert into django_content_type values (1, 'shop', 'item'), (2, 'shop', 'line'), (3, 'shop', 'mark');
+    insert into flow values (2, 'l'), (1, 'i');
+    """
+    with ground(database, tmp_path, TYPED, migration) as made:
+        told = doubtful(made.mapping(), round_trip(made.twin, made.live, made.mapping()))
+        assert told == ("flow: 2 rows are missing after the migration, 2 are new.",)
+        made.write("insert into flow values (3, 'm')")
+        made.carry()
+        assert made.old("select * from flow order by 1") == [(1, "l"), (2, "i"), (3, "m")]
 
 
 @pytest.mark.usefixtures("looking_up")

@@ -159,6 +159,7 @@ class _Planning:
         columns = tuple(self._column(old, new, column, course) for column in old.columns)
         homes = {rule.new: rule.column for rule in columns if rule.new is not None}
         key = tuple((homes[name], name) for name in new.key if name in homes)
+        columns = tuple(self._as_key(old, rule) if rule.column in dict(key) else rule for rule in columns)
         self._check_key(old, columns, key)
         if len(key) < len(new.key):
             lost = ", ".join(name for name in new.key if name not in homes)
@@ -183,8 +184,20 @@ class _Planning:
         self.problems += [
             f"{short(old.name)}.{rule.column} names a row, and its values differ between the databases."
             for rule in columns
-            if rule.column in names and rule.kind == "remapped"
+            if rule.column in names and rule.kind == "remapped" and _identified(self.old, old, rule.column) is None
         ]
+
+    def _as_key(self, table: Table, rule: ColumnRule) -> ColumnRule:
+        """A column that names its row by what it is about: a setting of each model, whose key is its content type.
+
+        Rows are matched by their keys as they stand, so only an id that both databases have for the same one may pass;
+        the foreign key's check finds any other.
+        """
+        if rule.kind != "remapped" or rule.new is None or rule.home is None:
+            return rule
+        if _identified(self.old, table, rule.column) is None:
+            return rule
+        return replace(rule, expression=expressions.unmoved(rule.new, rule.home))
 
     def _column(self, old: Table, new: Table, column: Column, course: Course) -> ColumnRule:
         mapper = self.mappers.get(old.name, {}).get(column.name)

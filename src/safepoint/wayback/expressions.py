@@ -151,6 +151,13 @@ def remapped(column: str, home: str) -> str:
     return f"(SELECT coalesce(ids.old, -ids.new) FROM {ids} WHERE ids.home = {literal(home)} AND ids.new = {value})"
 
 
+def unmoved(column: str, home: str) -> str:
+    """As `remapped`, of a column that names its row: only an id that is the same in both databases has a place."""
+    ids = f"pg_temp.{ID_TABLES[home.partition('.')[2]]} ids"
+    same = "CASE WHEN ids.old = ids.new THEN ids.old ELSE -ids.new END"
+    return f"(SELECT {same} FROM {ids} WHERE ids.home = {literal(home)} AND ids.new = {of_new(column)})"
+
+
 def mentions(expression: str, column: str) -> bool:
     """Whether a mapper's SQL names this column of the new row. Where that is not sure it does not: a value that is
     stashed needlessly is told, and one that only seemed to be read would be lost without a word.

@@ -196,7 +196,8 @@ def loosens(operation, app, state):
     options = state.models[app, operation.name_lower].options
     before = [set(columns) for columns in normalize_together(options.get("unique_together", ()))]
     # What is unique by some columns is so by more of them.
-    return all(any(one.issubset(columns) for one in before) for columns in operation.option_value)
+    # None where Django takes the rule away before it deletes the model.
+    return all(any(one.issubset(columns) for one in before) for columns in operation.option_value or ())
 
 
 def hides(operation):
