@@ -240,9 +240,9 @@ def _whole(table: Table, what: str, expected: int, found: int) -> None:
         )
 
 
-# All of them at once: a database may have ten thousand, and the site is closed meanwhile. One that cannot go as far ends
-# at its last number (but for one that begins again): then it says so itself, where one that stayed behind would give out
-# numbers again.
+# All of them at once: a database may have ten thousand, and the site is closed meanwhile. One that cannot go as far
+# ends at its last number (but for one that begins again): then it says so itself, where one that stayed behind would
+# give out numbers again.
 FURTHER: Final = """
 SELECT name, value FROM (
     SELECT w.name, pg_sequence_last_value(s.seqrelid) AS last,
