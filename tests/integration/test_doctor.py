@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from safepoint.cli import app
 from safepoint.config import PlanFile, TwinServer
 from safepoint.config.load import parse
-from safepoint.launch import doctor_database, doctor_wayback, doctor_world
+from safepoint.launch import doctor_database, doctor_releases, doctor_wayback, doctor_world
 from safepoint.launch.disk_room import room
 from safepoint.launch.doctor import Finding, examine, failures, guarded
 from safepoint.launch.error_logs import database_log
@@ -288,7 +288,7 @@ def test_what_the_capture_will_not_see_is_told_before_the_launch(shop: Shop, tmp
 def test_roles_that_are_not_there_or_not_named_are_failures(shop: Shop, tmp_path: Path) -> None:
     plan = shop.plan(tmp_path, role="nobody_of_this_name")
     assert found(database(plan), "roles", "no role nobody_of_this_name").verdict == "failure"
-    old = tuple(doctor_world.old_release(plan, NOW))
+    old = tuple(doctor_releases.old_release(plan, NOW))
     assert found(old, "release-old", f"logs in as {shop.role}").verdict == "failure"
 
 
@@ -302,7 +302,7 @@ def test_another_database_behind_the_same_settings_is_seen(
     shop: Shop, tmp_path: Path, new_database: Callable[[Server], Target], server: Server
 ) -> None:
     plan = shop.plan(tmp_path, name=new_database(server).dbname)
-    old = tuple(doctor_world.old_release(plan, NOW))
+    old = tuple(doctor_releases.old_release(plan, NOW))
     assert found(old, "release-old", "connected to another database").verdict == "failure"
 
 
@@ -310,7 +310,7 @@ def test_a_variable_that_only_the_start_command_has_is_a_failure_for_the_launch_
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DATABASE_URL")
-    old = tuple(doctor_world.old_release(shop.plan(tmp_path), NOW))
+    old = tuple(doctor_releases.old_release(shop.plan(tmp_path), NOW))
     told = found(old, "release-old", "works only where DATABASE_URL leads to its database")
     assert told.verdict == "failure" and "KeyError" in told.message and "releases.old.env" in str(told.remedy)
     assert found(old, "release-old", "Django").verdict == "ok"  # the other checks go on
@@ -322,7 +322,7 @@ def test_a_secret_of_safepoints_own_that_a_release_would_be_started_with_is_a_wa
     monkeypatch.setenv("STORE_KEY", "of the store")
     more = '[[stores]]\nname = "away"\nurl = "s3://b/x"\noptions = { client_kwargs = { secret_env = "STORE_KEY" } }\n'
     told = found(
-        tuple(doctor_world.old_release(shop.plan(tmp_path, lambda text: text + more), NOW)), "release-old", "-u"
+        tuple(doctor_releases.old_release(shop.plan(tmp_path, lambda text: text + more), NOW)), "release-old", "-u"
     )
     assert told.verdict == "warning"
     assert "env -u SHOP_DB_PASSWORD -u SHOP_TEST_PASSWORD -u STORE_KEY ..." in str(told.remedy)
@@ -330,7 +330,9 @@ def test_a_secret_of_safepoints_own_that_a_release_would_be_started_with_is_a_wa
     plan = shop.plan(
         tmp_path, lambda text: (text + more).replace('start = ["sh", "-c", "true"]', f"start = {withheld}")
     )
-    assert not [one for one in doctor_world.old_release(plan, NOW) if "which its settings do not read" in one.message]
+    assert not [
+        one for one in doctor_releases.old_release(plan, NOW) if "which its settings do not read" in one.message
+    ]
 
 
 def test_a_connection_pooler_in_the_place_of_the_server_is_a_failure_that_says_what_to_name(
@@ -356,16 +358,18 @@ def test_a_pooler_that_keeps_the_migrations_settings_from_the_server_is_seen_bef
 
     (well,) = [
         one
-        for one in doctor_world.new_release(shop.plan(tmp_path, by_its_own_address), NOW)
+        for one in doctor_releases.new_release(shop.plan(tmp_path, by_its_own_address), NOW)
         if "session" in one.message
     ]
     assert well.verdict == "ok"
     with pooler(shop.target, ignores=ignores) as pooled:
         monkeypatch.setenv("DATABASE_URL", pooled.login(shop.role, "for tests").url())
-        told = found(doctor_world.new_release(shop.plan(tmp_path, by_its_own_address), NOW), "release-new", "session")
+        told = found(
+            doctor_releases.new_release(shop.plan(tmp_path, by_its_own_address), NOW), "release-new", "session"
+        )
         assert told.verdict == "failure" and "application.url_env" in str(told.remedy)
         # Led by that variable, manage.py goes to the server itself.
-        assert not [one for one in doctor_world.new_release(shop.plan(tmp_path), NOW) if one.verdict == "failure"]
+        assert not [one for one in doctor_releases.new_release(shop.plan(tmp_path), NOW) if one.verdict == "failure"]
 
 
 def test_options_that_only_the_applications_own_address_carries_are_a_failure(
@@ -376,10 +380,10 @@ def test_options_that_only_the_applications_own_address_carries_are_a_failure(
     more = "\nif url.query:\n    DATABASES['default']['OPTIONS'] = {'options': unquote(url.query.partition('=')[2])}\n"
     settings.write_text(settings.read_text() + more)
     plan = shop.plan(tmp_path, folder=tmp_path / "site")
-    assert not [one for one in doctor_world.new_release(plan, NOW) if one.verdict == "failure"]
+    assert not [one for one in doctor_releases.new_release(plan, NOW) if one.verdict == "failure"]
     login = shop.target.login(shop.role, "for tests")
     monkeypatch.setenv("DATABASE_URL", f"{login.url()}?options=-c%20search_path%3Dshop,public")
-    told = found(doctor_world.new_release(plan, NOW), "release-new", "search_path=shop,public")
+    told = found(doctor_releases.new_release(plan, NOW), "release-new", "search_path=shop,public")
     assert told.verdict == "failure" and f"ALTER ROLE {shop.role} IN DATABASE" in str(told.remedy)
 
 
@@ -387,9 +391,9 @@ def test_a_log_that_the_new_release_does_not_write_to_is_a_warning(shop: Shop, t
     def other(text: str) -> str:
         return text.replace("/src/error.log", "/src/of-the-old-release.log")
 
-    told = found(doctor_world.new_release(shop.plan(tmp_path, other), NOW), "error-log", "would not be seen")
+    told = found(doctor_releases.new_release(shop.plan(tmp_path, other), NOW), "error-log", "would not be seen")
     assert told.verdict == "warning" and f"{shop.folder}/src/error.log" in told.message
-    assert not [one for one in doctor_world.new_release(shop.plan(tmp_path), NOW) if one.check == "error-log"]
+    assert not [one for one in doctor_releases.new_release(shop.plan(tmp_path), NOW) if one.check == "error-log"]
 
 
 def test_the_servers_own_log_is_looked_for_where_the_plan_names_it(shop: Shop, tmp_path: Path, server: Server) -> None:

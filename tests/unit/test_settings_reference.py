@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from safepoint.cli import app
 from safepoint.config.reference import json_schema, tables
 from safepoint.errors import PlanFileError
-from safepoint.launch.draft import _TEMPLATE
+from safepoint.launch.draft import template
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,7 @@ def test_each_key_has_a_meaning_of_its_own_and_a_default_that_toml_reads() -> No
 
 @pytest.mark.parametrize("file", ["demo/launch.toml", "the draft of init"])
 def test_every_key_that_is_written_there_is_known_here(file: str) -> None:
-    text = _TEMPLATE if file.startswith("the") else (ROOT / file).read_text()
+    text = template() if file.startswith("the") else (ROOT / file).read_text()
     headers = [table.header for table in tables()]
     written = [line.split("#")[0].strip() for line in text.splitlines() if line.startswith("[")]
     assert written

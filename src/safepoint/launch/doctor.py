@@ -71,6 +71,7 @@ def examine(
     """
     from safepoint.launch.doctor_database import LOOKS as DATABASE
     from safepoint.launch.doctor_launches import LOOKS as LAUNCHES
+    from safepoint.launch.doctor_releases import LOOKS as RELEASES
     from safepoint.launch.doctor_wayback import LOOKS as WAYBACK
     from safepoint.launch.doctor_world import LOOKS as WORLD
 
@@ -81,6 +82,7 @@ def examine(
         **DATABASE,
         **LAUNCHES,
         **WAYBACK,
+        **RELEASES,
         **WORLD,
     }
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from importlib.resources import files
 from pathlib import Path
 
 from safepoint.config import Release
@@ -236,10 +237,15 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
         else "the project has no clear_cache; Django's own cache.clear() is called",
         "login": _text(project.login_url if project.login_url.startswith("/") else "/accounts/login/"),
     }
-    text = _TEMPLATE
+    text = template()
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     return text, marked(text)
+
+
+def template() -> str:
+    """The plan file before anything is known of the project: `@name@` stands where something of it is written."""
+    return files("safepoint.launch").joinpath("draft.toml").read_text(encoding="utf-8")
 
 
 def _address(project: Project) -> tuple[str, str]:
@@ -265,161 +271,3 @@ def marked(text: str) -> list[str]:
 def _text(value: str) -> str:
     """A TOML basic string: JSON's escapes are TOML's, but for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-_TEMPLATE = """\
-# The plan of a launch, drafted by `safepoint init` from the project's own settings.
-# LOOK marks what Safepoint could not know. Then run `safepoint doctor`: it checks every line and says what to do.
-# Durations are written 90s, 10m, 2h, 30d; passwords never stand here, only the names of variables that have them.
-# `safepoint settings` says what else can be written here, and what each key means.
-
-[launch]
-application = @application@
-date = @day@            # LOOK: T, the launch day; the timetable below counts from it
-timezone = "UTC"             # LOOK: an IANA name such as "Europe/Berlin"; all times below are local there
-state = ".safepoint"         # ledger, snapshots, scratch servers: needs room for twice the database
-
-# Where commands run is named here; "here" needs no entry. Nothing is installed on the other side.
-# [hosts.app]
-# kind = "compose"           # docker compose exec -T SERVICE
-# service = "app"
-# project = "."
-# [hosts.db]
-# kind = "ssh"
-# address = "prod-db"
-
-[database]
-name = @dbname@
-host = @host@
-port = @port@@pooled@
-user = "postgres"            # LOOK: the login that Safepoint uses, not the application's: it copies and renames
-# password_env = "SAFEPOINT_DB_PASSWORD"  # LOOK: the variable that has its password
-application_roles = [@role@] # LOOK: everyone who writes (jobs and workers too); held off during the window
-tools_host = "here"          # where pg_dump runs; name a host above for a database that is only reachable there
-# tools_address = "localhost:5432"     # the server as seen from there, if it has another address there
-# error_log = "/var/log/postgresql/postgresql-17-main.log"  # on tools_host: crashes and damage fail a checkpoint
-lock_timeout = "5s"          # a migration gives up waiting for a lock after this, and is tried again
-
-[application]
-host = "here"                # where manage.py, start and stop run
-# database_address = "db:5432"         # the server as seen from there, if it has another address there
-@url_env@  # @url_env_comment@
-@error_log@  # LOOK: the new release's: new error lines there fail a checkpoint
-
-# A release: how its manage.py is called, how it is started, stopped and reached. Starting or stopping twice must be
-# harmless. Two folders, two units or two images, so that the old release is there when you need it back.
-[releases.old]
-version = @old@              # what runs today
-directory = @directory@
-manage = [@python@, @manage@]
-start = ["systemctl", "start", "app-old"]   # LOOK
-stop = ["systemctl", "stop", "app-old"]     # LOOK
-# data = ["var"]             # what is no code there, and changes: pid files (MEDIA_ROOT, caches and logs are known)
-upstream = "127.0.0.1:8001"  # LOOK: where this release answers, as the router reaches it
-health = "/"                 # LOOK: a page that answers 200 when all is well, and does not lead to a login
-
-[releases.new]
-version = "next"             # LOOK
-directory = @directory@      # LOOK: the new release's own folder
-manage = [@python@, @manage@]
-start = ["systemctl", "start", "app-new"]   # LOOK; with {port} for the port (and no service manager) a rehearsal
-stop = ["systemctl", "stop", "app-new"]     # LOOK; starts it for real, on its copy
-upstream = "127.0.0.1:8002"  # LOOK
-health = "/"
-# stage = true               # start it before the window, without traffic
-
-# What lets traffic through. Caddy by its admin API: give the reverse_proxy handler the "@id" named here. A Caddyfile
-# cannot: `caddy adapt --config Caddyfile > caddy.json`, write "@id": "safepoint" beside "handler": "reverse_proxy" in
-# it, and run Caddy with that.
-[router]
-kind = "caddy"
-admin = "http://127.0.0.1:2019"
-route = "safepoint"
-url = "http://127.0.0.1"     # LOOK: the address that people use
-retry_after = "60s"
-# Any other router by commands of your own:
-# kind = "command"
-# url = "https://shop.example.com"
-# close = ["./router", "close"]
-# open_old = ["./router", "open", "old"]
-# open_new = ["./router", "open", "new"]
-# split = ["./router", "split", "{upstream}", "{percent}"]  # without it there is no canary
-# state = ["./router", "state"]  # prints closed, open UPSTREAM or split UPSTREAM PERCENT; without it the url is asked
-
-[snapshot]
-compress = "zstd:1"
-max_age = "2h"               # an older snapshot is not good enough for the window
-# keep = "30d"               # on this machine; `safepoint prune` lets older ones go
-# encrypt_to = ["age1..."]   # who can open what leaves this machine: recipients that age-keygen prints, or SSH keys
-
-# A server for proofs and rehearsals, where this machine should start none. A superuser makes databases with random
-# names there, and removes them; it must not be the server of the database.
-# [scratch]
-# host = "scratch.internal"
-# port = 5432
-# user = "safepoint"
-# password_env = "SAFEPOINT_SCRATCH_PASSWORD"
-
-# Where snapshots are kept, as many stores as you like: file:, s3://, sftp://, gs://, az:// ... Have one offsite.
-[[stores]]
-name = "local"
-url = "file:backups"         # LOOK: another disk at least
-keep = "30d"
-# keep_rules = { daily = 60, weekly = 26, monthly = 24 }   # what stays longer
-# lock = "auto"              # S3 Object Lock, where the bucket has it; or "none", "governance", "compliance"
-
-# The rehearsal on a copy: variables that lead the new release away from what the live site uses (caches, queues, other
-# databases); {folder} is a folder of its own.
-# [rehearsal.env]
-# CACHE_DIR = "{folder}/cache"
-
-# The way back: SQL over the new row where nobody can know an old value (old.x: what it was at the safe point).
-# `safepoint plan --way-back`, after a rehearsal, shows each column, and what is missing.
-# [wayback.tables.shop_client]
-# columns = { name = "trim(first_name || ' ' || last_name)" }
-
-[cache]
-@clear@  # @clear_comment@
-warm = ["/"]                 # LOOK: pages that should be fast for the first visitor
-
-# The new release gets this share of clients first, who stay on it; everyone else sees the maintenance page.
-[canary]
-percent = 10
-hold = "10m"
-
-[watch]
-duration = "2h"
-every = "30s"
-
-# Limits of the monitored checks.
-[checkpoints]
-size_growth = 0.25           # share of the size at T; a migration that rewrites a big table needs more
-connections_share = 0.8      # share of max_connections
-error_lines = 0
-
-# A test user who logs in and fills in a form, in Chromium where there is one. It leaves its entry in the database;
-# {stamp} becomes the time, so that each visit looks for its own entry.
-# [checkpoints.login]        # LOOK: without it nobody tries the application after the migration
-# path = @login@   # with ?next=/entries/new/ it leads straight to the form, and the window has a page less
-# username = "test"
-# password_env = "LAUNCH_TEST_PASSWORD"
-# form_path = "/entries/new/"
-# fields = { memo = "Safepoint {stamp}" }
-# expect = "Safepoint {stamp}"
-
-# Who decides: "rule" (by evidence, a person only where it is inconclusive) or "person" (always).
-[gates]
-stop = "rule"
-canary = "rule"
-green = "rule"
-
-# When each phase begins: T is the launch day.
-[timetable]
-prepare = "T-1 18:00"        # survey, snapshot, proof, store
-freeze = "T 08:00"           # code frozen, final snapshot
-stop = "T 09:00"             # traffic and writes stop
-migrate = "T 09:15"
-green = "T 09:30"            # canary, then everyone
-watch = "T 10:00"
-retire = "T+3 12:00"         # until then the way back stands by
-"""
