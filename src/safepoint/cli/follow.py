@@ -19,6 +19,7 @@ from safepoint.errors import Refused
 if TYPE_CHECKING:
     from safepoint.config import PlanFile
     from safepoint.launch.following import Look, Standby
+    from safepoint.launch.ledger import Entry
 
 _LOOK_SECONDS = 1.0
 
@@ -42,12 +43,12 @@ def follow(
 
 
 def _standby(plan_file: PlanFile) -> Standby:
-    from safepoint.launch.begin import entries_of, no_way_back, status_of
+    from safepoint.launch.begin import entries_of, status_of
     from safepoint.launch.following import standby_of
 
     entries = entries_of(plan_file)
-    status = status_of(entries)
-    if status != "launched" or no_way_back(entries):
+    if not _stands_by(entries):
+        status = status_of(entries)
         raise Refused(
             f"The launch {plan_file.launch_id} does not stand by for a way back.",
             subject=plan_file.launch_id,
@@ -63,6 +64,13 @@ def _standby(plan_file: PlanFile) -> Standby:
             remedy="See what `safepoint report` says about the capture.",
         )
     return standby
+
+
+def _stands_by(entries: list[Entry]) -> bool:
+    """Whether a way back is open, and nobody is on it."""
+    from safepoint.launch.begin import no_way_back, status_of
+
+    return status_of(entries) == "launched" and not no_way_back(entries)
 
 
 def _only_one(plan_file: PlanFile) -> BinaryIO:
@@ -100,9 +108,11 @@ def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool, json_: bool) ->
     try:
         follow_on(standby, leave, leave.told, leave.hindered)
     except CaptureLost:
-        if not leave():  # with the launch's retirement the capture goes, as it must
+        if not leave.look():  # with the launch's way back, or its retirement, the capture goes, as it must
             raise
     except (NotWhole, Refused) as error:
+        if leave.look():  # a rollback gave the name to another database meanwhile
+            return
         leave.say(
             f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it.",
             not_followed=error.message,
@@ -111,7 +121,8 @@ def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool, json_: bool) ->
 
 
 class _Leave:
-    """When to end: told so, after one round, or when somebody conducts or the launch is retired. It says what comes."""
+    """When to end: told so, after one round, or when somebody conducts or nothing stands by any more: the launch was
+    retired, or rolled back while we slept. It says what comes."""
 
     def __init__(self, plan_file: PlanFile, *, once: bool, json_: bool) -> None:
         self._plan_file, self._once, self._json = plan_file, once, json_
@@ -134,6 +145,8 @@ class _Leave:
         """A round was not possible: said once, and tried again; a timer hears of it, and tries again itself."""
         if self._once:
             raise error
+        if self.look():
+            return
         said = str(getattr(error, "message", error))
         if said != self._said:
             self.say(f"{said} It is tried again; the server keeps what was not spooled.", hindered=said)
@@ -148,11 +161,15 @@ class _Leave:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def __call__(self) -> bool:
-        from safepoint.launch.begin import entries_of, no_way_back
+        return self.look() if time.monotonic() > self._next else self._over
+
+    def look(self) -> bool:
+        """Whether to end, as the ledger has it now: a second may have passed since it was asked last."""
+        from safepoint.launch.begin import entries_of
         from safepoint.launch.lock import held
 
-        if not self._over and time.monotonic() > self._next:
+        if not self._over:
             self._next = time.monotonic() + _LOOK_SECONDS
             plan = self._plan_file
-            self._over = held(plan.conductor_lock, plan.launch_id) or no_way_back(entries_of(plan))
+            self._over = held(plan.conductor_lock, plan.launch_id) or not _stands_by(entries_of(plan))
         return self._over
