@@ -25,3 +25,12 @@ def test_a_session_that_holds_the_twin_and_is_no_more_is_ended(database: Target,
             with pytest.raises(psycopg.OperationalError):
                 former.execute("select 1")
         assert made.old("select id, name from customer where id < 3 order by id") == [(1, "later"), (2, "c2")]
+
+
+def test_the_server_gives_up_who_went_without_a_word_within_a_minute(database: Target) -> None:
+    """It would keep that one's locks for two hours, as the system does by default."""
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count")
+    with connect(database) as connection:
+        found = [connection.execute("SELECT setting::int FROM pg_settings WHERE name = %s", [name]) for name in names]
+        idle, interval, count = (row[0] for one in found for row in one.fetchall())
+    assert 0 < idle + interval * count <= 60
