@@ -30,6 +30,7 @@ class BrokenLink:
         if rate is not None:  # or what a slow link holds back would lie in the sockets' buffers
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
         self._open: list[socket.socket] = []
+        self._silent: set[socket.socket] = set()
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -37,6 +38,18 @@ class BrokenLink:
         """Reset every connection that is open now."""
         for end in list(self._open):
             self._reset(end)
+
+    def stall(self, seconds: float) -> None:
+        """The connections that are open now carry nothing more, as those that a firewall forgot; then they are reset.
+
+        New ones do. Returns at the end.
+        """
+        ends = list(self._open)
+        self._silent.update(ends)
+        time.sleep(seconds)
+        for end in ends:
+            self._reset(end)
+        self._silent.difference_update(ends)
 
     def close(self) -> None:
         with suppress(OSError):
@@ -68,6 +81,8 @@ class BrokenLink:
                 seen += len(data)
                 self.passed += len(data) if counted else 0
                 self._hold_back(len(data))
+                while source in self._silent:
+                    time.sleep(0.05)
                 if counted and seen > self.after and self._take_a_break():
                     self._reset(source)
                     self._reset(sink)

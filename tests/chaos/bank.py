@@ -186,13 +186,13 @@ class Bank:
             self._answer(question["choices"], sum(entry.kind == "ask" for entry in entries))
 
     def _fall(self, blow: Blow, conductor: subprocess.Popen[bytes] | None, place: str | None) -> None:
-        struck = self._follower if blow.kind == "follower" else conductor
+        struck = self._follower if blow.kind in ("follower", "dozing") else conductor
         if blow.kind in ("return", "abort"):  # by a person whose conductor has just died
             blow.fell = place or self._under_way()
             if conductor is not None:
                 strike("conductor", self._grounds, conductor)
             self._beside.append(self._command(blow.kind, "--plain"))
-        elif struck is not None or blow.kind not in ("conductor", "follower"):
+        elif struck is not None or blow.kind not in ("conductor", "paused", "follower", "dozing"):
             blow.fell = place or self._under_way()
             strike(blow.kind, self._grounds, struck)
 

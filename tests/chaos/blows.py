@@ -1,6 +1,7 @@
 """What falls on a launch, where and when: drawn from a seed, so that a run that found something can be made again.
 
-Runs go through the phases one after the other, so that some dozen of them strike each; what was really hit is counted.
+Runs go through the phases one after the other, and each phase through the kinds: a kind that few phases know takes
+every second turn there, or a hundred runs would pass without it. What was really hit is counted.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["conductor", "server", "link", "other", "follower", "disk", "store", "slot", "return", "abort"]
-"""Killed: the conductor, who follows after the launch. Stopped at once: PostgreSQL, the twin's own server. Cut: the
-conductor's link to it. Full: the state folder's disk. Gone: the store, the capture's slot (and PostgreSQL with it). And
-two orders of a person, from another terminal."""
+_Anywhere = Literal[
+    "conductor", "paused", "server", "refused", "frozen", "backend", "terminated", "link", "stalled", "other", "disk"
+]
+Kind = _Anywhere | Literal["follower", "dozing", "store", "slot", "return", "abort"]
+"""Killed: the conductor, who follows after the launch, one backend of PostgreSQL. Stopped at once: PostgreSQL (and away
+for a while: `refused`), the twin's own server. Asleep for a while: the conductor, all of PostgreSQL, who follows
+(`dozing`, into a rollback). Ended by a person: half of the sessions. Cut: the conductor's link to it, at once or after
+a silence. Full: the state folder's disk. Gone: the store, the capture's slot (and PostgreSQL with it). And two orders
+of a person, from another terminal."""
 Twin = Literal["copied", "level", "elsewhere"]
 Course = Literal["back", "turned", "aborted", "retired", "again"]
 """Rolled back; turned round on the way back; aborted in the window; retired; launched again after a rollback."""
@@ -72,6 +78,15 @@ PHASES: Mapping[str, Mapping[str, float]] = {
 """The phases, the steps in each, and about how many seconds each step takes on this stage."""
 
 _COURSES: Mapping[str, Course] = {"return": "turned", "undo": "aborted", "retire": "retired", "reattach": "again"}
+_TAKEN_BACK = frozenset({"replay", "swap", "way back", "return"})
+_WITHOUT: Mapping[Course, frozenset[str]] = {
+    "back": frozenset({"return", "undo", "retire", "reattach"}),
+    "turned": frozenset({"undo", "retire", "reattach"}),
+    "aborted": frozenset({"migrate", "arm", "spool", "open", "retire", "reattach", *_TAKEN_BACK}),
+    "retired": frozenset({"undo", "reattach", *_TAKEN_BACK}),
+    "again": frozenset({"return", "undo", "retire"}),
+}
+"""The phases that a course does not come through."""
 _ORDERED: Mapping[Course, tuple[Kind, tuple[str, ...]]] = {
     "turned": ("return", ("back-fence", "back-carry", "back-swap", "back-between", "back-unfence", "back-start-old")),
     "aborted": ("abort", ("stop-old", "fence", "twin", "prove-quiet")),
@@ -83,6 +98,24 @@ _TWINS: Mapping[str, tuple[Twin, ...]] = {
     "follow": ("level", "elsewhere"),
     "reattach": ("copied", "level"),
 }
+
+
+EVERYWHERE: tuple[Kind, ...] = (
+    *("conductor", "server", "disk", "terminated", "other", "link", "paused", "backend", "frozen", "refused"),
+    "stalled",
+)
+_ONLY: Mapping[Kind, frozenset[str]] = {
+    "follower": frozenset({STANDING}),
+    "dozing": frozenset({STANDING}),
+    "slot": frozenset({STANDING, "watch"}),
+    "store": frozenset({"store", "final-store"}),
+}
+"""The kinds that strike anywhere, and those that know few places."""
+KINDS: tuple[Kind, ...] = (*EVERYWHERE, *_ONLY)
+MOUNTS = os.geteuid() == 0
+"""Whether a small disk can be mounted."""
+AGAIN = 0.15
+"""How many of the runs that could be any launch are the second one of a site, with a stash to attach again."""
 
 
 @dataclass
@@ -124,21 +157,24 @@ def phase_of(step: str) -> str:
 
 
 def draw_play(seed: int) -> Play:
-    """The run of a seed: neighbouring seeds strike different phases."""
+    """The run of a seed: neighbouring seeds strike different phases, and each time round another kind."""
     draw = random.Random(str(seed))  # the instants of blows, not secrets; neighbouring numbers draw alike
-    phase = list(PHASES)[seed % len(PHASES)]
-    course = _COURSES.get(phase, "back")
-    twin = draw.choice(_TWINS.get(phase, ("copied", "level", "elsewhere")))
-    step = draw.choice([one for one in PHASES[phase] if one != "undo-choose-twin" or twin != "copied"])
-    kind = draw.choice(_kinds(step, twin))
-    blows = [Blow(kind, step, draw.uniform(0, 1.2 * PHASES[phase][step]))]
+    place, turn = seed % len(PHASES), seed // len(PHASES)
+    phase = list(PHASES)[place]
+    twins = _TWINS.get(phase, ("copied", "level", "elsewhere"))
+    kind = _kind(phase, twins, place, turn)
+    twin: Twin = "elsewhere" if kind == "other" else draw.choice(twins)
+    where = [one for one in PHASES[phase] if one in _ONLY.get(kind, (one,)) and _happens(one, kind, twin)]
+    step = draw.choice(where)
+    course = _COURSES.get(phase, "again" if twin != "elsewhere" and draw.random() < AGAIN else "back")
+    blows = [Blow(kind, step, _after(draw, phase, step))]
     if course in _ORDERED:
-        order, where = _ORDERED[course]
-        at = "prove-quiet" if step == "undo-twin" else draw.choice(where)
+        order, orders = _ORDERED[course]
+        at = "prove-quiet" if step == "undo-twin" else draw.choice(orders)
         blows.insert(0, Blow(order, at, draw.uniform(0, 0.3)))
-    if draw.random() < 0.35:
-        other = draw.choice(list(PHASES))
-        blows.append(draw_blow(draw, other, draw.choice(("conductor", "server", "link"))))
+    for _ in range(draw.choice((0, 1, 1, 2, 5))):
+        other = draw.choice([one for one in PHASES if one not in _WITHOUT[course]])
+        blows.append(draw_blow(draw, other, draw.choice(_usual(twin))))
     triggers = twin == "copied" and kind != "slot" and draw.random() < 0.35
     return Play(
         course, twin, tuple(blows), triggers, follows=STANDING in (b.step for b in blows) or draw.random() < 0.5
@@ -147,28 +183,40 @@ def draw_play(seed: int) -> Play:
 
 def draw_blow(draw: random.Random, phase: str, kind: Kind) -> Blow:
     """One of that kind somewhere in a phase."""
-    step = draw.choice(sorted(PHASES[phase]))
-    return Blow(kind, step, draw.uniform(0, 1.2 * PHASES[phase][step]))
+    step = draw.choice([one for one in PHASES[phase] if _happens(one, kind, "level")])
+    return Blow(kind, step, _after(draw, phase, step))
 
 
-def _kinds(step: str, twin: Twin) -> list[Kind]:
-    """What may fall in that step. The rarer kinds stand once, the three of issue as often as all others together."""
-    more: list[Kind] = ["other"] if twin == "elsewhere" else []
-    if os.geteuid() == 0:  # it is mounted
-        more.append("disk")
-    if step in ("store", "final-store"):
-        more.append("store")
-    if step == STANDING:
-        more.append("follower")
-    if step in (STANDING, "watch"):
-        more.append("slot")
-    usual: list[Kind] = ["server", "link"] if step == STANDING else ["conductor", "server", "link"]
-    return usual * max(1, len(more)) + more
+def _after(draw: random.Random, phase: str, step: str) -> float:
+    """Seconds after its begin; most fall before its end."""
+    return draw.uniform(0, 0.9 * PHASES[phase][step])
 
 
-HIT: Counter[str] = Counter()
+def _kind(phase: str, twins: tuple[Twin, ...], place: int, turn: int) -> Kind:
+    """Whose turn it is: of the kinds for which a phase is one of few, every second time."""
+    rare = [kind for kind, steps in _ONLY.items() if not steps.isdisjoint(PHASES[phase])]
+    usual = _usual(*twins)
+    if rare and turn % 2 == 0:
+        return rare[turn // 2 % len(rare)]
+    number = turn // 2 if rare else turn
+    return usual[(number * 7 + place) % len(usual)]  # none has a divisor in common with seven
+
+
+def _usual(*twins: Twin) -> list[Kind]:
+    """The kinds that strike anywhere, as far as there is what they strike."""
+    return [one for one in EVERYWHERE if (one != "other" or "elsewhere" in twins) and (one != "disk" or MOUNTS)]
+
+
+def _happens(step: str, kind: Kind, twin: Twin) -> bool:
+    """Whether there is such a step with that twin, and somebody whom that kind strikes."""
+    if step == "undo-choose-twin":
+        return twin != "copied"
+    return step != STANDING or kind not in ("conductor", "paused")
+
+
+HIT: Counter[tuple[str, str]] = Counter()
 LINES: list[str] = []
-"""What all runs of this process have hit: by phase, and a line for each blow."""
+"""What all runs of this process have hit: by phase and kind, and a line for each blow."""
 
 
 def note(seed: int, play: Play) -> None:
@@ -177,4 +225,12 @@ def note(seed: int, play: Play) -> None:
         where = "nothing" if blow.fell is None else f"{blow.fell} ({phase_of(blow.fell)})"
         LINES.append(f"{seed}: {play.course}, twin {play.twin}: {blow.kind} hit {where}")
         if blow.fell is not None and blow.kind not in ("return", "abort"):
-            HIT[phase_of(blow.fell)] += 1
+            HIT[phase_of(blow.fell), blow.kind] += 1
+
+
+def table() -> list[str]:
+    """Phase by kind, how often each was hit."""
+    lines = [" ".join([" " * 9, *KINDS])]
+    for phase in PHASES:
+        lines.append(" ".join([f"{phase:9}", *(f"{HIT[phase, kind] or '.':>{len(kind)}}" for kind in KINDS)]))
+    return lines

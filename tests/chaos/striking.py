@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +23,19 @@ from safepoint.wayback.names import capture_name
 
 LASTS = 4.0
 """Seconds for which a disk stays full or a store away, unless the command that it fell on ends before."""
+PAUSE = 20.0
+"""Seconds for which the conductor sleeps; who follows, twice as many."""
+SILENCE = 8.0
+"""Seconds for which PostgreSQL sleeps or is away, or a link carries nothing before it is cut."""
+BACKENDS = """
+SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')
+ORDER BY backend_type = 'walsender' DESC, starts_with(application_name, 'safepoint') DESC, random() LIMIT 1
+"""
+TERMINATE = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND backend_type IN ('client backend', 'walsender')
+AND (starts_with(application_name, 'safepoint') OR random() < 0.5)
+"""
 LOST = "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s"
 
 
@@ -35,22 +50,53 @@ class Grounds:
 
 
 def strike(kind: Kind, grounds: Grounds, process: subprocess.Popen[bytes] | None) -> None:
-    """Deal it. `process` is the conductor, or who follows; what passes by is over when this returns."""
-    if kind in ("conductor", "follower") and process is not None:
-        process.send_signal(signal.SIGKILL)
-    elif kind == "link":
-        grounds.link.cut()
-    elif kind == "disk" and grounds.disk is not None:
-        with _full(grounds.disk):
-            _while(process)
-    elif kind == "store":
-        with _away(grounds.stage.folder / "offsite"):
-            _while(process)
-    elif kind == "slot":
-        _lose_slot(grounds.stage)
-        _crash(grounds.stage.server)
+    """Deal it. `process` is the conductor, or who follows; what passes by is over when this returns, but
+    for the sleep of who follows."""
+    server = grounds.stage.server
+    match kind:
+        case "conductor" | "follower" | "paused" | "dozing" if process is not None:
+            _strike_process(kind, process)
+        case "link":
+            grounds.link.cut()
+        case "stalled":
+            grounds.link.stall(SILENCE)
+        case "disk" if grounds.disk is not None:
+            with _full(grounds.disk):
+                _while(process)
+        case "store":
+            with _away(grounds.stage.folder / "offsite"):
+                _while(process)
+        case "slot":
+            _lose_slot(grounds.stage)
+            _crash(server)
+        case "other" if grounds.other is not None:
+            _crash(grounds.other)
+        case _:
+            _strike_server(kind, server)
+
+
+def _strike_process(kind: Kind, process: subprocess.Popen[bytes]) -> None:
+    if kind == "paused":
+        with _asleep([process.pid]):
+            time.sleep(PAUSE)
+    elif kind == "dozing":
+        process.send_signal(signal.SIGSTOP)
+        threading.Timer(2 * PAUSE, process.send_signal, [signal.SIGCONT]).start()
     else:
-        _crash(grounds.other if kind == "other" and grounds.other is not None else grounds.stage.server)
+        process.send_signal(signal.SIGKILL)
+
+
+def _strike_server(kind: Kind, server: Server) -> None:
+    match kind:
+        case "backend":
+            _kill_backend(server)
+        case "terminated":
+            _terminate(server)
+        case "frozen":
+            with _asleep(_family(server.pid)):
+                time.sleep(SILENCE)
+        case _:
+            _crash(server, away=SILENCE if kind == "refused" else 0.3)
 
 
 def _while(process: subprocess.Popen[bytes] | None) -> None:
@@ -59,10 +105,48 @@ def _while(process: subprocess.Popen[bytes] | None) -> None:
         time.sleep(0.05)
 
 
-def _crash(server: Server) -> None:
+def _crash(server: Server, *, away: float = 0.3) -> None:
     server.stop("immediate")
-    time.sleep(0.3)
+    time.sleep(away)
     server.start()
+
+
+def _family(parent: int | None) -> list[int]:
+    """A process and its children. None has no family."""
+    if parent is None:
+        return []
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+    return [parent, *map(int, children)]
+
+
+@contextmanager
+def _asleep(pids: list[int]) -> Iterator[None]:
+    """As a machine that is moved to another host, or a process that gets no time: alive, and it answers nobody."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def _kill_backend(server: Server) -> None:
+    """One that works for somebody, a sender of the log before all others: PostgreSQL begins anew with all of them."""
+    with psycopg.connect(**server.target.conninfo()) as connection:  # type: ignore[arg-type]
+        found = connection.execute(BACKENDS).fetchone()
+    if found is not None:
+        with suppress(ProcessLookupError):
+            os.kill(found[0], signal.SIGKILL)
+        time.sleep(0.3)
+        server.start()  # it waits until connections are taken again
+
+
+def _terminate(server: Server) -> None:
+    with psycopg.connect(**server.target.conninfo()) as connection:  # type: ignore[arg-type]
+        connection.execute(TERMINATE)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from bank import play_out
-from blows import HIT, LINES, PHASES, Blow, Kind, Play, draw_play, note
+from blows import HIT, KINDS, LINES, MOUNTS, PHASES, Blow, Kind, Play, draw_play, note, phase_of, table
 
 RUNS = int(os.environ.get("SAFEPOINT_BANK_RUNS", "100"))
 SEED = int(os.environ.get("SAFEPOINT_CHAOS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
@@ -46,7 +46,16 @@ def test_the_books_balance_whatever_falls_whenever(run: int, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_every_phase_was_hit() -> None:
-    print("", *LINES, *(f"{phase}: hit {HIT[phase]} times" for phase in PHASES), sep="\n", flush=True)
-    missed = [phase for phase in PHASES if not HIT[phase]]
+def test_every_phase_was_hit_and_every_kind_fell() -> None:
+    print("", *LINES, *table(), sep="\n", flush=True)
+    hit, fell = {phase for phase, _ in HIT}, {kind for _, kind in HIT}
+    missed = [one for one in PHASES if one not in hit] + [one for one in KINDS if one not in fell]
     assert not missed or ENOUGH * len(PHASES) > RUNS
+
+
+def test_a_hundred_runs_are_drawn_for_every_phase_and_kind() -> None:
+    for first in (1, 8001, 123_456):
+        plays = [draw_play(seed) for seed in range(first, first + 100)]
+        drawn = {blow.kind for play in plays for blow in play.blows}
+        assert {kind for kind in KINDS if kind != "disk" or MOUNTS} <= drawn
+        assert {phase_of(blow.step) for play in plays for blow in play.blows} >= set(PHASES)
