@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from odd_schemas import Effect, Maker, quoted
+from odd_schemas import Maker
+from odd_worlds import Effect, quoted
 from postgres_servers import drop_database, fresh_database
 from replay_ground import Ground, lines, operations
 
@@ -154,10 +155,10 @@ class Play:
     # -- a launch and its way back -------------------------------------------------------------------------------
 
     def _launch(self) -> None:
-        if not any("skip_some()" in one and "create trigger" in one for one in self.world.before):
-            self.shadow = self.live.on(
-                f"{self.live.dbname}_shadow"
-            )  # whose triggers see other rows, where they skip some
+        self.maker.migrate()
+        skips = any("skip_some()" in one and "create trigger" in one for one in self.world.before)
+        if not skips and not self.world.reuses:  # whose triggers see other rows, where they skip some
+            self.shadow = self.live.on(f"{self.live.dbname}_shadow")
             with connect(self.live.on("postgres")) as connection:
                 copy = f'create database "{self.shadow.dbname}" template "{self.live.dbname}"'
                 connection.execute(copy.encode())
@@ -165,7 +166,7 @@ class Play:
         how: How = self.dice.choice(("logical", "logical", "triggers"))
         # What an effect is stands as plain text in `odd_schemas`, which knows nothing of Safepoint.
         done = operations(*effects)  # type: ignore[arg-type]
-        made = Ground(self.live, self.twin, self.folder, done, {}, arm(self.live, LAUNCH, how))
+        made = Ground(self.live, self.twin, self.folder, done, self._mappers(), arm(self.live, LAUNCH, how))
         try:
             mapping = made.mapping()
             assert not mapping.problems, mapping.problems
@@ -212,7 +213,6 @@ class Play:
         assert self.world.relaxes or not lost, lost
 
     def _migrate(self) -> list[Effect]:
-        self.maker.migrate()
         effects = []
         with connect(self.live) as connection:
             for statement, effect, column in self.world.steps:
@@ -227,6 +227,15 @@ class Play:
                 if effect is not None:
                     effects.append(effect)
         return effects
+
+    def _mappers(self) -> dict[str, dict[str, str]]:
+        """What the plan says of columns that were merged."""
+        found: dict[str, dict[str, str]] = {}
+        for table in self.world.tables:
+            for column in table.columns:
+                if column.back is not None:
+                    found.setdefault(f"public.{table.name}", {})[column.name] = column.back
+        return found
 
     def _compare_removed(self, rule: TableRule) -> None:
         """What the migration removed is what it would have been where it had not: the shadow has it still."""
@@ -247,8 +256,13 @@ class Play:
         there, types = _tables(self.live)[rule.new]
         casts = [f"::{types[name]}" if one.kind == "retyped" else "" for one, name in zip(both, names, strict=True)]
         olds = [f"({quoted(one.column)}{cast})" for one, cast in zip(both, casts, strict=True)]
+        values = [quoted(name) for name in names]
+        for one in rule.columns:
+            if one.kind == "mapped":
+                olds.append(quoted(one.column))
+                values.append(str(one.expression))
         was = _rows(self.twin, _tables(self.twin)[rule.old][0], olds)
-        now = _rows(self.live, there, [quoted(name) for name in names])
+        now = _rows(self.live, f"{there} as new", values)
         if was == now:
             return
         found = (rule.old, "twin", was - now, "migrated", now - was, told)

@@ -1,92 +1,21 @@
 """Schemas, migrations and writes that nobody thought of: drawn from a seed, as SQL text. Pure.
 
-A world has tables with keys of many types (or none), foreign keys with every action, partitions, heirs, generated
-columns, odd constraints, a trigger that writes an audit and one that changes rows; a migration that renames, adds,
-removes, widens and relaxes; and transactions that write whatever comes. Much of it PostgreSQL refuses, and no matter.
+A world has tables with keys of many types (or none; or another table's), foreign keys with every action and in
+circles, partitions, heirs, generated columns, odd constraints, a trigger that writes an audit and one that changes
+rows; a migration that renames, exchanges, adds, removes, merges, widens, narrows and relaxes (`odd_migrations`); and
+transactions that write whatever comes. Much of it PostgreSQL refuses, and no matter.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
 
-from odd_values import ACTIONS, COLLATED, KEYS, LATE, NAMES, VALUES, WIDER
-
-Effect = tuple[str, str, str, str | None, str | None]
-"""What Django would tell of a migration's step: (what, table before, table after, column before, column after)."""
-
-PRELUDE = """
-create type mood as enum ('low', 'high', 'It''s "odd"');
-create type pair as (a int, b text);
-create domain posint as int check (value > 0);
-create domain word as text check (value <> 'forbidden');
-do $$ begin
-    create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
-exception when feature_not_supported then create collation loose from "C"; end $$;
-create table audit (what text, op text, said text);
-create function note_it() returns trigger language plpgsql as $$
-begin
-    insert into audit values (tg_table_name, tg_op, case tg_op when 'DELETE' then old::text else new::text end);
-    return null;
-end $$;
-create function skip_some() returns trigger language plpgsql as $$
-begin
-    if hashtext(new::text) % 3 = 0 then return null; end if;
-    return new;
-end $$;
-"""
+from odd_migrations import Migration
+from odd_values import ACTIONS, COLLATED, KEYS, LATE, NAMES, VALUES
+from odd_worlds import Column, Table, World, quoted
 
 
-def quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-@dataclass
-class Column:
-    """A column; `ruled`: a rule is about its values, so that a default need not fit.
-
-    `now` and `now_type` are those after the migration, `now` None where it was removed. One that the migration adds has
-    no name before.
-    """
-
-    name: str
-    type: str
-    filled: bool = False
-    generated: bool = False
-    identity: bool = False
-    parent: Table | None = None
-    ruled: bool = False
-    now: str | None = ""
-    now_type: str = ""
-    beyond: str = ""
-
-
-@dataclass
-class Table:
-    """A table; `late`: its key is deferrable, so that nothing may refer to it."""
-
-    name: str
-    columns: list[Column]
-    key: tuple[Column, ...] = ()
-    late: bool = False
-    number: int = 0
-    now: str = ""
-    leaves: tuple[str, ...] = ()
-    heir: bool = False
-
-
-@dataclass
-class World:
-    """`before`: the statements of the old schema; those that begin with ? may fail. `relaxes`: the new schema holds
-    what the old one does not. `steps`: the migration, each with its effect and the column that it changes."""
-
-    relaxes: bool
-    before: list[str] = field(default_factory=lambda: [PRELUDE])
-    tables: list[Table] = field(default_factory=list)
-    steps: list[tuple[str, Effect | None, Column | None]] = field(default_factory=list)
-
-
-class Maker:
+class Maker(Migration):
     """Draws a world; then, as often as it is asked, a transaction that writes into it."""
 
     def __init__(self, seed: int) -> None:
@@ -94,13 +23,12 @@ class Maker:
         self.world = World(relaxes=self.chance(0.5))
         for number in range(self.dice.randint(2, 5)):
             self._table(number)
+        if self.chance(0.6):
+            self._circle()
         for table in self.world.tables:
             table.now = table.name
             for column in table.columns:
                 column.now, column.now_type = column.name, column.type
-
-    def chance(self, part: float) -> bool:
-        return self.dice.random() < part
 
     def value(self, type_: str) -> str:
         return f"{self.dice.choice(VALUES[type_])}::{type_.split(' collate')[0]}"
@@ -111,12 +39,12 @@ class Maker:
         dice, before = self.dice, self.world.before
         name = f"{dice.choice(NAMES)}{number}"
         kind = dice.choice(("plain", "plain", "plain", "list", "hash", "range", "heir", "nokey"))
-        keys = [] if kind == "nokey" else self._keys(kind)
+        parents = [one for one in self.world.tables if len(one.key) == 1 and not one.late]
+        keys = [] if kind == "nokey" else self._keys(kind, parents)
         table = Table(name, [*keys], tuple(keys), late=kind == "plain" and self.chance(0.15), number=number)
         for place in range(dice.randint(1, 6)):
             column = Column(f"{dice.choice(NAMES)}_c{place}", dice.choice(list(VALUES)), filled=self.chance(0.2))
             table.columns.append(column)
-        parents = [one for one in self.world.tables if len(one.key) == 1 and not one.late]
         for place in range(dice.randint(0, 2) if parents else 0):
             parent = dice.choice(parents)
             type_ = parent.key[0].type
@@ -147,6 +75,20 @@ class Maker:
             self._heir(table)
         self._rows(table)
 
+    def _circle(self) -> None:
+        """A table refers to one that was made after it, and may be referred to by it."""
+        dice = self.dice
+        parents = [one for one in self.world.tables[1:] if len(one.key) == 1 and not one.late and not one.heir]
+        if not parents:
+            return
+        parent = dice.choice(parents)
+        table = dice.choice(self.world.tables[: self.world.tables.index(parent)])
+        if table.heir:
+            return
+        column = Column("round", parent.key[0].type, parent=parent)
+        self.world.before.append(f"alter table {quoted(table.name)} add {self._definition(table, column)}")
+        table.columns.append(column)
+
     def _triggers(self, name: str) -> None:
         on = f"on {quoted(name)} for each row execute function"
         if self.chance(0.3):
@@ -162,7 +104,10 @@ class Maker:
             if self.chance(0.5):
                 self.world.before.append(f"alter table {quoted(name)} enable always rule also")
 
-    def _keys(self, kind: str) -> list[Column]:
+    def _keys(self, kind: str, parents: list[Table]) -> list[Column]:
+        if kind == "plain" and parents and self.chance(0.4):  # a model that inherits from another one
+            parent = self.dice.choice(parents)
+            return [Column("base_ptr", parent.key[0].type, filled=True, parent=parent)]
         keys = []
         for place in range(1 if self.chance(0.7) else 2):
             column = Column(f"{self.dice.choice(NAMES)}_k{place}", self.dice.choice(KEYS), filled=True)
@@ -264,68 +209,6 @@ class Maker:
         for _ in range(self.dice.randint(0, 8)):
             self.world.before.append("?" + self._insert(table, old=True))
 
-    # -- the migration -------------------------------------------------------------------------------------------
-
-    def migrate(self) -> None:
-        """Draw the migration. What PostgreSQL refuses of it has to be told by `refused`."""
-        for table in self.world.tables:
-            if self.chance(0.3) and '"' not in table.name:  # Django has no way to quote that
-                after = f"{table.name} new"
-                effect: Effect = ("table-renamed", table.now, after, None, None)
-                self.world.steps.append((f"alter table {quoted(table.now)} rename to {quoted(after)}", effect, None))
-                table.now = after
-            if table.heir:
-                continue
-            for column in table.columns:
-                self._change(table, column)
-            if self.chance(0.4):
-                effect = ("column-added", table.now, table.now, None, "added one")
-                self._step(table, "add \"added one\" text default 'f'", effect)
-                table.columns.append(Column("", "text", now="added one", now_type="text"))
-            if self.world.relaxes:
-                self._relax(table)
-        if self.chance(0.3):
-            made = "create table fresh (id int generated always as identity primary key, what text)"
-            self.world.steps.append((made, None, None))
-
-    def _step(self, table: Table, words: str, effect: Effect | None = None, column: Column | None = None) -> None:
-        self.world.steps.append((f"alter table {quoted(table.now)} {words}", effect, column))
-
-    def _change(self, table: Table, column: Column) -> None:
-        roll, now = self.dice.random(), str(column.now)
-        bound = column in table.key or column.parent is not None
-        if column.generated:
-            return
-        if roll < 0.15:
-            column.now = f"{now}_ren"
-            effect: Effect = ("column-renamed", table.now, table.now, now, column.now)
-            self._step(table, f"rename {quoted(now)} to {quoted(column.now)}", effect, column)
-        elif roll < 0.25 and not bound and not column.filled and not column.ruled:
-            column.now = None
-            self._step(table, f"drop {quoted(now)}", ("column-removed", table.now, table.now, now, None), column)
-        elif roll > 0.7 and not bound and column.type in WIDER:
-            column.now_type, column.beyond = self.dice.choice(WIDER[column.type])
-            effect = ("column-altered", table.now, table.now, now, None)
-            self._step(table, f"alter {quoted(now)} type {column.now_type}", effect, column)
-
-    def _relax(self, table: Table) -> None:
-        for kind in ("u", "x", "c"):
-            for place in range(6):
-                if self.chance(0.7):
-                    self._step(table, f"drop constraint {kind}{table.number}_{place}")
-        for column in table.columns:
-            if column.filled and column not in table.key and self.chance(0.6):
-                self._step(table, f"alter {quoted(str(column.now))} drop not null")
-        if table.leaves:
-            self.world.steps.append(
-                (f"alter table {quoted(table.leaves[0])} drop constraint l{table.number}", None, None)
-            )
-
-    def refused(self, effect: Effect | None, column: Column | None) -> None:
-        """PostgreSQL refused a step of the migration: the column is as it was."""
-        if column is not None and effect is not None:
-            column.now, column.now_type, column.beyond = effect[3], column.type, ""
-
     # -- writes --------------------------------------------------------------------------------------------------
 
     def transaction(self) -> list[str]:
@@ -352,6 +235,8 @@ class Maker:
             return f"(select {key} from {name} order by {key}::text offset {self.dice.randint(0, 4)} limit 1)"
         if not column.filled and self.chance(0.15):
             return "null"
+        if column.parts:
+            return f"array[{', '.join(f'({self.value(one)})::text' for one in column.parts)}]"
         if column.identity:
             return str(self.dice.randint(1, 12))
         if column.beyond and not old and self.world.relaxes and self.chance(0.3):

@@ -85,6 +85,25 @@ WIDER = {
     "name": (("text", LONG),),
     "posint": (("int4", "0"),),
     "word": (("text", "'forbidden'"),),
+    "mood": (("text", "'dull'"),),
+    "uuid": (("text", "'none'"),),
+    "inet": (("text", "'nowhere'"),),
+    "cidr": (("inet", "'10.0.0.1/8'"),),
+    "pair": (("text", "'(1'"),),
+    "money": (("numeric", "0.001"),),
+    "bit(4)": (("varbit", "B'10101'"),),
+    "int4[]": (("int8[]", "'{5000000000}'"),),
+    "timestamp": (("timestamptz", ""),),
+}
+# To which a migration narrows, where the rows allow it: the old type holds whatever the new one does.
+NARROWER = {
+    "int8": ("int4", "int2"),
+    "int4": ("int2",),
+    "text": ("varchar(12)", "varchar(300)"),
+    "varchar(12)": ("varchar(5)",),
+    "numeric": ("int4",),
+    "varbit": ("bit(1)",),
+    "float8": ("float4",),
 }
 NAMES = ("plain", "Upper", "with space", 'qu"ote', "per%cent", "select", "üml", "new", "old", "key", "op", "a.b", "t")
 ACTIONS = (
