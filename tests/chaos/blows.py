@@ -39,7 +39,7 @@ PHASES: Mapping[str, Mapping[str, float]] = {
     "spool": {"checkpoints": 0.4, "canary": 0.3, "watch": 0.5},
     "replay": {"back-ahead": 0.4, "back-carry": 0.5},
     "swap": {"back-swap": 0.05},
-    "prove": {"proof": 2.0, "store": 0.3, "prove-way-back": 4.0, "final-proof": 2.0, "final-store": 0.3},
+    "prove": {"proof": 2.0, "store": 0.1, "prove-way-back": 4.0, "final-proof": 2.0, "final-store": 0.1},
     "fence": {"stop-traffic": 0.1, "stop-old": 0.1, "fence": 0.3, "prove-quiet": 0.1},
     "open": {"start-new": 0.5, "cache": 0.5, "green": 0.1},
     "way back": {
