@@ -18,10 +18,10 @@ _Anywhere = Literal[
 ]
 Kind = _Anywhere | Literal["follower", "dozing", "store", "slot", "return", "abort"]
 """Killed: the conductor, who follows after the launch, one backend of PostgreSQL. Stopped at once: PostgreSQL (and away
-for a while: `refused`), the twin's own server. Asleep for a while: the conductor, all of PostgreSQL, who
-follows (`dozing`: until a rollback is over). Ended by a person:
-half of the sessions. Cut: the conductor's link to it, at once or after a silence. Full: the state folder's disk. Gone:
-the store, the capture's slot (and PostgreSQL with it). And two orders of a person, from another terminal."""
+for a while: `refused`), the twin's own server. Asleep for a while: the conductor, all of PostgreSQL, who follows
+(`dozing`, into a rollback). Ended by a person: half of the sessions. Cut: the conductor's link to it, at once or after
+a silence. Full: the state folder's disk. Gone: the store, the capture's slot (and PostgreSQL with it). And two orders
+of a person, from another terminal."""
 Twin = Literal["copied", "level", "elsewhere"]
 Course = Literal["back", "turned", "aborted", "retired", "again"]
 """Rolled back; turned round on the way back; aborted in the window; retired; launched again after a rollback."""
@@ -39,7 +39,7 @@ PHASES: Mapping[str, Mapping[str, float]] = {
     "spool": {"checkpoints": 0.4, "canary": 0.3, "watch": 0.5},
     "replay": {"back-ahead": 0.4, "back-carry": 0.5},
     "swap": {"back-swap": 0.05},
-    "prove": {"proof": 2.0, "store": 0.3, "prove-way-back": 4.0, "final-proof": 2.0, "final-store": 0.3},
+    "prove": {"proof": 2.0, "store": 0.1, "prove-way-back": 4.0, "final-proof": 2.0, "final-store": 0.1},
     "fence": {"stop-traffic": 0.1, "stop-old": 0.1, "fence": 0.3, "prove-quiet": 0.1},
     "open": {"start-new": 0.5, "cache": 0.5, "green": 0.1},
     "way back": {

@@ -1,8 +1,9 @@
 """Schemas, migrations and writes that nobody thought of: drawn from a seed, as SQL text. Pure.
 
-A world has tables with keys of many types (or none), foreign keys with every action, partitions, heirs, generated
-columns, odd constraints, a trigger that writes an audit and one that changes rows; a migration that renames, adds,
-removes, widens and relaxes; and transactions that write whatever comes. Much of it PostgreSQL refuses, and no matter.
+A world has tables with keys of many types (or none; or another table's), foreign keys with every action and in
+circles, partitions, heirs, generated columns, odd constraints, a trigger that writes an audit and one that changes
+rows; a migration that renames, exchanges, adds, removes, merges, widens, narrows and relaxes (`odd_migrations`); and
+transactions that write whatever comes. Much of it PostgreSQL refuses, and no matter.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack, changed_rules
-from safepoint.wayback.replay import READ_ONLY, carry, entering
-from safepoint.wayback.sessions import asking
+from safepoint.wayback.replay import READ_ONLY, TURN, carry, entering
+from safepoint.wayback.sessions import asking, end_holders
 
 WORK: Final = "follow the launch"
 PROOF: Final = "way-back"
@@ -156,6 +156,7 @@ def catch_up(
         asking("Carrying transactions back", standby.twin.dbname),
         _applying(standby, stop) as (mapping, twin, source),
     ):
+        end_holders(twin, TURN)
         while done < rounds:
             began = time.monotonic()
             applied += _round(standby, mapping, twin, source, stop, report)[1]

@@ -44,6 +44,9 @@ _PINNED = (
     "-c default_transaction_isolation=read\\ committed -c default_transaction_deferrable=off "
     "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 "
     "-c client_min_messages=warning "
+    # Or the server keeps our locks for two hours where the link or our machine went without a word (see _ALIVE). No
+    # tcp_user_timeout there: it would also end a session whose answer we are slow to read.
+    "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3 "
     # Only Safepoint's own sessions may write while writes are stopped (see wayback.fence).
     "-c default_transaction_read_only=off"
 )

@@ -31,7 +31,7 @@ from safepoint.wayback.merging import Merged, raise_sequences
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome, TableOutcome
 from safepoint.wayback.partitions import former
-from safepoint.wayback.sessions import asking
+from safepoint.wayback.sessions import asking, end_holders
 from safepoint.wayback.since import with_since
 from safepoint.wayback.spool import durable_end
 from safepoint.wayback.staged import Sink, Staged
@@ -57,7 +57,7 @@ SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('sy
 READ_ONLY: Final = "-c default_transaction_read_only=on -c row_security=off"
 ALLOWS: Final = "SELECT datallowconn FROM pg_database WHERE datname = %s"
 # Two replays of one twin would carry the same rows: the second waits for the first, and finds its work done.
-ONE_AT_A_TIME: Final = "SELECT pg_advisory_xact_lock(1935763571, 1)"
+TURN: Final = 1935763571, 1
 
 
 def replay(
@@ -93,13 +93,13 @@ def replay(
         entering(twin, maintenance) as connection,
         connect(migrated, application_name="safepoint replay", options=READ_ONLY) as source,
     ):
-        manner = Manner(policy)
+        end_holders(connection, TURN)
         return carry(
             connection,
             source,
             spool,
             mapping,
-            manner,
+            Manner(policy),
             launch_id=launch_id,
             out=out,
             up_to=up_to,
@@ -192,7 +192,7 @@ class _Carrying:
         self.partitions: Mapping[str, str] = {}
 
     def run(self, spool: Path, out: Path | None, up_to: int | None) -> Outcome:
-        self.connection.execute(ONE_AT_A_TIME)
+        self.connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", TURN)
         self.connection.execute(SETTINGS)
         records.prepare(self.connection, self.launch_id, self.manner.purpose)
         before = records.last_replay(self.connection)

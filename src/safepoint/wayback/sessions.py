@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -43,6 +44,12 @@ WHERE {_OTHERS}
 WALSENDERS = f"""
 SELECT coalesce(application_name, '') || ' (pid ' || pid || ', role ' || coalesce(usename, '?') || ')'
 FROM pg_stat_activity WHERE datid = ANY(%s) AND {BACKEND_KIND} = 'walsender' ORDER BY pid
+"""
+
+HOLDERS = """
+SELECT l.pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted AND l.pid <> pg_backend_pid()
+AND l.classid = %s::int8::oid AND l.objid = %s::int8::oid AND l.objsubid = 2
 """
 
 PREPARED = """
@@ -202,3 +209,21 @@ def keeping_out(
         done.set()
         thread.join(10)
         connection.close()
+
+
+def end_holders(connection: Connection, lock: tuple[int, int], *, patience: float = 5.0) -> None:
+    """End the sessions that hold an advisory lock of ours in this database, where they do not let go of it in seconds.
+
+    A way back has a closed site behind it and must not wait for who sleeps, or is no more: of a process whose machine
+    or link went without a word the server may know nothing for hours. What such a session did is not committed. Where
+    ending it is not allowed, whoever needs the lock is told that it was not had.
+    """
+    deadline = time.monotonic() + patience
+    while holders := connection.execute(HOLDERS, lock).fetchall():
+        if time.monotonic() >= deadline:
+            with suppress(psycopg.errors.InsufficientPrivilege):
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s) pid", [[row[0] for row in holders]]
+                )
+            return
+        time.sleep(POLL_SECONDS)
