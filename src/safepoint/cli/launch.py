@@ -91,16 +91,25 @@ def conduct(
         thread.start()
         code = _attend(thread, conductor, asked if no_wait else None)
     if code is not None:
+        _leave(plan_file, conductor, code, quiet=quiet)
+    if failure:
+        raise failure[0]
+    return answer[0]
+
+
+def _leave(plan_file: PlanFile, conductor: Conductor, code: ExitCode, *, quiet: bool) -> NoReturn:
+    """End this process, also where its last words cannot be said: a terminal that is gone must not make of it a
+    conductor that stays, takes every order, and carries out nothing.
+    """
+    try:
         if (error := conductor.refusal or conductor.broken) is not None:
             say(error)
         if conductor.refusal is None and not (error and quiet):  # JSON is one answer
             tell_left(plan_file, code, json_=quiet)
         sys.stdout.flush()
+    finally:
         # The engine's threads hold a step that must not be recorded: leave at once, as after a kill.
         os._exit(int(code))
-    if failure:
-        raise failure[0]
-    return answer[0]
 
 
 class _Asked:
