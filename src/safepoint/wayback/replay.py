@@ -42,8 +42,8 @@ _PREVIEW: Final = 200
 WRITING: Final = "writing what they left into the twin"
 
 # `replica`: triggers and foreign keys' cascades are silent. The rest is for speed, and to see every row; of temporary
-# tables a small sample tells the planner enough. What is committed has to be on the server's own disk. Where it says that
-# no commit waits for a standby (which is away, perhaps), ours must not wait for it either, with the site closed.
+# tables a small sample tells the planner enough. What is committed has to be on the server's own disk. Where it says
+# that no commit waits for a standby (which is away, perhaps), ours must not wait for it either, with the site closed.
 SETTINGS: Final = """
 SET LOCAL session_replication_role = replica;
 SET LOCAL row_security = off;
