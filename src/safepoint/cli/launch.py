@@ -102,6 +102,7 @@ def _leave(plan_file: PlanFile, conductor: Conductor, code: ExitCode, *, quiet: 
     conductor that stays, takes every order, and carries out nothing.
     """
     try:
+        conductor.leave(3)  # seconds for a running command to be ended
         if (error := conductor.refusal or conductor.broken) is not None:
             say(error)
         if conductor.refusal is None and not (error and quiet):  # JSON is one answer
@@ -143,6 +144,8 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
     # A terminal that closed (a link that broke) is no order: the site may be closed, and any other terminal can give
     # one. Not SIG_IGN, which the releases that are started would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
+    # Ctrl-Z: a conductor that stands still holds its lock, and orders would be given to it in vain.
+    signal.signal(signal.SIGTSTP, lambda *_: None)
     while thread.is_alive():
         thread.join(0.1)
         if asked is not None and asked:
@@ -152,7 +155,6 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
         if conductor.broken is not None:
             leave.append(ExitCode.FAILED)
         if leave:
-            conductor.leave(3)  # seconds for a running command to be ended
             return leave[0]
     return None
 
