@@ -187,9 +187,11 @@ def refuse_without_launch(plan_file: PlanFile) -> None:
     Raises:
         Refused: it was not.
     """
-    if (plan_file.state / "launches" / plan_file.launch_id / "ledger.jsonl").exists():
-        return
+    from safepoint.launch.begin import entries_of
     from safepoint.launch.others import other_launch
+
+    if entries_of(plan_file):
+        return
 
     other = other_launch(plan_file)
     raise Refused(
