@@ -44,6 +44,7 @@ class World:
     verdicts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     orders: Sequence[tuple[str, str, Mapping[str, Any]]] = ()
     way_back: Sequence[Mapping[str, Any]] = WAY_BACK
+    again: Sequence[str] = ()
     remaining: Mapping[str, float] = field(default_factory=dict)
     done: list[tuple[str, ...]] = field(default_factory=list)
     queue: list[Mapping[str, Any]] = field(default_factory=list)
@@ -87,7 +88,8 @@ class World:
         planned = self.verdicts.get(step_id, ())
         verdict = planned[number] if number < len(planned) else "pass"
         self.done.append(("step", step_id, verdict))
-        return {"verdict": verdict, "summary": f"{step_id} {verdict}"}
+        again = {"again": True} if step_id in self.again else {}
+        return {"verdict": verdict, "summary": f"{step_id} {verdict}", **again}
 
 
 def _told(argument: Any) -> str:

@@ -78,6 +78,26 @@ def test_a_failure_that_asks_takes_the_way_back_on_abort() -> None:
     assert ("way back", "abort ordered by grace@laptop") in done
 
 
+def test_a_doubt_about_something_that_goes_on_may_be_answered_by_going_on_with_it() -> None:
+    world = World(PLAN, {"watch": ["inconclusive", "inconclusive"]}, again=("watch",))
+    asked: list[object] = []
+    memory = Memory(world)
+    perform = memory.perform
+
+    def listen(work: str, *arguments: object) -> object:
+        if work == "ask":
+            asked.append(arguments[-1])
+            world.queue.append(order("retry" if len(asked) == 1 else "go"))
+        return perform(work, *arguments)
+
+    memory.perform = listen  # type: ignore[method-assign]
+    assert course.launch(memory, 1) == "launched"
+    assert asked == [["go", "retry", "abort"]] * 2
+    assert [one for one in world.done if one[0] == "step" and one[1] == "watch"] == [
+        ("step", "watch", "inconclusive")
+    ] * 2
+
+
 def test_a_failure_cannot_be_waved_through_with_go() -> None:
     orders = [("ask", "checkpoints", order("go")), ("ask", "checkpoints", order("retry"))]
     status, done = carry_out({"checkpoints": ["fail"]}, orders)

@@ -217,3 +217,17 @@ def test_a_launch_that_was_retired_or_taken_back_is_no_other_launch(folder: Path
     (folder / "launch.toml").write_text(PLAN_FILE.format(date="2026-03-08", zone="Europe/Berlin", more=""))
     assert look(folder, None)["standing"]["open"] == "1.0 serves everyone."
     assert str(ordered(folder, "go").exception.message).endswith("has not begun.")
+
+
+def test_a_launch_that_was_killed_in_the_first_line_of_its_ledger_has_not_begun(folder: Path) -> None:
+    ledger_of(folder).parent.mkdir(parents=True)
+    ledger_of(folder).write_text('{"seq": 1, "at": "2026-')
+    for word in ("rollback", "abort", "retire", "report"):
+        said = ordered(folder, word).exception
+        assert isinstance(said, Refused) and said.message.endswith("has not begun."), (word, said)
+
+
+def test_a_mark_before_the_first_line_of_a_plan_file_is_no_part_of_it(folder: Path) -> None:
+    path = folder / "launch.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load(path).launch_id == "accounting-2.0-20260301"

@@ -91,16 +91,26 @@ def conduct(
         thread.start()
         code = _attend(thread, conductor, asked if no_wait else None)
     if code is not None:
+        _leave(plan_file, conductor, code, quiet=quiet)
+    if failure:
+        raise failure[0]
+    return answer[0]
+
+
+def _leave(plan_file: PlanFile, conductor: Conductor, code: ExitCode, *, quiet: bool) -> NoReturn:
+    """End this process, also where its last words cannot be said: a terminal that is gone must not make of it a
+    conductor that stays, takes every order, and carries out nothing.
+    """
+    try:
+        conductor.leave(3)  # seconds for a running command to be ended
         if (error := conductor.refusal or conductor.broken) is not None:
             say(error)
         if conductor.refusal is None and not (error and quiet):  # JSON is one answer
             tell_left(plan_file, code, json_=quiet)
         sys.stdout.flush()
+    finally:
         # The engine's threads hold a step that must not be recorded: leave at once, as after a kill.
         os._exit(int(code))
-    if failure:
-        raise failure[0]
-    return answer[0]
 
 
 class _Asked:
@@ -134,6 +144,8 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
     # A terminal that closed (a link that broke) is no order: the site may be closed, and any other terminal can give
     # one. Not SIG_IGN, which the releases that are started would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
+    # Ctrl-Z: a conductor that stands still holds its lock, and orders would be given to it in vain.
+    signal.signal(signal.SIGTSTP, lambda *_: None)
     while thread.is_alive():
         thread.join(0.1)
         if asked is not None and asked:
@@ -143,7 +155,6 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
         if conductor.broken is not None:
             leave.append(ExitCode.FAILED)
         if leave:
-            conductor.leave(3)  # seconds for a running command to be ended
             return leave[0]
     return None
 
@@ -176,9 +187,11 @@ def refuse_without_launch(plan_file: PlanFile) -> None:
     Raises:
         Refused: it was not.
     """
-    if (plan_file.state / "launches" / plan_file.launch_id / "ledger.jsonl").exists():
-        return
+    from safepoint.launch.begin import entries_of
     from safepoint.launch.others import other_launch
+
+    if entries_of(plan_file):
+        return
 
     other = other_launch(plan_file)
     raise Refused(

@@ -25,7 +25,7 @@ def load(path: Path) -> PlanFile:
         PlanFileError: the file is missing, is not TOML, or does not fit the models. All faults are told at once.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors put a mark before the first line
     except FileNotFoundError:
         raise PlanFileError(
             f"There is no plan file {path}.",

@@ -223,8 +223,11 @@ class Conductor:
 
     def _until_ended(self, run: int) -> str:
         while (ended := self._engine.ended(self._workflow(run))) is None:
-            self._watch_for_interrupt()
-            self._watch_for_room()
+            try:
+                self._watch_for_interrupt()
+                self._watch_for_room()
+            except OSError as error:  # a share that is away: with its error we would leave a step that goes on
+                self._broken = told(error, subject=str(self.folder))
             time.sleep(0.05)
         end = self.ledger.find(f"end:{run}")
         if end is None:
@@ -266,10 +269,7 @@ class Conductor:
         if time.monotonic() < self._next_probe or not self._signals.idle.is_set():
             return
         self._next_probe = time.monotonic() + PROBE_SECONDS
-        try:
-            probe_room(self.folder)
-        except OSError as error:
-            self._broken = told(error, subject=str(self.folder))
+        probe_room(self.folder)
 
     def _rollback_course(self, durable: course.Durable, run: int) -> str:
         if (known := self.ledger.find(f"wayback:{run}")) is not None:

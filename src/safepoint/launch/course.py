@@ -282,8 +282,13 @@ def _interrupted(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:
 def _asked(
     durable: Durable, run: int, step: Mapping[str, Any], attempt: int, outcome: Mapping[str, Any]
 ) -> Turn | None:
-    """Ask a person; None means try again. A gate that failed cannot be waved through, one in doubt can."""
+    """Ask a person; None means try again. A gate that failed cannot be waved through, one in doubt can.
+
+    A doubt about something that goes on (`again`) may be answered by going on with it, too.
+    """
     choices = ["go", "abort"] if outcome["verdict"] == "inconclusive" else ["retry", "abort"]
+    if outcome["verdict"] == "inconclusive" and outcome.get("again"):
+        choices.insert(1, "retry")
     durable.perform("ask", run, step["id"], attempt, _question(outcome), choices)
     while True:
         order = durable.receive(FOREVER)

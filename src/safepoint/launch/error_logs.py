@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from safepoint.checkpoints import logs
 from safepoint.checkpoints.checkpoint import Checkpoint, timed
@@ -83,11 +83,18 @@ def _recorded(ground: Ground, log: Watched) -> logs.LogMark | None:
 class Reading:
     """One look at them after another; each goes on where the one before it ended."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, told: Mapping[str, Any] | None = None) -> None:
+        """`told`: the marks of an earlier look, whose findings a person knows of; what came since counts."""
         self._ground = ground
         self._since: dict[str, logs.LogMark | None] = {}
         for log in watched(ground.plan):
-            self._since[log.fact] = _recorded(ground, log)
+            known = (told or {}).get(log.fact)
+            known = None if known is None else replace(logs.LogMark.from_json(dict(known)).from_here(), gap=False)
+            self._since[log.fact] = known or _recorded(ground, log)
+
+    def marks(self) -> dict[str, Any]:
+        """How far each was read, and what was found; as JSON."""
+        return {fact: mark.as_json() for fact, mark in self._since.items() if mark is not None}
 
     def now(self) -> list[Checkpoint]:
         """A checkpoint for each. One that was not marked has failed: nothing was looked at."""

@@ -109,7 +109,8 @@ class Stepping:
             told = {**data, "verdict": evidence.verdict, "summary": evidence.summary}
             self.ledger.append(kind, f"{key}:failed", told, step=step_id)
         boundary(f"{step_id}:recorded")
-        return {"verdict": evidence.verdict, "summary": evidence.summary}
+        again = {"again": True} if evidence.facts.get("again") else {}
+        return {"verdict": evidence.verdict, "summary": evidence.summary, **again}
 
     def ground(self, step: PlannedStep) -> Ground:
         return Ground(

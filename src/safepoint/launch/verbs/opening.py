@@ -35,10 +35,15 @@ from safepoint.wayback.spool import durable_end
 class Look:
     """One look at all checkpoints after another; each goes on in the error logs where the one before it ended."""
 
-    def __init__(self, ground: Ground, let_in: RouterState | None = None) -> None:
-        """`let_in`: what the router was told; None before anybody is let in, or where it cannot say."""
+    def __init__(
+        self, ground: Ground, let_in: RouterState | None = None, told: Mapping[str, Any] | None = None
+    ) -> None:
+        """`let_in`: what the router was told; None before anybody is let in, or where it cannot say.
+
+        `told`: how far the logs were read by a look that a person has heard of.
+        """
         self.ground, self._let_in = ground, let_in
-        self._logs = error_logs.Reading(ground)
+        self.logs = error_logs.Reading(ground, told)
 
     def now(self, *, with_login: bool) -> list[Checkpoint]:
         """All checkpoints. One that could not look has failed, it is never left out."""
@@ -50,7 +55,7 @@ class Look:
             found.append(timed("router", "Router", lambda: router_checkpoint.look(ground.router, let_in)))
         found.append(timed("size", "Database size", lambda: _size(ground)))
         found.append(timed("connections", "Connections", lambda: _connections(ground)))
-        found += self._logs.now()
+        found += self.logs.now()
         found.append(timed("backup", "Backup", lambda: _backup(ground)))
         if (captured := ground.fact("capture")) is not None and captured["mode"] != "none":
             found.append(timed("capture", "Capture", lambda: _capture(ground)))
@@ -189,7 +194,7 @@ class Canary(Verb):
                 found=str(state.as_json()),
                 remedy="Look at the router, then `safepoint retry`.",
             )
-        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0, let_in=_canary(ground))
+        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0, look=Look(ground, _canary(ground)))
         evidence = _evidence(found, percent=percent, seen=router.tells_split)
         hold = format_duration(ground.plan.canary.hold.total_seconds())
         by = "" if router.tells_split else ", by the word of its command (the router has none for `state`)"
@@ -241,24 +246,31 @@ class Watch(Verb):
         return (f"all checkpoints every {format_duration(every)} for {format_duration(duration)}",)
 
     def apply(self, ground: Ground) -> Evidence:
-        """A failed checkpoint makes a question to a person: roll back, or go on."""
+        """A failed checkpoint makes a question to a person: roll back, end the watch, or watch on (`retry`): then for
+        what is left of its time, and by what the logs say from there on.
+        """
         watch = ground.plan.watch
-        found = _watched(
-            ground,
-            watch.duration.total_seconds(),
-            every=watch.every.total_seconds(),
-            let_in=RouterState("open", ground.release("new").upstream),
-        )
+        before = _doubts(ground)
+        told = before[-1]["evidence"].get("logs") if before else None
+        look = Look(ground, RouterState("open", ground.release("new").upstream), told)
+        # While it was a question, nobody watched.
+        seconds = max(0.0, watch.duration.total_seconds() - sum(doubt["seconds"] for doubt in before))
+        found = _watched(ground, seconds, every=watch.every.total_seconds(), look=look)
         evidence = _evidence(found)
         if evidence.verdict == "pass":
             return evidence
-        return Evidence(evidence.summary, evidence.facts, "inconclusive")
+        return Evidence(evidence.summary, {**evidence.facts, "logs": look.logs.marks(), "again": True}, "inconclusive")
 
 
-def _watched(ground: Ground, seconds: float, *, every: float, let_in: RouterState | None) -> list[Checkpoint]:
+def _doubts(ground: Ground) -> list[Mapping[str, Any]]:
+    """Of this step, each of which a person has answered with `retry`."""
+    tried = since_abort(ground.ledger.entries)
+    return [e.data for e in tried if e.kind == "step.failed" and e.step == ground.step.id and "evidence" in e.data]
+
+
+def _watched(ground: Ground, seconds: float, *, every: float, look: Look) -> list[Checkpoint]:
     """The newest checkpoints after watching; ends early when one fails."""
     begun = time.monotonic()
-    look = Look(ground, let_in)
     while True:
         found = look.now(with_login=False)
         passed = time.monotonic() - begun

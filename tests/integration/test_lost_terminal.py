@@ -1,0 +1,65 @@
+"""What a terminal does to a conductor: Ctrl-Z, a link that broke, and then an order to end."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from test_cli_errors import PLAN
+
+from safepoint.errors import ExitCode
+from safepoint.launch.lock import held
+from safepoint.postgres.servers import free_port
+
+LEDGER = ".safepoint/launches/shop-2-20310301/ledger.jsonl"
+LOCK = ".safepoint/conductor-shop.lock"
+
+
+@contextmanager
+def waiting(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A conductor that waits for its first moment, in years, and the other end of its terminal."""
+    (folder / "launch.toml").write_text(PLAN.format(port=free_port()))
+    ours, its = pty.openpty()
+    env = {**os.environ, "SHOP_PASSWORD": "only-for-tests"}
+    program = str(Path(sys.executable).parent / "safepoint")
+    conductor = subprocess.Popen(
+        [program, "launch"], cwd=folder, stdin=its, stdout=its, stderr=its, env=env, process_group=0
+    )
+    os.close(its)
+    try:
+        deadline, ledger = time.monotonic() + 60, folder / LEDGER
+        while not ledger.exists() or b'"kind":"run"' not in ledger.read_bytes():
+            assert time.monotonic() < deadline and conductor.poll() is None
+            time.sleep(0.05)
+        yield conductor, ours
+    finally:
+        conductor.kill()
+        conductor.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_conductor_whose_terminal_is_gone_ends_when_it_is_told_to(tmp_path: Path, number: signal.Signals) -> None:
+    with waiting(tmp_path) as (conductor, terminal):
+        os.close(terminal)
+        time.sleep(0.5)
+        assert conductor.poll() is None and held(tmp_path / LOCK)
+        conductor.send_signal(number)
+        assert conductor.wait(20) == ExitCode.INTERRUPTED
+        assert not held(tmp_path / LOCK)
+
+
+def test_a_conductor_is_not_stopped_by_a_wrong_key(tmp_path: Path) -> None:
+    with waiting(tmp_path) as (conductor, terminal):
+        conductor.send_signal(signal.SIGTSTP)
+        time.sleep(0.5)
+        state = Path(f"/proc/{conductor.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state != "T"
+        os.close(terminal)
