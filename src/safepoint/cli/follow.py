@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from safepoint.cli.launch import PlanOption, refuse_without_launch
+from safepoint.cli.printer import Printer
 from safepoint.errors import Refused
 
 if TYPE_CHECKING:
@@ -97,17 +99,18 @@ def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool, json_: bool) ->
     signal.signal(signal.SIGINT, lambda *_: leave.now())
     # As a launch, it outlives its terminal: without it the server keeps its whole log until somebody looks.
     signal.signal(signal.SIGHUP, lambda *_: None)
-    try:
-        follow_on(standby, leave, leave.told, leave.hindered)
-    except CaptureLost:
-        if not leave():  # with the launch's retirement the capture goes, as it must
-            raise
-    except (NotWhole, Refused) as error:
-        leave.say(
-            f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it.",
-            not_followed=error.message,
-        )
-        spool_only(standby, leave, leave.told, leave.hindered)
+    with closing(leave):
+        try:
+            follow_on(standby, leave, leave.told, leave.hindered)
+        except CaptureLost:
+            if not leave():  # with the launch's retirement the capture goes, as it must
+                raise
+        except (NotWhole, Refused) as error:
+            leave.say(
+                f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it.",
+                not_followed=error.message,
+            )
+            spool_only(standby, leave, leave.told, leave.hindered)
 
 
 class _Leave:
@@ -118,6 +121,7 @@ class _Leave:
         self._over = False
         self._next = 0.0
         self._said = ""
+        self._printer = Printer(self._print)
 
     def now(self) -> None:
         """End soon."""
@@ -140,9 +144,19 @@ class _Leave:
         self._said = said
 
     def say(self, line: str, **facts: Any) -> None:
-        """A line for people, or the same for a program; at once, for whoever reads along."""
+        """A line for people, or the same for a program; at once, for whoever reads along.
+
+        Nobody waits for the reader: as long as a round did, the server would keep its log.
+        """
+        self._printer(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
+
+    def close(self) -> None:
+        """Say what is left to be said."""
+        self._printer.close()
+
+    def _print(self, line: str) -> None:
         try:
-            typer.echo(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
+            typer.echo(line)
             sys.stdout.flush()
         except OSError:  # the reader, or the terminal, has gone; what is buffered still would raise at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
