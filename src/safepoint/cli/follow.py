@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -121,6 +121,7 @@ class _Leave:
         self._over = False
         self._next = 0.0
         self._said = ""
+        self._ledger = (0, 0)
         self._printer = Printer(self._print)
 
     def now(self) -> None:
@@ -162,11 +163,23 @@ class _Leave:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def __call__(self) -> bool:
-        from safepoint.launch.begin import entries_of, no_way_back
         from safepoint.launch.lock import held
 
         if not self._over and time.monotonic() > self._next:
             self._next = time.monotonic() + _LOOK_SECONDS
             plan = self._plan_file
-            self._over = held(plan.conductor_lock, plan.launch_id) or no_way_back(entries_of(plan))
+            self._over = held(plan.conductor_lock, plan.launch_id) or self._ended()
         return self._over
+
+    def _ended(self) -> bool:
+        """Whether the launch has no way back any more. The ledger is read when it has changed: it has the mapping of
+        all tables in it, and to check its chain each second takes as long with thousands of them."""
+        from safepoint.launch.begin import entries_of, launch_folder, no_way_back
+
+        with suppress(OSError):
+            found = (launch_folder(self._plan_file) / "ledger.jsonl").stat()
+            state = (found.st_size, found.st_mtime_ns)
+            if state == self._ledger:
+                return False
+            self._ledger = state
+        return no_way_back(entries_of(self._plan_file))
