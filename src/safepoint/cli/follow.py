@@ -168,7 +168,8 @@ class _Leave:
         if not self._over and time.monotonic() > self._next:
             self._next = time.monotonic() + _LOOK_SECONDS
             plan = self._plan_file
-            self._over = held(plan.conductor_lock, plan.launch_id) or self._ended()
+            if held(plan.conductor_lock, plan.launch_id) or self._ended():
+                self._over = True  # asked by two threads, and by signals: never taken back
         return self._over
 
     def _ended(self) -> bool:
