@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 
 from safepoint.cli.launch import PlanOption, refuse_without_launch
+from safepoint.cli.printer import Printer
 from safepoint.cli.saying import echo
 from safepoint.errors import Refused
 
@@ -106,19 +108,20 @@ def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool, json_: bool) ->
     signal.signal(signal.SIGINT, lambda *_: leave.now())
     # As a launch, it outlives its terminal: without it the server keeps its whole log until somebody looks.
     signal.signal(signal.SIGHUP, lambda *_: None)
-    try:
-        follow_on(standby, leave, leave.told, leave.hindered)
-    except CaptureLost:
-        if not leave.look():  # with the launch's way back, or its retirement, the capture goes, as it must
-            raise
-    except (NotWhole, Refused) as error:
-        if leave.look():  # a rollback gave the name to another database meanwhile
-            return
-        leave.say(
-            f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it.",
-            not_followed=error.message,
-        )
-        spool_only(standby, leave, leave.told, leave.hindered)
+    with closing(leave):
+        try:
+            follow_on(standby, leave, leave.told, leave.hindered)
+        except CaptureLost:
+            if not leave.look():  # with the launch's way back, or its retirement, the capture goes, as it must
+                raise
+        except (NotWhole, Refused) as error:
+            if leave.look():  # a rollback gave the name to another database meanwhile
+                return
+            leave.say(
+                f"The twin is not followed any further: {error.message} What comes is spooled; a rollback carries it.",
+                not_followed=error.message,
+            )
+            spool_only(standby, leave, leave.told, leave.hindered)
 
 
 class _Leave:
@@ -130,6 +133,8 @@ class _Leave:
         self._over = False
         self._next = 0.0
         self._said = ""
+        self._ledger = (0, 0)
+        self._printer = Printer(self._print)
 
     def now(self) -> None:
         """End soon."""
@@ -154,9 +159,19 @@ class _Leave:
         self._said = said
 
     def say(self, line: str, **facts: Any) -> None:
-        """A line for people, or the same for a program; at once, for whoever reads along."""
+        """A line for people, or the same for a program; at once, for whoever reads along.
+
+        Nobody waits for the reader: as long as a round did, the server would keep its log.
+        """
+        self._printer(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
+
+    def close(self) -> None:
+        """Say what is left to be said."""
+        self._printer.close()
+
+    def _print(self, line: str) -> None:
         try:
-            echo(json.dumps({"launch": self._plan_file.launch_id, **facts}) if self._json else line)
+            echo(line)
             sys.stdout.flush()
         except OSError:  # the reader, or the terminal, has gone; what is buffered still would raise at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -166,11 +181,24 @@ class _Leave:
 
     def look(self) -> bool:
         """Whether to end, as the ledger has it now: a second may have passed since it was asked last."""
-        from safepoint.launch.begin import entries_of
         from safepoint.launch.lock import held
 
         if not self._over:
             self._next = time.monotonic() + _LOOK_SECONDS
             plan = self._plan_file
-            self._over = held(plan.conductor_lock, plan.launch_id) or not _stands_by(entries_of(plan))
+            if held(plan.conductor_lock, plan.launch_id) or self._ended():
+                self._over = True  # asked by two threads, and by signals: never taken back
         return self._over
+
+    def _ended(self) -> bool:
+        """Whether nothing stands by any more. The ledger is read when it has changed: it has the mapping of all tables
+        in it, and to check its chain each second takes as long with thousands of them."""
+        from safepoint.launch.begin import entries_of, launch_folder
+
+        with suppress(OSError):
+            found = (launch_folder(self._plan_file) / "ledger.jsonl").stat()
+            state = (found.st_size, found.st_mtime_ns)
+            if state == self._ledger:
+                return False
+            self._ledger = state
+        return not _stands_by(entries_of(self._plan_file))

@@ -20,6 +20,7 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from safepoint.cli.printer import Printer
 from safepoint.cli.terminal import Terminal
 from safepoint.cli.timeline_lines import Marks, event_line, marks_for, progress_text, question_lines
 from safepoint.cli.timeline_state import State
@@ -75,6 +76,7 @@ class Timeline:
         self._marks: Marks = marks_for(self._console.encoding)
         self._told: dict[str, float] = {}
         self._live: Live | None = None
+        self._printer: Printer[Text] | None = None
         for entry in history:
             self._state.take(entry, monotonic() - (datetime.now(UTC) - entry.when).total_seconds())
 
@@ -89,6 +91,8 @@ class Timeline:
                 vertical_overflow="crop",
             )
             self._live.start()
+        elif not self._quiet:
+            self._printer = Printer(self._print)  # the conductor gives the lines, and must not wait for a terminal
         return self
 
     def __exit__(
@@ -101,6 +105,9 @@ class Timeline:
                 self._live.stop()
             except (OSError, ValueError) as fault:
                 self._fault(fault)
+        if self._printer is not None:
+            self._printer.close()
+            self._printer = None
         if self.faults and not self.plain:
             self._say(Text(f"The timeline could not show everything: {self.faults[0]}", style="yellow"))
 
@@ -147,8 +154,12 @@ class Timeline:
         self._say(Text(f"{clock}  {mark} {text}".rstrip()))
 
     def _say(self, text: Text) -> None:
-        if self._quiet:
-            return
+        if self._printer is not None:
+            self._printer(text)
+        elif not self._quiet:
+            self._print(text)
+
+    def _print(self, text: Text) -> None:
         try:
             self._console.print(text, soft_wrap=True)
         except (OSError, ValueError) as fault:  # a closed pipe, or an encoding that lacks a sign

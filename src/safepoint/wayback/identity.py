@@ -23,7 +23,12 @@ pg_index i JOIN pg_index r ON r.indexrelid = coalesce(pg_partition_root(i.indexr
        AND NOT EXISTS (SELECT FROM pg_attribute g WHERE g.attrelid = r.indrelid AND g.attgenerated <> ''
                        AND g.attnum = ANY(r.indkey[0:r.indnkeyatts - 1]))
 """
+# What all partitions share is asked once for each root, and not for each of them.
 TABLES = f"""
+WITH shared AS MATERIALIZED (
+    SELECT r.indexrelid FROM pg_index r JOIN pg_class t ON t.oid = r.indrelid
+    WHERE r.indisreplident AND NOT t.relispartition AND {shared_identity("t", "r")}
+)
 SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.relkind = 'p',
        pg_has_role(c.relowner, 'USAGE'),
        EXISTS (SELECT FROM {_ROOTED} WHERE i.indisprimary AND r.indisprimary),
@@ -35,8 +40,7 @@ SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.rel
                           JOIN pg_attribute a ON a.attrelid = r.indrelid AND a.attnum = k WHERE NOT a.attnotnull)
         ORDER BY r.indnkeyatts, o.relname LIMIT 1),
        EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped),
-       EXISTS (SELECT FROM {_ROOTED} JOIN pg_class t ON t.oid = r.indrelid
-               WHERE i.indisreplident AND r.indisreplident AND {shared_identity("t", "r")})
+       EXISTS (SELECT FROM {_ROOTED} WHERE i.indisreplident AND r.indexrelid IN (SELECT indexrelid FROM shared))
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'

@@ -22,6 +22,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.changes import Change, Transaction
+from safepoint.wayback.counting import UserCounts
 from safepoint.wayback.owners import Owners, Schema
 from safepoint.wayback.row_versions import rows_since, rows_unread
 from safepoint.wayback.spool import read_changes
@@ -118,7 +119,8 @@ UNTOLD: Final = _Untold()
 
 @dataclass(frozen=True)
 class Written:
-    """The list in numbers. `tables` counts actions by table; `users` counts rows by user (without housekeeping).
+    """The list in numbers. `tables` counts actions by table; `users` counts rows by user (without housekeeping), of the
+    first of the `user_count` users that there are.
 
     `complete` False means that something may have been written that it does not have. `notes` say what it cannot know,
     and why no user is known where none could be asked for.
@@ -128,6 +130,7 @@ class Written:
     transactions: int
     rows: int
     users: dict[str, int]
+    user_count: int
     unknown_rows: int
     housekeeping_rows: int
     tables: dict[str, dict[str, int]]
@@ -156,7 +159,7 @@ def list_written(
     missing: tuple[str, ...] = (),
     lost_since: int | None = None,
 ) -> Written:
-    """List what the spool holds. Memory does not grow with it, but for one counter per user.
+    """List what the spool holds. Memory does not grow with it.
 
     Args:
         target: the migrated database, under its present name.
@@ -348,7 +351,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.rows = self.transactions = self.unknown = self.housekeeping = 0
-        self.users: Counter[str] = Counter()
+        self.users = UserCounts()
         self.tables: dict[str, Counter[str]] = {}
         self.preview: list[Row] = []
         self.first: str | None = None
@@ -368,16 +371,18 @@ class _Tally:
         elif row.user_from == "unknown":
             self.unknown += 1
         else:
-            self.users[row.user] += 1
+            self.users.add(row.user)
         if len(self.preview) < _PREVIEW and not row.housekeeping:
             self.preview.append(row)
 
     def written(self, out: Path, notes: tuple[str, ...], complete: bool, seconds: float) -> Written:
+        users, count = self.users.ended(_PREVIEW)
         return Written(
             file=str(out),
             transactions=self.transactions,
             rows=self.rows,
-            users=dict(self.users.most_common()),
+            users=users,
+            user_count=count,
             unknown_rows=self.unknown,
             housekeeping_rows=self.housekeeping,
             tables={table: dict(counts) for table, counts in sorted(self.tables.items())},

@@ -43,12 +43,14 @@ def _grid(records: list[Mapping[str, Any]]) -> str:
     return f'<table class="grid"><tr>{head}</tr>{rows}</table>'
 
 
-def listing(name: str, items: list[Any], most: int = 200) -> str:
-    """What is affected, folded; the whole list stands in the file."""
+def listing(name: str, items: list[Any], most: int = 200, *, count: int | None = None) -> str:
+    """What is affected, folded; the whole list, of `count` where these are the first only, stands in the file."""
+    count = len(items) if count is None else count
     if not isinstance(items[0], Mapping):
         items = [{name: item} for item in items]
-    more = f'<p class="quiet">{len(items) - most:,} more stand in the file.</p>' if len(items) > most else ""
+    left = count - min(most, len(items))
+    more = f'<p class="quiet">{left:,} more stand in the file.</p>' if left > 0 else ""
     return (
-        f'<details><summary><h3 style="display:inline">{escape(name)} ({len(items):,})</h3></summary>'
+        f'<details><summary><h3 style="display:inline">{escape(name)} ({count:,})</h3></summary>'
         f'<div class="frame">{_grid(items[:most])}{more}</div></details>'
     )

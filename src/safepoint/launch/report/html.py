@@ -165,13 +165,14 @@ def _rollback(report: Report) -> str:
     if affected := rollback.get("affected"):
         page_, letters = (f'<a href="{escape(quote(affected[name]))}">{text}</a>' for name, text in _TELLING)
         facts.append(("To be told", f"{affected['users']:,} users: {page_}, {letters}"))
-    users = rollback["users"]
-    if users is not None:
-        facts.append(("Users who wrote", f"{users if isinstance(users, int) else len(users):,}"))
+    users, count = rollback["users"], rollback["user_count"]
+    if count is not None:
+        facts.append(("Users who wrote", f"{count:,}"))
     rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts)
     parts = [f'<h2>The way back</h2>\n<div class="frame pairs"><table>{rows}</table></div>']
     if isinstance(users, Mapping) and users:
-        parts.append(listing("Changed rows by user", [{"user": user, "rows": rows} for user, rows in users.items()]))
+        named = [{"user": user, "rows": rows} for user, rows in users.items()]
+        parts.append(listing("Changed rows by user", named, count=count))
     if isinstance(rollback["transactions"], list) and rollback["transactions"]:
         parts.append(listing("Transactions", rollback["transactions"]))
     return "\n".join(parts)

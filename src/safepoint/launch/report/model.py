@@ -117,6 +117,7 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
         "transactions": evidence.get("transactions"),
         "rows": evidence.get("rows"),
         "users": evidence.get("users"),
+        "user_count": evidence.get("user_count", _count(evidence.get("users"))),
         "file": _csv(evidence),
         "missing": [] if evidence.get("complete", True) else list(evidence.get("notes") or ()),
         "affected": _affected((row_of(rows, "back-tell") or {}).get("evidence") or {}),

@@ -84,7 +84,7 @@ class ListBetween(Verb):
             return Evidence(said, {**_none(), "notes": list(found.notes)})
         return Evidence(
             f"{found.transactions} transactions of {ground.release('old').version} stay behind in the twin, "
-            f"{found.rows} rows, {len(found.users)} users: {out.name}",
+            f"{found.rows} rows, {found.user_count} users: {out.name}",
             found.as_json(),
         )
 

@@ -52,7 +52,7 @@ class ListWritten(Verb):
             gathering.keep(listing.notes)
         blind = f". What is not in it: {shown(listing.notes)}" if not listing.complete else ""
         return Evidence(
-            f"{listing.transactions} transactions, {listing.rows} rows, {len(listing.users)} users: {LIST}{blind}",
+            f"{listing.transactions} transactions, {listing.rows} rows, {listing.user_count} users: {LIST}{blind}",
             {**listing.as_json(), "carried": 0, "listed": listing.transactions},
         )
 
