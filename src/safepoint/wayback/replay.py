@@ -42,14 +42,15 @@ _PREVIEW: Final = 200
 WRITING: Final = "writing what they left into the twin"
 
 # `replica`: triggers and foreign keys' cascades are silent. The rest is for speed, and to see every row; of temporary
-# tables a small sample tells the planner enough.
+# tables a small sample tells the planner enough. What is committed has to be on the server's own disk. Where it says
+# that no commit waits for a standby (which is away, perhaps), ours must not wait for it either, with the site closed.
 SETTINGS: Final = """
 SET LOCAL session_replication_role = replica;
 SET LOCAL row_security = off;
 SET LOCAL work_mem = '64MB';
 SET LOCAL jit = off;
 SET LOCAL default_statistics_target = 10;
-SET LOCAL synchronous_commit = on;
+SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('synchronous_commit') = 'off';
 """
 READ_ONLY: Final = "-c default_transaction_read_only=on"
 ALLOWS: Final = "SELECT datallowconn FROM pg_database WHERE datname = %s"
