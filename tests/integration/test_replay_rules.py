@@ -196,6 +196,23 @@ def test_a_constraint_that_is_not_enforced_puts_nothing_aside(servers: Servers, 
         drop_database(database)
 
 
+def test_a_deferrable_key_without_overlaps_is_asked_about_as_an_exclusion_is(servers: Servers, tmp_path: Path) -> None:
+    before = """
+    create extension btree_gist;
+    create table stay (id int primary key, room int, at daterange,
+        constraint one_guest unique (room, at without overlaps) deferrable initially deferred);
+    insert into stay values (1, 1, '[2026-01-01,2026-02-01)');
+    """
+    database = fresh_database(servers(18))
+    try:
+        with ground(database, tmp_path, before, "alter table stay drop constraint one_guest") as made:
+            made.write("insert into stay values (2, 1, '[2026-01-15,2026-03-01)'), (3, 1, '[2026-02-01,2026-02-02)')")
+            assert reasons(made.carry()) == [("stay", "unique", "2")]
+            assert made.old("select id from stay order by id") == [(1,), (3,)]
+    finally:
+        drop_database(database)
+
+
 def test_a_deferrable_exclusion_is_asked_about_for_no_trigger_looks_again(database: Target, tmp_path: Path) -> None:
     before = """
     create extension btree_gist;

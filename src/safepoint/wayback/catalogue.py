@@ -135,7 +135,7 @@ CROSS JOIN LATERAL (SELECT coalesce(pg_partition_root(o.confrelid), o.confrelid)
 WHERE child.root = ANY(%s) AND o.contype = 'f' AND o.conparentid = 0 AND {_ENFORCED}
   AND (o.conrelid <> child.root OR o.confrelid <> parent.root) ORDER BY 1, 2
 """
-# The others are looked at by their index, row by row.
+# The others are looked at by their index, row by row. Keys WITHOUT OVERLAPS (PostgreSQL 18) are exclusions, too.
 EXCLUSIONS = """
 SELECT o.conrelid::int8, o.conname,
        ARRAY(SELECT pg_get_indexdef(o.conindid, k, false) FROM generate_series(1, cardinality(o.conexclop)) k),
@@ -143,7 +143,7 @@ SELECT o.conrelid::int8, o.conname,
              JOIN pg_operator p ON p.oid = k.id JOIN pg_namespace n ON n.oid = p.oprnamespace ORDER BY k.i),
        pg_get_expr(i.indpred, i.indrelid)
 FROM pg_constraint o JOIN pg_index i ON i.indexrelid = o.conindid
-WHERE o.conrelid = ANY(%s) AND o.contype = 'x' AND o.condeferrable ORDER BY 1, 2
+WHERE o.conrelid = ANY(%s) AND o.conexclop IS NOT NULL AND o.condeferrable ORDER BY 1, 2
 """
 TRIGGERS = """
 SELECT t.tgrelid::int8, t.tgname, t.tgenabled::text, t.tgconstraint <> 0

@@ -83,11 +83,12 @@ def _unique_questions(connection: Connection, works: Sequence[Work], trusted: Ru
 
 
 def _exclusion_questions(works: Sequence[Work]) -> Iterator[_Question]:
-    """Only of constraints that are deferrable: of others the index itself refuses rows."""
+    """Only of constraints that are deferrable: of others the index itself refuses rows. What a row that stays excludes
+    does not come, and so excludes nothing itself."""
     for work in works:
         for exclusion in work.old.exclusions:
-            yield _Question(_excluded_by_earlier(work, exclusion))
             yield _Question(_excluded_by_staying(work, exclusion))
+            yield _Question(_excluded_by_earlier(work, exclusion))
 
 
 def _key_questions(
