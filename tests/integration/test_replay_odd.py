@@ -373,3 +373,15 @@ def test_a_type_that_the_launch_brings_is_text_to_the_twin(database: Target, tmp
             ("4", "value"),
             ("6", "value"),
         ]
+
+
+@pytest.mark.timeout(40)
+def test_a_standby_that_no_commit_waits_for_holds_no_replay_up(servers: Servers, tmp_path: Path) -> None:
+    """It is away, and so that the application can go on, whoever runs the server set synchronous_commit to local."""
+    settings = {"wal_level": "logical", "synchronous_standby_names": "away", "synchronous_commit": "local"}
+    with Server.create(tmp_path / "pg", servers(17).installation, password="only-for-tests", settings=settings) as busy:
+        target = fresh_database(busy)
+        with ground(target, tmp_path, "create table one (id int primary key)", "select 1") as made:
+            made.write("insert into one values (1)")
+            assert made.carry().transactions == 1
+            assert made.old("select id from one") == [(1,)]

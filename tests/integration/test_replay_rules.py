@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from replay_ground import RELAX, RELAXED, SHOP, ground, reasons
+from test_reattach import attached, launched_again, rolled_back
 
 from safepoint.errors import SafepointError
+from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import applying, holding
 
@@ -192,6 +194,81 @@ def test_a_constraint_that_is_not_enforced_puts_nothing_aside(servers: Servers, 
             outcome = made.carry()
             assert outcome.put_aside == 0
             assert made.old("select * from child") == [(1, 100, 7)]
+    finally:
+        drop_database(database)
+
+
+def test_a_deferrable_key_without_overlaps_is_asked_about_as_an_exclusion_is(servers: Servers, tmp_path: Path) -> None:
+    before = """
+    create extension btree_gist;
+    create table stay (id int primary key, room int, at daterange,
+        constraint one_guest unique (room, at without overlaps) deferrable initially deferred);
+    insert into stay values (1, 1, '[2026-01-01,2026-02-01)');
+    """
+    database = fresh_database(servers(18))
+    try:
+        with ground(database, tmp_path, before, "alter table stay drop constraint one_guest") as made:
+            made.write("insert into stay values (2, 1, '[2026-01-15,2026-03-01)'), (3, 1, '[2026-02-01,2026-02-02)')")
+            assert reasons(made.carry()) == [("stay", "unique", "2")]
+            assert made.old("select id from stay order by id") == [(1,), (3,)]
+    finally:
+        drop_database(database)
+
+
+TEMPORAL = """
+create extension btree_gist;
+create table room (id int, at daterange, name text, primary key (id, at without overlaps));
+create table stay (no int primary key, room int, at daterange,
+    constraint has_room foreign key (room, period at) references room (id, period at));
+insert into room values (1, '[2026-01-01,2026-02-01)', 'a'), (1, '[2026-02-01,2026-03-01)', 'b'),
+    (2, '[2026-01-01,2026-03-01)', 'c');
+insert into stay values (1, 1, '[2026-01-20,2026-02-10)'), (2, 2, '[2026-01-05,2026-01-06)');
+"""
+
+
+def test_a_foreign_key_over_a_period_holds_where_parents_cover_it_together(servers: Servers, tmp_path: Path) -> None:
+    database = fresh_database(servers(18))
+    try:
+        with ground(database, tmp_path, TEMPORAL, "alter table stay drop constraint has_room") as made:
+            made.write("update room set at = '[2026-02-01,2026-04-01)' where name = 'b'")
+            made.write("insert into stay values (3, 1, '[2026-01-30,2026-03-20)'), (4, 1, '[2026-03-30,2026-05-01)')")
+            made.write("insert into room values (3, '[2026-01-01,2026-02-01)', 'd')")
+            made.write(
+                "insert into stay values (5, 3, '[2026-01-02,2026-01-03)'), (6, null, '[2026-01-01,2026-01-02)')"
+            )
+            made.write("delete from room where id = 2", "delete from room where id = 1 and name = 'z'")
+            outcome = made.carry()
+            assert {(table, kind) for table, kind, _ in reasons(outcome)} == {
+                ("stay", "foreign key"),
+                ("room", "foreign key"),
+            }
+            assert made.old("select no from stay order by no") == [(1,), (2,), (3,), (5,), (6,)]
+            assert made.old("select name from room order by name") == [("a",), ("b",), ("c",), ("d",)]
+            with connect(made.twin) as connection:  # all of it holds: a dump of it can be restored
+                connection.execute("alter table stay drop constraint has_room")
+                again = "foreign key (room, period at) references room (id, period at)"
+                connection.execute(f"alter table stay add {again}".encode())
+    finally:
+        drop_database(database)
+
+
+def test_a_stash_is_attached_where_parents_cover_a_period_together(servers: Servers, tmp_path: Path) -> None:
+    change = """
+    alter table stay add note text;
+    create table visit (no int primary key, room int, at daterange, foreign key (room, period at) references room);
+    """
+    writes = (
+        "update stay set note = 'late' where no = 1",
+        "insert into visit values (1, 1, '[2026-01-30,2026-02-02)')",
+    )
+    database = fresh_database(servers(18))
+    try:
+        with (
+            rolled_back(database, tmp_path, *writes, before=TEMPORAL, migration=change) as (made, _),
+            launched_again(made, migration=change) as again,
+        ):
+            done = attached(made, again)
+            assert (done.left, done.values, done.rows) == (0, 1, 1)
     finally:
         drop_database(database)
 

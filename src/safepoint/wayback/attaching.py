@@ -19,6 +19,7 @@ from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, li
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.meeting import meet
 from safepoint.wayback.natural import named
+from safepoint.wayback.periods import covered
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.whole_rows import WholeRows
@@ -384,6 +385,8 @@ class Attaching:
 def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:
     """A table's rows whose parent is not there, for a FROM clause."""
     own = " AND ".join(f"c.{quote(name)} {FILLED}" for name in key.columns)
-    pairs = refers(key, "p", "c")
     parent = rows_of(catalogue.tables[key.parent])
-    return f"(SELECT FROM {rows_of(table)} c WHERE {own} AND NOT EXISTS (SELECT FROM {parent} p WHERE {pairs})) o"
+    there = (
+        covered(key, "c", parent) if key.period else f"EXISTS (SELECT FROM {parent} p WHERE {refers(key, 'p', 'c')})"
+    )
+    return f"(SELECT FROM {rows_of(table)} c WHERE {own} AND NOT {there}) o"

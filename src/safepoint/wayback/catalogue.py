@@ -104,18 +104,20 @@ ARRAY(SELECT CASE WHEN a.attcollation <> p.attcollation THEN (
 """
 # PostgreSQL 18 has constraints that are only told, NOT ENFORCED.
 _ENFORCED = "coalesce((to_jsonb(o) ->> 'conenforced')::bool, true)"
+# And keys whose last column is a PERIOD: parents have to cover it, several together perhaps.
+_PERIOD = "coalesce((to_jsonb(o) ->> 'conperiod')::bool, false)"
 # MATCH FULL is a check besides: of its columns all are NULL, or none is.
 CONSTRAINTS = f"""
 SELECT o.conrelid::int8, o.contype::text, o.conname, pg_get_expr(o.conbin, o.conrelid), o.confrelid::int8,
        ARRAY(SELECT a.attname::text FROM unnest(o.conkey) WITH ORDINALITY k(n, i)
              JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.n ORDER BY k.i),
        ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k(n, i)
-             JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i), {_COLLATIONS}
+             JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i), {_COLLATIONS}, {_PERIOD}
 FROM pg_constraint o WHERE o.conrelid = ANY(%s) AND o.contype IN ('c', 'f') AND {_ENFORCED}
 UNION ALL
 SELECT o.conrelid::int8, 'c', o.conname,
        format('num_nulls(%%s) IN (0, %%s)', string_agg(quote_ident(a.attname), ', '), count(*)), NULL,
-       '{{}}', '{{}}', '{{}}'
+       '{{}}', '{{}}', '{{}}', false
 FROM pg_constraint o JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = ANY(o.conkey)
 WHERE o.conrelid = ANY(%s) AND o.contype = 'f' AND o.confmatchtype = 'f' AND cardinality(o.conkey) > 1 AND {_ENFORCED}
 GROUP BY o.oid, o.conrelid, o.conname
@@ -130,14 +132,14 @@ SELECT child.root::int8, o.conname, parent.root::int8,
        ARRAY(SELECT a.attname::text FROM unnest(o.confkey) WITH ORDINALITY k(n, i)
              JOIN pg_attribute a ON a.attrelid = o.confrelid AND a.attnum = k.n ORDER BY k.i), {_COLLATIONS},
        CASE WHEN o.conrelid <> child.root THEN pg_get_partition_constraintdef(o.conrelid) END,
-       CASE WHEN o.confrelid <> parent.root THEN pg_get_partition_constraintdef(o.confrelid) END
+       CASE WHEN o.confrelid <> parent.root THEN pg_get_partition_constraintdef(o.confrelid) END, {_PERIOD}
 FROM pg_constraint o
 CROSS JOIN LATERAL (SELECT coalesce(pg_partition_root(o.conrelid), o.conrelid)::oid AS root) child
 CROSS JOIN LATERAL (SELECT coalesce(pg_partition_root(o.confrelid), o.confrelid)::oid AS root) parent
 WHERE child.root = ANY(%s) AND o.contype = 'f' AND o.conparentid = 0 AND {_ENFORCED}
   AND (o.conrelid <> child.root OR o.confrelid <> parent.root) ORDER BY 1, 2
 """
-# The others are looked at by their index, row by row.
+# The others are looked at by their index, row by row. Keys WITHOUT OVERLAPS (PostgreSQL 18) are exclusions, too.
 EXCLUSIONS = """
 SELECT o.conrelid::int8, o.conname,
        ARRAY(SELECT pg_get_indexdef(o.conindid, k, false) FROM generate_series(1, cardinality(o.conexclop)) k),
@@ -145,7 +147,7 @@ SELECT o.conrelid::int8, o.conname,
              JOIN pg_operator p ON p.oid = k.id JOIN pg_namespace n ON n.oid = p.oprnamespace ORDER BY k.i),
        pg_get_expr(i.indpred, i.indrelid)
 FROM pg_constraint o JOIN pg_index i ON i.indexrelid = o.conindid
-WHERE o.conrelid = ANY(%s) AND o.contype = 'x' AND o.condeferrable ORDER BY 1, 2
+WHERE o.conrelid = ANY(%s) AND o.conexclop IS NOT NULL AND o.condeferrable ORDER BY 1, 2
 """
 TRIGGERS = """
 SELECT t.tgrelid::int8, t.tgname, t.tgenabled::text, t.tgconstraint <> 0
@@ -209,7 +211,7 @@ class Exclusion:
 class ForeignKey:
     """A foreign key to another table, `schema.table`. The conditions are of a partition that it belongs or leads to:
     SQL over the root's columns, None where it is the whole table's. `collations`: by column that of the parent's, as
-    SQL, where it is not the column's own."""
+    SQL, where it is not the column's own. `period`: the last columns are PERIODs."""
 
     name: str
     columns: tuple[str, ...]
@@ -218,6 +220,7 @@ class ForeignKey:
     condition: str | None = None
     parent_condition: str | None = None
     collations: tuple[str | None, ...] = ()
+    period: bool = False
 
 
 @dataclass(frozen=True)
@@ -361,7 +364,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
             ),
             tuple((row[1], row[2]) for row in rows[CONSTRAINTS][oid] if row[0] == "c"),
             tuple(
-                ForeignKey(row[1], tuple(row[4]), names[row[3]], tuple(row[5]), collations=tuple(row[6]))
+                ForeignKey(row[1], tuple(row[4]), names[row[3]], tuple(row[5]), collations=tuple(row[6]), period=row[7])
                 for row in rows[CONSTRAINTS][oid]
                 if row[0] == "f" and row[3] in names
             ),
@@ -374,8 +377,10 @@ def read_catalogue(connection: Connection) -> Catalogue:
                 for constraint, keys, operators, predicate in rows[EXCLUSIONS][oid]
             ),
             tuple(
-                ForeignKey(constraint, tuple(own), names[parent], tuple(others), condition, parents, tuple(collations))
-                for constraint, parent, own, others, collations, condition, parents in rows[PARTIAL_KEYS][oid]
+                ForeignKey(
+                    constraint, tuple(own), names[parent], tuple(others), condition, parents, tuple(collations), period
+                )
+                for constraint, parent, own, others, collations, condition, parents, period in rows[PARTIAL_KEYS][oid]
                 if parent in names
             ),
             tuple(row[0] for row in rows[PARTED_BY][oid]),

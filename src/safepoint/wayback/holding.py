@@ -20,6 +20,7 @@ from safepoint.wayback.fitting import put_aside_misfits
 from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import TableRule
 from safepoint.wayback.mirrored import reference_held, unique_held
+from safepoint.wayback.periods import covered, overlaps
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.work import Scope, Work, refers, rows_of
 
@@ -83,11 +84,12 @@ def _unique_questions(connection: Connection, works: Sequence[Work], trusted: Ru
 
 
 def _exclusion_questions(works: Sequence[Work]) -> Iterator[_Question]:
-    """Only of constraints that are deferrable: of others the index itself refuses rows."""
+    """Only of constraints that are deferrable: of others the index itself refuses rows. What a row that stays excludes
+    does not come, and so excludes nothing itself."""
     for work in works:
         for exclusion in work.old.exclusions:
-            yield _Question(_excluded_by_earlier(work, exclusion))
             yield _Question(_excluded_by_staying(work, exclusion))
+            yield _Question(_excluded_by_earlier(work, exclusion))
 
 
 def _key_questions(
@@ -212,6 +214,13 @@ def _pairs(left: str, columns: Sequence[str], right: str, others: Sequence[str])
 def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, by_index: bool) -> str:
     """Rows whose parent will not be there. Most parents came with them: only others are asked of the twin's table."""
     table = old.tables[key.parent]
+    if key.period:
+        filled = " AND ".join(f"o.{quote(name)} {FILLED}" for name in key.columns)
+        return f"""
+            UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(_not_there(table, key))}
+            FROM {_only(child.out, key.condition)} o WHERE o._sp_n = c.n AND {applied()} AND {filled}
+              AND NOT {covered(key, "o", _standing(table, key, parent))}
+        """
     names = [f"k{place}" for place in range(len(key.columns))]
     keys = ", ".join(f"o.{quote(column)} AS {name}" for column, name in zip(key.columns, names, strict=True))
     own = " AND ".join(f"o.{quote(name)} {FILLED}" for name in key.columns)
@@ -276,7 +285,8 @@ class _Chain:
 
 def _is_chain(work: Work, key: ForeignKey) -> bool:
     """Whether rows refer to others of their table by the key that rows are matched by: a new one has no other of it."""
-    return key.parent == work.old.name and set(key.parent_columns) == {name for name, _ in work.rule.key}
+    own = key.parent == work.old.name and not key.period
+    return own and set(key.parent_columns) == {name for name, _ in work.rule.key}
 
 
 def _not_there(parent: Table, key: ForeignKey) -> str:
@@ -286,6 +296,20 @@ def _not_there(parent: Table, key: ForeignKey) -> str:
 def _only(rows: str, condition: str | None, besides: str = "") -> str:
     """Rows that belong into a partition; all of them, where there is no condition."""
     return rows if condition is None else f"(SELECT {besides}* FROM {rows} WHERE {condition})"
+
+
+def _standing(table: Table, key: ForeignKey, parent: Work | None) -> str:
+    """The parents that there will be: those of the twin that stay, and those that are written."""
+    staying = _only(rows_of(table), key.parent_condition, "ctid, tableoid, ")
+    if parent is None:
+        return staying
+    names = ", ".join(map(quote, key.parent_columns))
+    return (
+        f"(SELECT {names} FROM {staying} t WHERE NOT EXISTS (SELECT FROM {parent.change} g WHERE g.row_tid = t.ctid "
+        f"AND g.row_rel = t.tableoid AND ({applied('g')} OR NOT g.existed)) UNION ALL "
+        f"SELECT {names} FROM {_only(parent.out, key.parent_condition)} w JOIN {parent.change} g ON g.n = w._sp_n "
+        f"WHERE {applied('g')})"
+    )
 
 
 def _coming(parent: Work, key: ForeignKey, row: str, columns: Sequence[str]) -> str:
@@ -311,6 +335,13 @@ def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, wor
     which = "c.op = 'delete'" if matched else "c.op IN ('delete', 'update')"
     parents = _only(rows_of(parent.old), key.parent_condition, "ctid, tableoid, ")
     children = _only(rows_of(table), key.condition, "ctid, tableoid, ")
+    if key.period:
+        return f"""
+            UPDATE {parent.change} c SET verdict = 'foreign key', reason = {literal(reason)}
+            FROM {parents} p JOIN {children} t ON {overlaps(key, "p", "t")}
+            WHERE p.ctid = c.row_tid AND p.tableoid = c.row_rel AND {applied()}{staying}
+              AND NOT {covered(key, "t", _standing(parent.old, key, parent))}
+        """
     return f"""
         UPDATE {parent.change} c SET verdict = 'foreign key', reason = {literal(reason)}
         FROM {parents} p JOIN {children} t ON {refers(key, "p", "t")}
@@ -334,16 +365,17 @@ def violations(connection: Connection, works: Sequence[Work], old: Catalogue) ->
             own = " AND ".join(f"o.{quote(name)} {FILLED}" for name in key.columns)
             columns = ", ".join(f"o.{quote(name)}" for name in key.columns)
             parent = old.tables[key.parent]
-            if key.parent in by_name:
+            if key.parent in by_name and not key.period:
                 own += f" AND NOT {_coming(by_name[key.parent], key, 'o', key.columns)}"
             offset = "OFFSET 0" if few(connection, work.change, parent) else ""
+            parents = _only(rows_of(parent), key.parent_condition)
+            there = f"EXISTS (SELECT FROM {parents} p WHERE {refers(key, 'p', 'o')} {offset})"
             row = connection.execute(
                 sql.SQL(
                     f"SELECT coalesce(sum(o.times), 0) FROM (SELECT {columns}, count(*) AS times FROM "
                     f"{_only(work.out, key.condition)} o "
                     f"JOIN {work.change} c ON c.n = o._sp_n WHERE {own} AND {applied()} GROUP BY {columns} OFFSET 0) o "
-                    f"WHERE NOT EXISTS (SELECT FROM {_only(rows_of(parent), key.parent_condition)} p "
-                    f"WHERE {refers(key, 'p', 'o')} {offset})"
+                    f"WHERE NOT {covered(key, 'o', parents) if key.period else there}"
                 )
             ).fetchone()
             if row is not None and row[0]:

@@ -7,7 +7,6 @@ belongs to whom it always belonged, and they may write although the database's d
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import psycopg
@@ -56,7 +55,6 @@ def migration_login(
     """
     role = migration_role(launch_id)
     password = password or secrets.token_urlsafe(24)
-    until = datetime.now(UTC) + timedelta(hours=hours)
     with at_maintenance(target, maintenance) as connection, asking("Making the migration's login", role):
         # Hashed here, so that the password does not stand in the server's log either.
         hashed = connection.pgconn.encrypt_password(password.encode(), role.encode()).decode()
@@ -68,7 +66,7 @@ def migration_login(
                 connection.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(name, comment))
             connection.execute(
                 sql.SQL("ALTER ROLE {} LOGIN PASSWORD {} VALID UNTIL {}").format(
-                    name, sql.Literal(hashed), sql.Literal(until.isoformat())
+                    name, sql.Literal(hashed), sql.Literal(_in(connection, hours))
                 )
             )
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner_role), name))
@@ -147,6 +145,12 @@ def _is_ours(connection: Connection, role: str, launch_id: str) -> bool:
             remedy=f"Look whose role {role} is; rename or drop it yourself, then try again.",
         )
     return True
+
+
+def _in(connection: Connection, hours: float) -> str:
+    """A moment by the server's clock, by which it judges the login: this machine's may be another one."""
+    row = connection.execute("SELECT (now() + %s * interval '1 hour')::text", [hours]).fetchone()
+    return str(row[0]) if row else "infinity"
 
 
 def _verify(login: Target, owner_role: str) -> None:

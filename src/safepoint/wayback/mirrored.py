@@ -44,7 +44,9 @@ def reference_held(rules: Mapping[str, TableRule], rule: TableRule, new: Table, 
         return False
     pairs = set(zip(columns, parents, strict=True))
     return any(
-        one.parent == parent.new and set(zip(one.columns, one.parent_columns, strict=True)) == pairs
+        one.parent == parent.new
+        and one.period <= key.period
+        and set(zip(one.columns, one.parent_columns, strict=True)) == pairs
         for one in new.foreign_keys
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.expressions import literal, quote, written
+from safepoint.wayback.periods import covered_by
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.work import quoted, rows_of
 
@@ -90,12 +91,13 @@ class WholeRows:
                 continue
             pairs = list(zip(key.columns, key.parent_columns, strict=True))
             given = " AND ".join(f"m.vals ->> {literal(own)} IS NOT NULL" for own, _ in pairs)
-            there = " AND ".join(
-                f"p.{quote(other)} = (m.vals ->> {literal(own)})::{parent.by_name[other].type}" for own, other in pairs
-            )
-            condition = (
-                f"m.action <> 'delete' AND {given} AND NOT EXISTS (SELECT FROM {rows_of(parent)} p WHERE {there})"
-            )
+            values = {own: f"(m.vals ->> {literal(own)})::{parent.by_name[other].type}" for own, other in pairs}
+            if key.period:
+                there = covered_by(key, values, rows_of(parent))
+            else:
+                same = " AND ".join(f"p.{quote(other)} = {values[own]}" for own, other in pairs)
+                there = f"EXISTS (SELECT FROM {rows_of(parent)} p WHERE {same})"
+            condition = f"m.action <> 'delete' AND {given} AND NOT {there}"
             if key.parent == self.table.name:
                 coming = " AND ".join(
                     f"o.vals ->> {literal(other)} = m.vals ->> {literal(own)}" for own, other in pairs
