@@ -14,9 +14,15 @@ class WaybackTable(Section):
     """Values of an old table's columns that cannot be derived: old column -> SQL over the new table's row.
 
     Bare names are the new row's columns; `old.x` is the value that the row had at the safe point.
+
+    `added_rows`, `removed_rows`: a data migration adds rows to this table, or removes some, and it is right that a
+    rollback leaves the old release without those, or with these. What was written to added ones, or names them, is put
+    aside and listed.
     """
 
     columns: dict[str, str] = Field(default={}, examples=[{"debit": "greatest(amount_cents, 0) / 100.0"}])
+    added_rows: bool = False
+    removed_rows: bool = False
 
 
 class TwinServer(ServerLogin):
@@ -79,3 +85,13 @@ class Wayback(Section):
     def mappers(self) -> dict[str, dict[str, str]]:
         """The expressions by old table and column."""
         return {name: dict(table.columns) for name, table in self.tables.items()}
+
+    @property
+    def added_rows(self) -> frozenset[str]:
+        """The tables to which a migration may add rows."""
+        return frozenset(name for name, table in self.tables.items() if table.added_rows)
+
+    @property
+    def removed_rows(self) -> frozenset[str]:
+        """The tables of which a migration may remove rows."""
+        return frozenset(name for name, table in self.tables.items() if table.removed_rows)
