@@ -71,7 +71,7 @@ class TableTrip:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The old tables to which the migrations may add rows, and those of which they may remove some, as a person said."""
+    """The old tables to which the migrations may add rows, or of which they may remove some, as a person said."""
 
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
