@@ -323,7 +323,26 @@ def test_generic_foreign_keys_are_told_by_the_models_that_have_them() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found == {"contenttypes_comment": [["about", "key"]]}
-    answer = {"migrations": [], "before": {}, "after": {}, "generic": found}
+    answer = {"migrations": [], "before": {}, "after": {}, "generic": found, "caches": ["kept"]}
     read = operations(answer)
     assert read.generic == {"contenttypes_comment": (("about", "key"),)}
-    assert Operations.from_json(json.loads(json.dumps(read.as_json()))) == read
+    assert Operations.from_json(json.loads(json.dumps(read.as_json()))) == read and read.caches == ("kept",)
+
+
+CACHES = """
+import json, sys
+from django.conf import settings
+places = {"a": "django.core.cache.backends.db.DatabaseCache", "b": "own.cache.Gone",
+    "default": "django.core.cache.backends.locmem.LocMemCache"}
+settings.configure(CACHES={name: {"BACKEND": kind, "LOCATION": "t_" + name} for name, kind in places.items()})
+room = {"__name__": "safepoint_script"}
+exec(compile(sys.stdin.read(), "operations.py", "exec"), room)
+print(json.dumps(room["cache_tables"]()))
+"""
+
+
+def test_tables_in_which_caches_are_kept_are_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CACHES], input=source("operations"), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, json.loads(done.stdout)) == (0, ["t_a"]), done.stderr

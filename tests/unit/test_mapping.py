@@ -270,6 +270,13 @@ def test_rows_that_a_migration_adds_or_removes_may_be_so_where_the_plan_says_it(
     assert doubtful(mapping, RoundTrip((fewer,), 0.0), all_) == ()
 
 
+def test_what_a_cache_forgot_is_no_doubt() -> None:
+    one = catalogue(table("item", column("id")))
+    forgotten = RoundTrip((TableTrip("public.item", 3, 2, 1, {"a": 1}),), 0.0)
+    assert len(doubtful(plan_mapping(one, one), forgotten)) == 2
+    assert doubtful(plan_mapping(one, one), forgotten, Accepted.of(one, (), (), ["item", "another"])) == ()
+
+
 def test_a_table_that_vanished_without_a_word_is_a_problem_until_the_plan_names_it() -> None:
     old, new = catalogue(table("item", column("id"))), catalogue(table("thing", column("id")))
     assert "item stays as it was" in plan_mapping(old, new).problems[0]

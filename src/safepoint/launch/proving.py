@@ -111,7 +111,7 @@ def prove_way_back(
             jobs=jobs or plan.snapshot.jobs,
             cancelled=cancelled,
         )
-        accepted = Accepted.of(schemas.old, plan.wayback.added_rows, plan.wayback.removed_rows)
+        accepted = Accepted.of(schemas.old, plan.wayback.added_rows, plan.wayback.removed_rows, operations.caches)
         doubts = roundtrip.doubtful(mapping, trip, accepted)
     except DatabaseError as error:
         return unproven(error.message)

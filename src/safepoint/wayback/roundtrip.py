@@ -71,16 +71,19 @@ class TableTrip:
 
 @dataclass(frozen=True)
 class Accepted:
-    """The old tables to which the migrations may add rows, or of which they may remove some, as a person said."""
+    """The old tables to which the migrations may add rows, or of which they may remove some, as a person said.
+
+    `caches` hold what anybody may forget: the rehearsal itself clears them, and so does the way back.
+    """
 
     added: frozenset[str] = frozenset()
     removed: frozenset[str] = frozenset()
+    caches: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, old: Catalogue, added: Collection[str], removed: Collection[str]) -> Accepted:
-        """By the names that the plan file gives them."""
-        named = (frozenset(table.name for name in one if (table := old.find(name))) for one in (added, removed))
-        return cls(*named)
+    def of(cls, old: Catalogue, *names: Collection[str]) -> Accepted:
+        """By the names that the plan file, or the application, gives them: as the fields come."""
+        return cls(*(frozenset(table.name for name in one if (table := old.find(name))) for one in names))
 
     def missing(self, table: TableTrip) -> tuple[str, ...]:
         """The keys of the plan file by which a person would accept what is not yet accepted. Pure."""
@@ -284,6 +287,8 @@ def doubtful(mapping: WayBack, trip: RoundTrip, accepted: Accepted = NOTHING) ->
     if not trip.tables:
         found.append("The round trip looked at no table.")
     for table in trip.tables:
+        if table.table in accepted.caches and not table.failed:
+            continue
         name = table.table.removeprefix("public.")
         if table.failed:
             found.append(f"{name}: the mapping cannot be computed: {table.failed}")
