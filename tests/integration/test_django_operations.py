@@ -209,6 +209,18 @@ def test_options_of_a_model_that_make_no_rule_are_no_finding() -> None:
     assert [one["loosens"] for one in found] == [False, False, False, False, True]
 
 
+def test_an_empty_text_is_the_default_only_of_a_column_of_text() -> None:
+    given = (
+        "(setattr(sys.modules[__name__], 'Blocks', type('Blocks', (models.Field,), "
+        "{'db_type': lambda self, connection: 'jsonb', 'get_internal_type': lambda self: 'JSONField'})), "
+        'migrations.AddField("item", "body", Blocks(blank=True)))[1], '
+        'migrations.AddField("item", "memo", models.TextField(blank=True))'
+    )
+    _, after = walk(given)
+    columns = after["shop_item"]["columns"]
+    assert (columns["body"]["default"], columns["memo"]["default"]) == (None, "")
+
+
 def test_what_changes_the_state_alone_is_no_effect_of_the_next_operation() -> None:
     found, after = walk(
         'migrations.AlterModelOptions("item", {"managed": False}),'

@@ -275,7 +275,10 @@ def default(field, connection):
     """What Django writes where nobody gives a value, as text; None where there is none or it is made each time."""
     value = field.default if field.has_default() else None
     if value is None or callable(value):
-        return "" if value is None and not field.null and field.empty_strings_allowed and field.blank else None
+        # A field of somebody's own has an empty string as well, and may mean another value by it (JSON's empty list).
+        texts = (field.db_type(connection) or "").startswith(("varchar", "char", "text", "citext"))
+        empty = texts and not field.null and field.empty_strings_allowed and field.blank
+        return "" if value is None and empty else None
     try:
         value = field.get_db_prep_save(value, connection)
     except Exception:
