@@ -209,6 +209,18 @@ def test_options_of_a_model_that_make_no_rule_are_no_finding() -> None:
     assert [one["loosens"] for one in found] == [False, False, False, False, True]
 
 
+def test_an_empty_text_is_the_default_only_of_a_column_of_text() -> None:
+    given = (
+        "(setattr(sys.modules[__name__], 'Blocks', type('Blocks', (models.Field,), "
+        "{'db_type': lambda self, connection: 'jsonb', 'get_internal_type': lambda self: 'JSONField'})), "
+        'migrations.AddField("item", "body", Blocks(blank=True)))[1], '
+        'migrations.AddField("item", "memo", models.TextField(blank=True))'
+    )
+    _, after = walk(given)
+    columns = after["shop_item"]["columns"]
+    assert (columns["body"]["default"], columns["memo"]["default"]) == (None, "")
+
+
 def test_what_changes_the_state_alone_is_no_effect_of_the_next_operation() -> None:
     found, after = walk(
         'migrations.AlterModelOptions("item", {"managed": False}),'
@@ -323,7 +335,26 @@ def test_generic_foreign_keys_are_told_by_the_models_that_have_them() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found == {"contenttypes_comment": [["about", "key"]]}
-    answer = {"migrations": [], "before": {}, "after": {}, "generic": found}
+    answer = {"migrations": [], "before": {}, "after": {}, "generic": found, "caches": ["kept"]}
     read = operations(answer)
     assert read.generic == {"contenttypes_comment": (("about", "key"),)}
-    assert Operations.from_json(json.loads(json.dumps(read.as_json()))) == read
+    assert Operations.from_json(json.loads(json.dumps(read.as_json()))) == read and read.caches == ("kept",)
+
+
+CACHES = """
+import json, sys
+from django.conf import settings
+places = {"a": "django.core.cache.backends.db.DatabaseCache", "b": "own.cache.Gone",
+    "default": "django.core.cache.backends.locmem.LocMemCache"}
+settings.configure(CACHES={name: {"BACKEND": kind, "LOCATION": "t_" + name} for name, kind in places.items()})
+room = {"__name__": "safepoint_script"}
+exec(compile(sys.stdin.read(), "operations.py", "exec"), room)
+print(json.dumps(room["cache_tables"]()))
+"""
+
+
+def test_tables_in_which_caches_are_kept_are_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CACHES], input=source("operations"), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, json.loads(done.stdout)) == (0, ["t_a"]), done.stderr

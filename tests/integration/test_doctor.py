@@ -207,6 +207,26 @@ def test_what_the_way_back_treats_specially_is_named(shop: Shop, tmp_path: Path)
     assert "The publication everything" in found(findings, "replication", "FOR TABLES IN SCHEMA").message
 
 
+def test_what_an_earlier_rollback_left_is_nothing_to_mend(
+    shop: Shop, tmp_path: Path, new_database: Callable[[Server], Target], server: Server
+) -> None:
+    kept = new_database(server).dbname
+    with connect(shop.target) as connection:
+        connection.execute(f"alter database {kept} owner to {shop.role}".encode())
+        other = found(tuple(database(shop.plan(tmp_path))), "roles", f"also works in {kept}")
+        connection.execute(f"comment on database {kept} is 'kept by Safepoint for launch shop-1: migrated'".encode())
+        connection.execute(
+            "create schema safepoint_stash_shop; create table safepoint_stash_shop.stash (relation text)"
+        )
+        connection.execute("comment on schema safepoint_stash_shop is 'made by Safepoint for launch shop-1: stash'")
+        try:
+            findings = tuple(database(shop.plan(tmp_path)))
+        finally:
+            connection.execute("drop schema safepoint_stash_shop cascade")
+    assert other.verdict == "warning" and not any("also works in" in one.message for one in findings)
+    assert found(findings, "keys", "").verdict == "ok"
+
+
 def test_a_schema_that_is_named_like_ours_and_is_not_is_a_failure(shop: Shop, tmp_path: Path) -> None:
     with connect(shop.target) as connection:
         connection.execute("create schema safepoint_sales; create schema safepoint_kept; create schema safepoints")

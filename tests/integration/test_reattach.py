@@ -133,6 +133,26 @@ WRITES = (
 )
 
 
+def test_a_default_that_is_no_value_of_its_column_keeps_nothing_from_coming_back(
+    database: Target, tmp_path: Path
+) -> None:
+    before = "create table page (id int primary key, name text); insert into page values (1, 'a'), (2, 'b')"
+    with (
+        rolled_back(
+            *(database, tmp_path, "update page set body = '[1]' where id = 1"),
+            before=before,
+            migration="alter table page add body jsonb",
+        ) as (made, _),
+        launched_again(made, migration="alter table page add body jsonb") as again,
+    ):
+        with connect(made.twin) as connection:
+            old = read_catalogue(connection)
+        found, defaults = waiting(made.folder, "shop-2.1", OWNER), {"page": {"body": ""}}
+        done = reattach(again, old, found, defaults, launch_id="shop-2.1", out=made.folder / "left.jsonl")
+        assert (done.values, done.left) == (1, 0)
+        assert ask(again, "select body::text from page order by id") == [("[1]",), (None,)]
+
+
 def test_values_and_rows_come_back_by_key_with_what_they_refer_to(database: Target, tmp_path: Path) -> None:
     with rolled_back(database, tmp_path, *WRITES) as (made, found):
         assert found.count > 10 and found.tables["public.tag"].whole and not found.tables["public.entry"].whole

@@ -12,6 +12,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How, arm, disarm
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.roundtrip import Accepted
 from safepoint.wayback.trial import LAUNCH, Trial, try_replay
 from safepoint.wayback.writes import KINDS, write_everything
 
@@ -72,6 +73,28 @@ def test_what_the_schema_refuses_is_told_and_the_rest_is_tried(database: Target,
         assert trial.verdict == "equal", trial.reasons
         assert any("insert in public.customer: never" in one for one in trial.refused), trial.refused
         assert trial.writes["insert"] == 2
+
+
+def test_rows_that_a_migration_added_are_no_difference_where_the_plan_accepts_them(
+    database: Target, tmp_path: Path
+) -> None:
+    before = "create table grp (id serial primary key, name text); insert into grp (name) values ('staff')"
+    with ground(
+        database, tmp_path, before, "insert into grp (name) select 'g' || n from generate_series(1, 3) n"
+    ) as at:
+        disarm(at.live, at.facts)
+        accepted = Accepted(frozenset({"public.grp"}))
+        facts = arm(at.live, LAUNCH)
+        trial = try_replay(at.twin, at.live, at.mapping(), at.folder / "trial", facts, accepted=accepted)
+        assert trial.verdict == "equal", trial
+
+
+def test_a_table_of_nothing_but_a_counted_key_is_written_to(database: Target, tmp_path: Path) -> None:
+    before = "create table ticket (id serial primary key); insert into ticket default values"
+    with ground(database, tmp_path, before, "select 1") as made:
+        trial = tried(made)
+        assert (trial.verdict, trial.writes["insert"]) == ("equal", 1), trial
+        assert not any("syntax" in one for one in trial.refused), trial.refused
 
 
 FAMILIES = """

@@ -15,7 +15,7 @@ from safepoint.wayback.catalogue import Catalogue, ForeignKey, Table, Unique, me
 from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, changed_rules
 from safepoint.wayback.natural import match_permissions, match_types
-from safepoint.wayback.roundtrip import RoundTrip, TableTrip, doubtful
+from safepoint.wayback.roundtrip import Accepted, RoundTrip, TableTrip, doubtful
 
 
 def test_what_is_the_same_in_both_is_taken_as_it_is() -> None:
@@ -253,6 +253,28 @@ def test_a_round_trip_that_looked_at_nothing_has_failed() -> None:
         TableTrip("t", 3, 0, 0, {}, failed="division by zero"),
     ):
         assert len(doubtful(nothing, RoundTrip((good, bad), 0.0))) == 1 and not RoundTrip((good, bad), 0.0).whole
+
+
+def test_rows_that_a_migration_adds_or_removes_may_be_so_where_the_plan_says_it() -> None:
+    old = catalogue(table("item", column("id")), Table("public", "event", (column("id"),)))
+    mapping = plan_mapping(old, old)
+    more, both = TableTrip("public.item", 3, 0, 1, {}), TableTrip("public.item", 3, 2, 1, {"a": 1})
+    added, all_ = Accepted.of(old, ["item", "gone"], []), Accepted.of(old, ["item", "event"], ["item", "event"])
+    assert "put added_rows = true into [wayback.tables.item]" in doubtful(mapping, RoundTrip((more,), 0.0))[0]
+    assert doubtful(mapping, RoundTrip((more,), 0.0), added) == ()
+    assert "removed_rows = true" in doubtful(mapping, RoundTrip((both,), 0.0), added)[1]
+    assert doubtful(mapping, RoundTrip((both,), 0.0), all_) == ("item.a: 1 values do not come back",)
+    # Without a key a row that was changed looks like one that is gone and another that is new.
+    changed, fewer = TableTrip("public.event", 3, 1, 1, {}), TableTrip("public.event", 3, 1, 0, {})
+    assert len(doubtful(mapping, RoundTrip((changed,), 0.0), all_)) == 1
+    assert doubtful(mapping, RoundTrip((fewer,), 0.0), all_) == ()
+
+
+def test_what_a_cache_forgot_is_no_doubt() -> None:
+    one = catalogue(table("item", column("id")))
+    forgotten = RoundTrip((TableTrip("public.item", 3, 2, 1, {"a": 1}),), 0.0)
+    assert len(doubtful(plan_mapping(one, one), forgotten)) == 2
+    assert doubtful(plan_mapping(one, one), forgotten, Accepted.of(one, (), (), ["item", "another"])) == ()
 
 
 def test_a_table_that_vanished_without_a_word_is_a_problem_until_the_plan_names_it() -> None:

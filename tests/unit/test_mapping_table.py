@@ -74,6 +74,7 @@ def test_each_line_says_where_its_value_comes_from_and_what_the_round_trip_found
     assert lines["line", "memo"].doubt == "3 values did not come back"
     assert lines["line", "debit"].kind == "none" and lines["tag", "*"].kind == "stashed"
     assert "proof" in made.made and "2 h" in made.made and "launches/an-earlier-one" in made.made
+    assert 'columns = { debit = "SQL", memo = "SQL", no = "SQL" }' in made.to_write
     assert len(made.problems) == 2 and made.doubts == ("memo!",) and "need a mapper" in made.verdict
 
 

@@ -11,12 +11,18 @@ from safepoint.config.section import Address, Argv, Duration, Section, ServerLog
 
 
 class WaybackTable(Section):
-    """Values of an old table's columns that cannot be derived."""
+    """What a person says of an old table: values of its columns that cannot be derived, rows that are not its own."""
 
     columns: dict[str, str] = Field(default={}, examples=[{"debit": "greatest(amount_cents, 0) / 100.0"}])
     """Old column -> SQL over the new table's row. Bare names are the new row's columns; `old.x` is the value that the
     row had at the safe point.
     """
+    added_rows: bool = False
+    """A data migration adds rows to this table, and it is right that a rollback leaves the old release without them.
+    What was written to them, or names them, is put aside and listed.
+    """
+    removed_rows: bool = False
+    """A data migration removes rows of this table, and it is right that the old release has them again."""
 
 
 class TwinServer(ServerLogin):
@@ -84,3 +90,13 @@ class Wayback(Section):
     def mappers(self) -> dict[str, dict[str, str]]:
         """The expressions by old table and column."""
         return {name: dict(table.columns) for name, table in self.tables.items()}
+
+    @property
+    def added_rows(self) -> frozenset[str]:
+        """The tables to which a migration may add rows."""
+        return frozenset(name for name, table in self.tables.items() if table.added_rows)
+
+    @property
+    def removed_rows(self) -> frozenset[str]:
+        """The tables of which a migration may remove rows."""
+        return frozenset(name for name, table in self.tables.items() if table.removed_rows)

@@ -96,7 +96,8 @@ class Operations:
     """All operations of some migrations in their order; the models' tables before the first and after the last.
 
     `apps` are by migration the apps whose migrations it stands on, through others too, its own among them.
-    `generic`: of the new release's generic foreign keys, by table, the columns of content type and of key.
+    `generic`: of the new release's generic foreign keys, by table, the columns of content type and of key. `caches` are
+    the tables in which it keeps caches.
     """
 
     migrations: tuple[str, ...]
@@ -105,6 +106,7 @@ class Operations:
     after: dict[str, StateTable]
     apps: dict[str, tuple[str, ...]] = field(default_factory=dict)
     generic: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    caches: tuple[str, ...] = ()
 
     def related(self, one: str, other: str) -> bool:
         """Whether a migration may know the models of another one's app. Of those that nobody asked about it is yes."""
@@ -137,6 +139,7 @@ class Operations:
             _tables(data["after"]),
             {label: tuple(apps) for label, apps in data.get("apps", {}).items()},
             {table: tuple((kind, key) for kind, key in pairs) for table, pairs in data.get("generic", {}).items()},
+            tuple(data.get("caches", ())),
         )
 
 
@@ -173,6 +176,7 @@ def operations(answer: dict[str, Any]) -> Operations:
             "after": answer["after"],
             "apps": {f"{one['app']}.{one['name']}": one["apps"] for one in answer["migrations"]},
             "generic": answer.get("generic", {}),
+            "caches": answer.get("caches", []),
         }
     )
 

@@ -12,9 +12,11 @@ from safepoint.postgres.target import Target
 from safepoint.wayback.settings import split_list
 
 # Who the application logs in as: what holds a role off, and where else it works.
+# A migrated database that a rollback has kept is the same application's, and nobody works in it.
 ROLES = """
     select r.rolname, r.rolsuper, pg_has_role(current_user, r.oid, 'member with admin option'),
            array(select datname from pg_database d where d.datdba = r.oid and d.datname <> current_database()
+                     and coalesce(shobj_description(d.oid, 'pg_database'), '') not like 'kept by Safepoint for %%'
                  union
                  select distinct datname from pg_stat_activity a
                  where a.usesysid = r.oid and datname <> current_database() order by 1)

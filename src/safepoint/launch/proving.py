@@ -18,7 +18,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.wayback import roundtrip
 from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.roundtrip import RoundTrip
+from safepoint.wayback.roundtrip import Accepted, RoundTrip
 from safepoint.wayback.schemas import Schemas
 
 Keep = Callable[..., object]
@@ -35,6 +35,7 @@ class Proven:
     rows: int = 0
     tables: int = 0
     seconds: float = 0.0
+    accepted: Accepted = roundtrip.NOTHING
 
     @property
     def proven(self) -> bool:
@@ -110,10 +111,11 @@ def prove_way_back(
             jobs=jobs or plan.snapshot.jobs,
             cancelled=cancelled,
         )
-        doubts = roundtrip.doubtful(mapping, trip)
+        accepted = Accepted.of(schemas.old, plan.wayback.added_rows, plan.wayback.removed_rows, operations.caches)
+        doubts = roundtrip.doubtful(mapping, trip, accepted)
     except DatabaseError as error:
         return unproven(error.message)
     finally:
         keep(schemas, trip=trip, doubts=doubts)  # what is known stands, even where no round trip can be made
     rows = sum(table.rows for table in trip.tables)
-    return Proven(mapping, schemas, doubts, rows, len(trip.tables), trip.seconds)
+    return Proven(mapping, schemas, doubts, rows, len(trip.tables), trip.seconds, accepted)

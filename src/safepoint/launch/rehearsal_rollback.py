@@ -116,6 +116,7 @@ def rehearse_rollback(
             policy=plan.wayback.policy,
             maintenance=_MAINTENANCE,
             cancelled=cancelled,
+            accepted=proven.accepted,
         )
     except Interrupted:
         raise

@@ -17,7 +17,7 @@ from safepoint.postgres.connections import Connection, streamed
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote, written
 from safepoint.wayback.mapping import NOT_CARRIED
-from safepoint.wayback.meeting import meet
+from safepoint.wayback.meeting import is_value, meet
 from safepoint.wayback.natural import named
 from safepoint.wayback.periods import covered
 from safepoint.wayback.stash import Stash, StashedTable
@@ -265,7 +265,7 @@ class Attaching:
         if column.default is not None and "nextval" not in column.default:
             found.append(written(f"({column.default})::{column.type}"))
         django = (self.new.of_django(self.defaults, table) or {}).get(column.name)
-        if django is not None:
+        if django is not None and is_value(self.connection, django, column.type):
             found.append(written(f"{literal(django)}::{column.type}"))
         return found
 

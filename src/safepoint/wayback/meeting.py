@@ -56,3 +56,13 @@ def _made(mapped: Mapping[str, str]) -> str:
     values = ", ".join(f"{expression} AS {quote(name)}" for name, expression in mapped.items())
     inner = f"SELECT m.* FROM (SELECT t.*) new CROSS JOIN LATERAL (SELECT {values} FROM (SELECT new.*) row_) m"
     return f" LEFT JOIN LATERAL ({inner}) made ON true"
+
+
+def is_value(connection: Connection, text: str, type_: str) -> bool:
+    """Whether a type has what Django calls a default: a field of somebody's own may mean another value by it."""
+    try:
+        with connection.transaction():
+            run(connection, f"SELECT {literal(text)}::{type_}")
+    except psycopg.DataError:
+        return False
+    return True

@@ -7,7 +7,7 @@ data migration changed. Values are compared as text, as the fingerprint does: 1.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -20,6 +20,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import make_out, projection, targets, typed, unstaged
+from safepoint.wayback.deriving import keyed
 from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
@@ -66,6 +67,34 @@ class TableTrip:
     def whole(self) -> bool:
         """Did every row come back as it was?"""
         return not (self.missing or self.extra or self.columns or self.failed)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The old tables to which the migrations may add rows, or of which they may remove some, as a person said.
+
+    `caches` hold what anybody may forget: the rehearsal itself clears them, and so does the way back.
+    """
+
+    added: frozenset[str] = frozenset()
+    removed: frozenset[str] = frozenset()
+    caches: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, old: Catalogue, *names: Collection[str]) -> Accepted:
+        """By the names that the plan file, or the application, gives them: as the fields come."""
+        return cls(*(frozenset(table.name for name in one if (table := old.find(name))) for one in names))
+
+    def missing(self, table: TableTrip) -> tuple[str, ...]:
+        """The keys of the plan file by which a person would accept what is not yet accepted. Pure."""
+        open_ = {
+            "added_rows": table.extra and table.table not in self.added,
+            "removed_rows": table.missing and table.table not in self.removed,
+        }
+        return tuple(name for name, asked in open_.items() if asked)
+
+
+NOTHING: Final = Accepted()
 
 
 @dataclass(frozen=True)
@@ -251,16 +280,23 @@ def _count(connection: Connection, work: Work, rows: int) -> TableTrip:
     return TableTrip(work.old.name, rows, missing, extra, {})
 
 
-def doubtful(mapping: WayBack, trip: RoundTrip) -> tuple[str, ...]:
+def doubtful(mapping: WayBack, trip: RoundTrip, accepted: Accepted = NOTHING) -> tuple[str, ...]:
     """Why a rollback may not carry rows, one sentence each; empty means that it may. Pure."""
+    keyless = {rule.old for rule in mapping.tables if not rule.key}
     found = list(mapping.problems)
     if not trip.tables:
         found.append("The round trip looked at no table.")
     for table in trip.tables:
+        if table.table in accepted.caches and not table.failed:
+            continue
         name = table.table.removeprefix("public.")
         if table.failed:
             found.append(f"{name}: the mapping cannot be computed: {table.failed}")
         found += [f"{name}.{column}: {count} values do not come back" for column, count in table.columns.items()]
-        if table.missing or table.extra:
-            found.append(f"{name}: {table.missing} rows are missing after the migration, {table.extra} are new.")
+        said = f"{name}: {table.missing} rows are missing after the migration, {table.extra} are new."
+        if table.missing and table.extra and table.table in keyless:
+            found.append(said)  # a row that was changed looks like that
+        elif keys := accepted.missing(table):
+            words = " and ".join(f"{key} = true" for key in keys)
+            found.append(f"{said} Where that may be so, put {words} into [wayback.tables.{keyed(name)}] of the plan.")
     return tuple(found)

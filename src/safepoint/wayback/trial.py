@@ -23,7 +23,7 @@ from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.replay import replay
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.roundtrip import NOTHING, Accepted, doubtful, round_trip
 from safepoint.wayback.writes import KINDS, Write, empty_with_dependants, write_everything
 
 LAUNCH = "rehearsal"
@@ -67,6 +67,7 @@ def try_replay(
     policy: Policy = "row",
     maintenance: str = "postgres",
     cancelled: Cancelled = never,
+    accepted: Accepted = NOTHING,
 ) -> Trial:
     """Write, capture, replay and compare. Both databases are copies that are thrown away afterwards.
 
@@ -74,6 +75,7 @@ def try_replay(
         folder: for the spool and the files of the replay.
         facts: the capture that `arm` began on `live` for `LAUNCH`, before anything was written; it is ended here.
         catalogues: of both, where they have been read.
+        accepted: what the proof of the mapping let pass.
 
     Raises:
         Interrupted: it was cancelled.
@@ -83,14 +85,15 @@ def try_replay(
         return not_tried(f"the changes cannot be captured: {facts.reason}")
     try:
         writes, outcome, reasons = _Copies(
-            twin, live, mapping, folder, facts, catalogues, policy, maintenance, cancelled
+            twin, live, mapping, folder, facts, catalogues, policy, maintenance, cancelled, accepted
         ).tried()
     finally:
         disarm(live, facts)
     done = Counter(one.kind for one in writes if one.rows)
     if not done:
         return not_tried("no table took a write: there is no data")
-    conflicts = sum(table.conflicts for table in outcome.tables)
+    # A row that the migration added is not there for what was written to it.
+    conflicts = sum(table.conflicts for table in outcome.tables if table.table not in accepted.added)
     equal = not conflicts and (bool(outcome.put_aside) or not reasons)
     return Trial(
         "equal" if equal else "differs",
@@ -117,6 +120,7 @@ class _Copies:
     policy: Policy
     maintenance: str
     cancelled: Cancelled
+    accepted: Accepted
 
     def tried(self) -> tuple[tuple[Write, ...], Outcome, list[str]]:
         """What was written, what the last replay says, and what is not as it should be."""
@@ -155,7 +159,7 @@ class _Copies:
         if outcome.put_aside:
             return [f"{one.table}: {one.reason}" for one in outcome.aside[:5]]
         trip = round_trip(self.twin, self.live, mapping, catalogues=self.catalogues, cancelled=self.cancelled)
-        return list(doubtful(mapping, trip))
+        return list(doubtful(mapping, trip, self.accepted))
 
 
 def failed(error: SafepointError) -> Trial:

@@ -197,8 +197,10 @@ class _Maker:
                 value = _fresh(table, column) if column.name in unique else sql.Composed([_name(column.name, "s")])
             columns.append(_name(column.name))
             values.append(value)
-        return sql.SQL("INSERT INTO {} ({}) SELECT {} FROM ({}) s").format(
-            table.identifier, sql.SQL(", ").join(columns), sql.SQL(", ").join(values), source
+        # A table may have nothing but a key that is counted.
+        into = sql.SQL("({})").format(sql.SQL(", ").join(columns)) if columns else sql.SQL("")
+        return sql.SQL("INSERT INTO {} {} SELECT {} FROM ({}) s").format(
+            table.identifier, into, sql.SQL(", ").join(values), source
         )
 
     def _free_pairs(self, table: Table, columns: Sequence[str]) -> sql.Composed:

@@ -8,10 +8,12 @@ made from Django's is understood as well. Nothing is run on the database.
 import re
 
 from django.apps import apps
+from django.conf import settings
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 from django.db.models.options import normalize_together
+from django.utils.module_loading import import_string
 
 # These change no table and no column: rendering the models again would only take time. RunSQL may have operations for
 # the state, and is looked at.
@@ -57,7 +59,8 @@ def answer(parameters):
             plan = executor.loader.graph.forwards_plan((migration.app_label, migration.name))
             apps = sorted({app for app, _ in plan})
             found.append({"app": migration.app_label, "name": migration.name, "operations": operations, "apps": apps})
-    return {"migrations": found, "before": public(before), "after": public(now), "generic": generic()}
+    told = {"generic": generic(), "caches": cache_tables()}
+    return {"migrations": found, "before": public(before), "after": public(now), **told}
 
 
 def generic():
@@ -74,6 +77,19 @@ def generic():
             if all(one.model is model for one in pair):  # a child of it has them in its parent's table
                 found.setdefault(meta.db_table, []).append([one.column for one in pair])
     return found
+
+
+def cache_tables():
+    """The tables of caches that are kept in a database."""
+    return sorted({str(given.get("LOCATION", "")) for given in settings.CACHES.values() if in_database(given)})
+
+
+def in_database(given):
+    """Whether it is such a cache; what cannot be loaded is told where caches are cleared."""
+    try:
+        return any(kind.__name__ == "BaseDatabaseCache" for kind in import_string(given["BACKEND"]).__mro__)
+    except Exception:
+        return False
 
 
 def label(migration):
@@ -259,7 +275,10 @@ def default(field, connection):
     """What Django writes where nobody gives a value, as text; None where there is none or it is made each time."""
     value = field.default if field.has_default() else None
     if value is None or callable(value):
-        return "" if value is None and not field.null and field.empty_strings_allowed and field.blank else None
+        # A field of somebody's own has an empty string as well, and may mean another value by it (JSON's empty list).
+        texts = (field.db_type(connection) or "").startswith(("varchar", "char", "text", "citext"))
+        empty = texts and not field.null and field.empty_strings_allowed and field.blank
+        return "" if value is None and empty else None
     try:
         value = field.get_db_prep_save(value, connection)
     except Exception:

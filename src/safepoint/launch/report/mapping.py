@@ -61,7 +61,7 @@ class MappingTable:
     @property
     def to_write(self) -> str:
         """What a person writes into the plan file where nobody knows a value; empty where nothing is missing."""
-        missing = [line for line in self.lines if line.doubt and line.kind in ("none", "restored")]
+        missing = [line for line in self.lines if line.doubt and line.kind != "mapped"]
         text = []
         for table, lines in groupby(missing, key=lambda line: line.table):
             columns = ", ".join(f'{keyed(line.column)} = "SQL"' for line in lines)
