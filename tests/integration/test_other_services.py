@@ -1,4 +1,4 @@
-"""An environment that leads PostgreSQL's programs elsewhere than the plan file does: PGSERVICE, PGHOSTADDR."""
+"""An environment that leads PostgreSQL's programs elsewhere, or has them write otherwise: PGSERVICE, PGDATESTYLE ..."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from awkward import snap
 from postgres_servers import Servers
-from replay_ground import ask
+from replay_ground import ask, ground
 
 from safepoint.backup.proof import prove
 from safepoint.backup.restoring import restored
@@ -37,6 +37,24 @@ def test_a_service_of_the_environment_leads_no_restore_into_the_live_database(
         assert ask(copy.target, TABLES) == [("a_removed_one",), ("kept",)]
     assert ask(database, TABLES) == [("kept",)]
     assert snap(database, server, tmp_path / "snapshots", "again").is_dir()
+
+
+def test_what_is_written_in_one_terminal_is_read_in_another_whatever_style_of_dates_each_has(
+    database: Target, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot is proven by cron, and a capture is drained here and carried back there."""
+    before = "create table event (id int primary key, day date, spans tstzrange[])"
+    with ground(database, tmp_path, before, "alter table event add note text") as made:
+        monkeypatch.setenv("PGDATESTYLE", "German")
+        monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+        made.write("insert into event values (1, date '2026-02-01', array['[2026-02-01 00:00Z,)'::tstzrange])")
+        made.drain()
+        snapshot = snap(database, server, tmp_path / "snapshots")
+        monkeypatch.delenv("PGDATESTYLE")
+        monkeypatch.delenv("PGTZ")
+        assert made.replay().put_aside == 0
+        assert made.old("select day::text from event") == [("2026-02-01",)]
+        assert prove(snapshot, scratch_parent=tmp_path / "scratch").rows >= 1
 
 
 def test_an_address_of_the_environment_leads_no_session_and_no_program_elsewhere(
