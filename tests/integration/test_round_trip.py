@@ -172,6 +172,29 @@ def test_a_migrated_value_that_says_no_longer_the_same_is_found_by_its_column(da
         assert (dict(found.columns), found.sample[0].expected, found.sample[0].found) == ({"total": 1}, "2.00", "2.50")
 
 
+CAST = """
+create type mood as enum ('sad', 'glad', 'mad');
+create function said(mood) returns text language sql immutable as $$ select 'a mood' $$;
+create cast (mood as text) with function said(mood) as assignment;
+create table person (id int primary key, feels mood not null);
+create table keyless (feels mood);
+insert into person select n, 'sad' from generate_series(1, 5) n;
+insert into keyless values ('sad'), ('glad');
+"""
+CAST_MIGRATED = """
+update person set feels = 'mad' where id = 2;
+update keyless set feels = 'mad' where feels = 'sad';
+"""
+
+
+def test_a_cast_to_text_of_the_applications_own_hides_no_value(database: Target, tmp_path: Path) -> None:
+    with ground(database, tmp_path, CAST, CAST_MIGRATED) as made:
+        found = tables(made)
+        person, keyless = found["person"], found["keyless"]
+    assert (dict(person.columns), person.sample[0].expected, person.sample[0].found) == ({"feels": 1}, "sad", "mad")
+    assert (keyless.missing, keyless.extra) == (1, 1)
+
+
 def test_what_a_fingerprint_knows_of_the_old_table_is_not_read_again(database: Target, tmp_path: Path) -> None:
     with ground(database, tmp_path, BEFORE, MIGRATION, OPERATIONS) as made:
         known = {name: (one.rows, one.content) for name, one in fingerprint.take(made.twin).tables.items()}

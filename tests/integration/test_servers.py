@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import textwrap
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
 from postgres_servers import Servers, has_postgres
 
@@ -82,6 +84,17 @@ def test_what_runs_in_a_scratch_server_finds_no_secret_of_ours_there(
         connection.execute("copy seen from program 'env'")
         lines = [row[0] for row in connection.execute("select line from seen")]
     assert lines and not [line for line in lines if "hunter2" in line]
+
+
+def test_what_a_server_says_of_rows_is_for_its_owner_alone(tmp_path: Path) -> None:
+    """A refused statement stands in its log, with the row that it was about."""
+    with scratch_server(tmp_path, 17) as server, connect(server.target) as connection:
+        connection.execute("create table person (mail text primary key)")
+        connection.execute("insert into person values ('ann@x.org')")
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            connection.execute("insert into person values ('ann@x.org')")
+        assert "ann@x.org" in server.log.read_text()
+        assert stat.S_IMODE(server.log.stat().st_mode) == 0o600
 
 
 def test_a_scratch_server_is_gone_after_an_error_too(tmp_path: Path) -> None:

@@ -227,6 +227,17 @@ def test_tables_that_are_made_while_triggers_capture_are_captured_whatever_becom
             connection.execute(f"drop role {role}")
 
 
+def test_a_table_that_is_made_of_a_query_may_have_columns_of_any_name(database: Target, tmp_path: Path) -> None:
+    """Each of these has been an alias in a query of ours."""
+    names = ("t", "c", "one", "new", "old", "relation", "changes", "safepoint_capture")
+    words = ", ".join(f"n || '{name}' as \"{name}\"" for name in names)
+    with ground(database, tmp_path, ODD, "select 1", how="triggers") as made:
+        made.write(f"create table copied as select {words} from generate_series(1, 2) n")
+        made.drain()
+        told = [(table, action, row) for table, action, row in changes(made) if table == "public.copied"]
+        assert told == [("public.copied", "insert", {name: f"{n}{name}" for name in names}) for n in (1, 2)]
+
+
 def test_a_table_that_was_there_becomes_a_partition_and_is_one_no_longer(any_database: Target, tmp_path: Path) -> None:
     """As a job does that makes partitions ahead: its ALTER TABLE must not fail, nor a row be noted twice."""
     schema = ODD + "create table ready (id int not null, kind text not null)"

@@ -28,6 +28,12 @@ class Command:
         public = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
         return " ".join([*names, *public, shlex.join(self.argv)])
 
+    @property
+    def misleading(self) -> tuple[str, ...]:
+        """Variables that must not come to it from where it runs: of a command that is told its server by PGHOST libpq
+        would be led elsewhere by them (https://www.postgresql.org/docs/current/libpq-pgservice.html)."""
+        return ("PGSERVICE", "PGHOSTADDR") if "PGHOST" in self.env else ()
+
     def scrub(self, text: str) -> str:
         """Remove the values of the secrets from a text that the command printed, as they are or as in a URL."""
         values = {form for value in self.secrets.values() if value for form in (value, quote(value, safe=""))}

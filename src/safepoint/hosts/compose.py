@@ -48,7 +48,13 @@ class Compose(ProcessHost):
             words += ["--env", f"{name}={value}"]
         # A relative folder starts at the image's own working directory, which only the container knows.
         relative = None if folder.is_absolute() or folder == PurePosixPath() else str(folder)
-        inner = prelude.wrapped(command.argv, secrets=tuple(command.secrets), directory=relative, feeds=feeds)
+        inner = prelude.wrapped(
+            command.argv,
+            secrets=tuple(command.secrets),
+            directory=relative,
+            feeds=feeds,
+            without=command.misleading,
+        )
         return (*words, settings.service, *inner)
 
     def local(self, command: Command, *, feeds: bool) -> Local:

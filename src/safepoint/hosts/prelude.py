@@ -44,9 +44,23 @@ exit $code
 # (OpenSSH session.c do_exec_no_pty; setsid in runc's nsexec). What detached itself with setsid lives on, as it must.
 
 
-def wrapped(argv: Sequence[str], *, secrets: Sequence[str], directory: str | None, feeds: bool) -> tuple[str, ...]:
-    """The words that carry `argv` out on the other side; `feeds` says that it has a standard input of its own."""
+def wrapped(
+    argv: Sequence[str],
+    *,
+    secrets: Sequence[str],
+    directory: str | None,
+    feeds: bool,
+    without: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """The words that carry `argv` out on the other side.
+
+    Args:
+        feeds: it has a standard input of its own.
+        without: variables of the other side that it does not get.
+    """
     script = "".join(f"IFS= read -r {name} && export {name} || exit {SETUP_FAILED}\n" for name in secrets)
+    if without:
+        script += f"unset {' '.join(without)}\n"
     if directory is not None:
         script += f"cd -- {shlex.quote(directory)} || exit {SETUP_FAILED}\n"
     script += 'exec "$@"\n' if feeds else _WATCHED

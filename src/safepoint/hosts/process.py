@@ -281,4 +281,5 @@ def _last_lines(text: str) -> str:
 
 def environment(command: Command) -> dict[str, str]:
     """This process's environment with the command's own variables, the public and the secret ones."""
-    return {**os.environ, **command.env, **command.secrets}
+    inherited = {name: value for name, value in os.environ.items() if name not in command.misleading}
+    return {**inherited, **command.env, **command.secrets}

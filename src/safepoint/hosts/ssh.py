@@ -44,6 +44,7 @@ class Ssh(ProcessHost):
             secrets=tuple(command.secrets),
             directory=_joined(settings.directory, command.directory),
             feeds=feeds,
+            without=command.misleading,
         )
         # `exec` is known to every login shell (sh, bash, zsh, fish, csh), and leaves none of them in between.
         return (*words, "--", settings.address, f"exec {shlex.join(remote)}")

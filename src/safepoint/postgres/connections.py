@@ -50,6 +50,9 @@ _PINNED = (
     # Only Safepoint's own sessions may write while writes are stopped (see wayback.fence).
     "-c default_transaction_read_only=off"
 )
+# PGDATESTYLE and PGTZ of our environment come after these (libpq sends them as words of their own).
+_AS_PINNED = ("ISO, YMD", "UTC")
+_PIN_AGAIN = "SELECT set_config('datestyle', 'ISO, YMD', false), set_config('timezone', 'UTC', false)"
 # From this version on there is one more, which an older server would not even let us name when connecting.
 _TRANSACTION_TIMEOUT = 170000
 # Where it is known by now (host, port): one of a few milliseconds would end a session before it is told otherwise.
@@ -132,6 +135,11 @@ def connect(
             if connection.info.server_version >= _TRANSACTION_TIMEOUT and not known:
                 _WITH_TRANSACTION_TIMEOUT.add(server)
                 connection.execute("set transaction_timeout = 0")
+            if (
+                connection.info.parameter_status("DateStyle"),
+                connection.info.parameter_status("TimeZone"),
+            ) != _AS_PINNED:
+                connection.execute(_PIN_AGAIN)
             connection.execute(_AS_ITSELF)
             connection.autocommit = autocommit
         except psycopg.OperationalError as error:

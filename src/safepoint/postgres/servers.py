@@ -188,7 +188,8 @@ class Server:
             return self
         dies = self.purpose == SCRATCH if dies_with_us is None else dies_with_us
         for attempt in range(_PORT_TRIES):
-            with self.log.open("ab") as log:
+            # What it refuses stands there with its rows.
+            with open(self.log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
                 position = log.tell()
                 self._process = self._spawn(log, dies)
             if self._wait_ready(timeout):

@@ -51,6 +51,7 @@ class Target:
         """Keyword arguments for `psycopg.connect`. Holds the password: never print it."""
         words: dict[str, str | int] = {
             "host": self.host,
+            "hostaddr": "",  # PGHOSTADDR, or that of a service (PGSERVICE), would be connected to instead
             "port": self.port,
             "dbname": self.dbname,
             "user": self.user,

@@ -117,7 +117,7 @@ def retyped(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
         return back
     forth = cast(of_old(old.name), old.base, new.type, new.base, casts)
     # Compared as text: not every type has an equality, and 1.0 is not 1.00.
-    same = f"{forth}::text = {of_new(new.name)}::text"
+    same = f"{text_of(new, forth)} = {text_of(new, of_new(new.name))}"
     return f"CASE WHEN {same} THEN {of_old(old.name)} ELSE {back} END"
 
 
@@ -126,7 +126,7 @@ def loss(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
     if not known(new.base, casts):
         return " IS DISTINCT FROM ".join(_texts(old, f"out.{quote(old.name)}", new))
     there = cast(f"out.{quote(old.name)}", old.base, new.type, new.base, casts)
-    return f"{there}::text IS DISTINCT FROM {of_new(new.name)}::text"
+    return f"{text_of(new, there)} IS DISTINCT FROM {text_of(new, of_new(new.name))}"
 
 
 def _texts(old: Column, value: str, new: Column) -> tuple[str, str]:

@@ -21,8 +21,8 @@ table those of its root, and would fail where it had one of that name already. O
 again."""
 
 # Which tables, as `triggers.TABLES` has it. What CREATE TABLE AS has filled its table with before any trigger was there
-# is noted as well. The shape is kept, for a table that is dropped before the next drain; while nothing of it waits for
-# one, the shape is the newest.
+# is noted as well, by an alias that is no column's name: it would be that column. The shape is kept, for a table that
+# is dropped before the next drain; while nothing of it waits for one, the shape is the newest.
 MAKE: Final = """
 CREATE FUNCTION safepoint_capture.follow() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -66,7 +66,8 @@ BEGIN
                 EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', one.oid::regclass, '!safepoint_rows');
                 IF one.oid = ANY (filled) THEN
                     EXECUTE format('INSERT INTO safepoint_capture.changes (relation, action, new) '
-                                   'SELECT %s, ''I'', t::text FROM ONLY %s t', one.oid, one.oid::regclass);
+                                   'SELECT %s, ''I'', safepoint_whole_row::text FROM ONLY %s safepoint_whole_row',
+                                   one.oid, one.oid::regclass);
                 END IF;
             END IF;
             IF one.emptied IS NOT TRUE AND (one.relkind = 'r' OR NOT one.part) THEN

@@ -246,9 +246,13 @@ def _copy(connection: Connection, source: Connection, work: Work) -> None:
 
 def _compare(connection: Connection, work: Work, rows: int) -> TableTrip:
     names = [column.name for column in work.old.columns]
+
+    def said(side: str, name: str) -> str:
+        return text_of(work.old.by_name[name], f"{side}.{quote(name)}")
+
     keys = [old.name for old, _ in work.keys]
     match = " AND ".join(f"t.{quote(name)} = o.{quote(name)}" for name in keys)
-    differs = [f"t.{quote(name)}::text IS DISTINCT FROM o.{quote(name)}::text" for name in names]
+    differs = [f"{said('t', name)} IS DISTINCT FROM {said('o', name)}" for name in names]
     both = f"FROM {rows_of(work.old)} t JOIN {work.out} o ON {match}"
     counts = ask(
         connection, f"SELECT count(*), {', '.join(f'count(*) FILTER (WHERE {one})' for one in differs)} {both}"
@@ -256,10 +260,10 @@ def _compare(connection: Connection, work: Work, rows: int) -> TableTrip:
     met, *numbers = counts[0]
     given = ask(connection, f"SELECT count(*) FROM {work.out}")[0][0]
     columns = {name: number for name, number in zip(names, numbers, strict=True) if number}
-    shown = ", ".join(f"t.{quote(name)}::text, o.{quote(name)}::text" for name in columns)
+    shown = ", ".join(f"{said('t', name)}, {said('o', name)}" for name in columns)
     sample: list[Difference] = []
     if columns:
-        key = ", ".join(f"t.{quote(name)}::text" for name in keys)
+        key = ", ".join(said("t", name) for name in keys)
         wrong = " OR ".join(differs)
         for row in ask(connection, f"SELECT {key}, {shown} {both} WHERE {wrong} LIMIT {_SAMPLE}"):
             named = dict(zip(keys, row[: len(keys)], strict=True))
@@ -271,7 +275,7 @@ def _compare(connection: Connection, work: Work, rows: int) -> TableTrip:
 def _count(connection: Connection, work: Work, rows: int) -> TableTrip:
     """Without a key: how many rows stand on one side only."""
     lost = {rule.column for rule in work.rule.columns if rule.kind in ("restored", "none")}
-    values = ", ".join(f"{quote(column.name)}::text" for column in work.old.columns if column.name not in lost)
+    values = ", ".join(text_of(column, quote(column.name)) for column in work.old.columns if column.name not in lost)
     sides = (f"SELECT {values} FROM {rows_of(work.old)}", f"SELECT {values} FROM {work.out}")
     missing, extra = (
         int(ask(connection, f"SELECT count(*) FROM ({one} EXCEPT ALL {other}) d")[0][0])
