@@ -39,6 +39,14 @@ from safepoint.launch.plan import make_plan
 BOUNDARIES = ("applied", "recorded")
 
 
+def watched(stage: Stage) -> dict[str, str]:
+    """Who is let in, and the verdicts of one look by `safepoint watch`."""
+    look = stage.safepoint("watch", "--once", "--json", capture=True)
+    seen = json.loads(look.stdout)
+    assert look.returncode == (0 if seen["verdict"] == "pass" else 1), look.stdout + look.stderr
+    return {"release": seen["release"], **{point["name"]: point["verdict"] for point in seen["checkpoints"]}}
+
+
 def test_a_rollback_after_a_launch_under_traffic_keeps_every_acknowledged_entry(
     make_stage: Callable[..., Stage],
 ) -> None:
@@ -48,11 +56,19 @@ def test_a_rollback_after_a_launch_under_traffic_keeps_every_acknowledged_entry(
     assert launched.returncode == 0, launched.stdout + launched.stderr
     assert release_that_answers(stage) == "2.0"
     assert application_may_write(stage)
-    time.sleep(1.5)
+    looked = {"health": "pass", "router": "pass", "size": "pass", "connections": "pass", "errors": "pass"}
+    looked["database-errors"] = "pass"
+    assert watched(stage) == {"release": "2.0", **looked, "capture": "pass"}
+    time.sleep(1)
     rolled_back = stage.safepoint("rollback", "--plain", capture=True)
     assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
     assert release_that_answers(stage) == "1.0"
-    time.sleep(0.5)
+    with (stage.plan.folder / str(stage.plan.application.error_log)).open("a") as file:
+        file.write("ERROR of the release that is recovering\n")
+    assert watched(stage) == {"release": "1.0", **looked, "errors": "fail"}
+    assert watched(stage) == {"release": "1.0", **looked}  # each error is told once
+    assert "could not be kept" not in evidence(stage, "back-logs")["summary"]
+    assert "terminating connection" in (stage.launch_folder / "logs" / "database.log").read_text()
     tally = writers.stop()
     assert tally.by_release["1.0"] > 0 and tally.by_release["2.0"] > 0
     assert stage.acknowledged() - stage.present() == set()

@@ -49,7 +49,8 @@ def test_the_runbooks_timetable_stands_in_the_plans_time_zone(plan: Plan) -> Non
     assert plan.step("gate-stop").at == "2026-03-01T09:00:00+01:00"
     assert plan.step("migrate").at == "2026-03-01T09:15:00+01:00"
     assert plan.step("gate-canary").at == "2026-03-01T09:30:00+01:00"
-    assert plan.step("watch").at == "2026-03-01T10:00:00+01:00"
+    assert plan.step("settle").at is None  # from green on, until the long watch
+    assert plan.step("settle").params["until"] == plan.step("watch").at == "2026-03-01T10:00:00+01:00"
 
 
 def test_the_third_day_after_the_launch_is_counted_in_local_days() -> None:
@@ -182,7 +183,7 @@ def test_a_router_that_cannot_split_has_no_canary_and_the_checkpoints_open_the_g
     plan = make_plan(by_commands())
     assert {step.id for step in whole.steps} - {step.id for step in plan.steps} == {"gate-canary", "canary"}
     ids = [step.id for step in plan.steps]
-    assert ids[ids.index("checkpoints") :] == ["checkpoints", "gate-green", "green", "watch"]
+    assert ids[ids.index("checkpoints") :] == ["checkpoints", "gate-green", "green", "settle", "watch", "keep-logs"]
     gate = plan.step("gate-green")
     assert gate.gate and gate.at is not None and gate.params == {"of": "checkpoints"}
     assert gate.on_failure == "undo"  # nobody has been let in: it leads back, as the canary's gate does

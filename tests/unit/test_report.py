@@ -225,7 +225,7 @@ def test_a_retired_launch_offers_no_way_back(path: Path) -> None:
     assert "rollback" in report_of(story)["standing"]["commands"][0]["command"]
     story.ledger.append("retiring", "retiring", {"by": "ada@ops"})  # a kill came before `retired`
     standing = report_of(story)["standing"]
-    assert [one["command"] for one in standing["commands"]] == ["safepoint report"]
+    assert [one["command"] for one in standing["commands"]] == ["safepoint watch", "safepoint report"]
     assert "no way back" in standing["safe"] and "rollback" not in standing["next"]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,23 @@ def test_a_watch_that_goes_on_lasts_for_what_is_left_of_it(tmp_path: Path, monke
     story.ask("watch", "1 error", "go", "retry", "abort").wait(3600)
     opening.Watch().apply(ground)
     assert looks == [(None, 7200.0), (told, 6600.0)]
+
+
+def test_from_green_on_somebody_looks_until_the_long_watch_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ground = ground_of(Story(tmp_path / "ledger.jsonl").begin(), tmp_path)
+    begins = datetime.now(UTC) + timedelta(minutes=20)
+    looks: list[float] = []
+
+    def watched(_ground: Ground, seconds: float, *, every: float, look: object) -> list[Checkpoint]:
+        looks.append(seconds)
+        return [Checkpoint("errors", "Error log", "pass")]
+
+    monkeypatch.setattr(opening, "Look", lambda *_: None)
+    monkeypatch.setattr(opening, "_watched", watched)
+    ground.step = replace(ground.step, params={"until": begins.isoformat()})
+    opening.Watch().apply(ground)
+    ground.hurry = True
+    opening.Watch().apply(ground)
+    assert 1190 < looks[0] <= 1200 and looks[1:] == [0.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from safepoint.checkpoints.checkpoint import Checkpoint, timed
 from safepoint.errors import SafepointError
@@ -114,6 +114,32 @@ def read(host: Host, since: LogMark, pattern: str, *, directory: str | None = No
             return replace(now, gap=now.gap or now.inode != 0)
         now, more = advance(now, state, inode, size, data, expression)
         if not more:
+            break
+    return now
+
+
+def copy(host: Host, since: LogMark, sink: BinaryIO, *, most: int, directory: str | None = None) -> LogMark:
+    """Write what came since a mark into a file, as it stands there, and give the next mark.
+
+    Args:
+        most: about how many bytes at once; the rest comes with the next call.
+
+    Raises:
+        CommandFailed: the host cannot be reached or the file cannot be read.
+    """
+    now = since
+    for _chunk in range(max(1, most // _CHUNK)):
+        state, inode, size, data = _read(host, read_command(now.path, now.inode, now.offset, _CHUNK, directory))
+        if state == "none":
+            return replace(now, gap=now.gap or now.inode != 0)
+        sink.write(data)
+        end = len(data) + (now.offset if state in ("same", "moved") else 0)
+        now = replace(now, gap=now.gap or state in ("lost", "cut"))
+        if state == "moved" and end >= size:
+            now = replace(now, inode=inode, offset=0)
+            continue
+        now = replace(now, inode=now.inode if state == "moved" else inode, offset=end)
+        if len(data) < _CHUNK:
             break
     return now
 

@@ -28,6 +28,7 @@ from safepoint.cli import (
     settings,
     snapshots,
     status,
+    watch,
 )
 from safepoint.cli.saying import echo, say
 from safepoint.errors import ExitCode, SafepointError
@@ -59,6 +60,7 @@ app.command("rollback", rich_help_panel=_LAUNCH)(orders.rollback)
 app.command("return", rich_help_panel=_LAUNCH)(orders.return_)
 app.command("follow", rich_help_panel=_LAUNCH)(follow.follow)
 app.command("retire", rich_help_panel=_LAUNCH)(orders.retire)
+app.command("watch", rich_help_panel=_LAUNCH)(watch.watch)
 app.command("report", rich_help_panel=_LAUNCH)(report.report)
 app.command("backup", rich_help_panel=_BACKUP)(snapshots.backup)
 app.command("verify", rich_help_panel=_BACKUP)(snapshots.verify)

@@ -37,6 +37,7 @@ def launched(plan_file: PlanFile) -> dict[str, float]:
         if is_of(plan_file.launch.application, entries):
             known.update(measured(entries))
     known["canary"] = plan_file.canary.hold.total_seconds()
+    known["settle"] = 0.0  # it fills what is left until the watch
     known["watch"] = plan_file.watch.duration.total_seconds()
     return known
 

@@ -194,6 +194,7 @@ def _rows(plan: PlanFile) -> list[_Row]:
     none: Mapping[str, Any] = {}
     # Where the fence locks the application's roles out, its processes can end while the window goes on.
     fenced = plan.application.url_env is not None
+    long_watch = phase_starts(plan)["watch"].isoformat()
     rows: list[_Row] = [
         ("survey", "survey", "Look at everything the launch needs", "prepare", "stop", False, none),
         *_snapshot_rows("prelaunch", "prepare", "Pre-launch snapshot"),
@@ -227,7 +228,9 @@ def _rows(plan: PlanFile) -> list[_Row]:
         ("checkpoints", "checkpoints", "Run the checkpoints", "migrate", "ask", False, {"release": "new"}),
         *_canary_rows(plan),
         ("green", "open-traffic", f"Green: everyone on {new}", "green", "ask", False, {"release": "new"}),
+        ("settle", "watch", "Look on until the long watch begins", "green", "ask", False, {"until": long_watch}),
         ("watch", "watch", "Watch", "watch", "ask", False, none),
+        ("keep-logs", "keep-logs", "Keep what was logged since the site was closed", "watch", "ask", False, none),
     ]
     return rows
 

@@ -59,6 +59,20 @@ def make_private(folder: Path) -> None:
             folder.chmod(0o700)
 
 
+def write_private(path: Path, text: str) -> None:
+    """Put a small file in its place at once, for its owner alone: nobody finds half of it, also after a kill.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
 def probe_room(folder: Path) -> None:
     """Write a megabyte and take it away again: a disk that is nearly full is found before a step needs it.
 

@@ -157,6 +157,7 @@ def _swap_back(plan: Plan, *, written: bool, opened: bool) -> tuple[PlannedStep,
         rows += [("back-list", "list-written", "List what was written since the safe point, with its users", {})]
         rows += [("back-tell", "tell-affected", "Say who is affected, and what to tell them", {})]
     rows += [
+        ("back-logs", "keep-logs", "Keep what was logged since the site was closed", {}),
         ("back-disarm", "disarm", "Remove the capture from the kept database", {}),
         ("back-stash", "keep-stash", "Keep what has no home here for the next launch", {}),
         ("back-forget", "forget-replay", "Leave nothing of Safepoint in the live database", {}),

@@ -30,6 +30,7 @@ MEANINGS = {
     "return": "end the rollback: {new} was never closed",
     "hold": "stop before the next step and wait for a person",
     "launch": "carry it out",
+    "watch": "look at the checkpoints again and again; nothing is changed",
     "report": "write the report",
 }
 
@@ -168,7 +169,7 @@ def _next(report: Report) -> str:
         return f"{_left_behind(report)}Nothing: the launch is retired, and its twin and capture are gone."
     if status == "launched":
         return (
-            f"{_left_behind(report)}Watch it. "
+            f"{_left_behind(report)}Watch it (`{_command(report, 'watch')}`). "
             f"Until the way back is retired, `{_command(report, 'rollback')}` leads back to {launch['old']}; "
             f"keep `{_command(report, 'follow')}` running until then, so that the server need not keep its log."
         )
@@ -181,7 +182,8 @@ def _next(report: Report) -> str:
         if server is not None:
             told += f"Make it last: lead whatever else uses the database to {server} (backups, jobs). "
             again += f" and {server} in [database]; `{_command(report, 'retire')}` first"
-        return f"{told}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
+        recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). "
+        return f"{told}{recovered}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     text = f"Now: {running[-1]['title']}. Then: " if running else ""
     return text + _upcoming(report)
@@ -241,11 +243,11 @@ def _choices(report: Report) -> list[str]:
     if status in ("not begun", "failed"):
         return ["launch"]
     if status == "aborted":
-        return ["launch", "report"]
+        return ["launch", "watch", "report"]
     if status == "rolled back":
-        return ["report"]
+        return ["watch", "report"]
     if status == "launched":
-        return ["report"] if report["retired"] else ["rollback", "report"]
+        return ["watch", "report"] if report["retired"] else ["rollback", "watch", "report"]
     if status == "rolling back":
         ahead = row_of(report["steps"], AHEAD)
         return [_CLOSE, "return"] if ahead is not None and ahead["verdict"] == "running" else []

@@ -243,7 +243,8 @@ class Watch(Verb):
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
         """How long and how often."""
         every, duration = plan.watch.every.total_seconds(), plan.watch.duration.total_seconds()
-        return (f"all checkpoints every {format_duration(every)} for {format_duration(duration)}",)
+        long = f"until {params['until'][11:16]}" if "until" in params else f"for {format_duration(duration)}"
+        return (f"all checkpoints every {format_duration(every)} {long}",)
 
     def apply(self, ground: Ground) -> Evidence:
         """A failed checkpoint makes a question to a person: roll back, end the watch, or watch on (`retry`): then for
@@ -253,8 +254,11 @@ class Watch(Verb):
         before = _doubts(ground)
         told = before[-1]["evidence"].get("logs") if before else None
         look = Look(ground, RouterState("open", ground.release("new").upstream), told)
-        # While it was a question, nobody watched.
-        seconds = max(0.0, watch.duration.total_seconds() - sum(doubt["seconds"] for doubt in before))
+        if (until := ground.step.params.get("until")) is not None:
+            whole = 0.0 if ground.hurry else (datetime.fromisoformat(until) - datetime.now(UTC)).total_seconds()
+        else:  # while it was a question, nobody watched
+            whole = watch.duration.total_seconds() - sum(doubt["seconds"] for doubt in before)
+        seconds = max(0.0, whole)
         found = _watched(ground, seconds, every=watch.every.total_seconds(), look=look)
         evidence = _evidence(found)
         if evidence.verdict == "pass":

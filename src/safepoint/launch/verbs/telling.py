@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from safepoint.config import PlanFile
+from safepoint.launch.error_logs import watched
 from safepoint.launch.ground import Ground
+from safepoint.launch.kept_logs import FOLDER, keep_logs
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.carrying import PROOF, carried_files, carried_now, django_defaults
@@ -55,6 +57,21 @@ class ListWritten(Verb):
             f"{listing.transactions} transactions, {listing.rows} rows, {listing.user_count} users: {LIST}{blind}",
             {**listing.as_json(), "carried": 0, "listed": listing.transactions},
         )
+
+
+class KeepLogs(Verb):
+    """What the error logs got since the site was closed, copied before rotation takes it."""
+
+    name = "keep-logs"
+
+    def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
+        """What is copied."""
+        return tuple(f"copy what {log.path} ({log.host}) got since -> {FOLDER}/" for log in watched(plan))
+
+    def apply(self, ground: Ground) -> Evidence:
+        """A log that cannot be read is told, and nobody waits for it."""
+        told = keep_logs(ground.plan, ground.folder, ground.ledger.entries)
+        return Evidence("; ".join(told) or "the plan names no error log", {"logs": told})
 
 
 class TellAffected(Verb):
