@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -83,14 +83,20 @@ def _recorded(ground: Ground, log: Watched) -> logs.LogMark | None:
 class Reading:
     """One look at them after another; each goes on where the one before it ended."""
 
-    def __init__(self, ground: Ground, told: Mapping[str, Any] | None = None) -> None:
-        """`told`: the marks of an earlier look, whose findings a person knows of; what came since counts."""
+    def __init__(self, ground: Ground, told: Sequence[Mapping[str, Any]] = (), *, excused: bool = True) -> None:
+        """Read on where `told` ends: the marks of earlier looks, whose findings a person knows of.
+
+        Args:
+            excused: those findings are done with. Otherwise they stay a doubt, which a person has to answer: to be
+                asked once more makes no error harmless.
+        """
         self._ground = ground
         self._since: dict[str, logs.LogMark | None] = {}
+        self._doubted: dict[str, int] = {}
         for log in watched(ground.plan):
-            known = (told or {}).get(log.fact)
-            known = None if known is None else replace(logs.LogMark.from_json(dict(known)).from_here(), gap=False)
-            self._since[log.fact] = known or _recorded(ground, log)
+            known = [logs.LogMark.from_json(dict(marks[log.fact])) for marks in told if log.fact in marks]
+            self._since[log.fact] = replace(known[-1].from_here(), gap=False) if known else _recorded(ground, log)
+            self._doubted[log.fact] = 0 if excused else sum(mark.errors for mark in known)
 
     def marks(self) -> dict[str, Any]:
         """How far each was read, and what was found; as JSON."""
@@ -111,7 +117,15 @@ class Reading:
             limit=self._ground.plan.checkpoints.error_lines,
             kind=log.kind,
         )
-        return found
+        doubted, limit = self._doubted[log.fact], self._ground.plan.checkpoints.error_lines
+        if found.verdict != "pass" or doubted <= limit:
+            return found
+        return replace(
+            found,
+            verdict="inconclusive",
+            detail=f"no error since; told before, in {log.path}: {doubted}",
+            remedy="Read them: `go`, where they are harmless; else roll back.",
+        )
 
 
 def database_log(plan: PlanFile, now: datetime) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -254,9 +255,11 @@ class GateGreen(Verb):
         people = {gates.green} if shown_by == "canary" else {gates.canary, gates.green}
         # Tried again it looks again: by what was seen before, a no-go would be one for ever.
         again = shown_by == "canary" and ground.begun_before
-        reasons = checkpoint_reasons(look_again(ground) if again else ground.evidence(shown_by))
+        shown = look_again(ground) if again else ground.evidence(shown_by)
+        reasons = checkpoint_reasons(shown)
         verdict = judge(reasons, by_person="person" in people)
-        return _counted(verdict, reasons)
+        seen = {"logs": shown["logs"]} if again and shown is not None else {}
+        return _counted(replace(verdict, facts={**verdict.facts, **seen}), reasons)
 
 
 def _counted(evidence: Evidence, reasons: Sequence[Reason]) -> Evidence:

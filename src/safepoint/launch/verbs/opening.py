@@ -36,14 +36,11 @@ class Look:
     """One look at all checkpoints after another; each goes on in the error logs where the one before it ended."""
 
     def __init__(
-        self, ground: Ground, let_in: RouterState | None = None, told: Mapping[str, Any] | None = None
+        self, ground: Ground, let_in: RouterState | None = None, logs: error_logs.Reading | None = None
     ) -> None:
-        """`let_in`: what the router was told; None before anybody is let in, or where it cannot say.
-
-        `told`: how far the logs were read by a look that a person has heard of.
-        """
+        """`let_in`: what the router was told; None before anybody is let in, or where it cannot say."""
         self.ground, self._let_in = ground, let_in
-        self.logs = error_logs.Reading(ground, told)
+        self.logs = logs or error_logs.Reading(ground)
 
     def now(self, *, with_login: bool) -> list[Checkpoint]:
         """All checkpoints. One that could not look has failed, it is never left out."""
@@ -168,8 +165,15 @@ def _canary(ground: Ground) -> RouterState | None:
 
 
 def look_again(ground: Ground) -> dict[str, Any]:
-    """The checkpoints as they are now, with the canary in: the evidence of a gate that is tried again."""
-    return _evidence(Look(ground, _canary(ground)).now(with_login=False)).as_json()
+    """The checkpoints as they are now, with the canary in: the evidence of a gate that is tried again.
+
+    What the logs had before stays a doubt. Neither is one harmless line a no-go for ever, nor to be asked again a go.
+    """
+    earlier = [ground.evidence("canary") or {}, *(doubt["evidence"] for doubt in _doubts(ground))]
+    told = [evidence["logs"] for evidence in earlier if "logs" in evidence]
+    look = Look(ground, _canary(ground), error_logs.Reading(ground, told, excused=False))
+    found = look.now(with_login=False)
+    return _evidence(found, logs=look.logs.marks()).as_json()
 
 
 class Canary(Verb):
@@ -194,8 +198,9 @@ class Canary(Verb):
                 found=str(state.as_json()),
                 remedy="Look at the router, then `safepoint retry`.",
             )
-        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0, look=Look(ground, _canary(ground)))
-        evidence = _evidence(found, percent=percent, seen=router.tells_split)
+        look = Look(ground, _canary(ground))
+        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0, look=look)
+        evidence = _evidence(found, percent=percent, seen=router.tells_split, logs=look.logs.marks())
         hold = format_duration(ground.plan.canary.hold.total_seconds())
         by = "" if router.tells_split else ", by the word of its command (the router has none for `state`)"
         return Evidence(
@@ -252,8 +257,8 @@ class Watch(Verb):
         """
         watch = ground.plan.watch
         before = _doubts(ground)
-        told = before[-1]["evidence"].get("logs") if before else None
-        look = Look(ground, RouterState("open", ground.release("new").upstream), told)
+        told = [doubt["evidence"]["logs"] for doubt in before if "logs" in doubt["evidence"]]
+        look = Look(ground, RouterState("open", ground.release("new").upstream), error_logs.Reading(ground, told))
         if (until := ground.step.params.get("until")) is not None:
             whole = 0.0 if ground.hurry else (datetime.fromisoformat(until) - datetime.now(UTC)).total_seconds()
         else:  # while it was a question, nobody watched
