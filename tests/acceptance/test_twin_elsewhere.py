@@ -187,6 +187,24 @@ def test_a_server_that_goes_away_costs_the_window_a_copy_and_keeps_nothing_once_
 
 
 @pytest.mark.slow
+def test_a_rollback_removes_what_was_given_up_there_or_says_that_it_may_stand(
+    make_stage: Callable[..., Stage], other: Server
+) -> None:
+    stage = make_stage(lines=500, change=far(other))
+    prepare(stage, other)
+    before = databases(other)
+    killed_at(stage, "gate-stop:recorded", "launch", "--now")
+    other.stop("immediate")
+    ordered(stage, "launch", "--now")
+    killed_at(stage, "back-forget:applied", "rollback")
+    other.start()
+    assert len(databases(other) - before) == 1
+    ordered(stage, "rollback")
+    assert f"is removed from 127.0.0.1:{other.port}" in evidence(stage, "back-forget")["summary"]
+    assert databases(other) == before and left(other) == []
+
+
+@pytest.mark.slow
 def test_who_would_not_get_in_there_is_told_before_the_window_and_before_a_rollback(
     make_stage: Callable[..., Stage], other: Server
 ) -> None:

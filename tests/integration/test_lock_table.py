@@ -31,6 +31,11 @@ def test_more_partitions_than_the_server_has_locks_for_are_a_warning_before_the_
         many = doctor_database.PARTITIONS.replace("count(*)", "count(*) * 1000", 1)  # a thousand such tables
         monkeypatch.setattr(doctor_database, "PARTITIONS", many)
         (found,) = doctor_database.locks(connection, PLAN)
+        login = database.conninfo()
+        where = {"host": login["host"], "port": login["port"], "user": login["user"], "sslmode": "prefer"}
+        away = SimpleNamespace(**{**where, "port": 1}, password_env=None, maintenance="postgres")
+        (known,) = doctor_database.locks(connection, SimpleNamespace(wayback=SimpleNamespace(server=away)))  # type: ignore[arg-type]
+        assert known.verdict == "warning"  # then it is a copy on this one
     assert found.verdict == "warning" and "9000 partitions and indexes" in found.message
     assert found.remedy is not None and "max_locks_per_transaction" in found.remedy
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 
@@ -43,10 +44,10 @@ NAMED_LIKE_OURS = r"""
 """
 # A replay locks each partition of a table that it writes to, and its indexes, until it ends. The product is what the
 # server promises; it may have room for more.
-PARTITIONS = """
-    select count(*), current_setting('max_locks_per_transaction')::int8
+PARTITIONS = "select count(*) from pg_class where relispartition or relkind in ('p', 'I')"
+PROMISED = """
+    select current_setting('max_locks_per_transaction')::int8
         * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)
-    from pg_class where relispartition or relkind in ('p', 'I')
 """
 
 
@@ -232,9 +233,14 @@ def capacity(plan: PlanFile, facts: Survey) -> Iterator[Finding]:
 
 def locks(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
     """Whether a rollback can lock all partitions at once. A rehearsal does not tell: its server is not this one."""
-    if plan.wayback.server is not None:
-        return
-    needed, promised = connection.execute(PARTITIONS).fetchone() or (0, 0)
+    (needed,) = connection.execute(PARTITIONS).fetchone() or (0,)
+    (promised,) = connection.execute(PROMISED).fetchone() or (0,)
+    if (there := plan.wayback.server) is not None:
+        with (
+            suppress(DatabaseError),  # one that is away: the twin is a copy beside the live database then
+            connect(server_target(there, "wayback.server", there.maintenance)) as other,
+        ):
+            (promised,) = other.execute(PROMISED).fetchone() or (0,)
     if needed > promised:
         yield warning(
             "locks",

@@ -48,9 +48,11 @@ from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack, changed_rules
 from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.outcome import Outcome
+from safepoint.wayback.pair import Pair
 from safepoint.wayback.replay import READ_ONLY, carry, entering
 from safepoint.wayback.schemas import Schemas
 from safepoint.wayback.sessions import asking
+from safepoint.wayback.twin import drop_twin
 
 PROOF = "way-back"
 """The fact that holds the proven mapping."""
@@ -331,6 +333,20 @@ class ForgetReplay(Verb):
     name = "forget-replay"
 
     def apply(self, ground: Ground) -> Evidence:
-        """Nothing of Safepoint stays in the application's database."""
+        """Nothing of Safepoint stays in the live database; nor, on another server, a twin that was given up."""
         gone = records.remove(live_now(ground), ground.launch_id)
-        return Evidence("the replay's records are removed" if gone else "there are none")
+        told = "the replay's records are removed" if gone else "there are none"
+        given_up = ground.pair
+        if given_up.apart and not ground.standing.apart:
+            told += f"; {_dropped(given_up)}"
+        return Evidence(told)
+
+
+def _dropped(given_up: Pair) -> str:
+    """Remove a level twin that the window did not wait for; its server may still be away, and people are in."""
+    name, server = given_up.twin.dbname, given_up.server
+    try:
+        found = drop_twin(given_up.twin, name, given_up.launch_id, maintenance=given_up.twin_maintenance)
+    except DatabaseError as error:
+        return f"{name} may still be on {server} ({error.message}): `safepoint retire` removes it"
+    return f"{name} is removed from {server}" if found else f"there is no twin on {server}"
