@@ -121,6 +121,7 @@ def test_the_migrations_login_of_a_conductor_that_was_killed_while_it_tried_it_i
     assert scene.release() == "1.0" and scene.left() == []
 
 
+@pytest.mark.slow
 def test_a_migration_that_ran_before_the_window_is_a_no_go(scene: Scene) -> None:
     scene.new_launch()
     kill_at(scene.stage, "stage-new:recorded", "launch", "--now")

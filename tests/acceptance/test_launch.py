@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -32,11 +32,12 @@ from safepoint.config import load
 from safepoint.launch import undo
 from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.faults import VARIABLE
-from safepoint.launch.plan import make_plan
+from safepoint.launch.plan import Plan, make_plan
 
 # Between doing and recording, and between recording and telling the engine. The third boundary, before doing, is
 # killed at in the long runs only: nothing has happened then.
 BOUNDARIES = ("applied", "recorded")
+HOW = ["in turn", pytest.param("each", marks=pytest.mark.slow)]
 
 
 def watched(stage: Stage) -> dict[str, str]:
@@ -90,25 +91,37 @@ def test_a_rollback_after_a_launch_under_traffic_keeps_every_acknowledged_entry(
     assert (stage.launch_folder / "spool").exists() and open_to_others(stage.plan.state) == []
 
 
+@pytest.mark.parametrize("how", HOW)
 def test_a_launch_and_its_rollback_killed_at_every_step_boundary_go_on_and_the_next_launch_brings_back_what_was_kept(
-    make_stage: Callable[..., Stage],
+    make_stage: Callable[..., Stage], how: str
 ) -> None:
     """Launches are what takes time here, so this is one with its whole life."""
     stage = make_stage(lines=500, change=brisk)
-    _killed_at_every_boundary_the_launch_goes_on_and_every_step_stands_once(stage)
+    _killed_at_every_boundary_the_launch_goes_on_and_every_step_stands_once(stage, each=how == "each")
     _writes_what_only_2_0_has_a_place_for(stage)
     _says_who_is_affected(stage, _killed_at_every_boundary_the_rollback_goes_on(stage))
     _the_next_launch_brings_it_back(stage)
 
 
-def _killed_at_every_boundary_the_launch_goes_on_and_every_step_stands_once(stage: Stage) -> None:
+def _boundaries(plan: Plan, *, each: bool) -> Iterator[tuple[str, str]]:
+    """Before the window a step leaves files only: one boundary will do there. The long runs kill at random instants.
+
+    In turn: one boundary of each step of the window, and every third step before it.
+    """
+    for number, step in enumerate(plan.steps):
+        early = step.phase in ("prepare", "freeze")
+        if each:
+            yield from ((step.id, boundary) for boundary in (BOUNDARIES[1:] if early else BOUNDARIES))
+        elif not early or number % 3 == 0:
+            yield step.id, BOUNDARIES[1 if early else number % 2]
+
+
+def _killed_at_every_boundary_the_launch_goes_on_and_every_step_stands_once(stage: Stage, *, each: bool) -> None:
     plan = make_plan(stage.plan)
     steps = [step.id for step in plan.steps]
-    for step in plan.steps:
-        # Before the window a step leaves files only: one boundary will do there. The long runs kill at random instants.
-        for boundary in BOUNDARIES if step.phase not in ("prepare", "freeze") else BOUNDARIES[1:]:
-            kill_at(stage, f"{step.id}:{boundary}", "launch", "--now")
-        if step.id == "migrate":  # a slot would keep all that the migration logs
+    for step, boundary in _boundaries(plan, each=each):
+        kill_at(stage, f"{step}:{boundary}", "launch", "--now")
+        if step == "migrate":  # a slot would keep all that the migration logs
             assert slots_and_roles_left(stage)[0] == []
     ended = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -76,6 +76,7 @@ def test_hold_stops_before_the_next_step_and_an_abort_before_the_window_touches_
     assert "over already" in again.json()["message"]
 
 
+@pytest.mark.slow
 def test_a_retry_that_is_refused_again_ends_like_the_launch_that_was(scene: Scene) -> None:
     scene.new_launch(lambda text: text.replace('"ACCOUNTING_DEMO_PASSWORD"', '"NOBODY_SET_THIS"'))
     assert scene.run("launch", "--now", "--plain").code == 3
@@ -112,6 +113,7 @@ def test_an_abort_during_the_migration_ends_it_and_undoes_everything(scene: Scen
     assert scene.left() == []
 
 
+@pytest.mark.slow
 def test_questions_signals_and_orders_from_all_sides_leave_one_launch_and_one_rollback(scene: Scene) -> None:
     """One launch after the other is what takes time here, so this is one launch with all that may come over it."""
     scene.new_launch(lambda text: watched(slow_start(by_person(patient(text)))))

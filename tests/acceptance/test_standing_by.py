@@ -89,6 +89,7 @@ def test_a_level_twin_survives_kills_and_a_rollback_from_another_machine_keeps_e
     assert left(stage) == []
 
 
+@pytest.mark.slow
 def test_an_abort_before_the_window_leaves_nothing_of_a_level_twin(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500, change=unproven)
     make_keyless(stage)

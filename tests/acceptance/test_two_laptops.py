@@ -97,6 +97,7 @@ def conductors(stage: Stage, but: int = 0) -> list[int]:
         return [row[0] for row in connection.execute(SESSIONS).fetchall() if row[0] != but]
 
 
+@pytest.mark.slow
 def test_the_second_laptop_is_refused_by_name_until_the_first_lets_go(make_stage: Callable[..., Stage]) -> None:
     stage = make_stage(lines=500, change=asking_first)
     second = other_laptop(stage)

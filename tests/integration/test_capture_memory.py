@@ -29,7 +29,10 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 ROWS, EACH = 200, 1_000_000
 
 
-@pytest.mark.parametrize("how", ["logical", "triggers"])
+HOW = ["logical", pytest.param("triggers", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("how", HOW)
 def test_many_large_values_pass_through_little_memory(one_site: Books, tmp_path: Path, how: How) -> None:
     site, spool = one_site, tmp_path / "spool"
     facts = arm(site.target, "books-2.0", how)

@@ -42,7 +42,7 @@ def test_a_replay_sets_many_sequences_with_as_many_statements_as_one(
         about = [one for one in asked if "pg_sequence_last_value" in one or "setval" in one]
         assert len(about) < 10, f"{len(about)} statements for {MANY} sequences"
         state = dict(made.old(STATE))
-        assert state == {**dict(made.new(STATE)), "small": None, "asleep": None}
+        assert state == {**dict(made.new(STATE)), "small": 3, "asleep": None}
         assert state["down"] == -2 and state["t1_id_seq"] == 9
         assert outcome.sequences == {f"public.{name}": value for name, value in state.items() if value is not None}
         made.write("select setval('t2_id_seq', 1)")  # a number that was given out stays given out
