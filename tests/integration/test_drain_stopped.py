@@ -12,7 +12,7 @@ from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How, arm, disarm, drain
 from safepoint.wayback.spool import read_changes
 
-ROWS = 80_000
+ROWS: dict[How, int] = {"logical": 500_000, "triggers": 80_000}  # some second of decoding on a fast machine
 
 
 @pytest.mark.parametrize("how", ["logical", "triggers"])
@@ -20,7 +20,7 @@ def test_a_drain_is_stopped_while_the_server_gives_nothing_yet(database: Target,
     with connect(database) as connection:
         connection.execute("create table entry (id int primary key, memo text)")
         facts = arm(database, "shop-2.0", how)
-        connection.execute(f"insert into entry select n, 'memo' from generate_series(1, {ROWS}) n".encode())
+        connection.execute(f"insert into entry select n, 'memo' from generate_series(1, {ROWS[how]}) n".encode())
     ordered = time.monotonic() + 0.2
     stopped = drain(database, facts, tmp_path / "spool", cancelled=lambda: time.monotonic() > ordered)
     took = time.monotonic() - ordered
@@ -29,5 +29,5 @@ def test_a_drain_is_stopped_while_the_server_gives_nothing_yet(database: Target,
     assert drain(database, facts, tmp_path / "spool", cancelled=lambda: False).complete
     whole = time.monotonic() - again
     assert took < max(0.5, whole / 3), f"stopped after {took:.1f} s, where all of it takes {whole:.1f} s"
-    assert sum(1 for _ in read_changes(tmp_path / "spool")) == ROWS
+    assert sum(1 for _ in read_changes(tmp_path / "spool")) == ROWS[how]
     disarm(database, facts)
