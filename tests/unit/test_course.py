@@ -377,3 +377,12 @@ def test_work_whose_answer_a_kill_lost_is_the_only_work_that_is_repeated() -> No
         repeated = [request[2]] if request[0] == "step" else []
         expected = [one for step_id in IDS for one in [step_id] * (2 if step_id in repeated else 1)]
         assert steps_in(lived.done) == expected
+
+
+def test_a_question_says_what_was_found_as_far_as_a_line_holds_it() -> None:
+    found = "invalid input syntax\n for type json."
+    outcome = {"summary": "Setting it: PostgreSQL refused.", "found": found, "remedy": "Look."}
+    asked = course._question(outcome)
+    assert asked == "Setting it: PostgreSQL refused. Found: invalid input syntax for type json. Look."
+    assert len(course._question({"summary": "No.", "found": "x" * 5000})) < 400
+    assert course._question({"summary": "No.", "found": None, "remedy": None}) == "No."

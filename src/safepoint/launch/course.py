@@ -13,6 +13,9 @@ from typing import Any, Literal, Protocol
 FOREVER = 7 * 24 * 3600.0
 """Seconds for which one `receive` waits for a person; it is asked again when they are over."""
 
+_FOUND = 300
+"""Characters of what was found that a question repeats; all of it stands in the ledger."""
+
 
 class Durable(Protocol):
     """Durable execution: what was performed or received once is answered from the record after a crash."""
@@ -205,8 +208,10 @@ def _asked_back(
 
 
 def _question(outcome: Mapping[str, Any]) -> str:
-    """What a person is asked: what happened, and what may help before answering."""
-    return f"{outcome['summary']} {outcome['remedy']}" if outcome.get("remedy") else str(outcome["summary"])
+    """What a person is asked: what happened, what was found there, and what may help before answering."""
+    found = " ".join(str(outcome.get("found") or "").split())
+    parts = [outcome["summary"], f"Found: {found[:_FOUND].rstrip('.')}." if found else "", outcome.get("remedy") or ""]
+    return " ".join(part for part in parts if part)
 
 
 def _before(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:

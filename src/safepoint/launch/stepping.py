@@ -155,7 +155,7 @@ class Stepping:
         }
         self.ledger.append("step.failed", f"{key}:failed", data, step=step.id)
         # Waiting may help with a lock; whether to wait is for a person to say, not for the way back to take.
-        summary = {"summary": shown.message, "remedy": shown.remedy}
+        summary = {"summary": shown.message, "found": shown.found, "remedy": shown.remedy}
         return {"verdict": "fail", **summary, "ask": isinstance(error, LockNotAvailable | NeedsPerson)}
 
 
