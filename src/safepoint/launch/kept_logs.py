@@ -32,7 +32,7 @@ def keep_logs(plan: PlanFile, folder: Path, entries: Sequence[Entry]) -> list[st
         folder: the launch's own.
 
     Returns:
-        What was kept, a sentence for each log; also of one that cannot be read: a launch does not stand still for it.
+        What was kept, a few words for each log; also of one that cannot be read: a launch does not stand still for it.
     """
     return [_told(plan, log, folder / FOLDER, begun) for log, begun in _begun(plan, entries)]
 
@@ -53,8 +53,8 @@ def _told(plan: PlanFile, log: Watched, folder: Path, begun: logs.LogMark) -> st
         return f"{log.path} could not be kept: {error.message}"
     except OSError as error:
         return f"{log.path} could not be kept in {copy}: {error.strerror}"
-    lost = "; it was rotated or cut meanwhile, and lines may be missing" if gap else ""
-    return f"{format_bytes(size)} of {log.path} since the site was closed: {copy}{lost}"
+    lost = " (it was rotated or cut meanwhile, and lines may be missing)" if gap else ""
+    return f"{format_bytes(size)} of {log.path}{lost}"
 
 
 def _kept(plan: PlanFile, log: Watched, copy: Path, state: Path, begun: logs.LogMark) -> tuple[int, bool]:

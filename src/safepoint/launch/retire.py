@@ -12,6 +12,7 @@ from safepoint.errors import Refused
 from safepoint.launch.begin import entries_of, launch_folder, status_of
 from safepoint.launch.ground import newest_fact
 from safepoint.launch.guard import Guard
+from safepoint.launch.kept_logs import FOLDER as LOGS
 from safepoint.launch.kept_logs import keep_logs
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
@@ -81,7 +82,10 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
             f"{name} ({format_bytes(size)}) stays: what a rollback swapped out, yours to drop when nobody needs it."
             for name, size in kept_databases(pair.live, maintenance=plan_file.database.maintenance).items()
         ]
-        done += keep_logs(plan_file, launch_folder(plan_file), ledger.entries)
+        folder = launch_folder(plan_file)
+        logs = keep_logs(plan_file, folder, ledger.entries)
+        if logs:
+            done.append(f"What was logged since the site was closed is in {folder / LOGS}: {'; '.join(logs)}.")
         ledger.append("retired", "retired", {"done": done})
     return {"launch": plan_file.launch_id, "done": done}
 

@@ -71,7 +71,9 @@ class KeepLogs(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """A log that cannot be read is told, and nobody waits for it."""
         told = keep_logs(ground.plan, ground.folder, ground.ledger.entries)
-        return Evidence("; ".join(told) or "the plan names no error log", {"logs": told})
+        if not told:
+            return Evidence("the plan names no error log", {"logs": told})
+        return Evidence(f"{'; '.join(told)}: {ground.folder / FOLDER}", {"logs": told})
 
 
 class TellAffected(Verb):
