@@ -139,7 +139,8 @@ def touched(
 ) -> list[str]:
     data = operation(kind="RunPython", opaque=True, table=None)
     named = operation(effect("column-added", "fresh", becomes=column()), effect("column-renamed", "a", "b"))
-    operations = Operations((M, "shop.0003_data"), (data, named, replace(data, migration="shop.0003_data")), {}, {})
+    plan = ("session.0000", M, "session.0001", "shop.0003_data")
+    operations = Operations(plan, (data, named, replace(data, migration="shop.0003_data")), {}, {})
     return [f"{one.migration}: {one.why}" for one in unexpected(operations, changes, costs, mappers)]
 
 
@@ -162,6 +163,10 @@ def test_rows_that_changed_without_an_operation_that_says_so_are_a_finding_and_w
     items = Cost('UPDATE "items" SET "note" = $1', 1, 0.1, 5, 0, 0, ("shop.0001_other",))
     (known,) = touched(table_of("item", other("note"), removed=2), costs=(items, cost))
     assert known.startswith(f"{M}: item: other values in note; 0 rows more and 2 gone")
+    early = replace(cost, migrations=("session.0000",))
+    assert touched(table_of("item", other("note")), costs=(early,)) == [f"{M}: {silent.partition(': ')[2]}"]
+    late = replace(cost, migrations=("session.0001",))  # counted a moment after the next one had ended
+    assert touched(table_of("item", other("note")), costs=(late,)) == [f"{M}: {silent.partition(': ')[2]}"]
     assert touched(table_of("item", other("note")), mappers={"item": {"note": "lower(note)"}}) == []
     assert RULES["unexpected-change"].modes == ("window", "rolling")
 

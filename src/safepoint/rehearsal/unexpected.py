@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from safepoint.config.rules import RULES
-from safepoint.django.operations import Operations
+from safepoint.django.operations import Operation, Operations
 from safepoint.rehearsal.changes import TableChange
 from safepoint.rehearsal.costs import Cost
 from safepoint.rehearsal.findings import Finding
@@ -72,11 +72,26 @@ def _finding(operations: Operations, costs: Sequence[Cost], tables: tuple[str, s
     wrote = next(
         (one.migrations[0] for one in costs if one.rows and one.migrations and _writes(one.text, tables)), None
     )
-    opaque = [one for one in operations.operations if one.opaque and wrote in (None, one.migration)]
-    migration = wrote or (opaque[-1].migration if opaque else "")
+    opaque = _writers(operations, wrote)
+    migration = opaque[-1].migration if opaque else (wrote or "")
     where = ", ".join(dict.fromkeys(one.text for one in opaque)) or "no operation that writes rows"
     why = f"{tables[0]}: {what}, and no operation of these migrations says so"
     return Finding(RULE, migration, where, why, RULES[RULE].safer, table=tables[0])
+
+
+def _writers(operations: Operations, wrote: str | None) -> list[Operation]:
+    """The operations that may have written it, those of one migration where its statement was counted.
+
+    On a busy machine several migrations may end between two looks, and what was counted is taken for the longest one's.
+    Where that has no operation that writes rows, it was the last one before it that has; else the first one after it.
+    """
+    opaque = [one for one in operations.operations if one.opaque]
+    if wrote is None or wrote not in operations.migrations:
+        return opaque
+    place = operations.migrations.index(wrote) + 1
+    near = (*reversed(operations.migrations[:place]), *operations.migrations[place:])
+    writer = next((name for name in near if any(one.migration == name for one in opaque)), None)
+    return [one for one in opaque if one.migration == writer]
 
 
 def _writes(text: str, tables: tuple[str, str]) -> bool:
