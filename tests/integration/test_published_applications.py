@@ -46,6 +46,15 @@ SITES: dict[str, tuple[str, ...]] = {
     "wagtail": ("wagtail", "modelcluster", "taggit", *(f"wagtail.{name}" for name in _WAGTAIL.split())),
     "oauth2_provider": ("oauth2_provider",),
 }
+# What only a person knows of these releases, as `plan --way-back` asks it.
+ANSWERS = {
+    "oscar": """
+[wayback.tables.auth_group]
+added_rows = true  # groups of the shop's own, which a migration makes
+[wayback.tables.auth_group_permissions]
+added_rows = true
+""",
+}
 SETTINGS = """
 import os
 from urllib.parse import unquote, urlsplit
@@ -132,7 +141,7 @@ def site(
         env_line = f'env = {{ DJANGO_SETTINGS_MODULE = "site_settings", PYTHONPATH = "{tmp_path}" }}'
         text = text.replace('version = "2.0"', f'version = "2.0"\n{env_line}')
         text = text.replace("[releases.old]", '[application]\nurl_env = "DATABASE_URL"\n\n[releases.old]')
-        plan.path.write_text(text)
+        plan.path.write_text(text + ANSWERS.get(name, ""))
         return load(plan.path)
 
     yield make
@@ -154,7 +163,9 @@ def test_a_published_application_is_rehearsed_from_an_older_release_to_a_newer_o
     assert [run.label for run in done.observed.migrations] == list(done.pending.labels)
     assert done.lint.notes == (), told
     assert done.undo is not None and done.forecast is not None
-    assert done.way_back is not None and (done.way_back.proven or done.way_back.doubts)
+    assert done.way_back is not None
+    # What is asked of Wagtail's (mappers for what was removed) is not answered here.
+    assert done.way_back.proven or (name == "wagtail" and done.way_back.doubts), done.way_back.doubts
     if done.way_back.proven:
         assert done.trial is not None and done.trial.verdict == "equal", done.trial
     print(name, json.dumps({"lint": [one.as_json() for one in done.lint.findings], **_told(done.as_json())}, indent=1))
