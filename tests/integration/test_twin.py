@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
+from safepoint.wayback import twin
 from safepoint.wayback.fence import close, reopen, standing, survey_fence
 from safepoint.wayback.names import half_made_limit, kept_name, read_mark, twin_name
 from safepoint.wayback.pair import Pair
@@ -222,6 +224,25 @@ def test_a_copy_can_be_stopped_and_leaves_nothing(site: Books) -> None:
     with psycopg.connect(**words, autocommit=True), pytest.raises(Interrupted):
         twin_of(site, cancelled=lambda: time.monotonic() > ordered)
     assert not ask(site.target, "select 1 from pg_database where datname = %s", twin_name(site.target.dbname, LAUNCH))
+
+
+@pytest.mark.filterwarnings("error")  # what a generator raises when it is thrown away is a warning
+def test_a_server_that_goes_while_the_copy_is_compared_is_an_error_and_no_traceback(
+    site: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(ours: Iterator[object], theirs: Iterator[object]) -> Iterator[tuple[object, object]]:
+        yield next(ours), next(theirs)
+        ask(
+            site.target.on("postgres"),
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'safepoint twin' "
+            "AND datname <> 'postgres'",
+        )
+        yield next(ours), next(theirs)
+
+    monkeypatch.setattr(twin, "zip_longest", gone)
+    with pytest.raises(DatabaseError, match="went away"):
+        twin_of(site)
+    gc.collect()
 
 
 def test_a_prepared_transaction_is_refused_with_its_name(site: Books) -> None:

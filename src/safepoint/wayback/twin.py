@@ -9,7 +9,8 @@ with the fence's read-only default replaced by what stood there before.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from typing import Any, Final, Literal
@@ -328,11 +329,17 @@ def verified(target: Target, live: str, twin: Database, *, finished: bool) -> tu
     tables = sequences = size = 0
     with connect(target.on(live), application_name="safepoint twin") as one:
         if finished:
-            for _, _, kind, bytes_, _ in _contents(one):
-                tables, sequences, size = tables + (kind in "rmp"), sequences + (kind == "S"), size + (bytes_ or 0)
+            with closing(_contents(one)) as there:
+                for _, _, kind, bytes_, _ in there:
+                    tables, sequences, size = tables + (kind in "rmp"), sequences + (kind == "S"), size + (bytes_ or 0)
             return tables, sequences, size
-        with connect(target.on(twin.name), application_name="safepoint twin") as other:
-            for ours, theirs in zip_longest(_contents(one), _contents(other)):
+        # Closed here and not when they are thrown away, where a server that has gone would be a traceback of Python's.
+        with (
+            connect(target.on(twin.name), application_name="safepoint twin") as other,
+            closing(_contents(one)) as live_ones,
+            closing(_contents(other)) as twins,
+        ):
+            for ours, theirs in zip_longest(live_ones, twins):
                 if ours != theirs and not _same_rows(one, other, ours, theirs):
                     raise _differs(live, twin.name, ours, theirs)
                 tables, sequences = tables + (ours[2] in "rmp"), sequences + (ours[2] == "S")
@@ -340,7 +347,7 @@ def verified(target: Target, live: str, twin: Database, *, finished: bool) -> tu
     return tables, sequences, size
 
 
-def _contents(connection: Connection) -> Iterator[Any]:
+def _contents(connection: Connection) -> Generator[Any, None, None]:
     with connection.transaction(), connection.cursor("safepoint_contents") as cursor:
         yield from cursor.execute(CONTENTS)
 
