@@ -166,16 +166,22 @@ def test_an_abort_leaves_nothing_on_the_other_server(make_stage: Callable[..., S
     assert release_that_answers(stage) == "1.0"
 
 
-@pytest.mark.slow
-def test_a_server_that_goes_away_costs_the_window_a_copy_and_keeps_nothing_once_it_is_back(
-    make_stage: Callable[..., Stage], other: Server
-) -> None:
+def launched_while_away(make_stage: Callable[..., Stage], other: Server) -> tuple[Stage, set[str]]:
+    """A launch whose other server goes away before its window; and the databases that were there before it."""
     stage = make_stage(lines=500, change=far(other))
     prepare(stage, other)
     before = databases(other)
     killed_at(stage, "gate-stop:recorded", "launch", "--now")
     other.stop("immediate")
     ordered(stage, "launch", "--now")
+    return stage, before
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_costs_the_window_a_copy_and_keeps_nothing_once_it_is_back(
+    make_stage: Callable[..., Stage], other: Server
+) -> None:
+    stage, before = launched_while_away(make_stage, other)
     twin = evidence(stage, "twin")
     assert twin["kind"] == "template" and twin["server"] is None
     assert f"127.0.0.1:{other.port}" in twin["fallen_back"], twin
@@ -190,12 +196,7 @@ def test_a_server_that_goes_away_costs_the_window_a_copy_and_keeps_nothing_once_
 def test_a_rollback_removes_what_was_given_up_there_or_says_that_it_may_stand(
     make_stage: Callable[..., Stage], other: Server
 ) -> None:
-    stage = make_stage(lines=500, change=far(other))
-    prepare(stage, other)
-    before = databases(other)
-    killed_at(stage, "gate-stop:recorded", "launch", "--now")
-    other.stop("immediate")
-    ordered(stage, "launch", "--now")
+    stage, before = launched_while_away(make_stage, other)
     killed_at(stage, "back-forget:applied", "rollback")
     other.start()
     assert len(databases(other) - before) == 1

@@ -337,7 +337,11 @@ def test_the_migrations_login_ends_by_the_servers_clock(site: Books, monkeypatch
     # Where this machine's clock, or its time zone, is wrong by more than a login lasts, it would have ended at once.
     monkeypatch.setattr("safepoint.wayback.login.datetime", Behind, raising=False)
     try:
-        connect(migration_login(site.target, "launch-5", site.role)).close()
+        login = migration_login(site.target, "launch-5", site.role)
+        connect(login).close()
+        with connect(site.target) as connection:
+            query = "SELECT rolvaliduntil > now() + interval '1 hour' FROM pg_roles WHERE rolname = %s"
+            assert connection.execute(query, [login.user]).fetchone() == (True,)
     finally:
         drop_migration_login(site.target, "launch-5", site.role)
 

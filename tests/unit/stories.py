@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from safepoint.config import PlanFile
+from safepoint.launch.background import Background
+from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry, Ledger
+from safepoint.launch.plan import make_plan
 
 WAY_BACK = (
     ("back-ahead", "carry-ahead", "Carry what is there already", 0.5, "31 transactions carried into the twin"),
@@ -247,3 +252,17 @@ def rolled_back(path: Path) -> Story:
             facts = {"transactions": 31, "rows": 124, "users": 4, "carried": 0, "listed": 31, "file": "affected.csv"}
         story.done(step, seconds, summary, **facts)
     return story.end("rolled back", "rollback ordered by grace@laptop")
+
+
+def ground_at(plan: PlanFile, story: Story, step: str) -> Ground:
+    """The ground of one of a plan's steps, on a story's ledger."""
+    return Ground(
+        plan,
+        plan.launch_id,
+        story.ledger,
+        make_plan(plan).step(step),
+        background=Background(),
+        interrupted=threading.Event(),
+        tell=lambda _step, _progress: None,
+        hurry=False,
+    )

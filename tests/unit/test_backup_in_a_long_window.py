@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from stories import PLAN_FILE, Story
+from stories import PLAN_FILE, Story, ground_at
 
 from safepoint.config.load import parse
-from safepoint.launch.background import Background
-from safepoint.launch.ground import Ground
-from safepoint.launch.plan import make_plan
 from safepoint.launch.verbs import opening
 
 
@@ -28,16 +24,7 @@ def test_a_backup_that_was_young_when_the_site_closed_is_young_enough_for_the_re
     manifest = SimpleNamespace(taken_at=taken, total_bytes=2**30)
     monkeypatch.setattr(opening, "read_manifest", lambda _folder: manifest)
     monkeypatch.setattr(opening, "read_proof", lambda _folder: SimpleNamespace())
-    ground = Ground(
-        plan,
-        plan.launch_id,
-        story.ledger,
-        make_plan(plan).step("watch"),
-        background=Background(),
-        interrupted=threading.Event(),
-        tell=lambda _step, _progress: None,
-        hurry=False,
-    )
+    ground = ground_at(plan, story, "watch")
     ground.record("snapshot:final", {"id": "final"})
     found = opening._backup(ground)
     assert found.verdict == verdict, found

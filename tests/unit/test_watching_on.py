@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stories import PLAN_FILE, Story
+from stories import PLAN_FILE, Story, ground_at
 
 from safepoint.checkpoints.checkpoint import Checkpoint
 from safepoint.checkpoints.logs import LogMark
 from safepoint.config.load import parse
 from safepoint.launch import error_logs
-from safepoint.launch.background import Background
 from safepoint.launch.ground import Ground
 from safepoint.launch.plan import make_plan
 from safepoint.launch.step import Evidence
@@ -27,16 +25,7 @@ def ground_of(story: Story, folder: Path) -> Ground:
     more = f'[application]\nerror_log = "{folder}/error.log"\n[watch]\nduration = "2h"'
     text = PLAN_FILE.format(date="2026-03-01", zone="Europe/Berlin", more="")
     plan = parse(f"{text}\n{more}", folder / "launch.toml")
-    return Ground(
-        plan,
-        plan.launch_id,
-        story.ledger,
-        make_plan(plan).step("watch"),
-        background=Background(),
-        interrupted=threading.Event(),
-        tell=lambda _step, _progress: None,
-        hurry=False,
-    )
+    return ground_at(plan, story, "watch")
 
 
 def test_an_error_that_was_told_is_not_counted_again_and_a_later_one_is(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def watch(
         )
         if began + pause > end:
             break
+        # From one look's begin to the next one's; Ctrl-C ends it, for nothing is under way.
         time.sleep(max(0.0, began + pause - time.monotonic()))
     if "fail" in verdicts:
         raise typer.Exit(int(ExitCode.FAILED))

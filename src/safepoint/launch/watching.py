@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from safepoint.checkpoints import capture as capture_checkpoint
 from safepoint.checkpoints import database, logs
 from safepoint.checkpoints import router as router_checkpoint
 from safepoint.checkpoints.checkpoint import Checkpoint, Verdict, timed, worst
 from safepoint.checkpoints.pages import health
 from safepoint.config import PlanFile, Release
 from safepoint.hosts import open_host
+from safepoint.launch import captured
 from safepoint.launch.begin import entries_of, no_way_back, status_of
 from safepoint.launch.error_logs import Watched, watched
 from safepoint.launch.ground import newest_fact
@@ -115,17 +115,8 @@ class Watching:
     def _capture(self, facts: Mapping[str, Any]) -> Checkpoint:
         """Only looked at: taking it off the server is the business of `safepoint follow`."""
         known = capture.CaptureFacts.from_json(dict(facts))
-        lag = capture.lag(self._database(), known)
         folder = self._plan.state / "launches" / self._plan.launch_id / "spool"
-        return capture_checkpoint.judge(
-            transactions=durable_end(folder).transactions,
-            retained=lag.retained_bytes,
-            limit=int(self._plan.checkpoints.capture_wal_gb * 1024**3),
-            status=lag.wal_status,
-            safe=lag.safe_bytes,
-            idle_timeout=lag.idle_timeout,
-            every=self._plan.watch.every.total_seconds(),
-        )
+        return captured.look(self._plan, self._database(), known, durable_end(folder).transactions)
 
     def _database(self) -> Target:
         """The live one: after a rollback that of the twin, which may stand on another server."""

@@ -181,8 +181,7 @@ def arm(
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
         reason = "the plan file says so" if how == "triggers" else cannot(connection, may_replicate=may_replicate)
-        if choose(how, reason) != "none":
-            _refuse_hidden(connection)
+        _refuse_hidden(connection, choose(how, reason))
         identities, uncovered, all_tables = publish(
             connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None
         )
@@ -216,10 +215,10 @@ def arm(
         )
 
 
-def _refuse_hidden(connection: Connection) -> None:
+def _refuse_hidden(connection: Connection, mode: Mode) -> None:
     """A migration may bring policies (row-level security) that hold for the conductor: the way back looks up in the
     tables themselves what the log has not, and what they hide would count as gone."""
-    hidden = [str(row[0]) for row in connection.execute(HIDDEN).fetchall()]
+    hidden = [] if mode == "none" else [str(row[0]) for row in connection.execute(HIDDEN).fetchall()]
     if hidden:
         raise Refused(
             f"Policies hide rows of {', '.join(hidden[:5])} from the conductor's role: they could not be carried back.",

@@ -247,8 +247,7 @@ class _Carrying:
             outcome = outcome.after(earlier)
         files = self._files(out)
         self._phase("record")
-        seconds = round(time.monotonic() - self.began, 3)
-        outcome = replace(outcome, files=files, phases=self.phases, seconds=seconds)
+        outcome = replace(outcome, files=files, phases=self.phases, seconds=round(time.monotonic() - self.began, 3))
         records.record(self.connection, max(staged.last_lsn, after), outcome.as_json(), staged.end)
         self.report(Progress(WRITING, 1, 1))
         return outcome

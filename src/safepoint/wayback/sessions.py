@@ -226,4 +226,4 @@ def end_holders(connection: Connection, lock: tuple[int, int], *, patience: floa
                     "SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s) pid", [[row[0] for row in holders]]
                 )
             return
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)  # no event tells that another session let go; `patience` ends it

@@ -10,7 +10,6 @@ from typing import Any
 from safepoint.backup.manifest import read_manifest
 from safepoint.backup.proof import read_proof
 from safepoint.checkpoints import backup as backup_checkpoint
-from safepoint.checkpoints import capture as capture_checkpoint
 from safepoint.checkpoints import database
 from safepoint.checkpoints import router as router_checkpoint
 from safepoint.checkpoints.checkpoint import Checkpoint, timed, worst
@@ -19,7 +18,7 @@ from safepoint.checkpoints.login import login
 from safepoint.checkpoints.pages import health
 from safepoint.config import Login, PlanFile, format_duration
 from safepoint.errors import LockNotAvailable, RouterError
-from safepoint.launch import error_logs, following
+from safepoint.launch import captured, error_logs, following
 from safepoint.launch.ground import Ground, since_abort
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.application import which
@@ -99,18 +98,9 @@ def _capture(ground: Ground) -> Checkpoint:
             raise
         # The follower is at it, and a giant transaction takes it long: what the server keeps says whether too long.
         spooled = durable_end(spool).transactions
-    lag = capture.lag(ground.target, facts)
     failure = ground.background.failure(following.WORK)
-    return capture_checkpoint.judge(
-        transactions=spooled,
-        retained=lag.retained_bytes,
-        limit=int(ground.plan.checkpoints.capture_wal_gb * 1024**3),
-        status=lag.wal_status,
-        safe=lag.safe_bytes,
-        idle_timeout=lag.idle_timeout,
-        every=ground.plan.watch.every.total_seconds(),
-        follower=None if failure is None else str(getattr(failure, "message", failure)),
-    )
+    follower = None if failure is None else str(getattr(failure, "message", failure))
+    return captured.look(ground.plan, ground.target, facts, spooled, follower=follower)
 
 
 def _backup(ground: Ground) -> Checkpoint:
