@@ -36,7 +36,8 @@ _ITEMS: Final = 20
 _BATCH: Final = 500
 
 SCHEMA: Final = """
-CREATE TABLE aside (relation TEXT, key TEXT, xid INTEGER, action TEXT, kind TEXT, reason TEXT);
+CREATE TABLE aside (
+    place INTEGER PRIMARY KEY, relation TEXT, key TEXT, xid INTEGER, action TEXT, kind TEXT, reason TEXT, kept INTEGER);
 CREATE TABLE dangling (relation TEXT, key TEXT, reason TEXT);
 CREATE TABLE users (user TEXT PRIMARY KEY, first TEXT, last TEXT,
     carried INTEGER DEFAULT 0, part INTEGER DEFAULT 0, stashed INTEGER DEFAULT 0, lost INTEGER DEFAULT 0);

@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
-from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
-from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote, written
+from safepoint.wayback.catalogue import Catalogue, ForeignKey, Table
+from safepoint.wayback.column_defaults import ColumnDefaults, Defaults
+from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote
 from safepoint.wayback.mapping import NOT_CARRIED
-from safepoint.wayback.meeting import is_value, meet
 from safepoint.wayback.natural import named
 from safepoint.wayback.periods import covered
+from safepoint.wayback.single_values import SingleValues
 from safepoint.wayback.stash import Stash, StashedTable
-from safepoint.wayback.statements import ask, failing, run
+from safepoint.wayback.statements import ask, run
 from safepoint.wayback.whole_rows import WholeRows
 from safepoint.wayback.work import quoted, refers, rows_of
 
-Defaults = Mapping[str, Mapping[str, str | None]]
 _PREVIEW: Final = 50
 
 # Triggers are silent: what they did to other rows when the values were written has been carried or stashed itself.
@@ -44,20 +45,24 @@ WHERE t.line ->> 'action' = 'truncate' AND l.line ->> 'action' <> 'truncate'
   AND l.line ->> 'relation' = t.line ->> 'relation'
   AND (l.place, (l.line ->> 'commit_lsn')::pg_lsn) < (t.place, (t.line ->> 'commit_lsn')::pg_lsn)
 """
-# Of several stashes the newest says what a row is; of a row's columns each has its newest value.
+# Of several stashes the newest says what a row is; of a row's columns each has its newest value. A row that was put
+# aside when it was new, and changed by a later launch that had it again, is new still.
 MERGE: Final = """
 CREATE TEMP TABLE sp_stash ON COMMIT DROP AS
-SELECT row_number() OVER () AS n, relation, key, last.action, last.place, last.witness, last.mapped, merged.vals,
-       NULL::text AS bad
+SELECT row_number() OVER () AS n, relation, key, last.place, last.witness, last.mapped, last.was, last.whole,
+       merged.vals, NULL::text AS bad,
+       CASE WHEN last.whole AND last.action = 'update' AND merged.new THEN 'insert' ELSE last.action END AS action
 FROM (SELECT DISTINCT line ->> 'relation' AS relation, line -> 'key' AS key FROM sp_lines
       WHERE line ->> 'action' <> 'truncate' AND line -> 'key' <> '{}') k
 CROSS JOIN LATERAL (
-    SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness, l.line -> 'mapped' AS mapped
+    SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness, l.line -> 'mapped' AS mapped,
+           l.line -> 'was' AS was, coalesce((l.line ->> 'whole')::boolean, false) AS whole
     FROM sp_lines l
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key
     ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC LIMIT 1) last
 CROSS JOIN LATERAL (
-    SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn), '{}') AS vals
+    SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn), '{}') AS vals,
+           coalesce(bool_or(l.line ->> 'whole' = 'true' AND l.line ->> 'action' = 'insert'), false) AS new
     FROM sp_lines l, jsonb_each(l.line -> 'values') v
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
 """
@@ -100,15 +105,20 @@ class Reattached:
         return cls(**{**data, "launches": tuple(data["launches"]), "preview": preview})
 
 
+class _Broken(Exception):
+    """A rule, by its name, that what was written does not keep."""
+
+
 class Attaching:
     """One re-attachment, inside its transaction."""
 
     def __init__(
         self, connection: Connection, old: Catalogue, new: Catalogue, found: Sequence[Stash], defaults: Defaults
     ) -> None:
-        self.connection, self.old, self.new, self.found, self.defaults = connection, old, new, found, defaults
+        self.connection, self.old, self.new, self.found = connection, old, new, found
+        self.defaults = ColumnDefaults(connection, new, defaults)
         self.values = self.rows = self.already = 0
-        self.tables: dict[str, int] = {}
+        self.tables: Counter[str] = Counter()
 
     def run(self, out: Path) -> Reattached:
         """All of it; what could not be re-attached stands in the file `out`."""
@@ -127,9 +137,15 @@ class Attaching:
         run(connection, "CREATE INDEX ON pg_temp.sp_stash (relation)")
         run(connection, "ANALYZE pg_temp.sp_stash")
         stashed = self._stashed()
-        whole = [name for name, table in stashed.items() if table.whole]
-        for name in (*self._parents_first(whole), *(name for name in stashed if name not in whole)):
-            self._table(name, stashed[name])
+        tables = [name for name, table in stashed.items() if table.whole]
+        connection.execute("UPDATE pg_temp.sp_stash SET whole = true WHERE relation = ANY(%s)", [tables])
+        found = [table for name in self._parents_first(stashed) if (table := self._table(name, stashed[name]))]
+        for table in found:  # once all rows are there that they may refer to
+            values = SingleValues(connection, self.new, table, stashed[table.name], self.defaults)
+            if self._holds(table, "NOT whole", values.attach):
+                self.values += values.changed
+                self.already += values.already
+                self.tables[table.name] += values.changed
         self._verify([name for name in stashed if name in self.new.tables])
         self._raise_sequences()
         return self._answer(out)
@@ -138,31 +154,41 @@ class Attaching:
         """What the newest stash says of each table."""
         return {name: table for one in self.found for name, table in one.tables.items()}
 
-    def _table(self, name: str, told: StashedTable) -> None:
+    def _table(self, name: str, told: StashedTable) -> Table | None:
+        """Write its whole rows; gives the table where values may follow."""
         bare = name.partition(".")[2]
         table = self.new.tables.get(name)
         if bare in NOT_CARRIED:
-            return  # Django makes these itself, after each migration
+            return None  # Django makes these itself, after each migration
         if table is None:
             if self.new.roots.get(name) is None:
                 self._leave(name, "the new schema has no such table")
-            return  # a partition's name stands at a truncation only
+            return None  # a partition's name stands at a truncation only
         if any(one not in table.by_name for one in told.key) or not told.key:
             self._keyless(table, told)
-            return
+            return None
         self._name_again(table)
-        before = self.values + self.rows
-        if told.whole:
-            self._rows(table)
-        else:
-            self._columns(table, told)
-        self.tables[name] = self.values + self.rows - before
+        rows = WholeRows(self.connection, self.new, table, table.name not in self.old.tables, self.defaults)
+        if self._holds(table, "whole", rows.attach):
+            self.rows += rows.changed
+            self.already += rows.already
+            self.tables[name] = rows.changed
+        return None if told.whole else table
 
-    def _rows(self, table: Table) -> None:
-        rows = WholeRows(self.connection, self.new, table, table.name not in self.old.tables)
-        rows.attach()
-        self.rows += rows.changed
-        self.already += rows.already
+    def _holds(self, table: Table, which: str, write: Callable[[], None]) -> bool:
+        """Write, and see that rules hold of which no index says so here: the triggers that look again at deferrable
+        ones are silent. Where one does not, nothing is written, and it is told."""
+        connection = self.connection
+        try:
+            with connection.transaction():
+                write()
+                for name, query in deferred(table):
+                    if ask(connection, f"SELECT EXISTS ({query})")[0][0]:
+                        raise _Broken(name)
+        except _Broken as broken:
+            self._leave(table.name, f"{broken} would not hold", which)
+            return False
+        return True
 
     def _keyless(self, table: Table, told: StashedTable) -> None:
         """Rows without a key can be inserted, where nothing else was done to them."""
@@ -216,94 +242,11 @@ class Attaching:
                 )
             run(self.connection, "DROP TABLE pg_temp.sp_ids")
 
-    def _columns(self, table: Table, told: StashedTable) -> None:
-        """Values of rows that were carried back, and went through this migration again."""
-        connection, name = self.connection, literal(table.name)
-        meet(connection, table, told)
-        run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
-        run(
-            connection,
-            f"INSERT INTO pg_temp.sp_left SELECT {name}, key, '*', coalesce(bad, 'the row is not there any more'), "
-            f"vals::text FROM pg_temp.sp_met WHERE tid IS NULL OR bad IS NOT NULL",
-        )
-        run(connection, "DELETE FROM pg_temp.sp_met WHERE tid IS NULL OR bad IS NOT NULL")
-        names = ask(connection, "SELECT DISTINCT k FROM pg_temp.sp_met, jsonb_object_keys(vals) k ORDER BY 1")
-        # All decisions come before all changes: a changed row has another place.
-        plans = [self._column(table, str(one)) for (one,) in names]
-        wanted = [column for column in plans if column is not None]
-        if wanted:
-            self._set(table, wanted)
-
-    def _column(self, table: Table, name: str) -> Column | None:
-        """Decide about one column; what cannot be set is told, and taken out of the values."""
-        connection, column = self.connection, table.by_name.get(name)
-        if column is None or column.generated:
-            self._refuse(table, name, f"vals ? {literal(name)}", "the new schema has no such column any more")
-            return None
-        value = f"m.vals ->> {literal(name)}"
-        known = f"FROM {rows_of(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel"
-        now = f"(SELECT {written(f't.{quote(name)}')} {known})"
-        has = f"m.vals ? {literal(name)}"
-        equal = f"{has} AND {now} IS NOT DISTINCT FROM {value}"
-        self.already += run(connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {equal}")
-        usual = " OR ".join(f"{now} IS NOT DISTINCT FROM {one}" for one in self._usual(table, column))
-        self._refuse(table, name, f"{has} AND NOT (m.same OR {usual})", "the row has a newer value")
-        for key in table.foreign_keys:
-            if key.columns == (name,):
-                parent = self.new.tables[key.parent]
-                there = parent.by_name[key.parent_columns[0]]
-                orphan = (
-                    f"{has} AND m.vals ->> {literal(name)} IS NOT NULL AND NOT EXISTS (SELECT FROM {rows_of(parent)} p "
-                    f"WHERE p.{quote(there.name)} = (m.vals ->> {literal(name)})::{there.type})"
-                )
-                self._refuse(table, name, orphan, f"the row of {parent.relation} that it refers to is not there")
-        return column
-
-    def _usual(self, table: Table, column: Column) -> list[str]:
-        """What a row that nobody has touched since the migration has in this column, as SQL that gives text."""
-        found = ["NULL"]
-        if column.default is not None and "nextval" not in column.default:
-            found.append(written(f"({column.default})::{column.type}"))
-        django = (self.new.of_django(self.defaults, table) or {}).get(column.name)
-        if django is not None and is_value(self.connection, django, column.type):
-            found.append(written(f"{literal(django)}::{column.type}"))
-        return found
-
-    def _refuse(self, table: Table, name: str, condition: str, reason: str) -> None:
+    def _leave(self, name: str, reason: str, which: str = "true") -> None:
         run(
             self.connection,
-            f"INSERT INTO pg_temp.sp_left SELECT {literal(table.name)}, m.key, {literal(name)}, {literal(reason)}, "
-            f"m.vals ->> {literal(name)} FROM pg_temp.sp_met m WHERE {condition}",
-        )
-        run(self.connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {condition}")
-
-    def _set(self, table: Table, columns: Sequence[Column]) -> None:
-        pairs = ", ".join(
-            f"{quote(c.name)} = CASE WHEN m.vals ? {literal(c.name)} THEN (m.vals ->> {literal(c.name)})::{c.type} "
-            f"ELSE t.{quote(c.name)} END"
-            for c in columns
-        )
-        statement = (
-            f"UPDATE {rows_of(table)} t SET {pairs} FROM pg_temp.sp_met m WHERE t.ctid = m.tid AND t.tableoid = m.rel "
-            f"AND m.vals <> '{{}}'"
-        )
-        bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
-        for n, said in bad:
-            self.connection.execute(
-                "INSERT INTO pg_temp.sp_left SELECT %s, key, '*', %s, vals::text FROM pg_temp.sp_met WHERE n = %s",
-                [table.name, said, n],
-            )
-        gone = [n for n, _ in bad]
-        row = self.connection.execute(
-            "SELECT count(*) FROM pg_temp.sp_met, jsonb_object_keys(vals) WHERE n <> ALL(%s)", [gone]
-        ).fetchone()
-        self.values += int(row[0]) if row else 0
-
-    def _leave(self, name: str, reason: str) -> None:
-        self.connection.execute(
-            "INSERT INTO pg_temp.sp_left SELECT relation, key, '*', %s, vals::text FROM pg_temp.sp_stash "
-            "WHERE relation = %s",
-            [reason, name],
+            f"INSERT INTO pg_temp.sp_left SELECT relation, key, '*', {literal(reason)}, vals::text "
+            f"FROM pg_temp.sp_stash WHERE relation = {literal(name)} AND {which}",
         )
 
     def _parents_first(self, names: Iterable[str]) -> list[str]:
@@ -354,10 +297,10 @@ class Attaching:
 
     def _answer(self, out: Path) -> Reattached:
         left, preview = 0, list[Left]()
-        partial = out.with_name(f"{out.name}.partial")
-        partial.unlink(missing_ok=True)
+        unfinished = out.with_name(f"{out.name}.partial")
+        unfinished.unlink(missing_ok=True)
         with (
-            os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file,
+            os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file,
             self.connection.cursor() as cursor,
             streamed(cursor, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3") as rows,
         ):
@@ -369,7 +312,7 @@ class Attaching:
                     preview.append(Left(relation.removeprefix("public."), key, column, reason))
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(out)
+        unfinished.replace(out)
         return Reattached(
             launches=tuple(one.launch_id for one in self.found),
             values=self.values,
@@ -380,6 +323,22 @@ class Attaching:
             preview=tuple(preview),
             file=str(out) if left else None,
         )
+
+
+def deferred(table: Table) -> Iterator[tuple[str, str]]:
+    """A table's deferrable keys and exclusions, by name, each with a query for rows that break it."""
+    for unique in table.uniques:
+        if not unique.immediate and unique.plain:
+            names = ", ".join(quote(name) for name in unique.columns)
+            filled = " AND ".join(f"{quote(name)} {FILLED}" for name in unique.columns)
+            where = "" if unique.nulls_equal else f" WHERE {filled}"
+            yield unique.name, f"SELECT FROM {rows_of(table)}{where} GROUP BY {names} HAVING count(*) > 1"
+    for exclusion in table.exclusions:
+        keys = ", ".join(f"({expression}) AS e{place}" for place, expression in enumerate(exclusion.expressions))
+        where = f" WHERE {exclusion.predicate}" if exclusion.predicate else ""
+        rows = f"(SELECT ctid AS tid, {keys} FROM {rows_of(table)}{where})"
+        both = " AND ".join(f"a.e{place} {one} b.e{place}" for place, one in enumerate(exclusion.operators))
+        yield exclusion.name, f"SELECT FROM {rows} a JOIN {rows} b ON a.tid < b.tid AND {both}"
 
 
 def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:

@@ -30,7 +30,7 @@ CHANGE_COLUMNS: Final = """
     CASE WHEN t.birth IS NULL THEN o.tableoid END AS origin_rel,
     CASE WHEN t.existed AND t.ends THEN 'update' WHEN t.existed THEN 'delete'
          WHEN t.ends THEN 'insert' ELSE 'none' END AS op,
-    NULL::text AS verdict, NULL::text AS reason, false AS moved
+    NULL::text AS verdict, NULL::text AS reason, false AS moved, false AS kept
 """
 CONFLICTS: Final = """
 UPDATE {change} SET verdict = 'conflict', reason = CASE WHEN row_tid IS NULL

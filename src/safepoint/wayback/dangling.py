@@ -11,8 +11,9 @@ from safepoint.wayback.expressions import FILLED, literal, quote, written
 from safepoint.wayback.loose import Loose
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.staged import TRANSACTIONS
+from safepoint.wayback.stashing import TRANSACTION
 from safepoint.wayback.statements import ask, run
-from safepoint.wayback.whereabouts import TRANSACTION, key_of
+from safepoint.wayback.whereabouts import key_of
 from safepoint.wayback.work import Work, quoted, rows_of
 
 _INDEXED: Final = {"smallint": "int8", "integer": "int8", "bigint": "int8", "uuid": "uuid"}

@@ -51,9 +51,9 @@ class Fates:
                 relation = self._olds.get(one["relation"], one["relation"])
                 # A row without a key is named by all of its values.
                 key = _canonical(one["key"] or one["values"])
-                row = (relation, key, one["xid"], one["action"], one["kind"], one["reason"])
+                row = (relation, key, one["xid"], one["action"], one["kind"], one["reason"], one.get("kept", False))
                 self._aside.add(relation)
-                self._store.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?)", row)
+                self._store.execute("INSERT INTO aside VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
         self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
         self._store.execute("CREATE INDEX aside_xid ON aside (relation, xid)")
         with dangling.open(encoding="utf-8") if dangling is not None else nullcontext(()) as lines:
@@ -68,8 +68,8 @@ class Fates:
     def of(self, change: Change, usual: Usual) -> tuple[Fate, str]:
         """The fate of one change and the reason."""
         table = self._roots.get(change.table, change.table)
-        if (why := self._left_out(change, table)) is not None:
-            return "not carried", why
+        if (left_out := self._left_out(change, table)) is not None:
+            return left_out
         row = {**change.old, **change.new}
         known = self._new.tables.get(table)
         if table in self._homeless and known is not None:
@@ -96,16 +96,20 @@ class Fates:
         kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
         return "carried in part", f"{kept}: {', '.join(parts)}"
 
-    def _left_out(self, change: Change, table: str) -> str | None:
+    def _left_out(self, change: Change, table: str) -> tuple[Fate, str] | None:
         """Why nothing of this change was carried; None where it was."""
         if self._reason is not None:
-            return self._reason
+            return "not carried", self._reason
         if not change.transaction.commit_lsn:
-            return "the capture was lost before it was read"
-        return self._put_aside(change, table) if table in self._aside else None
+            return "not carried", "the capture was lost before it was read"
+        aside = self._put_aside(change, table) if table in self._aside else None
+        if aside is None:
+            return None
+        why, kept = aside
+        return ("stashed", f"{why}: kept for the next launch") if kept else ("not carried", why)
 
-    def _put_aside(self, change: Change, table: str) -> str | None:
-        """Why this row was put aside; None where it was not."""
+    def _put_aside(self, change: Change, table: str) -> tuple[str, bool] | None:
+        """Why this row was put aside, and whether it is kept; None where it was not."""
         known = self._new.tables.get(table)
         names, key = self._named(change, table)
         row = {**change.old, **change.new}
@@ -136,14 +140,15 @@ class Fates:
 
     def _staying(self, change: Change, table: str) -> str | None:
         """Why rows of an emptied table stay, where some do."""
-        return self._asked(change, table, "xid = :xid AND action = 'delete' AND kind <> 'transaction'")
+        found = self._asked(change, table, "xid = :xid AND action = 'delete' AND kind <> 'transaction'")
+        return None if found is None else found[0]
 
-    def _asked(self, change: Change, table: str, which: str, key: str = "") -> str | None:
+    def _asked(self, change: Change, table: str, which: str, key: str = "") -> tuple[str, bool] | None:
         """`which`: a condition of ours over `aside`, with an index for each; what comes from rows are its values."""
         values = {"table": table, "key": key, "xid": change.transaction.xid}
-        found = self._store.execute(f"SELECT reason FROM aside WHERE relation = :table AND {which} LIMIT 1", values)
-        row = found.fetchone()
-        return None if row is None else str(row[0])
+        query = f"SELECT reason, kept FROM aside WHERE relation = :table AND {which} ORDER BY place DESC LIMIT 1"
+        row = self._store.execute(query, values).fetchone()
+        return None if row is None else (str(row[0]), bool(row[1]))
 
     def _unmapped(self, table: str, there: bool) -> tuple[Fate, str]:
         """A table that was none when the way back was proven, or is none any more."""

@@ -56,7 +56,7 @@ def settle(
     chains = [_Chain(work, key) for work in works for key in work.old.foreign_keys if _is_chain(work, key)]
     whole, found = 0, -1
     while found:
-        aside = {work.old.name for work in works if _any_aside(connection, work)} if trusted is not None else set()
+        aside = {work.old.name for work in works if any_aside(connection, work)} if trusted is not None else set()
         found = sum(run(connection, one.statement) for one in questions if one.only is None or one.only & aside)
         found += sum(one.put_aside(connection) for one in chains) if found else 0
         whole += found
@@ -112,7 +112,8 @@ def _key_questions(
                 yield _Question(_still_needed(table.name, key, old, parent, child))
 
 
-def _any_aside(connection: Connection, work: Work) -> bool:
+def any_aside(connection: Connection, work: Work) -> bool:
+    """Whether any row of it is put aside."""
     return bool(ask(connection, f"SELECT EXISTS (SELECT FROM {work.change} WHERE verdict IS NOT NULL)")[0][0])
 
 

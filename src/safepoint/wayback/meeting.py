@@ -10,10 +10,10 @@ from collections.abc import Mapping
 import psycopg
 
 from safepoint.postgres.connections import Connection
-from safepoint.wayback import whereabouts
 from safepoint.wayback.catalogue import Table
 from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.stash import StashedTable
+from safepoint.wayback.stashing import witness
 from safepoint.wayback.statements import REFUSED, run
 from safepoint.wayback.whole_rows import match
 from safepoint.wayback.work import rows_of
@@ -28,7 +28,7 @@ def meet(connection: Connection, table: Table, told: StashedTable) -> None:
     same, made = "false", ""
     if told.home and all(column in table.by_name for column in told.home):
         home = [written(f"t.{quote(column)}") for column in told.home]
-        same, made = f"s.witness = {whereabouts.witness(home)}", _made(told.mapped)
+        same, made = f"s.witness = {witness(home)}", _made(told.mapped)
         for one in told.mapped:
             same += f" AND {written(f'made.{quote(one)}')} IS NOT DISTINCT FROM s.mapped ->> {literal(one)}"
     run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
@@ -43,9 +43,10 @@ def meet(connection: Connection, table: Table, told: StashedTable) -> None:
 
 def _meeting(table: Table, told: StashedTable, same: str, made: str) -> str:
     return (
-        f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, t.ctid AS tid, "
-        f"t.tableoid AS rel, coalesce({same}, false) AS same FROM pg_temp.sp_stash s "
-        f"LEFT JOIN {rows_of(table)} t ON {match(table, told.key)}{made} WHERE s.relation = {literal(table.name)}"
+        f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.was, t.ctid AS tid, "
+        f"t.tableoid AS rel, coalesce({same}, false) AS same, false AS torn FROM pg_temp.sp_stash s "
+        f"LEFT JOIN {rows_of(table)} t ON {match(table, told.key)}{made} "
+        f"WHERE s.relation = {literal(table.name)} AND NOT s.whole"
     )
 
 
@@ -56,13 +57,3 @@ def _made(mapped: Mapping[str, str]) -> str:
     values = ", ".join(f"{expression} AS {quote(name)}" for name, expression in mapped.items())
     inner = f"SELECT m.* FROM (SELECT t.*) new CROSS JOIN LATERAL (SELECT {values} FROM (SELECT new.*) row_) m"
     return f" LEFT JOIN LATERAL ({inner}) made ON true"
-
-
-def is_value(connection: Connection, text: str, type_: str) -> bool:
-    """Whether a type has what Django calls a default: a field of somebody's own may mean another value by it."""
-    try:
-        with connection.transaction():
-            run(connection, f"SELECT {literal(text)}::{type_}")
-    except psycopg.DataError:
-        return False
-    return True

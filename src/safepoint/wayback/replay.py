@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from psycopg import sql
 
@@ -21,6 +21,7 @@ from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback import records, whereabouts
+from safepoint.wayback.accounting import Accounting
 from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import untyped
@@ -29,15 +30,15 @@ from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
 from safepoint.wayback.natural import make_tables
-from safepoint.wayback.outcome import Outcome, TableOutcome
+from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.partitions import former
 from safepoint.wayback.sessions import asking, end_holders
 from safepoint.wayback.since import with_since
 from safepoint.wayback.spool import durable_end
-from safepoint.wayback.staged import Sink, Staged
+from safepoint.wayback.staged import Staged
 from safepoint.wayback.staging import stage
 from safepoint.wayback.statements import run
-from safepoint.wayback.work import Scope, Work, quoted
+from safepoint.wayback.work import Work, quoted
 
 _PREVIEW: Final = 200
 WRITING: Final = "writing what they left into the twin"
@@ -240,7 +241,9 @@ class _Carrying:
             self._phase,
         )
         merged = applying.run()
-        outcome = self._account(staged, works, homeless, merged, applying.scope, after, up_to)
+        accounting = Accounting(self.connection, self.source, self.mapping, self.old, after)
+        stashed = accounting.where(works, homeless, applying.scope, staged.truncations)
+        outcome = self._outcome(accounting, staged, works, merged, stashed, up_to)
         if self.manner.only_whole and outcome.put_aside:
             raise _not_whole(outcome)
         if earlier is not None:
@@ -251,6 +254,36 @@ class _Carrying:
         records.record(self.connection, max(staged.last_lsn, after), outcome.as_json(), staged.end)
         self.report(Progress(WRITING, 1, 1))
         return outcome
+
+    def _outcome(
+        self,
+        accounting: Accounting,
+        staged: Staged,
+        works: Sequence[Work],
+        merged: Mapping[str, Merged],
+        stashed: Mapping[str, int],
+        up_to: int | None,
+    ) -> Outcome:
+        dangling = find_dangling(self.connection, works, self.mapping, self.old)
+        self._phase("account")
+        sequences = raise_sequences(self.connection, self.source, self.mapping, self.old, self.new)
+        states = accounting.states()
+        return Outcome(
+            launch_id=self.launch_id,
+            up_to=format_lsn(max(staged.last_lsn, accounting.after, up_to or 0)),
+            transactions=staged.transactions,
+            changes=staged.changes,
+            carried=staged.transactions - sum(states.values()),
+            partly=states.get("partly", 0),
+            stashed=states.get("stashed", 0),
+            not_carried=states.get("not carried", 0),
+            tables=accounting.tables(merged, stashed),
+            now=staged.transactions,
+            aside=whereabouts.first_aside(self.connection, _PREVIEW, accounting.after),
+            sequences=sequences,
+            partitions=self.partitions,
+            dangling=dangling,
+        )
 
     def _sequences(self, earlier: Outcome) -> dict[str, int]:
         """What nobody committed is no change, and was given out all the same; followers leave it to the last replay."""
@@ -325,82 +358,6 @@ class _Carrying:
         make_tables(self.connection, self.source, rules, self.mapping.models, self.old, self.new)
         run(self.connection, "CREATE TEMP TABLE sp_excluded (tx int4 PRIMARY KEY, reason text) ON COMMIT DROP")
         return found
-
-    def _account(
-        self,
-        staged: Staged,
-        works: Sequence[Work],
-        homeless: Sequence[Sink],
-        merged: dict[str, Merged],
-        scope: Scope,
-        after: int,
-        up_to: int | None,
-    ) -> Outcome:
-        connection = self.connection
-        if after:
-            whereabouts.forget_older(connection, works, homeless, after)
-        stashed = {sink.table.name: whereabouts.stash_table(connection, self.source, sink, scope) for sink in homeless}
-        for work in works:
-            stashed[work.old.name] = whereabouts.stash_values(connection, work)
-            whereabouts.put_aside(connection, work)
-            if scope.excluding:
-                whereabouts.put_aside_transactions(connection, work.sink, work.old.name)
-        if scope.excluding:
-            for sink in homeless:
-                whereabouts.put_aside_transactions(connection, sink, sink.table.name)
-            left_out = [one for one in staged.truncations if one not in scope.truncations]
-            whereabouts.put_aside_truncations(
-                connection, left_out, {rule.new: rule.old for rule in self.mapping.tables}
-            )
-        dangling = find_dangling(connection, works, self.mapping, self.old)
-        whereabouts.classify(connection, works, homeless, scope.truncations)
-        self._phase("account")
-        sequences = raise_sequences(connection, self.source, self.mapping, self.old, self.new)
-        states = self._states(after)
-        last = max(staged.last_lsn, after)
-        return Outcome(
-            launch_id=self.launch_id,
-            up_to=format_lsn(max(last, up_to or 0)),
-            transactions=staged.transactions,
-            changes=staged.changes,
-            carried=staged.transactions - sum(states.values()),
-            partly=states.get("partly", 0),
-            stashed=states.get("stashed", 0),
-            not_carried=states.get("not carried", 0),
-            tables=self._tables(merged, stashed, after),
-            now=staged.transactions,
-            aside=whereabouts.first_aside(connection, _PREVIEW, after),
-            sequences=sequences,
-            partitions=self.partitions,
-            dangling=dangling,
-        )
-
-    def _states(self, after: int) -> dict[str, int]:
-        rows = self.connection.execute(
-            "SELECT state, count(*) FROM safepoint.transactions WHERE commit_lsn > %s::pg_lsn GROUP BY 1",
-            [format_lsn(after)],
-        ).fetchall()
-        return {str(state): int(count) for state, count in rows}
-
-    def _tables(self, merged: dict[str, Merged], stashed: dict[str, int], after: int) -> tuple[TableOutcome, ...]:
-        rows = self.connection.execute(
-            "SELECT relation, count(*) FILTER (WHERE kind <> 'conflict'), count(*) FILTER (WHERE kind = 'conflict') "
-            "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn GROUP BY 1",
-            [format_lsn(after)],
-        ).fetchall()
-        aside: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in rows}
-        none = Merged(0, 0, 0)
-        return tuple(
-            TableOutcome(
-                name,
-                merged.get(name, none).inserted,
-                merged.get(name, none).updated,
-                merged.get(name, none).deleted,
-                stashed.get(name, 0),
-                *aside.get(name, (0, 0)),
-            )
-            for name in sorted({*merged, *stashed, *aside})
-        )
 
 
 def is_homeless(table: str, mapping: WayBack) -> bool:

@@ -1,4 +1,5 @@
-"""Stashed rows of a table that the old schema did not have, written into the table that the migration made.
+"""Stashed rows written whole: into a table that the migration made, or into one that was there before, where the old
+schema could not hold them.
 
 `pg_temp.sp_stash` holds what is to be attached, `pg_temp.sp_left` takes what cannot be: see `attaching`.
 """
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.column_defaults import ColumnDefaults
 from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.periods import covered_by
 from safepoint.wayback.statements import ask, failing, run
@@ -16,10 +18,23 @@ from safepoint.wayback.work import quoted, rows_of
 
 
 class WholeRows:
-    """The rows of a table that the old schema did not have. `made` says that this migration made the table."""
+    """The whole rows of one table.
 
-    def __init__(self, connection: Connection, catalogue: Catalogue, table: Table, made: bool) -> None:
+    Args:
+        made: this migration made the table.
+        defaults: for columns that were not there when the rows were stashed.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        catalogue: Catalogue,
+        table: Table,
+        made: bool,
+        defaults: ColumnDefaults,
+    ) -> None:
         self.connection, self.catalogue, self.table, self.made = connection, catalogue, table, made
+        self.defaults = defaults
         self.columns = list(table.written)
         self.changed = self.already = 0
 
@@ -29,20 +44,23 @@ class WholeRows:
         self._truncate()
         run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
         equal = " AND ".join(
-            f"{written(f't.{quote(c.name)}')} IS NOT DISTINCT FROM s.vals ->> {literal(c.name)}" for c in self.columns
+            f"(NOT s.vals ? {literal(c.name)} OR {written(f't.{quote(c.name)}')} IS NOT DISTINCT FROM "
+            f"s.vals ->> {literal(c.name)})"
+            for c in self.columns
         )
         run(
             connection,
             f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.action, t.ctid AS tid, "
             f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal FROM pg_temp.sp_stash s "
-            f"LEFT JOIN {rows_of(table)} t ON {match(table, table.key)} WHERE s.relation = {literal(table.name)}",
+            f"LEFT JOIN {rows_of(table)} t ON {match(table, table.key)} "
+            f"WHERE s.relation = {literal(table.name)} AND s.whole",
         )
         run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_met (n)")
         self._drop("action = 'delete' AND tid IS NULL OR action <> 'delete' AND tid IS NOT NULL AND equal")
         self._refuse("bad IS NOT NULL", "bad")
         if not self.made:
             self._refuse("action = 'delete'", "'it was there before this launch, and may be needed'")
-            self._refuse("tid IS NOT NULL", "'another row has this key'")
+            self._refuse("tid IS NOT NULL", "'a row of this key is there, with other values'")
             self._refuse("action = 'update'", "'the row is not there any more'")
         known = {column.name for column in self.columns}
         lost = ", ".join(literal(name) for name in sorted(known)) or "''"
@@ -107,14 +125,16 @@ class WholeRows:
         while sum(self._refuse(condition, reason) for condition, reason in checks):
             pass
 
-    def _value(self, column: Column) -> str:
-        return f"(m.vals ->> {literal(column.name)})::{column.type}"
+    def _value(self, column: Column, otherwise: str = "NULL") -> str:
+        value = f"(m.vals ->> {literal(column.name)})::{column.type}"
+        return f"CASE WHEN m.vals ? {literal(column.name)} THEN {value} ELSE {otherwise} END"
 
     def _update(self) -> None:
         columns = [column for column in self.columns if column.name not in self.table.key and not column.identity]
         if not columns:
             return
-        pairs = ", ".join(f"{quote(column.name)} = {self._value(column)}" for column in columns)
+        own = {column: f"t.{quote(column.name)}" for column in columns}
+        pairs = ", ".join(f"{quote(one.name)} = {self._value(one, there)}" for one, there in own.items())
         statement = (
             f"UPDATE {rows_of(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel"
@@ -123,7 +143,7 @@ class WholeRows:
 
     def _insert(self) -> None:
         names = ", ".join(quote(column.name) for column in self.columns)
-        values = ", ".join(self._value(column) for column in self.columns)
+        values = ", ".join(self._value(column, self.defaults.filled(self.table, column)) for column in self.columns)
         statement = (
             f"INSERT INTO {quoted(self.table)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} "
             f"FROM pg_temp.sp_met m WHERE m.tid IS NULL"

@@ -1,0 +1,155 @@
+"""Stashed values set in rows that were carried back, and went through the next migration again.
+
+A value is set where the row still is what it was when it was stashed, or where the column has its default still; of a
+row whose changes were put aside, where the column has the value still that it had then.
+
+`pg_temp.sp_stash` holds what is to be attached, `pg_temp.sp_left` takes what cannot be: see `attaching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.column_defaults import ColumnDefaults
+from safepoint.wayback.expressions import FILLED, literal, quote, written
+from safepoint.wayback.meeting import meet
+from safepoint.wayback.periods import covered_by
+from safepoint.wayback.stash import StashedTable
+from safepoint.wayback.statements import ask, failing, run
+from safepoint.wayback.work import refers, rows_of
+
+
+class SingleValues:
+    """The values of one table's rows; `told` is what the newest stash says of it."""
+
+    def __init__(
+        self, connection: Connection, catalogue: Catalogue, table: Table, told: StashedTable, defaults: ColumnDefaults
+    ) -> None:
+        self.connection, self.catalogue, self.table, self.told = connection, catalogue, table, told
+        self.defaults = defaults
+        self.changed = self.already = 0
+
+    def attach(self) -> None:
+        """Set them; what cannot be set goes to `sp_left` with its reason."""
+        connection, name = self.connection, literal(self.table.name)
+        meet(connection, self.table, self.told)
+        run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
+        run(
+            connection,
+            f"INSERT INTO pg_temp.sp_left SELECT {name}, key, '*', coalesce(bad, 'the row is not there any more'), "
+            f"vals::text FROM pg_temp.sp_met WHERE tid IS NULL OR bad IS NOT NULL",
+        )
+        run(connection, "DELETE FROM pg_temp.sp_met WHERE tid IS NULL OR bad IS NOT NULL")
+        names = ask(connection, "SELECT DISTINCT k FROM pg_temp.sp_met, jsonb_object_keys(vals) k ORDER BY 1")
+        # All decisions come before all changes: a changed row has another place.
+        plans = [self._column(str(one)) for (one,) in names]
+        wanted = [column for column in plans if column is not None]
+        if wanted:
+            self._with_parents(wanted)
+            for column in wanted:  # half of a change could be what nobody wrote
+                has = f"m.vals ? {literal(column.name)} AND m.was ? {literal(column.name)}"
+                self._refuse(column.name, f"{has} AND m.torn", "another value of the same change could not be set")
+            self._set(wanted)
+
+    def _column(self, name: str) -> Column | None:
+        """Decide about one column; what cannot be set is told, and taken out of the values."""
+        connection, table, column = self.connection, self.table, self.table.by_name.get(name)
+        if column is None or column.generated:
+            self._refuse(name, f"vals ? {literal(name)}", "the new schema has no such column any more")
+            return None
+        value = f"m.vals ->> {literal(name)}"
+        known = f"FROM {rows_of(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel"
+        now = f"(SELECT {written(f't.{quote(name)}')} {known})"
+        has = f"m.vals ? {literal(name)}"
+        equal = f"{has} AND {now} IS NOT DISTINCT FROM {value}"
+        self.already += run(connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {equal}")
+        usual = " OR ".join(f"{now} IS NOT DISTINCT FROM {one}" for one in self.defaults.usual(table, column))
+        newer = (
+            f"CASE WHEN m.was ? {literal(name)} THEN {now} IS DISTINCT FROM m.was ->> {literal(name)} "
+            f"ELSE NOT (m.same OR {usual}) END"
+        )
+        self._refuse(name, f"{has} AND {newer}", "the row has a newer value")
+        self._needed(name, has)
+        for key in table.foreign_keys:
+            if key.columns == (name,):
+                parent = self.catalogue.tables[key.parent]
+                there = parent.by_name[key.parent_columns[0]]
+                orphan = (
+                    f"{has} AND m.vals ->> {literal(name)} IS NOT NULL AND NOT EXISTS (SELECT FROM {rows_of(parent)} p "
+                    f"WHERE p.{quote(there.name)} = (m.vals ->> {literal(name)})::{there.type})"
+                )
+                self._refuse(name, orphan, f"the row of {parent.relation} that it refers to is not there")
+        return column
+
+    def _needed(self, name: str, has: str) -> None:
+        """Rows whose present value others name: it stays, or these would name nothing."""
+        table = self.table
+        for child in self.catalogue.tables.values():
+            for key in child.foreign_keys:
+                if key.parent == table.name and name in key.parent_columns and not key.period:
+                    named = (
+                        f"{has} AND EXISTS (SELECT FROM {rows_of(table)} t JOIN {rows_of(child)} c "
+                        f"ON {refers(key, 't', 'c')} WHERE t.ctid = m.tid AND t.tableoid = m.rel)"
+                    )
+                    self._refuse(name, named, f"rows of {child.relation} refer to the present value")
+
+    def _with_parents(self, columns: Sequence[Column]) -> None:
+        """Of keys of several columns: where no parent has what the row would name then, none of them is set."""
+        table, names = self.table, {column.name for column in columns}
+        for key in table.foreign_keys:
+            if len(key.columns) == 1 or names.isdisjoint(key.columns):
+                continue
+            parent = self.catalogue.tables[key.parent]
+            set_ = " OR ".join(f"m.vals ? {literal(one)}" for one in key.columns)
+            values = {
+                one: f"CASE WHEN m.vals ? {literal(one)} THEN (m.vals ->> {literal(one)})::{table.by_name[one].type} "
+                f"ELSE t.{quote(one)} END"
+                for one in key.columns
+            }
+            filled = " AND ".join(f"{value} {FILLED}" for value in values.values())
+            pairs = zip(key.columns, key.parent_columns, strict=True)
+            same = " AND ".join(f"p.{quote(other)} = {values[own]}" for own, other in pairs)
+            there = f"EXISTS (SELECT FROM {rows_of(parent)} p WHERE {same})"
+            if key.period:
+                there = covered_by(key, values, rows_of(parent))
+            orphan = (
+                f"({set_}) AND EXISTS (SELECT FROM {rows_of(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel "
+                f"AND {filled} AND NOT {there})"
+            )
+            lone = [n for (n,) in ask(self.connection, f"SELECT n FROM pg_temp.sp_met m WHERE {orphan}")]
+            for one in key.columns:
+                which = f"m.vals ? {literal(one)} AND m.n = ANY({literal(lone)}::int8[])"
+                self._refuse(one, which, f"the row of {parent.relation} that it refers to is not there")
+
+    def _refuse(self, name: str, condition: str, reason: str) -> None:
+        told = f"{literal(self.table.name)}, m.key, {literal(name)}, {literal(reason)}, m.vals ->> {literal(name)}"
+        run(self.connection, f"INSERT INTO pg_temp.sp_left SELECT {told} FROM pg_temp.sp_met m WHERE {condition}")
+        run(
+            self.connection,
+            f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)}, "
+            f"torn = torn OR coalesce(was ? {literal(name)}, false) WHERE {condition}",
+        )
+
+    def _set(self, columns: Sequence[Column]) -> None:
+        pairs = ", ".join(
+            f"{quote(c.name)} = CASE WHEN m.vals ? {literal(c.name)} THEN (m.vals ->> {literal(c.name)})::{c.type} "
+            f"ELSE t.{quote(c.name)} END"
+            for c in columns
+        )
+        statement = (
+            f"UPDATE {rows_of(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
+            f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.vals <> '{{}}'"
+        )
+        bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
+        for n, said in bad:
+            self.connection.execute(
+                "INSERT INTO pg_temp.sp_left SELECT %s, key, '*', %s, vals::text FROM pg_temp.sp_met WHERE n = %s",
+                [self.table.name, said, n],
+            )
+        gone = [n for n, _ in bad]
+        row = self.connection.execute(
+            "SELECT count(*) FROM pg_temp.sp_met, jsonb_object_keys(vals) WHERE n <> ALL(%s)", [gone]
+        ).fetchone()
+        self.changed += int(row[0]) if row else 0
