@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import subprocess
@@ -184,7 +185,7 @@ class Play:
                         self._compare_removed(rule)
                 self.tally["told"] += len(told)
             self._people_are_told(made, {rule.old: rule.new for rule in mapping.tables}, told)
-            self._attached_again(mapping)
+            self._attached_again(mapping, told)
             self._restores()
         finally:
             disarm(self.live, made.facts)
@@ -203,7 +204,7 @@ class Play:
             users = UserTable(table.now, label, label, (label,))
             write_letters(gathering, self.live, users, Words("odd", "1", "2"), self.folder / "letters.csv", shown=9)
         with out.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["fate"] == "not carried"]
+            rows = [row for row in csv.DictReader(file) if row["fate"] in ("not carried", "stashed")]
         roots = {leaf: table.now for table in self.world.tables for leaf in table.leaves}
         lost = {(roots.get(row["table"], row["table"]), row["xid"]) for row in rows}
         for one in told:
@@ -276,8 +277,9 @@ class Play:
         moved = sum(one["action"] in ("insert", "update") for one in told)
         assert missing <= keys and len(staying - keys) <= moved, found
 
-    def _attached_again(self, mapping: WayBack) -> None:
-        """The next launch migrates the twin once more: what the old schema had no place for comes back."""
+    def _attached_again(self, mapping: WayBack, told: Sequence[dict[str, Any]]) -> None:
+        """The next launch migrates the twin once more: what the old schema had no place for comes back, and what it
+        could not hold; each row is as it was then, or told as not kept, or as not attached."""
         stash = keep_stash(
             self.folder, LAUNCH, "2.0", self.folder / "out" / "stash.jsonl", self.live, mapping, owner="odd/odd"
         )
@@ -294,10 +296,21 @@ class Play:
                     attempt(connection, statement)
             done = reattach(again, old, [stash], {}, launch_id="odd-2.1", out=self.folder / "left.jsonl")
             self.tally["attached again"] += done.values + done.rows
-            for rule in mapping.tables if not self.world.relaxes else ():
+            with (self.folder / "left.jsonl").open(encoding="utf-8") as file:
+                left = [json.loads(line) for line in file]
+            for rule in mapping.tables:
                 there, types = _tables(self.live)[rule.new]
-                both = [_rows(target, there, [quoted(name) for name in types or ()]) for target in (again, self.live)]
-                assert not rule.key or both[0] == both[1], (rule.new, both[0] - both[1], both[1] - both[0], done)
+                names = list(types or ())
+                now, was = (_rows(target, there, [quoted(name) for name in names]) for target in (again, self.live))
+                if not rule.key or now == was:
+                    continue
+                aside = [one for one in told if one["relation"] == rule.old and not one["kept"]]
+                aside += [one for one in left if one["table"] == rule.new]
+                assert aside, (rule.new, now - was, was - now, done)
+                places = [names.index(new) for _, new in rule.key]
+                keys = {tuple(one["key"].get(new) for _, new in rule.key) for one in aside}
+                others = {tuple(row[place] for place in places) for row in was - now} - keys
+                assert not others or any(one["action"] == "truncate" for one in told), (rule.new, others, aside, done)
         finally:
             drop_database(again)
 

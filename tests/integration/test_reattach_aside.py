@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ask, operations
+from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ask, ground, operations
 from test_reattach import OWNER, attached, launched_again, rolled_back
 
 from safepoint.postgres.connections import connect
@@ -112,6 +112,20 @@ def test_what_a_second_launch_did_to_a_row_that_it_had_again_is_not_forgotten(da
             now = ask(third, "select id, name, mail from customer where id > 5")
             assert now == [(6, LONG, "later@x")]
             assert ask(third, "select id, customer_id from purchase where id > 5") == [(6, 6)]
+
+
+def test_what_was_emptied_later_does_not_come_back(database: Target, tmp_path: Path) -> None:
+    with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
+        made.write(NEW[0])
+        assert made.carry().put_aside == 1
+        made.write("truncate customer cascade", f"insert into customer (name) values ('{LONG}')")
+        rows = Path(made.carry().files["stash"])
+        stash = keep_stash(tmp_path, LAUNCH, "2.0", rows, made.live, made.mapping(), owner=OWNER)
+        assert stash is not None and set(stash.tables) == {"public.customer"}
+        records.remove(made.twin, LAUNCH)
+        with launched_again(made, migration=RELAX) as again:
+            assert attached(made, again).left == 0
+            assert ask(again, "select id, name, mail from customer") == [(7, LONG, None)]
 
 
 TERM = "daterange(date '2026-{0}-01', date '2026-{0}-28')"

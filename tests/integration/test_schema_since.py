@@ -99,7 +99,7 @@ def test_a_table_and_a_partition_that_were_made_since_keep_nothing_else_from_bei
             ("tenant.note", "stashed"),
             ("customer", "carried"),
             ("visit_1", "carried"),
-            ("visit_2", "not carried"),
+            ("visit_2", "stashed"),
         ]
         kept = keep_stash(
             tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven, owner="shop/shop"

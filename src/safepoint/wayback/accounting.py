@@ -48,6 +48,7 @@ class Accounting:
         aside = [work for work in works if any_aside(connection, work)]
         for work in works:
             stashed[work.old.name] = stashing.stash_values(connection, work)
+            stashing.stash_truncations(connection, work, scope)
             if work in aside:
                 held_back.keep(connection, work, self.old.casts)
                 whereabouts.put_aside(connection, work)

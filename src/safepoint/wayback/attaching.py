@@ -168,7 +168,8 @@ class Attaching:
             self._keyless(table, told)
             return None
         self._name_again(table)
-        rows = WholeRows(self.connection, self.new, table, table.name not in self.old.tables, self.defaults)
+        made = told.whole and table.name not in self.old.tables
+        rows = WholeRows(self.connection, self.new, table, made, self.defaults)
         if self._holds(table, "whole", rows.attach):
             self.rows += rows.changed
             self.already += rows.already

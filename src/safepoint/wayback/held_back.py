@@ -19,7 +19,9 @@ from safepoint.wayback.work import Work, rows_of
 Casts = frozenset[tuple[str, str]]
 _NEW = "(c.op = 'insert' AND c.verdict <> 'conflict' AND c.row_tid IS NULL AND c.origin_tid IS NULL)"
 # The twin never had the row: it may be one that an earlier rollback kept, and this launch had again.
-_OF_KEPT = "(c.op IN ('update', 'delete') AND c.verdict = 'conflict' AND c.row_tid IS NULL AND c.birth IS NULL)"
+_OF_KEPT = "(c.op IN ('update', 'delete') AND c.verdict = 'conflict' AND c.row_tid IS NULL)"
+# It is there no longer, or another one has its key, of which not all is known, or which stays under another key.
+_GONE = "(NOT c.ends OR c.origin_tid IS NOT NULL OR (c.birth IS NOT NULL AND s._sp_unchanged IS NOT NULL))"
 _CHANGED = "(c.op = 'update' AND c.verdict <> 'conflict' AND c.birth IS NULL)"
 
 
@@ -33,9 +35,10 @@ def keep(connection: Connection, work: Work, casts: Casts) -> None:
     if not work.rule.key:
         return
     place = place_of(connection, work)
-    known = "CASE c.verdict WHEN 'conflict' THEN coalesce(s._sp_unchanged, '{}') ELSE '{}' END"
-    values = f"CASE c.op WHEN 'delete' THEN '{{}}' ELSE {as_object('s', work.sink.columns)} - {known} END"
-    run(connection, f"{_into(work, values, 'NULL', place, 'true')} WHERE {_NEW} OR {_OF_KEPT}")
+    unknown = "CASE c.verdict WHEN 'conflict' THEN coalesce(s._sp_unchanged, '{}') ELSE '{}' END"
+    values = f"CASE WHEN {_GONE} THEN '{{}}' ELSE {as_object('s', work.sink.columns)} - {unknown} END"
+    action = f"CASE WHEN {_GONE} THEN 'delete' ELSE c.op END"
+    run(connection, f"{_into(work, action, values, 'NULL', place, 'true')} WHERE {_NEW} OR {_OF_KEPT}")
     # Each value of a changed row has to be one that can be compared with what stands there at the next launch.
     if all(rule.kind not in ("mapped", "remapped") for rule in work.rule.columns):
         attempt(connection, _changes(work, casts, place))
@@ -48,9 +51,9 @@ def keep(connection: Connection, work: Work, casts: Casts) -> None:
     )
 
 
-def _into(work: Work, values: str, was: str, place: str, whole: str) -> str:
+def _into(work: Work, action: str, values: str, was: str, place: str, whole: str) -> str:
     return (
-        f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {written_key(work)}, {values}, "
+        f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, {action}, {written_key(work)}, {values}, "
         f"{TRANSACTION}, NULL, NULL, {place}, {whole}, {was} FROM {work.change} c "
         f"JOIN {work.stage} s ON s._sp_at = c.n JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx"
     )
@@ -72,7 +75,7 @@ def _changes(work: Work, casts: Casts, place: str) -> str:
         f"CROSS JOIN LATERAL (SELECT {as_object('s', names)} AS vals, {was} AS was OFFSET 0) k "
         f"CROSS JOIN LATERAL {changed} n"
     )
-    return f"{_into(work, 'n.vals', 'k.was', place, 'false')}{joined} WHERE {_CHANGED} AND n.vals IS NOT NULL"
+    return f"{_into(work, 'c.op', 'n.vals', 'k.was', place, 'false')}{joined} WHERE {_CHANGED} AND n.vals IS NOT NULL"
 
 
 def _before(work: Work, casts: Casts) -> Iterator[tuple[str, str]]:

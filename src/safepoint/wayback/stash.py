@@ -81,7 +81,15 @@ class Stash:
 
 
 def keep_stash(
-    state: Path, launch_id: str, release: str, rows: Path, kept: Target, mapping: WayBack, *, owner: str
+    state: Path,
+    launch_id: str,
+    release: str,
+    rows: Path,
+    kept: Target,
+    mapping: WayBack,
+    *,
+    owner: str,
+    again: bool = False,
 ) -> Stash | None:
     """Take a replay's stash into the state folder; None where nothing was stashed. May be run again.
 
@@ -90,12 +98,13 @@ def keep_stash(
         owner: whose it is: several applications may share a state folder, and have tables of the same names.
         rows: the replay's file.
         kept: the migrated database, under its present name: what ids name, and how far its sequences are.
+        again: earlier stashes wait again: even that a table was emptied since says something then.
     """
     found = next((one for one in read_stashes(state) if one.launch_id == launch_id), None)
     if found is not None:
         return found
-    counts = _counted(rows)
-    if not counts:
+    counts = _counted(rows, mapping)
+    if not counts and not again:
         return None
     with connect(kept, application_name="safepoint stash") as connection:
         catalogue = read_catalogue(connection)
@@ -241,12 +250,14 @@ def drop_from_database(target: Target, launches: Sequence[str]) -> list[str]:
     return gone
 
 
-def _counted(rows: Path) -> Counter[str]:
+def _counted(rows: Path, mapping: WayBack) -> Counter[str]:
+    """The lines by table; that one of the old schema's tables was emptied is nothing that waits."""
     counts: Counter[str] = Counter()
     with rows.open(encoding="utf-8") as file:
         for line in file:
-            counts[json.loads(line)["relation"]] += 1
-    return counts
+            one = json.loads(line)
+            counts[one["relation"]] += one["action"] != "truncate" or one["relation"] not in mapping.feeds
+    return +counts
 
 
 def _read(folder: Path) -> Stash | None:

@@ -4,6 +4,7 @@ it does not have."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import psycopg
 
@@ -11,13 +12,14 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.recovering import recovered
-from safepoint.wayback.staged import TRANSACTIONS, Sink
+from safepoint.wayback.staged import TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.unchanged import fill_last
 from safepoint.wayback.work import Scope, Work
 
 # A commit's time comes as microseconds since 2000-01-01 (protocol-logicalrep-message-formats).
 _WHEN = "(timestamptz '2000-01-01 00:00:00+00' + t.committed_us * interval '1 microsecond')"
+TRUNCATE: Final = "truncate"
 LSN = "('0/0'::pg_lsn + t.commit_lsn::numeric)"
 TRANSACTION = f"t.xid::text::int8, {LSN}, {_WHEN}"
 _ENUMS = "SELECT u FROM unnest(%s::text[]) u JOIN pg_type t ON t.oid = to_regtype(u) WHERE t.typtype = 'e'"
@@ -116,11 +118,7 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
     last = {one.leaf: one for one in scope.truncations if one.table == sink.table.name}
     for one in last.values():
         condition += f" AND NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})"
-        run(
-            connection,
-            f"INSERT INTO safepoint.stash SELECT {literal(one.leaf)}, 'truncate', '{{}}', '{{}}', {TRANSACTION} "
-            f"FROM pg_temp.{TRANSACTIONS} t WHERE t.tx = {one.transaction}",
-        )
+        _emptied(connection, one)
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
     place = _place_by(as_object("s", key)) if key else _NOWHERE
     return run(
@@ -129,6 +127,21 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
         f"{as_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place} "
         f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
+    )
+
+
+def stash_truncations(connection: Connection, work: Work, scope: Scope) -> None:
+    """A table that the twin has was emptied: what was stashed of its rows before, by an earlier launch too, is gone."""
+    for one in scope.of(work) if work.rule.key else ():
+        if one.leaf == work.new.name:
+            _emptied(connection, one)
+
+
+def _emptied(connection: Connection, one: Truncation) -> None:
+    run(
+        connection,
+        f"INSERT INTO safepoint.stash SELECT {literal(one.leaf)}, '{TRUNCATE}', '{{}}', '{{}}', {TRANSACTION} "
+        f"FROM pg_temp.{TRANSACTIONS} t WHERE t.tx = {one.transaction}",
     )
 
 

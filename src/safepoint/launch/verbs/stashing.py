@@ -73,7 +73,9 @@ class KeepStash(Verb):
             mapping = WayBack.from_json(dict(proof["mapping"]))
             rows, release = carried["stash"], ground.release("new").version
             kept = stash.keep_stash(
-                state, launch_id, release, rows, ground.target.on(ground.kept), mapping, owner=owner_of(ground.plan)
+                *(state, launch_id, release, rows, ground.target.on(ground.kept), mapping),
+                owner=owner_of(ground.plan),
+                again=bool(back),
             )
         words = [f"{kept.count} rows wait in {kept.folder}"] if kept is not None else []
         words += [f"{len(back)} earlier stashes wait again"] if back else []
