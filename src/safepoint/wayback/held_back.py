@@ -21,7 +21,8 @@ _NEW = "(c.op = 'insert' AND c.verdict <> 'conflict' AND c.row_tid IS NULL AND c
 # The twin never had the row: it may be one that an earlier rollback kept, and this launch had again.
 _OF_KEPT = "(c.op IN ('update', 'delete') AND c.verdict = 'conflict' AND c.row_tid IS NULL)"
 # It is there no longer, or another one has its key, of which not all is known, or which stays under another key.
-_GONE = "(NOT c.ends OR c.origin_tid IS NOT NULL OR (c.birth IS NOT NULL AND s._sp_unchanged IS NOT NULL))"
+_UNKNOWN = "(c.verdict = 'conflict' AND c.birth IS NOT NULL AND s._sp_unchanged IS NOT NULL)"
+_GONE = f"(NOT c.ends OR c.origin_tid IS NOT NULL OR {_UNKNOWN})"
 _CHANGED = "(c.op = 'update' AND c.verdict <> 'conflict' AND c.birth IS NULL)"
 
 
