@@ -16,8 +16,8 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from stage import Stage  # the demo's own module, beside this file
-from writers import Tally
+from posted import Tally  # the demo's own modules, beside this file
+from stage import Stage
 
 from safepoint.launch.begin import entries_of
 from safepoint.launch.report import html, model

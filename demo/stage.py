@@ -26,7 +26,8 @@ from psycopg import sql
 DEMO = Path(__file__).resolve().parent
 sys.path.insert(0, str(DEMO))
 
-from writers import Writers, acknowledged  # noqa: E402  # the demo's own module, beside this file
+from posted import acknowledged  # noqa: E402  # the demo's own modules, beside this file
+from writers import Writers  # noqa: E402
 
 from safepoint.config import (  # noqa: E402
     PlanFile,

@@ -6,8 +6,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from posted import acknowledged, unknown
 from stage import Stage
-from writers import acknowledged, unknown
 
 ENTRIES = "ledger_journalentry"
 # Per entry: its token, how many lines it has, their balance, and the sum of its debits in cents.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from safepoint.backup.snapshot import take_snapshot
@@ -41,6 +43,16 @@ def run(target: Target, *statements: str) -> None:
     with connect(target) as connection:
         for statement in statements:
             connection.execute(statement)  # type: ignore[call-overload]
+
+
+@contextmanager
+def role(target: Target, name: str, attributes: str = "") -> Iterator[None]:
+    """A role while the test goes on."""
+    run(target, f"create role {name} {attributes}")
+    try:
+        yield
+    finally:
+        run(target, f"drop owned by {name} cascade", f"drop role {name}")
 
 
 def snap(target: Target, server: Server, folder: Path, snapshot_id: str = "s") -> Path:

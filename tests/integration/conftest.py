@@ -1,7 +1,8 @@
-"""What tests of the way back share: the books, on both versions or on one, and how a replay looks rows up."""
+"""What tests of several rooms share: databases, shops and books to look at, stores, and how a replay looks rows up."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -9,16 +10,27 @@ from pathlib import Path
 
 import django_site
 import pytest
+from awkward import run, snap
 from books import Books, books
+from commanded import backed_up_folder
 from plan_file import PASSWORD_ENV, plan_file
+from postgres_servers import Servers, has_postgres
+from ready_shop import Shop, ready_shop
 from s3_server import ACCESS_KEY, SECRET_KEY, Address, s3_server
+from shared_scratch import everything, odd_snapshot, shared_scratch
+from snapped_shop import plan_of, snapped_shop
 from ssh_server import SSHD, SshServer, ssh_server
 
+from safepoint.backup.manifest import read_manifest
+from safepoint.backup.proof import prove
+from safepoint.backup.scratch import NamedServer
 from safepoint.config import PlanFile, load
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import compaction, holding
+
+MAJORS = [major for major in (15, 17, 18) if has_postgres(major)]
 
 
 @pytest.fixture
@@ -35,10 +47,31 @@ def one_site(database: Target) -> Iterator[Books]:
         yield made
 
 
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement.encode())
+@pytest.fixture(params=MAJORS, ids=lambda major: f"pg{major}")
+def each_server(request: pytest.FixtureRequest, servers: Servers) -> Server:
+    """PostgreSQL 15, 17 and 18, as far as they are on this machine."""
+    return servers(request.param)
+
+
+@pytest.fixture
+def home(each_server: Server, new_database: Callable[[Server], Target]) -> Target:
+    """An empty database on each version."""
+    return new_database(each_server)
+
+
+@pytest.fixture
+def proven(servers: Servers, tmp_path: Path) -> Callable[[Target], None]:
+    """Takes a snapshot of a database and proves it."""
+    numbers = itertools.count(1)
+
+    def prove_it(target: Target) -> None:
+        with connect(target) as connection:
+            server = servers(connection.info.server_version // 10000)
+        folder = snap(target, server, tmp_path / "snapshots", f"s{next(numbers)}")
+        assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+        assert read_manifest(folder).fingerprint.format == 4
+
+    return prove_it
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +128,64 @@ def shop_plan(shop: tuple[Path, Target], tmp_path: Path, monkeypatch: pytest.Mon
         return load(made.path)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def snapped(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Target, Path]]:
+    """Another shop's database, with all that belongs to one, and a snapshot of it."""
+    with snapped_shop(server, tmp_path_factory.mktemp("snapped")) as made:
+        yield made
+
+
+@pytest.fixture
+def snapped_plan(snapped: tuple[Target, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PlanFile]:
+    """Its plan file; what a test restores is gone after it."""
+    monkeypatch.setenv(PASSWORD_ENV, "only-for-tests")
+    with plan_of(snapped[0], tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def ready(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A running shop that is ready for its launch."""
+    with ready_shop(server, tmp_path_factory.mktemp("ready")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def backed_up(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Target]]:
+    """A plan's folder in which `safepoint backup` was run once, and its database."""
+    with backed_up_folder(server, tmp_path_factory.mktemp("commanded")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    """A scratch server that others use as well."""
+    with shared_scratch() as server:
+        yield server
+
+
+@pytest.fixture
+def named(shared: Server, server: Server) -> Iterator[NamedServer]:
+    """The place there, and after the test the server is as it was before it."""
+    before = everything(shared)
+    yield NamedServer(shared.target, server.target)
+    assert everything(shared) == before
+
+
+@pytest.fixture
+def odd(database: Target, server: Server, tmp_path: Path) -> Iterator[Path]:
+    """A snapshot with everything odd in it, of roles and grants, too."""
+    with odd_snapshot(database, server, tmp_path / "snapshots") as folder:
+        yield folder
+
+
+@pytest.fixture
+def small(database: Target, server: Server, tmp_path: Path) -> Path:
+    """A snapshot of one table."""
+    run(database, "create table t as select n, md5(n::text) x from generate_series(1, 500) n")
+    return snap(database, server, tmp_path / "snapshots")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
--- Expressions as people write them, one a line: conditions over this table, and queries. See test_honest_databases.
+-- Expressions as people write them, one a line: conditions over this table, and queries. See test_honest_definitions.
 create type mood as enum ('ok', 'sad', 'it''s');
 create type pair as (a int, b text);
 create domain short as varchar(20) check (value in ('a', 'b') or (length(value) > 3 and value between 'a' and 'z'));

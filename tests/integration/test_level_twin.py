@@ -7,73 +7,24 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 import pytest
+from level_ground import LAUNCH, SCHEMA, WRITES, differences, followed, seed, writing
 from postgres_servers import drop_database, has_postgres
 from psycopg import sql
 
 from safepoint.backup import fingerprint
-from safepoint.backup.pouring import pour
-from safepoint.backup.snapshot import Instant, take_snapshot
-from safepoint.errors import DatabaseError, SafepointError
-from safepoint.hosts.here import Here
-from safepoint.postgres.binaries import installation
+from safepoint.errors import SafepointError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import choice, feed, level, quiet
 from safepoint.wayback.manner import NotWhole
 from safepoint.wayback.names import feed_name
-from safepoint.wayback.pair import Pair
-from safepoint.wayback.twin import TwinFacts, drop_twin, look_up, make_twin
-
-LAUNCH = "shop-2.0"
-SCHEMA = """
-create table item (id int generated always as identity primary key, name text unique, body text,
-                   twice int generated always as (length(name) * 2) stored);
-alter table item alter body set storage external;
-create table line (id bigserial primary key, item_id int references item on delete cascade, amount numeric(9, 2));
-create table part (id int, year int, what text, primary key (id, year)) partition by range (year);
-create table part_1 partition of part for values from (0) to (10);
-create table part_2 partition of part for values from (10) to (20);
-create sequence loose;
-create table base (id int primary key, what text);
-create table heir (extra text, primary key (id)) inherits (base);
-alter table base add late int default 1;  -- a dump writes the heir's columns in another order
-create rule tell as on insert to base do also insert into line (amount) values (new.id % 100);
-alter table base enable always rule tell;
-create rule keep as on delete to heir where old.id % 4 = 0 do instead nothing;
-insert into base select n, 'b' from generate_series(1, 12) n;
-insert into heir select n, 'h', 'e', n from generate_series(1, 12) n;
-insert into item (name, body) select 'i' || n, repeat('b' || n, 1000) from generate_series(1, 20) n;
-insert into line (item_id, amount) select n, n from generate_series(1, 20) n;
-insert into part select n, n, 'p' from generate_series(1, 19) n;
-"""
-# Everything that is awkward in one transaction or another.
-WRITES = (
-    "insert into item (name, body) values (gen_random_uuid(), repeat('x', 3000))",
-    "update item set name = name || 'y' where id = (select max(id) from item)",
-    "update item set body = repeat(md5(random()::text), 80) where id % 7 = 1",
-    "insert into line (item_id, amount) select id, random() * 9 from item order by id desc limit 3",
-    "update line set amount = amount + 1 where id % 5 = 0",
-    "delete from item where id = (select min(id) + 3 from item)",
-    "update part set year = (year + 7) % 20 where id = 1 + (random() * 18)::int",
-    "update part set id = id + 100, what = 'moved' where id = (select max(id) from part where id < 100)",
-    "insert into base select max(id) + 1, 'b' from only base",
-    "insert into heir (id, what, late, extra) select max(id) + 1, 'h', 5, 'new' from heir",
-    "update base set what = what || '!' where id % 3 = 0",
-    "update only base set id = id + 1000 where id = (select min(id) from only base)",
-    "delete from base where id % 5 = 2",
-    "select nextval('loose')",
-)
-
+from safepoint.wayback.twin import look_up, make_twin
 
 # Rows that only all of their values tell apart; what differs here differs for COPY, and for few operators.
 KEYLESS = """
@@ -129,100 +80,10 @@ def keyless(chance: random.Random) -> str:
     )
 
 
-@dataclass
-class Made:
-    """A seeded twin and its feed; `there` is the server that it is on, where that is another one."""
-
-    live: Target
-    folder: Path
-    at: str
-    safe_point: str = ""
-    there: Target | None = None
-    facts: TwinFacts | None = None
-
-    @property
-    def twin(self) -> str:
-        return f"{self.live.dbname}_twin"
-
-    @property
-    def pair(self) -> Pair:
-        return Pair(self.live, (self.there or self.live).on(self.twin), LAUNCH)
-
-    def keeper(self) -> level.Keeper:
-        facts = feed.standing(self.live, LAUNCH, self.at)
-        assert facts is not None
-        return level.Keeper(self.pair, facts, feed.spool_path(self.folder, self.at))
-
-    def finish(self) -> None:
-        """The safe point: nobody writes any more."""
-        safe_point = self.safe_point = self.safe_point or quiet.safe_point(self.live)
-        if not level.is_finished(self.pair, safe_point):
-            with self.keeper() as keeper:
-                keeper.level(up_to=safe_point)
-                keeper.set_sequences()
-        self.facts = level.finish(self.pair, at=safe_point, prior=None, began=time.monotonic())
-
-
-def seed(live: Target, folder: Path, major: int = 17, there: Target | None = None) -> Made:
-    with feed.opened(live, LAUNCH) as now:
-        take_snapshot(
-            live,
-            Here("here", folder),
-            installation=installation(major),
-            folder=folder,
-            snapshot_id="seed",
-            launch_id=LAUNCH,
-            at=Instant(now.lsn, now.snapshot),
-        )
-    made = Made(live, folder, now.lsn, there=there)
-    pour(folder / "seed", level.begin(made.pair))
-    level.seeded(made.pair, now.lsn)
-    return made
-
-
 @pytest.fixture
 def live(database: Target) -> Iterator[Target]:
-    with connect(database) as connection:
-        connection.execute(SCHEMA)
-    yield database
-    feed.end(database, LAUNCH)
-    drop_database(database.on(f"{database.dbname}_twin"))
-
-
-@contextmanager
-def writing(live: Target) -> Iterator[None]:
-    """Others write all the time; what fails against another's row fails."""
-    done = threading.Event()
-
-    def loop(number: int) -> None:
-        with psycopg.connect(**live.conninfo(), autocommit=True) as connection:  # type: ignore[arg-type]
-            while not done.is_set():
-                for statement in WRITES[number::2]:
-                    try:
-                        connection.execute(statement)  # type: ignore[call-overload]
-                    except psycopg.IntegrityError:
-                        continue
-                    except psycopg.errors.DeadlockDetected:
-                        continue
-                    done.wait(0.01)
-
-    threads = [threading.Thread(target=loop, args=(number,), daemon=True) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join(20)
-
-
-def differences(live: Target, twin: str) -> list[str]:
-    with connect(live.on("postgres")) as connection:
-        connection.execute(sql.SQL("alter database {} allow_connections true").format(sql.Identifier(twin)))
-    found = fingerprint.compare(fingerprint.take(live), fingerprint.take(live.on(twin)))
-    # The feed stands on the live database until the migration begins; the twin has nothing of it.
-    return [str(one) for one in found if feed_name(LAUNCH) not in one.name]
+    with followed(database) as made:
+        yield made
 
 
 def test_a_twin_followed_under_writes_is_equal_at_an_instant_and_whole_at_the_safe_point(
@@ -329,34 +190,6 @@ def test_a_lost_slot_ddl_and_an_unknown_table_are_told_and_change_nothing(live: 
     assert facts.kind == "template" and differences(live, made.twin) == []
 
 
-@pytest.mark.parametrize(
-    "timeout", ["idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout"]
-)
-def test_the_seeds_snapshot_lives_as_long_as_it_is_needed_whatever_the_databases_timeouts_are(
-    live: Target, timeout: str
-) -> None:
-    """A dump, and what is asked after it, take hours; nothing is said on the connection that exported the snapshot."""
-    with connect(live) as connection:
-        connection.execute(f"alter database {live.dbname} set {timeout} = '200ms'".encode())
-    with feed.opened(live, LAUNCH) as now:
-        time.sleep(0.6)
-        with connect(live, autocommit=False) as connection:
-            connection.execute("set transaction isolation level repeatable read")
-            connection.execute(f"set transaction snapshot '{now.snapshot}'".encode())
-    feed.end(live, LAUNCH)
-
-
-def test_an_open_transaction_holds_the_seed_up_and_it_gives_up_with_the_reason(live: Target) -> None:
-    with psycopg.connect(**live.conninfo()) as busy:  # type: ignore[arg-type]
-        busy.execute("insert into line (amount) values (1)")
-        with pytest.raises(DatabaseError, match="transactions are open"), feed.opened(live, LAUNCH, timeout=0.5):
-            pass
-    assert feed.begins_at(live, LAUNCH) is None
-    assert feed.end(live, LAUNCH) is False
-    with connect(live) as connection:
-        assert connection.execute("select count(*) from pg_publication").fetchone() == (0,)
-
-
 def test_killed_again_and_again_while_it_follows_no_row_stands_twice_and_none_is_missing(
     live: Target, tmp_path: Path
 ) -> None:
@@ -366,7 +199,7 @@ def test_killed_again_and_again_while_it_follows_no_row_stands_twice_and_none_is
         sys.path[:0] = {sys.path!r}
         from pathlib import Path
         from safepoint.postgres.target import Target
-        from test_level_twin import Made
+        from level_ground import Made
         made = Made(Target({live.host!r}, {live.port}, {live.dbname!r}, {live.user!r}, {live.password!r}),
                     Path({str(tmp_path)!r}), {made.at!r})
         while True:
@@ -384,53 +217,6 @@ def test_killed_again_and_again_while_it_follows_no_row_stands_twice_and_none_is
             following.wait(20)
     made.finish()
     assert differences(live, made.twin) == []
-
-
-def test_a_half_made_seed_is_removed_and_somebody_elses_database_is_not(live: Target, tmp_path: Path) -> None:
-    level.begin(Pair.beside(live, f"{live.dbname}_twin", LAUNCH))
-    made = seed(live, tmp_path)  # over what a kill left
-    assert level.seeded_at(made.pair) == made.at
-    assert drop_twin(live, made.twin, LAUNCH) is True
-    with connect(live.on("postgres")) as connection:
-        connection.execute(sql.SQL("create database {}").format(sql.Identifier(made.twin)))
-    with pytest.raises(SafepointError, match="not a twin of this launch"):
-        level.begin(made.pair)
-
-
-def test_what_is_measured_is_what_stands_in_the_way(live: Target) -> None:
-    with connect(live) as connection:
-        assert choice.choose(choice.measure(connection), "logical", 0).kind == "logical"
-        connection.execute("create table bare (n int)")
-        connection.execute("insert into bare values (1)")
-        facts = choice.measure(connection)
-        assert facts.keyless == ("public.bare",) and 8192 <= facts.keyless_bytes < 100_000 and facts.unnamed == ()
-        connection.execute("create unlogged table fast (n int primary key)")
-        connection.execute("create materialized view seen as select count(*) from item")
-        connection.execute("create table hollow ()")
-        connection.execute("select lo_create(0)")
-        found = choice.choose(choice.measure(connection), "logical", 0)
-        connection.execute("select lo_unlink(oid) from pg_largeobject_metadata")
-    assert found.kind == "template"
-    text = "; ".join(found.against)
-    for said in ("public.fast", "1 large objects", "public.seen", "public.hollow"):
-        assert said in text
-
-
-def test_where_replication_connections_are_used_up_the_twin_is_copied_and_the_reason_said(
-    server: Server, tmp_path: Path
-) -> None:
-    settings = {"wal_level": "logical", "max_wal_senders": "1", "fsync": "off", "shared_buffers": "32MB"}
-    with Server.create(tmp_path / "pg", server.installation, settings=settings) as busy:
-        with psycopg.connect(**busy.target.conninfo(), replication="database", autocommit=True):  # type: ignore[arg-type]
-            with connect(busy.target) as connection:
-                found = choice.choose(choice.measure(connection), "logical", 0)
-            assert found.kind == "template" and "max_wal_senders" in "; ".join(found.against)
-            with pytest.raises(DatabaseError, match="max_wal_senders") as caught, feed.opened(busy.target, LAUNCH):
-                pytest.fail("there was no connection for it")
-            assert "end one" in str(caught.value.remedy)
-        with feed.opened(busy.target, LAUNCH):
-            pass
-        feed.end(busy.target, LAUNCH)
 
 
 def test_a_spool_that_is_gone_after_it_was_applied_is_not_missed(live: Target, tmp_path: Path) -> None:

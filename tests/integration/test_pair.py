@@ -9,9 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from books import killed_after
+from level_ground import LAUNCH, SCHEMA, Made, seed, writing
 from postgres_servers import SETTINGS, drop_database
 from psycopg import sql
-from test_level_twin import LAUNCH, SCHEMA, Made, seed, writing
 
 from safepoint.backup import fingerprint
 from safepoint.errors import Refused

@@ -5,20 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from postgres_servers import drop_database
 from psycopg import sql
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ground, lines, operations
 
-from safepoint.django.operations import Operations, StateColumn, StateTable
 from safepoint.errors import Interrupted, Refused
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import compaction, filling
-from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import Accepted, doubtful, round_trip
 from safepoint.wayback.spool import Spool
@@ -59,94 +54,6 @@ def test_unique_values_may_be_exchanged_and_keys_handed_on(database: Target, tmp
         assert made.old("select id, what from purchase_line where id > 2 order by 1") == [(4, "w3"), (5, "w4")]
 
 
-@pytest.mark.parametrize("piece", [1, 2_000])
-def test_large_values_that_were_not_touched_are_looked_up(
-    any_database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
-) -> None:
-    monkeypatch.setattr(filling, "_PIECE", piece)
-    with ground(any_database, tmp_path, SHOP, RELAX, RELAXED) as made:
-        made.write("update purchase set total = 9 where id = 1", "update purchase_line set purchase_id = 5")
-        made.write("delete from purchase where id = 2", "update purchase set id = 2 where id = 3")
-        made.write("insert into purchase (customer_id, total, body) values (1, 1, repeat('new', 3000))")
-        made.write("update purchase set total = 2 where id = 6")
-        outcome = made.carry()
-        assert outcome.put_aside == 0
-        query = "select id, md5(body), length(body) from purchase order by 1"
-        assert made.old(query) == made.new(query)
-        assert made.old("select legacy from purchase order by id") == [(1,), (3,), (4,), (5,), (7,)]
-
-
-def test_large_values_are_looked_up_by_any_key(database: Target, tmp_path: Path) -> None:
-    schema = """
-    create table "Odd %s" (
-        "the ""key" text, day date, "body {0}" text, state text, primary key ("the ""key", day));
-    alter table "Odd %s" alter "body {0}" set storage external;
-    insert into "Odd %s" select k, '2026-02-28', repeat(k, 2000), 'new'
-    from unnest(array['it''s', '100 %s', 'a\\\\b', '{0}', '"', 'NULL', '', E'\\n', '$1 :x']) k
-    """
-    # Of another type: what the twin has itself need not be looked up.
-    retyped = """
-    alter table "Odd %s" alter "body {0}" type varchar(99000);
-    alter table "Odd %s" alter "body {0}" set storage external;
-    update "Odd %s" set "body {0}" = "body {0}" || "body {0}"
-    """
-    with ground(database, tmp_path, schema, retyped) as made:
-        made.write("update \"Odd %s\" set state = 'seen'")
-        assert made.carry().put_aside == 0
-        query = 'select * from "Odd %s" order by 1'
-        assert made.old(query) == made.new(query)
-
-
-BIG = """
-create table tagged (code text, n int, what varchar(9), gone int default 7, primary key (code, n));
-create table plain (id int primary key, what text);
-insert into tagged select 'k' || n, n, 'w', n from generate_series(1, 5000) n;
-insert into plain select n, 'p' from generate_series(1, 5000) n;
-analyze
-"""
-
-
-def test_few_changes_of_a_big_table_are_looked_up_by_its_key(
-    any_database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However the keys are looked up, the end is the same; a table that is as small as its changes is read whole."""
-    asked: list[str] = []
-    run = compaction.run
-
-    def noted(connection: Connection, statement: str) -> int:
-        asked.append(statement)
-        return run(connection, statement)
-
-    monkeypatch.setattr(compaction, "run", noted)
-    grown = "alter table tagged alter n type bigint, drop gone, alter what type text"
-    grown += "; alter table plain alter id type bigint"
-    dropped = operations(("column-removed", "tagged", "tagged", "gone", None))
-    with ground(any_database, tmp_path, BIG, grown, dropped) as made:
-        made.write(
-            "update tagged set what = 'new' where n = 17",
-            "delete from tagged where n in (18, 19)",
-            "insert into tagged values ('k18', 18, 'again'), ('x', 6000, 'added')",
-            "update tagged set code = 'moved' where n = 20",
-            "update plain set what = 'q' where id between 4990 and 5000",
-            "insert into plain values (5001, 'r')",
-        )
-        outcome = made.carry()
-        assert (outcome.carried, outcome.transactions, outcome.put_aside) == (1, 1, 0)
-        assert made.old("select code, n, what, gone from tagged where n in (17, 18, 19, 20, 6000) order by n") == [
-            ("k17", 17, "new", 17),
-            ("k18", 18, "again", 7),
-            ("moved", 20, "w", 20),
-            ("x", 6000, "added", 7),
-        ]
-        assert made.old("select what, count(*) from plain group by 1 order by 1") == [("p", 4989), ("q", 11), ("r", 1)]
-        by_key = [one for one in asked if "LEFT JOIN LATERAL (SELECT o.ctid" in one]
-        assert len(by_key) == 2, asked
-        del asked[:]
-        made.write("update plain set what = 's'")
-        assert made.carry().put_aside == 0 and made.old("select distinct what from plain") == [("s",)]
-        assert not [one for one in asked if "LEFT JOIN LATERAL (SELECT o.ctid" in one]
-
-
 def test_a_replay_beside_a_drain_takes_what_is_durable_and_the_next_one_the_rest(
     database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,89 +79,6 @@ def test_a_replay_beside_a_drain_takes_what_is_durable_and_the_next_one_the_rest
         made.write("insert into customer (name) values ('last')")
         assert made.carry().transactions == 32
         assert made.old("select count(*) from customer") == made.new("select count(*) from customer")
-
-
-def test_no_id_is_given_out_again(database: Target, tmp_path: Path) -> None:
-    with ground(database, tmp_path, SHOP, "alter table purchase_line rename to line") as made:
-        found = operations(("table-renamed", "purchase_line", "line", None, None))
-        made.operations = found
-        made.write("insert into line (purchase_id, what) values (1, 'x')", "delete from line where id = 6")
-        made.write("select nextval('customer_id_seq') from generate_series(1, 40)")
-        with connect(made.twin) as connection:
-            connection.execute("select setval('purchase_id_seq', 1000)")
-        outcome = made.carry()
-        assert outcome.sequences == {"public.customer_id_seq": 45, "public.purchase_line_id_seq": 6}
-        assert made.old("select nextval('purchase_line_id_seq'), nextval('purchase_id_seq')") == [(7, 1001)]
-
-
-def test_ids_that_nobody_committed_are_not_given_out_again_where_nothing_is_left_to_carry(
-    database: Target, tmp_path: Path
-) -> None:
-    """Most is carried ahead; what was drawn since, and not committed, may stand in a mail or in another system."""
-    with ground(database, tmp_path, SHOP, "select 1") as made:
-        made.write("insert into customer (name) values ('x')")
-        assert made.carry().sequences == {"public.customer_id_seq": 6}
-        made.write("select nextval('customer_id_seq') from generate_series(1, 4)")
-        outcome = made.carry()
-        assert outcome.already and outcome.sequences == {"public.customer_id_seq": 10}
-        assert made.old("select nextval('customer_id_seq')") == [(11,)]
-
-
-def test_a_sequence_that_cannot_go_as_far_as_the_new_one_did_ends_at_its_last_number(
-    database: Target, tmp_path: Path
-) -> None:
-    """A SmallAutoField became an AutoField: rows up to the smaller one's end are carried, and have their numbers."""
-    before = "create table bill (id smallserial primary key); insert into bill values (default)"
-    change = "alter table bill alter id type int; alter sequence bill_id_seq as int"
-    with ground(database, tmp_path, before, change) as made:
-        made.operations = operations(("column-altered", "bill", "bill", "id", None))
-        made.write("select setval('bill_id_seq', 32765)", "insert into bill select from generate_series(1, 4)")
-        outcome = made.carry()
-        assert outcome.put_aside == 2 and outcome.sequences == {"public.bill_id_seq": 32767}
-        with pytest.raises(psycopg.errors.SequenceGeneratorLimitExceeded):
-            made.old("select nextval('bill_id_seq')")
-
-
-def test_a_sequence_that_two_tables_had_together_goes_on_behind_both_of_theirs(
-    database: Target, tmp_path: Path
-) -> None:
-    before = """
-    create table bill (id serial primary key);
-    create table offer (id int primary key default nextval('bill_id_seq'));
-    """
-    change = "create sequence offer_id_seq; alter table offer alter id set default nextval('offer_id_seq')"
-    with ground(database, tmp_path, before, change) as made:
-        made.write("insert into bill select from generate_series(1, 7)", "insert into offer default values")
-        assert made.carry().sequences == {"public.bill_id_seq": 7}
-        made.write("insert into offer select from generate_series(1, 9)")
-        assert made.carry().sequences == {"public.bill_id_seq": 10}
-
-
-def test_a_sequence_that_only_code_asks_and_that_has_another_name_now_is_told(database: Target, tmp_path: Path) -> None:
-    before = "create sequence letter_no; create sequence stays; create table gone (id serial, no int default 1)"
-    change = "alter sequence letter_no rename to dispatch_no; drop table gone"
-    with (
-        ground(database, tmp_path, SHOP + before, change) as made,
-        connect(made.twin) as old,
-        connect(made.live) as new,
-    ):
-        assert left_sequences(old, new, read_catalogue(old)) == ("public.letter_no",)
-
-
-def test_a_sequence_that_no_column_owns_is_found_again_by_the_default_that_names_it(
-    database: Target, tmp_path: Path
-) -> None:
-    before = """
-    create schema "Odd one"; create sequence "Odd one"."Numbers";
-    create table invoice (id int primary key default nextval('"Odd one"."Numbers"'), what text);
-    insert into invoice (what) values ('a'), ('b');
-    """
-    change = """alter sequence "Odd one"."Numbers" rename to "Given out";
-    alter sequence "Odd one"."Given out" set schema public"""
-    with ground(database, tmp_path, before, change) as made:
-        made.write("insert into invoice (what) values ('c'), ('d')")
-        assert made.carry().sequences == {'"Odd one"."Numbers"': 4}
-        assert made.old("insert into invoice (what) values ('e') returning id") == [(5,)]
 
 
 def test_triggers_are_silent_even_those_that_always_fire(database: Target, tmp_path: Path) -> None:
@@ -333,31 +157,6 @@ def test_every_type_comes_back_as_it_was(any_database: Target, tmp_path: Path) -
         assert made.old(query) == made.new(query)
 
 
-def test_content_types_are_matched_by_what_they_name(database: Target, tmp_path: Path) -> None:
-    before = """
-    create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
-    create table django_admin_log (id serial primary key, what text,
-        content_type_id int references django_content_type deferrable initially deferred);
-    insert into django_content_type (app_label, model) values ('shop', 'line'), ('shop', 'item');
-    """
-    migration = """
-    delete from django_content_type; update django_admin_log set content_type_id = null;
-    insert into django_content_type values (1, 'shop', 'item'), (2, 'shop', 'posting'), (3, 'shop', 'tag');
-    """
-    found = operations(("model-renamed", "line", "posting", "shop.posting", None))
-    with ground(database, tmp_path, before, migration, found) as made:
-        made.write(
-            "insert into django_admin_log (what, content_type_id) values ('i', 1), ('p', 2), ('t', 3), ('n', null)"
-        )
-        outcome = made.carry()
-        assert made.old("select what, content_type_id from django_admin_log order by 1") == [
-            ("i", 2),
-            ("n", None),
-            ("p", 1),
-        ]
-        assert [(one.kind, one.key) for one in outcome.aside] == [("foreign key", {"id": "3"})]
-
-
 def test_rows_that_the_migration_added_stay_behind_with_what_was_written_to_them(
     database: Target, tmp_path: Path
 ) -> None:
@@ -382,111 +181,6 @@ def test_rows_that_the_migration_added_stay_behind_with_what_was_written_to_them
             ("public.member", "foreign key"),
             ("public.member", "foreign key"),
         ]
-
-
-TYPED = """
-create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
-create table flow (content_type_id int primary key references django_content_type deferrable initially deferred,
-    what text);
-insert into django_content_type (app_label, model) values ('shop', 'line'), ('shop', 'item'), ('shop', 'mark');
-insert into flow values (1, 'l'), (2, 'i');
-"""
-
-
-def test_rows_whose_key_is_a_content_type_are_carried_where_it_has_the_same_number(
-    database: Target, tmp_path: Path
-) -> None:
-    migration = """
-    update django_content_type set model = 'posting' where id = 1;
-    insert into django_content_type values (9, 'shop', 'tag');
-    """
-    found = operations(("model-renamed", "line", "posting", "shop.posting", None))
-    with ground(database, tmp_path, TYPED, migration, found) as made:
-        assert doubtful(made.mapping(), round_trip(made.twin, made.live, made.mapping())) == ()
-        made.write("update flow set what = 'p' where content_type_id = 1; delete from flow where content_type_id = 2")
-        made.write("insert into flow values (3, 'm'), (9, 't')")
-        outcome = made.carry()
-        assert made.old("select * from flow order by 1") == [(1, "p"), (3, "m")]
-        assert [(one.table, one.kind) for one in outcome.aside] == [("public.flow", "foreign key")]
-
-
-def test_rows_whose_key_is_a_content_type_of_another_number_are_not_carried(database: Target, tmp_path: Path) -> None:
-    migration = """
-    delete from flow; delete from django_content_type;
-    insert into django_content_type values (1, 'shop', 'item'), (2, 'shop', 'line'), (3, 'shop', 'mark');
-    insert into flow values (2, 'l'), (1, 'i');
-    """
-    with ground(database, tmp_path, TYPED, migration) as made:
-        told = doubtful(made.mapping(), round_trip(made.twin, made.live, made.mapping()))
-        assert [one[:53] for one in told] == ["flow: 2 rows are missing after the migration, 2 are n"]
-        made.write("insert into flow values (3, 'm')")
-        made.carry()
-        assert made.old("select * from flow order by 1") == [(1, "l"), (2, "i"), (3, "m")]
-
-
-@pytest.mark.usefixtures("looking_up")
-def test_content_types_that_no_constraint_leads_to_are_matched_by_what_the_models_say(
-    database: Target, tmp_path: Path
-) -> None:
-    """`db_constraint = False`: an id of the new database would be that of another model in the old one, or of none."""
-    before = """
-    create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
-    create table note (id serial primary key, what text, content_type_id int not null);
-    insert into django_content_type (app_label, model) values ('shop', 'line'), ('shop', 'item');
-    insert into note (what, content_type_id) values ('of nothing', 77);
-    """
-    change = """
-    alter table note add more text; delete from django_content_type;
-    insert into django_content_type values (1, 'shop', 'item'), (2, 'shop', 'line'), (3, 'shop', 'tag');
-    """
-
-    def column(references: str | None = None) -> StateColumn:
-        return StateColumn("integer", False, references is None, False, references, None)
-
-    states = {
-        "django_content_type": StateTable("contenttypes.contenttype", {"id": column()}),
-        "note": StateTable("shop.note", {"content_type_id": column("contenttypes.contenttype")}),
-    }
-    with ground(database, tmp_path, before, change, Operations((), (), states, states)) as made:
-        made.write("insert into note (what, content_type_id) values ('i', 1), ('l', 2), ('t', 3), ('n', 88)")
-        outcome = made.carry()
-        assert made.old("select what, content_type_id from note order by id") == [
-            ("of nothing", 77),
-            ("i", 2),
-            ("l", 1),
-            ("n", 88),
-        ]
-        assert [one.reason for one in outcome.aside] == ["what content_type_id names is not there"]
-
-
-def test_content_types_and_permissions_in_a_schema_that_only_the_application_searches_are_found(
-    database: Target, tmp_path: Path
-) -> None:
-    before = """
-    create schema app; set search_path = app;
-    create table django_content_type (id serial primary key, app_label text, model text, unique (app_label, model));
-    create table auth_permission (id serial primary key, codename text, content_type_id int not null
-        references django_content_type deferrable initially deferred);
-    create table granted (id serial primary key,
-        permission_id int references auth_permission deferrable initially deferred,
-        content_type_id int references django_content_type deferrable initially deferred);
-    insert into django_content_type (app_label, model) values ('shop', 'line'), ('shop', 'item');
-    insert into auth_permission (codename, content_type_id) values ('add_line', 1), ('add_item', 2);
-    insert into granted (permission_id, content_type_id) values (1, 2);
-    reset search_path;
-    """
-    migration = """
-    delete from app.granted; delete from app.auth_permission; delete from app.django_content_type;
-    insert into app.django_content_type values (11, 'shop', 'item'), (12, 'shop', 'line');
-    insert into app.auth_permission values (21, 'add_item', 11), (22, 'add_line', 12);
-    insert into app.granted values (1, 22, 11);
-    """
-    with ground(database, tmp_path, before, migration) as made:
-        # Both tables are numbered anew, as after a launch; what refers to them comes back as it was.
-        assert {one.table: one.whole for one in round_trip(made.twin, made.live, made.mapping()).tables}["app.granted"]
-        made.write("insert into app.granted values (7, 21, 12)")
-        assert made.carry().put_aside == 0
-        assert made.old("select * from app.granted order by id") == [(1, 1, 2), (7, 2, 1)]
 
 
 def test_a_closed_twin_is_entered_and_closed_again(database: Target, tmp_path: Path) -> None:

@@ -211,20 +211,6 @@ def test_what_the_owner_set_on_the_proxy_outlives_every_order(caddy: EmbeddedCad
         assert client.get().headers["x-owner"] == "kept"
 
 
-def test_requests_in_flight_are_counted_after_the_route_is_closed(
-    caddy: EmbeddedCaddy, releases: tuple[str, str]
-) -> None:
-    router = open_router(caddy.settings(), no_host)
-    router.open(releases[0])
-    thread = threading.Thread(target=lambda: Client(caddy.url).get("/slow"))
-    thread.start()
-    time.sleep(0.3)
-    router.close("x")
-    assert router.in_flight() == 1
-    thread.join()
-    assert router.in_flight() == 0
-
-
 def test_a_caddy_that_does_not_run_is_told(tmp_path: Path) -> None:
     absent = EmbeddedCaddy(tmp_path, free_port(), free_port())
     with pytest.raises(RouterError, match=r"router\.admin"):
@@ -279,7 +265,6 @@ def test_a_router_without_a_state_command_is_asked_over_http(
     assert router.state() == RouterState("closed")
     router.open(releases[0])
     assert router.state() == RouterState("open")
-    assert router.in_flight() is None
 
 
 def test_a_router_says_whether_it_can_tell_a_split_for_a_request_sees_either_side_of_it(

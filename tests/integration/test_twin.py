@@ -26,7 +26,7 @@ from safepoint.wayback.names import half_made_limit, kept_name, read_mark, twin_
 from safepoint.wayback.pair import Pair
 from safepoint.wayback.quiet import drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 from safepoint.wayback.swap import swap, unswap
-from safepoint.wayback.twin import TwinFacts, drop_kept, drop_twin, look_up, make_twin
+from safepoint.wayback.twin import TwinFacts, drop_twin, look_up, make_twin
 
 LAUNCH = "books-2.0"
 ENTRY = "insert into ledger_entry (memo, author_id) values (%s, 1)"
@@ -171,7 +171,6 @@ def test_a_database_of_someone_else_with_the_twins_name_is_never_touched(site: B
     for act in (
         lambda: twin_of(site),
         lambda: drop_twin(site.target, name, LAUNCH),
-        lambda: drop_kept(site.target, name, LAUNCH),
     ):
         with pytest.raises(Refused):
             act()
@@ -297,10 +296,8 @@ def test_neither_the_live_nor_the_migrated_database_can_be_removed(site: Books) 
     for name in (done.live, done.kept_as):
         with pytest.raises(Refused, match="may remove"):
             drop_twin(site.target, name, LAUNCH)
-        with pytest.raises(Refused, match="may remove"):
-            drop_kept(site.target, name, LAUNCH)
     with pytest.raises(Refused, match="may remove"):
-        drop_kept(site.target, "postgres", LAUNCH)
+        drop_twin(site.target, "postgres", LAUNCH)
     assert not drop_twin(site.target, facts.twin, LAUNCH)
 
 
@@ -321,7 +318,7 @@ def test_unswap_returns_to_the_migrated_database_and_sets_the_twin_aside(site: B
         "select shobj_description(oid, 'pg_database') from pg_database where datname = %s",
         site.target.dbname,
     ) == [before]
-    assert drop_kept(site.target, facts.twin, LAUNCH)
+    assert drop_twin(site.target, facts.twin, LAUNCH)
 
 
 def test_a_swap_onto_a_name_that_is_taken_changes_nothing(site: Books) -> None:

@@ -18,7 +18,7 @@ from safepoint.rehearsal.ground import settings_at_start
 from safepoint.rehearsal.invariants import Answer, judge_invariants
 from safepoint.rehearsal.observation import MigrationRun, rebuilding
 from safepoint.rehearsal.release import judge_caches, judge_release, why_not_started
-from safepoint.rehearsal.sampling import MODES, LockSpan, spans, strongest
+from safepoint.rehearsal.sampling import MODES, LockSpan, spans
 from safepoint.rehearsal.speeds import Io, Parts, Speeds
 from safepoint.rehearsal.statements import shown, writes
 from safepoint.rehearsal.timeline import Applied, Printed, Stamps, timeline
@@ -137,12 +137,6 @@ def test_spans_of_a_table_never_overlap_and_hold_only_what_was_seen(looks: list[
         for table in range(1, 5):
             holding = [s.strength for s in found if s.table == table and s.began <= at <= s.ended]
             assert holding == ([locks[table]] if table in locks else [])
-
-
-def test_the_strongest_lock_of_a_table_counts_all_its_time() -> None:
-    (found,) = strongest([LockSpan(7, 2, 0.0, 5.0), LockSpan(7, 8, 1.0, 2.0), LockSpan(7, 8, 3.0, 3.5)])
-    assert (found.mode, found.seconds, found.blocks) == ("AccessExclusiveLock", 1.5, "readers and writers")
-    assert LockSpan(7, SHARE, 0, 1).blocks == "writers" and LockSpan(7, SHARE - 1, 0, 1).blocks == ""
 
 
 def test_a_statement_is_shown_without_anybodys_data() -> None:

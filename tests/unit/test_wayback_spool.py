@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safepoint.errors import CaptureLost, Refused, StorageError
-from safepoint.wayback.spool import Spool, durable_end, read_changes, read_header, read_messages, read_transactions
+from safepoint.wayback.spool import Spool, durable_end, read_changes, read_header, read_messages
 
 HEADER = {"launch": "books-2.0", "slot": "safepoint_x"}
 RELATION = (
@@ -43,7 +44,8 @@ def write(path: Path, transactions: Iterable[tuple[int, int]], *, sync: bool = T
 
 
 def numbers(path: Path) -> list[tuple[int, int]]:
-    return [(found.xid, sum(1 for _ in changes)) for found, changes in read_transactions(path)]
+    transactions = groupby(one.transaction for one in read_changes(path))
+    return [(found.xid, sum(1 for _ in changes)) for found, changes in transactions]
 
 
 @settings(max_examples=40, deadline=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from safepoint.checkpoints.checkpoint import Checkpoint
+from safepoint.checkpoints.checkpoint import Checkpoint, Verdict
 from safepoint.config import format_bytes, format_duration
 
 _TITLE = "Backup"
@@ -39,11 +39,11 @@ def backup(
     proof = "proven by a restore" if proven else "not proven"
     detail = f"{format_bytes(size_bytes)}, {format_duration(max(age, 0))} old, {proof}"
 
-    def found(verdict: str, remedy: str | None = None, more: str = "") -> Checkpoint:
+    def found(verdict: Verdict, remedy: str | None = None, more: str = "") -> Checkpoint:
         return Checkpoint(
             "backup",
             _TITLE,
-            verdict,  # type: ignore[arg-type]  # one of the three words, given just below
+            verdict,
             value=round(age, 1),
             limit=limit,
             unit="s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -129,14 +130,20 @@ def judge_connections(found: Connections, *, share: float, baseline: int | None 
     states = ", ".join(f"{count} {state}" for state, count in sorted(found.by_state.items()))
     usable = found.maximum - found.reserved
     detail = f"{found.total} of {found.maximum} ({states or 'none'}); {usable} are for ordinary roles"
-    common = {"baseline": baseline, "value": found.total, "limit": limit, "unit": "connections", "detail": detail}
+    common: dict[str, Any] = {
+        "baseline": baseline,
+        "value": found.total,
+        "limit": limit,
+        "unit": "connections",
+        "detail": detail,
+    }
     if found.total == 0:
         # Whoever asks is connected: none at all means that the view was not readable.
-        return Checkpoint("connections", _CONNECTIONS_TITLE, "inconclusive", **common)  # type: ignore[arg-type]
+        return Checkpoint("connections", _CONNECTIONS_TITLE, "inconclusive", **common)
     if found.total > limit:
         remedy = "End idle sessions (see pg_stat_activity), lower the application's pool, or raise max_connections."
-        return Checkpoint("connections", _CONNECTIONS_TITLE, "fail", remedy=remedy, **common)  # type: ignore[arg-type]
-    return Checkpoint("connections", _CONNECTIONS_TITLE, "pass", **common)  # type: ignore[arg-type]
+        return Checkpoint("connections", _CONNECTIONS_TITLE, "fail", remedy=remedy, **common)
+    return Checkpoint("connections", _CONNECTIONS_TITLE, "pass", **common)
 
 
 def _refused(error: psycopg.Error) -> DatabaseError:

@@ -186,19 +186,19 @@ def judge_log(found: LogMark, *, limit: int, kind: Kind = APPLICATION) -> Checkp
     detail = f"{found.errors} errors since the mark in {found.path}"
     if found.samples:
         detail += f"; first: {found.samples[0]}"
-    common = {"baseline": 0, "value": found.errors, "limit": limit, "unit": "lines", "detail": detail}
+    common: dict[str, Any] = {"baseline": 0, "value": found.errors, "limit": limit, "unit": "lines", "detail": detail}
     if found.errors > limit:
         remedy = f"Read {found.path}; roll back if the new release is the cause."
-        return Checkpoint(kind.name, kind.title, "fail", remedy=remedy, **common)  # type: ignore[arg-type]  # mixed values
+        return Checkpoint(kind.name, kind.title, "fail", remedy=remedy, **common)
     if found.inode == 0:
         common["detail"] = f"there is no file {found.path}, neither at the mark nor now"
         remedy = f"Correct {kind.key}; a log that is only created by its first error is fine once you know."
-        return Checkpoint(kind.name, kind.title, "inconclusive", remedy=remedy, **common)  # type: ignore[arg-type]  # mixed values
+        return Checkpoint(kind.name, kind.title, "inconclusive", remedy=remedy, **common)
     if found.gap:
         common["detail"] = f"{detail}; the log was rotated or cut, and lines may be lost"
         remedy = f"Read the rotated files beside {found.path} by hand."
-        return Checkpoint(kind.name, kind.title, "inconclusive", remedy=remedy, **common)  # type: ignore[arg-type]  # mixed values
-    return Checkpoint(kind.name, kind.title, "pass", **common)  # type: ignore[arg-type]  # mixed values
+        return Checkpoint(kind.name, kind.title, "inconclusive", remedy=remedy, **common)
+    return Checkpoint(kind.name, kind.title, "pass", **common)
 
 
 def errors_since(

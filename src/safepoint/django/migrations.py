@@ -23,15 +23,6 @@ class Migrated:
         return {**asdict(self), "applied": list(self.applied)}
 
 
-def plan_text(manage: Manage, *, timeout: float | None = 120) -> str:
-    """What `migrate --plan` prints. Changes nothing.
-
-    Raises:
-        CommandFailed: as `Manage.run`.
-    """
-    return manage.run("migrate", "--plan", timeout=timeout).stdout.strip()
-
-
 def is_clean(manage: Manage, *, timeout: float | None = 120) -> bool:
     """Whether no migration is pending (`migrate --check`).
 

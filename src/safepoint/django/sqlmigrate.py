@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
-
-from safepoint.django.managepy import Manage
-from safepoint.django.piped import ask
 
 # Before the statements of each operation Django writes three lines of comment; the middle one describes it.
 _DESCRIBED = re.compile(r"^-- (?P<text>\S.*)$")
@@ -37,23 +33,6 @@ class MigrationSQL:
             if before == "--" and described is not None:
                 found = described["text"]
         return found
-
-
-def read_sql(
-    manage: Manage,
-    migrations: Sequence[str] | None = None,
-    *,
-    database: str = "default",
-    timeout: float | None = 120,
-    cancelled: Callable[[], bool] | None = None,
-) -> tuple[MigrationSQL, ...]:
-    """Ask the release for the SQL of its pending migrations (or of those named among them). Nothing is changed.
-
-    Raises:
-        CommandFailed: the project cannot be started, or its database does not answer.
-    """
-    parameters = {"database": database, "migrations": None if migrations is None else list(migrations)}
-    return written(ask(manage, "sql", parameters, timeout=timeout, cancelled=cancelled))
 
 
 def written(answer: dict[str, Any]) -> tuple[MigrationSQL, ...]:

@@ -28,6 +28,7 @@ class Bytes:
         self._view = memoryview(data)
 
     def read(self, size: int) -> bytes:
+        """The next bytes, `size` at most; none at the end."""
         chunk, self._view = self._view[:size], self._view[size:]
         return bytes(chunk)
 
@@ -40,6 +41,7 @@ class Tail:
         self.truncated = False
 
     def write(self, chunk: bytes) -> int:
+        """Take more of the output, and forget of its beginning what is too much."""
         self._data += chunk
         if len(self._data) > 2 * KEEP_BYTES:
             del self._data[:-KEEP_BYTES]
@@ -47,6 +49,7 @@ class Tail:
         return len(chunk)
 
     def text(self) -> str:
+        """What is known of it, from the beginning of a line on."""
         data = bytes(self._data)
         if self.truncated:
             # The first line is cut; with it goes half a secret that `scrub` could not find.

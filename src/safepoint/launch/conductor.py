@@ -365,15 +365,3 @@ class Conductor:
 def interrupt(folder: Path) -> None:
     """Tell the conductor of this launch that an order is waiting which ends the running step."""
     (folder / INTERRUPT).touch()
-
-
-def refuse_unknown_launch(folder: Path, launch_id: str) -> None:
-    """Orders go to a launch that was begun.
-
-    Raises:
-        Refused: there is no ledger of it.
-    """
-    if not (folder / "ledger.jsonl").exists():
-        raise Refused(
-            f"The launch {launch_id} has not begun.", subject=str(folder), remedy="Begin it with `safepoint launch`."
-        )

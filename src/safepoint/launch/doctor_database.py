@@ -20,7 +20,7 @@ from safepoint.postgres.catalog import Survey, survey
 from safepoint.postgres.connections import OWN_NAMES, PAST_POOLER, Connection, connect, is_pooled
 from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.target import Target, server_target, target
-from safepoint.wayback import capture
+from safepoint.wayback import capture_mode
 from safepoint.wayback.promises import foresee_gaps, shown
 
 OLDEST = 14
@@ -176,7 +176,7 @@ def clock(connection: Connection, now: datetime) -> Iterator[Finding]:
 def captured(connection: Connection, plan: PlanFile) -> Iterator[Finding]:
     """By which capture the way back will know what was written, and why by that one."""
     how = plan.wayback.capture
-    mode, reason = capture.foresee(connection, how)
+    mode, reason = capture_mode.foresee(connection, how)
     asked = "" if how == "auto" else " (the plan file says so)"
     if mode == "logical":
         yield ok("capture", f"Changes after the launch are captured by decoding the log{asked}")

@@ -236,7 +236,7 @@ class Guard:
     def _connect(self) -> Connection:
         # Not by `connections.connect`: a link that died without a word has to be found out on this side, too.
         return psycopg.connect(
-            **self._target().on(self._maintenance).conninfo(),  # type: ignore[arg-type]
+            **self._target().on(self._maintenance).conninfo(),
             autocommit=True,
             application_name=self._name,
             connect_timeout=5,

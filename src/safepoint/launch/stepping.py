@@ -113,6 +113,7 @@ class Stepping:
         return {"verdict": evidence.verdict, "summary": evidence.summary, **again}
 
     def ground(self, step: PlannedStep) -> Ground:
+        """What a verb stands on when it carries out this step."""
         return Ground(
             self.plan_file,
             self.plan.launch_id,

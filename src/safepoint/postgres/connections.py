@@ -71,7 +71,7 @@ _LOGIN_TRIGGERS = 170000
 
 # A firewall or a host that went without a word answers nothing: the system would wait for hours, in the middle of a
 # window. So a silent peer is given up within a minute (https://www.postgresql.org/docs/current/libpq-connect.html).
-_ALIVE = {
+_ALIVE: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 30,
     "keepalives_interval": 10,
@@ -121,8 +121,8 @@ def connect(
         known = server in _WITH_TRANSACTION_TIMEOUT
         try:
             connection = psycopg.connect(
-                **target.conninfo(),  # type: ignore[arg-type]  # psycopg's stubs name each keyword apart
-                **_ALIVE,  # type: ignore[arg-type]
+                **target.conninfo(),
+                **_ALIVE,
                 autocommit=True,
                 application_name=application_name,
                 connect_timeout=10,

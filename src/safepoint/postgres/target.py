@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
+from typing import Any
 from urllib.parse import quote
 
 from safepoint.config import Database, ServerLogin
@@ -47,9 +48,9 @@ class Target:
         """The same database, another login."""
         return replace(self, user=user, password=password)
 
-    def conninfo(self) -> dict[str, str | int]:
-        """Keyword arguments for `psycopg.connect`. Holds the password: never print it."""
-        words: dict[str, str | int] = {
+    def conninfo(self) -> dict[str, Any]:
+        """Keyword arguments for `psycopg.connect`, whose stubs name each apart. Holds the password: never print it."""
+        words = {
             "host": self.host,
             "hostaddr": "",  # PGHOSTADDR, or that of a service (PGSERVICE), would be connected to instead
             "port": self.port,

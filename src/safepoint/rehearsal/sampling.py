@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -353,15 +353,3 @@ def spans(ticks: Sequence[tuple[float, Mapping[int, int]]]) -> tuple[LockSpan, .
             span = open_.get(oid)
             open_[oid] = LockSpan(oid, strength, at if span is None else span.began, at)
     return tuple(sorted([*done, *open_.values()], key=lambda span: (span.began, span.table)))
-
-
-def strongest(locks: Iterable[LockSpan]) -> tuple[LockSpan, ...]:
-    """The strongest lock of each table, all its spans added up into one. Pure."""
-    found: dict[int, LockSpan] = {}
-    for span in locks:
-        known = found.get(span.table)
-        if known is None or span.strength > known.strength:
-            found[span.table] = span
-        elif span.strength == known.strength:
-            found[span.table] = LockSpan(span.table, span.strength, known.began, known.ended + span.seconds)
-    return tuple(sorted(found.values(), key=lambda span: (-span.strength, -span.seconds)))

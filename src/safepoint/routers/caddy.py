@@ -61,14 +61,6 @@ class Caddy:
         """See `Router.state`."""
         return read_state(self._handler(), self.route)
 
-    def in_flight(self) -> int | None:
-        """See `Router.in_flight`; a closed route still has its proxy, and so its count."""
-        ours = {entry.get("dial") for entry in proxy_of(self._handler()).get("upstreams", [])}
-        answer = exchange("GET", f"{self._admin.rstrip('/')}/reverse_proxy/upstreams", remedy=self._remedy)
-        if answer.status != 200:
-            return None
-        return sum(int(entry["num_requests"]) for entry in json.loads(answer.body) if entry["address"] in ours)
-
     def check(self) -> RouterState:
         """See `Router.check`."""
         return self.state()

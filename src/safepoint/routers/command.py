@@ -60,10 +60,6 @@ class Commands:
         answer = exchange("GET", self.url, headers={"Accept": "*/*"}, remedy="Check `router.url` in the plan file.")
         return RouterState("closed" if answer.status == 503 else "open")
 
-    def in_flight(self) -> int | None:
-        """Commands do not tell."""
-        return None
-
     def check(self) -> RouterState:
         """See `Router.check`."""
         return self.state()

@@ -29,8 +29,8 @@ class Router(Protocol):
     """The switch for traffic.
 
     Promises: every order is idempotent and is in force for new requests when the method returns; a request that was
-    let in before is still answered by the release that took it (so after `close` some may go on: see `in_flight`,
-    and only the database knows when writes have ended). A router that cannot carry an order out raises `RouterError`
+    let in before is still answered by the release that took it (so after `close` some may go on, and only the
+    database knows when writes have ended). A router that cannot carry an order out raises `RouterError`
     and goes on as before.
     """
 
@@ -58,10 +58,6 @@ class Router(Protocol):
 
     def state(self) -> RouterState:
         """Ask the router what it does now."""
-        ...
-
-    def in_flight(self) -> int | None:
-        """How many requests that were let in are not answered yet; None where the router cannot tell."""
         ...
 
     def check(self) -> RouterState:

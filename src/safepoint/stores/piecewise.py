@@ -45,6 +45,7 @@ class Pieces:
         self._digest, self.bytes = hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:
+        """Take any number of bytes, and hand on each piece that is whole."""
         self._digest.update(data)
         self.bytes += len(data)
         self._buffer += data
@@ -59,6 +60,7 @@ class Pieces:
 
     @property
     def sha256(self) -> str:
+        """Of all that was written, in hex."""
         return self._digest.hexdigest()
 
     def _hand_on(self, size: int) -> None:

@@ -22,6 +22,7 @@ from safepoint.postgres.replica_identity import Identity
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback import triggers
+from safepoint.wayback.capture_mode import How, choose, settled, why_not_decoded
 from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.log_drain import LogDrain, advance, mark_restart
 from safepoint.wayback.names import between_name, capture_name
@@ -34,8 +35,6 @@ from safepoint.wayback.spool import Spool
 from safepoint.wayback.trigger_drain import TriggerDrain
 from safepoint.wayback.triggers import install
 
-How = Literal["auto", "logical", "triggers"]
-"""What the plan file asks for."""
 Purpose = Literal["capture", "twin", "between"]
 """What is captured for: the way back after the launch, the twin before it, or a return to the new release, between a
 rollback's swap and the opening of the site."""
@@ -136,23 +135,6 @@ class Lag:
         return asdict(self)
 
 
-def choose(how: How, reason: str | None) -> Mode:
-    """Which capture is used, by what the plan asks for and why the log cannot be decoded (None: it can). Pure."""
-    if how == "triggers" or (how == "auto" and reason is not None):
-        return "triggers"
-    return "logical" if reason is None else "none"
-
-
-def foresee(connection: Connection, how: How) -> tuple[Mode, str | None]:
-    """Which capture `arm` would use here, and why not the log where it is another one. Nothing is changed."""
-    _, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
-    reason = "the plan file says so" if how == "triggers" else cannot(connection, may_replicate=may_replicate)
-    mode = choose(how, reason)
-    if mode == "triggers" and (why := triggers.cannot(connection)) is not None:
-        return "none", f"{reason}; no triggers either: {why}"
-    return mode, reason
-
-
 def arm(
     target: Target,
     launch_id: str,
@@ -180,7 +162,7 @@ def arm(
     with _connected(target, lock_timeout=lock_timeout) as connection, asking("Arming the capture", target.dbname):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
-        reason = "the plan file says so" if how == "triggers" else cannot(connection, may_replicate=may_replicate)
+        reason = why_not_decoded(connection, how, may_replicate)
         _refuse_hidden(connection, choose(how, reason))
         identities, uncovered, all_tables = publish(
             connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None
@@ -190,9 +172,8 @@ def arm(
             if reason is not None:
                 unpublish(connection, launch_id, name, purpose)
                 identities = ()
-        mode, follows = choose(how, reason), False
-        if mode == "triggers" and (why := triggers.cannot(connection)) is not None:
-            mode, reason = "none", f"{reason}; no triggers either: {why}"
+        mode, reason = settled(connection, how, reason)
+        follows = False
         if mode == "triggers":
             installed = install(connection, launch_id)
             uncovered, follows = installed.uncovered, installed.follows
@@ -380,16 +361,6 @@ def _end(target: Target, launch_id: str, name: str, purpose: Purpose) -> None:
         if purpose != "twin":
             triggers.uninstall(connection, launch_id)
         unpublish(connection, launch_id, name, purpose)
-
-
-def cannot(connection: Connection, *, may_replicate: bool) -> str | None:
-    """Why this server or this login cannot decode; None where it can."""
-    level = str(_one(connection, "SHOW wal_level"))
-    if level != "logical":
-        return f"wal_level is {level}; it must be logical, which takes a restart of the server"
-    if not may_replicate:
-        return "the conductor's role has not the REPLICATION attribute"
-    return None
 
 
 def _connected(target: Target, lock_timeout: float | None = None) -> Connection:

@@ -21,7 +21,8 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, cancel, connect
 from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import CaptureFacts, cannot
+from safepoint.wayback.capture import CaptureFacts
+from safepoint.wayback.capture_mode import cannot_decode
 from safepoint.wayback.names import feed_name
 from safepoint.wayback.promises import RIGHTS
 from safepoint.wayback.publication import publication, publish, unpublish
@@ -58,7 +59,7 @@ def opened(target: Target, launch_id: str, *, timeout: float = _WAIT) -> Iterato
     # Setting a replica identity locks its table for an instant, and the application is at work.
     with _connected(target, lock_timeout=5) as connection, asking("Beginning the twin's feed", target.dbname):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
-        reason = cannot(connection, may_replicate=may_replicate)
+        reason = cannot_decode(connection, may_replicate=may_replicate)
         if reason is not None:
             raise DatabaseError(f"The twin cannot be kept level: {reason}.", subject=target.dbname)
         drop_slot(connection, name)

@@ -156,7 +156,7 @@ def _in(connection: Connection, hours: float) -> str:
 def _verify(login: Target, owner_role: str) -> None:
     """Log in once the way `manage.py` will, without the settings that Safepoint pins for itself."""
     try:
-        with psycopg.connect(**login.conninfo(), connect_timeout=10, autocommit=True) as connection:  # type: ignore[arg-type]
+        with psycopg.connect(**login.conninfo(), connect_timeout=10, autocommit=True) as connection:
             row = connection.execute("SELECT current_user, current_setting('default_transaction_read_only')").fetchone()
     except psycopg.OperationalError as error:
         raise DatabaseError(

@@ -5,7 +5,7 @@ Every line says where it comes from, so that a person can check the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -177,8 +177,3 @@ def _decisions(way: WayBack) -> dict[str, TableRule | None]:
 def short(name: str) -> str:
     """A table's name as people write it."""
     return name.removeprefix("public.")
-
-
-def unmapped(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """The lines that a person has to look at."""
-    return tuple(line for line in lines if line.doubt)

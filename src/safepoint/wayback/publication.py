@@ -65,11 +65,11 @@ def publish(
         for identity in identities:
             connection.execute(identity.statement())
         all_tables = covers_all(uncovered, superuser=superuser)
-        scope = sql.SQL(" FOR ALL TABLES")
+        scope: sql.Composable = sql.SQL(" FOR ALL TABLES")
         if not all_tables:
             listed = _listed(connection, tables, uncovered)
             names = sql.SQL(", ").join(sql.Identifier(table.schema, table.relation) for table in listed)
-            scope = sql.SQL(" FOR TABLE {}").format(names) if listed else sql.SQL("")  # type: ignore[assignment]
+            scope = sql.SQL(" FOR TABLE {}").format(names) if listed else sql.SQL("")
         computed = connection.info.server_version >= _SENDS_COMPUTED
         sent = sql.SQL(" WITH (publish_generated_columns = stored)" if computed else "")
         connection.execute(sql.SQL("CREATE PUBLICATION {}{}{}").format(sql.Identifier(name), scope, sent))

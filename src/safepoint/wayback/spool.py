@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -324,11 +324,6 @@ def _damaged(path: Path, at: int, end: int) -> CaptureLost:
         expected=f"whole blocks up to byte {end}",
         remedy="Restore the file from a copy; look at the disk. The migrated database still has these rows.",
     )
-
-
-def read_transactions(path: Path) -> Iterator[tuple[Transaction, Iterator[Change]]]:
-    """The transactions that changed rows, each with its changes; go through them before asking for the next one."""
-    return groupby(read_changes(path), key=lambda change: change.transaction)
 
 
 def _block(messages: Sequence[bytes]) -> bytes:

@@ -7,7 +7,7 @@ the spool.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -81,30 +81,17 @@ def stage(
         Interrupted: `cancelled` became true.
     """
     _make_tables(connection)
+    durable = durable_end(spool)
+    end, total = durable.offset, max(0, durable.transactions - earlier)
     with Writer(connection) as writer:
         staging = _Staging(connection, migrated, writer, mapped, former or {}, added or {})
-        wanted, later = False, False
-        durable = durable_end(spool)
-        end, total = durable.offset, max(0, durable.transactions - earlier)
-        for number, message in enumerate(read_messages(spool, start, end)):
-            if not number % _LOOK:
-                if cancelled():
-                    raise Interrupted("The replay was stopped before anything was changed.", subject=str(spool))
-                report(Progress(STAGING, staging.staged.transactions, total, "transactions"))
-            kind = message[0]
-            if kind == 67:  # C: Commit; Begin has told all of it
-                continue
-            if kind == 66:  # B: Begin
-                lsn = int.from_bytes(message[1:9], "big")
-                later = later or (up_to is not None and lsn > up_to)
-                wanted = after < lsn and not later
-                if wanted:
-                    staging.begin(message, lsn)
-            elif kind == 82:  # R: Relation; described once for all transactions that follow
-                staging.describe(message)
-            elif wanted:
-                staging.take(kind, message)
-        staging.flush_all()
+
+        def look() -> None:
+            if cancelled():
+                raise Interrupted("The replay was stopped before anything was changed.", subject=str(spool))
+            report(Progress(STAGING, staging.staged.transactions, total, "transactions"))
+
+        later = staging.take_all(read_messages(spool, start, end), after, up_to, look)
     report(Progress(STAGING, total, total, "transactions"))
     staging.staged.end = 0 if later else end
     for sink in staging.staged.sinks.values():
@@ -162,6 +149,28 @@ class _Staging:
             85: self._update,
             68: self._delete,
         }
+
+    def take_all(self, messages: Iterable[bytes], after: int, up_to: int | None, look: Callable[[], None]) -> bool:
+        """Take what committed after one LSN and up to another; whether there is later. `look` is called at times."""
+        wanted, later = False, False
+        for number, message in enumerate(messages):
+            if not number % _LOOK:
+                look()
+            kind = message[0]
+            if kind == 67:  # C: Commit; Begin has told all of it
+                continue
+            if kind == 66:  # B: Begin
+                lsn = int.from_bytes(message[1:9], "big")
+                later = later or (up_to is not None and lsn > up_to)
+                wanted = after < lsn and not later
+                if wanted:
+                    self.begin(message, lsn)
+            elif kind == 82:  # R: Relation; described once for all transactions that follow
+                self.describe(message)
+            elif wanted:
+                self.take(kind, message)
+        self.flush_all()
+        return later
 
     def begin(self, message: bytes, lsn: int) -> None:
         staged = self.staged

@@ -233,7 +233,7 @@ class _StandIn:
     def _connected(self, *, autocommit: bool) -> psycopg.Connection:
         """As an application would: with nothing of Safepoint's own settings."""
         return psycopg.connect(
-            **self._login.conninfo(),  # type: ignore[arg-type]  # psycopg's stubs name each keyword apart
+            **self._login.conninfo(),
             autocommit=autocommit,
             application_name=NAME,
             connect_timeout=5,

@@ -197,15 +197,6 @@ def make_twin(
 def drop_twin(target: Target, name: str, launch_id: str, *, maintenance: str = "postgres") -> bool:
     """Remove a standing twin of this launch; gives whether there was one. One that was swapped in is refused."""
     roles: set[Made] = {"twin", "twin, kept level", "set aside when the launch went on"}
-    return _drop_made(target, name, launch_id, roles, maintenance)
-
-
-def drop_kept(target: Target, name: str, launch_id: str, *, maintenance: str = "postgres") -> bool:
-    """Remove a database that was set aside, if Safepoint made it. The user's own, migrated or not, never is."""
-    return _drop_made(target, name, launch_id, {"twin", "set aside when the launch went on"}, maintenance)
-
-
-def _drop_made(target: Target, name: str, launch_id: str, roles: set[Made], maintenance: str) -> bool:
     with at_maintenance(target, maintenance) as connection, asking("Removing a database", name):
         found = look_up(connection, name)
         if found is None:
@@ -383,6 +374,7 @@ def _finish(connection: Connection, live: Database, made: Database, mark: Mark) 
 
 
 def live_database(connection: Connection, name: str) -> Database:
+    """The live database; one that is not there is a `DatabaseError`."""
     live = look_up(connection, name)
     if live is None:
         raise DatabaseError(f"There is no database {name}.", subject=name, remedy="Check database.name.")
@@ -400,8 +392,10 @@ def _refuse_prepared(connection: Connection, live: Database) -> None:
 
 
 def is_half_made(found: Database, launch_id: str) -> bool:
+    """Whether this launch began to make it and did not finish: it has no mark yet, and the limit that tells so."""
     return found.mark is None and found.connection_limit == half_made_limit(launch_id)
 
 
 def drop(connection: Connection, name: str) -> None:
+    """Drop a database, whoever is in it. That it is ours to drop is the caller's to know."""
     connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
