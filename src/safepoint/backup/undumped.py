@@ -3,7 +3,8 @@
 pg_dump leaves to CREATE EXTENSION all that belongs to an extension, and to initdb what is PostgreSQL's own. Of what was
 made of these afterwards it has grants, and the rows of tables that the extension names for it
 (https://www.postgresql.org/docs/current/extend-extensions.html#EXTEND-EXTENSIONS-CONFIG-TABLES). What an extension
-makes by itself stands in a copy as well, so the two are compared.
+makes by itself stands in a copy as well, so the two are compared. Subscriptions are in a dump, but in no copy: it would
+call their publishers.
 """
 
 from __future__ import annotations
@@ -92,6 +93,12 @@ _KEYS = f"""
     where t.tgisinternal and t.tgenabled <> 'O' and k.contype = 'f' and {lasting("c.relnamespace")} group by 1
 """
 
+_SUBSCRIPTIONS = """
+    select format('subscription %I', s.subname), concat_ws(' ', case when not s.subenabled then 'disabled' end, 'to',
+                                                           array_to_string(s.subpublications, ', '))
+    from pg_subscription s where s.subdbid = (select oid from pg_database where datname = current_database())
+"""
+
 _QUERIES: Final = (
     _ON_EXTENSIONS,
     _COMMENTS,
@@ -101,6 +108,7 @@ _QUERIES: Final = (
     _EVERYBODY,
     _DATABASE,
     _KEYS,
+    _SUBSCRIPTIONS,
 )
 
 
