@@ -1,0 +1,74 @@
+"""What somebody made in PostgreSQL's own schemas: no dump has it, so it hinders no proof, and is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from awkward import run, snap
+from postgres_servers import Servers
+
+from safepoint.backup.fingerprint import compare, take
+from safepoint.backup.proof import prove
+from safepoint.postgres.target import Target
+
+MADE = """
+    create function pg_catalog.zz_act(int, text) returns int language sql immutable as 'select 1';
+    create operator pg_catalog.=== (leftarg = int, rightarg = text, function = zz_act);
+    create type pg_catalog.zz_mood as enum ('ok');
+    create text search configuration pg_catalog.zz_words (copy = english);
+    create text search dictionary pg_catalog.zz_few (template = simple);
+    create conversion pg_catalog.zz_odd for 'LATIN1' to 'UTF8' from iso8859_1_to_utf8;
+    create operator family pg_catalog.zz_family using btree;
+    create table t (a int, b int);
+    create statistics pg_catalog.zz_two on a, b from t;
+    create table information_schema.zz_kept as select 1 as one;
+    alter operator family integer_ops using btree add function 1 (int4, text) zz_act(int, text);
+"""
+TOLD = (
+    "function pg_catalog.zz_act(integer,pg_catalog.text)",
+    "operator pg_catalog.===(integer,pg_catalog.text)",
+    "type pg_catalog.zz_mood",
+    "text search configuration pg_catalog.zz_words",
+    "text search dictionary pg_catalog.zz_few",
+    "conversion pg_catalog.zz_odd",
+    "operator family pg_catalog.zz_family USING btree",
+    "statistics object pg_catalog.zz_two",
+    "table information_schema.zz_kept",
+    "function 1 (integer, pg_catalog.text) of pg_catalog.integer_ops USING btree",
+)
+
+
+@pytest.fixture
+def dba(database: Target) -> Iterator[str]:
+    """A superuser who owns nothing else."""
+    run(database, "create role catalogue_dba superuser")
+    try:
+        yield "catalogue_dba"
+    finally:
+        run(database, "drop owned by catalogue_dba cascade", "drop role catalogue_dba")
+
+
+def test_a_database_with_collations_that_came_later_is_proven(
+    database: Target, dba: str, servers: Servers, tmp_path: Path
+) -> None:
+    # As pg_import_system_collations makes them for locales that were installed after initdb.
+    run(database, f"set role {dba}; create collation pg_catalog.late (locale = 'C')")
+    folder = snap(database, servers(17), tmp_path / "snapshots")
+    assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+
+
+def test_what_stands_in_postgresql_s_own_schemas_hinders_no_proof_and_is_told(
+    database: Target, dba: str, servers: Servers, tmp_path: Path
+) -> None:
+    run(database, f"set role {dba}; {MADE}; alter table t owner to postgres")
+    folder = snap(database, servers(17), tmp_path / "snapshots")
+    (told,) = prove(folder, scratch_parent=tmp_path / "scratch").notes
+    assert [name for name in TOLD if name not in told] == []
+
+
+def test_what_stands_elsewhere_is_compared_as_before(database: Target) -> None:
+    before = take(database)
+    run(database, "create collation late (locale = 'C')")
+    assert [one.name for one in compare(before, take(database))] == ["collation public.late"] * 2
