@@ -72,3 +72,19 @@ def test_what_stands_elsewhere_is_compared_as_before(database: Target) -> None:
     before = take(database)
     run(database, "create collation late (locale = 'C')")
     assert [one.name for one in compare(before, take(database))] == ["collation public.late"] * 2
+
+
+def test_a_database_in_which_numbers_and_times_become_text_by_themselves_is_proven(
+    database: Target, servers: Servers, tmp_path: Path
+) -> None:
+    # As they are made for applications that were written for PostgreSQL 8.2; `'a' || 1` has no single meaning then.
+    kinds = ("int2", "int4", "int8", "oid", "numeric", "float8", "date", "timestamptz")
+    run(database, *(f"create cast ({kind} as text) with inout as implicit" for kind in kinds))
+    run(database, "create role casts_app connection limit 7 valid until '2099-01-01'", "create table t (a int, b text)")
+    run(database, "grant select on t to casts_app", "alter table t alter b set statistics 77")
+    run(database, "create statistics two on a, b from t", "alter statistics two set statistics 9")
+    try:
+        folder = snap(database, servers(17), tmp_path / "snapshots")
+        assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
+    finally:
+        run(database, "drop owned by casts_app", "drop role casts_app")

@@ -134,8 +134,8 @@ _ROLES = f"""
         case when r.rolsuper then 'superuser' end, case when r.rolinherit then 'inherit' end,
         case when r.rolcreaterole then 'createrole' end, case when r.rolcreatedb then 'createdb' end,
         case when r.rolcanlogin then 'login' end, case when r.rolreplication then 'replication' end,
-        case when r.rolbypassrls then 'bypassrls' end, 'connections ' || nullif(r.rolconnlimit, -1),
-        'valid until ' || r.rolvaliduntil,
+        case when r.rolbypassrls then 'bypassrls' end, 'connections ' || nullif(r.rolconnlimit, -1)::text,
+        'valid until ' || r.rolvaliduntil::text,
         'member of ' || (select string_agg(distinct quote_ident(pg_get_userbyid(m.roleid)) || {{admin}}, ', ')
                          from pg_auth_members m where m.member = r.oid),
         'set ' || (select array_to_string(s.setconfig, ', ') from pg_db_role_setting s
