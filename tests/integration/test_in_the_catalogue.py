@@ -88,3 +88,21 @@ def test_a_database_in_which_numbers_and_times_become_text_by_themselves_is_prov
         assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
     finally:
         run(database, "drop owned by casts_app", "drop role casts_app")
+
+
+def test_a_cast_to_text_that_says_less_than_the_value_hides_no_difference(database: Target) -> None:
+    run(
+        database,
+        "create table t (amount numeric, raw bytea)",
+        "insert into t values (1.10, 'a')",
+        "create function rounded(numeric) returns text language sql immutable as 'select round($1)::int4::text'",
+        "create function shown(bytea) returns text language sql immutable as $$ select 'bytes' $$",
+        "create cast (numeric as text) with function rounded(numeric)",
+        "create cast (bytea as text) with function shown(bytea)",
+    )
+    before = take(database)
+    run(database, "update t set amount = 1.2")
+    one = take(database)
+    run(database, "update t set raw = 'b'")
+    found = [[(each.kind, each.name) for each in compare(*pair)] for pair in ((before, one), (one, take(database)))]
+    assert found == [[("table", "public.t")]] * 2
