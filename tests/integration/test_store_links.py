@@ -314,3 +314,24 @@ def test_uploads_that_nobody_goes_on_with_are_given_up_and_others_are_left(
     assert left() == {*theirs, f"{SNAPSHOT}/archive/1.dat"}
     store.remove(SNAPSHOT)
     assert left() == theirs
+
+
+def test_an_upload_that_was_begun_long_ago_and_goes_on_is_not_given_up(s3: Address, tmp_path: Path) -> None:
+    store = s3_store(s3, tmp_path.name).open()
+    store.check_writable()
+    fs, root = store._files._files._opened
+    uploads = {}
+    for name in ("shop-manual-20260228T180000Z", "shop-manual-20260301T180000Z"):
+        bucket, key, _ = fs.split_path(f"{root}/{name}/archive/1.dat")
+        place = {"Bucket": bucket, "Key": key}
+        uploads[name] = {**place, "UploadId": fs.call_s3("create_multipart_upload", **place)["UploadId"]}
+    time.sleep(1.1)  # a store's times may be in whole seconds
+    since = datetime.now(UTC)
+    time.sleep(1.1)
+    goes_on, stands = uploads
+    fs.call_s3("upload_part", **uploads[goes_on], PartNumber=1, Body=b"x" * 5 * 1024**2)
+    assert [(store._files.touched(name) or since) > since for name in (goes_on, stands)] == [True, False]
+    store._files.tidy(since)
+    answer = fs.call_s3("list_multipart_uploads", Bucket=BUCKET, Prefix=f"{tmp_path.name}/")
+    assert [one["UploadId"] for one in answer["Uploads"]] == [uploads[goes_on]["UploadId"]]
+    store.remove(goes_on)

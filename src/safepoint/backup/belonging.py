@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 FOREIGN_SCHEMAS = "('pg_catalog', 'information_schema', 'pg_toast')"
+
+SCHEMA_OF: Final = {
+    "pg_class": "relnamespace",
+    "pg_collation": "collnamespace",
+    "pg_conversion": "connamespace",
+    "pg_opclass": "opcnamespace",
+    "pg_operator": "oprnamespace",
+    "pg_opfamily": "opfnamespace",
+    "pg_proc": "pronamespace",
+    "pg_statistic_ext": "stxnamespace",
+    "pg_ts_config": "cfgnamespace",
+    "pg_ts_dict": "dictnamespace",
+    "pg_ts_parser": "prsnamespace",
+    "pg_ts_template": "tmplnamespace",
+    "pg_type": "typnamespace",
+}
+"""The catalogues of what stands in a schema, each with its column for that."""
+
+_ALREADY_THERE = "(select oid from pg_namespace where nspname in ('pg_catalog', 'information_schema'))"
 
 
 def own(catalog: str, alias: str) -> str:
-    """The condition that an object is neither PostgreSQL's nor an extension's."""
+    """The condition that an object is neither PostgreSQL's nor an extension's, and in no schema that no dump has."""
+    column = SCHEMA_OF.get(catalog)
+    where = "" if column is None else f" and {alias}.{column} not in {_ALREADY_THERE}"
+    return f"{_made(catalog, alias)}{where}"
+
+
+def misplaced(catalog: str, alias: str) -> str:
+    """The condition that somebody made an object in one of PostgreSQL's own schemas, which no dump has."""
+    return f"{_made(catalog, alias)} and {alias}.{SCHEMA_OF[catalog]} in {_ALREADY_THERE}"
+
+
+def _made(catalog: str, alias: str) -> str:
     return (
         f"{alias}.oid >= 16384 and not exists (select from pg_depend own where own.classid = '{catalog}'::regclass "
         f"and own.objid = {alias}.oid and own.deptype = 'e')"

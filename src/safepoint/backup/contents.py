@@ -375,8 +375,6 @@ def _tid(page: int) -> sql.Composed:
 
 
 def _unreadable(part: Part, said: str, remedy: str = "Was it dropped meanwhile? Take it again.") -> DatabaseError:
-    if "during recovery" in said:
-        remedy = "A standby has no unlogged tables: take the snapshot from the primary."
     return DatabaseError(
         f"Table {part.name} cannot be fingerprinted: {' '.join(said.split())}",
         subject=part.name,

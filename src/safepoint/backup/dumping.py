@@ -198,7 +198,6 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
             for sign in ("terminating connection", "closed the connection unexpectedly")
         ),
         ("SET TRANSACTION SNAPSHOT", "The session that held the snapshot was ended: by whom? Then take it again."),
-        ("during recovery", "A standby has no unlogged tables: take the snapshot from the primary."),
         ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
     )
     remedy = special(said) or next((text for sign, text in remedies if sign in said), error.remedy)

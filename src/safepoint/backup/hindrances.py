@@ -22,6 +22,8 @@ def special(said: str) -> str | None:
     remedies = {
         "conflict with recovery": "The standby was made to follow its primary in the middle of it: set "
         "hot_standby_feedback = on there (or raise max_standby_streaming_delay), then take the snapshot again.",
+        "during recovery": "A standby has no unlogged tables, and no sequences of theirs: take the snapshot from the "
+        "primary.",
         "row-level security": "Policies hide rows from this login, and a snapshot must have them all: ALTER ROLE ... "
         "BYPASSRLS, or let a superuser take the snapshots.",
         "invalid byte sequence for encoding": "A name, a comment or a definition in this database has bytes that are "

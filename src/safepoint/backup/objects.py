@@ -87,7 +87,7 @@ _NAME = "format('%I.%I', n.nspname, c.relname)"
 _COLUMNS = f"""
     select found.name, found.text from (
         select format('%s.%I', {_NAME}, a.attname) as name, concat_ws(' ',
-            'statistics ' || nullif(a.attstattarget, -1),
+            'statistics ' || nullif(a.attstattarget, -1)::text,
             case when a.attstorage <> t.typstorage and c.relkind <> 'i' then 'storage ' || a.attstorage::text end,
             'compression ' || nullif(a.attcompression::text, ''),
             'options ' || (select string_agg(o, ', ' order by o) from unnest(a.attfdwoptions) o),
@@ -150,7 +150,7 @@ _AGGREGATES = f"""
 """
 
 _STATISTICS = f"""
-    select format('%s.%I', s.stxnamespace::regnamespace, s.stxname), 'target ' || s.stxstattarget
+    select format('%s.%I', s.stxnamespace::regnamespace, s.stxname), 'target ' || s.stxstattarget::text
     from pg_statistic_ext s where {own("pg_statistic_ext", "s")} and s.stxstattarget >= 0
 """
 

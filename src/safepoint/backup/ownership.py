@@ -6,7 +6,18 @@ depends on how old the cluster is), and what is a session's own. Former formats 
 
 from __future__ import annotations
 
-from safepoint.backup.belonging import CLASS, NAME, OWN_CLASS, OWN_SCHEMA, grants, lasting, own, owned
+from safepoint.backup.belonging import (
+    CLASS,
+    NAME,
+    OWN_CLASS,
+    OWN_SCHEMA,
+    SCHEMA_OF,
+    grants,
+    lasting,
+    misplaced,
+    own,
+    owned,
+)
 from safepoint.backup.objects import OWNERSHIP as RARELY_OWNED
 from safepoint.backup.prints import FORMAT
 from safepoint.backup.structure import pairs
@@ -75,8 +86,14 @@ _REFERS = f"""
                     and d.refclassid = 'pg_namespace'::regclass and not {lasting("d.refobjid")})
 """
 
+_MISPLACED = " or ".join(
+    f"classid = '{catalog}'::regclass "
+    f"and exists (select from {catalog} x where x.oid = objid and {misplaced(catalog, 'x')})"
+    for catalog in SCHEMA_OF
+)
 # What stands in no dump refers to nobody in a copy.
-_DUMPED_GRANTS = """
+_DUMPED_GRANTS = f"""
+    and not ({_MISPLACED})
     and not (objid < 16384 and (
         classid = 'pg_class'::regclass
         and exists (select from pg_class i where i.oid = objid and i.relnamespace = 'information_schema'::regnamespace)
@@ -117,8 +134,8 @@ _ROLES = f"""
         case when r.rolsuper then 'superuser' end, case when r.rolinherit then 'inherit' end,
         case when r.rolcreaterole then 'createrole' end, case when r.rolcreatedb then 'createdb' end,
         case when r.rolcanlogin then 'login' end, case when r.rolreplication then 'replication' end,
-        case when r.rolbypassrls then 'bypassrls' end, 'connections ' || nullif(r.rolconnlimit, -1),
-        'valid until ' || r.rolvaliduntil,
+        case when r.rolbypassrls then 'bypassrls' end, 'connections ' || nullif(r.rolconnlimit, -1)::text,
+        'valid until ' || r.rolvaliduntil::text,
         'member of ' || (select string_agg(distinct quote_ident(pg_get_userbyid(m.roleid)) || {{admin}}, ', ')
                          from pg_auth_members m where m.member = r.oid),
         'set ' || (select array_to_string(s.setconfig, ', ') from pg_db_role_setting s

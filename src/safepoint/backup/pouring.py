@@ -131,7 +131,8 @@ class Pouring:
     def _drop_unneeded(self, selection: Selection) -> None:
         """Drop what was not asked for from the new database, as far as nothing that was asked for needs it."""
         with self.asking(), connect(self.target) as connection:
-            wanted = {row[0] for row in connection.execute(_ANCESTORS, [list(selection.tables)])} | selection.tables
+            asked = selection.tables | selection.partitioned
+            wanted = {row[0] for row in connection.execute(_ANCESTORS, [list(asked)])} | asked
             left = [row for row in connection.execute(_RELATIONS) if row[0] not in wanted]
             before = len(left) + 1
             while left and len(left) < before:

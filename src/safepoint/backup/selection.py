@@ -36,10 +36,14 @@ _NAMED_KEY = re.compile(r'(?P<key>"(?:[^"]|"")+"|\S+) on (?P<table>.+)', re.DOTA
 
 @dataclass(frozen=True)
 class Selection:
-    """What is wanted of a snapshot. `tables` are names as the fingerprint has them; `words` what was asked for."""
+    """What is wanted of a snapshot. `tables` are names as the fingerprint has them; `words` what was asked for.
+
+    `partitioned`: the tables without rows of their own that were asked for.
+    """
 
     words: tuple[str, ...]
     tables: frozenset[str]
+    partitioned: frozenset[str] = frozenset()
 
 
 def select(manifest: Manifest, words: Sequence[str]) -> Selection:
@@ -50,10 +54,13 @@ def select(manifest: Manifest, words: Sequence[str]) -> Selection:
     Raises:
         Refused: a word means nothing in this snapshot, or several tables.
     """
-    tables: set[str] = set()
+    found: set[str] = set()
     for word in words:
-        tables |= _meant(manifest, word)
-    return Selection(tuple(words), frozenset(tables))
+        found |= _meant(manifest, word)
+    tables = found & manifest.fingerprint.tables.keys()
+    return Selection(
+        tuple(words), frozenset(tables), frozenset(name for name in found if _is_partitioned(manifest, name))
+    )
 
 
 def _meant(manifest: Manifest, word: str) -> set[str]:
@@ -70,15 +77,19 @@ def _meant(manifest: Manifest, word: str) -> set[str]:
             remedy="Name the one that you mean with its schema: --only SCHEMA.TABLE.",
         )
     found = exact or alone or whole
-    stored = {name for name in _with_descendants(manifest, found) if name in manifest.fingerprint.tables}
-    if not stored:
+    reached = _with_descendants(manifest, found)
+    if not reached & manifest.fingerprint.tables.keys():
         raise Refused(
             f"The snapshot {manifest.id} has no table and no schema {word} with rows in it.",
             subject=word,
             found=", ".join(sorted(manifest.fingerprint.tables)[:20]) or "no tables at all",
             remedy="Name a schema, a table, or SCHEMA.TABLE that is in the snapshot.",
         )
-    return stored
+    return reached
+
+
+def _is_partitioned(manifest: Manifest, name: str) -> bool:
+    return manifest.fingerprint.structure.get("relation", {}).get(name, "").startswith("partitioned table")
 
 
 def _with_descendants(manifest: Manifest, found: set[str]) -> set[str]:
@@ -107,7 +118,7 @@ def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tupl
     Raises:
         Refused: the rows of a wanted table are not in the archive under the name that is expected.
     """
-    rows = _Rows(manifest)
+    rows, ends = _Rows(manifest), _Ends(manifest, selection)
     keys = {_key_as_listed(manifest, name): name for name in manifest.fingerprint.structure.get("constraint", {})}
     before: list[str] = []
     after: list[str] = []
@@ -122,7 +133,7 @@ def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tupl
                 seen.add(name)
                 before.append(line)
         elif entry.startswith(_KEY):
-            if _inside(manifest, keys.get(entry.removeprefix(_KEY)), selection):
+            if ends.are_wanted(keys.get(entry.removeprefix(_KEY))):
                 after.append(line)
         elif entry.startswith(_CHECK) and entry.removeprefix(_CHECK) not in keys:
             after.append(line)  # a domain's, see `refreshing`
@@ -173,9 +184,33 @@ def _key_and_table(name: str) -> tuple[str, str]:
     return (match["key"], match["table"]) if match is not None else (name, "")
 
 
-def _inside(manifest: Manifest, key: str | None, selection: Selection) -> bool:
-    """Whether a foreign key has both its ends among the wanted tables."""
-    if key is None:
-        return False
-    reference = _REFERENCES.search(manifest.fingerprint.structure["constraint"][key])
-    return _key_and_table(key)[1] in selection.tables and reference is not None and reference[1] in selection.tables
+class _Ends:
+    """Of foreign keys: which have both their ends among the wanted tables."""
+
+    def __init__(self, manifest: Manifest, selection: Selection) -> None:
+        self._manifest = manifest
+        self._wanted = selection.tables | selection.partitioned
+        self._below: dict[str, set[str]] = {}
+
+    def are_wanted(self, key: str | None) -> bool:
+        """Whether both are, of a key by the name that the fingerprint has for it; None: it has none."""
+        if key is None:
+            return False
+        reference = _REFERENCES.search(self._manifest.fingerprint.structure["constraint"][key])
+        return reference is not None and self._refers(_key_and_table(key)[1]) and self._is_whole(reference[1])
+
+    def _refers(self, table: str) -> bool:
+        """Whether a table may have rows that refer to something: of a partitioned one some partitions are enough."""
+        return table in self._wanted or not self._wanted.isdisjoint(self._partitions(table))
+
+    def _is_whole(self, table: str) -> bool:
+        """Whether all rows that may be referred to are there: of a partitioned one every partition's."""
+        return table in self._wanted or (bool(found := self._partitions(table)) and self._wanted >= found)
+
+    def _partitions(self, table: str) -> set[str]:
+        if not _is_partitioned(self._manifest, table):
+            return set()
+        if table not in self._below:
+            below = _with_descendants(self._manifest, {table})
+            self._below[table] = below & self._manifest.fingerprint.tables.keys()
+        return self._below[table]

@@ -47,7 +47,10 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 _SAME_DAY = timedelta(days=1)  # retention counts in days, and clocks of the wrong time zone are hours apart
 _NOT_CONVERTED = ("SQL_ASCII", "MULE_INTERNAL")  # there is no conversion to UTF-8
 
-_NOTES = (
+# Below this it is the time that the last transaction took to get there.
+_BEHIND = timedelta(minutes=1)
+
+GENERAL = (
     "globals.sql has roles with their attributes, memberships and settings, but no passwords: set them again.",
     "Restore globals.sql first, then the archive, then database.sql (settings and grants of the database itself).",
     "Tablespaces are not part of it; a restore puts everything into the default one.",
@@ -61,6 +64,16 @@ _SOURCE = """
            case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end::text,
            pg_database_size(d.oid), to_jsonb(d)
     from pg_database d where d.datname = current_database()
+"""
+
+
+# Level with its primary is one that has replayed what it received, and goes on receiving (which not every login is
+# told). Else all that is known is when its last transaction was committed.
+_REPLAYED = """
+    select pg_last_xact_replay_timestamp(), clock_timestamp()
+    where pg_is_in_recovery() and not (
+        pg_last_wal_receive_lsn() is not distinct from pg_last_wal_replay_lsn()
+        and exists (select from pg_stat_wal_receiver where coalesce(status, 'streaming') = 'streaming'))
 """
 
 
@@ -133,6 +146,7 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         source = _source(connection, job.target)
         source = source if at is None else replace(source, lsn=at.lsn)
         apart = _clocks_apart(connection)
+        behind = _behind(connection)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
         encoding = connection.info.parameter_status("server_encoding") or "UTF8"
@@ -162,9 +176,21 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         commands=tools.shown((dump, globals_)),
         files=files,
         seconds=timings,
-        notes=(*_NOTES, *unseen(print_), *_undated(apart)),
+        notes=(*GENERAL, *unseen(print_), *behind, *_undated(apart)),
         fingerprint=print_,
         dated=apart < _SAME_DAY,
+    )
+
+
+def _behind(connection: Connection) -> tuple[str, ...]:
+    """Since when nothing of the primary has come into a standby, where that is not level with it."""
+    row = connection.execute(_REPLAYED).fetchone()
+    if row is None or (row[0] is not None and row[1] - row[0] < _BEHIND):
+        return ()
+    since = "nobody knows when" if row[0] is None else f"{row[0]:%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        "The source is a standby that is not level with its primary (paused, delayed, or cut off?): the last "
+        f"transaction in this snapshot was committed at {since}, and what came later is not in it.",
     )
 
 

@@ -13,6 +13,9 @@ _IDENTIFIER: Final = r'(?:"(?:[^"]|"")+"|[^\s";]+)'
 _TOKEN = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|^\\[^\n]*|;", re.DOTALL | re.MULTILINE)
 _ROLE = re.compile(rf"(?:CREATE|ALTER) ROLE (?P<role>{_IDENTIFIER})")
 _MEMBER = re.compile(rf"GRANT (?P<group>{_IDENTIFIER}) TO (?P<role>{_IDENTIFIER})")
+# What PostgreSQL 15 and newer let a role set that is for superusers otherwise (GRANT SET ON PARAMETER).
+_PARAMETER = re.compile(rf"GRANT [A-Z, ]+ ON PARAMETER {_IDENTIFIER} TO (?P<role>{_IDENTIFIER})")
+_ABOUT_ROLE = re.compile(rf"COMMENT ON ROLE (?P<role>{_IDENTIFIER}) IS ")
 _GRANTOR = re.compile(rf" GRANTED BY {_IDENTIFIER}$")
 _ON_DATABASE = re.compile(
     rf"(?P<head>COMMENT ON DATABASE|ALTER DATABASE|(?:REVOKE|GRANT) [A-Z ]+ ON DATABASE"
@@ -36,7 +39,8 @@ def statements(script: str) -> list[str]:
 
 
 def for_roles(script: str, roles: Collection[str]) -> list[str]:
-    """The statements of `globals.sql` that make these roles, give them their settings and their memberships.
+    """The statements of `globals.sql` that make these roles, with all that it says of them: settings and memberships,
+    parameters that they may set, comments.
 
     Others are left out: a role that is on the server already belongs to somebody, and stays as it is. Who granted a
     membership is left out as well: that superuser may have another name on another server.
@@ -46,7 +50,8 @@ def for_roles(script: str, roles: Collection[str]) -> list[str]:
     """
     kept = []
     for statement in statements(script):
-        match = _ROLE.match(statement) or _MEMBER.match(statement)
+        found = (pattern.match(statement) for pattern in (_ROLE, _MEMBER, _PARAMETER, _ABOUT_ROLE))
+        match = next(filter(None, found), None)
         if match is not None and unquoted(match["role"]) in roles:
             kept.append(_GRANTOR.sub("", statement))
     return kept

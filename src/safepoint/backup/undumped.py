@@ -1,9 +1,11 @@
 """What a database may have that is in no dump, and so in no copy. It is told by notes: no other dump would have it.
 
-pg_dump leaves to CREATE EXTENSION all that belongs to an extension, and to initdb what is PostgreSQL's own. Of what was
-made of these afterwards it has grants, and the rows of tables that the extension names for it
+pg_dump leaves to CREATE EXTENSION all that belongs to an extension, and to initdb what is PostgreSQL's own, with
+whatever somebody made in its schemas. Of what was made of these afterwards it has grants, and the rows of tables that
+the extension names for it
 (https://www.postgresql.org/docs/current/extend-extensions.html#EXTEND-EXTENSIONS-CONFIG-TABLES). What an extension
-makes by itself stands in a copy as well, so the two are compared.
+makes by itself stands in a copy as well, so the two are compared. Subscriptions are in a dump, but in no copy: it would
+call their publishers.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Final
 
 from psycopg import sql
 
-from safepoint.backup.belonging import grants, lasting
+from safepoint.backup.belonging import SCHEMA_OF, grants, lasting, misplaced
 from safepoint.postgres.connections import Connection
 
 KIND: Final = "in no dump"
@@ -92,6 +94,42 @@ _KEYS = f"""
     where t.tgisinternal and t.tgenabled <> 'O' and k.contype = 'f' and {lasting("c.relnamespace")} group by 1
 """
 
+# Collations are those of the machine (pg_import_system_collations); the type of an array or a table goes with it.
+_SAID_WITH_ANOTHER = {
+    "pg_class": "x.relkind not in ('r', 'p', 'v', 'm', 'f', 'S')",
+    "pg_collation": "true",
+    "pg_type": "x.typtype not in ('e', 'd', 'r', 'b') or x.typelem <> 0",
+}
+_IN_CATALOGUE = " union all ".join(
+    f"""
+    select concat_ws(' ', o.type, o.identity), 'made there'
+    from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o
+    where {misplaced(catalog, "x")} and not ({_SAID_WITH_ANOTHER.get(catalog, "false")})
+      and not exists (select from pg_depend d where d.classid = '{catalog}'::regclass and d.objid = x.oid
+                      and d.deptype = 'i')
+    """
+    for catalog in SCHEMA_OF
+)
+
+# ALTER OPERATOR FAMILY ... ADD, of a family that is in no dump. What an operator class brought goes with that.
+_MEMBERS = """
+    select o.identity, 'added'
+    from (select 'pg_amop'::regclass as catalogue, oid, amopfamily as family from pg_amop
+          union all select 'pg_amproc'::regclass, oid, amprocfamily from pg_amproc) m
+    join pg_opfamily f on f.oid = m.family, pg_identify_object(m.catalogue, m.oid, 0) o
+    where m.oid >= 16384
+      and (f.oid < 16384 or exists (select from pg_depend e where e.classid = 'pg_opfamily'::regclass
+                                    and e.objid = f.oid and e.deptype = 'e'))
+      and not exists (select from pg_depend c where c.classid = m.catalogue and c.objid = m.oid
+                      and c.refclassid = 'pg_opclass'::regclass)
+"""
+
+_SUBSCRIPTIONS = """
+    select format('subscription %I', s.subname), concat_ws(' ', case when not s.subenabled then 'disabled' end, 'to',
+                                                           array_to_string(s.subpublications, ', '))
+    from pg_subscription s where s.subdbid = (select oid from pg_database where datname = current_database())
+"""
+
 _QUERIES: Final = (
     _ON_EXTENSIONS,
     _COMMENTS,
@@ -101,6 +139,9 @@ _QUERIES: Final = (
     _EVERYBODY,
     _DATABASE,
     _KEYS,
+    _IN_CATALOGUE,
+    _MEMBERS,
+    _SUBSCRIPTIONS,
 )
 
 

@@ -80,13 +80,14 @@ def _new_id(application: str, now: datetime) -> str:
 
 
 def _taken_lines(plan_file: PlanFile, manifest: Manifest, proof: Proof, outcomes: tuple[Outcome, ...]) -> list[str]:
+    from safepoint.backup.snapshot import GENERAL
     from safepoint.config import format_bytes, format_duration
 
     lines = [
         f"{manifest.id}: {format_bytes(manifest.total_bytes)}, LSN {manifest.lsn}",
         f"  proven: {proof.rows:,} rows in {proof.tables} tables equal, {format_duration(proof.seconds)}",
     ]
-    lines += [f"  note: {note}" for note in (*(() if manifest.dated else manifest.notes[-1:]), *proof.notes)]
+    lines += [f"  note: {note}" for note in dict.fromkeys((*manifest.notes[len(GENERAL) :], *proof.notes))]
     sealed = {store.name for store in plan_file.stores if store.encrypt_to}
     for one in outcomes:
         if one.error is None:

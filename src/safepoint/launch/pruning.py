@@ -74,12 +74,13 @@ def plan_pruning(plan_file: PlanFile, now: datetime) -> Pruning:
     unreachable: dict[str, StoreError] = {}
     for store in plan_file.stores:
         try:
-            there = _by_source(list_there(stores_of(plan_file)[store.name]), own)
+            found = list_there(stores_of(plan_file)[store.name])
         except StoreError as error:
             unreachable[store.name] = error
             continue
-        decisions += _decided(store.name, there.pop(own, []), now, store.keep, store.keep_rules, needed)
-        decisions += [_foreign(store.name, one) for others in there.values() for one in others]
+        mine, others = shared_out(found, own)
+        decisions += _decided(store.name, mine, now, store.keep, store.keep_rules, needed)
+        decisions += [_foreign(store.name, one) for one in others]
     return Pruning(tuple(decisions), unreachable)
 
 
@@ -124,6 +125,18 @@ def _left(place: str, one: Abandoned) -> Decision:
     return Decision(place, one.snapshot_id, one.touched, 0, "dropped", what)
 
 
+def shared_out(listed: Iterable[Listed], own: str) -> tuple[list[Listed], list[Listed]]:
+    """What a store has of the plan file's database, and what it has of others. Pure.
+
+    What does not say of which it is (it is damaged, or of a former version) is another one's as well where there are
+    others: to them it may be the only one that can still be mended.
+    """
+    found = list(listed)
+    shared = any(one.source not in (None, own) for one in found)
+    mine = [one for one in found if one.source == own or (one.source is None and not shared)]
+    return mine, [one for one in found if one not in mine]
+
+
 def _by_source(listed: Iterable[Listed], own: str) -> dict[str, list[Listed]]:
     """By the database that they are of; of which one is not known counts as the plan file's own."""
     found: dict[str, list[Listed]] = {}
@@ -134,6 +147,11 @@ def _by_source(listed: Iterable[Listed], own: str) -> dict[str, list[Listed]]:
 
 def _foreign(place: str, one: Listed) -> Decision:
     """Of a store that several plan files share each lets go of its own: it knows no other one's rules and launches."""
+    if one.source is None:
+        reason = (
+            "whose it is cannot be read, and the store has snapshots of other databases: look at it, and remove it "
+        )
+        return Decision(place, one.id, one.taken, one.bytes, "keep", reason + "by hand when it is worth nothing")
     reason = "it is of another database than the plan file's (by server and name), whose own plan file lets it go"
     return Decision(place, one.id, one.taken, one.bytes, "keep", reason)
 

@@ -27,8 +27,18 @@ from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Cancelled, Report, never, silent
+from safepoint.wayback.fence import SUBSCRIPTIONS
 from safepoint.wayback.sessions import asking, at_maintenance, database_oid, keeping_out, prepared, walsenders
 
+# They are bound to the database's oid, whatever it is called.
+_STAYING = """
+SELECT format('the logical slot %%s (%%s): its consumer gets nothing of the restored one, and it keeps the log until '
+              'it is dropped', slot_name, plugin)
+FROM pg_replication_slots WHERE database = %(name)s AND NOT temporary
+UNION ALL
+SELECT format('the subscription %%I, disabled: enabled again, it would write there', subname)
+FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE d.datname = %(name)s ORDER BY 1
+"""
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names without a word (NAMEDATALEN - 1)
 
 
@@ -101,13 +111,14 @@ def restore_over(
     beside, kept = named(live, "restored", stamp), named(live, "before_restore", stamp)
     with at_maintenance(database, maintenance) as connection:
         _refuse_held(connection, live)
+        staying = [str(row[0]) for row in connection.execute(_STAYING, {"name": live}).fetchall()]
     swept = sweep(database, unfinished(live), maintenance=maintenance)
     placed = restore_into(plan_file, folder, beside, report=report, cancelled=cancelled)
     refuse_launch(plan_file)
     seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
-    placed = replace(
-        placed, notes=(*placed.notes, *(f"{name}, left by a restore that was killed, is gone" for name in swept))
-    )
+    told = [f"{name}, left by a restore that was killed, is gone" for name in swept]
+    told += [f"with the former database, {kept}, stays {one}" for one in staying]
+    placed = replace(placed, notes=(*placed.notes, *told))
     undo = (rename(live, beside), rename(kept, live))
     return Replaced(placed, live, kept, seconds, undo)
 
@@ -220,11 +231,13 @@ def _refuse_held(connection: Connection, live: str) -> int:
             subject=live,
             remedy=f"Restore it under its own name: `safepoint restore SNAPSHOT --into {live}`.",
         )
-    if held := (*prepared(connection, [oid]), *walsenders(connection, [oid])):
+    feeding = [f"subscription {row[0]}" for row in connection.execute(SUBSCRIPTIONS, (oid,)).fetchall()]
+    if held := (*prepared(connection, [oid]), *walsenders(connection, [oid]), *feeding):
         raise Refused(
-            "Prepared transactions or replication consumers hold the live database open.",
+            "Prepared transactions, replication consumers or subscriptions hold the live database open.",
             subject=live,
             found="; ".join(held[:5]),
-            remedy="Decide the prepared transactions and pause the consumers, then try again.",
+            remedy="Decide the prepared transactions, pause the consumers, disable the subscriptions (these stay with "
+            "the database that is live now, under its other name), then try again.",
         )
     return oid

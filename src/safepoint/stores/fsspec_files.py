@@ -128,9 +128,10 @@ class FsspecFiles:
     def touched(self, folder: str) -> datetime | None:
         """See `Files.touched`."""
         with self._at(folder, "list") as (fs, path):
-            times = [_time_of(entry) for entry in fs.find(path, detail=True).values()]
+            found = fs.find(path, detail=True).values()
+            times = [_time_of(entry) for entry in found if entry.get("type") != "directory"]  # it has no time
             if hasattr(fs, "call_s3"):
-                times += going_on.begun_below(fs, path)
+                times += going_on.written_below(fs, path)
             return max(times, default=None)
 
     def remove(self, name: str) -> None:

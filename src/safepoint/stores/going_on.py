@@ -110,15 +110,20 @@ def give_up(fs: Any, path: str, *, begun_before: datetime | None = None) -> int:
     """Give up the unfinished uploads to S3 below a path, and say how many there were.
 
     Args:
-        begun_before: only these (others may be under way), and only of files of what is called as a snapshot is:
-            somebody else may use the bucket as well.
+        begun_before: only these, of which no part came later either (others may be under way), and only of files of
+            what is called as a snapshot is: somebody else may use the bucket as well.
     """
     bucket, prefix, _version = fs.split_path(path)
     below = f"{prefix}/" if prefix else ""
     found = [
         one
         for one in _uploads(fs, bucket, below)
-        if begun_before is None or (one["Initiated"] < begun_before and _SNAPSHOT.match(one["Key"][len(below) :]))
+        if begun_before is None
+        or (
+            one["Initiated"] < begun_before
+            and _SNAPSHOT.match(one["Key"][len(below) :])
+            and _written(fs, bucket, one) < begun_before
+        )
     ]
     for one in found:
         with suppress(FileNotFoundError):
@@ -126,15 +131,28 @@ def give_up(fs: Any, path: str, *, begun_before: datetime | None = None) -> int:
     return len(found)
 
 
-def begun_below(fs: Any, path: str) -> list[datetime]:
-    """When the unfinished uploads to S3 below a folder were begun; none where the store does not list them."""
+def written_below(fs: Any, path: str) -> list[datetime]:
+    """When something of the unfinished uploads to S3 below a folder came last; none where the store lists none."""
     bucket, prefix, _version = fs.split_path(path)
     try:
-        return [one["Initiated"] for one in _uploads(fs, bucket, f"{prefix}/")]
+        return [_written(fs, bucket, one) for one in _uploads(fs, bucket, f"{prefix}/")]
     except Exception as error:  # each file system has exceptions of its own
         if broke(error):
             raise
         return []
+
+
+def _written(fs: Any, bucket: str, upload: dict[str, Any]) -> datetime:
+    """When the last part of an upload came; where there is none, or the store does not tell, when it was begun."""
+    begun: datetime = upload["Initiated"]
+    try:
+        parts = list(_listed(fs, bucket, upload["Key"], upload["UploadId"]))
+    except Exception as error:  # it may have been put together meanwhile
+        if broke(error):
+            raise
+        return begun
+    times: list[datetime] = [part["LastModified"] for part in parts if "LastModified" in part]
+    return max([begun, *times])
 
 
 def by_appending(
@@ -225,11 +243,15 @@ def _uploads(fs: Any, bucket: str, prefix: str) -> Iterator[dict[str, Any]]:
 
 
 def _parts(fs: Any, bucket: str, key: str, upload: str) -> Iterator[tuple[int, tuple[str, int]]]:
+    for part in _listed(fs, bucket, key, upload):
+        yield int(part["PartNumber"]), (str(part["ETag"]).strip('"'), int(part["Size"]))
+
+
+def _listed(fs: Any, bucket: str, key: str, upload: str) -> Iterator[dict[str, Any]]:
     words: dict[str, Any] = {"Bucket": bucket, "Key": key, "UploadId": upload}
     while True:
         answer = fs.call_s3("list_parts", **words)
-        for part in answer.get("Parts") or ():
-            yield int(part["PartNumber"]), (str(part["ETag"]).strip('"'), int(part["Size"]))
+        yield from answer.get("Parts") or ()
         if not answer.get("IsTruncated"):
             return
         words["PartNumberMarker"] = answer["NextPartNumberMarker"]

@@ -42,7 +42,7 @@ WHERE {_OTHERS}
 
 # A logical consumer on this database (Debezium, a subscription) would block the copy and the renames.
 WALSENDERS = f"""
-SELECT coalesce(application_name, '') || ' (pid ' || pid || ', role ' || coalesce(usename, '?') || ')'
+SELECT coalesce(application_name, '') || ' (pid ' || pid::text || ', role ' || coalesce(usename, '?') || ')'
 FROM pg_stat_activity WHERE datid = ANY(%s) AND {BACKEND_KIND} = 'walsender' ORDER BY pid
 """
 

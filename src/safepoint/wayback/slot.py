@@ -21,7 +21,7 @@ SELECT database, plugin, coalesce(wal_status, 'lost'), safe_wal_size, active, ac
 FROM pg_replication_slots WHERE slot_name = %s
 """
 WRITING = """
-SELECT 'pid ' || pid || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ' (' ||
+SELECT 'pid ' || pid::text || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ' (' ||
        coalesce(state, '?') || ')'
 FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() LIMIT 5
 """

@@ -1,0 +1,55 @@
+"""Roles that a restore makes, as the source had them: with what is granted to no object of the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from awkward import run, snap
+from postgres_servers import Servers, drop_database
+
+from safepoint.backup.placement import place
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+
+MADE = (
+    "create role rights_app login",
+    "create role rights_other",
+    "grant set on parameter session_replication_role to rights_app, rights_other, public",
+    "grant alter system, set on parameter log_min_duration_statement to rights_app with grant option",
+    "comment on role rights_app is 'it''s; the application'",
+    "create table t (i int)",
+    "grant select on t to rights_app",
+)
+GONE = (
+    "drop owned by rights_app",
+    "revoke all on parameter session_replication_role from rights_app, rights_other, public",
+    "revoke all on parameter log_min_duration_statement from rights_app",
+    "drop role if exists rights_app",
+)
+PARAMETERS = """
+    select parname, string_agg(format('%s=%s%s', a.grantee::regrole, lower(a.privilege_type),
+                                      case when a.is_grantable then '*' end), ' ' order by a.privilege_type)
+    from pg_parameter_acl p, aclexplode(p.paracl) a where a.grantee <> 10 group by 1 order by 1
+"""
+
+
+def test_settings_that_a_role_may_change_and_its_comment_come_with_it(
+    servers: Servers, database: Target, tmp_path: Path
+) -> None:
+    copy = database.on(f"{database.dbname}_copy")
+    run(database, *MADE)
+    try:
+        folder = snap(database, servers(17), tmp_path / "snapshots")
+        run(database, *GONE)
+        placed = place(folder, database, copy.dbname)
+        assert (placed.roles_made, placed.notes) == (("rights_app",), ())
+        with connect(copy) as connection:
+            assert connection.execute(PARAMETERS).fetchall() == [
+                ("log_min_duration_statement", "rights_app=alter system* rights_app=set*"),
+                ("session_replication_role", "rights_app=set"),
+            ]
+            about = "select shobj_description('rights_app'::regrole, 'pg_authid')"
+            assert connection.execute(about).fetchone() == ("it's; the application",)
+    finally:
+        drop_database(copy)
+        run(database, *GONE, "drop role rights_other")
