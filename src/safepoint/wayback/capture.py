@@ -276,7 +276,8 @@ def drain(
         _connected(target) as connection,
         asking("Reading the capture", facts.slot),
     ):
-        work = LogDrain(connection, facts.slot, facts.publication, file, cancelled)
+        only = facts.purpose != "twin"
+        work = LogDrain(connection, facts.slot, facts.publication, file, cancelled, only_spool=only)
         mark_restart(connection, facts.slot)
         flushed = flush_wal(connection)
         end = up_to or flushed

@@ -50,12 +50,26 @@ SELECT has_function_privilege('pg_log_standby_snapshot()', 'EXECUTE') AND EXISTS
 
 
 class LogDrain:
-    """One drain's way through the stream."""
+    """One drain's way through the stream.
 
-    def __init__(self, connection: Connection, slot: str, publication: str, spool: Spool, cancelled: Cancelled) -> None:
+    Args:
+        only_spool: nothing else has what the server let go of. What goes into a level twin is applied there at once,
+            and compared: its spool may be lost.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        slot: str,
+        publication: str,
+        spool: Spool,
+        cancelled: Cancelled,
+        *,
+        only_spool: bool = True,
+    ) -> None:
         self.connection = connection
         self.slot, self.publication = slot, publication
-        self.spool = spool
+        self.spool, self.only_spool = spool, only_spool
         self.cancelled = cancelled
         self.transactions = self.changes = self.bytes = 0
         self.changed_tables: set[str] = set()
@@ -99,7 +113,7 @@ class LogDrain:
         """
         found = free_slot(self.connection, self.slot, self.connection.info.dbname)
         known = self.spool.position.let_go
-        if known is not None and parse_lsn(found.confirmed_lsn) > known:
+        if self.only_spool and known is not None and parse_lsn(found.confirmed_lsn) > known:
             raise read_elsewhere(self.spool.path, format_lsn(known), found.confirmed_lsn)
         if self.connection.execute(PUBLICATION, (self.publication,)).fetchone() is None:
             raise lost(self.slot, f"the publication {self.publication} was dropped")
