@@ -22,13 +22,13 @@ from safepoint.wayback.affected import (
     Gathering,
     Telling,
     UserTable,
-    Words,
     catalogue_of,
     usual_values,
     write_letters,
 )
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.fates import Fates
+from safepoint.wayback.letters import Words
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.promises import shown
 
