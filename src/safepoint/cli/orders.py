@@ -198,6 +198,8 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
 def _told(affected: dict[str, Any]) -> list[str]:
     """Whom to tell, where anybody lost something; pure."""
     if not affected["users"] and not affected["unknown"]:
+        if affected["notes"]:
+            return [f"Nobody is known to be affected, but not all can be known: {affected['page']}", *affected["notes"]]
         return [f"Nobody is affected, all that was written was carried back: {affected['page']}"]
     nobody = f", and {affected['unknown']} rows lead to no user" if affected["unknown"] else ""
     users = "1 user is" if affected["users"] == 1 else f"{affected['users']} users are"

@@ -157,9 +157,10 @@ def _count(value: Any) -> Any:
 
 
 def _affected(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How many users have to be told, and where that stands; None before it is known."""
+    """How many users have to be told, where that stands, and what nobody can know; None before it is known."""
     names = ("users", "whole", "unknown", "page", "letters")
-    return {name: evidence[name] for name in names} if "page" in evidence else None
+    notes = {"notes": list(evidence.get("notes") or ())}
+    return {**{name: evidence[name] for name in names}, **notes} if "page" in evidence else None
 
 
 def _csv(evidence: Mapping[str, Any]) -> str | None:
