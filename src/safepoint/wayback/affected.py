@@ -108,11 +108,6 @@ class Account:
         """Rows that were not carried whole."""
         return self.part + self.stashed + self.lost
 
-    @property
-    def more(self) -> int:
-        """Rows of these that are not among the items."""
-        return self.affected - len(self.items)
-
     def of(self, told: Told) -> list[Item]:
         """The items of which this is told."""
         return [item for item in self.items if item.told == told]

@@ -136,8 +136,8 @@ def _safe_after_rollback(report: Report, rollback: Mapping[str, Any]) -> str:
     server = _swapped_to(report)
     text += f"It is on {server} now. " if server else ""
     text += f"The migrated one is kept under another name. {carried} "
-    text += f"transactions written on {report['launch']['new']} were carried back, {listed} are listed"
-    return text + (f" in {PurePath(rollback['file']).name}." if rollback["file"] else ".")
+    text += f"transactions written on {report['launch']['new']} were carried back, {listed} were not"
+    return text + (f": {PurePath(rollback['file']).name} says what became of each change." if rollback["file"] else ".")
 
 
 def _swapped_to(report: Report) -> str | None:
