@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from html import escape
 
 from safepoint.launch.report.page import page
-from safepoint.wayback.affected import Account, Affected, Item
+from safepoint.wayback.affected import Account, Affected
 from safepoint.wayback.letters import Words, letter
 
-_CHIPS = {"carried in part": "running", "stashed": "running", "not carried": "fail"}
+_CHIPS = {
+    "carried in part": ("running", "in part"),
+    "stashed": ("running", "put away"),
+    "not carried": ("fail", "lost"),
+}
+_ROWS = 20  # of each user, those that are lost first
 
 
 def affected_page(found: Affected, words: Words, launch_id: str) -> str:
@@ -49,8 +53,9 @@ def affected_page(found: Affected, words: Words, launch_id: str) -> str:
     if left > 0:
         parts.append(f'<p class="quiet">{left:,} more users stand in the file with the letters.</p>')
     parts.append(
-        '<p class="quiet">Every changed row with its user and its fate stands in affected.csv; a line for each '
-        "affected user, with name, address and the text to send, in affected-users.csv.</p>"
+        '<p class="quiet">Every changed row with its user and its fate stands in affected.csv (what is put away is '
+        "called stashed there, what is lost not carried); a line for each affected user, with name, address and the "
+        "text to send, in affected-users.csv.</p>"
     )
     return page(f"{words.application}: who is affected", "\n".join(parts))
 
@@ -76,7 +81,7 @@ def _to_do(found: Affected) -> str:
         parts.append("What was carried in part is there; beside each row stands what of it is missing, and why.")
     if sums.stashed or sums.part:
         parts.append("What is put away, or kept for the next launch, comes back with that: nobody enters it again.")
-    return f"<dt>To do</dt><dd>{' '.join(parts)}</dd>" if parts else ""
+    return f"<dt>To do</dt><dd>{'<br>'.join(parts)}</dd>" if parts else ""
 
 
 def _account(account: Account, words: Words) -> str:
@@ -95,23 +100,25 @@ def _account(account: Account, words: Words) -> str:
         else ""
     )
     return (
-        f'<details class="step"{" open" if account.lost else ""}><summary><span><span class="chip {tone}">{word}</span>'
-        f'</span><span></span><span><b>{who}</b></span><span></span><span class="sum">{told}</span></summary>'
-        f'<div class="proof">{_items(account.items)}{_more(account)}{text}</div></details>'
+        f'<details class="step"{" open" if account.lost else ""}><summary><span>{_chip(tone, word)}</span>'
+        f'<span></span><span><b>{who}</b></span><span></span><span class="sum">{told}</span></summary>'
+        f'<div class="proof">{_items(account)}{text}</div></details>'
     )
 
 
-def _items(items: Iterable[Item]) -> str:
+def _items(account: Account) -> str:
     head = "<tr><th>When</th><th>Row</th><th>What was done</th><th>Fate</th><th>Why</th></tr>"
     rows = "".join(
         f'<tr><td class="num">{escape(item.at[:19].replace("T", " "))}</td><td class="long">{escape(item.table)} '
         f"<bdi>{escape(item.key)}</bdi></td><td>{escape(item.action)}</td>"
-        f'<td><span class="chip {_CHIPS[item.fate]}">{item.fate}</span></td>'
+        f"<td>{_chip(*_CHIPS[item.fate])}</td>"
         f'<td class="long">{escape(item.reason)}</td></tr>'
-        for item in items
+        for item in account.items[:_ROWS]
     )
-    return f'<table class="grid">{head}{rows}</table>'
+    left = account.affected - min(len(account.items), _ROWS)
+    more = f'<p class="quiet">and {left:,} more, in affected.csv</p>' if left > 0 else ""
+    return f'<table class="grid stacked">{head}{rows}</table>{more}'
 
 
-def _more(account: Account) -> str:
-    return f'<p class="quiet">and {account.more:,} more, in affected.csv</p>' if account.more else ""
+def _chip(tone: str, word: str) -> str:
+    return f'<span class="chip {tone}">{word}</span>'
