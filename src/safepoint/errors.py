@@ -75,6 +75,12 @@ class PlanFileError(SafepointError):
     exit_code = ExitCode.USAGE
 
 
+class UsageError(SafepointError):
+    """A command was typed as there is none: an option or an argument that it does not take, or lacks."""
+
+    exit_code = ExitCode.USAGE
+
+
 class Refused(SafepointError):
     """A command was understood but must not be carried out now; the remedy says what to do instead."""
 

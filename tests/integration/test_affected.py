@@ -19,7 +19,6 @@ from safepoint.wayback.affected import (
     Gathering,
     Telling,
     UserTable,
-    Words,
     catalogue_of,
     usual_values,
     write_letters,
@@ -27,8 +26,9 @@ from safepoint.wayback.affected import (
 from safepoint.wayback.capture import How
 from safepoint.wayback.column_defaults import Defaults
 from safepoint.wayback.fates import Fates
+from safepoint.wayback.letters import Words
 from safepoint.wayback.owners import unanswerable
-from safepoint.wayback.written import list_written
+from safepoint.wayback.written import Row, list_written
 
 # A user model of the site's own: a UUID for a key, people log in with their address, and one name.
 BEFORE = """
@@ -308,3 +308,23 @@ def test_each_step_of_a_row_to_a_key_that_it_could_not_be_carried_to_is_told(
             *((f"id={key}", "not carried") for key in (1, 10, 20)),
             ("id=30", "carried"),
         ]
+
+
+def test_rows_of_nobody_are_on_the_page_however_many_users_there_are(database: Target, tmp_path: Path) -> None:
+    with connect(database) as connection:
+        connection.execute("create table auth_user (id int primary key, username text, email text)")
+        connection.execute(
+            "insert into auth_user select n, 'u' || n, 'u' || n || '@x.org' from generate_series(1, 20) n"
+        )
+    at, why = "2026-03-01T08:00:00.000+00:00", "it was discarded"
+    with Gathering(tmp_path) as gathering:
+        for user in (*(f"u{n}" for n in range(1, 21)), ""):
+            key = f"id={user or 'nobody'}"
+            gathering.add(Row(at, 1, "0/1", "invoice", "insert", key, user, "row", False, "", "not carried", why))
+        letters = tmp_path / "letters.csv"
+        accounts = write_letters(gathering, database, UserTable(), WORDS, letters, shown=5)
+        page = affected_page(Affected(gathering.totals(), "a.csv", str(letters), (), accounts), WORDS, "shop-2.0")
+    assert [account.user for account in accounts][-2:] == ["u13", ""] and len(accounts) == 6
+    assert "id=nobody" in page and "15 more users stand in the file" in page
+    with letters.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 20

@@ -114,6 +114,7 @@ def test_ten_thousands_of_rows_are_listed_by_few_queries(one_site: Books, tmp_pa
     assert written.rows == len(rows) == 8000 + 300 + 8001
     assert written.transactions == 302 and written.users == {"ann": 4000 + 300 + 4001, "bob": 8000}
     assert len(written.preview) == 200 and written.seconds < 10
+    assert "preview" not in written.as_json()  # the ledger and the report hold nothing that people wrote
 
 
 def test_without_decoding_the_rows_themselves_are_listed_and_the_loss_is_said(one_site: Books, tmp_path: Path) -> None:

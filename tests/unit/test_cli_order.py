@@ -38,8 +38,8 @@ def test_closed_standard_streams_are_no_files_of_ours_and_no_fault(tmp_path: Pat
     """The number of a closed stream goes to the next file that is opened: a ledger, where errors would be written."""
     code = (
         "import os, sys\n"
-        "from safepoint.cli import _open_streams\n"
-        "_open_streams()\n"
+        "from safepoint.cli.streams import open_streams\n"
+        "open_streams()\n"
         "sys.stdout.flush(), sys.stderr.isatty()\n"
         "number = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n"
         "os.write(number, b'%d' % number)\n"

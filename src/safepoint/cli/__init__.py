@@ -5,11 +5,10 @@ Nothing heavy is imported here or at the top of a command's file: `safepoint --h
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -30,8 +29,9 @@ from safepoint.cli import (
     status,
     watch,
 )
-from safepoint.cli.saying import echo, say
-from safepoint.errors import ExitCode, SafepointError
+from safepoint.cli.saying import asks_for_json, echo, say
+from safepoint.cli.streams import open_streams
+from safepoint.errors import ExitCode, SafepointError, UsageError
 
 app = typer.Typer(
     name="safepoint",
@@ -84,36 +84,35 @@ def _interrupt(number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _open_streams() -> None:
-    """Where standard input, output or error is closed (`>&-`, a bare service), the next file that is opened would take
-    its number: what any library writes to standard error must never be written into a ledger.
-    """
-    for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest free number, which is this one
-    # Python has none for those that were closed when it began.
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (until this process ends)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-    # A terminal of another encoding than UTF-8 shows a question mark where it lacks a sign.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+# The base of what Typer raises for a wrong option or argument, which it does not show under its own name.
+_WRONGLY_TYPED: Final[type[Any]] = typer.BadParameter.__bases__[0]
+
+
+def _say_usage(error: Any) -> None:
+    """How the command is typed, for people; one document for programs, which asked for it."""
+    if not asks_for_json():
+        error.show()
+        return
+    command = error.ctx.command_path if error.ctx is not None else "safepoint"
+    told = error.format_message().rstrip(".")
+    say(UsageError(f"{told}.", subject=command, remedy=f"`{command} --help` says how it is typed."))
 
 
 def main() -> None:
     """The entry point: an error that a person may see is one clear message, never a traceback."""
-    _open_streams()
+    open_streams()
     # What was begun is undone, as after Ctrl-C; also where the terminal was closed, but for a command that outlives it.
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _interrupt)
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except SafepointError as error:
         say(error)
         sys.exit(int(error.exit_code))
+    except _WRONGLY_TYPED as error:
+        _say_usage(error)
+        sys.exit(int(ExitCode.USAGE))
     except Exception as error:
         from safepoint.launch.storage import told
 

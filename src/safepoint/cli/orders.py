@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safepoint.cli.ending import last_words
 from safepoint.cli.launch import PlanOption, conduct, end, refuse_without_launch
 from safepoint.cli.saying import echo
 from safepoint.errors import ExitCode, Refused
@@ -149,7 +150,7 @@ def retire(
 
 
 def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **details: Any) -> None:
-    from safepoint.launch.begin import begun_plan, entries_of, no_way_back, status_of
+    from safepoint.launch.begin import begun_plan, entries_of, last_reason, no_way_back, status_of
     from safepoint.launch.conductor import interrupt, make_order
     from safepoint.launch.lock import held, refuse_other
 
@@ -185,19 +186,25 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
         raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
     order = make_order(word, **details)
     ended = conduct(plan_file, the_plan, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    taken = ended in ("rolled back", "aborted")
     if json_:
         import json
 
-        echo(json.dumps({"launch": plan_file.launch_id, "status": ended, "affected": _affected(plan_file)}))
+        answer = {"launch": plan_file.launch_id, "status": ended, "reason": last_reason(plan_file)}
+        echo(json.dumps({**answer, "affected": _affected(plan_file)}))
+    elif not taken:  # it was turned round
+        last_words(plan_file)
     elif (affected := _affected(plan_file)) is not None:
         for line in _told(affected):
             echo(line)
-    raise typer.Exit(int(ExitCode.DONE if ended in ("rolled back", "aborted") else ExitCode.FAILED))
+    raise typer.Exit(int(ExitCode.DONE if taken else ExitCode.FAILED))
 
 
 def _told(affected: dict[str, Any]) -> list[str]:
     """Whom to tell, where anybody lost something; pure."""
     if not affected["users"] and not affected["unknown"]:
+        if affected["notes"]:
+            return [f"Nobody is known to be affected, but not all can be known: {affected['page']}", *affected["notes"]]
         return [f"Nobody is affected, all that was written was carried back: {affected['page']}"]
     nobody = f", and {affected['unknown']} rows lead to no user" if affected["unknown"] else ""
     users = "1 user is" if affected["users"] == 1 else f"{affected['users']} users are"

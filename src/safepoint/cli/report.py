@@ -15,23 +15,24 @@ def report(
     html: Annotated[
         Path | None, typer.Option("--html", help="Where the page is written; else beside the ledger.")
     ] = None,
+    launch: Annotated[
+        str | None, typer.Option("--launch", help="Of this launch, which was before the plan file's present one.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Answer the whole report as JSON, and write no page.")] = False,
 ) -> None:
     """Write the report of the launch as one self-contained page."""
     import json
 
-    from safepoint.cli.launch import refuse_without_launch
     from safepoint.config import load
-    from safepoint.launch.begin import entries_of, launch_folder
+    from safepoint.launch.history import ledger_of
     from safepoint.launch.report import build, render
 
-    plan_file = load(plan)
-    refuse_without_launch(plan_file)
-    built = build(entries_of(plan_file))
+    path, entries = ledger_of(load(plan), launch)
+    built = build(entries)
     if json_:
         echo(json.dumps(built))
         return
-    target = html or launch_folder(plan_file) / "report.html"
+    target = html or path.with_name("report.html")
     write(target, render(built))
     echo(f"{built['standing']['headline']}\n{target}")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Final
 
 import typer
 
+from safepoint.cli.streams import Unanswered
 from safepoint.errors import SafepointError
 
 # Control characters but for line ends and tabs, and those that turn the direction of text round: what a database or a
@@ -26,14 +28,21 @@ def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     typer.echo(visible(text), err=err, nl=nl)
 
 
+def asks_for_json() -> bool:
+    """Whether a program reads what this process answers."""
+    return "--json" in sys.argv
+
+
 def say(error: SafepointError) -> None:
-    """One clear message with the next action; never a traceback."""
-    if "--json" in sys.argv:
+    """One clear message with the next action; never a traceback, nor another end, where nobody can be told."""
+    if asks_for_json() and not isinstance(error, Unanswered):
         import json
 
-        echo(json.dumps(error.as_json()))
-        return
+        with suppress(OSError, Unanswered):  # then it is said as to a person
+            echo(json.dumps(error.as_json()))
+            return
     lines = [f"safepoint: {error.message}"]
     labels = (("expected", error.expected), ("found", error.found), ("next", error.remedy))
     lines += [f"  {label + ':':<10}{value}" for label, value in labels if value is not None]
-    echo("\n".join(lines), err=True)
+    with suppress(OSError):
+        echo("\n".join(lines), err=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import psycopg
 from psycopg import sql
@@ -25,7 +25,8 @@ from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.changes import Change
 from safepoint.wayback.expressions import literal
 from safepoint.wayback.expressions import written as as_written
-from safepoint.wayback.fates import Fate, Fates, Usual
+from safepoint.wayback.fates import KEPT, Fate, Fates, Usual
+from safepoint.wayback.letters import Words, letter
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.owners import Owners, Person
 from safepoint.wayback.since import with_since
@@ -33,6 +34,7 @@ from safepoint.wayback.written import Row, harmless, private
 
 HEADINGS: Final = ("user", "name", "email", "first", "last", "carried", "carried_in_part", "stashed", "not_carried")
 _ITEMS: Final = 20
+"""How many changes of a user are shown for each thing that is told of them."""
 _BATCH: Final = 500
 
 SCHEMA: Final = """
@@ -41,9 +43,9 @@ CREATE TABLE aside (
 CREATE TABLE dangling (relation TEXT, key TEXT, reason TEXT);
 CREATE TABLE users (user TEXT PRIMARY KEY, first TEXT, last TEXT,
     carried INTEGER DEFAULT 0, part INTEGER DEFAULT 0, stashed INTEGER DEFAULT 0, lost INTEGER DEFAULT 0);
-CREATE TABLE items (user TEXT, place INTEGER, at TEXT, relation TEXT, action TEXT, key TEXT, fate TEXT, reason TEXT,
-    PRIMARY KEY (user, place)) WITHOUT ROWID;
-CREATE TABLE whole (notes TEXT);
+CREATE TABLE items (user TEXT, told INTEGER, place INTEGER, at TEXT, relation TEXT, action TEXT, key TEXT, fate TEXT,
+    reason TEXT, PRIMARY KEY (user, told, place)) WITHOUT ROWID;
+CREATE TABLE gathered (notes TEXT);
 """
 COUNT: Final = """
 INSERT INTO users (user, first, last, carried, part, stashed, lost) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -65,10 +67,28 @@ class Item:
     fate: Fate
     reason: str
 
+    @property
+    def told(self) -> Told:
+        """What its user is told of it."""
+        return told_of(self.fate, self.reason)
+
+
+Told = Literal["gone", "short", "away"]
+_TOLD: Final[tuple[Told, ...]] = ("gone", "short", "away")
+
+
+def told_of(fate: str, reason: str) -> Told:
+    """What a user is told of a change that was not carried whole: that it is gone, that a part of it is and does not
+    come back by itself, or that what is missing comes back with the next launch. Pure.
+    """
+    if fate == "not carried":
+        return "gone"
+    return "away" if fate == "stashed" or reason.startswith(KEPT) else "short"
+
 
 @dataclass(frozen=True)
 class Account:
-    """One user: how many changed rows fared how, and the first of those that were not carried whole.
+    """One user: how many changed rows fared how, and the first of those that were not carried whole, by what is told.
 
     `user` is empty for the rows that lead to no user.
     """
@@ -89,10 +109,9 @@ class Account:
         """Rows that were not carried whole."""
         return self.part + self.stashed + self.lost
 
-    @property
-    def more(self) -> int:
-        """Rows of these that are not among the items."""
-        return self.affected - len(self.items)
+    def of(self, told: Told) -> list[Item]:
+        """The items of which this is told."""
+        return [item for item in self.items if item.told == told]
 
 
 @dataclass(frozen=True)
@@ -157,7 +176,7 @@ class Gathering:
         except sqlite3.Error:
             return None
         try:
-            row = found.store.execute("SELECT notes FROM whole").fetchone()
+            row = found.store.execute("SELECT notes FROM gathered").fetchone()
         except sqlite3.Error:
             row = None
         if row is None:
@@ -169,7 +188,7 @@ class Gathering:
     def keep(self, notes: Sequence[str]) -> None:
         """All is gathered: make it durable, and let the file stay. `notes` are what the list cannot know."""
         self._count()
-        self.store.execute("INSERT INTO whole VALUES (?)", (json.dumps(list(notes)),))
+        self.store.execute("INSERT INTO gathered VALUES (?)", (json.dumps(list(notes)),))
         self.store.execute("COMMIT")
         with self._path.open("rb") as file:
             os.fsync(file.fileno())
@@ -194,10 +213,12 @@ class Gathering:
             self._count()
         if row.fate == "carried":
             return
-        (place,) = self.store.execute("SELECT count(*) FROM items WHERE user = ?", (row.user,)).fetchone()
+        told = _TOLD.index(told_of(row.fate, row.reason))
+        found = self.store.execute("SELECT count(*) FROM items WHERE user = ? AND told = ?", (row.user, told))
+        (place,) = found.fetchone()
         if place < _ITEMS:
-            values = (row.user, place, row.committed_at, row.table, row.action, row.key, row.fate, row.reason)
-            self.store.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
+            values = (row.user, told, place, row.committed_at, row.table, row.action, row.key, row.fate, row.reason)
+            self.store.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def _count(self) -> None:
         """Bring what was counted into the file: memory does not grow with the users."""
@@ -221,7 +242,7 @@ class Gathering:
 
     def _items(self, user: str) -> tuple[Item, ...]:
         rows = self.store.execute(
-            "SELECT at, relation, action, key, fate, reason FROM items WHERE user = ? ORDER BY place", (user,)
+            "SELECT at, relation, action, key, fate, reason FROM items WHERE user = ? ORDER BY told, place", (user,)
         )
         return tuple(Item(*row) for row in rows)
 
@@ -235,52 +256,6 @@ class Gathering:
             "coalesce(sum(part), 0), coalesce(sum(stashed), 0), coalesce(sum(lost), 0) FROM users"
         ).fetchone()
         return Totals(*(int(value) for value in row))
-
-
-@dataclass(frozen=True)
-class Words:
-    """What a letter says besides the rows."""
-
-    application: str
-    old: str
-    new: str
-
-
-def letter(account: Account, words: Words) -> str:
-    """What to write to one user. Pure."""
-    lines = [
-        f"Dear {account.name or ' '.join(account.user.split())},",
-        "",
-        f"we had to take release {words.new} of {words.application} back to {words.old}. Between "
-        f"{_minute(account.first)} and {_minute(account.last)} you changed "
-        f"{account.carried + account.affected} records. {_kept(account)}",
-    ]
-    for heading, fates in (
-        ("These are not in the system any more; please look at them and enter them again where needed:", "lost"),
-        ("These are put away, and come back with the next update:", "away"),
-    ):
-        wanted = ("not carried",) if fates == "lost" else ("stashed", "carried in part")
-        items = [item for item in account.items if item.fate in wanted]
-        if items:
-            lines += ["", heading, *(f"- {_item(item)}" for item in items)]
-    if account.more:
-        lines.append(f"- and {account.more} more")
-    return "\n".join(lines)
-
-
-def _kept(account: Account) -> str:
-    kept = account.carried
-    if not kept:
-        return "None of them could be kept as it was."
-    return f"{kept} of them {'was' if kept == 1 else 'were'} kept as {'it was' if kept == 1 else 'they were'}."
-
-
-def _item(item: Item) -> str:
-    return f"{_minute(item.at)}: {item.action} of {item.table} {item.key} ({item.reason})"
-
-
-def _minute(moment: str) -> str:
-    return f"{moment[:16].replace('T', ' ')} UTC" if moment[:1].isdigit() else "a time not known"
 
 
 @dataclass(frozen=True)
@@ -319,7 +294,7 @@ def write_letters(
         writer = csv.writer(file)
         writer.writerow((*HEADINGS, "text"))
         for account in gathering.accounts(owners, users.email, users.names):
-            if len(first) < shown:
+            if len(first) < shown or not account.user:  # what leads to no user stands nowhere else
                 first.append(account)
             if account.user:
                 row = (account.user, account.name, account.email, account.first, account.last)

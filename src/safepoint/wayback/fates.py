@@ -12,10 +12,12 @@ from typing import Any, Literal
 from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.changes import Change
-from safepoint.wayback.mapping import NOT_CARRIED, WayBack
+from safepoint.wayback.mapping import NOT_CARRIED, TableRule, WayBack
 from safepoint.wayback.since import with_since
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
+KEPT = "kept for the next launch"
+"""How the reason of what was carried in part begins where all that is missing comes back."""
 Usual = Mapping[str, Mapping[str, Collection[str]]]
 """New table -> column -> the values, as the log writes them, of a row in which nobody filled the column in."""
 
@@ -88,13 +90,12 @@ class Fates:
         filled = [name for name in rule.stash if isinstance(row.get(name), str)]
         parts = [name for name in filled if row[name] not in known_values.get(name, ())]
         if table in self._dangling and (why := self._names_nothing(change, table)) is not None:
-            return "carried in part", why
+            return "carried in part", "; ".join([why, *([_kept(rule, parts)] if parts else [])])
         if not parts:
             also = [name for name in rule.read if isinstance(row.get(name), str)]
-            where = "kept for the next launch where the old release cannot say it"
+            where = f"{KEPT} where the old release cannot say it"
             return "carried", f"{where}: {', '.join(also)}" if also and rule.key else ""
-        kept = "kept for the next launch" if rule.key else "not kept, as the table has no key"
-        return "carried in part", f"{kept}: {', '.join(parts)}"
+        return "carried in part", _kept(rule, parts)
 
     def _left_out(self, change: Change, table: str) -> tuple[Fate, str] | None:
         """Why nothing of this change was carried; None where it was."""
@@ -160,6 +161,10 @@ class Fates:
         if table in self._homeless:
             return "not carried", "the table was dropped after the launch"
         return "not carried", "the table was made after the launch and is gone again, or is not the application's own"
+
+
+def _kept(rule: TableRule, columns: Sequence[str]) -> str:
+    return f"{KEPT if rule.key else 'not kept, as the table has no key'}: {', '.join(columns)}"
 
 
 def _canonical(key: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TextIO
 
@@ -142,8 +142,8 @@ class Written:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """For the ledger and the report."""
-        return asdict(self)
+        """For the ledger and the report, which more people read than the list: without what anybody wrote."""
+        return {name: value for name, value in asdict(replace(self, preview=())).items() if name != "preview"}
 
 
 def list_written(

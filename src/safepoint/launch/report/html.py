@@ -159,12 +159,14 @@ def _rollback(report: Report) -> str:
         ("Reason", escape(rollback["reason"]) + by),
         ("Downtime", span(rollback["downtime_seconds"])),
         ("Carried back", f"{shown('carried', rollback['carried'])} transactions"),
-        ("Listed", _listed(rollback)),
+        ("Not carried", f"{shown('listed', rollback['listed'])} transactions"),
+        ("The list", _list(rollback)),
     ]
     facts += [("Not in the list", escape(one)) for one in rollback.get("missing") or ()]
     if affected := rollback.get("affected"):
         page_, letters = (f'<a href="{escape(quote(affected[name]))}">{text}</a>' for name, text in _TELLING)
         facts.append(("To be told", f"{affected['users']:,} users: {page_}, {letters}"))
+        facts.append(("Their changes", _fates(affected, rollback["housekeeping_rows"])))
     users, count = rollback["users"], rollback["user_count"]
     if count is not None:
         facts.append(("Users who wrote", f"{count:,}"))
@@ -178,13 +180,22 @@ def _rollback(report: Report) -> str:
     return "\n".join(parts)
 
 
-def _listed(rollback: Mapping[str, Any]) -> str:
-    text = f"{shown('listed', rollback['listed'])} transactions"
-    if isinstance(rollback["rows"], int):
-        text += f", {rollback['rows']:,} changed rows"
-    if rollback["file"]:
-        text += f', in <a href="{escape(quote(rollback["file"]))}">{escape(rollback["file"])}</a>'
-    return text
+def _list(rollback: Mapping[str, Any]) -> str:
+    """How much the file has: everything that was written, with what became of it."""
+    count = rollback["transactions"]
+    told = [f"{count:,} transactions"] if isinstance(count, int) else []
+    told += [f"{rollback['rows']:,} changes of rows"] if isinstance(rollback["rows"], int) else []
+    file = rollback["file"]
+    told += [f'in <a href="{escape(quote(file))}">{escape(file)}</a>'] if file else []
+    return ", ".join(told) or "–"
+
+
+def _fates(affected: Mapping[str, Any], housekeeping: int | None) -> str:
+    own = f"; and {housekeeping:,} of Django's own (sessions and the like)" if housekeeping else ""
+    return (
+        f"{affected['carried']:,} carried back as they were, {affected['part']:,} in part, {affected['stashed']:,} put "
+        f"away for the next launch, {affected['lost']:,} lost{own}"
+    )
 
 
 def _writers(report: Report) -> str:

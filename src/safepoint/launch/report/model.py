@@ -103,6 +103,8 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
     evidence: Mapping[str, Any] = (listing or {}).get("evidence") or {}
     carrying: Mapping[str, Any] = (row_of(rows, "back-carry") or {}).get("evidence") or {}
     carried = _count(carrying.get("carried", evidence.get("carried", 0)))
+    # The list knows more than what was carried by: of a capture that was lost it has what stands in the tables.
+    known = evidence if "carried" in evidence and _count(evidence["carried"]) == carried else carrying
     return {
         "status": end.data["status"] if end else "running",
         "reason": way.data.get("reason", ""),
@@ -112,10 +114,11 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
         "ended": spans["ended"],
         "downtime_seconds": spans["seconds"],
         "carried": carried,
-        "listed": _count(carrying.get("listed", evidence.get("listed", 0))),
+        "listed": _count(known.get("listed", 0)),
         "not_carried_because": carrying.get("reason"),
         "transactions": evidence.get("transactions"),
         "rows": evidence.get("rows"),
+        "housekeeping_rows": evidence.get("housekeeping_rows"),
         "users": evidence.get("users"),
         "user_count": evidence.get("user_count", _count(evidence.get("users"))),
         "file": _csv(evidence),
@@ -157,9 +160,12 @@ def _count(value: Any) -> Any:
 
 
 def _affected(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How many users have to be told, and where that stands; None before it is known."""
-    names = ("users", "whole", "unknown", "page", "letters")
-    return {name: evidence[name] for name in names} if "page" in evidence else None
+    """How many users have to be told and what became of their changes (housekeeping apart), where that stands, and what
+    nobody can know; None before it is known.
+    """
+    names = ("users", "whole", "unknown", "carried", "part", "stashed", "lost", "page", "letters")
+    notes = {"notes": list(evidence.get("notes") or ())}
+    return {**{name: evidence[name] for name in names}, **notes} if "page" in evidence else None
 
 
 def _csv(evidence: Mapping[str, Any]) -> str | None:

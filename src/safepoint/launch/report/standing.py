@@ -136,8 +136,8 @@ def _safe_after_rollback(report: Report, rollback: Mapping[str, Any]) -> str:
     server = _swapped_to(report)
     text += f"It is on {server} now. " if server else ""
     text += f"The migrated one is kept under another name. {carried} "
-    text += f"transactions written on {report['launch']['new']} were carried back, {listed} are listed"
-    return text + (f" in {PurePath(rollback['file']).name}." if rollback["file"] else ".")
+    text += f"transactions written on {report['launch']['new']} were carried back, {listed} were not"
+    return text + (f": {PurePath(rollback['file']).name} says what became of each change." if rollback["file"] else ".")
 
 
 def _swapped_to(report: Report) -> str | None:
@@ -200,9 +200,16 @@ def _left_behind(report: Report) -> str:
 def _told(rollback: Mapping[str, Any]) -> str:
     """Whom to tell what; empty where nobody lost anything."""
     affected = rollback.get("affected")
-    if affected is not None and (affected["users"] or affected["unknown"]):
+    if affected is not None and affected["users"]:
         users = "1 user who is" if affected["users"] == 1 else f"{affected['users']} users who are"
-        return f"Tell the {users} affected: {affected['page']} says what, with a text for each. "
+        nobody = f"; {affected['unknown']} rows lead to no user" if affected["unknown"] else ""
+        return f"Tell the {users} affected: {affected['page']} says what, with a text for each{nobody}. "
+    if affected is not None and affected["unknown"]:
+        return f"Find out whose {affected['unknown']} changed rows were lost or put away: see {affected['page']}. "
+    if affected is not None:
+        return f"Nobody is known to be affected, but not all can be known: see {affected['page']}. " * bool(
+            affected["notes"]
+        )
     return "Tell the users whose entries are listed. " if rollback.get("listed") else ""
 
 

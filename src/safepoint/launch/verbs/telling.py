@@ -22,13 +22,13 @@ from safepoint.wayback.affected import (
     Gathering,
     Telling,
     UserTable,
-    Words,
     catalogue_of,
     usual_values,
     write_letters,
 )
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.fates import Fates
+from safepoint.wayback.letters import Words
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.promises import shown
 
@@ -52,10 +52,11 @@ class ListWritten(Verb):
         with Gathering(ground.folder) as gathering:
             listing = _gather(ground, gathering)
             gathering.keep(listing.notes)
+        carried = int((carried_now(ground) or {}).get("carried", 0))
         blind = f". What is not in it: {shown(listing.notes)}" if not listing.complete else ""
         return Evidence(
             f"{listing.transactions} transactions, {listing.rows} rows, {listing.user_count} users: {LIST}{blind}",
-            {**listing.as_json(), "carried": 0, "listed": listing.transactions},
+            {**listing.as_json(), "carried": carried, "listed": max(0, listing.transactions - carried)},
         )
 
 

@@ -1,0 +1,82 @@
+"""What a program gets that reads a command's answer: one document whatever happens, and the exit code of what did."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = str(Path(sys.executable).parent / "safepoint")
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "command"),
+    [
+        (("nope", "--json"), "No such command 'nope'.", "safepoint"),
+        (("status", "--json", "--nope"), "No such option: --nope.", "safepoint status"),
+        (("go", "--json", "a", "b"), "Got unexpected extra argument(s) (b).", "safepoint go"),
+        (("restore", "--json"), "Missing argument 'snapshot_id'.", "safepoint restore"),
+    ],
+)
+def test_a_command_that_is_typed_wrongly_is_told_as_json_to_whoever_reads_json(
+    tmp_path: Path, words: tuple[str, ...], told: str, command: str
+) -> None:
+    ended = subprocess.run([PROGRAM, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
+    answer = json.loads(ended.stdout)
+    assert (ended.returncode, ended.stderr) == (2, "")
+    assert (answer["error"], answer["message"], answer["subject"]) == ("UsageError", told, command)
+    assert f"`{command} --help`" in answer["remedy"]
+
+
+def test_a_person_who_types_a_command_wrongly_is_told_as_ever(tmp_path: Path) -> None:
+    ended = subprocess.run([PROGRAM, "status", "--nope"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "Usage: safepoint status" in ended.stderr and "--nope" in ended.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [("settings",), ("settings", "--json")])
+def test_an_output_on_a_full_disk_is_not_taken_for_the_state_folder(
+    tmp_path: Path, words: tuple[str, ...], unbuffered: str
+) -> None:
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [PROGRAM, *words], cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        "safepoint: What this command answers cannot be written to standard output: No space"
+    )
+    assert "Traceback" not in ended.stderr and "state folder" not in ended.stderr
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_error_keeps_its_exit_code_where_nobody_takes_the_answer(
+    tmp_path: Path, unbuffered: str, closed: bool
+) -> None:
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    if closed:
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open("/dev/full", os.O_WRONLY)
+    try:
+        ended = subprocess.run(
+            [PROGRAM, "status", "--json"],
+            cwd=tmp_path,
+            env=env,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("safepoint: There is no plan file launch.toml.") and "Traceback" not in ended.stderr

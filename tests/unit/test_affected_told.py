@@ -1,0 +1,115 @@
+"""Who is affected, as the support people read it: nothing that is lost is called put away, nobody is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from safepoint.launch.report.affected import affected_page
+from safepoint.wayback.affected import Account, Affected, Gathering, Item, Totals
+from safepoint.wayback.letters import Words, letter
+from safepoint.wayback.written import Row
+
+WORDS = Words("shop", "1.0", "2.0")
+
+
+@pytest.fixture
+def gathering(tmp_path: Path) -> Iterator[Gathering]:
+    with Gathering(tmp_path) as found:
+        yield found
+
+
+class Nobody:
+    """A user table in which nobody stands any more."""
+
+    def people(self, *_asked: Any) -> dict[str, Any]:
+        return {}
+
+
+def row(user: str, number: int, fate: str, reason: str = "", table: str = "invoice") -> Row:
+    at = f"2026-03-01T08:{number // 60 % 60:02}:{number % 60:02}.000+00:00"
+    return Row(at, 1, "0/1", table, "insert", f"id={number}", user, "row", False, "", fate, reason)
+
+
+def accounts(gathering: Gathering) -> list[Account]:
+    return list(gathering.accounts(Nobody(), None, ()))  # type: ignore[arg-type]
+
+
+def sections(text: str) -> dict[str, list[str]]:
+    """The lines of a letter below each of its headings."""
+    found: dict[str, list[str]] = {}
+    heading = ""
+    for line in text.splitlines():
+        if line.startswith("- "):
+            found.setdefault(heading, []).append(line)
+        elif line:
+            heading = line
+    return found
+
+
+def test_what_is_lost_is_told_also_of_a_user_of_whom_much_else_is_put_away(gathering: Gathering) -> None:
+    for number in range(500):
+        gathering.add(row("ann", number, "stashed", "the old release has no such table: kept for the next launch"))
+    for number in range(500, 530):
+        gathering.add(row("ann", number, "not carried", "another row has the same number"))
+    (ann,) = accounts(gathering)
+    told = sections(letter(ann, WORDS))
+    (gone,) = (lines for heading, lines in told.items() if "enter them again" in heading)
+    assert gone[0].startswith("- 2026-03-01 08:08 UTC: insert of invoice id=500")
+    assert gone[-1] == "- and 10 more" and len(gone) == 21
+    (away,) = (lines for heading, lines in told.items() if "come back" in heading)
+    assert away[-1] == "- and 480 more that are put away or were kept in part"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "the row of public.customer that customer_id names was not carried",
+        "not kept, as the table has no key: note",
+        "the row of public.customer that customer_id names was not carried; kept for the next launch: note",
+        "some of its rows stay: rows of public.line refer to it",
+    ],
+)
+def test_nobody_is_promised_that_something_comes_back_which_does_not(gathering: Gathering, reason: str) -> None:
+    gathering.add(row("ann", 1, "carried in part", reason))
+    gathering.add(row("ann", 2, "carried in part", "kept for the next launch: note"))
+    (ann,) = accounts(gathering)
+    told = sections(letter(ann, WORDS))
+    (away,) = (lines for heading, lines in told.items() if "come back" in heading)
+    assert len(away) == 1 and "id=2" in away[0]
+    (short,) = (lines for heading, lines in told.items() if "look at them" in heading)
+    assert len(short) == 1 and reason in short[0]
+
+
+def page_of(gathering: Gathering, shown: int = 10, notes: tuple[str, ...] = ()) -> str:
+    found = [account for place, account in enumerate(accounts(gathering)) if place < shown or not account.user]
+    return affected_page(Affected(gathering.totals(), "a.csv", "b.csv", notes, tuple(found)), WORDS, "shop-2.0")
+
+
+def test_a_page_on_which_rows_of_nobody_were_lost_does_not_say_that_nobody_lost_anything(gathering: Gathering) -> None:
+    gathering.add(row("", 1, "not carried", "it was discarded"))
+    page = page_of(gathering)
+    assert "Nobody has lost anything" not in page and "<h1>Somebody is affected" in page
+    assert "no user known" in page and "Ask those who work with the tables" in page
+
+
+def test_numbers_beside_a_name_that_is_read_from_the_right_stay_where_they_are(gathering: Gathering) -> None:
+    gathering.add(row("أحمد", 1, "not carried", "it was discarded"))
+    (one,) = accounts(gathering)
+    named = Account(**{**vars(one), "name": "أحمد‎ علي", "email": "a\u202eb@x.org"})
+    page = affected_page(Affected(gathering.totals(), "a.csv", "b.csv", (), (named,)), WORDS, "shop-2.0")
+    assert "<bdi>أحمد</bdi> · <bdi>a\u202eb@x.org</bdi> · 0 kept" in page
+    assert f"<b><bdi>{named.name}</bdi></b>" in page
+
+
+def test_a_page_counts_what_was_kept_in_part_apart_from_what_is_put_away() -> None:
+    items = (
+        Item("2026-03-01T08:00", "t", "update", "id=1", "carried in part", "not kept, as the table has no key: n"),
+    )
+    one = Account("ann", "2026-03-01T08:00", "2026-03-01T08:00", 3, 1, 0, 0, items)
+    found = Affected(Totals(1, 0, 0, 3, 1, 0, 0), "a.csv", "b.csv", (), (one,))
+    page = affected_page(found, WORDS, "shop-2.0")
+    assert "3 kept, 1 in part, 0 put away, 0 lost" in page and ">in part</span>" in page

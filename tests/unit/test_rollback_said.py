@@ -1,0 +1,77 @@
+"""What `rollback` says at its end, to a person and to a program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from stories import launched, rolled_back
+
+from safepoint.cli import orders
+from safepoint.config import load
+
+PLAN = """
+[launch]
+application = "accounting"
+id = "accounting-2.0-20260301"
+date = 2026-03-01
+timezone = "Europe/Berlin"
+[database]
+name = "shop"
+user = "postgres"
+application_roles = ["shop"]
+[releases.old]
+version = "1.0"
+start = ["true"]
+stop = ["true"]
+upstream = "127.0.0.1:1"
+[releases.new]
+version = "2.0"
+start = ["true"]
+stop = ["true"]
+upstream = "127.0.0.1:2"
+[router]
+kind = "caddy"
+url = "http://127.0.0.1:3"
+[[stores]]
+name = "offsite"
+url = "file:offsite"
+"""
+
+
+def taken_back(folder: Path, monkeypatch: pytest.MonkeyPatch, *, ended: str, json_: bool) -> int:
+    """The order, given to a launch that stands by; it ends so. Gives the exit code."""
+    (folder / "launch.toml").write_text(PLAN)
+    ledger = folder / ".safepoint/launches/accounting-2.0-20260301/ledger.jsonl"
+    ledger.parent.mkdir(parents=True)
+    launched(ledger)
+
+    def conduct(*_what: Any, **_how: Any) -> str:
+        if ended == "rolled back":
+            ledger.unlink()
+            rolled_back(ledger)
+        return ended
+
+    monkeypatch.setattr(orders, "conduct", conduct)
+    with pytest.raises(typer.Exit) as exit_:
+        orders._take_back(load(folder / "launch.toml"), "rollback", plain=True, json_=json_)
+    return exit_.value.exit_code
+
+
+def test_one_that_was_turned_round_says_where_things_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert taken_back(tmp_path, monkeypatch, ended="launched", json_=False) == 1
+    said = capsys.readouterr()
+    assert "safepoint: accounting 2.0 is launched." in said.err and "next:" in said.err
+
+
+def test_a_program_gets_the_reason_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert taken_back(tmp_path, monkeypatch, ended="rolled back", json_=True) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["status"] == "rolled back" and answer["reason"] == "rollback ordered by grace@laptop"
