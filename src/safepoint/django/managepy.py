@@ -139,6 +139,8 @@ def last_words(text: str, most: int = 400) -> str:
     """
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    # Of a long one only the end was kept.
+    starts = starts or [i for i, line in enumerate(lines) if line.startswith('  File "')]
     if starts:
         after = lines[starts[-1] + 1 :]
         raised = next((i for i, line in enumerate(after) if not line.startswith(" ") and _RAISED.match(line)), None)
