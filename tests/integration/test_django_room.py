@@ -116,6 +116,18 @@ def test_a_change_that_no_migration_makes_is_told_even_where_it_would_need_an_an
     assert project.pending is not None and len(project.pending) == 2
 
 
+def test_a_change_that_the_database_does_not_see_is_no_change_that_a_migration_must_make(
+    shop: Target, tmp_path: Path
+) -> None:
+    folder = write_site(tmp_path)
+    models = folder / "src/shop/models.py"
+    text = models.read_text().replace("max_length=60)", "max_length=60, help_text='so', validators=[str])")
+    models.write_text(text + "\n    class Meta:\n        ordering = ['name']\n        verbose_name = 'thing'\n")
+    assert manage_of(folder, shop).inspect().unmade == ()
+    models.write_text(text.replace("max_length=60", "max_length=60, db_column='called'"))
+    assert manage_of(folder, shop).inspect().unmade == ("shop",)
+
+
 def test_a_project_that_ends_the_process_while_it_is_asked_is_an_error_that_says_so(
     shop: Target, tmp_path: Path
 ) -> None:

@@ -99,15 +99,39 @@ def test_a_table_that_became_a_models_own_by_name_alone_is_carried(database: Tar
         assert site.old("select book_id, item_id from shop_book_items order by id") == [(1, 2), (1, 3)]
 
 
-def test_a_table_that_sql_renamed_into_a_new_models_is_a_problem(database: Target, tmp_path: Path) -> None:
-    link = LINK.format(options={})
-    operation = f"""Apart([SQL("alter table shop_book_items rename to shop_link")], [{link}, {THROUGH}])"""
+RENAMED_SQL = [
+    "alter table shop_book_items rename to shop_link",
+    'ALTER TABLE IF EXISTS ONLY "public" . "shop_book_items"  -- the former name\\n RENAME TO "shop_link"; select 1',
+]
+
+
+@pytest.mark.parametrize("statement", RENAMED_SQL)
+def test_a_table_that_sql_renamed_into_a_new_models_is_followed(
+    database: Target, tmp_path: Path, statement: str
+) -> None:
+    link, more = LINK.format(options={}), """AddField("link", "note", CharField(max_length=9, default=""))"""
+    operation = f"""Apart([SQL('''{statement}''')], [{link}, {THROUGH}]), {more}"""
     first = {"shop.0001_first": (f"{ITEM}, {BOOKS}", "")}
-    with migrated(database, tmp_path, first, {"shop.0002_next": (operation, "")}, [ROWS]) as site:
-        (problem,) = site.mapping().problems
-        assert problem.startswith("shop_book_items ") and "[wayback.tables.shop_book_items]" in problem
-        site.mappers = {"shop_book_items": {}}
-        assert site.mapping().problems == ()
+    rows = [
+        ROWS,
+        "insert into shop_book (code) values ('b')",
+        "insert into shop_book_items (book_id, item_id) values (1, 2)",
+    ]
+    with migrated(database, tmp_path, first, {"shop.0002_next": (operation, "")}, rows) as site:
+        assert doubts(site) == () and not {"public.shop_link", "public.shop_book_items"} & set(site.mapping().stash)
+        site.write(
+            "insert into shop_link (book_id, item_id, note) values (1, 3, 'n')", "delete from shop_link where id = 1"
+        )
+        site.carry()
+        assert site.old("select book_id, item_id from shop_book_items order by id") == [(1, 3)]
+
+
+def test_a_table_that_sql_renamed_and_made_anew_is_the_one_of_that_name(database: Target, tmp_path: Path) -> None:
+    rebuilt = """SQL("alter table shop_item rename to shop_former"),
+        SQL("create table shop_item (like shop_former including all)"),
+        SQL("insert into shop_item table shop_former")"""
+    with migrated(database, tmp_path, FIRST, {"shop.0002_next": (rebuilt, "")}, [ROWS]) as site:
+        assert doubts(site) == () and site.mapping().tables[0].new == "public.shop_item"
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,13 @@ def test_of_a_traceback_only_what_was_raised_is_kept_with_the_servers_detail() -
     )
 
 
+def test_of_a_traceback_whose_beginning_was_cut_off_only_what_was_raised_is_shown() -> None:
+    cut = TRACEBACK[TRACEBACK.rindex("Traceback (most recent call last)") :].partition("\n")[2]
+    carets = "    ^^^^^^^^^^^^^\n"
+    cut = cut.replace("    main()\n", "    main()\n    ^^^^^^\n")
+    assert last_words(carets + cut) == last_words(TRACEBACK)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from safepoint.config import Application, Release
 from safepoint.errors import CommandFailed, LockNotAvailable, SafepointError
@@ -139,6 +139,8 @@ def last_words(text: str, most: int = 400) -> str:
     """
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    # Of a long one only the end was kept.
+    starts = starts or [i for i, line in enumerate(lines) if line.startswith('  File "')]
     if starts:
         after = lines[starts[-1] + 1 :]
         raised = next((i for i, line in enumerate(after) if not line.startswith(" ") and _RAISED.match(line)), None)
@@ -174,6 +176,9 @@ def explain(result: Result) -> SafepointError:
     )
 
 
+BY_HAND: Final = "Run the command by hand in the release's directory to see all of its output."
+"""What is left to do where nothing in the output is known."""
+
 # What stands in the output, and what helps. The first that fits is taken.
 _REMEDIES: tuple[tuple[str, str], ...] = (
     ("can't open file", "There is no manage.py at this path: correct `manage` or `directory` of this release."),
@@ -204,7 +209,7 @@ def _remedy(said: str, words: str, migration: str | None) -> str:
         return "The settings miss a value: give the variables that they read in `env` of this release."
     if migration is not None:
         return f"Correct migration {migration}, or roll back; a migration that is atomic has left nothing behind."
-    return "Run the command by hand in the release's directory to see all of its output."
+    return BY_HAND
 
 
 def _not_run(manage: Manage, command: Command, error: CommandFailed) -> CommandFailed:

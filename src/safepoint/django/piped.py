@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from safepoint.django.managepy import Manage, explain, last_words
-from safepoint.errors import CommandFailed
+from safepoint.django.managepy import BY_HAND, Manage, explain, last_words
+from safepoint.errors import CommandFailed, SafepointError
+from safepoint.hosts.command import Result
 
 if TYPE_CHECKING:
     from safepoint.django.standby import Standby
@@ -19,15 +21,50 @@ if TYPE_CHECKING:
 # a container, the script may not have arrived yet and an interactive shell would open. `-c` goes before that
 # look, and reads until the script has come whole.
 _READ = "import json, sys; work = json.loads(sys.stdin.read()); exec(work['frame'], {'work': work})"
-
-
 # For a process that waits: one package a line, until the input ends.
 _READ_EACH = "import json, sys; [exec(work['frame'], {'work': work}) for work in map(json.loads, sys.stdin)]"
 
 
-def read_work(loaded: str) -> str:
+# Runs the program that follows, a file or a module, with Django's own `shell` in the place of the project's.
+_AS_DJANGO = """
+import os, runpy, sys
+import django.core.management as management
+load = management.load_command_class
+management.load_command_class = lambda app, name: load("django.core" if name == "shell" else app, name)
+del sys.argv[0]
+"""
+_AS_DJANGO_FILE = _AS_DJANGO + (
+    "sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0])); runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+_AS_DJANGO_MODULE = _AS_DJANGO + "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+# The projects of which it is known that Django's own has to be put there.
+_with_their_own: set[tuple[str, ...]] = set()
+
+
+def read_work(loaded: str, *, lasting: bool = True) -> str:
     """The program for `-c` that first says the word `loaded`: the application is loaded, and work may come. Pure."""
-    return f"import os; os.write(1, {loaded.encode()!r} + b'\\n'); {_READ_EACH}"
+    return f"import os; os.write(1, {loaded.encode()!r} + b'\\n'); {_READ_EACH if lasting else _READ}"
+
+
+def asked(manage: Manage) -> Manage:
+    """As its `shell` is to be called: one that is not Django's may ask for words that only that project knows."""
+    return (djangos_own(manage) or manage) if _key(manage) in _with_their_own else manage
+
+
+def djangos_own(manage: Manage) -> Manage | None:
+    """The same project with Django's own `shell`; None where `manage` names no Python and program. Pure."""
+    *python, program = manage.release.manage
+    if python[1:] and python[-1] == "-m":
+        words = [*python[:-1], "-c", _AS_DJANGO_MODULE, program]
+    elif python and program.endswith(".py"):
+        words = [*python, "-c", _AS_DJANGO_FILE, program]
+    else:
+        return None
+    return replace(manage, release=manage.release.model_copy(update={"manage": tuple(words)}))
+
+
+def _key(manage: Manage) -> tuple[str, ...]:
+    return (manage.host.name, manage.command().directory or "", *manage.release.manage)
 
 
 @cache
@@ -94,19 +131,40 @@ def ask_all(
     """
     if standby is not None and standby.ready():
         return standby.ask_all(scripts, timeout=timeout, cancelled=cancelled)
-    marker = f"<<safepoint-{secrets.token_hex(8)}>>"
-    stdin = package(scripts, marker)
-    result = manage.run("shell", "-v", "0", "-c", _READ, check=False, stdin=stdin, timeout=timeout, cancelled=cancelled)
+    marker, loaded = (f"<<safepoint-{word}{secrets.token_hex(8)}>>" for word in ("", "loaded-"))
+    stdin, program = package(scripts, marker), read_work(loaded, lasting=False)
+
+    def tried(way: Manage) -> Result:
+        words = ("shell", "-v", "0", "-c", program)
+        return way.run(*words, check=False, stdin=stdin, timeout=timeout, cancelled=cancelled)
+
+    result = tried(asked(manage))
+    # Nothing of ours was begun, so it can be tried again.
+    if loaded not in result.stdout and asked(manage) is manage and (other := djangos_own(manage)) is not None:
+        again = tried(other)
+        if loaded in again.stdout:
+            _with_their_own.add(_key(manage))
+            result = again
     answers = answers_in(manage, result.stdout, marker)
     if answers is not None:
         return answers
+    raise _unanswered(manage, result, begun=loaded in result.stdout)
+
+
+def _unanswered(manage: Manage, result: Result, *, begun: bool) -> SafepointError:
+    error: SafepointError
     if result.code != 0:
-        raise explain(result)
-    raise CommandFailed(
-        f"manage.py shell ended without an answer: {last_words(result.stdout + result.stderr)}",
-        subject=" ".join(manage.release.manage),
-        remedy="Does the project replace Django's own `shell` command? Safepoint asks its questions through it.",
+        error = explain(result)
+        if begun or error.remedy != BY_HAND:
+            return error
+    else:
+        error = CommandFailed(f"manage.py shell ended without an answer: {last_words(result.stdout + result.stderr)}")
+    error.subject = error.subject or " ".join(manage.release.manage)
+    error.remedy = (
+        f"{BY_HAND} Where the project has a `shell` of its own, write `manage` as its Python and its program "
+        '(["/srv/app/venv/bin/python", "manage.py"], or with "-m"): then it is asked by Django\'s.'
     )
+    return error
 
 
 def answers_in(manage: Manage, output: str, marker: str) -> dict[str, dict[str, Any] | CommandFailed] | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from safepoint.django.managepy import Manage
-from safepoint.django.piped import answers_in, package, read_work
+from safepoint.django.piped import answers_in, asked, package, read_work
 from safepoint.errors import CommandFailed, Interrupted, SafepointError
 from safepoint.progress import Cancelled, never
 
@@ -127,7 +127,7 @@ class Standby:
         self._thread.join(10)
 
     def _run(self) -> None:
-        command = self._manage.command("shell", "-v", "0", "-c", read_work(self._loaded))
+        command = asked(self._manage).command("shell", "-v", "0", "-c", read_work(self._loaded))
         try:
             self._manage.host.stream(
                 command,

@@ -37,6 +37,18 @@ _NO_COLUMNS = (
 _IGNORED = {"column": 0, "references": 0, "db_default": 0}
 _TABLES = re.compile(r"\b(?:CREATE|ALTER|DROP)\s+(?:UNLOGGED\s+)?TABLE\b", re.IGNORECASE)
 
+_NAME = r'("(?:[^"]|"")+"|[^\s".;]+)'
+_RENAMED = re.compile(
+    r"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?(?:"
+    + _NAME
+    + r"\s*\.\s*)?"
+    + _NAME
+    + r"\s+RENAME\s+TO\s+"
+    + _NAME,
+    re.IGNORECASE,
+)
+_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+
 
 def answer(parameters):
     """The migrations named (or those pending), their operations with effects, and the tables before and after."""
@@ -99,7 +111,7 @@ def label(migration):
 
 def walk(migration, state, now, connection):
     """The operations of one migration with their effects; the state and the tables after it."""
-    operations = []
+    operations, renamed = [], []
     for operation in migration.operations:
         app = migration.app_label
         following, then, found = step(operation, app, state, now, connection)
@@ -116,8 +128,32 @@ def walk(migration, state, now, connection):
                 "effects": found,
             }
         )
+        renamed.append(sql_renames(operation))
         state, now = following, then
+    # SQL that gives a table the name that a model has from then on, which the state takes for a new one: so a
+    # many-to-many table becomes a model's own.
+    meant = {table["table"]: key for key, table in now.items()}
+    for told, pairs in zip(operations, renamed):  # noqa: B905 - Python 3.8 has no `strict`
+        known = [(old, new) for old, new in pairs if new in meant and old not in meant]
+        told["effects"] = (
+            claims([effect("table-renamed", meant[new], old, new) for old, new in known]) + told["effects"]
+        )
     return operations, state, now
+
+
+def sql_renames(operation):
+    """The tables that RunSQL, on either level, renames: each name before and after it, as a model would have it."""
+    inner = [pair for one in getattr(operation, "database_operations", ()) for pair in sql_renames(one)]
+    if not any(kind.__name__ == "RunSQL" for kind in type(operation).__mro__):
+        return inner
+    names = [[_folded(name) for name in found] for found in _RENAMED.findall(_COMMENTS.sub(" ", sql_of(operation.sql)))]
+    qualified = [(schema + '"."' + old, schema + '"."' + new) for schema, old, new in names if schema]
+    return [(old, new) for _, old, new in names] + qualified
+
+
+def _folded(name):
+    """A name as PostgreSQL reads it."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
 def step(operation, app, state, now, connection):

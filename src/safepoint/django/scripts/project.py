@@ -170,8 +170,10 @@ def migrations(alias):
     unmade = []
     if not conflicts:
         # As `migrate` looks: whoever makes migrations is asked for the default of a new NOT NULL column, and may exit.
-        detector = MigrationAutodetector(executor.loader.project_state(), ProjectState.from_apps(apps))
-        unmade = sorted(detector.changes(graph=graph))
+        made = executor.loader.project_state()
+        detector = MigrationAutodetector(made, ProjectState.from_apps(apps))
+        changes = detector.changes(graph=graph).items()
+        unmade = sorted(app for app, found in changes if any(alters(made, app, one) for one in found))
     return {
         "pending": [describe(migration) for migration, backwards in plan if not backwards],
         "applied": len(executor.loader.applied_migrations),
@@ -181,6 +183,32 @@ def migrations(alias):
         "identity": identity(connection),
         "session": session(connection),
     }
+
+
+# What a field says to forms and people only (`Field.non_db_attrs`; older versions of Django have no name for it).
+UNSEEN = {"blank", "choices", "editable", "error_messages", "help_text", "limit_choices_to", "on_delete"}
+UNSEEN |= {"related_name", "related_query_name", "validators", "verbose_name"}
+
+
+def alters(made, app, migration):
+    """Whether an unmade migration would alter the database. Whole products make none for a label or a help text."""
+    from django.db.migrations import operations as kinds
+
+    def says(field):
+        path, args, named = field.deconstruct()[1:]
+        unseen = UNSEEN.union(getattr(field, "non_db_attrs", ())) - {"db_column"}
+        return path, args, {name: value for name, value in named.items() if name not in unseen}
+
+    def matters(operation):
+        if isinstance(operation, (kinds.AlterModelOptions, kinds.AlterModelManagers)):
+            return False
+        if not isinstance(operation, kinds.AlterField):
+            return True
+        model = made.models.get((app, operation.model_name.lower()))
+        before = model and model.fields.get(operation.name)
+        return before is None or says(before) != says(operation.field)
+
+    return any(matters(operation) for operation in migration.operations)
 
 
 def describe(migration):
