@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
-from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
-from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote, written
+from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote, written
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.meeting import is_value, meet
 from safepoint.wayback.natural import named
-from safepoint.wayback.periods import covered
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
-from safepoint.wayback.whole_rows import WholeRows
-from safepoint.wayback.work import quoted, refers, rows_of
+from safepoint.wayback.whole_rows import WRITTEN, WholeRows, orphans
+from safepoint.wayback.work import quoted, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
 _PREVIEW: Final = 50
@@ -109,6 +108,7 @@ class Attaching:
         self.connection, self.old, self.new, self.found, self.defaults = connection, old, new, found, defaults
         self.values = self.rows = self.already = 0
         self.tables: dict[str, int] = {}
+        self._changed: dict[str, Set[str]] = {}
 
     def run(self, out: Path) -> Reattached:
         """All of it; what could not be re-attached stands in the file `out`."""
@@ -130,7 +130,7 @@ class Attaching:
         whole = [name for name, table in stashed.items() if table.whole]
         for name in (*self._parents_first(whole), *(name for name in stashed if name not in whole)):
             self._table(name, stashed[name])
-        self._verify([name for name in stashed if name in self.new.tables])
+        self._verify()
         self._raise_sequences()
         return self._answer(out)
 
@@ -159,6 +159,7 @@ class Attaching:
         self.tables[name] = self.values + self.rows - before
 
     def _rows(self, table: Table) -> None:
+        self._changed[table.name] = {*table.by_name}
         rows = WholeRows(self.connection, self.new, table, table.name not in self.old.tables)
         rows.attach()
         self.rows += rows.changed
@@ -177,6 +178,7 @@ class Attaching:
                 f"'the table has no key by which the row could be found', (line -> 'values')::text FROM {lines}",
             )
             return
+        self._changed[table.name] = {*table.by_name}
         columns = list(table.written)
         values = ", ".join(f"(line -> 'values' ->> {literal(c.name)})::{c.type}" for c in columns)
         names = ", ".join(quote(column.name) for column in columns)
@@ -232,6 +234,7 @@ class Attaching:
         plans = [self._column(table, str(one)) for (one,) in names]
         wanted = [column for column in plans if column is not None]
         if wanted:
+            self._changed[table.name] = {column.name for column in wanted}
             self._set(table, wanted)
 
     def _column(self, table: Table, name: str) -> Column | None:
@@ -320,19 +323,26 @@ class Attaching:
         table = self.new.tables.get(name)
         return set() if table is None else {key.parent for key in table.foreign_keys}
 
-    def _verify(self, touched: Sequence[str]) -> None:
-        """Foreign keys from and to what was touched, asked of what stands there now."""
+    def _verify(self) -> None:
+        """Foreign keys from and to the columns that were written, asked of what stands there now.
+
+        What had no parent before (a constraint may be NOT VALID, or filled past) is none of this launch's business:
+        where only the children's columns were written, these are asked of the rows that were.
+        """
         broken = []
         for table in self.new.tables.values():
             for key in table.foreign_keys:
-                if table.name in touched or key.parent in touched:
-                    count = ask(self.connection, f"SELECT count(*) FROM {orphans(table, key, self.new)}")[0][0]
-                    if count:
-                        broken.append(f"{table.name}.{key.name}: {count} rows without a parent")
+                lost = not self._changed.get(key.parent, frozenset()).isdisjoint(key.parent_columns)
+                if not lost and self._changed.get(table.name, frozenset()).isdisjoint(key.columns):
+                    continue
+                rows = orphans(table, key, self.new, "true" if lost else WRITTEN)
+                count = ask(self.connection, f"SELECT count(*) FROM {rows}")[0][0]
+                if count:
+                    broken.append(f"{table.name}.{key.name}: {count} rows without a parent")
         if broken:
             raise DatabaseError(
                 "Foreign keys would not hold after the re-attachment.",
-                subject=", ".join(touched),
+                subject=", ".join(self._changed),
                 found="; ".join(broken),
                 remedy="Nothing was changed. Move the stash's folder elsewhere and `safepoint retry`: then nothing of "
                 "it is re-attached, and its values stay in the file.",
@@ -380,13 +390,3 @@ class Attaching:
             preview=tuple(preview),
             file=str(out) if left else None,
         )
-
-
-def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:
-    """A table's rows whose parent is not there, for a FROM clause."""
-    own = " AND ".join(f"c.{quote(name)} {FILLED}" for name in key.columns)
-    parent = rows_of(catalogue.tables[key.parent])
-    there = (
-        covered(key, "c", parent) if key.period else f"EXISTS (SELECT FROM {parent} p WHERE {refers(key, 'p', 'c')})"
-    )
-    return f"(SELECT FROM {rows_of(table)} c WHERE {own} AND NOT {there}) o"
