@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -103,9 +103,15 @@ class Attaching:
     """One re-attachment, inside its transaction."""
 
     def __init__(
-        self, connection: Connection, old: Catalogue, new: Catalogue, found: Sequence[Stash], defaults: Defaults
+        self,
+        connection: Connection,
+        made: Collection[str],
+        new: Catalogue,
+        found: Sequence[Stash],
+        defaults: Defaults,
     ) -> None:
-        self.connection, self.old, self.new, self.found, self.defaults = connection, old, new, found, defaults
+        """`made` are the tables that this launch's migration made."""
+        self.connection, self.made, self.new, self.found, self.defaults = connection, made, new, found, defaults
         self.values = self.rows = self.already = 0
         self.tables: dict[str, int] = {}
         self._changed: dict[str, Set[str]] = {}
@@ -160,7 +166,7 @@ class Attaching:
 
     def _rows(self, table: Table) -> None:
         self._changed[table.name] = {*table.by_name}
-        rows = WholeRows(self.connection, self.new, table, table.name not in self.old.tables)
+        rows = WholeRows(self.connection, self.new, table, table.name in self.made)
         rows.attach()
         self.rows += rows.changed
         self.already += rows.already
@@ -170,7 +176,7 @@ class Attaching:
         name = literal(table.name)
         lines = f"pg_temp.sp_lines WHERE line ->> 'relation' = {name}"
         others = ask(self.connection, f"SELECT count(*) FROM {lines} AND line ->> 'action' <> 'insert'")[0][0]
-        if told.key or others or not told.whole or table.name in self.old.tables:
+        if told.key or others or not told.whole or table.name not in self.made:
             self._leave(table.name, "the table has no key by which the rows could be found")
             run(
                 self.connection,
