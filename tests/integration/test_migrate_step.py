@@ -51,6 +51,11 @@ def wait(apps, schema_editor):
         other.execute("lock table shop_item")
     schema_editor.execute("lock table shop_item")
 """
+# Not atomic: what it did before it waited stays.
+HALF = """
+def more(apps, schema_editor):
+    apps.get_model("shop", "Item").objects.create(name="more")
+""" + WAITS.replace('editor.execute("lock table shop_item', 'editor.execute("comment on table shop_item is null')
 
 INITIAL = """
     operations = [migrations.CreateModel("Item", [
@@ -158,6 +163,22 @@ def test_what_ran_before_a_person_tried_again_has_run_too(launch: Begin) -> None
     assert answer["verdict"] == "fail" and answer["ask"], answer
     assert made.run("migrate", attempt=2)["verdict"] == "pass", made.ledger.entries[-1].data["error"]
     assert made.evidence("migrate")["applied"] == [*LISTED, "shop.0004_waits"]
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["locked", "killed"])
+def test_what_a_migration_that_is_not_atomic_did_to_rows_is_not_done_twice(
+    launch: Begin, copy: Target, killed: bool
+) -> None:
+    body = MIGRATION.format(after="0003_index", operation="migrations.RunPython(more), migrations.RunPython(wait)")
+    text = HALF + body.replace("    dependencies", "    atomic = False\n    dependencies")
+    made = launch({"0004_half": text}, retries=0 if killed else 2)
+    answer = made.run("migrate")
+    if killed:
+        answer = made.run("migrate", attempt=2)
+    assert answer["verdict"] == "fail" and not answer["ask"], answer
+    assert "shop.0004_half" in answer["summary"] and "is not run a second time" in answer["summary"]
+    with connect(copy) as connection:
+        assert connection.execute("select count(*) from shop_item where name = 'more'").fetchone() == (1,)
 
 
 def test_a_migration_that_was_not_listed_before_the_window_is_refused(launch: Begin, shop: tuple[Path, Target]) -> None:

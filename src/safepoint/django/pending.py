@@ -19,7 +19,7 @@ class PendingMigration:
     """One migration that `migrate` would apply. `sha256` is that of its file; None where it has none.
 
     `opaque` names the kinds of its operations that may change rows (RunPython, RunSQL); `replaces` those that a
-    squashed one stands for.
+    squashed one stands for. `writes`: it may change rows, for it has code, or SQL that does more than to define.
     """
 
     label: str
@@ -28,6 +28,7 @@ class PendingMigration:
     reversible: bool
     opaque: tuple[str, ...]
     replaces: tuple[str, ...] = ()
+    writes: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""

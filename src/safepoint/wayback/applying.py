@@ -130,7 +130,8 @@ class Applying:
         """Put aside what made PostgreSQL refuse the rows, or what made a constraint not hold."""
         if self._trusting and not self.manner.same_schema:
             self._trusting = False
-            if settle(self.connection, self.works, self.old, self.manner.policy):
+            # Rows that had no parent before either are known only now; then nothing is put aside, and all may hold.
+            if settle(self.connection, self.works, self.old, self.manner.policy) or refusal.work is None:
                 return
         if refusal.work is None:
             raise DatabaseError(

@@ -8,24 +8,23 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
-from safepoint.wayback.catalogue import Catalogue, ForeignKey, Table
+from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.natural import named
-from safepoint.wayback.periods import covered
 from safepoint.wayback.single_values import SingleValues
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, run
-from safepoint.wayback.whole_rows import WholeRows
-from safepoint.wayback.work import quoted, refers, rows_of
+from safepoint.wayback.whole_rows import WRITTEN, WholeRows, orphans
+from safepoint.wayback.work import quoted, rows_of
 
 _PREVIEW: Final = 50
 
@@ -113,12 +112,19 @@ class Attaching:
     """One re-attachment, inside its transaction."""
 
     def __init__(
-        self, connection: Connection, old: Catalogue, new: Catalogue, found: Sequence[Stash], defaults: Defaults
+        self,
+        connection: Connection,
+        made: Collection[str],
+        new: Catalogue,
+        found: Sequence[Stash],
+        defaults: Defaults,
     ) -> None:
-        self.connection, self.old, self.new, self.found = connection, old, new, found
+        """`made` are the tables that this launch's migration made."""
+        self.connection, self.made, self.new, self.found = connection, made, new, found
         self.defaults = ColumnDefaults(connection, new, defaults)
         self.values = self.rows = self.already = 0
         self.tables: Counter[str] = Counter()
+        self._changed: dict[str, Set[str]] = {}
 
     def run(self, out: Path) -> Reattached:
         """All of it; what could not be re-attached stands in the file `out`."""
@@ -146,7 +152,8 @@ class Attaching:
                 self.values += values.changed
                 self.already += values.already
                 self.tables[table.name] += values.changed
-        self._verify([name for name in stashed if name in self.new.tables])
+                self._changed[table.name] = self._changed.get(table.name, frozenset()) | values.columns
+        self._verify()
         self._raise_sequences()
         return self._answer(out)
 
@@ -168,12 +175,14 @@ class Attaching:
             self._keyless(table, told)
             return None
         self._name_again(table)
-        made = told.whole and table.name not in self.old.tables
+        made = told.whole and table.name in self.made
         rows = WholeRows(self.connection, self.new, table, made, self.defaults)
         if self._holds(table, "whole", rows.attach):
             self.rows += rows.changed
             self.already += rows.already
             self.tables[name] = rows.changed
+            if rows.changed:
+                self._changed[name] = {*table.by_name}
         return None if told.whole else table
 
     def _holds(self, table: Table, which: str, write: Callable[[], None]) -> bool:
@@ -196,7 +205,7 @@ class Attaching:
         name = literal(table.name)
         lines = f"pg_temp.sp_lines WHERE line ->> 'relation' = {name}"
         others = ask(self.connection, f"SELECT count(*) FROM {lines} AND line ->> 'action' <> 'insert'")[0][0]
-        if told.key or others or not told.whole or table.name in self.old.tables:
+        if told.key or others or not told.whole or table.name not in self.made:
             self._leave(table.name, "the table has no key by which the rows could be found")
             run(
                 self.connection,
@@ -204,6 +213,7 @@ class Attaching:
                 f"'the table has no key by which the row could be found', (line -> 'values')::text FROM {lines}",
             )
             return
+        self._changed[table.name] = {*table.by_name}
         columns = list(table.written)
         values = ", ".join(f"(line -> 'values' ->> {literal(c.name)})::{c.type}" for c in columns)
         names = ", ".join(quote(column.name) for column in columns)
@@ -264,19 +274,26 @@ class Attaching:
         table = self.new.tables.get(name)
         return set() if table is None else {key.parent for key in table.foreign_keys}
 
-    def _verify(self, touched: Sequence[str]) -> None:
-        """Foreign keys from and to what was touched, asked of what stands there now."""
+    def _verify(self) -> None:
+        """Foreign keys from and to the columns that were written, asked of what stands there now.
+
+        What had no parent before (a constraint may be NOT VALID, or filled past) is none of this launch's business:
+        where only the children's columns were written, these are asked of the rows that were.
+        """
         broken = []
         for table in self.new.tables.values():
             for key in table.foreign_keys:
-                if table.name in touched or key.parent in touched:
-                    count = ask(self.connection, f"SELECT count(*) FROM {orphans(table, key, self.new)}")[0][0]
-                    if count:
-                        broken.append(f"{table.name}.{key.name}: {count} rows without a parent")
+                lost = not self._changed.get(key.parent, frozenset()).isdisjoint(key.parent_columns)
+                if not lost and self._changed.get(table.name, frozenset()).isdisjoint(key.columns):
+                    continue
+                rows = orphans(table, key, self.new, "true" if lost else WRITTEN)
+                count = ask(self.connection, f"SELECT count(*) FROM {rows}")[0][0]
+                if count:
+                    broken.append(f"{table.name}.{key.name}: {count} rows without a parent")
         if broken:
             raise DatabaseError(
                 "Foreign keys would not hold after the re-attachment.",
-                subject=", ".join(touched),
+                subject=", ".join(self._changed),
                 found="; ".join(broken),
                 remedy="Nothing was changed. Move the stash's folder elsewhere and `safepoint retry`: then nothing of "
                 "it is re-attached, and its values stay in the file.",
@@ -340,13 +357,3 @@ def deferred(table: Table) -> Iterator[tuple[str, str]]:
         rows = f"(SELECT ctid AS tid, {keys} FROM {rows_of(table)}{where})"
         both = " AND ".join(f"a.e{place} {one} b.e{place}" for place, one in enumerate(exclusion.operators))
         yield exclusion.name, f"SELECT FROM {rows} a JOIN {rows} b ON a.tid < b.tid AND {both}"
-
-
-def orphans(table: Table, key: ForeignKey, catalogue: Catalogue) -> str:
-    """A table's rows whose parent is not there, for a FROM clause."""
-    own = " AND ".join(f"c.{quote(name)} {FILLED}" for name in key.columns)
-    parent = rows_of(catalogue.tables[key.parent])
-    there = (
-        covered(key, "c", parent) if key.period else f"EXISTS (SELECT FROM {parent} p WHERE {refers(key, 'p', 'c')})"
-    )
-    return f"(SELECT FROM {rows_of(table)} c WHERE {own} AND NOT {there}) o"

@@ -81,7 +81,20 @@ class _Planning:
             label: name for label, name in self.old_keys.models.items() if any(one.kind is not None for one in loose)
         }
         told = tuple(self.problems), tuple(self.notes)
-        return WayBack(tuple(rules), stash, kept, self.courses.models, *told, loose, labels)
+        return WayBack(tuple(rules), stash, kept, self._models(), *told, loose, labels)
+
+    def _models(self) -> dict[str, str]:
+        """Renamed models, and those that went to another app with their table: new label -> old label."""
+        now = {name: label for label, name in self.new_keys.models.items()}
+        moved = {
+            label: before
+            for before, name in self.old_keys.models.items()
+            if (heir := self.successors[name]) is not None
+            and (label := now.get(heir.name, before)) not in self.old_keys.models
+            and before not in self.new_keys.models
+            and label.count(".") == before.count(".") == 1  # not a many-to-many table
+        }
+        return {**moved, **self.courses.models}
 
     def _check_feeds(self, rules: list[TableRule]) -> None:
         """What two would be made of is one's own, and nobody knows whose."""

@@ -32,6 +32,8 @@ def hold(
     connection: Connection, works: Sequence[Work], old: Catalogue, scope: Scope, policy: Policy, trusted: Rules | None
 ) -> None:
     """Put aside what the old schema cannot hold, with its dependants; `policy` and `trusted`: see `settle`."""
+    run(connection, "DROP TABLE IF EXISTS pg_temp.sp_spared")
+    run(connection, "CREATE TEMP TABLE sp_spared (relation text, constraint_ text, n int8) ON COMMIT DROP")
     for work in works:
         put_aside_misfits(connection, work, old, scope)
     settle(connection, works, old, policy, trusted)
@@ -41,14 +43,12 @@ def settle(
     connection: Connection, works: Sequence[Work], old: Catalogue, policy: Policy, trusted: Rules | None = None
 ) -> int:
     """Unique and foreign keys, again and again until no row is put aside any more; each round puts one at least.
+    Gives how many rows were put aside.
 
     Args:
         policy: where whole transactions are put aside, all that they did is left out by that.
         trusted: what the new schema holds too (`mirrored`) is asked only of tables that have something put aside;
             None asks everything.
-
-    Returns:
-        How many rows were put aside.
     """
     questions = [*_unique_questions(connection, works, trusted), *_key_questions(connection, works, old, trusted)]
     questions += _exclusion_questions(works)
@@ -213,7 +213,11 @@ def _pairs(left: str, columns: Sequence[str], right: str, others: Sequence[str])
 
 
 def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, by_index: bool) -> str:
-    """Rows whose parent will not be there. Most parents came with them: only others are asked of the twin's table."""
+    """Rows whose parent will not be there. Most parents came with them: only others are asked of the twin's table.
+
+    A row that had no parent before either (the constraint is NOT VALID, or was filled past it) may be changed, as long
+    as it names the same one: so PostgreSQL has it too. Such rows are noted in `sp_spared`.
+    """
     table = old.tables[key.parent]
     if key.period:
         filled = " AND ".join(f"o.{quote(name)} {FILLED}" for name in key.columns)
@@ -244,10 +248,19 @@ def _orphans(child: Work, key: ForeignKey, old: Catalogue, parent: Work | None, 
             SELECT * FROM left_over w WHERE NOT EXISTS (
                 SELECT FROM {parents} t WHERE {refers(key, "t", "w", names)}{staying}
                 {"OFFSET 0" if by_index else ""})
+        ), orphan AS MATERIALIZED (
+            SELECT o._sp_n, EXISTS (
+                       SELECT FROM {rows_of(child.old)} b
+                       WHERE b.ctid = c.row_tid AND b.tableoid = c.row_rel AND {_pairs("b", key.columns, "w", names)})
+                   AND NOT EXISTS (SELECT FROM {parents} t WHERE {refers(key, "t", "w", names)}) AS spared
+            FROM {children} o JOIN missing w ON {_pairs("o", key.columns, "w", names)}
+            JOIN {child.change} c ON c.n = o._sp_n WHERE {applied()}
+        ), noted AS (
+            INSERT INTO pg_temp.sp_spared SELECT {literal(child.old.name)}, {literal(key.name)}, _sp_n
+            FROM orphan WHERE spared
         )
         UPDATE {child.change} c SET verdict = 'foreign key', reason = {literal(_not_there(table, key))}
-        FROM {children} o JOIN missing w ON {_pairs("o", key.columns, "w", names)}
-        WHERE o._sp_n = c.n AND {applied()}
+        FROM orphan o WHERE o._sp_n = c.n AND NOT o.spared
     """
 
 
@@ -357,7 +370,7 @@ def _still_needed(child: str, key: ForeignKey, old: Catalogue, parent: Work, wor
 def violations(connection: Connection, works: Sequence[Work], old: Catalogue) -> tuple[str, ...]:
     """After the merge: foreign keys of the written rows that do not hold, asked once more of what stands there now.
 
-    A parent that was written with them is there: the merge has counted what it wrote.
+    A parent that was written with them is there: the merge has counted what it wrote. Spared ones are left out.
     """
     found = []
     by_name = {work.old.name: work for work in works}
@@ -368,6 +381,7 @@ def violations(connection: Connection, works: Sequence[Work], old: Catalogue) ->
             parent = old.tables[key.parent]
             if key.parent in by_name and not key.period:
                 own += f" AND NOT {_coming(by_name[key.parent], key, 'o', key.columns)}"
+            same = f"s.n = c.n AND s.relation = {literal(work.old.name)} AND s.constraint_ = {literal(key.name)}"
             offset = "OFFSET 0" if few(connection, work.change, parent) else ""
             parents = _only(rows_of(parent), key.parent_condition)
             there = f"EXISTS (SELECT FROM {parents} p WHERE {refers(key, 'p', 'o')} {offset})"
@@ -375,7 +389,8 @@ def violations(connection: Connection, works: Sequence[Work], old: Catalogue) ->
                 sql.SQL(
                     f"SELECT coalesce(sum(o.times), 0) FROM (SELECT {columns}, count(*) AS times FROM "
                     f"{_only(work.out, key.condition)} o "
-                    f"JOIN {work.change} c ON c.n = o._sp_n WHERE {own} AND {applied()} GROUP BY {columns} OFFSET 0) o "
+                    f"JOIN {work.change} c ON c.n = o._sp_n WHERE {own} AND {applied()} "
+                    f"AND NOT EXISTS (SELECT FROM pg_temp.sp_spared s WHERE {same}) GROUP BY {columns} OFFSET 0) o "
                     f"WHERE NOT {covered(key, 'o', parents) if key.period else there}"
                 )
             ).fetchone()

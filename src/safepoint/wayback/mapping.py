@@ -89,9 +89,9 @@ class Line:
 class WayBack:
     """The whole way back. `stash`: new tables without a home; `kept`: old tables that nothing feeds any more, and why.
 
-    `models` are renamed models, new label -> old label, for content types. `problems` must be empty before a rollback
-    may carry rows; `notes` are for a person to read. `loose` are references that no constraint holds, `labels` the old
-    tables of models, `app.model`.
+    `models` are renamed models, and those that went to another app with their table, new label -> old label, for
+    content types. `problems` must be empty before a rollback may carry rows; `notes` are for a person to read. `loose`
+    are references that no constraint holds, `labels` the old tables of models, `app.model`.
     """
 
     tables: tuple[TableRule, ...]

@@ -6,7 +6,7 @@ the column has its default still. In one transaction, with a mark in it, so that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,14 @@ _PURPOSE: Final = "reattach"
 
 
 def reattach(
-    migrated: Target, old: Catalogue, found: Sequence[Stash], defaults: Defaults, *, launch_id: str, out: Path
+    migrated: Target,
+    old: Catalogue,
+    found: Sequence[Stash],
+    defaults: Defaults,
+    *,
+    launch_id: str,
+    out: Path,
+    homeless: Collection[str] = (),
 ) -> Reattached:
     """Re-attach these stashes, oldest first. May be run again after a kill; `forget_mark` ends it.
 
@@ -39,6 +46,7 @@ def reattach(
         old: the twin's catalogue: what is not in it, this migration made.
         defaults: new table, as Django calls it -> column -> the value that Django gave to rows that were there.
         out: the file for what could not be re-attached.
+        homeless: new tables that no old one became: such a one may have the name of one that is gone, or is renamed.
 
     Raises:
         ProofFailed: a stash is not as it was written; nothing was changed.
@@ -55,8 +63,9 @@ def reattach(
         if done is not None:
             return done
         connection.execute(SETTINGS)
-        work = Attaching(connection, old, read_catalogue(connection), found, defaults)
-        answer = work.run(out)
+        new = read_catalogue(connection)
+        made = {*homeless, *(name for name in new.tables if name not in old.tables)}
+        answer = Attaching(connection, made, new, found, defaults).run(out)
         connection.execute(
             sql.SQL("INSERT INTO {}.done VALUES (%s)").format(sql.Identifier(MARK)),
             [Jsonb(answer.as_json())],

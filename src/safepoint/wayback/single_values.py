@@ -8,7 +8,7 @@ row whose changes were put aside, where the column has the value still that it h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table
@@ -22,13 +22,14 @@ from safepoint.wayback.work import refers, rows_of
 
 
 class SingleValues:
-    """The values of one table's rows; `told` is what the newest stash says of it."""
+    """The values of one table's rows; `told` is what the newest stash says of it, `columns` are those that were set."""
 
     def __init__(
         self, connection: Connection, catalogue: Catalogue, table: Table, told: StashedTable, defaults: ColumnDefaults
     ) -> None:
         self.connection, self.catalogue, self.table, self.told = connection, catalogue, table, told
         self.defaults = defaults
+        self.columns: Set[str] = frozenset()
         self.changed = self.already = 0
 
     def attach(self) -> None:
@@ -52,6 +53,7 @@ class SingleValues:
                 has = f"m.vals ? {literal(column.name)} AND m.was ? {literal(column.name)}"
                 self._refuse(column.name, f"{has} AND m.torn", "another value of the same change could not be set")
             self._set(wanted)
+            self.columns = {column.name for column in wanted}
 
     def _column(self, name: str) -> Column | None:
         """Decide about one column; what cannot be set is told, and taken out of the values."""

@@ -7,14 +7,18 @@ schema could not hold them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.column_defaults import ColumnDefaults
-from safepoint.wayback.expressions import literal, quote, written
-from safepoint.wayback.periods import covered_by
+from safepoint.wayback.expressions import FILLED, literal, quote, written
+from safepoint.wayback.periods import covered, covered_by
 from safepoint.wayback.statements import ask, failing, run
-from safepoint.wayback.work import quoted, rows_of
+from safepoint.wayback.work import quoted, refers, rows_of
+
+# The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
+WRITTEN: Final = "age(c.xmin) <= age(pg_current_xact_id()::xid)"
 
 
 class WholeRows:
@@ -160,3 +164,13 @@ class WholeRows:
 def match(table: Table, key: Sequence[str]) -> str:
     """Which row of a table a stashed one is."""
     return " AND ".join(f"t.{quote(name)} = (s.key ->> {literal(name)})::{table.by_name[name].type}" for name in key)
+
+
+def orphans(table: Table, key: ForeignKey, catalogue: Catalogue, which: str = "true") -> str:
+    """A table's rows `c` whose parent is not there, of those that are asked for, for a FROM clause."""
+    own = " AND ".join(f"c.{quote(name)} {FILLED}" for name in key.columns)
+    parent = rows_of(catalogue.tables[key.parent])
+    there = (
+        covered(key, "c", parent) if key.period else f"EXISTS (SELECT FROM {parent} p WHERE {refers(key, 'p', 'c')})"
+    )
+    return f"(SELECT FROM {rows_of(table)} c WHERE {which} AND {own} AND NOT {there}) o"

@@ -2,6 +2,7 @@
 """What `migrate` would do, by content: each pending migration with the SHA-256 of its file. Django 4.2 to 6."""
 
 import hashlib
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from django.conf import settings
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
 
+_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_DEFINES = re.compile(
+    r"\s*(?:ALTER|ANALYZE|COMMENT|CREATE|DROP|GRANT|REINDEX|RESET|REVOKE|SET|VACUUM)\b", re.IGNORECASE
+)
 _IDENTITY = """
     select oid::text || '@' || extract(epoch from pg_postmaster_start_time())::text
     from pg_database where datname = current_database()
@@ -63,6 +68,7 @@ def describe(migration):
         "reversible": all(bool(operation.reversible) for operation in operations),
         "replaces": [app + "." + name for app, name in migration.replaces],
         "opaque": sorted({type(operation).__name__ for operation in operations if is_opaque(operation)}),
+        "writes": any(writes(operation) for operation in operations),
     }
 
 
@@ -88,3 +94,17 @@ def flat(operations):
 def is_opaque(operation):
     """Whether it may change rows in a way that the models' states do not say."""
     return any(kind.__name__ in ("RunPython", "RunSQL") for kind in type(operation).__mro__)
+
+
+def writes(operation):
+    """Whether it may change rows: code, or SQL of which a statement does more than to define something."""
+    if not is_opaque(operation):
+        return False
+    given = getattr(operation, "sql", None)
+    if given is None:
+        return True
+    texts = [
+        one[0] if isinstance(one, (list, tuple)) else one for one in ([given] if isinstance(given, str) else given)
+    ]
+    statements = (one for text in texts for one in _COMMENTS.sub(" ", str(text)).split(";"))
+    return any(one.strip() and not _DEFINES.match(one) for one in statements)

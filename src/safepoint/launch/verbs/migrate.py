@@ -9,7 +9,8 @@ from typing import Any
 from safepoint.config import PlanFile, format_duration
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import is_clean, migrate, replacements
-from safepoint.errors import LockNotAvailable, ProofFailed
+from safepoint.django.pending import read_pending
+from safepoint.errors import CommandFailed, LockNotAvailable, ProofFailed
 from safepoint.hosts import command
 from safepoint.launch import levelling
 from safepoint.launch.ground import Ground
@@ -75,6 +76,8 @@ class Migrate(Verb):
         manage = migrating(ground)
         if ground.begun_before:
             _end_other_sessions(ground)
+            if ground.fact("migrations-before") is not None:
+                _refuse_a_second_run(manage)
         # The first one recorded stays: what ran before a kill, or before a lock that was not had, is counted as well.
         before = ground.record("migrations-before", read_records(ground.target))
         tries = ground.plan.database.lock_retries
@@ -83,6 +86,7 @@ class Migrate(Verb):
                 ready_to_check(ground, manage)
                 done = migrate(manage, cancelled=ground.cancelled)
             except LockNotAvailable as error:
+                _refuse_a_second_run(manage, error)
                 if attempt == tries:
                     raise
                 ground.report(Progress(f"waiting for a lock: {error.message}", attempt + 1, tries + 1, "tries"))
@@ -96,6 +100,29 @@ class Migrate(Verb):
             f"{len(ran)} migrations in {format_duration(done.seconds)}",
             {**done.as_json(), "applied": ran, "tries": attempt + 1},
         )
+
+
+def _refuse_a_second_run(manage: Manage, error: LockNotAvailable | None = None) -> None:
+    """What a migration that is not atomic did until it was stopped stands: what it does to rows would be done twice.
+
+    Args:
+        error: it says which one was stopped; without it that is the first that is pending.
+
+    Raises:
+        CommandFailed: it is such a one.
+    """
+    stopped = next(
+        (one for one in read_pending(manage).migrations if error is None or one.label == error.subject), None
+    )
+    if stopped is None or stopped.atomic or not stopped.writes:
+        return
+    why = "may have been stopped half-way" if error is None else "did not get a lock in time"
+    raise CommandFailed(
+        f"{stopped.label} {why}. It is not atomic: what it did until then stays, and it is not run a second time.",
+        subject=stopped.label,
+        found=None if error is None else error.message,
+        remedy="Roll back. One operation for each migration that is not atomic leaves nothing half-way.",
+    )
 
 
 def _end_other_sessions(ground: Ground) -> None:

@@ -43,8 +43,17 @@ class Reattach(Verb):
             with entering(ground.standing.twin, ground.standing.twin_maintenance) as twin:
                 old = read_catalogue(twin)
             out = ground.folder / LEFT
-            defaults = django_defaults(ground.fact(PROOF))
-            done = reattach(ground.target, old, waiting, defaults, launch_id=ground.launch_id, out=out)
+            proof = ground.fact(PROOF)
+            homeless = () if proof is None or not proof["proven"] else tuple(proof["mapping"]["stash"])
+            done = reattach(
+                ground.target,
+                old,
+                waiting,
+                django_defaults(proof),
+                launch_id=ground.launch_id,
+                out=out,
+                homeless=homeless,
+            )
             recorded = ground.record("reattached", done.as_json())
         done = Reattached.from_json(recorded)
         for one in waiting:
