@@ -13,8 +13,9 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Column, Table
+from safepoint.wayback.crossing import left_partition
 from safepoint.wayback.expressions import literal, quote
-from safepoint.wayback.staged import DELETE, INSERT, Sink
+from safepoint.wayback.staged import Sink
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.unchanged import fill_unchanged
 from safepoint.wayback.work import Scope, Work, oid_of, quoted, rows_of
@@ -209,8 +210,7 @@ def _left_partition(work: Work) -> tuple[str, str]:
     key = ", ".join(f"p.{quote(name)}" for name in equal)
     return (
         f"coalesce(s._sp_from, CASE WHEN p._sp_at IS NOT NULL THEN ARRAY[{key}] END)",
-        f" LEFT JOIN {work.stage} p ON p._sp_at = s._sp_at - 4 + {DELETE - INSERT} AND s._sp_at & 3 = {INSERT} "
-        f"AND p._sp_tx = s._sp_tx AND p._sp_leaf <> s._sp_leaf AND {' AND '.join(same)}",
+        left_partition(work, " AND ".join(same)),
     )
 
 

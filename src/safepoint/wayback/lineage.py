@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from safepoint.postgres.connections import Connection
+from safepoint.wayback.crossing import left_partition
 from safepoint.wayback.expressions import quote
-from safepoint.wayback.staged import DELETE, INSERT, MOVE
+from safepoint.wayback.staged import DELETE, MOVE
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.work import Scope, Work, oid_of, rows_of
 
@@ -121,11 +122,7 @@ def _partner(work: Work) -> tuple[str, str]:
         for name in work.sink.columns
         if name not in work.new.parted_by
     )
-    join = (
-        f" LEFT JOIN {work.stage} p ON p._sp_at = s._sp_at - 4 + {DELETE - INSERT} AND s._sp_at & 3 = {INSERT} "
-        f"AND p._sp_tx = s._sp_tx AND p._sp_leaf <> s._sp_leaf AND {same or 'true'}"
-    )
-    return f"coalesce({moved}, p._sp_at)", join
+    return f"coalesce({moved}, p._sp_at)", left_partition(work, same or "true")
 
 
 def _find_present(connection: Connection, work: Work, scope: Scope, known: str) -> None:

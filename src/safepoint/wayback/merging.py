@@ -151,6 +151,8 @@ def _choose_moved(connection: Connection, work: Work) -> None:
     names = {name for one in others for name in one.columns} - keys
     if identities or not all(one.plain for one in others):
         condition = "true"
+    elif not names:
+        return  # what the key names has the same values still
     else:
         condition = " OR ".join(f"o.{quote(name)} IS DISTINCT FROM t.{quote(name)}" for name in sorted(names))
     run(

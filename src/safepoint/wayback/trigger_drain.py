@@ -114,6 +114,7 @@ class TriggerDrain:
     _shapes: dict[int, _Shape] = field(default_factory=dict)
     _described: dict[int, _Shape] = field(default_factory=dict)
     _leaves: dict[int, list[int]] = field(default_factory=dict)
+    _emptied: set[int] = field(default_factory=set)
 
     def run(self) -> bool:
         """Take what is committed now; gives whether it was taken whole (False: cancelled, and nothing of it counts)."""
@@ -182,6 +183,7 @@ class TriggerDrain:
                     if current is not None:
                         self._append(messages.commit(number, at))
                     number, current, at = number + 1, xid, microseconds
+                    self._emptied.clear()
                     self.transactions += 1
                     self._append(messages.begin(number, at, xid))
                 self._change(relation, action, old, new)
@@ -211,9 +213,12 @@ class TriggerDrain:
 
     def _change(self, relation: int, action: bytes, old: bytes | None, new: bytes | None) -> None:
         if action == b"T":
+            # A partitioned table's is noted by itself and by its partitions: who reads the list counts them.
             for leaf in self._leaves.get(relation, [relation]):
-                self._truncate(leaf)
+                if leaf not in self._emptied:
+                    self._truncate(leaf)
             return
+        self._emptied.discard(relation)
         before, after = (None if one is None else self._fields(relation, one) for one in (old, new))
         shape = self._shape(relation, len(after if after is not None else before or ()))
         if shape is None:
@@ -240,6 +245,7 @@ class TriggerDrain:
         if shape is not None:
             self._describe(relation, shape)
             self._append(messages.truncate(relation))
+            self._emptied.add(relation)
             self.changes += 1
 
     def _shape(self, relation: int, width: int) -> _Shape | None:
