@@ -156,6 +156,11 @@ def _writes_what_only_2_0_has_a_place_for(stage: Stage) -> None:
             "(SELECT id FROM ledger_journalentry ORDER BY id DESC LIMIT 3) e WHERE t.name = 'since the launch'"
         )
         connection.execute("UPDATE ledger_journalentry SET currency = 'USD' WHERE id % 2 = 0 AND id < 20")
+        # A row of a table that 1.0 has, which names what 1.0 does not know.
+        connection.execute(
+            "INSERT INTO auth_user_user_permissions (user_id, permission_id) "
+            "SELECT (SELECT max(id) FROM auth_user), id FROM auth_permission WHERE codename = 'add_tag'"
+        )
 
 
 def _says_who_is_affected(stage: Stage, said: str) -> None:
@@ -185,7 +190,9 @@ def _the_next_launch_brings_it_back(stage: Stage) -> None:
     assert stage.query(tagged, "since the launch") == [(3,)]
     report = json.loads(stage.safepoint("report", "--json", capture=True).stdout)
     evidence = next(step["evidence"] for step in report["steps"] if step["id"] == "reattach")
-    assert (evidence["values"], evidence["left"]) == (9, 0) and evidence["rows"] >= 4
+    assert (evidence["values"], evidence["left"]) == (9, 0) and evidence["rows"] >= 5
+    granted = "SELECT p.codename FROM auth_user_user_permissions JOIN auth_permission p ON p.id = permission_id"
+    assert ("add_tag",) in stage.query(granted)
     assert stage.query("SELECT to_regnamespace('safepoint_reattach')::text") == [(None,)]
 
 
