@@ -12,10 +12,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from results import Result, merge, show
+from results import Result, merge, show, timed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 
@@ -34,13 +33,6 @@ DATA = Path(__file__).parent / "data.sql"
 SAFEPOINT = Path(sys.executable).parent / "safepoint"
 SETTINGS = {"wal_level": "logical", "shared_buffers": "512MB", "max_wal_size": "4GB"}
 LINES = 200_000
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def tool(programs: Installation, target: Target, *argv: str, output: Path | None = None) -> None:

@@ -11,8 +11,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from psycopg import sql
-from results import Result, merge, show
+from results import Result, merge, show, timed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
 
@@ -55,13 +54,6 @@ def room(lines: int, folder: Path) -> None:
     free, needed = shutil.disk_usage(folder).free, lines * BYTES_OF_LINE
     if free < needed:
         sys.exit(f"{lines:,} lines need {needed / 1e9:.0f} GB in {folder}, and {free / 1e9:.0f} GB are free")
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 @contextmanager

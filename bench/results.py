@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,3 +53,10 @@ def show(results: Sequence[Result]) -> None:
     for one in results:
         table.add_row(one.name, f"{one.value:g} {one.unit}", f"{one.limit:g}", "yes" if one.holds else "NO", one.detail)
     Console().print(table)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds that it takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

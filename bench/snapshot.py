@@ -11,7 +11,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from physical import MAJOR, PgBackRest
 from physical import program as pgbackrest
-from results import Result, merge, show
+from results import Result, merge, show, timed
 
 from safepoint.backup.fingerprint import take
 from safepoint.backup.proof import prove
@@ -34,13 +33,6 @@ DATA = Path(__file__).parent / "data.sql"
 PASSWORD = "bench"
 SETTINGS = {"shared_buffers": "256MB", "max_wal_size": "8GB", "fsync": "off", "autovacuum": "off"}
 BIG = ("journal_line", "journal_entry")
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def tool(programs: Installation, target: Target, *argv: str) -> None:

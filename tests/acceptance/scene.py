@@ -331,3 +331,13 @@ def open_twin(stage: Stage) -> Connection:
         twin = next(row[0] for row in admin.execute("SELECT datname FROM pg_database").fetchall() if "twin" in row[0])
         admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(twin)))
     return connect(stage.server.target.on(twin), autocommit=False)
+
+
+def until(true: Callable[[], object], seconds: float = 60.0) -> bool:
+    """Wait until it is so; whether it came to be."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True

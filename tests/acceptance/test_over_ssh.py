@@ -24,7 +24,7 @@ import forked
 import psycopg
 import pytest
 from broken_link import BrokenLink, broken_link
-from scene import brisk
+from scene import brisk, until
 from ssh_server import SSHD, SshServer, ssh_server
 from stage import Stage
 
@@ -184,15 +184,6 @@ def watched_argvs(signs: list[str]) -> Iterator[list[str]]:
     finally:
         done.set()
         thread.join()
-
-
-def until(true: Callable[[], object], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def processes(sign: str) -> list[int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import forked
 import psycopg
 import pytest
-from scene import application_may_write, release_that_answers, slots_and_roles_left, unproven
+from scene import application_may_write, release_that_answers, slots_and_roles_left, unproven, until
 from stage import Stage
 
 from safepoint.config import Database
@@ -54,15 +54,6 @@ def on(stage: Stage, plan: Path, *words: str, env: dict[str, str] | None = None)
     return forked.safepoint(
         words, {**stage.environment, **(env or {})}, said.with_suffix(".out"), said.with_suffix(".err")
     )
-
-
-def until(true: Callable[[], object], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @contextmanager

@@ -14,8 +14,8 @@ from typing import Any
 import pyrage
 import pytest
 from plan_file import PASSWORD_ENV, plan_file
-from s3_server import BUCKET, Address, s3_server
-from ssh_server import SSHD, SshServer, ssh_server
+from s3_server import BUCKET, Address
+from ssh_server import SshServer
 
 from safepoint.backup.fingerprint import compare, take
 from safepoint.backup.manifest import read_manifest
@@ -86,20 +86,6 @@ def proven(servers: Callable[[int], Server], tmp_path_factory: pytest.TempPathFa
     with connect(server.target) as connection:
         connection.execute("drop database safe_deposit with (force)")
         connection.execute("drop role safe_reader")
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    if SSHD is None:
-        pytest.skip("there is no sshd on this machine (Debian: apt-get install openssh-server)")
-    with ssh_server(tmp_path_factory.mktemp("sshd")) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)

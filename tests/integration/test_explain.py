@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from awkward import run
 from psycopg import sql
 from store_places import peak_megabytes
 
@@ -76,12 +77,6 @@ COLUMNS = {
     "public.keyless": {"b": "text", "c": "float8", "e": "interval", "d": "null"},
     "public.log": {"word": "text"},
 }
-
-
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from awkward import run
 from postgres_servers import Servers, has_postgres
 
 from safepoint.backup.contents import Part, combine, hash_query, parts, reading
@@ -21,12 +22,6 @@ from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 
 AWKWARD = (Path(__file__).parent / "awkward.sql").read_text(encoding="utf-8")
-
-
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
 
 
 def contents(target: Target, table: str = "public.t") -> TablePrint:

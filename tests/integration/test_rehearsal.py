@@ -9,6 +9,7 @@ from pathlib import Path
 
 import django_site
 import pytest
+from awkward import run
 from plan_file import plan_file
 from psycopg import sql
 
@@ -32,12 +33,6 @@ from safepoint.rehearsal import ground
 from safepoint.rehearsal.changes import ColumnChange, TableChange
 from safepoint.rehearsal.checks import Check
 from safepoint.stores import open_store
-
-
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement.encode())
 
 
 def columns(change: TableChange) -> dict[str, ColumnChange]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from awkward import run
 from books import Books, books
 from plan_file import plan_file
 from postgres_servers import SETTINGS, fresh_database, has_postgres
@@ -30,12 +31,6 @@ OF_ROLES = "select setdatabase, setrole, setconfig from pg_db_role_setting order
 def site(any_database: Target) -> Iterator[Books]:
     with books(any_database) as made:
         yield made
-
-
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement.encode())
 
 
 def plan_for(folder: Path, site: Books, *roles: str, url_env: bool = True) -> PlanFile:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from awkward import run
 from postgres_servers import Servers
 
 from safepoint.backup import fingerprint
@@ -39,12 +40,6 @@ from safepoint.rehearsal.forecast import measure_ratio
 from safepoint.rehearsal.invariants import ask_invariants, judge_invariants
 from safepoint.rehearsal.sampling import Sampler
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
-
-
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement.encode())
 
 
 def picture(target: Target) -> Picture:

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from awkward import run
 from elsewhere import Elsewhere
 from psycopg import sql
 
@@ -28,12 +29,6 @@ from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 
 ROWS = "create table t as select n, md5(n::text) as x from generate_series(1, {}) n"
-
-
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement)  # type: ignore[call-overload]
 
 
 def snap(target: Target, folder: Path, **more: object) -> Path:

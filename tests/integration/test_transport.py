@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from awkward import run
 from broken_link import BrokenLink, broken_link
 from elsewhere import Elsewhere
 from postgres_servers import FOLDER, Servers, has_postgres
@@ -37,12 +38,6 @@ from safepoint.postgres.unprivileged import account
 from safepoint.progress import Progress
 
 READER = "poor_but_honest"
-
-
-def run(target: Target, *statements: str) -> None:
-    with connect(target) as connection:
-        for statement in statements:
-            connection.execute(statement.encode())
 
 
 def snap(target: Target, folder: Path, host: Here | None = None, version: int = 17) -> Path:

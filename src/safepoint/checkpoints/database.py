@@ -43,26 +43,24 @@ class Connections:
         return sum(self.by_state.values())
 
 
-def size(connection: Connection, *, baseline: int | None, growth: float, dbname: str | None = None) -> Checkpoint:
-    """Measure and judge the size of a database (the connection's own when `dbname` is None).
+def size(connection: Connection, *, baseline: int | None, growth: float) -> Checkpoint:
+    """Measure and judge the size of the connection's database.
 
     Args:
         baseline: bytes, measured before; None makes the answer inconclusive.
         growth: the allowed growth as a share of the baseline.
     """
-    return timed(
-        "size", _SIZE_TITLE, lambda: judge_size(measure_size(connection, dbname), baseline=baseline, growth=growth)
-    )
+    return timed("size", _SIZE_TITLE, lambda: judge_size(measure_size(connection), baseline=baseline, growth=growth))
 
 
-def measure_size(connection: Connection, dbname: str | None = None) -> int:
-    """Bytes of a database on disk.
+def measure_size(connection: Connection) -> int:
+    """Bytes of the connection's database on disk.
 
     Raises:
         DatabaseError: it could not be asked.
     """
     try:
-        row = connection.execute(SIZE, [dbname or connection.info.dbname]).fetchone()
+        row = connection.execute(SIZE, [connection.info.dbname]).fetchone()
     except psycopg.Error as error:
         raise _refused(error) from None
     return int(row[0]) if row else 0
@@ -95,17 +93,16 @@ def judge_size(value: int, *, baseline: int | None, growth: float) -> Checkpoint
     return Checkpoint("size", _SIZE_TITLE, "pass", baseline, value, limit, "bytes", detail)
 
 
-def connections(connection: Connection, *, share: float, baseline: int | None = None) -> Checkpoint:
+def connections(connection: Connection, *, share: float) -> Checkpoint:
     """Measure and judge the client sessions of the server.
 
     Args:
         share: how much of `max_connections` may be in use.
-        baseline: the number before the launch, shown beside the value.
     """
     return timed(
         "connections",
         _CONNECTIONS_TITLE,
-        lambda: judge_connections(measure_connections(connection), share=share, baseline=baseline),
+        lambda: judge_connections(measure_connections(connection), share=share),
     )
 
 
@@ -124,14 +121,13 @@ def measure_connections(connection: Connection) -> Connections:
     return Connections(by_state, int(maximum), int(reserved))
 
 
-def judge_connections(found: Connections, *, share: float, baseline: int | None = None) -> Checkpoint:
+def judge_connections(found: Connections, *, share: float) -> Checkpoint:
     """More than the share of what the server admits fails. Pure."""
     limit = int(found.maximum * share)
     states = ", ".join(f"{count} {state}" for state, count in sorted(found.by_state.items()))
     usable = found.maximum - found.reserved
     detail = f"{found.total} of {found.maximum} ({states or 'none'}); {usable} are for ordinary roles"
     common: dict[str, Any] = {
-        "baseline": baseline,
         "value": found.total,
         "limit": limit,
         "unit": "connections",

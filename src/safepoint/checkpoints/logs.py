@@ -83,22 +83,22 @@ class LogMark:
         return cls(**{**data, "samples": tuple(data["samples"])})
 
 
-def read_command(path: str, inode: int, offset: int, most: int, directory: str | None = None) -> Command:
+def read_command(path: str, inode: int, offset: int, most: int) -> Command:
     """The command that reads a log from an offset. Pure."""
-    return Command(("sh", "-c", READ, "sh", path, str(inode), str(offset), str(most)), directory=directory)
+    return Command(("sh", "-c", READ, "sh", path, str(inode), str(offset), str(most)))
 
 
-def mark(host: Host, path: str, *, directory: str | None = None) -> LogMark:
+def mark(host: Host, path: str) -> LogMark:
     """Note where the log ends now. A file that is not there yet is marked as such.
 
     Raises:
         CommandFailed: the host cannot be reached or the file cannot be read.
     """
-    state, inode, size, _data = _read(host, read_command(path, 0, 0, 0, directory))
+    state, inode, size, _data = _read(host, read_command(path, 0, 0, 0))
     return LogMark(path, 0, 0) if state == "none" else LogMark(path, inode, size)
 
 
-def read(host: Host, since: LogMark, pattern: str, *, directory: str | None = None) -> LogMark:
+def read(host: Host, since: LogMark, pattern: str) -> LogMark:
     """Read on from a mark and give the next one, its counts added up.
 
     At most 64 MB are read in one call; the rest comes with the next. A last line without its end waits, too.
@@ -109,7 +109,7 @@ def read(host: Host, since: LogMark, pattern: str, *, directory: str | None = No
     expression = re.compile(pattern)
     now = since
     for _chunk in range(_MOST_CHUNKS):
-        state, inode, size, data = _read(host, read_command(now.path, now.inode, now.offset, _CHUNK, directory))
+        state, inode, size, data = _read(host, read_command(now.path, now.inode, now.offset, _CHUNK))
         if state == "none":
             return replace(now, gap=now.gap or now.inode != 0)
         now, more = advance(now, state, inode, size, data, expression)
@@ -118,7 +118,7 @@ def read(host: Host, since: LogMark, pattern: str, *, directory: str | None = No
     return now
 
 
-def copy(host: Host, since: LogMark, sink: BinaryIO, *, most: int, directory: str | None = None) -> LogMark:
+def copy(host: Host, since: LogMark, sink: BinaryIO, *, most: int) -> LogMark:
     """Write what came since a mark into a file, as it stands there, and give the next mark.
 
     Args:
@@ -129,7 +129,7 @@ def copy(host: Host, since: LogMark, sink: BinaryIO, *, most: int, directory: st
     """
     now = since
     for _chunk in range(max(1, most // _CHUNK)):
-        state, inode, size, data = _read(host, read_command(now.path, now.inode, now.offset, _CHUNK, directory))
+        state, inode, size, data = _read(host, read_command(now.path, now.inode, now.offset, _CHUNK))
         if state == "none":
             return replace(now, gap=now.gap or now.inode != 0)
         sink.write(data)
@@ -207,14 +207,13 @@ def errors_since(
     *,
     pattern: str,
     limit: int,
-    directory: str | None = None,
     kind: Kind = APPLICATION,
 ) -> tuple[Checkpoint, LogMark]:
     """Read on and judge. Give the returned mark to the next call; a log that cannot be read fails the check."""
     marks = [since]
 
     def look() -> Checkpoint:
-        marks.append(read(host, since, pattern, directory=directory))
+        marks.append(read(host, since, pattern))
         return judge_log(marks[-1], limit=limit, kind=kind)
 
     return timed(kind.name, kind.title, look), marks[-1]

@@ -102,7 +102,6 @@ def health(
     path: str = "/",
     *,
     public_url: str | None = None,
-    cookies: Mapping[str, str] | None = None,
     timeout: float = 10,
 ) -> Checkpoint:
     """Fetch one page. Any answer from 200 to 399, redirects followed, passes."""
@@ -110,7 +109,7 @@ def health(
     status: int | None = None
     said = ""
     try:
-        with visitor(base_url, public_url=public_url, cookies=cookies, timeout=timeout) as client:
+        with visitor(base_url, public_url=public_url, timeout=timeout) as client:
             status = client.get(path).status_code
     except httpx.HTTPError as error:
         said = f"{type(error).__name__}: {error}"

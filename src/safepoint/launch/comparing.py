@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from safepoint.backup.explain import LIMIT, TableDifference, explain
+from safepoint.backup.explain import TableDifference, explain
 from safepoint.backup.fingerprint import take
 from safepoint.backup.prints import Difference, Fingerprint, compare
 from safepoint.backup.restoring import Restored
 from safepoint.backup.traces import without_own
 from safepoint.postgres.target import Target
-from safepoint.progress import Cancelled, Report, never, silent
+from safepoint.progress import Report, silent
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,16 @@ def comparer(
     tell: Callable[[Comparison], None],
     *,
     jobs: int = 2,
-    limit: int = LIMIT,
     report: Report = silent,
-    cancelled: Cancelled = never,
 ) -> Callable[[Restored, Fingerprint], None]:
     """What `prove` may call while the restored copy stands: compares it with a database and tells the result."""
 
     def look(copy: Restored, found: Fingerprint) -> None:
-        other = take(live, jobs=jobs, report=report, cancelled=cancelled, version=found.format)
+        other = take(live, jobs=jobs, report=report, version=found.format)
         (ours, here), (theirs, there) = without_own(found), without_own(other)
         differences = compare(ours, theirs)
         both = [one.name for one in differences if one.kind == "table" and one.expected and one.found]
-        tables = explain(copy.target, live, both, limit=limit, report=report, cancelled=cancelled)
+        tables = explain(copy.target, live, both, report=report)
         left_out = tuple(dict.fromkeys((*here, *there)))
         tell(Comparison(copy.manifest.id, live.dbname, differences, tables, left_out))
 

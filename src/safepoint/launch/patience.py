@@ -34,9 +34,9 @@ def live_answers(ground: Ground) -> bool:
     return False
 
 
-def comes_back(ground: Ground, seconds: float = AWAY) -> bool:
+def comes_back(ground: Ground) -> bool:
     """Wait until they answer. An order ends the waiting (`Interrupted`)."""
-    return ground.until(seconds, 0.5, lambda: Evidence("it answers") if answers(ground) else None) is not None
+    return ground.until(AWAY, 0.5, lambda: Evidence("it answers") if answers(ground) else None) is not None
 
 
 def patiently(ground: Ground, work: Callable[[], T]) -> T:

@@ -171,19 +171,19 @@ def planned_window(plan_file: PlanFile) -> float:
     return (starts["green"].astimezone(UTC) - starts["stop"].astimezone(UTC)).total_seconds()
 
 
-def refuse_past(plan: Plan, now: datetime, *, grace: timedelta = GRACE) -> None:
-    """A launch whose first phase should have begun longer than `grace` ago is not begun by the timetable.
+def refuse_past(plan: Plan, now: datetime) -> None:
+    """A launch whose first phase should have begun longer than `GRACE` ago is not begun by the timetable.
 
     Raises:
         Refused: it is too late for this timetable.
     """
     first = plan.steps[0]
-    if plan.hurry or first.at is None or datetime.fromisoformat(first.at) >= now - grace:
+    if plan.hurry or first.at is None or datetime.fromisoformat(first.at) >= now - GRACE:
         return
     raise Refused(
         f"The launch should have begun at {first.at[:16].replace('T', ' ')} with {first.id!r}; that is over.",
         subject=plan.launch_id,
-        expected=f"a first step later than {now - grace:%Y-%m-%d %H:%M} UTC",
+        expected=f"a first step later than {now - GRACE:%Y-%m-%d %H:%M} UTC",
         found=first.at,
         remedy="Set a later launch.date, or carry it out without waiting: `safepoint launch --now`.",
     )

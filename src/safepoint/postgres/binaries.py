@@ -68,20 +68,20 @@ def installations(extra: Path | None = None) -> tuple[Installation, ...]:
     return tuple(found.values())
 
 
-def installation(major: int, extra: Path | None = None) -> Installation:
+def installation(major: int) -> Installation:
     """The preferred installation of one major version.
 
     Raises:
         DatabaseError: this machine has none.
     """
-    for candidate in installations(extra):
+    for candidate in installations():
         if candidate.major == major:
             return candidate
     raise DatabaseError(
         f"There is no PostgreSQL {major} on this machine.",
         subject=f"PostgreSQL {major}",
         expected=f"the programs of PostgreSQL {major}",
-        found=_known(installations(extra)),
+        found=_known(installations()),
         remedy=_install_hint(major),
     )
 

@@ -12,6 +12,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.rehearsal.checks import Check
 
 _SHOWN = 5
+_SECONDS = 600  # for each query
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,14 @@ class Answer:
     error: str | None = None
 
 
-def ask_invariants(connection: Connection, queries: Mapping[str, str], *, timeout: float = 600) -> dict[str, Answer]:
-    """Ask each query, without the right to write anything. One that fails is answered with its error.
-
-    Args:
-        timeout: seconds for each.
-    """
+def ask_invariants(connection: Connection, queries: Mapping[str, str]) -> dict[str, Answer]:
+    """Ask each query, without the right to write anything. One that fails is answered with its error."""
     answers = {}
     for name, query in queries.items():
         try:
             with connection.transaction():
                 connection.execute("set transaction read only")
-                connection.execute(f"set local statement_timeout = {int(timeout * 1000)}")
+                connection.execute(f"set local statement_timeout = {_SECONDS * 1000}")
                 answers[name] = _answer(connection, query)
         except psycopg.Error as error:
             answers[name] = Answer(0, "", "", " ".join(str(error.diag.message_primary or error).split()))

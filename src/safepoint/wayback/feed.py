@@ -72,9 +72,9 @@ def opened(target: Target, launch_id: str, *, timeout: float = _WAIT) -> Iterato
 
 
 @contextmanager
-def instant(target: Target, launch_id: str, *, timeout: float = _WAIT) -> Iterator[Instant]:
+def instant(target: Target, launch_id: str) -> Iterator[Instant]:
     """An instant to compare two databases at; its slot is a temporary one and is gone afterwards."""
-    with _instant(target, f"{feed_name(launch_id)}_now"[:63], "TEMPORARY ", timeout) as found:
+    with _instant(target, f"{feed_name(launch_id)}_now"[:63], "TEMPORARY ", _WAIT) as found:
         yield found
 
 

@@ -20,6 +20,7 @@ from safepoint.wayback.sessions import asking, at_maintenance, database_oid
 from safepoint.wayback.settings import role_settings, set_in_database
 
 _PURPOSE: Final = "login of the migration"
+_HOURS: Final = 12  # after which the login ends by itself, should it be left behind
 # A rehearsal's server has none of them set for the server as a whole, so what one of them would cut was not seen there.
 _TIMEOUTS: Final = (
     "statement_timeout",
@@ -35,7 +36,6 @@ def migration_login(
     owner_role: str,
     *,
     maintenance: str = "postgres",
-    hours: float = 12,
     lock_timeout: float = 5.0,
     password: str | None = None,
 ) -> Target:
@@ -45,7 +45,6 @@ def migration_login(
     its and the server's timeouts, which are made for pages, do not cut a migration: only the one for locks does.
 
     Args:
-        hours: after which the login ends by itself, should it be left behind.
         lock_timeout: seconds that a statement of the migration waits for a lock.
         password: None makes a new one.
 
@@ -66,7 +65,7 @@ def migration_login(
                 connection.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(name, comment))
             connection.execute(
                 sql.SQL("ALTER ROLE {} LOGIN PASSWORD {} VALID UNTIL {}").format(
-                    name, sql.Literal(hashed), sql.Literal(_in(connection, hours))
+                    name, sql.Literal(hashed), sql.Literal(_end(connection))
                 )
             )
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner_role), name))
@@ -147,9 +146,9 @@ def _is_ours(connection: Connection, role: str, launch_id: str) -> bool:
     return True
 
 
-def _in(connection: Connection, hours: float) -> str:
-    """A moment by the server's clock, by which it judges the login: this machine's may be another one."""
-    row = connection.execute("SELECT (now() + %s * interval '1 hour')::text", [hours]).fetchone()
+def _end(connection: Connection) -> str:
+    """When the login ends, by the server's clock, by which it is judged: this machine's may be another one."""
+    row = connection.execute("SELECT (now() + %s * interval '1 hour')::text", [_HOURS]).fetchone()
     return str(row[0]) if row else "infinity"
 
 

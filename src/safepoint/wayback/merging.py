@@ -122,20 +122,12 @@ def _merge(connection: Connection, works: Sequence[Work]) -> dict[str, Merged]:
 def find_refused(connection: Connection, works: Sequence[Work], work: Work) -> int:
     """Try a table's insertions row by row (exclusion constraints, missing partitions), and put aside what fails."""
     found: list[tuple[int, str]] = []
-
-    class _Undo(Exception):
-        pass
-
-    try:
-        with connection.transaction():
-            for one in works:
-                _delete(connection, one)
-            for op in ("update", "insert"):  # what is there already goes before what comes new
-                which = f"SELECT n FROM {work.change} c WHERE {_inserts()} AND c.op = '{op}'"
-                found += failing(connection, f"{_insertion(work)} AND c.op = '{op}'", which, "c.n")
-            raise _Undo
-    except _Undo:
-        pass
+    with connection.transaction(force_rollback=True):
+        for one in works:
+            _delete(connection, one)
+        for op in ("update", "insert"):  # what is there already goes before what comes new
+            which = f"SELECT n FROM {work.change} c WHERE {_inserts()} AND c.op = '{op}'"
+            found += failing(connection, f"{_insertion(work)} AND c.op = '{op}'", which, "c.n")
     for n, said in found:
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
     return len(found)

@@ -61,8 +61,8 @@ def _not_captured(tables: Sequence[str], because: str) -> str:
     return f"{', '.join(tables[:_NAMED])}{more} are not captured; of each: {because}."
 
 
-def foresee_gaps(connection: Connection, mode: Mode, reason: str | None = None) -> tuple[str, ...]:
-    """What a capture that is armed here and now would not promise. Nothing is changed."""
+def foresee_gaps(connection: Connection, mode: Mode) -> tuple[str, ...]:
+    """What a capture of that mode that is armed here and now would not promise. Nothing is changed."""
     superuser, _ = connection.execute(RIGHTS).fetchone() or (False, False)
     row = connection.execute(HAS_LARGE_OBJECTS).fetchone()
     if mode == "triggers":
@@ -70,7 +70,7 @@ def foresee_gaps(connection: Connection, mode: Mode, reason: str | None = None) 
     else:
         uncovered = decide(survey(connection))[1] if mode == "logical" else []
         later = covers_all(uncovered, superuser=bool(superuser))
-    return gaps(mode, reason, uncovered, large=bool(row and row[0]), later=later)
+    return gaps(mode, None, uncovered, large=bool(row and row[0]), later=later)
 
 
 def covers_all(uncovered: Iterable[Uncovered], *, superuser: bool) -> bool:

@@ -8,7 +8,7 @@ the whole cluster; once it moved (by another database, perhaps) the tables' coun
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -29,6 +29,7 @@ FLUSH_WAL_17 = "SELECT pg_logical_emit_message(false, 'safepoint', 'flush', true
 FLUSH_WAL = "SELECT pg_logical_emit_message(false, 'safepoint', 'flush')::text"
 FLUSHED = "SELECT pg_current_wal_flush_lsn() >= %s::pg_lsn"
 FLUSH_LSN = "SELECT pg_current_wal_flush_lsn()::text"
+_FLUSHING: Final = 10.0  # seconds that the server has for it
 
 # One above the newest transaction that has ended: it moves with every commit that wrote, in any database.
 NEXT_XID = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"
@@ -119,20 +120,20 @@ class Quiet:
         return asdict(self)
 
 
-def flush_wal(connection: Connection, *, timeout: float = 10.0) -> str:
+def flush_wal(connection: Connection) -> str:
     """Bring everything that was committed so far to the disk; gives an LSN at or after the last such commit.
 
     Raises:
-        DatabaseError: the server did not write its log within `timeout` seconds.
+        DatabaseError: the server does not write its log to the disk.
     """
     asked = FLUSH_WAL_17 if connection.info.server_version >= 170000 else FLUSH_WAL
     lsn = str(_one(connection, asked))
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + _FLUSHING
     while connection.execute(FLUSHED, (lsn,)).fetchone() != (True,):
         if time.monotonic() > deadline:
             raise DatabaseError(
                 "PostgreSQL does not write its log to the disk.",
-                expected=f"pg_current_wal_flush_lsn() at {lsn} within {timeout:g} s",
+                expected=f"pg_current_wal_flush_lsn() at {lsn} within {_FLUSHING:g} s",
                 found=str(_one(connection, FLUSH_LSN)),
                 remedy="Look at the server's disk and log, then try again.",
             )
@@ -181,27 +182,21 @@ def _mark(target: Target, slot: str | None, weaker: str | None, maintenance: str
         )
 
 
-def prove_quiet(
-    target: Target, mark: QuietMark, *, maintenance: str = "postgres", known_xids: Collection[int] = ()
-) -> Quiet:
-    """Prove that nobody else committed in this database since the mark. Can be asked for as often as wanted.
-
-    Args:
-        known_xids: ids of the conductor's own transactions since the mark (in this database, where there is a slot).
-    """
+def prove_quiet(target: Target, mark: QuietMark, *, maintenance: str = "postgres") -> Quiet:
+    """Prove that nobody else committed in this database since the mark. Can be asked for as often as wanted."""
     with at_maintenance(target, maintenance) as connection, asking("Proving quiet", target.dbname):
         next_xid = int(_one(connection, NEXT_XID))
         flush_wal(connection)
         until = str(_one(connection, FLUSH_LSN))
     with connect(target, application_name="safepoint quiet") as connection, asking("Proving quiet", target.dbname):
-        foreign, weaker = _decoded(connection, mark, frozenset(known_xids))
+        foreign, weaker = _decoded(connection, mark)
         moved = _moved_counters(connection, mark.counters)
         vacuums = int(_one(connection, VACUUMS)) - mark.vacuums
     return judge(
         foreign,
         moved,
         vacuums=vacuums,
-        other_xids=max(0, next_xid - mark.next_xid - sum(x >= mark.next_xid % 2**32 for x in known_xids)),
+        other_xids=max(0, next_xid - mark.next_xid),
         weaker_because=weaker,
         span={"from_lsn": mark.lsn, "until_lsn": until, "from": mark.marked_at, "slot": mark.slot},
     )
@@ -320,16 +315,14 @@ def _make_slot(target: Target, name: str, timeout: float) -> tuple[str | None, s
     return name, None
 
 
-def _decoded(
-    connection: Connection, mark: QuietMark, known: Collection[int]
-) -> tuple[tuple[Foreign, ...] | None, str | None]:
+def _decoded(connection: Connection, mark: QuietMark) -> tuple[tuple[Foreign, ...] | None, str | None]:
     if mark.slot is None:
         return None, mark.weaker_because
     try:
         rows = connection.execute(DECODED, (mark.slot,)).fetchall()
     except psycopg.Error as error:
         return None, f"the slot {mark.slot} cannot be read: {error.diag.message_primary or error}"
-    foreign = [Foreign(int(xid), int(count), table) for xid, count, table in rows if int(xid) not in known]
+    foreign = [Foreign(int(xid), int(count), table) for xid, count, table in rows]
     return tuple(_explained(connection, one) for one in foreign), None
 
 

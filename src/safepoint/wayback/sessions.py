@@ -17,6 +17,7 @@ from safepoint.postgres.connections import OWN_NAMES, Connection, connect, was_l
 from safepoint.postgres.target import Target
 
 POLL_SECONDS: Final = 0.05
+_LETTING_GO: Final = 5.0
 _COME_BACK: Final = "Once it answers again, `safepoint retry`."
 
 # Everything that holds a database open and is not a part of the server itself: an autovacuum worker gives way by
@@ -211,14 +212,14 @@ def keeping_out(
         connection.close()
 
 
-def end_holders(connection: Connection, lock: tuple[int, int], *, patience: float = 5.0) -> None:
+def end_holders(connection: Connection, lock: tuple[int, int]) -> None:
     """End the sessions that hold an advisory lock of ours in this database, where they do not let go of it in seconds.
 
     A way back has a closed site behind it and must not wait for who sleeps, or is no more: of a process whose machine
     or link went without a word the server may know nothing for hours. What such a session did is not committed. Where
     ending it is not allowed, whoever needs the lock is told that it was not had.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + _LETTING_GO
     while holders := connection.execute(HOLDERS, lock).fetchall():
         if time.monotonic() >= deadline:
             with suppress(psycopg.errors.InsufficientPrivilege):
@@ -226,4 +227,4 @@ def end_holders(connection: Connection, lock: tuple[int, int], *, patience: floa
                     "SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s) pid", [[row[0] for row in holders]]
                 )
             return
-        time.sleep(POLL_SECONDS)  # no event tells that another session let go; `patience` ends it
+        time.sleep(POLL_SECONDS)  # no event tells that another session let go; the deadline ends it

@@ -80,7 +80,7 @@ def posix(at: str) -> float:
     return datetime.fromisoformat(at).timestamp()
 
 
-def make_axis(spans: Sequence[tuple[float, float]], left: float = LABELS, right: float = RIGHT) -> Axis:
+def make_axis(spans: Sequence[tuple[float, float]]) -> Axis:
     """Fold spans of work into stretches and give each its width."""
     merged: list[list[float]] = []
     total = sum(end - start for start, end in spans)
@@ -91,10 +91,10 @@ def make_axis(spans: Sequence[tuple[float, float]], left: float = LABELS, right:
         else:
             merged.append([start, end])
     weights = [math.sqrt(max(end - start, 0.5)) for start, end in merged]
-    room = right - left - BREAK * (len(merged) - 1)
+    room = RIGHT - LABELS - BREAK * (len(merged) - 1)
     least = min(70.0, room / len(merged) / 2)
     share = (room - least * len(merged)) / sum(weights)
-    stretches, x = [], float(left)
+    stretches, x = [], float(LABELS)
     for (start, end), weight in zip(merged, weights, strict=True):
         stretches.append(Stretch(start, end, x, x + least + weight * share))
         x = stretches[-1].right + BREAK
