@@ -53,3 +53,30 @@ def test_settings_that_a_role_may_change_and_its_comment_come_with_it(
     finally:
         drop_database(copy)
         run(database, *GONE, "drop role rights_other")
+
+
+def test_security_labels_of_roles_and_of_the_database_come_along_or_are_told(
+    servers: Servers, database: Target, tmp_path: Path
+) -> None:
+    # As an anonymiser has them, whose module this server does not load: what it must not lose without a word.
+    labels = "insert into pg_shseclabel values ('{}'::regrole, 'pg_authid'::regclass, 'anon', 'MASKED')"
+    here = "insert into pg_shseclabel select oid, 'pg_database'::regclass, 'anon', 'x' from pg_database"
+    made = ("create role rights_masked login", "create table t (i int)", "grant select on t to rights_masked")
+    run(database, *made)
+    run(
+        database,
+        "set allow_system_table_mods = on",
+        labels.format("rights_masked"),
+        f"{here} where datname = '{database.dbname}'",
+    )
+    copy = database.on(f"{database.dbname}_copy")
+    clear = ("set allow_system_table_mods = on", "delete from pg_shseclabel where provider = 'anon'")
+    try:
+        folder = snap(database, servers(17), tmp_path / "snapshots")
+        run(database, *clear, "drop owned by rights_masked", "drop role rights_masked")
+        notes = "; ".join(place(folder, database, copy.dbname).notes)
+        assert "SECURITY LABEL FOR anon ON ROLE rights_masked IS 'MASKED'" in notes
+        assert f"SECURITY LABEL FOR anon ON DATABASE {copy.dbname}" in notes.replace('"', "")
+    finally:
+        drop_database(copy)
+        run(database, *clear, "drop owned by rights_masked", "drop role if exists rights_masked")

@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from safepoint.backup.analysis import analyse
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import verify_files
 from safepoint.backup.pouring import Pouring
@@ -136,6 +137,8 @@ class _Placement(Pouring):
             try:
                 views = self.load_archive()
                 notes += [*of_views(views), *self._properties()]
+                with self.asking():
+                    notes += analyse(self.target, report=self.report, cancelled=self.cancelled)
                 rows, tables, more = self._compare(views)
             except ProofFailed:
                 raise

@@ -1,4 +1,4 @@
-"""What belongs to a database but stands in no plain dump of it: settings, grants, comment, connection limit."""
+"""What belongs to a database but stands in no plain dump of it: settings, grants, comment, limit, labels."""
 
 from __future__ import annotations
 
@@ -42,6 +42,9 @@ _STATEMENTS = f"""
                      (select string_agg(quote_ident(part), '.') from unnest(string_to_array(name, '.')) part),
                      case when name not in {_LISTS} then quote_literal(value) || ';' else '' end)
     from here, settings
+    union all
+    select 6, null, format('SECURITY LABEL FOR %I ON DATABASE %I IS %L;', l.provider, datname, l.label)
+    from here, pg_shseclabel l where l.classoid = 'pg_database'::regclass and l.objoid = here.oid
     order by 1, 3
 """
 _NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')

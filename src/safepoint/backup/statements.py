@@ -15,11 +15,11 @@ _ROLE = re.compile(rf"(?:CREATE|ALTER) ROLE (?P<role>{_IDENTIFIER})")
 _MEMBER = re.compile(rf"GRANT (?P<group>{_IDENTIFIER}) TO (?P<role>{_IDENTIFIER})")
 # What PostgreSQL 15 and newer let a role set that is for superusers otherwise (GRANT SET ON PARAMETER).
 _PARAMETER = re.compile(rf"GRANT [A-Z, ]+ ON PARAMETER {_IDENTIFIER} TO (?P<role>{_IDENTIFIER})")
-_ABOUT_ROLE = re.compile(rf"COMMENT ON ROLE (?P<role>{_IDENTIFIER}) IS ")
+_ABOUT_ROLE = re.compile(rf"(?:COMMENT|SECURITY LABEL FOR {_IDENTIFIER}) ON ROLE (?P<role>{_IDENTIFIER}) IS ")
 _GRANTOR = re.compile(rf" GRANTED BY {_IDENTIFIER}$")
 _ON_DATABASE = re.compile(
     rf"(?P<head>COMMENT ON DATABASE|ALTER DATABASE|(?:REVOKE|GRANT) [A-Z ]+ ON DATABASE"
-    rf"|ALTER ROLE {_IDENTIFIER} IN DATABASE) (?P<name>{_IDENTIFIER}) "
+    rf"|ALTER ROLE {_IDENTIFIER} IN DATABASE|SECURITY LABEL FOR {_IDENTIFIER} ON DATABASE) (?P<name>{_IDENTIFIER}) "
 )
 
 
@@ -40,7 +40,7 @@ def statements(script: str) -> list[str]:
 
 def for_roles(script: str, roles: Collection[str]) -> list[str]:
     """The statements of `globals.sql` that make these roles, with all that it says of them: settings and memberships,
-    parameters that they may set, comments.
+    parameters that they may set, comments, security labels.
 
     Others are left out: a role that is on the server already belongs to somebody, and stays as it is. Who granted a
     membership is left out as well: that superuser may have another name on another server.
