@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from test_cli_errors import PLAN
 
+from safepoint import cli
+
 PROGRAM = str(Path(sys.executable).parent / "safepoint")
 
 
@@ -109,3 +111,16 @@ def test_a_command_that_was_interrupted_says_so_in_json(tmp_path: Path, number: 
         connection.close()
     assert (process.returncode, err) == (130, "")
     assert json.loads(out)["error"] == "Interrupted"
+
+
+def test_where_the_stores_are_away_nobody_is_told_that_there_is_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("safepoint.stores.retry.FIRST_WAIT", 0.01)
+    monkeypatch.setattr(sys, "argv", ["safepoint", "backups", "--plan", str(tmp_path / "launch.toml")])
+    (tmp_path / "launch.toml").write_text(PLAN.format(port=1).replace("file:offsite", "sftp://backup@127.0.0.1:9/kept"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1 and out == ""
+    assert "No snapshot is known here" in err and "offsite could not be listed" in err
