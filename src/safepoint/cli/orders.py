@@ -300,7 +300,8 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
     if json_:
         import json
 
-        echo(json.dumps({"order": order["order"], "id": order["id"], "conductor": str(alive) if alive else None}))
+        given = {"launch": plan_file.launch_id, "order": order["order"], "id": order["id"]}
+        echo(json.dumps({**given, "conductor": str(alive) if alive else None}))
     elif alive:
         echo(f"{word}: given to the conductor ({alive}).")
     else:
