@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from test_cli_errors import PLAN
+
+from safepoint import cli
 
 PROGRAM = str(Path(sys.executable).parent / "safepoint")
 
@@ -80,3 +85,42 @@ def test_an_error_keeps_its_exit_code_where_nobody_takes_the_answer(
         os.close(writer)
     assert ended.returncode == 2
     assert ended.stderr.startswith("safepoint: There is no plan file launch.toml.") and "Traceback" not in ended.stderr
+
+
+def test_a_key_that_no_plan_file_has_is_refused_also_where_the_schema_is_wanted(tmp_path: Path) -> None:
+    command = [PROGRAM, "settings", "snapshot.max_aeg", "--json"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and json.loads(ended.stdout)["error"] == "PlanFileError"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_was_interrupted_says_so_in_json(tmp_path: Path, number: signal.Signals) -> None:
+    with socket.socket() as deaf:  # a database that takes the connection and never answers
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        (tmp_path / "launch.toml").write_text(PLAN.format(port=deaf.getsockname()[1]))
+        env = {**os.environ, "SHOP_PASSWORD": "only-for-tests"}
+        command = [PROGRAM, "backup", "--json"]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        deaf.settimeout(60)
+        connection, _ = deaf.accept()
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        connection.close()
+    assert (process.returncode, err) == (130, "")
+    assert json.loads(out)["error"] == "Interrupted"
+
+
+def test_where_the_stores_are_away_nobody_is_told_that_there_is_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("safepoint.stores.retry.FIRST_WAIT", 0.01)
+    monkeypatch.setattr(sys, "argv", ["safepoint", "backups", "--plan", str(tmp_path / "launch.toml")])
+    (tmp_path / "launch.toml").write_text(PLAN.format(port=1).replace("file:offsite", "sftp://backup@127.0.0.1:9/kept"))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1 and out == ""
+    assert "No snapshot is known here" in err and "offsite could not be listed" in err

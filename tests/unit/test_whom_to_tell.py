@@ -43,7 +43,7 @@ def test_it_is_not_said_that_all_was_carried_where_not_all_was_seen() -> None:
             [],
             "Tell the 1 user who is affected: affected.html says what, with a text for each; 3 rows lead to no ",
         ),
-        (0, 3, [], "Find out whose 3 changed rows were lost or put away: see affected.html. "),
+        (0, 3, [], "Find out who changed what was lost or put away and leads to no user (3): see affected.html. "),
         (0, 0, ["Large objects are not captured."], "Nobody is known to be affected, but not all can be known: see "),
         (0, 0, [], ""),
     ],

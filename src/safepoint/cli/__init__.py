@@ -31,7 +31,7 @@ from safepoint.cli import (
 )
 from safepoint.cli.saying import asks_for_json, echo, say
 from safepoint.cli.streams import open_streams
-from safepoint.errors import ExitCode, SafepointError, UsageError
+from safepoint.errors import ExitCode, Interrupted, SafepointError, UsageError
 
 app = typer.Typer(
     name="safepoint",
@@ -106,7 +106,10 @@ def main() -> None:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _interrupt)
     try:
-        sys.exit(app(standalone_mode=False))
+        code = app(standalone_mode=False)
+        if code == ExitCode.INTERRUPTED and asks_for_json() and not getattr(sys.stdout, "begun", True):
+            say(Interrupted("This command was interrupted before its end.", remedy="Give it again."))
+        sys.exit(code)
     except SafepointError as error:
         say(error)
         sys.exit(int(error.exit_code))

@@ -206,7 +206,8 @@ def _told(affected: dict[str, Any]) -> list[str]:
         if affected["notes"]:
             return [f"Nobody is known to be affected, but not all can be known: {affected['page']}", *affected["notes"]]
         return [f"Nobody is affected, all that was written was carried back: {affected['page']}"]
-    nobody = f", and {affected['unknown']} rows lead to no user" if affected["unknown"] else ""
+    unknown = affected["unknown"]
+    nobody = f", and {unknown} {'row leads' if unknown == 1 else 'rows lead'} to no user" if unknown else ""
     users = "1 user is" if affected["users"] == 1 else f"{affected['users']} users are"
     return [
         f"{users} affected{nobody}: {affected['page']}",
@@ -299,7 +300,8 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
     if json_:
         import json
 
-        echo(json.dumps({"order": order["order"], "id": order["id"], "conductor": str(alive) if alive else None}))
+        given = {"launch": plan_file.launch_id, "order": order["order"], "id": order["id"]}
+        echo(json.dumps({**given, "conductor": str(alive) if alive else None}))
     elif alive:
         echo(f"{word}: given to the conductor ({alive}).")
     else:

@@ -35,14 +35,6 @@ def settings(
     """What can be written into launch.toml: each key, what it takes, what holds without it, what it means."""
     from safepoint.config.reference import json_schema, tables
 
-    if json_:
-        import json
-
-        typer.echo(json.dumps(json_schema(), indent=2))
-        return
-    if markdown:
-        typer.echo("\n".join(as_markdown(tables())))
-        return
     wanted = key.strip("[]")
     found = [part for table in tables() if (part := table.only(wanted) if wanted else table) is not None]
     if not found:
@@ -52,6 +44,14 @@ def settings(
             expected=", ".join(dict.fromkeys(table.name for table in tables())),
             remedy="Name one of these tables, or look through all of it with `safepoint settings`.",
         )
+    if json_:
+        import json
+
+        typer.echo(json.dumps(json_schema(), indent=2))
+        return
+    if markdown:
+        typer.echo("\n".join(as_markdown(tables())))
+        return
     typer.echo("\n\n".join("\n".join(_lines(table)) for table in found))
 
 

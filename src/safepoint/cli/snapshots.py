@@ -168,8 +168,10 @@ def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -
 
         # A list, as ever; what could not be looked at is told on standard error and by the exit code.
         echo(json.dumps([one.as_json() for one in found]))
-    else:
+    elif found or not unreachable:
         _show(found, datetime.now(UTC))
+    else:
+        echo("No snapshot is known here, and not every place could be looked at:", err=True)
     for name, error in unreachable.items():
         echo(f"{name} could not be listed: {error.message} {error.remedy or ''}", err=True)
     if unreachable:

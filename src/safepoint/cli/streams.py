@@ -18,6 +18,9 @@ class Answer(io.TextIOWrapper):
     would be taken for one of Safepoint's own disk.
     """
 
+    begun = False
+    """Whether anything was answered yet."""
+
     def __init__(self, stream: io.TextIOWrapper) -> None:
         how = {"encoding": stream.encoding, "errors": stream.errors, "line_buffering": stream.line_buffering}
         through = stream.write_through
@@ -25,6 +28,7 @@ class Answer(io.TextIOWrapper):
 
     def write(self, text: str, /) -> int:
         """As always; see `flush` for what it raises."""
+        self.begun = True
         with _told():
             return super().write(text)
 

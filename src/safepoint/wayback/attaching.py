@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
+from safepoint.postgres.masking import without_secrets
 from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote
@@ -327,7 +328,8 @@ class Attaching:
                 file.write(json.dumps(line) + "\n")
                 left += 1
                 if left <= _PREVIEW:
-                    preview.append(Left(relation.removeprefix("public."), key, column, reason))
+                    shown = without_secrets(key, relation)
+                    preview.append(Left(relation.removeprefix("public."), shown, column, reason))
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(out)

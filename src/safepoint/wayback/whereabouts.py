@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.masking import without_secrets
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
 from safepoint.wayback.expressions import literal, quote
@@ -116,13 +117,13 @@ def classify(
 
 
 def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, ...]:
-    """The first rows that this replay put aside, in commit order."""
+    """The first rows that this replay put aside, in commit order; for the ledger, so secrets are masked."""
     rows = connection.execute(
         "SELECT relation, action, kind, reason, key, xid, commit_lsn::text, committed_at::text "
         "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn ORDER BY commit_lsn LIMIT %s",
         [format_lsn(after), most],
     ).fetchall()
-    return tuple(Aside(*row) for row in rows)
+    return tuple(Aside(*row[:4], without_secrets(row[4], row[0]), *row[5:]) for row in rows)
 
 
 def key_of(work: Work) -> str:

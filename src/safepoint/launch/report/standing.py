@@ -202,10 +202,12 @@ def _told(rollback: Mapping[str, Any]) -> str:
     affected = rollback.get("affected")
     if affected is not None and affected["users"]:
         users = "1 user who is" if affected["users"] == 1 else f"{affected['users']} users who are"
-        nobody = f"; {affected['unknown']} rows lead to no user" if affected["unknown"] else ""
+        unknown = affected["unknown"]
+        nobody = f"; {unknown} {'row leads' if unknown == 1 else 'rows lead'} to no user" if unknown else ""
         return f"Tell the {users} affected: {affected['page']} says what, with a text for each{nobody}. "
     if affected is not None and affected["unknown"]:
-        return f"Find out whose {affected['unknown']} changed rows were lost or put away: see {affected['page']}. "
+        lost = f"what was lost or put away and leads to no user ({affected['unknown']})"
+        return f"Find out who changed {lost}: see {affected['page']}. "
     if affected is not None:
         return f"Nobody is known to be affected, but not all can be known: see {affected['page']}. " * bool(
             affected["notes"]

@@ -103,7 +103,7 @@ class TellAffected(Verb):
             with written.private(partial) as file:
                 file.write(affected_page(found, words, ground.launch_id))
             partial.replace(page)
-        unknown = f", {totals.unknown} rows of nobody known" if totals.unknown else ""
+        unknown = f", {totals.unknown} changes of nobody known" if totals.unknown else ""
         return Evidence(
             f"{totals.users} users affected, {totals.whole} kept everything{unknown}: {page}",
             {**found.as_json(), "page": str(page)},
