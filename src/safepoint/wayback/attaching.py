@@ -21,7 +21,7 @@ from safepoint.wayback.meeting import is_value, meet
 from safepoint.wayback.natural import named
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
-from safepoint.wayback.whole_rows import WRITTEN, WholeRows, orphans
+from safepoint.wayback.whole_rows import WRITTEN, WholeRows, orphans, settable
 from safepoint.wayback.work import quoted, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
@@ -296,7 +296,8 @@ class Attaching:
             f"UPDATE {rows_of(table)} t SET {pairs} FROM pg_temp.sp_met m WHERE t.ctid = m.tid AND t.tableoid = m.rel "
             f"AND m.vals <> '{{}}'"
         )
-        bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
+        with settable(self.connection, table, columns):
+            bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
         for n, said in bad:
             self.connection.execute(
                 "INSERT INTO pg_temp.sp_left SELECT %s, key, '*', %s, vals::text FROM pg_temp.sp_met WHERE n = %s",

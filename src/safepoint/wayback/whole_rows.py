@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from safepoint.postgres.connections import Connection
@@ -115,7 +116,7 @@ class WholeRows:
         return f"(m.vals ->> {literal(column.name)})::{column.type}"
 
     def _update(self) -> None:
-        columns = [column for column in self.columns if column.name not in self.table.key and not column.identity]
+        columns = [column for column in self.columns if column.name not in self.table.key]
         if not columns:
             return
         pairs = ", ".join(f"{quote(column.name)} = {self._value(column)}" for column in columns)
@@ -123,7 +124,8 @@ class WholeRows:
             f"UPDATE {rows_of(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel"
         )
-        self._tried(statement, "tid IS NOT NULL")
+        with settable(self.connection, self.table, columns):
+            self._tried(statement, "tid IS NOT NULL")
 
     def _insert(self) -> None:
         names = ", ".join(quote(column.name) for column in self.columns)
@@ -139,6 +141,22 @@ class WholeRows:
         for n, said in failing(self.connection, statement, f"SELECT n FROM pg_temp.sp_met WHERE {which}", "m.n"):
             self._refuse(f"n = {n}", literal(said))
         self.changed += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {which}")
+
+
+@contextmanager
+def settable(connection: Connection, table: Table, columns: Sequence[Column]) -> Iterator[None]:
+    """Numbers that PostgreSQL alone gives out (GENERATED ALWAYS AS IDENTITY) may be set meanwhile."""
+    names = [column.name for column in columns if column.identity]
+    always = (
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attidentity = 'a' AND attname = ANY(%s)"
+    )
+    found = [row[0] for row in connection.execute(always, [quoted(table), names]).fetchall()] if names else []
+    alter = [f"ALTER TABLE {quoted(table)} ALTER COLUMN {quote(name)} SET GENERATED" for name in found]
+    for one in alter:
+        run(connection, f"{one} BY DEFAULT")
+    yield
+    for one in alter:
+        run(connection, f"{one} ALWAYS")
 
 
 def match(table: Table, key: Sequence[str]) -> str:
