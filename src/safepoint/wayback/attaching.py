@@ -14,14 +14,15 @@ from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
-from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.catalogue import Catalogue, Column, Table, Unique
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote, written
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.meeting import is_value, meet
 from safepoint.wayback.natural import named
+from safepoint.wayback.rivals import RIVAL, put_aside_rivals
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, failing, run
-from safepoint.wayback.whole_rows import WRITTEN, WholeRows, orphans, settable
+from safepoint.wayback.whole_rows import WRITTEN, WholeRows, given, orphaned, orphans, settable
 from safepoint.wayback.work import quoted, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
@@ -240,8 +241,19 @@ class Attaching:
         plans = [self._column(table, str(one)) for (one,) in names]
         wanted = [column for column in plans if column is not None]
         if wanted:
+            self._rivals(table, wanted)
             self._changed[table.name] = {column.name for column in wanted}
             self._set(table, wanted)
+
+    def _rivals(self, table: Table, columns: Sequence[Column]) -> None:
+        """What another row has, and only one may have."""
+        values = {one.name: given(one) for one in columns}
+
+        def refuse(unique: Unique, reason: str) -> None:
+            for name in (one for one in unique.columns if one in values):
+                self._refuse(table, name, f"{RIVAL} AND m.vals ? {literal(name)}", reason)
+
+        put_aside_rivals(self.connection, table, values, "m.vals <> '{}'", refuse)
 
     def _column(self, table: Table, name: str) -> Column | None:
         """Decide about one column; what cannot be set is told, and taken out of the values."""
@@ -257,15 +269,8 @@ class Attaching:
         self.already += run(connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {equal}")
         usual = " OR ".join(f"{now} IS NOT DISTINCT FROM {one}" for one in self._usual(table, column))
         self._refuse(table, name, f"{has} AND NOT (m.same OR {usual})", "the row has a newer value")
-        for key in table.foreign_keys:
-            if key.columns == (name,):
-                parent = self.new.tables[key.parent]
-                there = parent.by_name[key.parent_columns[0]]
-                orphan = (
-                    f"{has} AND m.vals ->> {literal(name)} IS NOT NULL AND NOT EXISTS (SELECT FROM {rows_of(parent)} p "
-                    f"WHERE p.{quote(there.name)} = (m.vals ->> {literal(name)})::{there.type})"
-                )
-                self._refuse(table, name, orphan, f"the row of {parent.relation} that it refers to is not there")
+        for condition, reason in orphaned(table, name, self.new):
+            self._refuse(table, name, f"{has} AND {condition}", reason)
         return column
 
     def _usual(self, table: Table, column: Column) -> list[str]:
@@ -287,11 +292,7 @@ class Attaching:
         run(self.connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {condition}")
 
     def _set(self, table: Table, columns: Sequence[Column]) -> None:
-        pairs = ", ".join(
-            f"{quote(c.name)} = CASE WHEN m.vals ? {literal(c.name)} THEN (m.vals ->> {literal(c.name)})::{c.type} "
-            f"ELSE t.{quote(c.name)} END"
-            for c in columns
-        )
+        pairs = ", ".join(f"{quote(one.name)} = {given(one)}" for one in columns)
         statement = (
             f"UPDATE {rows_of(table)} t SET {pairs} FROM pg_temp.sp_met m WHERE t.ctid = m.tid AND t.tableoid = m.rel "
             f"AND m.vals <> '{{}}'"

@@ -13,6 +13,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.expressions import FILLED, literal, quote, written
 from safepoint.wayback.periods import covered, covered_by
+from safepoint.wayback.rivals import RIVAL, put_aside_rivals
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.work import quoted, refers, rows_of
 
@@ -62,6 +63,8 @@ class WholeRows:
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
         )
         run(connection, "DELETE FROM pg_temp.sp_met WHERE action = 'delete'")
+        values = {column.name: self._value(column) for column in self.columns}
+        put_aside_rivals(connection, table, values, "true", lambda _, reason: self._refuse(RIVAL, literal(reason)))
         self._update()
         self._insert()
 
@@ -141,6 +144,27 @@ class WholeRows:
         for n, said in failing(self.connection, statement, f"SELECT n FROM pg_temp.sp_met WHERE {which}", "m.n"):
             self._refuse(f"n = {n}", literal(said))
         self.changed += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {which}")
+
+
+def given(column: Column) -> str:
+    """What a row `t` is going to have in a column: the stashed value of `m`, where there is one."""
+    name = literal(column.name)
+    return f"CASE WHEN m.vals ? {name} THEN (m.vals ->> {name})::{column.type} ELSE t.{quote(column.name)} END"
+
+
+def orphaned(table: Table, name: str, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """By foreign key of this column alone: whether the row that the stashed value of `m` names is not there, and that
+    as a reason."""
+    for key in table.foreign_keys:
+        if key.columns == (name,):
+            parent = catalogue.tables[key.parent]
+            there = parent.by_name[key.parent_columns[0]]
+            value = f"(m.vals ->> {literal(name)})"
+            condition = (
+                f"{value} IS NOT NULL AND NOT EXISTS "
+                f"(SELECT FROM {rows_of(parent)} p WHERE p.{quote(there.name)} = {value}::{there.type})"
+            )
+            yield condition, f"the row of {parent.relation} that it refers to is not there"
 
 
 @contextmanager
