@@ -172,3 +172,16 @@ def test_a_foreign_key_that_leads_to_the_same_rows_is_taken_as_it_is(
     rows = [*OWNED, *["insert into shop_member (user_ptr_id) values (1)"] * child]
     with migrated(database, tmp_path, first, following, rows) as site:
         assert doubts(site) == ()
+
+
+def test_a_foreign_key_that_leads_to_another_column_of_the_same_table_is_told_so(
+    database: Target, tmp_path: Path
+) -> None:
+    words = "CharField(max_length=9, unique=True)"
+    first = f"""CreateModel("Item", [ident, ("code", {words}), ("alias", {words})]),
+                CreateModel("Line", [ident, ("item", to("shop.Item", to_field="code"))])"""
+    ours = """AlterField("line", "item", to("shop.Item", to_field="alias"))"""
+    with migrated(database, tmp_path, {"shop.0001_first": (first, "")}, {"shop.0002_next": (ours, "")}) as site:
+        (problem,) = site.mapping().problems
+        assert problem.startswith("shop_line.item_id needs a mapper: ")
+        assert problem.endswith("its values named rows of shop_item, and name them by another column now.")

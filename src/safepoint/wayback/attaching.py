@@ -18,7 +18,7 @@ from safepoint.postgres.connections import Connection, streamed
 from safepoint.postgres.masking import without_secrets
 from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.column_defaults import ColumnDefaults, Defaults
-from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote
+from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.natural import named
 from safepoint.wayback.single_values import SingleValues
@@ -187,8 +187,8 @@ class Attaching:
         return None if told.whole else table
 
     def _holds(self, table: Table, which: str, write: Callable[[], None]) -> bool:
-        """Write, and see that rules hold of which no index says so here: the triggers that look again at deferrable
-        ones are silent. Where one does not, nothing is written, and it is told."""
+        """Write, and see that deferrable exclusions hold: the triggers that look again at these are silent. Where one
+        does not, nothing is written of this table, and it is told."""
         connection = self.connection
         try:
             with connection.transaction():
@@ -346,13 +346,7 @@ class Attaching:
 
 
 def deferred(table: Table) -> Iterator[tuple[str, str]]:
-    """A table's deferrable keys and exclusions, by name, each with a query for rows that break it."""
-    for unique in table.uniques:
-        if not unique.immediate and unique.plain:
-            names = ", ".join(quote(name) for name in unique.columns)
-            filled = " AND ".join(f"{quote(name)} {FILLED}" for name in unique.columns)
-            where = "" if unique.nulls_equal else f" WHERE {filled}"
-            yield unique.name, f"SELECT FROM {rows_of(table)}{where} GROUP BY {names} HAVING count(*) > 1"
+    """A table's deferrable exclusions, by name, each with a query for rows that break it."""
     for exclusion in table.exclusions:
         keys = ", ".join(f"({expression}) AS e{place}" for place, expression in enumerate(exclusion.expressions))
         where = f" WHERE {exclusion.predicate}" if exclusion.predicate else ""

@@ -237,6 +237,8 @@ class _Planning:
         was, now = self.old_keys.leads(old, rule.column), self.new_keys.leads(new, str(rule.new))
         if was.first and now.first and not self._today(was).meet(now):
             names = [", ".join(short(name) for name in sorted(one.first)) for one in (was, now)]
+            if names[0] == names[1]:
+                return f"its values named rows of {names[0]}, and name them by another column now"
             return f"its values named rows of {names[0]}, and name rows of {names[1]} now"
         return None
 

@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.catalogue import Catalogue, Column, Table
+from safepoint.wayback.catalogue import Catalogue, Column, Table, Unique
 from safepoint.wayback.column_defaults import ColumnDefaults
 from safepoint.wayback.expressions import FILLED, literal, quote, written
 from safepoint.wayback.meeting import meet
 from safepoint.wayback.periods import covered_by
+from safepoint.wayback.rivals import RIVAL, put_aside_rivals
 from safepoint.wayback.stash import StashedTable
 from safepoint.wayback.statements import ask, failing, run
+from safepoint.wayback.whole_rows import given, orphaned, settable
 from safepoint.wayback.work import refers, rows_of
 
 
@@ -49,11 +51,27 @@ class SingleValues:
         wanted = [column for column in plans if column is not None]
         if wanted:
             self._with_parents(wanted)
-            for column in wanted:  # half of a change could be what nobody wrote
-                has = f"m.vals ? {literal(column.name)} AND m.was ? {literal(column.name)}"
-                self._refuse(column.name, f"{has} AND m.torn", "another value of the same change could not be set")
-            self._set(wanted)
+            self._whole(wanted)
+            self._rivals(wanted)
             self.columns = {column.name for column in wanted}
+            self._set(wanted)
+
+    def _whole(self, columns: Sequence[Column]) -> None:
+        """Half of a change that was put aside could be what nobody wrote."""
+        for column in columns:
+            has = f"m.vals ? {literal(column.name)} AND m.was ? {literal(column.name)}"
+            self._refuse(column.name, f"{has} AND m.torn", "another value of the same change could not be set")
+
+    def _rivals(self, columns: Sequence[Column]) -> None:
+        """What another row has, and only one may have."""
+        values = {one.name: given(one) for one in columns}
+
+        def refuse(unique: Unique, reason: str) -> None:
+            for name in (one for one in unique.columns if one in values):
+                self._refuse(name, f"{RIVAL} AND m.vals ? {literal(name)}", reason)
+            self._whole(columns)
+
+        put_aside_rivals(self.connection, self.table, values, "m.vals <> '{}'", refuse)
 
     def _column(self, name: str) -> Column | None:
         """Decide about one column; what cannot be set is told, and taken out of the values."""
@@ -74,15 +92,8 @@ class SingleValues:
         )
         self._refuse(name, f"{has} AND {newer}", "the row has a newer value")
         self._needed(name, has)
-        for key in table.foreign_keys:
-            if key.columns == (name,):
-                parent = self.catalogue.tables[key.parent]
-                there = parent.by_name[key.parent_columns[0]]
-                orphan = (
-                    f"{has} AND m.vals ->> {literal(name)} IS NOT NULL AND NOT EXISTS (SELECT FROM {rows_of(parent)} p "
-                    f"WHERE p.{quote(there.name)} = (m.vals ->> {literal(name)})::{there.type})"
-                )
-                self._refuse(name, orphan, f"the row of {parent.relation} that it refers to is not there")
+        for condition, reason in orphaned(table, name, self.catalogue):
+            self._refuse(name, f"{has} AND {condition}", reason)
         return column
 
     def _needed(self, name: str, has: str) -> None:
@@ -105,11 +116,7 @@ class SingleValues:
                 continue
             parent = self.catalogue.tables[key.parent]
             set_ = " OR ".join(f"m.vals ? {literal(one)}" for one in key.columns)
-            values = {
-                one: f"CASE WHEN m.vals ? {literal(one)} THEN (m.vals ->> {literal(one)})::{table.by_name[one].type} "
-                f"ELSE t.{quote(one)} END"
-                for one in key.columns
-            }
+            values = {one: given(table.by_name[one]) for one in key.columns}
             filled = " AND ".join(f"{value} {FILLED}" for value in values.values())
             pairs = zip(key.columns, key.parent_columns, strict=True)
             same = " AND ".join(f"p.{quote(other)} = {values[own]}" for own, other in pairs)
@@ -135,16 +142,13 @@ class SingleValues:
         )
 
     def _set(self, columns: Sequence[Column]) -> None:
-        pairs = ", ".join(
-            f"{quote(c.name)} = CASE WHEN m.vals ? {literal(c.name)} THEN (m.vals ->> {literal(c.name)})::{c.type} "
-            f"ELSE t.{quote(c.name)} END"
-            for c in columns
-        )
+        pairs = ", ".join(f"{quote(one.name)} = {given(one)}" for one in columns)
         statement = (
             f"UPDATE {rows_of(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.vals <> '{{}}'"
         )
-        bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
+        with settable(self.connection, self.table, columns):
+            bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
         for n, said in bad:
             self.connection.execute(
                 "INSERT INTO pg_temp.sp_left SELECT %s, key, '*', %s, vals::text FROM pg_temp.sp_met WHERE n = %s",

@@ -6,7 +6,8 @@ schema could not hold them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from safepoint.postgres.connections import Connection
@@ -14,6 +15,7 @@ from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.column_defaults import ColumnDefaults
 from safepoint.wayback.expressions import FILLED, literal, quote, written
 from safepoint.wayback.periods import covered, covered_by
+from safepoint.wayback.rivals import RIVAL, put_aside_rivals
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.work import quoted, refers, rows_of
 
@@ -79,6 +81,8 @@ class WholeRows:
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
         )
         run(connection, "DELETE FROM pg_temp.sp_met WHERE action = 'delete'")
+        values = {column.name: self._coming(column) for column in self.columns}
+        put_aside_rivals(connection, table, values, "true", lambda _, reason: self._refuse(RIVAL, literal(reason)))
         self._update()
         self._insert()
 
@@ -133,17 +137,21 @@ class WholeRows:
         value = f"(m.vals ->> {literal(column.name)})::{column.type}"
         return f"CASE WHEN m.vals ? {literal(column.name)} THEN {value} ELSE {otherwise} END"
 
+    def _coming(self, column: Column) -> str:
+        new = self._value(column, self.defaults.filled(self.table, column))
+        return f"CASE WHEN m.tid IS NULL THEN {new} ELSE {given(column)} END"
+
     def _update(self) -> None:
-        columns = [column for column in self.columns if column.name not in self.table.key and not column.identity]
+        columns = [column for column in self.columns if column.name not in self.table.key]
         if not columns:
             return
-        own = {column: f"t.{quote(column.name)}" for column in columns}
-        pairs = ", ".join(f"{quote(one.name)} = {self._value(one, there)}" for one, there in own.items())
+        pairs = ", ".join(f"{quote(one.name)} = {given(one)}" for one in columns)
         statement = (
             f"UPDATE {rows_of(self.table)} t SET {pairs} FROM pg_temp.sp_met m "
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel"
         )
-        self._tried(statement, "tid IS NOT NULL")
+        with settable(self.connection, self.table, columns):
+            self._tried(statement, "tid IS NOT NULL")
 
     def _insert(self) -> None:
         names = ", ".join(quote(column.name) for column in self.columns)
@@ -159,6 +167,43 @@ class WholeRows:
         for n, said in failing(self.connection, statement, f"SELECT n FROM pg_temp.sp_met WHERE {which}", "m.n"):
             self._refuse(f"n = {n}", literal(said))
         self.changed += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {which}")
+
+
+def given(column: Column) -> str:
+    """What a row `t` is going to have in a column: the stashed value of `m`, where there is one."""
+    name = literal(column.name)
+    return f"CASE WHEN m.vals ? {name} THEN (m.vals ->> {name})::{column.type} ELSE t.{quote(column.name)} END"
+
+
+def orphaned(table: Table, name: str, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """By foreign key of this column alone: whether the row that the stashed value of `m` names is not there, and that
+    as a reason."""
+    for key in table.foreign_keys:
+        if key.columns == (name,):
+            parent = catalogue.tables[key.parent]
+            there = parent.by_name[key.parent_columns[0]]
+            value = f"(m.vals ->> {literal(name)})"
+            condition = (
+                f"{value} IS NOT NULL AND NOT EXISTS "
+                f"(SELECT FROM {rows_of(parent)} p WHERE p.{quote(there.name)} = {value}::{there.type})"
+            )
+            yield condition, f"the row of {parent.relation} that it refers to is not there"
+
+
+@contextmanager
+def settable(connection: Connection, table: Table, columns: Sequence[Column]) -> Iterator[None]:
+    """Numbers that PostgreSQL alone gives out (GENERATED ALWAYS AS IDENTITY) may be set meanwhile."""
+    names = [column.name for column in columns if column.identity]
+    always = (
+        "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attidentity = 'a' AND attname = ANY(%s)"
+    )
+    found = [row[0] for row in connection.execute(always, [quoted(table), names]).fetchall()] if names else []
+    alter = [f"ALTER TABLE {quoted(table)} ALTER COLUMN {quote(name)} SET GENERATED" for name in found]
+    for one in alter:
+        run(connection, f"{one} BY DEFAULT")
+    yield
+    for one in alter:
+        run(connection, f"{one} ALWAYS")
 
 
 def match(table: Table, key: Sequence[str]) -> str:
