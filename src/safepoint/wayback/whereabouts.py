@@ -102,7 +102,8 @@ def _place_of(key: str) -> str:
 
 
 def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> int:
-    """The last state of each row of a table that the old schema does not have."""
+    """The last state of each row of a table that the old schema does not have; of one that was emptied, what an earlier
+    replay stashed is forgotten."""
     key = sink.table.key
     if sink.unchanged and key:
         fill_last(connection, migrated, sink, scope)
@@ -116,15 +117,21 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
         condition += f" AND NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})"
         run(
             connection,
+            f"DELETE FROM safepoint.stash WHERE action <> 'truncate' AND {literal(one.leaf)} IN (relation, leaf)",
+        )
+        run(
+            connection,
             f"INSERT INTO safepoint.stash SELECT {literal(one.leaf)}, 'truncate', '{{}}', '{{}}', {TRANSACTION} "
             f"FROM pg_temp.{TRANSACTIONS} t WHERE t.tx = {one.transaction}",
         )
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
     place = _place_of(_object("s", key)) if key else _NOWHERE
+    whens = "".join(f" WHEN {oid} THEN {literal(name)}" for oid, name in sink.leaves.items())
+    leaf = f"CASE s._sp_leaf{whens} END" if whens else "NULL"
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {_object('s', key)}, "
-        f"{_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place} "
+        f"{_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place}, {leaf} "
         f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
     )
