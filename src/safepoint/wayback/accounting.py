@@ -43,7 +43,7 @@ class Accounting:
         """
         connection = self.connection
         if self.after:
-            stashing.forget_older(connection, works, homeless, self.after)
+            stashing.forget_older(connection, works, homeless, scope, self.after)
         stashed = {sink.table.name: stashing.stash_table(connection, self.source, sink, scope) for sink in homeless}
         aside = [work for work in works if any_aside(connection, work)]
         for work in works:

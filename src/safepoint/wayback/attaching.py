@@ -38,11 +38,11 @@ STAGE: Final = """
 CREATE TEMP TABLE sp_lines (place int4, line jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE sp_left (relation text, key jsonb, col text, reason text, value text) ON COMMIT DROP;
 """
-# Rows that were stashed before their table was emptied went with it.
+# Rows that were stashed before their table, or their partition, was emptied went with it.
 EMPTIED: Final = """
 DELETE FROM sp_lines l USING sp_lines t
 WHERE t.line ->> 'action' = 'truncate' AND l.line ->> 'action' <> 'truncate'
-  AND l.line ->> 'relation' = t.line ->> 'relation'
+  AND t.line ->> 'relation' IN (l.line ->> 'relation', l.line ->> 'leaf')
   AND (l.place, (l.line ->> 'commit_lsn')::pg_lsn) < (t.place, (t.line ->> 'commit_lsn')::pg_lsn)
 """
 # Of several stashes the newest says what a row is; of a row's columns each has its newest value. A row that was put

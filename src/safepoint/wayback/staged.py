@@ -19,7 +19,8 @@ MISSED: Final = "sp_missed"
 
 @dataclass
 class Sink:
-    """The staged rows of one new table, of them `others` that are not INSERT. `stage` is the temporary table's name."""
+    """The staged rows of one new table, of them `others` that are not INSERT. `stage` is the temporary table's name,
+    `leaves` are the partitions that rows are in, by oid."""
 
     table: Table
     stage: str
@@ -27,6 +28,7 @@ class Sink:
     moves: int = 0
     others: int = 0
     unchanged: int = 0
+    leaves: dict[int, str] = field(default_factory=dict)
     buffer: list[bytes] = field(default_factory=list, repr=False)
     size: int = 0
 

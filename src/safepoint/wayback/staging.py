@@ -218,6 +218,8 @@ class _Staging:
             self.staged.unknown.add(relation.qualified)
             return None  # an extension's own, or Safepoint's
         sink = self.staged.sinks.get(table.name) or self._make_sink(table)
+        if table.partitioned:
+            sink.leaves[relation.oid] = relation.qualified
         names = [column.name for column in relation.columns]
         if self.mapped is not None and table.name not in self.mapped:
             return _loose_shape(sink, relation, names)

@@ -53,7 +53,9 @@ def stash_values(connection: Connection, work: Work) -> int:
     )
 
 
-def forget_older(connection: Connection, works: Sequence[Work], homeless: Sequence[Sink], after: int) -> None:
+def forget_older(
+    connection: Connection, works: Sequence[Work], homeless: Sequence[Sink], scope: Scope, after: int
+) -> None:
     """What an earlier replay stashed of a row that was changed since: only a row's last values are its stash.
 
     It is looked up, row by row: who follows a launch does so each second, and the stash grows for days. Where a replay
@@ -63,6 +65,8 @@ def forget_older(connection: Connection, works: Sequence[Work], homeless: Sequen
     aside = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM safepoint.put_aside")}
     for work in works:
         if work.rule.key and (work.rule.kept or work.old.name in aside):
+            for one in scope.of(work):
+                _forget_all(connection, one)
             # By the key's type: it may have been written otherwise then, 1.0 and not 1.00.
             same = " AND ".join(
                 f"(s.key ->> {literal(new.name)})::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys)
@@ -106,7 +110,8 @@ def _place_by(key: str) -> str:
 
 
 def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> int:
-    """The last state of each row of a table that the old schema does not have."""
+    """The last state of each row of a table that the old schema does not have; of one that was emptied, what an earlier
+    replay stashed is forgotten."""
     key = sink.table.key
     if sink.unchanged and key:
         fill_last(connection, migrated, sink, scope)
@@ -118,23 +123,35 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
     last = {one.leaf: one for one in scope.truncations if one.table == sink.table.name}
     for one in last.values():
         condition += f" AND NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})"
+        _forget_all(connection, one)
         _emptied(connection, one)
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
     place = _place_by(as_object("s", key)) if key else _NOWHERE
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {as_object('s', key)}, "
-        f"{as_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place} "
+        f"{as_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place}, NULL, NULL, {leaf_of(sink)} "
         f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
     )
 
 
+def leaf_of(sink: Sink) -> str:
+    """The partition of a staged row `s` by its name, as SQL."""
+    whens = "".join(f" WHEN {oid} THEN {literal(name)}" for oid, name in sink.leaves.items())
+    return f"CASE s._sp_leaf{whens} END" if whens else "NULL"
+
+
 def stash_truncations(connection: Connection, work: Work, scope: Scope) -> None:
-    """A table that the twin has was emptied: what was stashed of its rows before, by an earlier launch too, is gone."""
+    """A table that the twin has was emptied: what an earlier launch had stashed of its rows is gone."""
     for one in scope.of(work) if work.rule.key else ():
         if one.leaf == work.new.name:
             _emptied(connection, one)
+
+
+def _forget_all(connection: Connection, one: Truncation) -> None:
+    emptied = f"{literal(one.leaf)} IN (relation, leaf)"
+    run(connection, f"DELETE FROM safepoint.stash WHERE action <> '{TRUNCATE}' AND {emptied}")
 
 
 def _emptied(connection: Connection, one: Truncation) -> None:

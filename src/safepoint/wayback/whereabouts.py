@@ -123,7 +123,10 @@ def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, .
         "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn ORDER BY commit_lsn LIMIT %s",
         [format_lsn(after), most],
     ).fetchall()
-    return tuple(Aside(*row[:4], without_secrets(row[4], row[0]), *row[5:]) for row in rows)
+    return tuple(
+        Aside(relation, action, kind, reason, without_secrets(key, relation), *rest)
+        for relation, action, kind, reason, key, *rest in rows
+    )
 
 
 def key_of(work: Work) -> str:
