@@ -25,7 +25,7 @@ from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.restoring import create_database, locales, programs_for
 from safepoint.backup.roles import make_missing
 from safepoint.backup.scattered import groups
-from safepoint.backup.selection import select
+from safepoint.backup.selection import left_out, select
 from safepoint.backup.statements import for_database, own_comment
 from safepoint.backup.traces import take_away
 from safepoint.backup.unfinished import UNFINISHED, alone, mark
@@ -193,7 +193,7 @@ class _Placement(Pouring):
         return (
             sum(expected.tables[name].rows for name in wanted),
             len(wanted),
-            [*notes, *taken, *([] if self.selection else lost(expected, found))],
+            [*notes, *taken, *(left_out(self.manifest, self.selection) if self.selection else lost(expected, found))],
         )
 
     def _refuse(self, connection: Connection) -> None:

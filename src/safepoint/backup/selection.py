@@ -31,6 +31,7 @@ _LEFT_OUT = (
         for kind in ("LARGE OBJECT", "EVENT TRIGGER", "PUBLICATION", "SUBSCRIPTION")
     ),
 )
+_SHOWN = 20
 _NAMED_KEY = re.compile(r'(?P<key>"(?:[^"]|"")+"|\S+) on (?P<table>.+)', re.DOTALL)
 
 
@@ -148,6 +149,21 @@ def wanted_lines(listing: str, manifest: Manifest, selection: Selection) -> tupl
     return before, after
 
 
+def left_out(manifest: Manifest, selection: Selection) -> tuple[str, ...]:
+    """What the wanted rows may refer to and a part does not bring, as sentences for who restores it."""
+    ends = _Ends(manifest, selection)
+    keys = [
+        name
+        for name, text in sorted(manifest.fingerprint.structure.get("constraint", {}).items())
+        if text.startswith("FOREIGN KEY") and ends.lead_out(name)
+    ]
+    said = [f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else []
+    notes = [f"foreign keys to what was left out are not there: {', '.join([*keys[:_SHOWN], *said])}"] if keys else []
+    if many := manifest.fingerprint.large_objects.rows:
+        notes.append(f"large objects ({many:,}) were left out, whatever rows refer to them by their oids")
+    return tuple(notes)
+
+
 class _Rows:
     """Whose rows a line of the table of contents brings, which has names without quotes, and line feeds as spaces."""
 
@@ -198,6 +214,10 @@ class _Ends:
             return False
         reference = _REFERENCES.search(self._manifest.fingerprint.structure["constraint"][key])
         return reference is not None and self._refers(_key_and_table(key)[1]) and self._is_whole(reference[1])
+
+    def lead_out(self, key: str) -> bool:
+        """Whether only what refers is wanted, and not all that is referred to."""
+        return self._refers(_key_and_table(key)[1]) and not self.are_wanted(key)
 
     def _refers(self, table: str) -> bool:
         """Whether a table may have rows that refer to something: of a partitioned one some partitions are enough."""

@@ -31,10 +31,11 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
     from safepoint.backup.proof import prove
     from safepoint.backup.shelf import in_use, store_everywhere
     from safepoint.config import load
-    from safepoint.launch.snapshots import local_tools, scratch_of, snapshots_folder, stores_of
+    from safepoint.launch.snapshots import local_tools, refuse_fenced, scratch_of, snapshots_folder, stores_of
 
     plan_file = load(plan)
     stores = stores_of(plan_file)  # a wrong recipient or a missing password is told before the work
+    refuse_fenced(plan_file)
     with shown(quiet=json_) as report:
         manifest = _taken(plan_file, report)
         folder = snapshots_folder(plan_file) / manifest.id

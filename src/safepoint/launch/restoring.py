@@ -117,6 +117,7 @@ def restore_over(
     refuse_launch(plan_file)
     seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
     told = [f"{name}, left by a restore that was killed, is gone" for name in swept]
+    told += _read_only(folder, live)
     told += [f"with the former database, {kept}, stays {one}" for one in staying]
     placed = replace(placed, notes=(*placed.notes, *told))
     undo = (rename(live, beside), rename(kept, live))
@@ -185,6 +186,18 @@ def _refuse_other(folder: Path, live: str) -> None:
             remedy=f"Nothing was touched. `safepoint restore {manifest.id} --into NAME` makes a database of it beside "
             "the live one; give that the live name by hand where you mean to.",
         )
+
+
+def _read_only(folder: Path, live: str) -> list[str]:
+    """Its source may have been read-only for good. Or it was taken, on another machine, in a launch's window."""
+    setting = read_manifest(folder).fingerprint.settings.get("default_transaction_read_only", "off")
+    if setting == "off":
+        return []
+    statement = sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(sql.Identifier(live))
+    return [
+        f"it is read-only by default, as it was when the snapshot was taken. Was that in a launch's window? Then give "
+        f"{statement.as_string()}, and the application's roles their LOGIN"
+    ]
 
 
 def _refuse_full(plan_file: PlanFile, folder: Path) -> None:

@@ -11,11 +11,12 @@ from safepoint.backup.scratch import OWN, NamedServer, OwnServers, Scratch
 from safepoint.backup.shelf import fetch_snapshot, in_use
 from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.config import PlanFile
-from safepoint.errors import SafepointError, StoreError
+from safepoint.errors import Refused, SafepointError, StoreError
 from safepoint.hosts import open_host
 from safepoint.hosts.temporary import HeldFolder, sweep
 from safepoint.launch.begin import status_of
 from safepoint.launch.ledger import Entry, read
+from safepoint.launch.remains import FENCES
 from safepoint.launch.whose import is_of
 from safepoint.postgres.binaries import for_server
 from safepoint.postgres.catalog import survey
@@ -27,6 +28,7 @@ from safepoint.stores import SnapshotStore, open_store
 
 UNREADABLE = "unreadable"
 UNDER_WAY = "under way"
+_FENCES = (":fence", ":back-fence")  # facts: how things stood before it
 
 
 def snapshots_folder(plan_file: PlanFile) -> Path:
@@ -96,6 +98,39 @@ def take(
         cancelled=cancelled,
         at=at,
     )
+
+
+def refuse_fenced(plan_file: PlanFile) -> None:
+    """A snapshot that is taken in a launch's window brings the fence back with it: nobody can write, or log in.
+
+    Raises:
+        Refused: the fence of a launch stands.
+    """
+    standing = standing_launches(plan_file.state, plan_file.launch.application)
+    launches = [name for name in standing if _makes_read_only(plan_file.state / "launches" / name / "ledger.jsonl")]
+    if not launches:
+        return
+    with connect(target(plan_file.database)) as connection:
+        if connection.execute(FENCES, [plan_file.database.name]).fetchone() is None:
+            return
+    raise Refused(
+        "Writes to the database are stopped by a launch; what is restored from a snapshot of now would be read-only.",
+        subject=", ".join(launches),
+        expected="no fence: the database writable by default, its roles with their logins",
+        found=f"ALTER DATABASE {plan_file.database.name} SET default_transaction_read_only = on",
+        remedy="Nothing was taken. Take it when the site is open again; the launch took its own before its window.",
+    )
+
+
+def _makes_read_only(ledger: Path) -> bool:
+    """Whether a launch put up its fence (it may be down again) before a database that was not read-only for good."""
+    try:
+        facts = [
+            entry for entry in read(ledger) if entry.kind == "fact" and entry.key.endswith((":fence", ":back-fence"))
+        ]
+    except (SafepointError, OSError):
+        return True
+    return any(fact.data.get("read_only") in (None, "off") for fact in facts)
 
 
 def standing_launches(state: Path, application: str | None = None) -> dict[str, str]:
