@@ -200,7 +200,7 @@ class _Shape:
         """What a row is told by. A session's key is what somebody is logged in with."""
         cells = [
             sql.SQL("'***'").format()
-            if is_secret(name)
+            if is_secret(name, self.table)
             else sql.SQL("safepoint_whole_row.{}").format(sql.Identifier(name))
             for name in self.key or self.columns
         ]

@@ -182,13 +182,15 @@ def _named(
     names = [column.name for column in side.key]
 
     def name(key: tuple[str, ...]) -> str:
-        return ", ".join(f"{column}={masked(column, value)}" for column, value in zip(names, key, strict=True))
+        return ", ".join(
+            f"{column}={masked(column, value, side.table.relation)}" for column, value in zip(names, key, strict=True)
+        )
 
-    return chosen(Example(name(key), fate, values) for key, fate, values in compared(left, right))
+    return chosen(Example(name(key), fate, values) for key, fate, values in compared(left, right, side.table.relation))
 
 
 def compared(
-    left: Mapping[tuple[str, ...], Row], right: Mapping[tuple[str, ...], Row] | None
+    left: Mapping[tuple[str, ...], Row], right: Mapping[tuple[str, ...], Row] | None, table: str
 ) -> Iterable[tuple[tuple[str, ...], Fate, tuple[Value, ...]]]:
     """The rows that differ, by key. Pure.
 
@@ -201,7 +203,7 @@ def compared(
             continue
         other = {} if right is None else right[key]
         values = tuple(
-            Value(name, _told(name, text), _told(name, other[name][1]) if name in other else "without its column")
+            Value(name, _told(name, text, table), _told(name, other[name][1], table) if name in other else _GONE)
             for name, (print_, text) in row.items()
             if (text not in (None, "") if name not in other else other[name][0] != print_)
         )
@@ -212,8 +214,11 @@ def compared(
             yield key, "stayed behind", ()
 
 
-def _told(name: str, text: str | None) -> str:
-    return "an empty text" if text == "" else masked(name, text)
+_GONE: Final = "without its column"
+
+
+def _told(name: str, text: str | None, table: str) -> str:
+    return "an empty text" if text == "" else masked(name, text, table)
 
 
 def chosen(found: Iterable[Example]) -> tuple[Example, ...]:

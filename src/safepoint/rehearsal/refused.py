@@ -135,9 +135,11 @@ def _rows(connection: Connection, table: Table, blame: _Blame) -> tuple[Example,
     )
     found = []
     for row in connection.execute(query):
-        key = ", ".join(f"{one.name}={masked(one.name, text)}" for one, text in zip(keys, row, strict=False))
+        key = ", ".join(
+            f"{one.name}={masked(one.name, text, table.relation)}" for one, text in zip(keys, row, strict=False)
+        )
         texts = zip(blame.columns, row[len(keys) :], strict=True)
-        values = tuple(Value(one.name, masked(one.name, text), blame.said) for one, text in texts)
+        values = tuple(Value(one.name, masked(one.name, text, table.relation), blame.said) for one, text in texts)
         found.append(Example(key, "cannot go back", values))
     return tuple(found)
 

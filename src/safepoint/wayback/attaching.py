@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
+from safepoint.postgres.masking import without_secrets
 from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
 from safepoint.wayback.expressions import CONTENT_TYPES, FILLED, PERMISSIONS, literal, quote, written
 from safepoint.wayback.mapping import NOT_CARRIED
@@ -366,7 +367,8 @@ class Attaching:
                 file.write(json.dumps(line) + "\n")
                 left += 1
                 if left <= _PREVIEW:
-                    preview.append(Left(relation.removeprefix("public."), key, column, reason))
+                    shown = without_secrets(key, relation)
+                    preview.append(Left(relation.removeprefix("public."), shown, column, reason))
             file.flush()
             os.fsync(file.fileno())
         partial.replace(out)

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import psycopg
 
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.masking import without_secrets
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.catalogue import Table
 from safepoint.wayback.expressions import literal, quote, written
@@ -226,13 +227,16 @@ def classify(
 
 
 def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, ...]:
-    """The first rows that this replay put aside, in commit order."""
+    """The first rows that this replay put aside, in commit order; for the ledger, so secrets are masked."""
     rows = connection.execute(
-        "SELECT relation, action, kind, reason, key, xid, commit_lsn::text, committed_at::text "
+        "SELECT relation, action, kind, reason, xid, commit_lsn::text, committed_at::text, key "
         "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn ORDER BY commit_lsn LIMIT %s",
         [format_lsn(after), most],
     ).fetchall()
-    return tuple(Aside(*row) for row in rows)
+    return tuple(
+        Aside(relation, action, kind, reason, without_secrets(key, relation), xid, lsn, at)
+        for relation, action, kind, reason, xid, lsn, at, key in rows
+    )
 
 
 def _written_key(work: Work) -> str:

@@ -293,11 +293,11 @@ def describe(
             commit_lsn=lsn,
             table=_short(change.table),
             action=change.action,
-            key=_summary(_key(change, schema)),
+            key=_summary(_key(change, schema), change.table),
             user=name,
             user_from=source,
             housekeeping=change.relation.name in HOUSEKEEPING,
-            values=_summary(change.new or change.old),
+            values=_summary(change.new or change.old, change.table),
             fate=became,
             reason=why,
         )
@@ -313,13 +313,14 @@ def _key(change: Change, schema: Schema) -> Mapping[str, Any]:
     return {column: row[column] for column in columns if column in row} or change.identity
 
 
-def _summary(values: Mapping[str, Any]) -> str:
+def _summary(values: Mapping[str, Any], table: str) -> str:
     """`name=value` pairs, long values cut, secret ones masked."""
-    return "; ".join([f"{name}={_shown(name, value)}" for name, value in values.items()])
+    return "; ".join([f"{name}={_shown(name, value, table)}" for name, value in values.items()])
 
 
-def _shown(name: str, value: Any) -> str:
-    return masked(name, value) if value is None or isinstance(value, str) or is_secret(name) else "(unchanged)"
+def _shown(name: str, value: Any, table: str) -> str:
+    known = value is None or isinstance(value, str) or is_secret(name, table)
+    return masked(name, value, table) if known else "(unchanged)"
 
 
 def _short(table: str) -> str:
