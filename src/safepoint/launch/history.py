@@ -26,15 +26,15 @@ def ledger_of(plan_file: PlanFile, launch_id: str | None) -> tuple[Path, list[En
         LedgerBroken: the file is not what was written.
     """
     wanted = launch_id or plan_file.launch_id
-    known = launches(plan_file)
     path = plan_file.state / "launches" / wanted / "ledger.jsonl"
-    if wanted in known:
-        if wanted == plan_file.launch_id:
-            return path, entries_of(plan_file)
-        entries = list(read(path))
+    if wanted == plan_file.launch_id:
+        entries = entries_of(plan_file)
+    else:
+        entries = list(read(path)) if Path(wanted).name == wanted else []
         refuse_newer(entries)
+    if entries:
         return path, entries
-    other = other_launch(plan_file)
+    other, known = other_launch(plan_file), launches(plan_file)
     begin = "Begin it with `safepoint launch`." if launch_id is None else "Name one that has begun."
     others = f" The report of another one: `safepoint report --launch ID`, with {_some(known)}." if known else ""
     raise Refused(

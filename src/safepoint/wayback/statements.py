@@ -19,6 +19,7 @@ REFUSED: Final = (
 """By which PostgreSQL says that it will not have a row."""
 
 _PIECE: Final = 40
+_READ: Final = 200  # characters of a reason
 # Row by row, where a whole set failed: which rows cannot be held, and what PostgreSQL said.
 _EACH: Final = """
 CREATE OR REPLACE FUNCTION pg_temp.sp_each(listing text, statement text) RETURNS TABLE (n int8, said text)
@@ -71,10 +72,17 @@ def failing(
                 pending += [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
             continue
         each = f"{listing} AND n BETWEEN {piece[0]} AND {piece[-1]} ORDER BY n"
-        found += connection.execute(
-            "SELECT n, said FROM pg_temp.sp_each(%s, %s)", [each, f"{statement} AND {name} = $1"]
-        ).fetchall()
+        rows = connection.execute("SELECT n, said FROM pg_temp.sp_each(%s, %s)", [each, f"{statement} AND {name} = $1"])
+        found += [(n, _short(said)) for n, said in rows]
     return found
+
+
+def _short(said: str) -> str:
+    """What PostgreSQL said, in a line that people can read: the value stands in it, which may be of a megabyte, or of
+    several lines.
+    """
+    line = " ".join(said[: 5 * _READ].split())
+    return line if len(line) <= _READ else f"{line[: _READ - 3]}..."  # which each database can hold
 
 
 def attempt(connection: Connection, statement: str) -> str | None:

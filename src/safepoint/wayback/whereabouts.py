@@ -119,13 +119,13 @@ def classify(
 def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, ...]:
     """The first rows that this replay put aside, in commit order; for the ledger, so secrets are masked."""
     rows = connection.execute(
-        "SELECT relation, action, kind, reason, key, xid, commit_lsn::text, committed_at::text "
+        "SELECT relation, action, kind, reason, xid, commit_lsn::text, committed_at::text, key "
         "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn ORDER BY commit_lsn LIMIT %s",
         [format_lsn(after), most],
     ).fetchall()
     return tuple(
-        Aside(relation, action, kind, reason, without_secrets(key, relation), *rest)
-        for relation, action, kind, reason, key, *rest in rows
+        Aside(relation, action, kind, reason, without_secrets(key, relation), xid, lsn, at)
+        for relation, action, kind, reason, xid, lsn, at, key in rows
     )
 
 
