@@ -5,17 +5,16 @@ A value is set where the row still is what it was when it was stashed, or where 
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection, streamed
+from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table, Unique
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote, written
+from safepoint.wayback.left import Left, write_left
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.meeting import is_value, meet
 from safepoint.wayback.natural import named
@@ -26,7 +25,6 @@ from safepoint.wayback.whole_rows import WRITTEN, WholeRows, given, orphaned, or
 from safepoint.wayback.work import quoted, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
-_PREVIEW: Final = 50
 
 # Triggers are silent: what they did to other rows when the values were written has been carried or stashed itself.
 SETTINGS: Final = """
@@ -36,6 +34,7 @@ SET LOCAL row_security = off;
 STAGE: Final = """
 CREATE TEMP TABLE sp_lines (place int4, line jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE sp_left (relation text, key jsonb, col text, reason text, value text) ON COMMIT DROP;
+CREATE TEMP TABLE sp_later (n int8) ON COMMIT DROP;
 """
 # Rows that were stashed before their table was emptied went with it.
 EMPTIED: Final = """
@@ -61,16 +60,6 @@ CROSS JOIN LATERAL (
     FROM sp_lines l, jsonb_each(l.line -> 'values') v
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
 """
-
-
-@dataclass(frozen=True)
-class Left:
-    """What was not re-attached, and why. `column` is `*` for a whole row."""
-
-    table: str
-    key: Mapping[str, Any]
-    column: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -113,6 +102,11 @@ class Attaching:
     ) -> None:
         """`made` are the tables that this launch's migration made."""
         self.connection, self.made, self.new, self.found, self.defaults = connection, made, new, found, defaults
+        self._begin(careful=False)
+
+    def _begin(self, *, careful: bool) -> None:
+        """`careful`: what was deleted goes at the end, as far as nothing refers to it then."""
+        self.careful = careful
         self.values = self.rows = self.already = 0
         self.tables: dict[str, int] = {}
         self._changed: dict[str, Set[str]] = {}
@@ -133,13 +127,26 @@ class Attaching:
         run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_stash (n)")
         run(connection, "CREATE INDEX ON pg_temp.sp_stash (relation)")
         run(connection, "ANALYZE pg_temp.sp_stash")
-        stashed = self._stashed()
-        whole = [name for name, table in stashed.items() if table.whole]
-        for name in (*self._parents_first(whole), *(name for name in stashed if name not in whole)):
-            self._table(name, stashed[name])
-        self._verify()
+        try:
+            with connection.transaction():
+                self._attach()
+        except DatabaseError:  # the migration gave rows that the old release made to what was deleted
+            self._begin(careful=True)
+            self._attach()
         self._raise_sequences()
         return self._answer(out)
+
+    def _attach(self) -> None:
+        stashed = self._stashed()
+        whole = self._parents_first(name for name, table in stashed.items() if table.whole)
+        for name in (*whole, *(name for name in stashed if name not in whole)):
+            self._table(name, stashed[name])
+        for name in reversed(whole if self.careful else ()):
+            if name in self.tables:  # else it has no key, and nothing waits
+                removed = self._whole(self.new.tables[name]).remove()
+                self.rows += removed
+                self.tables[name] += removed
+        self._verify()
 
     def _stashed(self) -> dict[str, StashedTable]:
         """What the newest stash says of each table."""
@@ -167,10 +174,13 @@ class Attaching:
 
     def _rows(self, table: Table) -> None:
         self._changed[table.name] = {*table.by_name}
-        rows = WholeRows(self.connection, self.new, table, table.name in self.made)
+        rows = self._whole(table)
         rows.attach()
         self.rows += rows.changed
         self.already += rows.already
+
+    def _whole(self, table: Table) -> WholeRows:
+        return WholeRows(self.connection, self.new, table, table.name in self.made, self.careful)
 
     def _keyless(self, table: Table, told: StashedTable) -> None:
         """Rows without a key can be inserted, where nothing else was done to them."""
@@ -371,23 +381,7 @@ class Attaching:
             )
 
     def _answer(self, out: Path) -> Reattached:
-        left, preview = 0, list[Left]()
-        partial = out.with_name(f"{out.name}.partial")
-        partial.unlink(missing_ok=True)
-        with (
-            os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file,
-            self.connection.cursor() as cursor,
-            streamed(cursor, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3") as rows,
-        ):
-            for relation, key, column, reason, value in rows:
-                line = {"table": relation, "key": key, "column": column, "reason": reason, "value": value}
-                file.write(json.dumps(line) + "\n")
-                left += 1
-                if left <= _PREVIEW:
-                    preview.append(Left(relation.removeprefix("public."), key, column, reason))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(out)
+        left, preview = write_left(self.connection, out)
         return Reattached(
             launches=tuple(one.launch_id for one in self.found),
             values=self.values,
@@ -395,6 +389,6 @@ class Attaching:
             already=self.already,
             left=left,
             tables={name: count for name, count in self.tables.items() if count},
-            preview=tuple(preview),
+            preview=preview,
             file=str(out) if left else None,
         )

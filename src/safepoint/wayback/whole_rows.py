@@ -22,10 +22,14 @@ WRITTEN: Final = "age(c.xmin) <= age(pg_current_xact_id()::xid)"
 
 
 class WholeRows:
-    """The rows of a table that the old schema did not have. `made` says that this migration made the table."""
+    """The rows of a table that the old schema did not have. `made` says that this migration made the table, and
+    `careful` that deletions wait for `remove`."""
 
-    def __init__(self, connection: Connection, catalogue: Catalogue, table: Table, made: bool) -> None:
-        self.connection, self.catalogue, self.table, self.made = connection, catalogue, table, made
+    def __init__(
+        self, connection: Connection, catalogue: Catalogue, table: Table, made: bool, careful: bool = False
+    ) -> None:
+        self.connection, self.catalogue, self.table = connection, catalogue, table
+        self.made, self.careful = made, careful
         self.columns = list(table.written)
         self.changed = self.already = 0
 
@@ -57,16 +61,46 @@ class WholeRows:
             "'it has columns that the new schema has no longer'",
         )
         self._orphans()
-        self.changed += run(
-            connection,
-            f"DELETE FROM {rows_of(table)} t USING pg_temp.sp_met m "
-            f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
-        )
+        if self.careful:
+            run(connection, "INSERT INTO pg_temp.sp_later SELECT n FROM pg_temp.sp_met WHERE action = 'delete'")
+        else:
+            self.changed += run(
+                connection,
+                f"DELETE FROM {rows_of(table)} t USING pg_temp.sp_met m "
+                f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
+            )
         run(connection, "DELETE FROM pg_temp.sp_met WHERE action = 'delete'")
         values = {column.name: self._value(column) for column in self.columns}
         put_aside_rivals(connection, table, values, "true", lambda _, reason: self._refuse(RIVAL, literal(reason)))
         self._update()
         self._insert()
+
+    def remove(self) -> int:
+        """Remove what waited for it, as far as nothing refers to it by now; the others are told. Gives how many."""
+        table, removed = self.table, 0
+        needed = {
+            f"EXISTS (SELECT FROM {rows_of(child)} c WHERE {refers(key, 't', 'c')})": child.relation
+            for child in self.catalogue.tables.values()
+            for key in child.foreign_keys
+            if key.parent == table.name and not key.period
+        }
+        which = (
+            f"s.relation = {literal(table.name)} AND s.n IN (SELECT n FROM pg_temp.sp_later) "
+            f"AND {match(table, table.key)}"
+        )
+        free = " AND ".join(f"NOT {one}" for one in needed) or "true"
+        while found := run(
+            self.connection, f"DELETE FROM {rows_of(table)} t USING pg_temp.sp_stash s WHERE {which} AND {free}"
+        ):
+            removed += found  # one of them may have referred to another
+        whose = " ".join(f"WHEN {one} THEN {literal(f'rows of {name} refer to it')}" for one, name in needed.items())
+        if whose:
+            run(
+                self.connection,
+                f"INSERT INTO pg_temp.sp_left SELECT s.relation, s.key, '*', CASE {whose} END, s.vals::text "
+                f"FROM pg_temp.sp_stash s, {rows_of(table)} t WHERE {which}",
+            )
+        return removed
 
     def _truncate(self) -> None:
         """The table was emptied on the new release: what the migration puts into it goes again."""
