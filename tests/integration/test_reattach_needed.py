@@ -62,3 +62,24 @@ def test_rows_without_a_key_are_in_nobodys_way(database: Target, tmp_path: Path)
     ):
         assert attached(made, again).left == 1
         assert ask(again, "select text from note") == [("a",), ("a",)]
+
+
+def test_a_value_whose_key_of_two_columns_leads_nowhere_is_left(database: Target, tmp_path: Path) -> None:
+    before = """
+        create table place (room int, seat int, primary key (room, seat));
+        insert into place select r, s from generate_series(1, 2) r, generate_series(1, 3) s;
+        create table guest (id int primary key, room int not null);
+        insert into guest values (1, 1), (2, 2), (3, 1);
+    """
+    migration = "alter table guest add seat int, add foreign key (room, seat) references place"
+    writes = ("update guest set seat = id",)
+    since = ("delete from place where room = 2 and seat = 2",)
+    with (
+        rolled_back(database, tmp_path, *writes, before=before, migration=migration) as (made, _),
+        launched_again(made, *since, migration=migration) as again,
+    ):
+        done = attached(made, again)
+        assert [(one.column, one.reason) for one in done.preview] == [
+            ("seat", "the row of place that it refers to is not there")
+        ]
+        assert ask(again, "select id, seat from guest order by id") == [(1, 1), (2, None), (3, 3)]

@@ -187,18 +187,23 @@ def given(column: Column) -> str:
 
 
 def orphaned(table: Table, name: str, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
-    """By foreign key of this column alone: whether the row that the stashed value of `m` names is not there, and that
-    as a reason."""
-    for key in table.foreign_keys:
-        if key.columns == (name,):
-            parent = catalogue.tables[key.parent]
-            there = parent.by_name[key.parent_columns[0]]
-            value = f"(m.vals ->> {literal(name)})"
-            condition = (
-                f"{value} IS NOT NULL AND NOT EXISTS "
-                f"(SELECT FROM {rows_of(parent)} p WHERE p.{quote(there.name)} = {value}::{there.type})"
-            )
-            yield condition, f"the row of {parent.relation} that it refers to is not there"
+    """By foreign key of this column: whether the row that it would name by the stashed value of `m` is not there, and
+    that as a reason. A key's other columns have what the row has, or is going to have."""
+    for key in (one for one in table.foreign_keys if name in one.columns and not one.period):
+        parent = catalogue.tables[key.parent]
+        met = f"FROM {rows_of(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel"
+        values = [
+            f"(m.vals ->> {literal(own)})::{parent.by_name[other].type}"
+            if own == name
+            else f"(SELECT {given(table.by_name[own])} {met})"
+            for own, other in zip(key.columns, key.parent_columns, strict=True)
+        ]
+        filled = " AND ".join(f"{value} IS NOT NULL" for value in values)
+        same = " AND ".join(
+            f"p.{quote(other)} = {value}" for other, value in zip(key.parent_columns, values, strict=True)
+        )
+        condition = f"{filled} AND NOT EXISTS (SELECT FROM {rows_of(parent)} p WHERE {same})"
+        yield condition, f"the row of {parent.relation} that it refers to is not there"
 
 
 @contextmanager
