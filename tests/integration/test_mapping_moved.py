@@ -43,3 +43,9 @@ def test_what_names_a_model_that_went_to_another_app_is_carried(
         assert site.carry().put_aside == 0
         named = "select n.at, t.app_label from shop_note n join django_content_type t on t.id = n.kind_id order by 1"
         assert site.old(named) == [(1, "shop"), (2, "shop")]
+
+
+def test_a_model_that_is_renamed_where_it_went_is_followed(database: Target, tmp_path: Path) -> None:
+    following = {**MOVE, "billing.0002_name": ("""RenameModel("Item", "Ware")""", "shop.0002_gone")}
+    with migrated(database, tmp_path, {"shop.0001_first": (ITEM, "")}, following) as site:
+        assert site.mapping().models == {"billing.ware": "shop.item"}

@@ -5,8 +5,6 @@ A value is set where the row still is what it was when it was stashed, or where 
 
 from __future__ import annotations
 
-import json
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
@@ -14,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from safepoint.errors import DatabaseError
-from safepoint.postgres.connections import Connection, streamed
-from safepoint.postgres.masking import without_secrets
+from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
+from safepoint.wayback.left import Left, write_left
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.natural import named
 from safepoint.wayback.single_values import SingleValues
@@ -26,8 +24,6 @@ from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.whole_rows import WRITTEN, WholeRows, orphans
 from safepoint.wayback.work import quoted, rows_of
-
-_PREVIEW: Final = 50
 
 # Triggers are silent: what they did to other rows when the values were written has been carried or stashed itself.
 SETTINGS: Final = """
@@ -37,6 +33,7 @@ SET LOCAL row_security = off;
 STAGE: Final = """
 CREATE TEMP TABLE sp_lines (place int4, line jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE sp_left (relation text, key jsonb, col text, reason text, value text) ON COMMIT DROP;
+CREATE TEMP TABLE sp_later (n int8) ON COMMIT DROP;
 """
 # Rows that were stashed before their table, or their partition, was emptied went with it.
 EMPTIED: Final = """
@@ -66,16 +63,6 @@ CROSS JOIN LATERAL (
     FROM sp_lines l, jsonb_each(l.line -> 'values') v
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
 """
-
-
-@dataclass(frozen=True)
-class Left:
-    """What was not re-attached, and why. `column` is `*` for a whole row."""
-
-    table: str
-    key: Mapping[str, Any]
-    column: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -123,6 +110,11 @@ class Attaching:
         """`made` are the tables that this launch's migration made."""
         self.connection, self.made, self.new, self.found = connection, made, new, found
         self.defaults = ColumnDefaults(connection, new, defaults)
+        self._begin(careful=False)
+
+    def _begin(self, *, careful: bool) -> None:
+        """`careful`: what was deleted goes at the end, as far as nothing refers to it then."""
+        self.careful = careful
         self.values = self.rows = self.already = 0
         self.tables: Counter[str] = Counter()
         self._changed: dict[str, Set[str]] = {}
@@ -143,10 +135,21 @@ class Attaching:
         run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_stash (n)")
         run(connection, "CREATE INDEX ON pg_temp.sp_stash (relation)")
         run(connection, "ANALYZE pg_temp.sp_stash")
-        stashed = self._stashed()
-        tables = [name for name, table in stashed.items() if table.whole]
-        connection.execute("UPDATE pg_temp.sp_stash SET whole = true WHERE relation = ANY(%s)", [tables])
-        found = [table for name in self._parents_first(stashed) if (table := self._table(name, stashed[name]))]
+        try:
+            with connection.transaction():
+                self._attach()
+        except DatabaseError:  # the migration gave rows that the old release made to what was deleted
+            self._begin(careful=True)
+            self._attach()
+        self._raise_sequences()
+        return self._answer(out)
+
+    def _attach(self) -> None:
+        connection, stashed = self.connection, self._stashed()
+        whole = [name for name, table in stashed.items() if table.whole]
+        connection.execute("UPDATE pg_temp.sp_stash SET whole = true WHERE relation = ANY(%s)", [whole])
+        names = self._parents_first(stashed)
+        found = [table for name in names if (table := self._table(name, stashed[name]))]
         for table in found:  # once all rows are there that they may refer to
             values = SingleValues(connection, self.new, table, stashed[table.name], self.defaults)
             if self._holds(table, "NOT whole", values.attach):
@@ -154,9 +157,12 @@ class Attaching:
                 self.already += values.already
                 self.tables[table.name] += values.changed
                 self._changed[table.name] = self._changed.get(table.name, frozenset()) | values.columns
+        for name in reversed(names if self.careful else ()):
+            if name in self.tables:  # else it has no key, and nothing waits
+                removed = self._whole(self.new.tables[name], stashed[name]).remove()
+                self.rows += removed
+                self.tables[name] += removed
         self._verify()
-        self._raise_sequences()
-        return self._answer(out)
 
     def _stashed(self) -> dict[str, StashedTable]:
         """What the newest stash says of each table."""
@@ -176,8 +182,7 @@ class Attaching:
             self._keyless(table, told)
             return None
         self._name_again(table)
-        made = told.whole and table.name in self.made
-        rows = WholeRows(self.connection, self.new, table, made, self.defaults)
+        rows = self._whole(table, told)
         if self._holds(table, "whole", rows.attach):
             self.rows += rows.changed
             self.already += rows.already
@@ -200,6 +205,10 @@ class Attaching:
             self._leave(table.name, f"{broken} would not hold", which)
             return False
         return True
+
+    def _whole(self, table: Table, told: StashedTable) -> WholeRows:
+        made = told.whole and table.name in self.made
+        return WholeRows(self.connection, self.new, table, made, self.defaults, self.careful)
 
     def _keyless(self, table: Table, told: StashedTable) -> None:
         """Rows without a key can be inserted, where nothing else was done to them."""
@@ -315,24 +324,7 @@ class Attaching:
             )
 
     def _answer(self, out: Path) -> Reattached:
-        left, preview = 0, list[Left]()
-        unfinished = out.with_name(f"{out.name}.partial")
-        unfinished.unlink(missing_ok=True)
-        with (
-            os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file,
-            self.connection.cursor() as cursor,
-            streamed(cursor, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3") as rows,
-        ):
-            for relation, key, column, reason, value in rows:
-                line = {"table": relation, "key": key, "column": column, "reason": reason, "value": value}
-                file.write(json.dumps(line) + "\n")
-                left += 1
-                if left <= _PREVIEW:
-                    shown = without_secrets(key, relation)
-                    preview.append(Left(relation.removeprefix("public."), shown, column, reason))
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(out)
+        left, preview = write_left(self.connection, out)
         return Reattached(
             launches=tuple(one.launch_id for one in self.found),
             values=self.values,
@@ -340,7 +332,7 @@ class Attaching:
             already=self.already,
             left=left,
             tables={name: count for name, count in self.tables.items() if count},
-            preview=tuple(preview),
+            preview=preview,
             file=str(out) if left else None,
         )
 

@@ -94,7 +94,10 @@ class _Planning:
             and before not in self.new_keys.models
             and label.count(".") == before.count(".") == 1  # not a many-to-many table
         }
-        return {**moved, **self.courses.models}
+        known = {
+            new: old for new, old in self.courses.models.items() if old in self.old_keys.models or new not in moved
+        }
+        return {**moved, **known}
 
     def _check_feeds(self, rules: list[TableRule]) -> None:
         """What two would be made of is one's own, and nobody knows whose."""

@@ -29,6 +29,7 @@ class WholeRows:
     Args:
         made: this migration made the table.
         defaults: for columns that were not there when the rows were stashed.
+        careful: deletions wait for `remove`.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class WholeRows:
         table: Table,
         made: bool,
         defaults: ColumnDefaults,
+        careful: bool = False,
     ) -> None:
         self.connection, self.catalogue, self.table, self.made = connection, catalogue, table, made
-        self.defaults = defaults
+        self.defaults, self.careful = defaults, careful
         self.columns = list(table.written)
         self.changed = self.already = 0
 
@@ -75,16 +77,46 @@ class WholeRows:
             "'it has columns that the new schema has no longer'",
         )
         self._orphans()
-        self.changed += run(
-            connection,
-            f"DELETE FROM {rows_of(table)} t USING pg_temp.sp_met m "
-            f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
-        )
+        if self.careful:
+            run(connection, "INSERT INTO pg_temp.sp_later SELECT n FROM pg_temp.sp_met WHERE action = 'delete'")
+        else:
+            self.changed += run(
+                connection,
+                f"DELETE FROM {rows_of(table)} t USING pg_temp.sp_met m "
+                f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.action = 'delete'",
+            )
         run(connection, "DELETE FROM pg_temp.sp_met WHERE action = 'delete'")
         values = {column.name: self._coming(column) for column in self.columns}
         put_aside_rivals(connection, table, values, "true", lambda _, reason: self._refuse(RIVAL, literal(reason)))
         self._update()
         self._insert()
+
+    def remove(self) -> int:
+        """Remove what waited for it, as far as nothing refers to it by now; the others are told. Gives how many."""
+        table, removed = self.table, 0
+        needed = {
+            f"EXISTS (SELECT FROM {rows_of(child)} c WHERE {refers(key, 't', 'c')})": child.relation
+            for child in self.catalogue.tables.values()
+            for key in child.foreign_keys
+            if key.parent == table.name and not key.period
+        }
+        which = (
+            f"s.relation = {literal(table.name)} AND s.n IN (SELECT n FROM pg_temp.sp_later) "
+            f"AND {match(table, table.key)}"
+        )
+        free = " AND ".join(f"NOT {one}" for one in needed) or "true"
+        while found := run(
+            self.connection, f"DELETE FROM {rows_of(table)} t USING pg_temp.sp_stash s WHERE {which} AND {free}"
+        ):
+            removed += found  # one of them may have referred to another
+        whose = " ".join(f"WHEN {one} THEN {literal(f'rows of {name} refer to it')}" for one, name in needed.items())
+        if whose:
+            run(
+                self.connection,
+                f"INSERT INTO pg_temp.sp_left SELECT s.relation, s.key, '*', CASE {whose} END, s.vals::text "
+                f"FROM pg_temp.sp_stash s, {rows_of(table)} t WHERE {which}",
+            )
+        return removed
 
     def _truncate(self) -> None:
         """The table was emptied on the new release: what the migration puts into it goes again."""
@@ -176,18 +208,23 @@ def given(column: Column) -> str:
 
 
 def orphaned(table: Table, name: str, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
-    """By foreign key of this column alone: whether the row that the stashed value of `m` names is not there, and that
-    as a reason."""
-    for key in table.foreign_keys:
-        if key.columns == (name,):
-            parent = catalogue.tables[key.parent]
-            there = parent.by_name[key.parent_columns[0]]
-            value = f"(m.vals ->> {literal(name)})"
-            condition = (
-                f"{value} IS NOT NULL AND NOT EXISTS "
-                f"(SELECT FROM {rows_of(parent)} p WHERE p.{quote(there.name)} = {value}::{there.type})"
-            )
-            yield condition, f"the row of {parent.relation} that it refers to is not there"
+    """By foreign key of this column: whether the row that it would name by the stashed value of `m` is not there, and
+    that as a reason. A key's other columns have what the row has, or is going to have."""
+    for key in (one for one in table.foreign_keys if name in one.columns and not one.period):
+        parent = catalogue.tables[key.parent]
+        met = f"FROM {rows_of(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel"
+        values = [
+            f"(m.vals ->> {literal(own)})::{parent.by_name[other].type}"
+            if own == name
+            else f"(SELECT {given(table.by_name[own])} {met})"
+            for own, other in zip(key.columns, key.parent_columns, strict=True)
+        ]
+        filled = " AND ".join(f"{value} IS NOT NULL" for value in values)
+        same = " AND ".join(
+            f"p.{quote(other)} = {value}" for other, value in zip(key.parent_columns, values, strict=True)
+        )
+        condition = f"{filled} AND NOT EXISTS (SELECT FROM {rows_of(parent)} p WHERE {same})"
+        yield condition, f"the row of {parent.relation} that it refers to is not there"
 
 
 @contextmanager

@@ -1,0 +1,48 @@
+"""What a re-attachment had to leave behind: the rows of `pg_temp.sp_left`, written into a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from safepoint.postgres.connections import Connection, streamed
+from safepoint.postgres.masking import without_secrets
+
+_PREVIEW: Final = 50
+
+
+@dataclass(frozen=True)
+class Left:
+    """What was not re-attached, and why. `column` is `*` for a whole row."""
+
+    table: str
+    key: Mapping[str, Any]
+    column: str
+    reason: str
+
+
+def write_left(connection: Connection, out: Path) -> tuple[int, tuple[Left, ...]]:
+    """Gives how many there are, and the first ones."""
+    left, preview = 0, list[Left]()
+    partial = out.with_name(f"{out.name}.partial")
+    partial.unlink(missing_ok=True)
+    with (
+        os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file,
+        connection.cursor() as cursor,
+        streamed(cursor, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3") as rows,
+    ):
+        for relation, key, column, reason, value in rows:
+            line = {"table": relation, "key": key, "column": column, "reason": reason, "value": value}
+            file.write(json.dumps(line) + "\n")
+            left += 1
+            if left <= _PREVIEW:
+                shown = without_secrets(key, relation)
+                preview.append(Left(relation.removeprefix("public."), shown, column, reason))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(out)
+    return left, tuple(preview)
