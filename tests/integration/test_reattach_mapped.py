@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from launched_twice import attached, launched_again, rolled_back
 from replay_ground import ask, ground, lines, operations
 from test_affected import told
-from test_reattach import attached, launched_again, rolled_back
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected import UserTable

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from launched_twice import attached, launched_again, rolled_back
 from replay_ground import ask, ground
-from test_reattach import attached, launched_again, rolled_back
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How

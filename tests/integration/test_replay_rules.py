@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launched_twice import attached, launched_again, rolled_back
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from replay_ground import RELAX, RELAXED, SHOP, ground, reasons
-from test_reattach import attached, launched_again, rolled_back
 
 from safepoint.errors import SafepointError
 from safepoint.postgres.connections import connect

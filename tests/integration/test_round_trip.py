@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from replay_ground import RELAX, RELAXED, SHOP, Ground, ground, operations
-from test_replay_equals import BEFORE, MIGRATION, OPERATIONS
+from written_ground import BEFORE, MIGRATION, OPERATIONS
 
 from safepoint.backup import fingerprint
 from safepoint.postgres.connections import connect

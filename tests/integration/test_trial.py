@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from replay_ground import RELAX, RELAXED, SHOP, Ground, ground
-from test_replay_equals import BEFORE, MIGRATION, OPERATIONS, SAME
+from written_ground import BEFORE, MIGRATION, OPERATIONS, SAME
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target

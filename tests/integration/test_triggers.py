@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from postgres_servers import drop_database, fresh_database
 from psycopg import sql
 from replay_ground import LAUNCH, SHOP, ask, ground
-from test_replay_equals import BEFORE, MIGRATION, OPERATIONS, SAME, WRITES, check, write
 from trigger_ground import NOTHING, ODD, application_role, changes
+from written_ground import BEFORE, MIGRATION, OPERATIONS, SAME, WRITES, check, write
 
 from safepoint.errors import CaptureLost, Refused
 from safepoint.postgres.connections import connect
