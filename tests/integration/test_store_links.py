@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pyrage
@@ -335,3 +335,24 @@ def test_an_upload_that_was_begun_long_ago_and_goes_on_is_not_given_up(s3: Addre
     answer = fs.call_s3("list_multipart_uploads", Bucket=BUCKET, Prefix=f"{tmp_path.name}/")
     assert [one["UploadId"] for one in answer["Uploads"]] == [uploads[goes_on]["UploadId"]]
     store.remove(goes_on)
+
+
+def test_a_clock_that_is_days_ahead_gives_up_no_upload_of_another_machine(
+    s3: Address, snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = s3_store(s3, tmp_path.name).open()
+    store.upload(snapshot, SNAPSHOT)
+    fs, root = store._files._files._opened
+    bucket, key, _ = fs.split_path(f"{root}/shop-manual-20260228T180000Z/archive/1.dat")
+    fs.call_s3("create_multipart_upload", Bucket=bucket, Key=key)
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=9)
+
+    for module in ("abandoned", "store"):
+        monkeypatch.setattr(f"safepoint.stores.{module}.datetime", Ahead)
+    store.tidy()
+    answer = fs.call_s3("list_multipart_uploads", Bucket=BUCKET, Prefix=f"{tmp_path.name}/")
+    assert len(answer.get("Uploads") or ()) == 1

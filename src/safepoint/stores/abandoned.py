@@ -11,7 +11,6 @@ from typing import Final
 from safepoint.stores.files import Files
 
 AFTER: Final = timedelta(days=2)
-_NEVER: Final = datetime.min.replace(tzinfo=UTC) + AFTER
 _STAMPED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-\d{8}T\d{6}Z")
 
 
@@ -24,21 +23,28 @@ class Abandoned:
     locked_until: datetime | None
 
 
-def give_up(files: Files, complete: Collection[str]) -> tuple[Abandoned, ...]:
-    """Remove folders without a manifest or label into which nothing was written for two days; what went, and what stays
+def long_ago(files: Files, complete: Collection[str]) -> datetime | None:
+    """Before when something must have been written last to be left by everybody; None where nothing tells.
+
+    Age is counted up to the newest file of a complete snapshot, so that no clock makes anything old.
+
+    Args:
+        complete: the snapshots that stay.
+    """
+    newest = max((at for name in complete if (at := files.touched(name)) is not None), default=None)
+    return None if newest is None else min(datetime.now(UTC), newest) - AFTER
+
+
+def give_up(files: Files, complete: Collection[str], before: datetime) -> tuple[Abandoned, ...]:
+    """Remove folders without a manifest or label into which nothing was written since then; what went, and what stays
     as the store locks it.
 
-    Only what is called as a snapshot is: others may use the store, too. Age is counted up to the newest file of a
-    complete snapshot, so that no clock makes anything old.
+    Only what is called as a snapshot is: others may use the store, too.
 
     Args:
         complete: the snapshots that stay.
     """
     left = [name for name in files.folders() if _STAMPED.fullmatch(name) and name not in complete]
-    if not left:
-        return ()
-    newest = max((files.touched(name) or _NEVER for name in complete), default=_NEVER)
-    before = min(datetime.now(UTC), newest) - AFTER
     return tuple(one for name in left if (one := _give_up(files, name, before)) is not None)
 
 

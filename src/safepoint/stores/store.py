@@ -7,14 +7,14 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from safepoint.errors import StoreError
 from safepoint.progress import Cancelled, Report, never, silent
-from safepoint.stores.abandoned import AFTER, Abandoned, give_up
+from safepoint.stores.abandoned import Abandoned, give_up, long_ago
 from safepoint.stores.age import SUFFIX, Seal
 from safepoint.stores.files import Files, Sent, Through, copied
 from safepoint.stores.label import LABEL
@@ -228,8 +228,12 @@ class SnapshotStore:
 
         Until then nothing is seen of them either. What went is told, and what stays as the store locks it.
         """
-        self._files.tidy(datetime.now(UTC) - AFTER)
-        return give_up(self._files, self.ids())
+        complete = self.ids()
+        before = long_ago(self._files, complete)
+        if before is None:
+            return ()
+        self._files.tidy(before)
+        return give_up(self._files, complete, before)
 
     def check_writable(self) -> None:
         """Prove that files can be written, read and deleted: by one of a few bytes.
