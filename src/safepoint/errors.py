@@ -137,3 +137,7 @@ class RouterError(SafepointError):
 
 class CaptureLost(DatabaseError):
     """Changes since the safe point can no longer be read completely; the way back is not whole any more."""
+
+
+class CaptureElsewhere(CaptureLost):
+    """The server has let go of changes that are in another spool than this one: whoever has that can go on."""

@@ -8,7 +8,6 @@ import os
 import re
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import psycopg
 import pytest
@@ -18,7 +17,7 @@ from postgres_servers import Servers, drop_database, fresh_database, has_postgre
 from safepoint.errors import CaptureLost, DatabaseError, Refused, StorageError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import UNCHANGED
-from safepoint.wayback import capture, log_drain
+from safepoint.wayback import log_drain
 from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, drain, lag
 from safepoint.wayback.changes import Change
 from safepoint.wayback.names import kept_name, twin_name
@@ -94,9 +93,9 @@ def test_what_was_drained_is_not_decoded_again_by_the_next_drain(site: Books, tm
     disarm(site.target, facts)
 
 
-@pytest.mark.parametrize(("room", "batch", "left"), [(capture, None, 1), (log_drain, 1, 3)], ids=["all", "by-one"])
+@pytest.mark.parametrize(("batch", "left"), [(None, 1), (1, 3)], ids=["all", "by-one"])
 def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
-    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: ModuleType, batch: int | None, left: int
+    one_site: Books, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None, left: int
 ) -> None:
     site, spool = one_site, tmp_path / "spool"
     facts = arm(site.target, LAUNCH)
@@ -109,7 +108,7 @@ def test_a_kill_between_writing_and_advancing_loses_nothing_and_repeats_nothing(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(room, "advance", killed)
+        patched.setattr(log_drain, "advance", killed)
         with pytest.raises(Killed):
             drain(site.target, facts, spool, batch=batch)
     write(site, "d")

@@ -16,14 +16,14 @@ from typing import Any, Literal
 
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import Connection, cancellable, connect
-from safepoint.postgres.pgoutput import format_lsn
+from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.replica_identity import Identity
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback import triggers
 from safepoint.wayback.identity import Uncovered
-from safepoint.wayback.log_drain import LogDrain, advance, mark_restart
+from safepoint.wayback.log_drain import LogDrain, let_go_of, mark_restart
 from safepoint.wayback.names import between_name, capture_name
 from safepoint.wayback.promises import HAS_LARGE_OBJECTS, HIDDEN, RIGHTS, Mode, gaps
 from safepoint.wayback.publication import publish, unpublish, unpublished
@@ -264,6 +264,7 @@ def drain(
 
     Raises:
         CaptureLost: the slot or the publication is gone, or the server threw away what was not read yet.
+        CaptureElsewhere: what came since was read into another spool.
     """
     if facts.mode == "none":
         raise Refused("There is no capture to read.", subject=facts.database, found=facts.reason)
@@ -275,13 +276,14 @@ def drain(
         _connected(target) as connection,
         asking("Reading the capture", facts.slot),
     ):
-        work = LogDrain(connection, facts.slot, facts.publication, file, cancelled)
+        only = facts.purpose != "twin"
+        work = LogDrain(connection, facts.slot, facts.publication, file, cancelled, only_spool=only)
         mark_restart(connection, facts.slot)
         flushed = flush_wal(connection)
         end = up_to or flushed
         complete = _until_stopped(connection, cancelled, lambda: work.run(end, batch))
         if complete:
-            advance(connection, facts.slot, end)
+            let_go_of(connection, facts.slot, file, parse_lsn(end))
         return Drained(
             spool=str(spool),
             up_to=end,

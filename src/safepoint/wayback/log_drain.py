@@ -9,10 +9,10 @@ from typing import Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, streamed
-from safepoint.postgres.pgoutput import format_lsn
+from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.progress import Cancelled
 from safepoint.wayback.publication import PUBLICATION
-from safepoint.wayback.slot import free_slot, lost
+from safepoint.wayback.slot import free_slot, lost, read_elsewhere
 from safepoint.wayback.spool import Spool
 
 # Changes per read. Each read makes the server decode from its restart point again, which it moves seldom: few large
@@ -50,12 +50,26 @@ SELECT has_function_privilege('pg_log_standby_snapshot()', 'EXECUTE') AND EXISTS
 
 
 class LogDrain:
-    """One drain's way through the stream."""
+    """One drain's way through the stream.
 
-    def __init__(self, connection: Connection, slot: str, publication: str, spool: Spool, cancelled: Cancelled) -> None:
+    Args:
+        only_spool: nothing else has what the server let go of. What goes into a level twin is applied there at once,
+            and compared: its spool may be lost.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        slot: str,
+        publication: str,
+        spool: Spool,
+        cancelled: Cancelled,
+        *,
+        only_spool: bool = True,
+    ) -> None:
         self.connection = connection
         self.slot, self.publication = slot, publication
-        self.spool = spool
+        self.spool, self.only_spool = spool, only_spool
         self.cancelled = cancelled
         self.transactions = self.changes = self.bytes = 0
         self.changed_tables: set[str] = set()
@@ -82,17 +96,25 @@ class LogDrain:
             if commit is None:
                 return True
             commit_lsn, end_lsn, transactions = commit
+            last = seen < most  # it was not its limit that ended it; to see so by another read takes as long again
+            let_go = parse_lsn(end) if last else end_lsn
             if commit_lsn > before:
-                self.spool.sync(commit_lsn, transactions, self._relations)
+                self.spool.sync(commit_lsn, transactions, self._relations, let_go=let_go)
                 self.transactions += transactions
-            if seen < most:  # it was not its limit that ended it; to see so by another read takes as long again
+            if last:
                 return True
-            advance(self.connection, self.slot, format_lsn(end_lsn))
+            let_go_of(self.connection, self.slot, self.spool, let_go)
         return False
 
     def _check(self) -> None:
-        """The slot is whole and free, and the publication is there (PostgreSQL 18 would only warn and drop changes)."""
-        free_slot(self.connection, self.slot, self.connection.info.dbname)
+        """The slot is whole and free, and the publication is there (PostgreSQL 18 would only warn and drop changes).
+
+        And nobody else has read from it: what the server let go of for another spool is in that one only.
+        """
+        found = free_slot(self.connection, self.slot, self.connection.info.dbname)
+        known = self.spool.position.let_go
+        if self.only_spool and known is not None and parse_lsn(found.confirmed_lsn) > known:
+            raise read_elsewhere(self.spool.path, format_lsn(known), found.confirmed_lsn)
         if self.connection.execute(PUBLICATION, (self.publication,)).fetchone() is None:
             raise lost(self.slot, f"the publication {self.publication} was dropped")
 
@@ -187,6 +209,12 @@ def mark_restart(connection: Connection, slot: str) -> None:
     row = connection.execute(FAR, (slot,)).fetchone()
     if row is not None and row[0]:
         connection.execute("SELECT pg_log_standby_snapshot()")
+
+
+def let_go_of(connection: Connection, slot: str, spool: Spool, lsn: int) -> None:
+    """Tell the server that the spool has everything up to an LSN; the spool knows of it before."""
+    spool.will_let_go(lsn)
+    advance(connection, slot, format_lsn(lsn))
 
 
 def advance(connection: Connection, slot: str, lsn: str) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import psycopg
 
-from safepoint.errors import CaptureLost, DatabaseError, Refused
+from safepoint.errors import CaptureElsewhere, CaptureLost, DatabaseError, Refused
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.sessions import POLL_SECONDS
 
@@ -101,8 +102,8 @@ def whole_slot(connection: Connection, name: str) -> Slot:
     return found
 
 
-def free_slot(connection: Connection, name: str, database: str) -> None:
-    """Wait until the slot is whole and read by nobody else.
+def free_slot(connection: Connection, name: str, database: str) -> Slot:
+    """Wait until the slot is whole and read by nobody else; gives it as it is then.
 
     Raises:
         CaptureLost: as `whole_slot`.
@@ -127,6 +128,7 @@ def free_slot(connection: Connection, name: str, database: str) -> None:
             found=found.database,
             remedy=f"A slot moves with a renamed database: read it by way of {found.database}.",
         )
+    return found
 
 
 def drop_slot(connection: Connection, name: str) -> None:
@@ -155,6 +157,19 @@ def lost(name: str, why: str) -> CaptureLost:
         expected="every change since the launch",
         found="what is in the spool up to now",
         remedy="A rollback can still swap to the twin; rows that are not in the spool are listed, and not carried.",
+    )
+
+
+def read_elsewhere(path: Path, known: str, gone: str) -> CaptureElsewhere:
+    """The error of a spool that is older than what the server was told to forget."""
+    return CaptureElsewhere(
+        "The capture was read into another spool than the one of this state folder, which is an older copy of it, or "
+        "lacks it.",
+        subject=str(path),
+        expected=f"what was captured up to {gone}",
+        found=f"what was captured up to {known}",
+        remedy="Give the command on the machine where the launch was followed or conducted last; or bring `spool` and "
+        f"`spool.pos` of its launch's folder to {path.parent}.",
     )
 
 

@@ -17,14 +17,16 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from safepoint.errors import CaptureLost, LockNotAvailable, Refused, StorageError
 from safepoint.postgres import pgoutput
+from safepoint.postgres.pgoutput import parse_lsn
 from safepoint.wayback.changes import Change, Transaction, changes_of
+from safepoint.wayback.spool_position import Position, read_position, sync_folder, write_position
 
 MAGIC: Final = b"SPOOL-2\n"
 _WORD: Final = b"SPOOL-"
@@ -38,21 +40,6 @@ _PATIENCE: Final = 30.0
 SNAPSHOT: Final = "safepoint.snapshot"
 """The prefix of the message by which a drain of a capture by triggers ends."""
 _MARK: Final = SNAPSHOT.encode() + b"\0"
-
-
-@dataclass(frozen=True)
-class Position:
-    """The end of what is durable: offset in the file, LSN of the last commit, how many transactions lie before.
-
-    `relations` has a digest of each table's last known shape, by oid: a change of it means that DDL ran. `snapshot` is
-    that of the last drain of a capture by triggers: what it shows is in the spool.
-    """
-
-    offset: int
-    commit_lsn: int = 0
-    transactions: int = 0
-    relations: Mapping[str, str] = field(default_factory=dict)
-    snapshot: str = ""
 
 
 class Spool:
@@ -92,12 +79,12 @@ class Spool:
                 found=str(header),
                 remedy="Keep that file and give this capture a folder of its own.",
             )
-        named, known = _read_position(self.path), durable_position(self.path, first)
+        named, known = read_position(self.path), durable_position(self.path, first)
         self._file: BinaryIO = self.path.open("r+b")
         self._file.truncate(known.offset)
         if named is None:  # found by reading, which says nothing of the disk
             os.fsync(self._file.fileno())
-            _write_position(self.path, known)
+            write_position(self.path, known)
         self.position = known
         self._file.seek(self.position.offset)
         self._offset = self.position.offset
@@ -113,9 +100,10 @@ class Spool:
             file.write(MAGIC + _block([json.dumps(self._header, sort_keys=True).encode()]))
             file.flush()
             os.fsync(file.fileno())
-            _write_position(self.path, Position(file.tell()))
+            begins = parse_lsn(str(self._header.get("start_lsn", "0/0")))
+            write_position(self.path, Position(file.tell(), let_go=begins))
         partial.replace(self.path)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
 
     def extend(self, messages: Sequence[bytes]) -> int:
         """Add messages; they count only once a `sync` after their transaction's Commit has returned. Gives their bytes.
@@ -136,8 +124,18 @@ class Spool:
             self._offset += self._file.write(_block(self._held))
             self._held, self._size = [], 0
 
-    def sync(self, commit_lsn: int, transactions: int, relations: Mapping[str, str], snapshot: str = "") -> None:
+    def sync(
+        self,
+        commit_lsn: int,
+        transactions: int,
+        relations: Mapping[str, str],
+        snapshot: str = "",
+        let_go: int | None = None,
+    ) -> None:
         """Make everything added so far durable; the last message must be a Commit.
+
+        Args:
+            let_go: see `will_let_go`; said here it costs nothing.
 
         Raises:
             StorageError: it is not; so the server must keep it.
@@ -145,11 +143,26 @@ class Spool:
         total = self.position.transactions + transactions
         with _storage(self.path):
             self._write()
-            position = Position(self._offset, commit_lsn, total, dict(relations), snapshot)
+            told = max(self.position.let_go or 0, let_go or 0) or None
+            position = Position(self._offset, commit_lsn, total, dict(relations), snapshot, told)
             self._file.flush()
             os.fsync(self._file.fileno())
-            _write_position(self.path, position)
+            write_position(self.path, position)
         self.position = position
+
+    def will_let_go(self, lsn: int) -> None:
+        """Write down that the server is about to be told to forget what comes before an LSN.
+
+        By that an older copy of this spool is known: of it the server has let go of more than it knows.
+
+        Raises:
+            StorageError: it could not be written down; so the server must keep it.
+        """
+        if lsn > (self.position.let_go or 0):
+            position = replace(self.position, let_go=lsn)
+            with _storage(self.path):
+                write_position(self.path, position)
+            self.position = position
 
 
 @contextmanager
@@ -233,7 +246,7 @@ def durable_position(path: Path, first: int) -> Position:
     Raises:
         CaptureLost: the file is shorter than what was durable.
     """
-    known = _read_position(path)
+    known = read_position(path)
     if known is None:
         return _whole_position(path, first)
     if not first <= known.offset <= (size := path.stat().st_size):
@@ -349,46 +362,3 @@ def _blocks(file: BinaryIO, at: int) -> Iterator[tuple[list[bytes], int]]:
         lengths = struct.unpack_from(f"!{count}I", payload, _COUNT.size)
         at += _FRAME.size + size
         yield [payload[a:b] for a, b in pairwise(accumulate(lengths, initial=_COUNT.size * (1 + count)))], at
-
-
-def _position_file(path: Path) -> Path:
-    return path.with_name(path.name + ".pos")
-
-
-def _read_position(path: Path) -> Position | None:
-    try:
-        data = json.loads(_position_file(path).read_text(encoding="utf-8"))
-        return Position(
-            data["offset"],
-            data["commit_lsn"],
-            data["transactions"],
-            data["relations"],
-            data.get("snapshot", ""),
-        )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_position(path: Path, position: Position) -> None:
-    partial = path.with_name(path.name + ".pos.new")
-    text = {
-        "offset": position.offset,
-        "commit_lsn": position.commit_lsn,
-        "transactions": position.transactions,
-        "relations": dict(position.relations),
-        "snapshot": position.snapshot,
-    }
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(text, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(_position_file(path))
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -25,6 +25,7 @@ from safepoint.postgres import messages
 from safepoint.postgres.composite import fields
 from safepoint.postgres.connections import Connection, streamed
 from safepoint.progress import Cancelled
+from safepoint.wayback.slot import read_elsewhere
 from safepoint.wayback.spool import SNAPSHOT, Spool
 from safepoint.wayback.triggers import SHAPES
 
@@ -47,7 +48,20 @@ SELECT e.seq, min(f.seq) FROM safepoint_capture.changes e
 JOIN safepoint_capture.changes f ON f.xid = e.xid AND f.relation = e.relation AND f.was = e.late
 WHERE e.late IS NOT NULL AND {new_e} GROUP BY e.seq
 """
-FORGET: Final = "DELETE FROM safepoint_capture.changes WHERE pg_visible_in_snapshot(xid, %s::pg_snapshot)"
+FORGET: Final = """
+WITH told AS (UPDATE safepoint_capture.forgotten SET snapshot = %(known)s),
+     gone AS (DELETE FROM safepoint_capture.changes
+              WHERE pg_visible_in_snapshot(xid, %(known)s::pg_snapshot) RETURNING 1)
+SELECT count(*) FROM gone
+"""
+# What one snapshot shows a later one shows, too.
+BEYOND: Final = """
+SELECT f.snapshot::text FROM safepoint_capture.forgotten f, CAST(nullif(%s, '') AS pg_snapshot) known
+WHERE f.snapshot IS NOT NULL AND (
+    known IS NULL OR pg_snapshot_xmin(f.snapshot) > pg_snapshot_xmin(known)
+    OR pg_snapshot_xmax(f.snapshot) > pg_snapshot_xmax(known)
+    OR EXISTS (SELECT FROM pg_snapshot_xip(known) o (xid) WHERE pg_visible_in_snapshot(o.xid, f.snapshot)))
+"""
 LEAVES: Final = """
 SELECT r.relation::int8, ARRAY(SELECT t.relid::oid::int8 FROM pg_partition_tree(r.relation::regclass) t WHERE t.isleaf)
 FROM safepoint_capture.shapes r JOIN pg_class c ON c.oid = r.relation WHERE c.relkind = 'p'
@@ -99,6 +113,7 @@ class TriggerDrain:
         """Take what is committed now; gives whether it was taken whole (False: cancelled, and nothing of it counts)."""
         connection = self.connection
         connection.execute(ONE_AT_A_TIME)
+        self._refuse_older_copy()
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             connection.execute("SET LOCAL work_mem = '64MB'")
@@ -113,11 +128,18 @@ class TriggerDrain:
         self._forget()
         return True
 
+    def _refuse_older_copy(self) -> None:
+        """What another spool has taken is not here any more."""
+        known = self.spool.position.snapshot
+        beyond = self.connection.execute(BEYOND, [known]).fetchone()
+        if beyond is not None:
+            raise read_elsewhere(self.spool.path, f"snapshot {known or 'none'}", f"snapshot {beyond[0]}")
+
     def _forget(self) -> None:
         """Only what is durable in the spool leaves the database."""
         known = self.spool.position.snapshot
         if known:
-            gone = self.connection.execute(FORGET, [known]).rowcount
+            gone = int(self._one(FORGET, {"known": known}))
             if gone > _VACUUM:
                 self.connection.execute("VACUUM safepoint_capture.changes")
 
@@ -237,8 +259,8 @@ class TriggerDrain:
     def _append(self, data: bytes) -> None:
         self.size += self.spool.extend((data,))
 
-    def _one(self, query: str) -> Any:
-        row = self.connection.execute(query.encode()).fetchone()
+    def _one(self, query: str, values: dict[str, Any] | None = None) -> Any:
+        row = self.connection.execute(query.encode(), values).fetchone()
         return row[0] if row else None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from safepoint.config import PlanFile
-from safepoint.errors import Interrupted, SafepointError
+from safepoint.errors import CaptureElsewhere, Interrupted, SafepointError
 from safepoint.launch import following
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, Verb
@@ -30,7 +30,10 @@ class CarryAhead(Verb):
         return ("replay the capture into the twin, in batches that it can hold whole",)
 
     def apply(self, ground: Ground) -> Evidence:
-        """Never fails: what is not carried here is carried once the site is closed, or listed.
+        """What is not carried here is carried once the site is closed, or listed.
+
+        Where another state folder has what was captured, a person is asked while the site is still open: there it can
+        all be carried.
 
         Raises:
             Interrupted: an order came.
@@ -49,6 +52,8 @@ class CarryAhead(Verb):
             )
         except Interrupted:
             raise
+        except CaptureElsewhere as error:
+            return _elsewhere(error)
         except NotWhole as error:
             return _nothing(f"{error.message} What is left is carried as one once the site is closed")
         except SafepointError as error:
@@ -57,6 +62,16 @@ class CarryAhead(Verb):
             f"{applied:,} transactions carried into the twin while the site was open",
             {"applied": applied, "rounds": rounds},
         )
+
+
+def _elsewhere(error: CaptureElsewhere) -> Evidence:
+    return Evidence(
+        f"{error.message} This one has {error.found}, and the server has let go of {error.expected}. {error.remedy} "
+        "Nothing is touched yet, the site is open: `safepoint return` leaves it so; `safepoint retry` tries again; "
+        "`safepoint go` takes the way back without what is missing, and lists it by the rows that stand",
+        {"applied": 0, "error": error.as_json()},
+        "inconclusive",
+    )
 
 
 def _nothing(reason: str) -> Evidence:

@@ -1,0 +1,103 @@
+"""A second operator takes over from another machine, with a copy of the state folder that is older than the launch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import forked
+import pytest
+from scene import POST, SAFEPOINT, Said, Scene, kill_at
+from stage import Stage
+
+from safepoint.config import load
+from safepoint.launch.begin import entries_of, launch_folder, open_question
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, make_quick: Callable[..., Stage]) -> Iterator[Scene]:
+    with make_quick(tmp_path_factory.mktemp("copies") / "stage", lines=500) as stage:
+        scene = Scene(stage, proven=True)
+        try:
+            yield scene
+        finally:
+            scene.close()
+
+
+class Second:
+    """The other machine: the same plan, and the state as it was copied."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        folder = scene.stage.folder
+        self.state = folder / "other-state"
+        shutil.rmtree(self.state, ignore_errors=True)
+        shutil.copytree(folder / "state", self.state, ignore=shutil.ignore_patterns("scratch"))
+        self.plan = folder / "second.toml"
+        text = scene.stage.plan_path.read_text()
+        self.plan.write_text(text.replace(f'state = "{folder}/state"', f'state = "{self.state}"'))
+        assert self.plan.read_text() != text
+
+    def run(self, *words: str) -> Said:
+        stage = self.scene.stage
+        done = forked.safepoint([*words, "--plan", str(self.plan)], stage.environment, stage.folder / "second.log")
+        return Said(done.returncode, done.stdout)
+
+    def conduct(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [SAFEPOINT, *words, "--plain", "--plan", str(self.plan)],
+            env={**os.environ, **self.scene.stage.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    @property
+    def launch_folder(self) -> Path:
+        return launch_folder(load(self.plan))
+
+    def question(self, conductor: subprocess.Popen[str], seconds: float = 40.0) -> dict[str, Any]:
+        """What its conductor asks."""
+        deadline = time.monotonic() + seconds
+        while (found := open_question(entries_of(load(self.plan)))) is None:
+            assert conductor.poll() is None, conductor.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return found
+
+
+def post(scene: Scene) -> None:
+    scene.stage.query(f"{POST} RETURNING id")
+
+
+def entries(scene: Scene) -> int:
+    return int(scene.stage.query("SELECT count(*) FROM ledger_journalentry")[0][0])
+
+
+@pytest.mark.slow
+def test_a_rollback_from_an_older_copy_asks_for_what_was_captured_elsewhere_and_loses_nothing(scene: Scene) -> None:
+    scene.new_launch()
+    launched = scene.run("launch", "--now", "--plain", "--no-wait")
+    assert launched.code == 0, launched.text
+    second = Second(scene)
+    post(scene)
+    followed = scene.run("follow", "--once")
+    assert followed.code == 0 and "1 transactions spooled" in followed.text
+    post(scene)
+    written = entries(scene)
+
+    back = second.conduct("rollback")
+    question = second.question(back)
+    assert question["step"] == "back-ahead" and "read into another spool" in question["question"]
+    assert scene.release() == "2.0"  # asked while the site is open
+    for name in ("spool", "spool.pos"):
+        shutil.copy(scene.stage.launch_folder / name, second.launch_folder / name)
+    assert second.run("retry").code == 0
+    said = back.communicate(timeout=60)[0]
+    assert back.returncode == 0, said
+    assert "Nobody is affected" in said and entries(scene) == written and scene.release() == "1.0"
