@@ -101,3 +101,21 @@ def test_a_rollback_from_an_older_copy_asks_for_what_was_captured_elsewhere_and_
     said = back.communicate(timeout=60)[0]
     assert back.returncode == 0, said
     assert "Nobody is affected" in said and entries(scene) == written and scene.release() == "1.0"
+
+
+@pytest.mark.slow
+def test_a_ledger_by_which_nobody_may_write_takes_nothing_back_from_people_who_do(scene: Scene) -> None:
+    """Copied in the window, when the migration had run; the launch was finished from where it began."""
+    scene.new_launch()
+    kill_at(scene.stage, "arm:recorded", "launch", "--now")
+    second = Second(scene)
+    launched = scene.run("launch", "--now", "--plain", "--no-wait")
+    assert launched.code == 0, launched.text
+    post(scene)
+    written = entries(scene)
+    for word in ("rollback", "abort", "launch"):
+        refused = second.run(word, "--plain")
+        assert refused.code == 3 and "this ledger does not know of it" in refused.text, refused.text
+        assert scene.release() == "2.0"
+    back = scene.run("rollback", "--plain")
+    assert back.code == 0 and entries(scene) == written, back.text

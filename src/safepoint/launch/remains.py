@@ -39,6 +39,8 @@ _SWAP: Final = "back-swap"
 _FENCE: Final = {"fence", "back-fence", "forth-fence"}
 _CAPTURE: Final = {"arm"}
 _LOGIN: Final = {"migrate-plan", "migrate", "migrate-check"}
+_OPENS: Final = {"unfence", "back-unfence", "forth-unfence", "undo-fence"}
+_SWAPS: Final = {"back-swap", "forth-swap"}
 
 
 def refuse_unexplained(connection: Connection, database: str, launch_id: str, entries: Sequence[Entry]) -> None:
@@ -51,6 +53,7 @@ def refuse_unexplained(connection: Connection, database: str, launch_id: str, en
     safe_points = {str(e.data["lsn"]) for e in entries if e.kind == "fact" and e.key.endswith(":safe-point")}
     found = list(_unexplained(connection, database, launch_id, begun, safe_points))
     if not found:
+        _refuse_opened(connection, database, launch_id, entries)
         return
     if entries:
         raise Refused(
@@ -68,6 +71,37 @@ def refuse_unexplained(connection: Connection, database: str, launch_id: str, en
         found="; ".join(found),
         remedy="Go on with it, or `safepoint abort` it, where it was begun (launch.state).",
     )
+
+
+def _refuse_opened(connection: Connection, database: str, launch_id: str, entries: Sequence[Entry]) -> None:
+    """By this ledger nobody may write; where they may, it does not know since when, and what they wrote would be lost.
+
+    Raises:
+        Refused: the fence is gone, and no step of this ledger took it down.
+    """
+    if not _stands(entries) or connection.execute(FENCES, [database]).fetchone() is not None:
+        return
+    raise Refused(
+        f"The launch {launch_id} was gone on with from another state folder, or its fence was taken down by hand: the "
+        "application may write, and this ledger does not know of it.",
+        subject=database,
+        expected="the fence (read-only by default), which by this ledger stands",
+        found="no fence: what was written since would be neither carried nor listed",
+        remedy="Nothing was changed. Give the command where it was gone on with (launch.state), or bring that launch's "
+        f"folder here. Where somebody took it down by hand: ALTER DATABASE {database} SET "
+        "default_transaction_read_only = on; a rollback then loses what was written meanwhile.",
+    )
+
+
+def _stands(entries: Sequence[Entry]) -> bool:
+    """Whether the fence stands, as far as a ledger knows. Once databases were swapped, the live name says nothing."""
+    stands = False
+    for entry in entries:
+        if entry.kind == "step.done" and entry.step in _FENCE:
+            stands = True
+        elif entry.kind == "step.begun" and entry.step in (_OPENS | _SWAPS):
+            stands = False
+    return stands
 
 
 def _unexplained(
