@@ -119,3 +119,21 @@ def test_a_ledger_by_which_nobody_may_write_takes_nothing_back_from_people_who_d
         assert scene.release() == "2.0"
     back = scene.run("rollback", "--plain")
     assert back.code == 0 and entries(scene) == written, back.text
+
+
+@pytest.mark.slow
+def test_a_rollback_without_its_twin_is_told_so_before_it_closes_the_site(scene: Scene) -> None:
+    """Another machine has retired the launch."""
+    scene.new_launch()
+    launched = scene.run("launch", "--now", "--plain", "--no-wait")
+    assert launched.code == 0, launched.text
+    assert Second(scene).run("retire", "--now").code == 0
+    back = scene.conduct("rollback")
+    asked = back.until("ask")
+    assert asked.step == "back-ahead", asked.data
+    assert "is gone, and without it there is no way back" in asked.data["question"]
+    assert scene.release() == "2.0"
+    assert scene.run("return").code == 0
+    said = back.end().text
+    assert "stop-traffic" not in said and "launched: return ordered by" in said, said
+    assert scene.release() == "2.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from safepoint.errors import NeedsPerson, ServerAway
 from safepoint.launch.ground import Ground
 from safepoint.postgres.connections import OWN_NAMES, connect
 from safepoint.postgres.target import Target
@@ -15,6 +16,34 @@ def swapped(ground: Ground, facts: TwinFacts) -> bool:
     with connect(ground.maintenance, options=OWN_NAMES) as connection:
         found = database_name(connection, facts.live_oid)
     return found == ground.kept
+
+
+def refuse_without_twin(ground: Ground) -> None:
+    """Before a rollback closes the site: without the twin it could neither go on nor open it again. A server that does
+    not answer refuses nobody, it may come back.
+
+    Raises:
+        NeedsPerson: a server answers, and has neither the twin nor what was swapped in of it.
+    """
+    recorded = ground.fact("twin")
+    if recorded is None:
+        return
+    facts = TwinFacts.from_json(dict(recorded))
+    try:
+        with ground.standing.at_twin() as connection:
+            found = database_name(connection, facts.twin_oid)
+    except ServerAway:
+        return
+    if found is None:
+        raise NeedsPerson(
+            f"The twin {facts.twin} is gone, and without it there is no way back: was the launch retired from another "
+            "state folder, or the twin dropped by hand?",
+            subject=facts.twin,
+            expected="the database that a rollback swaps in",
+            found="no database of its oid",
+            remedy="Nothing is touched, the site is open: `safepoint return` ends this rollback, and the new release "
+            "stays. A snapshot can be restored beside it: `safepoint backups`, `safepoint restore ID --into NAME`.",
+        )
 
 
 def live_now(ground: Ground) -> Target:

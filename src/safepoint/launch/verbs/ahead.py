@@ -13,6 +13,7 @@ from safepoint.config import PlanFile
 from safepoint.errors import CaptureElsewhere, Interrupted, SafepointError
 from safepoint.launch import following
 from safepoint.launch.ground import Ground
+from safepoint.launch.moved import refuse_without_twin
 from safepoint.launch.step import Evidence, Verb
 from safepoint.wayback.manner import NotWhole
 
@@ -36,8 +37,10 @@ class CarryAhead(Verb):
         all be carried.
 
         Raises:
+            NeedsPerson: there is no twin any more.
             Interrupted: an order came.
         """
+        refuse_without_twin(ground)
         if ground.discards:
             return _nothing("--discard was ordered")
         if ground.stops_first:
