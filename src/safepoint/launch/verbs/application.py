@@ -19,6 +19,7 @@ from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import CACHE, waiting
 
 _STOP_SECONDS = 120.0
+_PART_SECONDS = 5.0
 
 
 def which(params: Mapping[str, Any]) -> Which:
@@ -152,11 +153,14 @@ class StartRelease(Verb):
         _end_stopping(ground, which(ground.step.params))
         # The same command at the same time would be one too many.
         ground.background.join(starting(ground, which(ground.step.params)))
-        ground.application_host.run(
-            ground.order(which(ground.step.params), release.start),
-            cancelled=ground.cancelled,
-            timeout=release.start_timeout.total_seconds(),
-        )
+        try:
+            ground.application_host.run(
+                ground.order(which(ground.step.params), release.start),
+                cancelled=ground.cancelled,
+                timeout=release.start_timeout.total_seconds(),
+            )
+        except CommandFailed as error:
+            return _started_in_part(ground, release, error)
         begun = time.monotonic()
         seen: list[int | None] = []
 
@@ -180,6 +184,23 @@ class StartRelease(Verb):
         if logged is not None:
             said += f", after {format_duration(waited)} of answers that it could not: {logged}"
         return Evidence(said, {"upstream": release.upstream, "waited": waited})
+
+
+def _started_in_part(ground: Ground, release: Release, error: CommandFailed) -> Evidence:
+    """On the way back the site is closed, and nothing lies behind: one host of several that cannot be reached must not
+    keep it so, where the release answers all the same."""
+
+    def healthy() -> Evidence | None:
+        return Evidence("healthy") if answers(ground, release, release.health) == 200 else None
+
+    if ground.step.phase != "rollback" or ground.until(_PART_SECONDS, 0.05, healthy) is None:
+        raise error
+    return Evidence(
+        f"{error.message} {release.version} answers well on {release.upstream} all the same: where that is enough (one "
+        "host of several is away), `safepoint go` goes on; `safepoint retry` runs the command again",
+        {"error": error.as_json()},
+        "inconclusive",
+    )
 
 
 class Stage(Verb):
