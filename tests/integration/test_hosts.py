@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import stat
 import sys
 import threading
@@ -18,7 +19,7 @@ from ssh_server import SshServer
 
 from safepoint.config import ComposeHost, HereHost
 from safepoint.errors import CommandFailed, Interrupted
-from safepoint.hosts import Host, command, open_host
+from safepoint.hosts import Host, command, open_host, ssh
 
 SECRET = "a b'c\"d\\e$HOME`f"  # what a shell could stumble over
 BIG = 50 * 1024 * 1024
@@ -306,3 +307,13 @@ def test_a_service_that_does_not_run_is_told_with_how_to_start_it(tmp_path: Path
     with pytest.raises(CommandFailed, match="cannot be reached") as caught:
         open_host("app", settings, tmp_path).run(command(["true"]), check=False)
     assert caught.value.remedy and "up -d app" in caught.value.remedy
+
+
+def test_a_machine_that_takes_the_connection_and_says_nothing_is_given_up(
+    sshd: SshServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        host = open_host("app", sshd.settings(port=hung.getsockname()[1]), tmp_path)
+        with pytest.raises(CommandFailed, match=r"SSH connection to app .* could not be made"):
+            host.run(command(["true"]), timeout=20)

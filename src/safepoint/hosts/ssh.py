@@ -19,6 +19,10 @@ _CONNECTION_LOST = 255
 # options come first: of several values ssh takes the first.
 _OPTIONS = ("-T", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
 
+CONNECT_SECONDS = 30
+"""How long a connection may take to be made. Until somebody is logged in, ssh asks nobody whether they are alive: it
+would wait two minutes for a machine that is off, and for ever for one that takes the connection and hangs."""
+
 
 class Ssh(ProcessHost):
     """A machine that is reached over SSH."""
@@ -31,7 +35,7 @@ class Ssh(ProcessHost):
     def argv(self, command: Command, *, feeds: bool = False) -> tuple[str, ...]:
         """`ssh ... ADDRESS 'exec sh -c PRELUDE safepoint COMMAND'`; `feeds`: the command has a standard input."""
         settings = self.settings
-        words = ["ssh", *settings.options, *_OPTIONS]
+        words = ["ssh", *settings.options, *_OPTIONS, "-o", f"ConnectTimeout={CONNECT_SECONDS}"]
         if settings.port is not None:
             words += ["-p", str(settings.port)]
         if settings.user is not None:
