@@ -96,7 +96,7 @@ def whole_slot(connection: Connection, name: str) -> Slot:
     """
     found = look_up_slot(connection, name)
     if found is None:
-        raise lost(name, "the slot was dropped")
+        raise lost(name, "its slot was dropped, or a standby has taken the server's place, which has none")
     if found.wal_status == "lost":
         raise lost(name, "the server removed WAL that was not read yet (max_slot_wal_keep_size or an idle timeout)")
     return found

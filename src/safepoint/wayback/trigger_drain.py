@@ -25,7 +25,7 @@ from safepoint.postgres import messages
 from safepoint.postgres.composite import fields
 from safepoint.postgres.connections import Connection, streamed
 from safepoint.progress import Cancelled
-from safepoint.wayback.slot import read_elsewhere
+from safepoint.wayback.slot import lost, read_elsewhere
 from safepoint.wayback.spool import SNAPSHOT, Spool
 from safepoint.wayback.triggers import SHAPES
 
@@ -49,18 +49,24 @@ JOIN safepoint_capture.changes f ON f.xid = e.xid AND f.relation = e.relation AN
 WHERE e.late IS NOT NULL AND {new_e} GROUP BY e.seq
 """
 FORGET: Final = """
-WITH told AS (UPDATE safepoint_capture.forgotten SET snapshot = %(known)s),
+WITH told AS (UPDATE safepoint_capture.forgotten SET snapshot = %(known)s::pg_snapshot, timeline = DEFAULT
+              WHERE snapshot::text IS DISTINCT FROM %(known)s::text),
      gone AS (DELETE FROM safepoint_capture.changes
               WHERE pg_visible_in_snapshot(xid, %(known)s::pg_snapshot) RETURNING 1)
 SELECT count(*) FROM gone
 """
-# What one snapshot shows a later one shows, too.
-BEYOND: Final = """
-SELECT f.snapshot::text FROM safepoint_capture.forgotten f, CAST(nullif(%s, '') AS pg_snapshot) known
-WHERE f.snapshot IS NOT NULL AND (
+# What one snapshot shows a later one shows, too. A kill may come between the spool's and this record of it, on the
+# same timeline; on another one the server is a standby that was promoted before it had got that far, and the ids of
+# transactions that it never had are given out again there.
+TAKEN: Final = """
+SELECT f.snapshot::text, coalesce(
     known IS NULL OR pg_snapshot_xmin(f.snapshot) > pg_snapshot_xmin(known)
     OR pg_snapshot_xmax(f.snapshot) > pg_snapshot_xmax(known)
-    OR EXISTS (SELECT FROM pg_snapshot_xip(known) o (xid) WHERE pg_visible_in_snapshot(o.xid, f.snapshot)))
+    OR EXISTS (SELECT FROM pg_snapshot_xip(known) o (xid) WHERE pg_visible_in_snapshot(o.xid, f.snapshot)), false)
+        AND f.snapshot IS NOT NULL,
+    known IS NOT NULL AND known::text IS DISTINCT FROM f.snapshot::text
+        AND f.timeline <> left(pg_walfile_name(pg_current_wal_lsn()), 8)
+FROM safepoint_capture.forgotten f, CAST(nullif(%s, '') AS pg_snapshot) known
 """
 LEAVES: Final = """
 SELECT r.relation::int8, ARRAY(SELECT t.relid::oid::int8 FROM pg_partition_tree(r.relation::regclass) t WHERE t.isleaf)
@@ -113,7 +119,7 @@ class TriggerDrain:
         """Take what is committed now; gives whether it was taken whole (False: cancelled, and nothing of it counts)."""
         connection = self.connection
         connection.execute(ONE_AT_A_TIME)
-        self._refuse_older_copy()
+        self._refuse_other()
         with connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             connection.execute("SET LOCAL work_mem = '64MB'")
@@ -128,12 +134,21 @@ class TriggerDrain:
         self._forget()
         return True
 
-    def _refuse_older_copy(self) -> None:
-        """What another spool has taken is not here any more."""
+    def _refuse_other(self) -> None:
+        """What another spool has taken is not here any more; and another server never had what this one has taken.
+
+        Raises:
+            CaptureElsewhere, CaptureLost: it is so.
+        """
         known = self.spool.position.snapshot
-        beyond = self.connection.execute(BEYOND, [known]).fetchone()
-        if beyond is not None:
-            raise read_elsewhere(self.spool.path, f"snapshot {known or 'none'}", f"snapshot {beyond[0]}")
+        forgotten, beyond, replaced = self.connection.execute(TAKEN, [known]).fetchone() or (None, False, False)
+        if beyond:
+            raise read_elsewhere(self.spool.path, f"snapshot {known or 'none'}", f"snapshot {forgotten}")
+        if replaced:
+            raise lost(
+                self.connection.info.dbname,
+                "a standby has taken the server's place that did not have all that is in the spool",
+            )
 
     def _forget(self) -> None:
         """Only what is durable in the spool leaves the database."""

@@ -32,7 +32,8 @@ _PURPOSE: Final = "capture"
 # whoever changes a row holds its lock until the end, so the next one comes later. `late` is the place of a row version
 # that was changed again before its own trigger fired (by another trigger of the same statement), `was` that of the
 # version before: by both the drain puts such pairs in order. A table that was attached as a partition has its own row
-# trigger and its root's: one of them notes. `forgotten` says what some spool has, and is not noted here any more.
+# trigger and its root's: one of them notes. `forgotten` says what some spool has, and is not noted here any more,
+# and on which timeline that was: a standby that is promoted has the next one.
 MAKE: Final = """
 CREATE SCHEMA safepoint_capture;
 CREATE TABLE safepoint_capture.changes (
@@ -41,7 +42,8 @@ CREATE TABLE safepoint_capture.changes (
     was tid, late tid, old text, new text);
 CREATE TABLE safepoint_capture.shapes (
     relation oid PRIMARY KEY, name text NOT NULL, columns text[] NOT NULL, later bool NOT NULL DEFAULT false);
-CREATE TABLE safepoint_capture.forgotten (snapshot pg_snapshot);
+CREATE TABLE safepoint_capture.forgotten (
+    snapshot pg_snapshot, timeline text NOT NULL DEFAULT left(pg_walfile_name(pg_current_wal_lsn()), 8));
 INSERT INTO safepoint_capture.forgotten VALUES (NULL);
 CREATE FUNCTION safepoint_capture.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
