@@ -18,6 +18,7 @@ from elsewhere import Elsewhere
 from postgres_servers import FOLDER, Servers, has_postgres
 from small_disk import small_disk
 from ssh_server import SSHD, ssh_server
+from standby_server import primary_and_standby
 
 from safepoint.backup.dumping import dump_error
 from safepoint.backup.fingerprint import take
@@ -30,9 +31,9 @@ from safepoint.hosts.command import Command
 from safepoint.hosts.here import Here
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
-from safepoint.postgres.servers import Server, free_port
+from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.postgres.unprivileged import account, reachable, run_as
+from safepoint.postgres.unprivileged import account
 from safepoint.progress import Progress
 
 READER = "poor_but_honest"
@@ -139,29 +140,8 @@ def test_a_session_of_ours_waits_for_a_lock_as_long_as_it_was_told_to(reader: Ta
 @pytest.fixture(scope="module")
 def standby() -> Iterator[tuple[Target, Target]]:
     """A primary and its standby, by streaming replication."""
-    parent = Path(tempfile.mkdtemp(prefix=FOLDER))
-    parent.chmod(0o711)
-    programs, who = reachable(account(), installation(17)), account()
-    copy, port = parent / "copy", free_port()
-    copy.mkdir(mode=0o700)
-    if who.change:
-        shutil.chown(copy, who.uid, who.gid)
-    settings = {"wal_level": "replica", "fsync": "off", "hot_standby": "on"}
-    with Server.create(parent / "primary", programs, password="only-for-tests", settings=settings) as primary:
-        env = {**primary.target.env(), **primary.target.secrets()}
-
-        def do(name: str, *argv: str) -> None:
-            done = run_as(who, [programs.program(name), *argv], env=env)
-            assert done.returncode == 0, done.stderr
-
-        do("pg_basebackup", "-D", str(copy), "-R", "-X", "stream", "-c", "fast")
-        do("pg_ctl", "-D", str(copy), "-o", f"-p {port}", "-w", "-l", str(copy / "log"), "start")
-        try:
-            yield primary.target, replace(primary.target, port=port)
-        finally:
-            do("pg_ctl", "-D", str(copy), "-m", "immediate", "-w", "stop")
-            shutil.rmtree(copy)
-    parent.rmdir()
+    with primary_and_standby() as both:
+        yield both
 
 
 def test_a_standby_is_dumped_like_its_primary(standby: tuple[Target, Target], tmp_path: Path) -> None:

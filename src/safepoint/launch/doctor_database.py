@@ -22,6 +22,7 @@ from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.target import Target, server_target, target
 from safepoint.wayback import capture
 from safepoint.wayback.promises import foresee_gaps, shown
+from safepoint.wayback.standbys import standbys
 
 OLDEST = 14
 _IDLE_SECONDS = 10.0
@@ -329,6 +330,13 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
             "replication",
             f"Enabled subscriptions write into this database: {some(enabled)}.",
             f"ALTER SUBSCRIPTION {enabled[0]} DISABLE; for the window.",
+        )
+    if names := standbys(connection):
+        yield warning(
+            "standbys",
+            f"Standbys stream from this server: {some(names)}. A rollback does not reach what is connected there: it "
+            "reads the migrated database, under its new name, until it connects anew.",
+            "After a rollback end these sessions, or have their pooler do so (PgBouncer: RECONNECT).",
         )
     for (name,) in connection.execute(ALL_TABLES).fetchall():
         yield warning(

@@ -20,6 +20,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import capture, feed, written
 from safepoint.wayback.affected import UserTable
+from safepoint.wayback.standbys import left_reading, standbys
 from safepoint.wayback.swap import swap, unswap
 from safepoint.wayback.twin import TwinFacts
 
@@ -107,10 +108,12 @@ class Swap(Verb):
         facts = swap(pair, TwinFacts.from_json(dict(ground.need("twin"))), ground.kept)
         there = "" if not pair.apart else f"; {pair.live.dbname} is on {pair.server} now"
         where = "" if not pair.apart else f" on {pair.live.address}"
+        with pair.at_live() as connection:
+            reading = standbys(connection)
         return Evidence(
             f"swapped in {format_duration(facts.seconds)}{there}; the migrated database is kept as {facts.kept_as}"
-            f"{where}",
-            {**facts.as_json(), "server": pair.server},
+            f"{where}{left_reading(reading)}",
+            {**facts.as_json(), "server": pair.server, "standbys": reading},
         )
 
 

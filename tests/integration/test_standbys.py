@@ -1,0 +1,68 @@
+"""What reads on a standby, while the databases of its primary are swapped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from standby_server import primary_and_standby
+
+from safepoint.launch.doctor_database import in_the_way
+from safepoint.postgres.catalog import survey
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.fence import survey_fence
+from safepoint.wayback.pair import Pair
+from safepoint.wayback.standbys import left_reading, standbys
+from safepoint.wayback.swap import swap
+from safepoint.wayback.twin import make_twin
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[tuple[Target, Target]]:
+    with primary_and_standby() as found:
+        yield found
+
+
+def test_what_was_connected_on_a_standby_reads_the_migrated_database_and_that_is_told(
+    both: tuple[Target, Target],
+) -> None:
+    primary, standby = both
+    with connect(primary) as connection:
+        connection.execute("create database shop")
+    live = primary.on("shop")
+    with connect(live) as connection:
+        prior = survey_fence(live, ())
+        connection.execute("create table release as select 'old' as name")
+        connection.execute("checkpoint")
+    facts = make_twin(live, "shop_twin", "shop-2.0", at="0/0", prior=prior)
+    with connect(live) as connection:
+        connection.execute("update release set name = 'new'")
+    deadline = time.monotonic() + 20
+    with connect(primary) as writer, connect(standby.on("shop")) as reader:
+        while reader.execute("select name from release").fetchone() != ("new",):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        swap(Pair.beside(live, "shop_twin", "shop-2.0"), facts)
+        while not _there(standby):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        with connect(live) as anew:
+            assert anew.execute("select name from release").fetchone() == ("old",)
+        assert reader.execute("select name from release").fetchone() == ("new",)  # the fault itself
+        (found,) = standbys(writer)
+        assert found in left_reading([found]) and "RECONNECT" in left_reading([found])
+        told = [one for one in in_the_way(writer, survey(writer)) if one.check == "standbys"]
+        assert [(one.verdict, found in one.message) for one in told] == [("warning", True)], told
+
+
+def _there(standby: Target) -> bool:
+    """Whether the swap has got there: whoever connects now is in the old release's database."""
+    with connect(standby.on("shop")) as connection:
+        return connection.execute("select name from release").fetchone() == ("old",)
+
+
+def test_a_server_without_standbys_says_nothing_of_them(database: Target) -> None:
+    with connect(database) as connection:
+        assert standbys(connection) == [] and left_reading([]) == ""
