@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from safepoint.config import PlanFile
+    from safepoint.launch.ledger import Entry
     from safepoint.launch.lock import Holder
     from safepoint.launch.plan import Plan
 
@@ -67,7 +68,11 @@ def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: 
         "standing": told,
         "conductor": asdict(mine) if mine else None,
         "question": report["question"],
-        "running": [_short(row, now) for row in report["steps"] if row["verdict"] == "running" and mine],
+        "running": [
+            {**_short(row, now), "waits": _waits(entries, row, now)}
+            for row in report["steps"]
+            if row["verdict"] == "running" and mine
+        ],
         "next": None if step is None else {**_short(step, now), "at": step["at"], "in_seconds": _until(step, now)},
         "done": sum(row["verdict"] == "pass" for row in report["steps"]),
         "steps": len(report["steps"]),
@@ -142,6 +147,14 @@ def _short(row: dict[str, Any] | Any, now: datetime) -> dict[str, Any]:
     return {"id": row["id"], "title": row["title"], "phase": row["phase"], "seconds": seconds}
 
 
+def _waits(entries: list[Entry], row: dict[str, Any], now: datetime) -> str | None:
+    """What a running step has said that it waits for, as long as it would wait."""
+    said = [entry for entry in entries if entry.kind == "waits" and entry.step == row["id"]]
+    if not said or (now - said[-1].when).total_seconds() > said[-1].data["seconds"]:
+        return None
+    return str(said[-1].data["for"])
+
+
 def _until(step: Any, now: datetime) -> float | None:
     from datetime import datetime
 
@@ -167,7 +180,12 @@ def _show(answer: dict[str, Any]) -> None:
         who = f"{conductor['user']} on {conductor['machine']} (process {conductor['pid']}), {conductor['command']}"
         facts.append(("conductor", who))
     facts += [
-        ("now", f"{row['title']}, for {format_duration(max(0.0, row['seconds'] or 0.0))}") for row in answer["running"]
+        (
+            "now",
+            f"{row['title']}, for {format_duration(max(0.0, row['seconds'] or 0.0))}"
+            + (f": {row['waits']}" if row["waits"] else ""),
+        )
+        for row in answer["running"]
     ]
     facts += [("let in", told["open"]), ("safe", told["safe"]), ("next", told["next"])]
     if (step := answer["next"]) is not None and (step["in_seconds"] or 0) > 0:

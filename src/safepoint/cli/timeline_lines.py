@@ -64,6 +64,7 @@ def event_line(entry: Entry, state: State, marks: Marks) -> tuple[str, str] | No
         "run": lambda: (marks.running, _begins(data, state.plan.launch_id)),
         "resumed": lambda: (marks.interrupted, f"resumed by {data['by']}: {data['after']}"),
         "ask": lambda: (marks.waiting, f"{entry.step or '':<15} {data['question']}"),
+        "waits": lambda: (marks.doubt, f"{entry.step or '':<15} {data['for']}"),
         "decided": lambda: (marks.passed, f"{entry.step or '':<15} go by {data['by']}"),
         "order": lambda: (marks.running, f"{entry.step or '':<15} {data['order']} by {data['by']}: {data['fate']}"),
         "wayback": lambda: (marks.interrupted, f"the way back, {len(data['steps'])} steps: {data['reason']}"),

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 import psycopg
 
+from safepoint.config import format_duration
 from safepoint.errors import SafepointError, ServerAway
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
@@ -18,6 +19,9 @@ T = TypeVar("T")
 TRIES: Final = 3
 AWAY: Final = 60.0
 """Seconds that a server may be away."""
+
+WAITS: Final = "waits"
+"""The kind of the ledger's entry by which a step says what it waits for."""
 
 
 def answers(ground: Ground) -> bool:
@@ -51,6 +55,17 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
             return work()
         except (ServerAway, psycopg.Error) as error:
             lost = isinstance(error, ServerAway) or was_lost(error)
-            if not lost or ground.step.phase != "rollback" or not comes_back(ground):
+            if not lost or ground.step.phase != "rollback":
+                raise
+            _tell(ground, error)
+            if not comes_back(ground):
                 raise
     return work()
+
+
+def _tell(ground: Ground, error: Exception) -> None:
+    """Whoever looks meanwhile learns what is waited for, and not only once a person is asked."""
+    times = sum(entry.kind == WAITS for entry in ground.ledger.entries)
+    said = " ".join(str(getattr(error, "message", error)).split()).rstrip(".")
+    waited = f"PostgreSQL does not answer ({said}); it is waited for, {format_duration(AWAY)} at most"
+    ground.ledger.append(WAITS, f"{WAITS}:{times + 1}", {"for": waited, "seconds": AWAY}, step=ground.step.id)
