@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from safepoint.config import format_duration
 from safepoint.django.pending import Pending, read_pending
@@ -20,7 +20,11 @@ from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.opening import look_again
 from safepoint.launch.verbs.prepare import taken_at
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
 from safepoint.wayback import fence
+
+_APART: Final = timedelta(minutes=1)
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 Reason = tuple[Verdict, str]
@@ -105,6 +109,32 @@ def lateness_reasons(at: str | None, now: datetime) -> list[Reason]:
     return [("inconclusive", f"the window was to begin at {at}, {format_duration(late.total_seconds())} ago")]
 
 
+def clock_reasons(ahead: float) -> list[Reason]:
+    """Whether this machine knows the hour; the launch may have been gone on with from another one. Pure.
+
+    Args:
+        ahead: seconds that its clock is before the server's.
+    """
+    if abs(ahead) <= _APART.total_seconds():
+        return []
+    by, which = format_duration(abs(ahead)), "ahead of" if ahead > 0 else "behind"
+    return [
+        (
+            "inconclusive",
+            f"this machine's clock is {by} {which} the server's: by that one the window would begin at another time "
+            "than people were told; set it (NTP)",
+        )
+    ]
+
+
+def clock_ahead(server: Target) -> float:
+    """Seconds that this machine's clock is before a server's."""
+    with connect(server) as connection:
+        row = connection.execute("SELECT clock_timestamp()").fetchone()
+        now = datetime.now(UTC)
+    return 0.0 if row is None else float((now - row[0]).total_seconds())
+
+
 def early_reasons(ran: Sequence[str]) -> list[Reason]:
     """Whether migrations ran before the window, since they were listed. Pure.
 
@@ -164,7 +194,10 @@ class GateStop(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Looks at the world again where it may have changed: the code, the clock."""
         reasons = _for_the_window(ground)
-        reasons += lateness_reasons(None if ground.hurry else ground.step.at, datetime.now(UTC))
+        if not ground.hurry:
+            reasons += lateness_reasons(ground.step.at, datetime.now(UTC)) + clock_reasons(
+                clock_ahead(ground.maintenance)
+            )
         return judge(reasons, by_person=ground.plan.gates.stop == "person")
 
 
