@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from stage import Stage
 
 from safepoint.config import load
 from safepoint.launch.begin import entries_of, launch_folder, open_question
+from safepoint.wayback.names import PREFIX
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +139,25 @@ def test_a_rollback_without_its_twin_is_told_so_before_it_closes_the_site(scene:
     said = back.end().text
     assert "stop-traffic" not in said and "launched: return ordered by" in said, said
     assert scene.release() == "2.0"
+
+
+@pytest.mark.slow
+def test_a_conductor_that_slept_while_another_finished_the_launch_takes_nothing_back(scene: Scene) -> None:
+    scene.new_launch()
+    first = scene.conduct("launch", "--now", "--no-wait")
+    first.until("step.begun", "migrate", seconds=120)
+    first.process.send_signal(signal.SIGSTOP)
+    second = Second(scene)
+    # The server gives its sessions up: nobody answers there.
+    mine = f"application_name LIKE 'safepoint%' OR usename LIKE '{PREFIX}%'"
+    scene.ask(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {mine}")
+    launched = second.run("launch", "--now", "--plain", "--no-wait")
+    assert launched.code == 0, launched.text
+    post(scene)
+    written = entries(scene)
+    first.process.send_signal(signal.SIGCONT)
+    said = first.end()
+    assert said.code == 3 and "gone on with" in said.text, said.text
+    assert scene.release() == "2.0" and entries(scene) == written
+    back = second.run("rollback", "--plain")
+    assert back.code == 0 and entries(scene) == written, back.text

@@ -273,7 +273,7 @@ def test_a_conductor_that_is_no_superuser_is_guarded_too(guard_of: Callable[...,
         try:
             first, second = guard_of("ann@one", target=plain), guard_of("bob@two", target=plain)
             first.take()
-            first.refuse_remains([])
+            first.refuse_remains(list)
             with pytest.raises(Refused, match="ann@one"):
                 second.take()
             with pytest.raises(Refused, match="ann@one"):

@@ -89,13 +89,13 @@ class Conductor:
         works: dict[str, Callable[..., Any]] = {
             "plan": self._plan,
             "remaining": self._remaining,
-            "step": self._steps.step,
+            "step": self._confirmed(self._steps.step),
             "ask": self._ask,
             "decided": self._decided,
             "order": self._order,
-            "way back": self._way_back,
+            "way back": self._confirmed(self._way_back),
             "may return": self._may_return,
-            "way forth": self._way_forth,
+            "way forth": self._confirmed(self._way_forth),
             "may leave": self._may_leave,
             "status after": self._status_after,
             "end": self._end,
@@ -118,7 +118,7 @@ class Conductor:
         Raises:
             Refused: the launch was begun, or gone on with, from another state folder.
         """
-        self._guard.refuse_remains(self.ledger.entries)
+        self._guard.refuse_remains(lambda: self.ledger.entries)
         self.ledger.append(
             "launch",
             "launch",
@@ -140,7 +140,7 @@ class Conductor:
         Raises:
             Refused: the launch was gone on with from another state folder.
         """
-        self._guard.refuse_remains(self.ledger.entries)
+        self._guard.refuse_remains(lambda: self.ledger.entries)
         return self._conduct("rollback", order=order)
 
     def leave(self, patience: float) -> None:
@@ -175,6 +175,16 @@ class Conductor:
                 return work(*arguments)
             except Exception as error:  # whatever it is, the engine must not have it
                 self._break(error)
+
+        return carry_out
+
+    def _confirmed(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        """The work, where nobody else has conducted the launch while this machine slept; else this process leaves."""
+
+        def carry_out(*arguments: Any) -> Any:
+            if not self._guard.confirm():
+                threading.Event().wait()  # see `refusal`; nothing may be recorded
+            return work(*arguments)
 
         return carry_out
 

@@ -123,6 +123,9 @@ class Guard:
         self._connection: Connection | None = None
         self._former: Holder | None = None
         self._refusal: Refused | None = None
+        self._entries: Callable[[], Sequence[Entry]] | None = None
+        self._taking = threading.Lock()
+        self._away = False
         self._done = threading.Event()
         self._wake: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
@@ -169,19 +172,35 @@ class Guard:
                 remedy=error.remedy,
             ) from None
 
-    def refuse_remains(self, entries: Sequence[Entry]) -> None:
+    def refuse_remains(self, entries: Callable[[], Sequence[Entry]]) -> None:
         """Refuse to conduct a launch of which another state folder has left traces on the server.
 
         A conductor that knows nothing of that one's twin would take the migrated database for the old one.
 
         Args:
-            entries: this state folder's ledger of the launch, which explains its own.
+            entries: this state folder's ledger of the launch, which explains its own; asked again whenever the guard
+                had been lost for a time.
 
         Raises:
             Refused: there are such traces.
         """
+        self._entries = entries
         if self._connection is not None:  # nothing of the launch will go on without the database
-            remains.refuse_unexplained(self._connection, self._target().dbname, self._launch_id, entries)
+            remains.refuse_unexplained(self._connection, self._target().dbname, self._launch_id, entries())
+
+    def confirm(self) -> bool:
+        """Before each step: whether this conductor may go on. One whose machine slept has lost the guard without
+        having seen it, and another may have conducted meanwhile. A database that cannot be reached refuses nobody.
+        """
+        connection = self._connection
+        if connection is not None:
+            try:
+                connection.execute("SELECT 1")
+            except psycopg.Error:
+                self._drop(connection)
+        if self._connection is None and not self._away:
+            self._take_again()
+        return self._refusal is None
 
     def release(self) -> None:
         """Let go of it. May be called whether it is held or not."""
@@ -255,10 +274,28 @@ class Guard:
             if self._connection is None:
                 if self._done.wait(_RETRY):
                     return
-                if (other := self._try()) is not None:
-                    self._refusal = refusal(self._target().dbname, other)
+                self._take_again()
+                if self._refusal is not None:
                     return
-            elif self._silent_end(self._connection):
+            elif (connection := self._connection) is not None and self._silent_end(connection):
+                self._drop(connection)
+
+    def _take_again(self) -> None:
+        """After it was lost; whoever had it meanwhile may have gone on with the launch."""
+        with self._taking:
+            if self.held or self._refusal is not None:
+                return
+            if (other := self._try()) is not None:
+                self._refusal = refusal(self._target().dbname, other)
+            self._away = self._connection is None
+            if self._connection is None or self._entries is None:
+                return
+            try:
+                database, entries = self._target().dbname, list(self._entries())
+                remains.refuse_unexplained(self._connection, database, self._launch_id, entries)
+            except Refused as error:
+                self._refusal = error
+            except psycopg.Error:
                 self._drop()
 
     def _silent_end(self, connection: Connection) -> bool:
@@ -275,8 +312,11 @@ class Guard:
             return True
         return False
 
-    def _drop(self) -> None:
-        connection, self._connection = self._connection, None
+    def _drop(self, lost: Connection | None = None) -> None:
+        """Let go of the session: of whichever there is, or of the one that is lost."""
+        connection = self._connection if lost is None else lost
+        if self._connection is connection:
+            self._connection, self._away = None, False
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
