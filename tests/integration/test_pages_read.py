@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_cli_errors import PLAN
 
+from safepoint.config import load
+from safepoint.launch.plan import make_plan
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.report.page import page
+from safepoint.launch.report.timetable import timetable_page
 from safepoint.wayback.affected import Account, Affected, Item, Totals
 from safepoint.wayback.letters import Words
 
@@ -63,6 +67,17 @@ def test_on_a_phone_no_long_path_makes_a_page_wider_than_the_screen(phone: Any, 
     assert phone.get_by_text("in doubt: no login is configured").is_visible()
     chip, title = (phone.get_by_text(text).bounding_box() for text in ("inconclusive", "Go for the canary?"))
     assert chip["x"] + chip["width"] <= title["x"]
+
+
+@needs_chromium
+def test_on_a_phone_a_moment_of_the_timetable_stands_in_one_line(phone: Any, tmp_path: Path) -> None:
+    (tmp_path / "launch.toml").write_text(PLAN.format(port=1))
+    plan = load(tmp_path / "launch.toml")
+    file = tmp_path / "timetable.html"
+    file.write_text(timetable_page(make_plan(plan), plan.launch.date))
+    phone.goto(file.as_uri())
+    box = phone.locator("td b").first.bounding_box()
+    assert box["height"] < 30 and phone.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_texts_stand_out_from_their_ground_in_the_light_and_in_the_dark() -> None:

@@ -140,8 +140,9 @@ def timetable_page(
 def _page_row(row: TimetableRow) -> str:
     runs = "<br>".join(f"<code>{escape(command)}</code>" for command in row.step.commands)
     gate = '<span class="chip waiting">gate</span> ' if row.step.gate else ""
+    moment, local = (text.replace(" ", "&nbsp;") for text in (row.moment, row.local))
     return (
-        f"<tr><td><b>{row.moment.replace(' ', '&nbsp;')}</b></td><td>{row.local.replace(' ', '&nbsp;')}</td>"
+        f'<tr><td class="moment"><b>{moment}</b></td><td>{local}</td>'
         f'<td>{gate}{escape(row.step.title)}</td><td>{row.takes}</td><td class="long">{runs}</td>'
         f"<td>{row.on_failure}</td></tr>"
     )
