@@ -50,6 +50,22 @@ def test_the_file_loads_and_holds_what_the_project_says(site: Path, database: Ta
     assert str(database.password) not in draft.text
 
 
+def test_an_installed_product_without_a_manage_py_is_named_by_its_module(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (site / "src/manage.py").rename(site / "src/shop/__main__.py")
+    monkeypatch.setenv("PYTHONPATH", str(site / "src"))
+    with pytest.raises(Refused) as caught:
+        draft_plan(site, site / "launch.toml", python=sys.executable)
+    assert caught.value.remedy is not None and "--module" in caught.value.remedy
+    words = ["init", str(site), "--python", sys.executable, "--module", "shop", "--file", str(site / "launch.toml")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    plan = load(site / "launch.toml")
+    assert plan.releases.old.manage == plan.releases.new.manage == (sys.executable, "-m", "shop")
+    assert plan.application.url_env == "DATABASE_URL"
+
+
 def test_behind_a_connection_pooler_the_server_itself_is_named_and_to_be_looked_at(
     site: Path, database: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:

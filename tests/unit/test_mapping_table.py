@@ -18,7 +18,7 @@ from safepoint.errors import Refused
 from safepoint.launch.report.mapping import mapping_page, mapping_table, markdown
 from safepoint.launch.waybacks import NAME, keep_way_back, newest_way_back
 from safepoint.launch.whose import own_mark
-from safepoint.wayback.roundtrip import RoundTrip, TableTrip
+from safepoint.wayback.roundtrip import Accepted, RoundTrip, TableTrip, doubtful
 from safepoint.wayback.schemas import Schemas
 
 OLD = catalogue(
@@ -114,6 +114,36 @@ def test_what_a_mapper_has_answered_since_is_no_problem_any_more_and_each_is_tol
     keep(folder, asked)
     answered = mapping_table(newest_way_back(plan), MAPPERS, "1.0", NOW)
     assert "not proven yet" in answered.verdict and "safepoint rehearse" in answered.verdict
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "answers", "proven"),
+    [
+        (0, 8, {"added": {"log"}}, None),
+        (0, 8, {"removed": {"log"}}, False),
+        (0, 8, {"added": {"line"}}, False),
+        (5, 8, {"added": {"log"}}, False),
+        (5, 8, {"added": {"log"}, "removed": {"log"}}, None),
+        (5, 0, {"added": {"log"}, "removed": {"log"}}, None),
+    ],
+)
+def test_rows_that_may_come_or_go_by_what_the_plan_file_says_now_are_no_problem_any_more(
+    tmp_path: Path, missing: int, extra: int, answers: dict[str, set[str]], proven: bool | None
+) -> None:
+    plan, trip = plan_file(tmp_path), RoundTrip((TableTrip("public.log", 9, missing, extra, {}),), 0.1)
+    keep_way_back(
+        plan.state / "rehearsals" / "r",
+        release="2.0",
+        by="rehearsal",
+        source=own_mark(plan),
+        schemas=SCHEMAS,
+        trip=trip,
+        doubts=doubtful(SCHEMAS.mapping(MAPPERS), trip),
+    )
+    accepted = Accepted.of(OLD, answers.get("added", set()), answers.get("removed", set()))
+    made = mapping_table(newest_way_back(plan), MAPPERS, "1.0", NOW, accepted=accepted)
+    assert made.proven is proven and (made.doubts == ()) is (proven is None)
+    assert proven is False or any("only another proof tells" in note for note in made.notes)
 
 
 def test_a_mapper_is_shown_as_it_is_written_into_the_plan_file(tmp_path: Path) -> None:

@@ -17,13 +17,16 @@ def init(
     directory: Annotated[Path, typer.Argument(help="The Django project: where manage.py is, or above src/.")] = Path(),
     file: Annotated[Path | None, typer.Option("--file", help="The plan file to write (DIRECTORY/launch.toml).")] = None,
     python: Annotated[str | None, typer.Option("--python", help="The project's own Python (its venv's).")] = None,
+    module: Annotated[
+        str | None, typer.Option("--module", help="What is run with `python -m` in place of a manage.py.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
 ) -> None:
     """Write launch.toml for a Django project. Nothing that is there is overwritten."""
     from safepoint.launch.draft import draft_plan, write_plan
 
     path = file if file is not None else directory / "launch.toml"
-    draft = draft_plan(directory, path, python=python)
+    draft = draft_plan(directory, path, python=python, module=module)
     write_plan(draft, path)
     if json_:
         import json

@@ -76,13 +76,15 @@ def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path
     from safepoint.errors import PlanFileError
     from safepoint.launch.report.mapping import mapping_page, mapping_table, markdown
     from safepoint.launch.waybacks import newest_way_back
+    from safepoint.wayback.roundtrip import Accepted
 
     if ics is not None:
         raise PlanFileError("The way back has no moments for a calendar.", subject="--ics", remedy="Leave one out.")
     plan_file = load(plan)
     known = newest_way_back(plan_file)
     old, wayback = plan_file.releases.old.version, plan_file.wayback
-    table = mapping_table(known, wayback.mappers, old, datetime.now(UTC), wayback.affected)
+    accepted = Accepted.of(known.schemas.old, wayback.added_rows, wayback.removed_rows)
+    table = mapping_table(known, wayback.mappers, old, datetime.now(UTC), wayback.affected, accepted)
     if html is not None:
         write(html, mapping_page(table))
     if json_:

@@ -32,24 +32,27 @@ class Draft:
     look_at: tuple[str, ...] = field(default=())
 
 
-def draft_plan(directory: Path, path: Path, *, python: str | None = None, today: date | None = None) -> Draft:
+def draft_plan(
+    directory: Path, path: Path, *, python: str | None = None, module: str | None = None, today: date | None = None
+) -> Draft:
     """Ask a project and draft its plan file. Writes nothing.
 
     Args:
         directory: where `manage.py` is, or the folder above `src`.
         path: where the plan file will lie; refused when something is there.
         python: the project's own interpreter; None looks for a virtual environment beside it.
+        module: run with `-m` in place of a manage.py, as some installed products are.
 
     Raises:
         Refused: there is no manage.py, or a plan file already.
         CommandFailed: the project cannot be started.
     """
     _refuse_existing(path)
-    manage = find_manage(directory)
+    manage = (find_manage(directory),) if module is None else ("-m", module)
     release = Release(
         version="current",
         directory=str(directory.resolve()),
-        manage=(python or _python(directory), manage),
+        manage=(python or _python(directory), *manage),
         start=("true",),
         stop=("true",),
         upstream="127.0.0.1:8000",
@@ -114,7 +117,8 @@ def find_manage(directory: Path) -> str:
             f"There is no manage.py in {directory} or in its src.",
             subject=str(directory),
             expected=" or ".join(_PLACES),
-            remedy="Name the Django project's folder: `safepoint init DIRECTORY`.",
+            remedy="Name the Django project's folder: `safepoint init DIRECTORY`. An installed product that is run "
+            "without one (`python -m PRODUCT migrate`) is named with --module PRODUCT, in the folder where that works.",
         )
     return found
 
@@ -197,7 +201,7 @@ class Names:
     application: str
     directory: str
     python: str
-    manage: str
+    manage: tuple[str, ...]
     old: str
     url_env: str | None
     day: date
@@ -229,7 +233,7 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
         "error_log": f"error_log = {_text(log)}" if log else '# error_log = "/var/log/app/error.log"',
         "directory": _text(names.directory),
         "python": _text(names.python),
-        "manage": _text(names.manage),
+        "manage": ", ".join(_text(word) for word in names.manage),
         "old": _text(names.old),
         "clear": f"clear = [{clear}]",
         "clear_comment": "commands of this project's manage.py"

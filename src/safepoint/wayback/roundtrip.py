@@ -7,7 +7,7 @@ data migration changed. Values are compared as text, as the fingerprint does: 1.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -92,6 +92,14 @@ class Accepted:
             "removed_rows": table.missing and table.table not in self.removed,
         }
         return tuple(name for name, asked in open_.items() if asked)
+
+    def answers(self, doubt: str) -> bool:
+        """Whether a doubt of an earlier round trip asked for what a person has accepted since. Pure."""
+        for name in self.added | self.removed:
+            keys = [key for key, names in (("added_rows", self.added), ("removed_rows", self.removed)) if name in names]
+            if any(doubt.endswith(_asking(name, one)) for one in (keys, *([key] for key in keys))):
+                return True
+        return False
 
 
 NOTHING: Final = Accepted()
@@ -301,6 +309,11 @@ def doubtful(mapping: WayBack, trip: RoundTrip, accepted: Accepted = NOTHING) ->
         if table.missing and table.extra and table.table in keyless:
             found.append(said)  # a row that was changed looks like that
         elif keys := accepted.missing(table):
-            words = " and ".join(f"{key} = true" for key in keys)
-            found.append(f"{said} Where that may be so, put {words} into [wayback.tables.{keyed(name)}] of the plan.")
+            found.append(f"{said} {_asking(table.table, keys)}")
     return tuple(found)
+
+
+def _asking(table: str, keys: Sequence[str]) -> str:
+    """What a person would write who accepts that rows of a table come or go."""
+    words = " and ".join(f"{key} = true" for key in keys)
+    return f"Where that may be so, put {words} into [wayback.tables.{keyed(table)}] of the plan."

@@ -16,6 +16,7 @@ from safepoint.launch.report.timetable import cell
 from safepoint.launch.waybacks import Known
 from safepoint.wayback.deriving import keyed
 from safepoint.wayback.mapping import Line, Mappers, WayBack
+from safepoint.wayback.roundtrip import NOTHING, Accepted
 
 MEANINGS = {
     "same": "taken as it is",
@@ -80,19 +81,26 @@ class MappingTable:
 
 
 def mapping_table(
-    known: Known, mappers: Mappers, old: str, now: datetime, affected: Collection[str] = ()
+    known: Known,
+    mappers: Mappers,
+    old: str,
+    now: datetime,
+    affected: Collection[str] = (),
+    accepted: Accepted = NOTHING,
 ) -> MappingTable:
     """Work the table out by the plan file's mappers as they are now.
 
     Args:
         affected: the tables of which the plan file says whose their rows are.
+        accepted: the tables to which rows may come, or of which they may go, as it says now.
         old: the old release's version.
         now: for the age of what is known.
     """
     mapping = known.schemas.mapping(mappers)
     before = known.schemas.mapping({})
     # A proof tells what had no mapper then among what did not come back.
-    doubts = tuple(one for one in known.doubts if one not in (*before.problems, *mapping.problems))
+    found = [one for one in known.doubts if one not in (*before.problems, *mapping.problems)]
+    doubts = tuple(one for one in found if not accepted.answers(one))
     proven = None if known.proven is False and not doubts and not known.wrong else known.proven
     changed = known.proven is not None and _mapped(mapping) and known.wrong
     age = format_duration(max(0.0, (now - known.made_at).total_seconds()))
@@ -105,8 +113,8 @@ def mapping_table(
     ]
     if changed:
         notes.append("What did not come back was counted with the mappers as they were then.")
-    if mapping.problems != before.problems and known.proven is False:
-        notes.append("The mappers answer what was a problem without them; only another proof tells whether rightly.")
+    if known.proven is False and (mapping.problems != before.problems or len(doubts) < len(found)):
+        notes.append("The plan file answers by now what was a problem; only another proof tells whether rightly.")
     return MappingTable(
         old=old,
         new=known.release,
