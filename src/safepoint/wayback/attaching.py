@@ -105,8 +105,10 @@ class Attaching:
         self._begin(careful=False)
 
     def _begin(self, *, careful: bool) -> None:
-        """`careful`: what was deleted goes at the end, as far as nothing refers to it then."""
+        """`careful`: what was deleted goes at the end, as far as nothing refers to it then; no row is written before
+        one that it refers to."""
         self.careful = careful
+        self._coming: list[str] = []
         self.values = self.rows = self.already = 0
         self.tables: dict[str, int] = {}
         self._changed: dict[str, Set[str]] = {}
@@ -130,7 +132,7 @@ class Attaching:
         try:
             with connection.transaction():
                 self._attach()
-        except DatabaseError:  # the migration gave rows that the old release made to what was deleted
+        except DatabaseError:  # what was deleted is needed, or a row of a circle could not be written
             self._begin(careful=True)
             self._attach()
         self._raise_sequences()
@@ -139,6 +141,7 @@ class Attaching:
     def _attach(self) -> None:
         stashed = self._stashed()
         whole = self._parents_first(name for name, table in stashed.items() if table.whole)
+        self._coming = [] if self.careful else list(whole)
         for name in (*whole, *(name for name in stashed if name not in whole)):
             self._table(name, stashed[name])
         for name in reversed(whole if self.careful else ()):
@@ -174,13 +177,15 @@ class Attaching:
 
     def _rows(self, table: Table) -> None:
         self._changed[table.name] = {*table.by_name}
+        if table.name in self._coming:
+            self._coming.remove(table.name)
         rows = self._whole(table)
         rows.attach()
         self.rows += rows.changed
         self.already += rows.already
 
     def _whole(self, table: Table) -> WholeRows:
-        return WholeRows(self.connection, self.new, table, table.name in self.made, self.careful)
+        return WholeRows(self.connection, self.new, table, table.name in self.made, self.careful, self._coming)
 
     def _keyless(self, table: Table, told: StashedTable) -> None:
         """Rows without a key can be inserted, where nothing else was done to them."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -23,13 +23,20 @@ WRITTEN: Final = "age(c.xmin) <= age(pg_current_xact_id()::xid)"
 
 class WholeRows:
     """The rows of a table that the old schema did not have. `made` says that this migration made the table, and
-    `careful` that deletions wait for `remove`."""
+    `careful` that deletions wait for `remove`. Tables refer to each other in a circle: rows of `coming` are written
+    after these."""
 
     def __init__(
-        self, connection: Connection, catalogue: Catalogue, table: Table, made: bool, careful: bool = False
+        self,
+        connection: Connection,
+        catalogue: Catalogue,
+        table: Table,
+        made: bool,
+        careful: bool = False,
+        coming: Collection[str] = (),
     ) -> None:
         self.connection, self.catalogue, self.table = connection, catalogue, table
-        self.made, self.careful = made, careful
+        self.made, self.careful, self.coming = made, careful, coming
         self.columns = list(table.written)
         self.changed = self.already = 0
 
@@ -140,11 +147,14 @@ class WholeRows:
                 same = " AND ".join(f"p.{quote(other)} = {values[own]}" for own, other in pairs)
                 there = f"EXISTS (SELECT FROM {rows_of(parent)} p WHERE {same})"
             condition = f"m.action <> 'delete' AND {given} AND NOT {there}"
-            if key.parent == self.table.name:
+            if key.parent == self.table.name or key.parent in self.coming:
                 coming = " AND ".join(
                     f"o.vals ->> {literal(other)} = m.vals ->> {literal(own)}" for own, other in pairs
                 )
-                condition += f" AND NOT EXISTS (SELECT FROM pg_temp.sp_met o WHERE o.action <> 'delete' AND {coming})"
+                rows = "pg_temp.sp_met o WHERE "
+                if key.parent != self.table.name:
+                    rows = f"pg_temp.sp_stash o WHERE o.relation = {literal(key.parent)} AND o.bad IS NULL AND "
+                condition += f" AND NOT EXISTS (SELECT FROM {rows}o.action <> 'delete' AND {coming})"
             checks.append((condition, literal(f"the row of {parent.relation} that it refers to is not there")))
         while sum(self._refuse(condition, reason) for condition, reason in checks):
             pass
