@@ -113,8 +113,10 @@ class Attaching:
         self._begin(careful=False)
 
     def _begin(self, *, careful: bool) -> None:
-        """`careful`: what was deleted goes at the end, as far as nothing refers to it then."""
+        """`careful`: what was deleted goes at the end, as far as nothing refers to it then; no row is written before
+        one that it refers to."""
         self.careful = careful
+        self._coming: list[str] = []
         self.values = self.rows = self.already = 0
         self.tables: Counter[str] = Counter()
         self._changed: dict[str, Set[str]] = {}
@@ -138,7 +140,7 @@ class Attaching:
         try:
             with connection.transaction():
                 self._attach()
-        except DatabaseError:  # the migration gave rows that the old release made to what was deleted
+        except DatabaseError:  # what was deleted is needed, or a row of a circle could not be written
             self._begin(careful=True)
             self._attach()
         self._raise_sequences()
@@ -149,6 +151,7 @@ class Attaching:
         whole = [name for name, table in stashed.items() if table.whole]
         connection.execute("UPDATE pg_temp.sp_stash SET whole = true WHERE relation = ANY(%s)", [whole])
         names = self._parents_first(stashed)
+        self._coming = [] if self.careful else list(names)
         found = [table for name in names if (table := self._table(name, stashed[name]))]
         for table in found:  # once all rows are there that they may refer to
             values = SingleValues(connection, self.new, table, stashed[table.name], self.defaults)
@@ -182,6 +185,8 @@ class Attaching:
             self._keyless(table, told)
             return None
         self._name_again(table)
+        if name in self._coming:
+            self._coming.remove(name)
         rows = self._whole(table, told)
         if self._holds(table, "whole", rows.attach):
             self.rows += rows.changed
@@ -208,7 +213,7 @@ class Attaching:
 
     def _whole(self, table: Table, told: StashedTable) -> WholeRows:
         made = told.whole and table.name in self.made
-        return WholeRows(self.connection, self.new, table, made, self.defaults, self.careful)
+        return WholeRows(self.connection, self.new, table, made, self.defaults, self.careful, self._coming)
 
     def _keyless(self, table: Table, told: StashedTable) -> None:
         """Rows without a key can be inserted, where nothing else was done to them."""

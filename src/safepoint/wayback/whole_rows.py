@@ -6,7 +6,7 @@ schema could not hold them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -30,6 +30,7 @@ class WholeRows:
         made: this migration made the table.
         defaults: for columns that were not there when the rows were stashed.
         careful: deletions wait for `remove`.
+        coming: tables whose rows are written after these, as tables may refer to each other in a circle.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class WholeRows:
         made: bool,
         defaults: ColumnDefaults,
         careful: bool = False,
+        coming: Collection[str] = (),
     ) -> None:
         self.connection, self.catalogue, self.table, self.made = connection, catalogue, table, made
-        self.defaults, self.careful = defaults, careful
+        self.defaults, self.careful, self.coming = defaults, careful, coming
         self.columns = list(table.written)
         self.changed = self.already = 0
 
@@ -156,11 +158,14 @@ class WholeRows:
                 same = " AND ".join(f"p.{quote(other)} = {values[own]}" for own, other in pairs)
                 there = f"EXISTS (SELECT FROM {rows_of(parent)} p WHERE {same})"
             condition = f"m.action <> 'delete' AND {given} AND NOT {there}"
-            if key.parent == self.table.name:
+            if key.parent == self.table.name or key.parent in self.coming:
                 coming = " AND ".join(
                     f"o.vals ->> {literal(other)} = m.vals ->> {literal(own)}" for own, other in pairs
                 )
-                condition += f" AND NOT EXISTS (SELECT FROM pg_temp.sp_met o WHERE o.action <> 'delete' AND {coming})"
+                rows = "pg_temp.sp_met o WHERE "
+                if key.parent != self.table.name:
+                    rows = f"pg_temp.sp_stash o WHERE o.relation = {literal(key.parent)} AND o.bad IS NULL AND o.whole AND "
+                condition += f" AND NOT EXISTS (SELECT FROM {rows}o.action <> 'delete' AND {coming})"
             checks.append((condition, literal(f"the row of {parent.relation} that it refers to is not there")))
         while sum(self._refuse(condition, reason) for condition, reason in checks):
             pass
