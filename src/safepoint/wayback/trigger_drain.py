@@ -236,9 +236,9 @@ class TriggerDrain:
         self.changes += 1
 
     def _fields(self, relation: int, row: bytes) -> list[bytes | None]:
-        """A row without columns is written as one whose only column is NULL is."""
-        shape = self._shapes.get(relation) or self._armed.get(relation)
-        return fields(row) or ([None] if shape is not None and shape.width == 1 else [])
+        """A row without columns is written as one whose only column is NULL is: that may be its only one no longer."""
+        shapes = (self._shapes.get(relation), self._armed.get(relation))
+        return fields(row) or ([None] if any(shape is not None and shape.width == 1 for shape in shapes) else [])
 
     def _truncate(self, relation: int) -> None:
         shape = self._shapes.get(relation) or self._armed.get(relation)
