@@ -162,10 +162,12 @@ class WholeRows:
                 coming = " AND ".join(
                     f"o.vals ->> {literal(other)} = m.vals ->> {literal(own)}" for own, other in pairs
                 )
-                rows = "pg_temp.sp_met o WHERE "
+                rows = "pg_temp.sp_met o WHERE"
                 if key.parent != self.table.name:
-                    rows = f"pg_temp.sp_stash o WHERE o.relation = {literal(key.parent)} AND o.bad IS NULL AND o.whole AND "
-                condition += f" AND NOT EXISTS (SELECT FROM {rows}o.action <> 'delete' AND {coming})"
+                    rows = (
+                        f"pg_temp.sp_stash o WHERE o.relation = {literal(key.parent)} AND o.whole AND o.bad IS NULL AND"
+                    )
+                condition += f" AND NOT EXISTS (SELECT FROM {rows} o.action <> 'delete' AND {coming})"
             checks.append((condition, literal(f"the row of {parent.relation} that it refers to is not there")))
         while sum(self._refuse(condition, reason) for condition, reason in checks):
             pass
