@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ask, ground, operations
-from test_reattach import OWNER, attached, launched_again, rolled_back
+from launched_twice import OWNER, attached, launched_again, rolled_back
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from replay_ground import ask
-from test_reattach import attached, launched_again, rolled_back
+from launched_twice import attached, launched_again, rolled_back
 
 from safepoint.postgres.target import Target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from test_dangling_before import BEFORE
-from test_reattach import attached, launched_again, rolled_back
+from launched_twice import attached, launched_again, rolled_back
 
 from safepoint.postgres.target import Target
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from replay_ground import ask
-from test_reattach import attached, launched_again, rolled_back
+from launched_twice import attached, launched_again, rolled_back
 
 from safepoint.postgres.target import Target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from replay_ground import operations
-from test_reattach import OWNER, launched_again, rolled_back
+from launched_twice import OWNER, launched_again, rolled_back
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target

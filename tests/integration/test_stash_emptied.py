@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from replay_ground import BOTH, LAUNCH, ask, ground, lines
-from test_reattach import OWNER, launched_again
+from launched_twice import OWNER, launched_again
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
