@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safepoint.django.managepy import Manage
-from safepoint.django.piped import ask
+from safepoint.django.piped import MIGRATIONS_SECONDS, ask
 
 # Before the statements of each operation Django writes three lines of comment; the middle one describes it.
 _DESCRIBED = re.compile(r"^-- (?P<text>\S.*)$")
@@ -44,7 +44,7 @@ def read_sql(
     migrations: Sequence[str] | None = None,
     *,
     database: str = "default",
-    timeout: float | None = 120,
+    timeout: float | None = MIGRATIONS_SECONDS,
     cancelled: Callable[[], bool] | None = None,
 ) -> tuple[MigrationSQL, ...]:
     """Ask the release for the SQL of its pending migrations (or of those named among them). Nothing is changed.
