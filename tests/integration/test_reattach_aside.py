@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ask, ground, operations
 from launched_twice import OWNER, attached, launched_again, rolled_back
+from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ask, ground, operations
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target

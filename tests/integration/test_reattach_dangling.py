@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from test_dangling_before import BEFORE
 from launched_twice import attached, launched_again, rolled_back
+from test_dangling_before import BEFORE
 
 from safepoint.postgres.target import Target
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replay_ground import ask
 from launched_twice import attached, launched_again, rolled_back
+from replay_ground import ask
 
 from safepoint.postgres.target import Target
 

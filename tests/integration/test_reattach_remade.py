@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replay_ground import operations
 from launched_twice import OWNER, launched_again, rolled_back
+from replay_ground import operations
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target

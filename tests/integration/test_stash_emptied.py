@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from replay_ground import BOTH, LAUNCH, ask, ground, lines
 from launched_twice import OWNER, launched_again
+from replay_ground import BOTH, LAUNCH, ask, ground, lines
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target

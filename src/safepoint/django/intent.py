@@ -9,7 +9,7 @@ from typing import Any
 from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations, operations
 from safepoint.django.pending import Pending, pending
-from safepoint.django.piped import ask_all
+from safepoint.django.piped import MIGRATIONS_SECONDS, ask_all
 from safepoint.django.sqlmigrate import MigrationSQL, written
 from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed
@@ -29,7 +29,7 @@ def read_intent(
     manage: Manage,
     *,
     database: str = "default",
-    timeout: float | None = 300,
+    timeout: float | None = MIGRATIONS_SECONDS,
     cancelled: Callable[[], bool] | None = None,
     standby: Standby | None = None,
 ) -> Intent:

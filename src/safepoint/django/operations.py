@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from safepoint.django.managepy import Manage
-from safepoint.django.piped import ask
+from safepoint.django.piped import MIGRATIONS_SECONDS, ask
 
 What = Literal[
     "table-created",
@@ -151,7 +151,7 @@ def read_operations(
     migrations: Sequence[str] | None = None,
     *,
     database: str = "default",
-    timeout: float | None = 120,
+    timeout: float | None = MIGRATIONS_SECONDS,
     cancelled: Callable[[], bool] | None = None,
 ) -> Operations:
     """Ask the new release what its migrations do. Nothing is changed.

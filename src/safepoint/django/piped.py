@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from safepoint.django.managepy import BY_HAND, Manage, explain, last_words
 from safepoint.errors import CommandFailed, SafepointError
@@ -16,6 +16,10 @@ from safepoint.hosts.command import Result
 
 if TYPE_CHECKING:
     from safepoint.django.standby import Standby
+
+MIGRATIONS_SECONDS: Final = 3600.0
+"""How long a question may take whose work grows with the migrations and the models: many minutes where both are many.
+It is asked outside the window, and can be cancelled."""
 
 # `shell` looks at its standard input only once and without waiting (select with a timeout of 0): over SSH, or in
 # a container, the script may not have arrived yet and an interactive shell would open. `-c` goes before that

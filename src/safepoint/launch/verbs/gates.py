@@ -18,6 +18,7 @@ from safepoint.launch.plan import GRACE
 from safepoint.launch.recorded import ran_since, read_records
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.verbs.carrying import PROOF
 from safepoint.launch.verbs.opening import look_again
 from safepoint.launch.verbs.prepare import taken_at
 from safepoint.postgres.connections import connect
@@ -156,6 +157,16 @@ def early_reasons(ran: Sequence[str]) -> list[Reason]:
     ]
 
 
+def way_back_reasons(proof: Mapping[str, Any] | None, *, prove: bool) -> list[Reason]:
+    """What a go means where the way back was not proven, which keeps no launch from its window. Pure."""
+    if not prove or proof is None or proof["proven"]:
+        return []
+    why = "; ".join(proof.get("reasons", ())[:1])
+    more = f", and {len(proof['reasons']) - 1} more" if len(proof.get("reasons", ())) > 1 else ""
+    words = f" ({why}{more})" if why else ""
+    return [("pass", f"the way back is NOT proven, a rollback will list what was written and carry nothing{words}")]
+
+
 def _ran_early(ground: Ground) -> list[str]:
     """What was recorded besides (a tenant who came since has all former migrations) is no concern of the launch."""
     listed = ground.fact("pending") or {}
@@ -211,6 +222,7 @@ def _for_the_window(ground: Ground) -> list[Reason]:
     reasons += frozen_reasons(ground)
     reasons += early_reasons(_ran_early(ground))
     reasons += _rehearsed(ground)
+    reasons += way_back_reasons(ground.fact(PROOF), prove=ground.plan.wayback.prove)
     held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     if held is not None:
         reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: pause them first"))
