@@ -20,8 +20,8 @@ from safepoint.wayback.meeting import is_value, meet
 from safepoint.wayback.natural import named
 from safepoint.wayback.rivals import RIVAL, put_aside_rivals
 from safepoint.wayback.stash import Stash, StashedTable
-from safepoint.wayback.statements import ask, failing, run
-from safepoint.wayback.whole_rows import WRITTEN, WholeRows, given, orphaned, orphans, settable
+from safepoint.wayback.statements import ask, attempt, failing, run
+from safepoint.wayback.whole_rows import WRITTEN, WholeRows, exchange, given, orphaned, orphans, settable
 from safepoint.wayback.work import quoted, rows_of
 
 Defaults = Mapping[str, Mapping[str, str | None]]
@@ -115,8 +115,7 @@ class Attaching:
 
     def run(self, out: Path) -> Reattached:
         """All of it; what could not be re-attached stands in the file `out`."""
-        connection = self.connection
-        run(connection, STAGE)
+        run(connection := self.connection, STAGE)
         with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_lines FROM STDIN") as copy:
             for place, one in enumerate(self.found):
                 with one.rows.open(encoding="utf-8") as file:
@@ -313,7 +312,9 @@ class Attaching:
             f"AND m.vals <> '{{}}'"
         )
         with settable(self.connection, table, columns):
-            bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
+            taken = attempt(self.connection, statement) is None or exchange(self.connection, table, columns)
+            those = "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'"
+            bad = [] if taken else failing(self.connection, statement, those, "m.n")
         for n, said in bad:
             self.connection.execute(
                 "INSERT INTO pg_temp.sp_left SELECT %s, key, '*', %s, vals::text FROM pg_temp.sp_met WHERE n = %s",
