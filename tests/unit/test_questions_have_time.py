@@ -12,7 +12,6 @@ from safepoint.config import Release
 from safepoint.django.intent import read_intent
 from safepoint.django.managepy import Manage
 from safepoint.django.operations import read_operations
-from safepoint.django.sqlmigrate import read_sql
 from safepoint.errors import CommandFailed
 from safepoint.hosts.command import Command, Result
 from safepoint.hosts.here import Here
@@ -29,7 +28,7 @@ class Slow(Here):
         raise CommandFailed(said)
 
 
-@pytest.mark.parametrize("question", [read_operations, read_sql, read_intent])
+@pytest.mark.parametrize("question", [read_operations, read_intent])
 def test_many_migrations_of_many_models_are_answered(question: Callable[[Manage], object], tmp_path: Path) -> None:
     release = Release(version="2.0", start=("true",), stop=("true",), upstream="127.0.0.1:1")
     with pytest.raises(CommandFailed, match="answered"):

@@ -123,8 +123,7 @@ class Attaching:
 
     def run(self, out: Path) -> Reattached:
         """All of it; what could not be re-attached stands in the file `out`."""
-        connection = self.connection
-        run(connection, STAGE)
+        run(connection := self.connection, STAGE)
         with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_lines FROM STDIN") as copy:
             for place, one in enumerate(self.found):
                 with one.rows.open(encoding="utf-8") as file:

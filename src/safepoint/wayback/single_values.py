@@ -13,13 +13,12 @@ from collections.abc import Sequence, Set
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue, Column, Table, Unique
 from safepoint.wayback.column_defaults import ColumnDefaults
-from safepoint.wayback.expressions import FILLED, literal, quote, written
+from safepoint.wayback.expressions import literal, quote, written
 from safepoint.wayback.meeting import meet
-from safepoint.wayback.periods import covered_by
 from safepoint.wayback.rivals import RIVAL, put_aside_rivals
 from safepoint.wayback.stash import StashedTable
-from safepoint.wayback.statements import ask, failing, run
-from safepoint.wayback.whole_rows import given, orphaned, settable
+from safepoint.wayback.statements import ask, attempt, failing, run
+from safepoint.wayback.whole_rows import exchange, given, orphaned, settable
 from safepoint.wayback.work import refers, rows_of
 
 
@@ -50,7 +49,6 @@ class SingleValues:
         plans = [self._column(str(one)) for (one,) in names]
         wanted = [column for column in plans if column is not None]
         if wanted:
-            self._with_parents(wanted)
             self._whole(wanted)
             self._rivals(wanted)
             self.columns = {column.name for column in wanted}
@@ -108,30 +106,6 @@ class SingleValues:
                     )
                     self._refuse(name, named, f"rows of {child.relation} refer to the present value")
 
-    def _with_parents(self, columns: Sequence[Column]) -> None:
-        """Of keys of several columns: where no parent has what the row would name then, none of them is set."""
-        table, names = self.table, {column.name for column in columns}
-        for key in table.foreign_keys:
-            if len(key.columns) == 1 or names.isdisjoint(key.columns):
-                continue
-            parent = self.catalogue.tables[key.parent]
-            set_ = " OR ".join(f"m.vals ? {literal(one)}" for one in key.columns)
-            values = {one: given(table.by_name[one]) for one in key.columns}
-            filled = " AND ".join(f"{value} {FILLED}" for value in values.values())
-            pairs = zip(key.columns, key.parent_columns, strict=True)
-            same = " AND ".join(f"p.{quote(other)} = {values[own]}" for own, other in pairs)
-            there = f"EXISTS (SELECT FROM {rows_of(parent)} p WHERE {same})"
-            if key.period:
-                there = covered_by(key, values, rows_of(parent))
-            orphan = (
-                f"({set_}) AND EXISTS (SELECT FROM {rows_of(table)} t WHERE t.ctid = m.tid AND t.tableoid = m.rel "
-                f"AND {filled} AND NOT {there})"
-            )
-            lone = [n for (n,) in ask(self.connection, f"SELECT n FROM pg_temp.sp_met m WHERE {orphan}")]
-            for one in key.columns:
-                which = f"m.vals ? {literal(one)} AND m.n = ANY({literal(lone)}::int8[])"
-                self._refuse(one, which, f"the row of {parent.relation} that it refers to is not there")
-
     def _refuse(self, name: str, condition: str, reason: str) -> None:
         told = f"{literal(self.table.name)}, m.key, {literal(name)}, {literal(reason)}, m.vals ->> {literal(name)}"
         run(self.connection, f"INSERT INTO pg_temp.sp_left SELECT {told} FROM pg_temp.sp_met m WHERE {condition}")
@@ -148,7 +122,9 @@ class SingleValues:
             f"WHERE t.ctid = m.tid AND t.tableoid = m.rel AND m.vals <> '{{}}'"
         )
         with settable(self.connection, self.table, columns):
-            bad = failing(self.connection, statement, "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'", "m.n")
+            taken = attempt(self.connection, statement) is None or exchange(self.connection, self.table, columns)
+            those = "SELECT n FROM pg_temp.sp_met WHERE vals <> '{}'"
+            bad = [] if taken else failing(self.connection, statement, those, "m.n")
         for n, said in bad:
             self.connection.execute(
                 "INSERT INTO pg_temp.sp_left SELECT %s, key, '*', %s, vals::text FROM pg_temp.sp_met WHERE n = %s",

@@ -16,7 +16,7 @@ from safepoint.wayback.column_defaults import ColumnDefaults
 from safepoint.wayback.expressions import FILLED, literal, quote, written
 from safepoint.wayback.periods import covered, covered_by
 from safepoint.wayback.rivals import RIVAL, put_aside_rivals
-from safepoint.wayback.statements import ask, failing, run
+from safepoint.wayback.statements import REFUSED, ask, failing, run
 from safepoint.wayback.work import quoted, refers, rows_of
 
 # The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
@@ -212,6 +212,25 @@ def given(column: Column) -> str:
     """What a row `t` is going to have in a column: the stashed value of `m`, where there is one."""
     name = literal(column.name)
     return f"CASE WHEN m.vals ? {name} THEN (m.vals ->> {name})::{column.type} ELSE t.{quote(column.name)} END"
+
+
+def exchange(connection: Connection, table: Table, columns: Sequence[Column]) -> bool:
+    """Write the rows that have met anew, for they may exchange what only one may have; whether PostgreSQL took that."""
+    values = {column.name: given(column) for column in columns}
+    names = ", ".join(quote(column.name) for column in table.written)
+    every = ", ".join(f"{values.get(one.name, f't.{quote(one.name)}')} AS {quote(one.name)}" for one in table.written)
+    rows, met = rows_of(table), "t.ctid = m.tid AND t.tableoid = m.rel AND m.vals <> '{}'"
+    try:
+        with connection.transaction():
+            made = f"CREATE TEMP TABLE sp_again ON COMMIT DROP AS SELECT {every} FROM {rows} t"
+            run(connection, f"{made} JOIN pg_temp.sp_met m ON {met}")
+            run(connection, f"DELETE FROM {rows} t USING pg_temp.sp_met m WHERE {met}")
+            insertion = f"INSERT INTO {quoted(table)} ({names}) OVERRIDING SYSTEM VALUE"
+            run(connection, f"{insertion} SELECT {names} FROM pg_temp.sp_again")
+            run(connection, "DROP TABLE pg_temp.sp_again")
+    except REFUSED:
+        return False
+    return True
 
 
 def orphaned(table: Table, name: str, catalogue: Catalogue) -> Iterator[tuple[str, str]]:
