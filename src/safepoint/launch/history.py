@@ -34,8 +34,9 @@ def ledger_of(plan_file: PlanFile, launch_id: str | None) -> tuple[Path, list[En
         refuse_newer(entries)
     if entries:
         return path, entries
-    other, known = other_launch(plan_file), launches(plan_file)
+    other, known = other_launch(plan_file), tuple(one for one in launches(plan_file) if one != wanted)
     begin = "Begin it with `safepoint launch`." if launch_id is None else "Name one that has begun."
+    begin = other.remedy(plan_file) if other and launch_id is None else begin
     others = f" The report of another one: `safepoint report --launch ID`, with {_some(known)}." if known else ""
     raise Refused(
         f"The launch {wanted} has not begun." + (f" Another one has: {other}." if other else ""),
