@@ -28,7 +28,9 @@ def test_a_truncated_partition_is_listed_once(database: Target, tmp_path: Path, 
         told = Counter((one.transaction.xid, one.table) for one in read_changes(made.spool) if one.action == "truncate")
         first, second = sorted({xid for xid, _ in told})
         assert told == {
-            (first, "public.note_a"): 2, (first, "public.note_b"): told[first, "public.note_b"],
-            (second, "public.note_a"): 1, (second, "public.note_b"): 1,
+            (first, "public.note_a"): 2,
+            (first, "public.note_b"): told[first, "public.note_b"],
+            (second, "public.note_a"): 1,
+            (second, "public.note_b"): 1,
         }
         assert outcome.carried == 2 and made.old("select * from note") == []
