@@ -223,7 +223,10 @@ class Truth:
                 if one["relation"] == f"public.{table.now}" and one["action"] in ("insert", "update")
             ]
             was = {
-                tuple(one["key"][key] for key in keys): tuple(one["values"][each] for each in names) for one in lines
+                tuple(one["key"][key] for key in keys): tuple(
+                    one["values"].get(each, "usual" if each[:6] == "since " else None) for each in names
+                )
+                for one in lines
             }
             assert len(was) == len(lines), ("stashed twice", table.now, lines)
             assert was.items() <= now.items(), ("stashed, and not so", table.now, was.items() - now.items())
