@@ -54,7 +54,7 @@ class Migration:
             if self.chance(0.5):
                 self._step(f"drop constraint {rule}", table)
         for column in table.columns:
-            if column.filled and column not in table.key and column.now and self.chance(0.5):
+            if column.filled and not column.identity and column not in table.key and column.now and self.chance(0.5):
                 self._step(f"alter {quoted(column.now)} drop not null", table)
                 column.filled = False
 
