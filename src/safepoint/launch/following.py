@@ -195,7 +195,8 @@ def _follow(standby: Standby, stop: Cancelled, told: Callable[[Look], None]) -> 
 
 @contextmanager
 def _applying(standby: Standby, stop: Cancelled) -> Iterator[tuple[WayBack, Connection, Connection]]:
-    """The mapping, and connections to the twin and to what is captured. A statement in the twin ends with `stop`.
+    """The mapping, and connections to the twin and to what is captured. A statement there ends with `stop`; one that
+    waits for somebody's lock of a live table, which may be held for hours, ends by itself.
 
     Raises:
         Refused: the schemas are other ones, or nothing may be applied.
@@ -205,8 +206,9 @@ def _applying(standby: Standby, stop: Cancelled) -> Iterator[tuple[WayBack, Conn
         raise Refused("The way back is not proven: nothing is applied to the twin.", subject=standby.twin.dbname)
     with (
         entering(standby.twin, standby.maintenance) as twin,
-        connect(standby.database, application_name="safepoint follow", options=READ_ONLY) as source,
+        connect(standby.database, application_name="safepoint follow", options=READ_ONLY, lock_timeout=5) as source,
         cancellable(twin, stop),
+        cancellable(source, stop),
     ):
         now = plan_mapping(read_catalogue(twin), read_catalogue(source), standby.operations, standby.mappers)
         if changed := changed_rules(standby.mapping, now):

@@ -1,0 +1,351 @@
+"""What must be in the twins of an entangled world (`twofold_plays`), and whether it is. Nothing is written here, but by
+the next launch at the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from odd_worlds import quoted
+from twofold_schemas import World
+from twofold_worlds import Column, Table
+
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.affected import Gathering, Telling, catalogue_of
+from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.fates import Fates
+from safepoint.wayback.manner import Policy
+from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.outcome import Outcome
+from safepoint.wayback.reattach import reattach
+from safepoint.wayback.spool import read_changes
+from safepoint.wayback.stash import keep_stash
+from safepoint.wayback.written import list_written
+
+# Each foreign key of a database, as a query for its rows without a parent.
+ORPHANS = """
+select format('select count(*) from %s c where %s and not exists (select from %s p where %s)',
+    conrelid::regclass,
+    (select string_agg(format('c.%I is not null', a.attname), ' and ')
+     from unnest(conkey) k join pg_attribute a on a.attrelid = conrelid and a.attnum = k),
+    confrelid::regclass,
+    (select string_agg(format('p.%I = c.%I', b.attname, a.attname), ' and ')
+     from unnest(conkey, confkey) k(own, there) join pg_attribute a on a.attrelid = conrelid and a.attnum = own
+     join pg_attribute b on b.attrelid = confrelid and b.attnum = there))
+from pg_constraint where contype = 'f' and conparentid = 0
+"""
+SEQUENCES = """
+select c.relname, a.attname, pg_sequence_last_value(s.oid) from pg_class s
+join pg_depend d on d.objid = s.oid and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
+join pg_class c on c.oid = d.refobjid join pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid
+join pg_namespace n on n.oid = c.relnamespace where s.relkind = 'S' and n.nspname = 'public'
+"""
+
+Row = tuple[str | None, ...]
+
+
+@dataclass
+class Truth:
+    """`shadow`: the database that knows; `began`: the rows that were there before, with their partitions; `folder` has
+    the spool of the triggers, and what each replay left."""
+
+    world: World
+    live: Target
+    shadow: Target
+    folder: Path
+    mapping: WayBack
+    policy: Policy
+    tally: Counter[str]
+    began: dict[str, Counter[Row]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.began = {table.now: _with_leaves(self.live, table) for table in self.world.tables}
+
+    def alike(self, outs: dict[str, Outcome]) -> None:
+        """Both captures lead to the same, and so do batches; of rows that only one of can stay, another one may."""
+        # Of rows without a key that came and went again nothing is left that a transaction could be known by.
+        counts = {
+            name: (one.transactions, one.carried + one.stashed, one.partly, one.not_carried)
+            for name, one in outs.items()
+        }
+        aside = any(one.put_aside for one in outs.values())
+        assert len({one[0] for one in counts.values()}) == 1, counts
+        if aside:
+            self.tally["with rows put aside"] += 1
+            return
+        assert len(set(counts.values())) == 1, counts
+        stashes = {name: _stash(self.folder / f"{name}.out") for name in outs}
+        assert stashes["log"] == stashes["trg"], _difference(stashes["log"], stashes["trg"])
+        assert stashes["log"] == stashes["bat"], _difference(stashes["log"], stashes["bat"])
+
+    def is_true(self, twin: Target, name: str, outcome: Outcome) -> None:
+        """Each row of the shadow is in the twin, or told; none is there that it has not, but those that are told."""
+        told = _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
+        assert len(told) == outcome.put_aside, (len(told), outcome.put_aside)
+        assert self.world.relaxes or not told, (name, told[:3])
+        if self.policy == "transaction" and told:
+            self._transactions_are_true(twin, name)
+            return
+        for table in self.world.tables:
+            if table.name:
+                self._table_is_true(
+                    twin, name, table, [one for one in told if one["relation"] == f"public.{table.name}"]
+                )
+
+    def _transactions_are_true(self, twin: Target, name: str) -> None:
+        """What came of carrying out, one by one, the transactions that were not put aside."""
+        told = _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
+        left = {one["xid"] for one in told}
+        whole = {one["xid"] for one in told if one["kind"] == "transaction"}
+        assert left == whole, ("rows of a transaction that is carried", left - whole, told[:3])
+        tables = {f"public.{leaf}": table for table in self.world.tables for leaf in table.leaves or (table.now,)}
+        rows = {now: Counter(had) for now, had in self.began.items()}
+        for change in read_changes(self.folder / "triggers"):
+            table = tables.get(change.table)
+            if table is None or change.transaction.xid in left:
+                continue
+            had, leaf = rows[table.now], change.table.removeprefix("public.")
+            old, new = (_whole(table, one, leaf) for one in (change.old, change.new))
+            if change.action == "truncate":
+                for one in [one for one in had if one[0] == leaf]:
+                    del had[one]
+                continue
+            if change.action != "insert":
+                assert had[old] > 0, (
+                    "a carried transaction changes a row that is not so",
+                    name,
+                    change.table,
+                    _brief(Counter([old])),
+                    [_brief(Counter([one])) for one, times in had.items() if times and one[1:3] == old[1:3]],
+                    told[:3],
+                )
+                had[old] -= 1
+            if change.action != "delete":
+                had[new] += 1
+        for table in self.world.tables:
+            if not table.name:
+                continue
+            some = [one for one in table.columns if one.name and one.now]
+            olds = [
+                f"{quoted(one.name)}::{one.now_type}" if one.now_type != one.type else quoted(one.name) for one in some
+            ]
+            there = _rows(twin, table.name, olds)
+            places = [place for place, one in enumerate(self._began_with(table)) if one.name]
+            truth = Counter[Row]()
+            for row, times in rows[table.now].items():
+                truth[tuple(row[1 + place] for place in places)] += times
+            assert +truth == there, (
+                name,
+                table.name,
+                "missing",
+                _brief(truth - there),
+                "too much",
+                _brief(there - truth),
+                told[:4],
+            )
+        self.tally["transactions put aside"] += len(left)
+
+    def _began_with(self, table: Table) -> list[Column]:
+        return [one for one in table.current if not str(one.now).startswith("since ")]
+
+    def _table_is_true(self, twin: Target, name: str, table: Table, told: list[dict[str, Any]]) -> None:
+        # Of rows without a key, those that are alike are as good as one another.
+        some = [one for one in table.columns if one.name and (table.keyed or one.now)]
+        news = [quoted(one.now or one.name) for one in some]
+        olds = [f"{quoted(one.name)}::{one.now_type}" if one.now_type != one.type else quoted(one.name) for one in some]
+        truth, there = _rows(self.shadow, table.now, news), _rows(twin, table.name, olds)
+        self.tally["rows compared"] += truth.total()
+        if truth == there and not told:
+            return
+        found = (name, table.name, "missing", _brief(truth - there), "too much", _brief(there - truth), told[:5])
+        if not table.keyed:
+            assert told, found
+            return
+        places = [some.index(one) for one in table.key]
+        keys = [str(one.now) for one in table.key]
+        listed = Counter((tuple(one["key"].get(key) for key in keys), one["action"]) for one in told)
+        assert max(listed.values(), default=1) == 1, ("listed twice", listed, found)
+        missing, staying = (
+            {tuple(row[place] for place in places) for row in rows} for rows in (truth - there, there - truth)
+        )
+        named = {key for key, action in listed if action != "delete"}
+        gone = {key for key, action in listed if action == "delete"}
+        idle = {tuple(row[place] for place in places) for row in truth & there}  # an UPDATE that changed nothing
+        self.tally["told though nothing is missing"] += len(named & idle)
+        assert missing == named - idle, ("rows that are not there", missing ^ named, found)
+        assert staying - missing == gone, ("rows that stay", (staying - missing) ^ gone, found)
+        self.tally["told"] += len(told)
+
+    def holds(self, twin: Target) -> None:
+        """What the silent triggers would have looked after: foreign keys, and rules that may be broken for a while."""
+        with connect(twin) as connection:
+            connection.execute("reindex schema public")
+            for (query,) in connection.execute(ORPHANS).fetchall():
+                row = connection.execute(query.encode()).fetchone()
+                assert row == (0,), (query, row)
+
+    def sequences(self, twin: Target) -> None:
+        news = {table.name: table for table in self.world.tables if table.name}
+        with connect(twin) as old, connect(self.live) as new:
+            there = {(row[0], row[1]): row[2] for row in new.execute(SEQUENCES).fetchall()}
+            for relation, column, last in old.execute(SEQUENCES).fetchall():
+                table = news[relation]
+                now = next(one.now for one in table.columns if one.name == column)
+                given = there[table.now, now]
+                assert given is None or (last is not None and last >= given), (relation, column, last, given)
+
+    def stashed(self, name: str) -> None:
+        """What has no home in the old schema is in the stash as it is now: all of it, and nothing else."""
+        stash = _lines(self.folder / f"{name}.out" / "stash.jsonl")
+        if self.policy == "transaction" and (self.folder / f"{name}.out" / "put-aside.jsonl").stat().st_size:
+            return  # it is that of the transactions that were carried
+        aside = {
+            (one["relation"], tuple(sorted(one["key"].items())))
+            for one in _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
+        }
+        for table in self.world.tables:
+            kept = [one for one in table.current if not one.name or not table.name]
+            if not kept or not table.keyed:
+                continue
+            keys, names = [str(one.now) for one in table.key], [str(one.now) for one in kept]
+            rows = _rows(self.live, table.now, [quoted(one) for one in (*keys, *names)])
+            now = {row[: len(keys)]: row[len(keys) :] for row in rows}
+            lines = [
+                one
+                for one in stash
+                if one["relation"] == f"public.{table.now}" and one["action"] in ("insert", "update")
+            ]
+            was = {
+                tuple(one["key"][key] for key in keys): tuple(
+                    one["values"].get(each, "usual" if each[:6] == "since " else None) for each in names
+                )
+                for one in lines
+            }
+            assert len(was) == len(lines), ("stashed twice", table.now, lines)
+            assert was.items() <= now.items(), ("stashed, and not so", table.now, was.items() - now.items())
+            usual = () if not table.name else tuple(eval(one.default) for one in kept)
+            for key, values in now.items():
+                told = (f"public.{table.name}", tuple(sorted(zip(keys, key, strict=True)))) in aside
+                assert key in was or values == usual or told, ("not stashed", table.now, key, values)
+            self.tally["stashed rows"] += len(was)
+
+    def attached_again(self, twin: Target, launch_id: str) -> None:
+        """The next launch migrates the last twin once more, and gets back what was stashed: then all is as it was."""
+        rows = self.folder / "bat.out" / "stash.jsonl"
+        stash = keep_stash(self.folder, launch_id, "2.0", rows, self.live, self.mapping, owner="twofold/twofold")
+        if stash is None:
+            return
+        with connect(twin) as connection:
+            connection.execute("drop schema safepoint cascade")
+            old = read_catalogue(connection)
+            for statement, _ in self.world.steps:
+                assert attempt(connection, statement) is None, statement
+        done = reattach(twin, old, [stash], {}, launch_id="twofold-3", out=self.folder / "left.jsonl")
+        for table in self.world.tables:
+            some = [quoted(str(one.now)) for one in table.current if not str(one.now).startswith("since ")]
+            there, truth = (_rows(target, table.now, some) for target in (twin, self.live))
+            found = (table.now, "missing", _brief(truth - there), "too much", _brief(there - truth), done)
+            assert not table.keyed or there == truth, ("attached again", found)
+        self.tally["attached again"] += done.values + done.rows
+
+    def listed(self, name: str, spool: str) -> Counter[Row]:
+        """The list of all that was written, each with its fate, without what only one capture can know."""
+        out = self.folder / f"{name}.csv"
+        with Gathering(self.folder) as gathering:
+            fates = Fates(gathering.store, self.mapping, catalogue_of(self.live), None)
+            fates.load(self.folder / f"{name}.out" / "put-aside.jsonl")
+            told = Telling(fates, gathering, {})
+            list_written(self.live, self.folder / spool, out, user_table="no_such", user_label="x", told=told)
+        with out.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        self._fates(name, rows)
+        plain = not self.world.relaxes
+        named = {
+            leaf for table in self.world.tables if table.keyed and table.primary for leaf in (table.now, *table.leaves)
+        }
+        return Counter(
+            (
+                *(one["xid"], one["table"], one["action"]),
+                one["key"] if one["table"] in named else "",
+                one["fate"] if plain else "",
+            )
+            for one in rows
+        )
+
+    def _fates(self, name: str, rows: Sequence[dict[str, str]]) -> None:
+        """Who is told that a row was not carried, and only who is to be."""
+        told = _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
+        lost = [one for one in rows if one["fate"] == "not carried"]
+        assert bool(told) or not lost, (name, lost[:3])
+        roots = {leaf: table.now for table in self.world.tables for leaf in table.leaves}
+        olds = {table.now: table.name or table.now for table in self.world.tables}
+        tables = {"public." + olds[roots.get(one["table"], one["table"])] for one in lost}
+        for one in told:
+            assert one["relation"] in tables or one["action"] == "delete", (name, one, lost)
+
+
+def _with_leaves(target: Target, table: Table) -> Counter[Row]:
+    """A table's rows, each behind the partition that it is in."""
+    some = [quoted(str(one.now)) for one in table.current]
+    leaf = f"(select c.relname from pg_class c where c.oid = {quoted(table.now)}.tableoid)"
+    return _rows(target, table.now, [leaf, *some])
+
+
+def _whole(table: Table, row: Mapping[str, Any], leaf: str) -> Row:
+    some = [str(one.now) for one in table.current if not str(one.now).startswith("since ")]
+    return (leaf, *(row.get(name) for name in some))
+
+
+def _rows(target: Target, relation: str, values: Sequence[str]) -> Counter[Row]:
+    """A table's rows as the output functions write them."""
+    said = [f"case when {value} is distinct from null then format('%s', {value}) end" for value in values]
+    with connect(target) as connection:
+        return Counter(connection.execute(f"select {', '.join(said)} from {quoted(relation)}".encode()).fetchall())
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _stash(folder: Path) -> Counter[str]:
+    """Without places and times, which each capture has of its own; whether a row is new depends on how far the twin was
+    before, and of a deleted one the log has only the key."""
+    lines, emptied = [], set[str]()
+    for one in _lines(folder / "stash.jsonl"):
+        gone = one["action"] == "delete"
+        if one["action"] == "truncate":  # of several in one replay the last is noted
+            emptied.add(json.dumps(one["relation"]))
+        else:
+            # Whether a column that came since was seen before depends on when the capture was read.
+            values = {name: value for name, value in one["values"].items() if name[:6] != "since " or value != "usual"}
+            values = {} if gone else values
+            if one["values"] and not values and not gone:
+                continue
+            lines.append(
+                json.dumps((one["relation"], gone, one["key"], values, one["xid"], one["witness"]), sort_keys=True)
+            )
+    return Counter([*lines, *emptied])
+
+
+def _brief(rows: Counter[Row]) -> list[Row]:
+    return [tuple(value if value is None else value[:20] for value in row) for row in list(rows)[:6]]
+
+
+def _difference(one: Counter[str], other: Counter[str]) -> tuple[str, list[str], list[str]]:
+    return "stash", list((one - other).elements())[:4], list((other - one).elements())[:4]
+
+
+def attempt(connection: Connection, statement: str) -> str | None:
+    """What PostgreSQL said where it refused."""
+    try:
+        connection.execute(statement.encode())
+    except psycopg.Error as error:
+        return str(error).splitlines()[0]
+    return None
