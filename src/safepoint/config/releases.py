@@ -34,8 +34,8 @@ class Release(Section):
     stop: Argv
     """Stops it and returns. Given twice, it must be harmless."""
     upstream: Address
-    """Where it answers in plain HTTP, for the router and for the launch itself, which asks it there. Of several hosts it
-    is one: a load balancer answers for a release that is gone, too, and would make it seem to be there still.
+    """Where it answers in plain HTTP, for the router and for the launch itself, which asks it there. Of several hosts
+    it is one: a load balancer answers for a release that is gone, too, and would make it seem to be there still.
     """
     health: PagePath = "/"
     """A page that answers 200 when all is well, and does not lead to a login."""
