@@ -202,7 +202,7 @@ def test_a_drain_that_is_cut_short_counts_for_nothing_and_the_next_one_takes_eve
         for number in range(3):
             made.write(f"insert into customer (name) select 'n{number}-' || n from generate_series(1, 3000) n")
         looks = iter([False, False, True])
-        cut = drain(database, made.facts, made.spool, cancelled=lambda: next(looks))
+        cut = drain(database, made.facts, made.spool, cancelled=lambda: next(looks, True))
         assert not cut.complete
         assert durable_position(made.spool, read_header(made.spool)[1]).transactions == 1
         assert len(changes(made)) == 5  # the half-written one does not count
