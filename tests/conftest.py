@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +64,9 @@ settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
 
+_JUST_MADE = 60.0  # seconds: another worker's, which has nothing in it yet
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """`servers(17)` is a running PostgreSQL 17 with wal_level=logical, shared by all tests.
@@ -73,7 +77,8 @@ def servers() -> Iterator[Servers]:
     for left in Path(tempfile.gettempdir()).glob(f"{FOLDER}*"):
         sweep(left)
         with suppress(OSError):  # not empty, or another run of the tests was quicker
-            left.rmdir()
+            if time.time() - left.stat().st_mtime > _JUST_MADE:
+                left.rmdir()
     parent = Path(tempfile.mkdtemp(prefix=FOLDER))
     parent.chmod(0o711)
     running = Servers(parent)

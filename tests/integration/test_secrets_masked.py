@@ -33,7 +33,7 @@ def test_a_token_that_was_made_after_the_launch_stands_nowhere(database: Target,
         )
         outcome = made.carry()
         found, rows = told(made, UserTable(), given={})
-    assert [row["fate"] for row in rows] == ["not carried"] * 3
+    assert [row["fate"] for row in rows] == ["stashed"] * 3
     ledger = json.dumps(outcome.as_json())
     shown = [(tmp_path / name).read_text() for name in ("affected.csv", "affected-users.csv")]
     for text in (ledger, *shown, str(found.accounts)):
