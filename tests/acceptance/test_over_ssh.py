@@ -6,6 +6,7 @@ The other side has nothing of the conductor's environment: what it needs stands 
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -250,7 +251,9 @@ def test_a_launch_with_everything_on_another_machine_whose_link_breaks_and_whose
     time.sleep(0.3)
     tally = writers.stop()
     assert tally.by_release["2.0"] > 0 and tally.by_release["1.0"] > 0
-    assert stage.acknowledged() - stage.present() <= stage.listed()
+    # The copy on which the way back was proven listened here alone; the release over there reached it.
+    assert launched.evidence("prove-way-back")["proven"], launched.evidence("prove-way-back")
+    assert launched.evidence("back-carry")["carried"] > 0 and stage.acknowledged() <= stage.present()
 
     # The dump came over as a stream and was proven here.
     manifest = read_manifest(stage.plan.state / "snapshots" / launched.evidence("final-snapshot")["id"])
@@ -289,6 +292,17 @@ def the_conductor_is_killed_in_the_dump(launched: Launched) -> None:
         assert until(lambda: not launched.asked(DUMPING), 15)
     (left,) = snapshots(launched.stage)
     assert left.endswith(".partial")
+
+
+@pytest.mark.slow
+def test_a_release_on_another_machine_is_rehearsed_on_a_copy_that_listens_here_alone(
+    make_stage: Callable[..., Stage], sshd: SshServer, tmp_path: Path
+) -> None:
+    launched = on_the_other_side(make_stage, sshd, sshd.port, tmp_path / "prod")
+    done = launched.safepoint("rehearse", "--json")
+    assert done.returncode in (0, 3), done.stdout
+    said = json.loads(done.stdout)
+    assert said["way_back"]["proven"] and said["migrations"], done.stdout
 
 
 @pytest.mark.slow

@@ -35,7 +35,8 @@ class ComposeHost(Section):
 
 
 class SshHost(Section):
-    """Commands run over OpenSSH; what is not said here comes from the operator's `ssh_config`."""
+    """Commands run over OpenSSH; what is not said here comes from the operator's `ssh_config`. Its sshd has to allow a
+    reverse forward (AllowTcpForwarding), by which the application reaches the copies that it is tried on."""
 
     kind: Literal["ssh"]
     address: str

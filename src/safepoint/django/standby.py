@@ -16,6 +16,7 @@ from typing import Any, Final
 from safepoint.django.managepy import Manage
 from safepoint.django.piped import answers_in, asked, package, read_work
 from safepoint.errors import CommandFailed, Interrupted, SafepointError
+from safepoint.hosts.talk import Heard, Later
 from safepoint.progress import Cancelled, never
 
 _LOOK_SECONDS: Final = 0.05
@@ -35,7 +36,7 @@ class Standby:
         self._manage = manage
         self._lasting = lasting
         self._loaded = f"<<safepoint-loaded-{secrets.token_hex(8)}>>"
-        self._input, self._output = _Later(), _Heard(self._loaded)
+        self._input, self._output = Later(), Heard(self._loaded)
         self._dismissed = threading.Event()
         self._cancelled: Cancelled = never
         self._fault: SafepointError | None = None
@@ -50,10 +51,10 @@ class Standby:
     def ready(self, seconds: float = 0.0) -> bool:
         """Whether the application is loaded and the process waits; looks for up to `seconds`, or until it is gone."""
         deadline = time.monotonic() + seconds
-        while not self._output.loaded.wait(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
+        while not self._output.there.wait(min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
             if time.monotonic() >= deadline or not self._thread.is_alive():
                 break
-        return self._output.loaded.is_set() and self._thread.is_alive() and not self._input.ended
+        return self._output.there.is_set() and self._thread.is_alive() and not self._input.ended
 
     def ask(
         self,
@@ -139,64 +140,3 @@ class Standby:
             self._fault = error
         finally:
             self._input.end()  # lets go of the thread that reads it
-
-
-class _Later:
-    """A standard input whose bytes are given later; until then `read` waits."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._data = b""
-        self.ended = False
-
-    def give(self, data: bytes) -> None:
-        """More of it; nothing counts after its end."""
-        with self._changed:
-            if not self.ended:
-                self._data += data
-                self._changed.notify()
-
-    def end(self) -> None:
-        """There will be no more."""
-        with self._changed:
-            self.ended = True
-            self._changed.notify()
-
-    def read(self, size: int, /) -> bytes:
-        """Waits for the bytes, or for the end."""
-        with self._changed:
-            while not self._data and not self.ended:
-                self._changed.wait()
-            chunk, self._data = self._data[:size], self._data[size:]
-            return chunk
-
-
-class _Heard:
-    """What the process printed, and whether the word is among it that says that it is loaded."""
-
-    def __init__(self, word: str) -> None:
-        self.loaded = threading.Event()
-        self._word = word.encode()
-        self._data = bytearray()
-        self._more = threading.Condition()
-
-    def write(self, data: bytes, /) -> int:
-        """A management command prints little: all of it is kept."""
-        with self._more:
-            self._data += data
-            if self._word in self._data:
-                self.loaded.set()
-            self._more.notify_all()
-        return len(data)
-
-    def heard(self, word: str, times: int, seconds: float) -> bool:
-        """Whether a word is in it so many times; waits up to `seconds` for more of it."""
-        with self._more:
-            if self._data.count(word.encode()) >= times:
-                return True
-            self._more.wait(seconds)
-            return self._data.count(word.encode()) >= times
-
-    def text(self) -> str:
-        """All of it."""
-        return self._data.decode("utf-8", errors="replace")

@@ -27,15 +27,21 @@ would wait two minutes for a machine that is off, and for ever for one that take
 class Ssh(ProcessHost):
     """A machine that is reached over SSH."""
 
-    def __init__(self, name: str, settings: SshHost, folder: Path) -> None:
+    def __init__(self, name: str, settings: SshHost, folder: Path, forwarded: tuple[int, int] | None = None) -> None:
+        """`forwarded`: a port of the loopback interface there, which leads to one of the loopback interface here."""
         self.name = name
         self.settings = settings
         self.folder = folder
+        self.forwarded = forwarded
+
+    def forwarding(self, there: int, here: int) -> Ssh:
+        """The same machine, over connections that lend it a port. Nothing is connected."""
+        return Ssh(self.name, self.settings, self.folder, (there, here))
 
     def argv(self, command: Command, *, feeds: bool = False) -> tuple[str, ...]:
         """`ssh ... ADDRESS 'exec sh -c PRELUDE safepoint COMMAND'`; `feeds`: the command has a standard input."""
         settings = self.settings
-        words = ["ssh", *settings.options, *_OPTIONS, "-o", f"ConnectTimeout={CONNECT_SECONDS}"]
+        words = ["ssh", *self._forward(), *settings.options, *_OPTIONS, "-o", f"ConnectTimeout={CONNECT_SECONDS}"]
         if settings.port is not None:
             words += ["-p", str(settings.port)]
         if settings.user is not None:
@@ -52,6 +58,14 @@ class Ssh(ProcessHost):
         )
         # `exec` is known to every login shell (sh, bash, zsh, fish, csh), and leaves none of them in between.
         return (*words, "--", settings.address, f"exec {shlex.join(remote)}")
+
+    def _forward(self) -> tuple[str, ...]:
+        if self.forwarded is None:
+            return ()
+        there, here = self.forwarded
+        # A connection of its own: a shared one (ControlMaster) would keep the port when this one is long gone.
+        alone = ("-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes")
+        return (*alone, "-R", f"127.0.0.1:{there}:127.0.0.1:{here}")
 
     def local(self, command: Command, *, feeds: bool) -> Local:
         """The ssh client, with the secrets as the first lines of its standard input."""

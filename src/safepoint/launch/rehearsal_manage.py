@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -36,10 +36,12 @@ LOGIN: Final = "rehearsal"
 
 @dataclass(frozen=True)
 class Pointed:
-    """`folder` is the rehearsal's own. Logins have one password, that a process can be told before they are there."""
+    """`folder` is the rehearsal's own; `port` that of the scratch server, as the application reaches it. Logins have
+    one password, that a process can be told before they are there."""
 
     plan: PlanFile
     folder: Path
+    port: int
     _password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
     def manage(self, database: Target, name: str = LOGIN) -> Manage:
@@ -71,7 +73,7 @@ class Pointed:
             host,
             self.plan.releases.new,
             env={**self.plan.rehearsal.variables(self.folder), "PGOPTIONS": options, **self._settings},
-            secrets={pointing.variable(application): login.url()},
+            secrets={pointing.variable(application): replace(login, port=self.port).url()},
         )
 
     @cached_property
@@ -121,16 +123,15 @@ def intended(
 
 
 def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:
-    """The scratch server listens on this machine only: an application elsewhere cannot reach it."""
+    """An application elsewhere reaches the scratch server by another way than we do."""
     host = plan.application.host
     if plan.host(host).kind == "here":
         return error
     return CommandFailed(
         f"The application on host {host!r} does not answer from the scratch server: {error.message}",
         subject=f"application.host = {host!r}",
-        expected="an application that reaches 127.0.0.1 of this machine",
-        remedy="Rehearse where the new release's code can run on the machine of the scratch server: a plan file "
-        "with `application.host` left out and the release's own `directory` and `manage`. Nothing was migrated.",
+        expected="an application that reaches the scratch server",
+        remedy="See that its manage.py runs there by itself. Nothing was migrated.",
     )
 
 

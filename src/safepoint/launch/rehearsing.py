@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +15,8 @@ from safepoint.backup.restoring import programs_for
 from safepoint.backup.shelf import list_snapshots
 from safepoint.config import PlanFile
 from safepoint.errors import PlanFileError
+from safepoint.hosts import open_host
+from safepoint.hosts.lending import lent
 from safepoint.launch.rehearsal_manage import Pointed, loading
 from safepoint.launch.rehearsal_order import obeying, sessions_end
 from safepoint.launch.rehearsal_stand import Clock, Stand
@@ -22,8 +24,9 @@ from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder, write_rehea
 from safepoint.launch.snapshots import at_hand, scratch_of, snapshots_folder, stores_of, take
 from safepoint.launch.whose import own_mark
 from safepoint.postgres.connections import connect
+from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.servers import free_port
-from safepoint.postgres.target import Target, target
+from safepoint.postgres.target import Target, server_target, target
 from safepoint.progress import Cancelled, Report, never, silent
 from safepoint.rehearsal import costs, ground, speeds
 
@@ -58,9 +61,9 @@ def rehearse(
         ExitStack() as stack,
     ):
         own = stack.enter_context(_own_folder(plan_file))
-        pointed = Pointed(plan_file, own)
         # The release loads while the snapshot is restored, so its server's address has to be known before.
         port = free_port()
+        pointed = Pointed(plan_file, own, stack.enter_context(_reached(plan_file, port, cancelled)))
         soon = Target("127.0.0.1", port, read_manifest(folder).source.database, "")
         loaded = stack.enter_context(loading(pointed, soon) if plan_file.scratch is None else nullcontext())
         with clock.part("restore", "restore"):
@@ -81,6 +84,16 @@ def rehearse(
             done = Stand(plan_file, copy, live, pointed, loaded, clock, cancelled).rehearse()
     write_rehearsal(rehearsal_folder(plan_file, snapshot_id), done)
     return done
+
+
+def _reached(plan_file: PlanFile, port: int, cancelled: Cancelled) -> AbstractContextManager[int]:
+    """The scratch server's port, as the application reaches it; `port` is that of one of our own."""
+    application, address = plan_file.application.host, "127.0.0.1"
+    if plan_file.scratch is not None:
+        named = server_target(plan_file.scratch, "scratch", MAINTENANCE)
+        address, port = named.host, named.port
+    host = open_host(application, plan_file.host(application), plan_file.folder)
+    return lent(host, address, port, cancelled=cancelled)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ proven, for whatever reason, what was written since the safe point is listed and
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,7 @@ from safepoint.errors import (
     ServerAway,
 )
 from safepoint.hosts import command
+from safepoint.hosts.lending import NotLent, lends, lent
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import live_now
 from safepoint.launch.proving import Proven, prove_way_back, unproven
@@ -89,7 +91,7 @@ class ProveWayBack(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """No proof is no failure of the launch: then a rollback lists instead of carrying, and this step says so."""
-        reason = _cannot_try(ground.plan)
+        reason = _cannot_try(ground)
         if reason is not None:
             return _unproven(ground, [reason])
         try:
@@ -105,29 +107,39 @@ class ProveWayBack(Verb):
             jobs=ground.plan.snapshot.jobs,
             cancelled=ground.cancelled,
         ) as scratch:
-            pointed = _pointed_at(ground, _login(ground, scratch))
-            elsewhere = _not_only_there(pointed, scratch.target)
-            if elsewhere is not None:
-                return _unproven(ground, [elsewhere])
-            before = copy_of(scratch.target, "safepoint_before")
             try:
-                migrate(pointed, cancelled=ground.cancelled)
-            except CommandFailed as error:
-                # The same migration would fail in the window. Better to know a day before.
-                raise CommandFailed(
-                    f"The migration fails on a copy of the data: {error.message}",
-                    subject=error.subject,
-                    remedy="Nothing live was touched. Mend the migration or the data, then `safepoint retry`.",
-                ) from error
-            found = prove_way_back(
-                ground.plan,
-                before,
-                scratch.target,
-                operations,
-                keep=partial(_keep, ground),
-                cancelled=ground.cancelled,
-            )
+                there = scratch.target
+                with lent(ground.application_host, there.host, there.port, cancelled=ground.cancelled) as port:
+                    found = _on_copy(ground, scratch, operations, port)
+            except NotLent as error:
+                return _unproven(ground, [error.message])
         return record_proof(ground, found)
+
+
+def _on_copy(ground: Ground, scratch: Restored, operations: Operations, port: int) -> Proven:
+    """The proof on a restored copy, which the release reaches at this port."""
+    pointed = _pointed_at(ground, replace(_login(ground, scratch), port=port))
+    elsewhere = _not_only_there(pointed, scratch.target)
+    if elsewhere is not None:
+        return unproven(elsewhere)
+    before = copy_of(scratch.target, "safepoint_before")
+    try:
+        migrate(pointed, cancelled=ground.cancelled)
+    except CommandFailed as error:
+        # The same migration would fail in the window. Better to know a day before.
+        raise CommandFailed(
+            f"The migration fails on a copy of the data: {error.message}",
+            subject=error.subject,
+            remedy="Nothing live was touched. Mend the migration or the data, then `safepoint retry`.",
+        ) from error
+    return prove_way_back(
+        ground.plan,
+        before,
+        scratch.target,
+        operations,
+        keep=partial(_keep, ground),
+        cancelled=ground.cancelled,
+    )
 
 
 def record_proof(ground: Ground, found: Proven) -> Evidence:
@@ -147,11 +159,11 @@ def _keep(ground: Ground, schemas: Schemas, **found: Any) -> None:
     keep_way_back(ground.folder, release=release, by="proof", source=source, schemas=schemas, **found)
 
 
-def _cannot_try(plan: PlanFile) -> str | None:
-    if plan.application.url_env is None:
+def _cannot_try(ground: Ground) -> str | None:
+    if ground.plan.application.url_env is None:
         return "the application cannot be pointed at a copy: application.url_env is not set"
-    if plan.application.host != "here":
-        return "the copy is on the conductor's machine, where the application's host does not reach it"
+    if ground.plan.scratch is None and not lends(ground.application_host):
+        return "the copy is on the conductor's machine, where the application's container does not reach it"
     return None
 
 
@@ -189,7 +201,8 @@ def _login(ground: Ground, copy: Restored) -> Target:
 
 
 def _pointed_at(ground: Ground, target: Target) -> Manage:
-    env, secrets = redirect(ground.plan.application, target)
+    # `database_address` is where the application reaches the live server (by a pooler, perhaps), and not the copy's.
+    env, secrets = redirect(ground.plan.application.model_copy(update={"database_address": None}), target)
     return Manage(ground.application_host, ground.release("new"), env=env, secrets=secrets)
 
 
