@@ -27,7 +27,7 @@ DEMO = Path(__file__).resolve().parent
 sys.path.insert(0, str(DEMO))
 
 from posted import acknowledged  # noqa: E402  # the demo's own modules, beside this file
-from writers import Writers  # noqa: E402
+from writers import Writers  # noqa: E402  # as well
 
 from safepoint.config import (  # noqa: E402
     PlanFile,

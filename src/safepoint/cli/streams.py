@@ -24,7 +24,7 @@ class Answer(io.TextIOWrapper):
     def __init__(self, stream: io.TextIOWrapper) -> None:
         how = {"encoding": stream.encoding, "errors": stream.errors, "line_buffering": stream.line_buffering}
         through = stream.write_through
-        super().__init__(stream.detach(), write_through=through, **how)  # type: ignore[arg-type]
+        super().__init__(stream.detach(), write_through=through, **how)  # type: ignore[arg-type]  # each is of its own type
 
     def write(self, text: str, /) -> int:
         """As always; see `flush` for what it raises."""
@@ -53,7 +53,7 @@ def _told() -> Iterator[None]:
         yield
     except OSError as error:
         # What is left would fail again when this process ends.
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (until this process ends)
         if error.errno == errno.EPIPE:
             raise
         raise Unanswered(
@@ -74,7 +74,7 @@ def open_streams() -> None:
             os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest free number, which is this one
     # Python has none for those that were closed when it began.
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  (until this process ends)
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  (as well)
     # A terminal of another encoding than UTF-8 shows a question mark where it lacks a sign.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -14,6 +14,9 @@ from psycopg import sql
 
 from safepoint.wayback.catalogue import Column
 
+Casts = frozenset[tuple[str, str]]
+"""The casts that a server has: from which type, to which (`Catalogue.casts`)."""
+
 _TEXTS: Final = frozenset({"text", "character varying"})
 # Types of which a cast to text is read back as the same value, and two values have the same text only if they are.
 _EXACT: Final = frozenset(
@@ -86,7 +89,7 @@ def of_old(column: str) -> str:
     return f"old.{quote(column)}"
 
 
-def cast(value: str, source: str, target: str, base: str, casts: frozenset[tuple[str, str]]) -> str:
+def cast(value: str, source: str, target: str, base: str, casts: Casts) -> str:
     """A value of type `source` (without modifier) as `target`, whose type without modifier is `base`.
 
     Where PostgreSQL has no cast between the two, the value goes by its text.
@@ -96,12 +99,12 @@ def cast(value: str, source: str, target: str, base: str, casts: frozenset[tuple
     return f"{value}::text::{target}"
 
 
-def known(kind: str, casts: frozenset[tuple[str, str]]) -> bool:
+def known(kind: str, casts: Casts) -> bool:
     """Whether the old database has this type: one that the launch brings (an extension's, an enum) stays text there."""
     return (kind, kind) in casts or ("boolean", "boolean") not in casts
 
 
-def retyped(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
+def retyped(old: Column, new: Column, casts: Casts) -> str:
     """The new value in the old type; the twin's own value where the new one says the same in its narrower type.
 
     So 1234.5678, which a migration rounded to 1234.57, comes back whole as long as nobody changed it since.
@@ -121,7 +124,7 @@ def retyped(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
     return f"CASE WHEN {same} THEN {of_old(old.name)} ELSE {back} END"
 
 
-def loss(old: Column, new: Column, casts: frozenset[tuple[str, str]]) -> str:
+def loss(old: Column, new: Column, casts: Casts) -> str:
     """Whether a value of `out`, in the old type, says no longer what the new row says."""
     if not known(new.base, casts):
         return " IS DISTINCT FROM ".join(_texts(old, f"out.{quote(old.name)}", new))

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safepoint.postgres.connections import Connection
-from safepoint.wayback.expressions import cast, known, literal, quote, written
+from safepoint.wayback.expressions import Casts, cast, known, literal, quote, written
 from safepoint.wayback.staged import TRANSACTIONS
 from safepoint.wayback.stashing import LSN, TRANSACTION, as_object, leaf_of, place_of, written_key
 from safepoint.wayback.statements import attempt, run
 from safepoint.wayback.work import Work, rows_of
 
-Casts = frozenset[tuple[str, str]]
 _NEW = "(c.op = 'insert' AND c.verdict <> 'conflict' AND c.row_tid IS NULL AND c.origin_tid IS NULL)"
 # The twin never had the row: it may be one that an earlier rollback kept, and this launch had again.
 _OF_KEPT = "(c.op IN ('update', 'delete') AND c.verdict = 'conflict' AND c.row_tid IS NULL)"
@@ -55,8 +54,7 @@ def keep(connection: Connection, work: Work, casts: Casts) -> None:
 def _into(work: Work, action: str, values: str, was: str, place: str, whole: str) -> str:
     return (
         f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, {action}, {written_key(work)}, {values}, "
-        f"{TRANSACTION}, NULL, NULL, {place}, {whole}, {was}, {leaf_of(work.sink)} "
-        f"FROM {work.change} c "
+        f"{TRANSACTION}, NULL, NULL, {place}, {whole}, {was}, {leaf_of(work.sink)} FROM {work.change} c "
         f"JOIN {work.stage} s ON s._sp_at = c.n JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx"
     )
 

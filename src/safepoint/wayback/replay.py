@@ -35,7 +35,7 @@ from safepoint.wayback.partitions import former
 from safepoint.wayback.sessions import asking, end_holders
 from safepoint.wayback.since import with_since
 from safepoint.wayback.spool import durable_end
-from safepoint.wayback.staged import Staged
+from safepoint.wayback.staged import Sink, Staged
 from safepoint.wayback.staging import stage
 from safepoint.wayback.statements import run
 from safepoint.wayback.work import Work, quoted
@@ -229,17 +229,7 @@ class _Carrying:
             self._refuse_homeless(staged)
         works = self._works(staged)
         homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]
-        applying = Applying(
-            self.connection,
-            self.source,
-            works,
-            homeless,
-            self.old,
-            self.mapping,
-            staged.truncations,
-            self.manner,
-            self._phase,
-        )
+        applying = self._applying(staged, works, homeless)
         merged = applying.run()
         accounting = Accounting(self.connection, self.source, self.mapping, self.old, after)
         stashed = accounting.where(works, homeless, applying.scope, staged.truncations)
@@ -254,6 +244,19 @@ class _Carrying:
         records.record(self.connection, max(staged.last_lsn, after), outcome.as_json(), staged.end)
         self.report(Progress(WRITING, 1, 1))
         return outcome
+
+    def _applying(self, staged: Staged, works: Sequence[Work], homeless: Sequence[Sink]) -> Applying:
+        return Applying(
+            self.connection,
+            self.source,
+            works,
+            homeless,
+            self.old,
+            self.mapping,
+            staged.truncations,
+            self.manner,
+            self._phase,
+        )
 
     def _outcome(
         self,

@@ -21,13 +21,13 @@ from safepoint.progress import Cancelled, never
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import make_out, projection, targets, typed, unstaged
 from safepoint.wayback.deriving import keyed
-from safepoint.wayback.expressions import quote, text_of
+from safepoint.wayback.expressions import Casts, quote, text_of
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staged import META, Sink
 from safepoint.wayback.statements import ask, run
-from safepoint.wayback.sums import Casts, Print, rows_alike
+from safepoint.wayback.sums import Print, rows_alike
 from safepoint.wayback.work import Scope, Work, rows_of
 
 _SAMPLE: Final = 5

@@ -22,7 +22,7 @@ from psycopg import sql
 from safepoint.errors import ProofFailed
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.expressions import ID_TABLES
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.merging import LAST_VALUES
@@ -114,18 +114,7 @@ def keep_stash(
         homes = sorted(name for name in parents if catalogue.tables[name].relation in ID_TABLES)
         identities = {name: named(connection, catalogue, name) for name in homes}
     mapping = with_since(mapping, catalogue)
-    feeds = mapping.feeds
-    told = {}
-    for name, count in counts.items():
-        known = catalogue.tables.get(catalogue.roots.get(name, name))
-        rule = feeds.get(name)
-        home = (
-            ()
-            if rule is None or known is None
-            else witnessed(known.name, mapping, catalogue.tables[known.name].by_name)
-        )
-        mapped = {} if rule is None or not rule.read else _made(rule)
-        told[name] = StashedTable(rule is None, known.key if known else (), home, count, mapped)
+    told = {name: _stashed(catalogue, mapping, name, count) for name, count in counts.items()}
     folder = state / "stash" / launch_id
     shutil.rmtree(folder, ignore_errors=True)  # half written: it has no manifest
     folder.mkdir(mode=0o700, parents=True)
@@ -144,6 +133,14 @@ def keep_stash(
     }
     _write(folder / MANIFEST, data)
     return _read(folder)
+
+
+def _stashed(catalogue: Catalogue, mapping: WayBack, name: str, count: int) -> StashedTable:
+    known = catalogue.tables.get(catalogue.roots.get(name, name))
+    rule = mapping.feeds.get(name)
+    home = () if rule is None or known is None else witnessed(known.name, mapping, known.by_name)
+    mapped = {} if rule is None or not rule.read else _made(rule)
+    return StashedTable(rule is None, known.key if known else (), home, count, mapped)
 
 
 def witnessed(table: str, mapping: WayBack, columns: Mapping[str, Any]) -> tuple[str, ...]:

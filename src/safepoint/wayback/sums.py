@@ -22,11 +22,10 @@ from safepoint.postgres.rows import RowColumn, content, hash_source, hashed_alik
 from safepoint.wayback import expressions
 from safepoint.wayback.catalogue import Column
 from safepoint.wayback.compaction import projection, typed, unstaged
-from safepoint.wayback.expressions import of_new, of_old, quote
+from safepoint.wayback.expressions import Casts, of_new, of_old, quote
 from safepoint.wayback.mapping import ColumnRule
 from safepoint.wayback.work import Scope, Work, quoted, rows_of
 
-Casts = frozenset[tuple[str, str]]
 Print = tuple[int, str]
 """Rows and content of a table, as its fingerprint has them."""
 
