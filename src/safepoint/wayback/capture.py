@@ -30,8 +30,9 @@ from safepoint.wayback.promises import HAS_LARGE_OBJECTS, HIDDEN, RIGHTS, Mode, 
 from safepoint.wayback.publication import publish, unpublish, unpublished
 from safepoint.wayback.quiet import flush_wal
 from safepoint.wayback.sessions import asking
-from safepoint.wayback.slot import drop_slot, look_up_slot, lost, make_slot, whole_slot
+from safepoint.wayback.slot import REPLACED, drop_slot, look_up_slot, lost, make_slot, whole_slot
 from safepoint.wayback.spool import Spool
+from safepoint.wayback.timelines import current_timeline, has_all
 from safepoint.wayback.trigger_drain import TriggerDrain
 from safepoint.wayback.triggers import install
 
@@ -258,7 +259,8 @@ def drain(
         asking("Reading the capture", facts.slot),
     ):
         only = facts.purpose != "twin"
-        work = LogDrain(connection, facts.slot, facts.publication, file, cancelled, only_spool=only)
+        timeline = _same_log(target, connection, file, facts.slot)
+        work = LogDrain(connection, facts.slot, facts.publication, file, cancelled, only_spool=only, timeline=timeline)
         mark_restart(connection, facts.slot)
         flushed = flush_wal(connection)
         end = up_to or flushed
@@ -277,6 +279,18 @@ def drain(
             changed_tables=tuple(sorted(work.changed_tables)),
             unseen=unpublished(connection, facts.publication, facts.uncovered) if complete else (),
         )
+
+
+def _same_log(target: Target, connection: Connection, spool: Spool, slot: str) -> str:
+    """The timeline that is read now.
+
+    Raises:
+        CaptureLost: a standby took the server's place that never had the last of what the spool has.
+    """
+    now, known = current_timeline(connection), spool.position
+    if known.timeline and not has_all(target, now, known.timeline, known.commit_lsn):
+        raise lost(slot, REPLACED)
+    return now
 
 
 def _until_stopped(connection: Connection, cancelled: Cancelled, run: Callable[[], bool]) -> bool:

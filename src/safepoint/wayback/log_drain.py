@@ -55,6 +55,7 @@ class LogDrain:
     Args:
         only_spool: nothing else has what the server let go of. What goes into a level twin is applied there at once,
             and compared: its spool may be lost.
+        timeline: of the log that is read.
     """
 
     def __init__(
@@ -66,11 +67,12 @@ class LogDrain:
         cancelled: Cancelled,
         *,
         only_spool: bool = True,
+        timeline: str = "",
     ) -> None:
         self.connection = connection
         self.slot, self.publication = slot, publication
         self.spool, self.only_spool = spool, only_spool
-        self.cancelled = cancelled
+        self.cancelled, self.timeline = cancelled, timeline
         self.transactions = self.changes = self.bytes = 0
         self.changed_tables: set[str] = set()
         self._relations = dict(spool.position.relations)
@@ -99,7 +101,7 @@ class LogDrain:
             last = seen < most  # it was not its limit that ended it; to see so by another read takes as long again
             let_go = parse_lsn(end) if last else end_lsn
             if commit_lsn > before:
-                self.spool.sync(commit_lsn, transactions, self._relations, let_go=let_go)
+                self.spool.sync(commit_lsn, transactions, self._relations, let_go=let_go, timeline=self.timeline)
                 self.transactions += transactions
             if last:
                 return True

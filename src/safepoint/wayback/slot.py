@@ -15,6 +15,18 @@ from safepoint.wayback.sessions import POLL_SECONDS
 
 _FREE_SECONDS: Final = 10
 
+MAKE: Final = "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')"
+# From PostgreSQL 17 on standbys copy such a slot (where they have `sync_replication_slots`), and one of them that takes
+# the server's place goes on with it. Where the server is to wait for standbys first, each read and each advance would
+# wait for one that is away, a rollback's with the site closed: there the slot is one of this server alone.
+FAILS_OVER: Final = 170000
+MAKE_FAILING_OVER: Final = """
+SELECT pg_create_logical_replication_slot(
+    %s, 'pgoutput', failover => current_setting('synchronized_standby_slots') = '')
+"""
+
+REPLACED: Final = "a standby has taken the server's place that did not have all that is in the spool"
+
 SLOT = """
 SELECT database, plugin, coalesce(wal_status, 'lost'), safe_wal_size, active, active_pid, confirmed_flush_lsn::text,
        coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8,
@@ -74,7 +86,8 @@ def make_slot(connection: Connection, database: str, name: str, timeout: float) 
     try:
         with connection.transaction():
             connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
-            connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
+            make = MAKE_FAILING_OVER if connection.info.server_version >= FAILS_OVER else MAKE
+            connection.execute(make.encode(), (name,))
     except psycopg.errors.QueryCanceled:
         raise DatabaseError(
             "The capture's slot could not be made: transactions are open in the cluster.",
@@ -96,7 +109,7 @@ def whole_slot(connection: Connection, name: str) -> Slot:
     """
     found = look_up_slot(connection, name)
     if found is None:
-        raise lost(name, "its slot was dropped, or a standby has taken the server's place, which has none")
+        raise lost(name, "its slot was dropped, or a standby has taken the server's place, which has no copy of it")
     if found.wal_status == "lost":
         raise lost(name, "the server removed WAL that was not read yet (max_slot_wal_keep_size or an idle timeout)")
     return found

@@ -131,11 +131,13 @@ class Spool:
         relations: Mapping[str, str],
         snapshot: str = "",
         let_go: int | None = None,
+        timeline: str = "",
     ) -> None:
         """Make everything added so far durable; the last message must be a Commit.
 
         Args:
             let_go: see `will_let_go`; said here it costs nothing.
+            timeline: the one that it was committed on.
 
         Raises:
             StorageError: it is not; so the server must keep it.
@@ -144,7 +146,7 @@ class Spool:
         with _storage(self.path):
             self._write()
             told = max(self.position.let_go or 0, let_go or 0) or None
-            position = Position(self._offset, commit_lsn, total, dict(relations), snapshot, told)
+            position = Position(self._offset, commit_lsn, total, dict(relations), snapshot, told, timeline)
             self._file.flush()
             os.fsync(self._file.fileno())
             write_position(self.path, position)

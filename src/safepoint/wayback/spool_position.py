@@ -24,6 +24,7 @@ class Position:
     relations: Mapping[str, str] = field(default_factory=dict)
     snapshot: str = ""
     let_go: int | None = None
+    timeline: str = ""
 
 
 def _position_file(path: Path) -> Path:
@@ -41,6 +42,7 @@ def read_position(path: Path) -> Position | None:
             data["relations"],
             data.get("snapshot", ""),
             data.get("let_go"),
+            data.get("timeline", ""),
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
@@ -56,6 +58,7 @@ def write_position(path: Path, position: Position) -> None:
         "relations": dict(position.relations),
         "snapshot": position.snapshot,
         "let_go": position.let_go,
+        "timeline": position.timeline,
     }
     with partial.open("w", encoding="utf-8") as file:
         json.dump(text, file)

@@ -25,7 +25,7 @@ from safepoint.postgres import messages
 from safepoint.postgres.composite import fields
 from safepoint.postgres.connections import Connection, streamed
 from safepoint.progress import Cancelled
-from safepoint.wayback.slot import lost, read_elsewhere
+from safepoint.wayback.slot import REPLACED, lost, read_elsewhere
 from safepoint.wayback.spool import SNAPSHOT, Spool
 from safepoint.wayback.triggers import SHAPES
 
@@ -146,10 +146,7 @@ class TriggerDrain:
         if beyond:
             raise read_elsewhere(self.spool.path, f"snapshot {known or 'none'}", f"snapshot {forgotten}")
         if replaced:
-            raise lost(
-                self.connection.info.dbname,
-                "a standby has taken the server's place that did not have all that is in the spool",
-            )
+            raise lost(self.connection.info.dbname, REPLACED)
 
     def _forget(self) -> None:
         """Only what is durable in the spool leaves the database."""
