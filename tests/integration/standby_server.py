@@ -27,7 +27,7 @@ def primary_and_standby() -> Iterator[tuple[Target, Target]]:
     copy.mkdir(mode=0o700)
     if who.change:
         shutil.chown(copy, who.uid, who.gid)
-    settings = {"wal_level": "replica", "fsync": "off", "hot_standby": "on"}
+    settings = {"wal_level": "logical", "fsync": "off", "hot_standby": "on"}
     with Server.create(parent / "primary", programs, password="only-for-tests", settings=settings) as primary:
         env = {**primary.target.env(), **primary.target.secrets()}
 

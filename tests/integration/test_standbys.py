@@ -6,15 +6,17 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from postgres_servers import Servers
 from standby_server import primary_and_standby
 
 from safepoint.launch.doctor_database import in_the_way
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.capture import arm
 from safepoint.wayback.fence import survey_fence
 from safepoint.wayback.pair import Pair
-from safepoint.wayback.standbys import left_reading, standbys
+from safepoint.wayback.standbys import after_failover, left_reading, standbys
 from safepoint.wayback.swap import swap
 from safepoint.wayback.twin import make_twin
 
@@ -55,12 +57,26 @@ def test_what_was_connected_on_a_standby_reads_the_migrated_database_and_that_is
         assert found in left_reading([found]) and "RECONNECT" in left_reading([found])
         told = [one for one in in_the_way(writer, survey(writer)) if one.check == "standbys"]
         assert [(one.verdict, found in one.message) for one in told] == [("warning", True)], told
+        assert "sync_replication_slots = on" in told[0].message
+        writer.execute("alter system set synchronized_standby_slots = 'standby'")
+        writer.execute("select pg_reload_conf()")
+        while "is lost" not in after_failover(writer):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        arm(live, "shop-2.0")  # what is to wait for standbys is not what a rollback reads
+        slot = "select failover from pg_replication_slots where not temporary"
+        assert writer.execute(slot).fetchall() == [(False,)]
 
 
 def _there(standby: Target) -> bool:
     """Whether the swap has got there: whoever connects now is in the old release's database."""
     with connect(standby.on("shop")) as connection:
         return connection.execute("select name from release").fetchone() == ("old",)
+
+
+def test_before_postgresql_17_no_standby_has_a_copy_of_a_slot(servers: Servers) -> None:
+    with connect(servers(15).target) as connection:
+        assert "is lost" in after_failover(connection)
 
 
 def test_a_server_without_standbys_says_nothing_of_them(database: Target) -> None:

@@ -22,7 +22,7 @@ from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.target import Target, server_target, target
 from safepoint.wayback import capture_mode
 from safepoint.wayback.promises import foresee_gaps, shown
-from safepoint.wayback.standbys import standbys
+from safepoint.wayback.standbys import after_failover, standbys
 
 OLDEST = 14
 _IDLE_SECONDS = 10.0
@@ -335,7 +335,7 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
         yield warning(
             "standbys",
             f"Standbys stream from this server: {some(names)}. A rollback does not reach what is connected there: it "
-            "reads the migrated database, under its new name, until it connects anew.",
+            f"reads the migrated database, under its new name, until it connects anew. {after_failover(connection)}",
             "After a rollback end these sessions, or have their pooler do so (PgBouncer: RECONNECT).",
         )
     for (name,) in connection.execute(ALL_TABLES).fetchall():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from safepoint.postgres.connections import Connection
+from safepoint.wayback.slot import FAILS_OVER
 
 # Senders of the log itself are in no database. What only keeps it (pg_receivewal, a base backup) serves nobody.
 STANDBYS: Final = """
@@ -33,3 +34,16 @@ def left_reading(names: Sequence[str]) -> str:
         f"; what was connected on a standby ({some}) reads the migrated database until it connects anew: end these "
         "sessions there, or have their pooler do so (PgBouncer: RECONNECT)"
     )
+
+
+def after_failover(connection: Connection) -> str:
+    """What becomes of a capture of the log when one of them takes the server's place (see `slot.MAKE_FAILING_OVER`)."""
+    if connection.info.server_version < FAILS_OVER:
+        return "After a failover to one of them a capture of the log is lost; one by triggers comes along."
+    row = connection.execute("SELECT current_setting('synchronized_standby_slots')").fetchone()
+    if row is not None and row[0]:
+        return (
+            "After a failover to one of them a capture of the log is lost, for synchronized_standby_slots would let a "
+            "rollback wait for a standby that is away; one by triggers comes along."
+        )
+    return "After a failover a capture of the log goes on where that standby has sync_replication_slots = on."
