@@ -206,9 +206,14 @@ def take(stash: Stash, launch_id: str) -> None:
     _write(stash.folder / TAKEN, {"launch": launch_id, "at": datetime.now(UTC).isoformat()})
 
 
+def taken_by(state: Path, launch_id: str) -> list[Stash]:
+    """What that launch has re-attached."""
+    return [one for one in read_stashes(state) if one.taken_by == launch_id]
+
+
 def give_back(state: Path, launch_id: str) -> list[Stash]:
     """That launch is rolled back: what it had re-attached waits again."""
-    found = [one for one in read_stashes(state) if one.taken_by == launch_id]
+    found = taken_by(state, launch_id)
     for one in found:
         (one.folder / TAKEN).unlink()
     return found
