@@ -23,7 +23,7 @@ class Killed(BaseException):
 def stash_taken_by(state: Path, launch_id: str) -> None:
     folder = state / "stash" / "accounting-1.9"
     folder.mkdir(parents=True)
-    about: dict[str, Any] = dict.fromkeys(("tables", "identities", "sequences"), {})
+    about: dict[str, Any] = {"tables": {}, "identities": {}, "sequences": {}}
     about |= {"format": 1, "launch": "accounting-1.9", "release": "1.9", "sha256": "0"}
     (folder / MANIFEST).write_text(json.dumps({**about, "made_at": "2026-01-01T00:00:00+00:00"}))
     (folder / TAKEN).write_text(json.dumps({"launch": launch_id}))
