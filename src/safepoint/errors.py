@@ -119,6 +119,12 @@ class ResourcesExhausted(DatabaseError):
     """The server has no room, memory or connection left (SQLSTATE class 53), and somebody can give it some."""
 
 
+class StatementEnded(DatabaseError):
+    """Somebody cancelled a statement of ours, or PostgreSQL ended it for another's sake (a deadlock): nothing is wrong
+    with it, and trying again may succeed.
+    """
+
+
 class ProofFailed(SafepointError):
     """A restored snapshot differs from its source, or could not be restored at all."""
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from safepoint.errors import StorageError
 from safepoint.launch.stepping import as_told
 from safepoint.launch.storage import told
+from safepoint.wayback.spool import Spool
 
+FOLDER = Path("/state/launches/shop-2.0-20260301")
 NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST]
 
 
@@ -40,6 +44,36 @@ def test_what_sqlite_says_of_a_full_disk_is_told_like_the_systems_own_words(tmp_
 
 
 def test_a_disk_that_is_full_within_a_step_is_no_fault_of_safepoint() -> None:
-    said = as_told(refused(errno.ENOSPC, "/mnt/scratch/dump"), "final-snapshot")
+    said = as_told(refused(errno.ENOSPC, "/mnt/scratch/dump"), "final-snapshot", FOLDER)
     assert said.subject == "/mnt/scratch/dump" and said.remedy is not None and said.remedy.startswith("Make room there")
-    assert "fault of Safepoint" in (as_told(KeyError("x"), "watch").remedy or "")
+    assert "fault of Safepoint" in (as_told(KeyError("x"), "watch", FOLDER).remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "Input/output error"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left"),
+        (sqlite3.OperationalError("database or disk is full"), "No space left"),
+        (sqlite3.OperationalError("disk I/O error"), "Input/output error"),
+    ],
+)
+def test_where_the_system_names_no_file_the_folder_of_the_launch_is_named(error: Exception, words: str) -> None:
+    said = as_told(error, "back-list", FOLDER)
+    assert said.subject == str(FOLDER) and said.message.startswith(f"{FOLDER}: {words}")
+    assert "fault of Safepoint" not in (said.remedy or "")
+
+
+def test_what_a_link_says_is_told_of_the_step_and_of_no_folder() -> None:
+    said = as_told(OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)), "store", FOLDER)
+    assert said.subject == "store"
+
+
+def test_a_spool_that_cannot_be_written_for_another_reason_than_room_asks_for_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(StorageError, match=r"Not a directory|File exists") as caught,
+        Spool(tmp_path / "file/spool", {}),
+    ):
+        pass
+    assert "room" not in str(caught.value.remedy) and "the server keeps" in str(caught.value.remedy)

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -115,22 +116,39 @@ class Ledger:
         self._clock = clock
         self.entries: list[Entry] = list(read(path))
         self._by_key = {entry.key: entry for entry in self.entries}
-        self._cut_torn_line()
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)  # a buffer would keep what was refused, and write it later
+        try:
+            self._settle_end()
+        except OSError as error:
+            self._file.close()
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
-    def _cut_torn_line(self) -> None:
-        """Remove a last line that a crash left without its end: it was never acknowledged to anyone."""
-        if not self.path.exists():
-            return
+    def _settle_end(self) -> None:
+        """Remove a last line that a crash left without its end: it was never acknowledged to anyone. Write the last
+        whole one again: its `fsync` may never have come, or failed, and what failed once is not tried again by another.
+        """
         data = self.path.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            with self.path.open("r+b") as file:
-                file.truncate(whole)
-                os.fsync(file.fileno())
+        self._size = data.rfind(b"\n") + 1
+        self._in_doubt = bool(data)
+        if self._size:
+            last = data.rfind(b"\n", 0, self._size - 1) + 1
+            with self.path.open("r+b", buffering=0) as file:
+                os.pwrite(file.fileno(), data[last : self._size], last)
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Cut off what may stand, whole or in part, behind the last entry: the next one continues from there."""
+        if self._in_doubt:
+            os.ftruncate(self._file.fileno(), self._size)
+            os.fsync(self._file.fileno())
+            self._in_doubt = False
 
     def append(self, kind: str, key: str, data: Mapping[str, Any], *, step: str | None = None) -> Entry:
-        """Write an entry durably, or answer the one that has this key already."""
+        """Write an entry durably, or answer the one that has this key already.
+
+        Raises:
+            OSError: it could not be written, or not be made durable; nothing of it stands there then.
+        """
         if (known := self._by_key.get(key)) is not None:
             return known
         content: dict[str, Any] = {
@@ -145,16 +163,26 @@ class Ledger:
         entry = Entry(**content, hash=digest(content))
         line = json.dumps(entry.as_json(), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
         try:
-            self._file.write(line)
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._take_back()
+            self._write(line)
         except OSError as error:  # a full disk: the system does not say of which file
+            with suppress(OSError):
+                self._take_back()
             raise OSError(error.errno, error.strerror, str(self.path)) from error
         self.entries.append(entry)
         self._by_key[key] = entry
         for listener in self.listeners:
             listener(entry)
         return entry
+
+    def _write(self, line: bytes) -> None:
+        self._in_doubt = True
+        left = memoryview(line)
+        while left:
+            left = left[self._file.write(left) :]
+        os.fsync(self._file.fileno())
+        self._size += len(line)
+        self._in_doubt = False
 
     def find(self, key: str) -> Entry | None:
         """The entry with this key, if there is one."""

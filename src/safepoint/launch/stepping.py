@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from safepoint.config import PlanFile
@@ -17,7 +19,7 @@ from safepoint.launch.ledger import Ledger
 from safepoint.launch.patience import patiently
 from safepoint.launch.plan import Plan
 from safepoint.launch.step import Evidence, PlannedStep
-from safepoint.launch.storage import storage_error
+from safepoint.launch.storage import NAMELESS, of_sqlite, storage_error
 from safepoint.launch.verbs import verb
 from safepoint.progress import Progress
 
@@ -146,7 +148,7 @@ class Stepping:
     def _failed(
         self, key: str, step: PlannedStep, common: Mapping[str, Any], error: Exception, seconds: float
     ) -> dict[str, Any]:
-        shown = as_told(error, step.id)
+        shown = as_told(error, step.id, self.ledger.path.parent)
         data = {
             **common,
             "seconds": round(seconds, 3),
@@ -160,12 +162,18 @@ class Stepping:
         return {"verdict": "fail", **summary, "ask": isinstance(error, LockNotAvailable | NeedsPerson)}
 
 
-def as_told(error: Exception, step_id: str) -> SafepointError:
-    """An error of a step as a person can act on it: what the system refused (a full disk) is no fault of ours. Pure."""
+def as_told(error: Exception, step_id: str, folder: Path) -> SafepointError:
+    """An error of a step as a person can act on it: what the system refused (a full disk) is no fault of ours. Pure.
+
+    Args:
+        folder: the launch's own, which a step writes its files to.
+    """
     if isinstance(error, SafepointError):
         return error
+    if isinstance(error, sqlite3.Error):
+        error = of_sqlite(str(error), "what is gathered there") or error
     if isinstance(error, OSError) and error.errno is not None:
-        return storage_error(error, subject=step_id, begun=True)
+        return storage_error(error, subject=str(folder) if error.errno in NAMELESS else step_id, begun=True)
     return SafepointError(
         f"An unexpected {type(error).__name__}: {error}",
         subject=step_id,

@@ -36,9 +36,17 @@ _BEGUN = {
 }
 """Where a launch has begun, its ledger and its capture lie there: in an empty folder no order would know of it."""
 
-_SQLITE = {"disk is full": errno.ENOSPC, "readonly database": errno.EROFS, "unable to open database": errno.EACCES}
+_SQLITE = {
+    "disk is full": errno.ENOSPC,
+    "disk I/O error": errno.EIO,
+    "readonly database": errno.EROFS,
+    "unable to open database": errno.EACCES,
+}
 """What SQLite says where the system would have given a number."""
 
+
+NAMELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+"""What the system says of a disk when a file is written or synced, and does not say of which file."""
 
 ROOM = 1024 * 1024
 """Bytes that must be free for the ledger and the engine's state before anything is conducted, and meanwhile."""
@@ -110,6 +118,18 @@ def storage_error(error: OSError, *, subject: str | None = None, begun: bool = F
     )
 
 
+def of_sqlite(said: str, what: str) -> OSError | None:
+    """What SQLite says of a disk, as the system would have said it; None where it says something else. Pure.
+
+    Args:
+        what: which of our files it is, in a person's words.
+    """
+    for sign, number in _SQLITE.items():
+        if sign in said:
+            return OSError(number, f"{os.strerror(number)} ({what}: {said})")
+    return None
+
+
 def told(error: Exception, *, subject: str | None = None, begun: bool = False) -> SafepointError:
     """Any error as a person can act on it; the arguments are those of `storage_error`. Pure."""
     if isinstance(error, SafepointError):
@@ -117,11 +137,8 @@ def told(error: Exception, *, subject: str | None = None, begun: bool = False) -
     if isinstance(error, OSError):
         return storage_error(error, subject=subject, begun=begun)
     said = str(getattr(error, "orig", None) or error)
-    for sign, number in _SQLITE.items():
-        if sign in said:
-            return storage_error(
-                OSError(number, f"{os.strerror(number)} (the engine's state: {said})"), subject=subject, begun=begun
-            )
+    if (refused := of_sqlite(said, "the engine's state")) is not None:
+        return storage_error(refused, subject=subject, begun=begun)
     return SafepointError(
         f"An unexpected {type(error).__name__}: {said}",
         remedy="This is a fault of Safepoint: please report it; SAFEPOINT_TRACEBACK=1 shows where. What the launch "

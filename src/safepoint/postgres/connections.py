@@ -26,6 +26,7 @@ _NOT_NOW = (
     "recovery mode",
     "not yet accepting",
     "too many clients",
+    "too many connections for",
     "connection slots",
 )
 # Said on this side, of a server that answers: waiting for it would not help.
@@ -238,6 +239,10 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
             "Nothing answers there: are host and port right, and does a firewall let us pass?",
         ),
         ("too many clients", "Connections are used up: end idle sessions or raise max_connections."),
+        (
+            "too many connections for",
+            "They are used up: end idle sessions, or raise that CONNECTION LIMIT (ALTER ROLE, ALTER DATABASE).",
+        ),
         ("max_wal_senders", "Replication connections are used up: end one, or raise max_wal_senders (a restart)."),
         (
             "remaining connection slots",

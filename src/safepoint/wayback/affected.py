@@ -29,8 +29,9 @@ from safepoint.wayback.fates import KEPT, Fate, Fates, Usual
 from safepoint.wayback.letters import Words, letter
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.owners import Owners, Person
+from safepoint.wayback.settling import private, settling
 from safepoint.wayback.since import with_since
-from safepoint.wayback.written import Row, harmless, private
+from safepoint.wayback.written import Row, harmless
 
 HEADINGS: Final = ("user", "name", "email", "first", "last", "carried", "carried_in_part", "stashed", "not_carried")
 _ITEMS: Final = 20
@@ -285,10 +286,9 @@ def write_letters(
     It holds names and e-mail addresses: only its owner may read it.
     """
     first: list[Account] = []
-    partial = out.with_name(out.name + ".partial")
     with (
         connect(target, application_name="safepoint affected", options=_READER) as connection,
-        private(partial) as file,
+        settling(out) as file,
     ):
         owners = Owners(connection, users.table, users.label)
         writer = csv.writer(file)
@@ -300,7 +300,6 @@ def write_letters(
                 row = (account.user, account.name, account.email, account.first, account.last)
                 counts = (account.carried, account.part, account.stashed, account.lost)
                 writer.writerow([harmless(cell) for cell in (*row, *counts, letter(account, words))])
-    partial.replace(out)
     return tuple(first)
 
 

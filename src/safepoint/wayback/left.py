@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from safepoint.postgres.connections import Connection, streamed
 from safepoint.postgres.masking import without_secrets
+from safepoint.wayback.settling import settling
 
 _PREVIEW: Final = 50
 
@@ -28,10 +28,8 @@ class Left:
 def write_left(connection: Connection, out: Path) -> tuple[int, tuple[Left, ...]]:
     """Gives how many there are, and the first ones."""
     left, preview = 0, list[Left]()
-    partial = out.with_name(f"{out.name}.partial")
-    partial.unlink(missing_ok=True)
     with (
-        os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file,
+        settling(out) as file,
         connection.cursor() as cursor,
         streamed(cursor, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3") as rows,
     ):
@@ -42,7 +40,4 @@ def write_left(connection: Connection, out: Path) -> tuple[int, tuple[Left, ...]
             if left <= _PREVIEW:
                 shown = without_secrets(key, relation)
                 preview.append(Left(relation.removeprefix("public."), shown, column, reason))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(out)
     return left, tuple(preview)

@@ -22,6 +22,7 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import made_by, short_id
+from safepoint.wayback.spool_position import sync_folder
 from safepoint.wayback.stash import show_in_database
 
 SCHEMA: Final = "safepoint"
@@ -163,4 +164,5 @@ def write_files(connection: Connection, folder: Path) -> dict[str, str]:
             os.fsync(file.fileno())
         partial.replace(path)
         found[table] = str(path)
+    sync_folder(folder)
     return found

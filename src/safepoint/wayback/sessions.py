@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
-from safepoint.errors import DatabaseError, LockNotAvailable, ResourcesExhausted, ServerAway
+from safepoint.errors import DatabaseError, LockNotAvailable, ResourcesExhausted, ServerAway, StatementEnded
 from safepoint.postgres.catalog import BACKEND_KIND
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect, was_lost
 from safepoint.postgres.target import Target
@@ -19,6 +19,8 @@ from safepoint.postgres.target import Target
 POLL_SECONDS: Final = 0.05
 _LETTING_GO: Final = 5.0
 _COME_BACK: Final = "Once it answers again, `safepoint retry`."
+_CANCELLED: Final = "57014"
+_FOR_ANOTHER: Final = "40"
 
 # Everything that holds a database open and is not a part of the server itself: an autovacuum worker gives way by
 # itself (CREATE DATABASE and RENAME send it away), a walsender is someone's replication and is never ended by us.
@@ -95,6 +97,7 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
         LockNotAvailable: a lock was not had in time.
         ResourcesExhausted: the server's disk is full, or something else of it is used up.
         ServerAway: the connection was lost.
+        StatementEnded: it was cancelled, or chosen to end a deadlock.
         DatabaseError: anything else that PostgreSQL said.
     """
     try:
@@ -131,6 +134,13 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
                 subject=subject,
                 found=_said(error),
                 remedy=remedy or "Make room there (disk, memory, connections), then try again.",
+            ) from error
+        if error.sqlstate == _CANCELLED or (error.sqlstate or "").startswith(_FOR_ANOTHER):
+            raise StatementEnded(
+                f"{what}: somebody ended the statement.",
+                subject=subject,
+                found=_said(error),
+                remedy=remedy or "Let it be (is there a job that cancels long queries?), then try again.",
             ) from error
         raise DatabaseError(
             f"{what}: PostgreSQL refused.", subject=subject, found=_said(error), remedy=remedy

@@ -9,6 +9,7 @@ counts for nobody. The server still has it, and the next drain cuts it off and w
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -176,10 +177,11 @@ def _storage(path: Path) -> Iterator[None]:
 
 
 def _full(path: Path, error: OSError) -> StorageError:
+    mended = "Make room there" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "See what is wrong there"
     return StorageError(
         f"The spool {path} cannot be written: {error.strerror or error}.",
         subject=str(path),
-        remedy="Make room there, then try again. Nothing is lost: the server keeps what is not in the spool yet.",
+        remedy=f"{mended}, then try again. Nothing is lost: the server keeps what is not in the spool yet.",
     )
 
 

@@ -29,6 +29,7 @@ from safepoint.wayback.merging import LAST_VALUES
 from safepoint.wayback.names import made_by, short_id
 from safepoint.wayback.natural import named
 from safepoint.wayback.since import with_since
+from safepoint.wayback.spool_position import sync_folder
 
 ROWS: Final = "stash.jsonl"
 MANIFEST: Final = "manifest.json"
@@ -118,8 +119,7 @@ def keep_stash(
     folder = state / "stash" / launch_id
     shutil.rmtree(folder, ignore_errors=True)  # half written: it has no manifest
     folder.mkdir(mode=0o700, parents=True)
-    shutil.copyfile(rows, folder / ROWS)
-    (folder / ROWS).chmod(0o600)
+    _copy(rows, folder / ROWS)
     data = {
         "format": _FORMAT,
         "launch": launch_id,
@@ -132,6 +132,8 @@ def keep_stash(
         "sequences": sequences,
     }
     _write(folder / MANIFEST, data)
+    for one in (folder.parent, state):
+        sync_folder(one)
     return _read(folder)
 
 
@@ -206,11 +208,17 @@ def take(stash: Stash, launch_id: str) -> None:
     _write(stash.folder / TAKEN, {"launch": launch_id, "at": datetime.now(UTC).isoformat()})
 
 
+def taken_by(state: Path, launch_id: str) -> list[Stash]:
+    """What that launch has re-attached."""
+    return [one for one in read_stashes(state) if one.taken_by == launch_id]
+
+
 def give_back(state: Path, launch_id: str) -> list[Stash]:
     """That launch is rolled back: what it had re-attached waits again."""
-    found = [one for one in read_stashes(state) if one.taken_by == launch_id]
+    found = taken_by(state, launch_id)
     for one in found:
         (one.folder / TAKEN).unlink()
+        sync_folder(one.folder)
     return found
 
 
@@ -289,6 +297,15 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _copy(rows: Path, path: Path) -> None:
+    """Durable, for the database forgets these rows next; whoever writes the manifest syncs the folder."""
+    with rows.open("rb") as source, path.open("wb") as file:
+        path.chmod(0o600)
+        shutil.copyfileobj(source, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _write(path: Path, data: Mapping[str, Any]) -> None:
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
@@ -297,8 +314,4 @@ def _write(path: Path, data: Mapping[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(path.parent)

@@ -6,13 +6,12 @@ A rollback never loses an acknowledged transaction silently (law 3): this list i
 from __future__ import annotations
 
 import csv
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol, TextIO
+from typing import Any, Final, Protocol
 
 from safepoint.errors import Interrupted
 from safepoint.postgres.connections import Connection, connect
@@ -25,6 +24,7 @@ from safepoint.wayback.changes import Change, Transaction
 from safepoint.wayback.counting import UserCounts
 from safepoint.wayback.owners import Owners, Schema
 from safepoint.wayback.row_versions import rows_since, rows_unread
+from safepoint.wayback.settling import settling
 from safepoint.wayback.spool import read_changes
 
 # Django's own book-keeping: listed too, but nobody has to be told of a session.
@@ -228,12 +228,11 @@ def _listed(
     began = time.monotonic()
     tally = _Tally()
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
     with (
         connect(target, application_name="safepoint listing", options=_READER) as connection,
         # A second one, as the first may be in the middle of reading a table.
         connect(target, application_name="safepoint listing", options=_READER) as asking,
-        private(partial) as file,
+        settling(out) as file,
     ):
         owners = Owners(asking, users.table, users.label, users.given)
         writer = csv.writer(file)
@@ -245,15 +244,7 @@ def _listed(
                 writer.writerow(row.cells())
                 tally.add(row)
                 told.add(row)
-    partial.replace(out)
     return tally.written(out, (*notes, *owners.faults), not notes, time.monotonic() - began)
-
-
-def private(path: Path) -> TextIO:
-    """A new text file that only its owner may read: users' names and what they wrote."""
-    path.unlink(missing_ok=True)
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    return os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def _go_on(cancelled: Cancelled, out: Path) -> None:

@@ -27,6 +27,7 @@ from safepoint.errors import (
     Refused,
     ResourcesExhausted,
     ServerAway,
+    StatementEnded,
 )
 from safepoint.hosts import command
 from safepoint.hosts.lending import NotLent, lends, lent
@@ -228,7 +229,7 @@ class Carry(Verb):
             return _carried(ground, proof)
         except ServerAway:
             raise  # tried again once it is back: nothing was changed in the twin
-        except (LockNotAvailable, ResourcesExhausted) as error:
+        except (LockNotAvailable, ResourcesExhausted, StatementEnded) as error:
             return _mendable(error)
         except (DatabaseError, Refused) as error:
             # Nothing was changed in the twin: the site must come back, and all is listed.

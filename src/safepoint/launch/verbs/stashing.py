@@ -73,9 +73,11 @@ class KeepStash(Verb):
     name = "keep-stash"
 
     def apply(self, ground: Ground) -> Evidence:
-        """What this launch had re-attached waits again too: it went with the migrated database."""
+        """What this launch had re-attached waits again too: it went with the migrated database. It is given back last,
+        for who is killed here must find again that there is something to give back.
+        """
         state, launch_id = ground.plan.state, ground.launch_id
-        back = stash.give_back(state, launch_id)
+        back = stash.taken_by(state, launch_id)
         proof, carried = ground.fact(PROOF), carried_files(ground)
         kept = None
         if proof is not None and proof["proven"] and carried is not None:
@@ -86,6 +88,7 @@ class KeepStash(Verb):
                 owner=owner_of(ground.plan),
                 again=bool(back),
             )
+        stash.give_back(state, launch_id)
         words = [f"{kept.count} rows wait in {kept.folder}"] if kept is not None else []
         words += [f"{len(back)} earlier stashes wait again"] if back else []
         facts = {

@@ -31,6 +31,7 @@ from safepoint.wayback.fates import Fates
 from safepoint.wayback.letters import Words
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.promises import shown
+from safepoint.wayback.settling import settling
 
 LIST = "affected.csv"
 PAGE = "affected.html"
@@ -99,10 +100,8 @@ class TellAffected(Verb):
             totals = gathering.totals()
             found = Affected(totals, str(ground.folder / LIST), str(letters), notes, first)
             page = ground.folder / PAGE
-            partial = page.with_name(f"{PAGE}.partial")
-            with written.private(partial) as file:
+            with settling(page) as file:
                 file.write(affected_page(found, words, ground.launch_id))
-            partial.replace(page)
         unknown = f", {totals.unknown} changes of nobody known" if totals.unknown else ""
         return Evidence(
             f"{totals.users} users affected, {totals.whole} kept everything{unknown}: {page}",
