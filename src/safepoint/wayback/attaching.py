@@ -120,6 +120,7 @@ class Attaching:
         self.values = self.rows = self.already = 0
         self.tables: Counter[str] = Counter()
         self._changed: dict[str, Set[str]] = {}
+        self._lost: set[str] = set()
 
     def run(self, out: Path) -> Reattached:
         """All of it; what could not be re-attached stands in the file `out`."""
@@ -159,6 +160,7 @@ class Attaching:
                 self.already += values.already
                 self.tables[table.name] += values.changed
                 self._changed[table.name] = self._changed.get(table.name, frozenset()) | values.columns
+                self._lost |= {table.name} if values.changed else set()
         for name in reversed(names if self.careful else ()):
             if name in self.tables:  # else it has no key, and nothing waits
                 removed = self._whole(self.new.tables[name], stashed[name]).remove()
@@ -193,6 +195,7 @@ class Attaching:
             self.tables[name] = rows.changed
             if rows.changed:
                 self._changed[name] = {*table.by_name}
+                self._lost |= {name} if rows.made else set()
         return None if told.whole else table
 
     def _holds(self, table: Table, which: str, write: Callable[[], None]) -> bool:
@@ -292,12 +295,13 @@ class Attaching:
         """Foreign keys from and to the columns that were written, asked of what stands there now.
 
         What had no parent before (a constraint may be NOT VALID, or filled past) is none of this launch's business:
-        where only the children's columns were written, these are asked of the rows that were.
+        where only the children's columns were written, these are asked of the rows that were. A table that was there
+        before loses no row by this.
         """
         broken = []
         for table in self.new.tables.values():
             for key in table.foreign_keys:
-                lost = not self._changed.get(key.parent, frozenset()).isdisjoint(key.parent_columns)
+                lost = key.parent in self._lost and not self._changed[key.parent].isdisjoint(key.parent_columns)
                 if not lost and self._changed.get(table.name, frozenset()).isdisjoint(key.columns):
                     continue
                 rows = orphans(table, key, self.new, "true" if lost else WRITTEN)
