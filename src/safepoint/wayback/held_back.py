@@ -15,7 +15,7 @@ from safepoint.wayback.expressions import Casts, cast, known, literal, quote, wr
 from safepoint.wayback.mapping import ColumnRule
 from safepoint.wayback.staged import TRANSACTIONS
 from safepoint.wayback.stashing import LSN, TOGETHER, TRANSACTION, as_object, leaf_of, place_of, written_key
-from safepoint.wayback.statements import attempt, run
+from safepoint.wayback.statements import ask, attempt, run
 from safepoint.wayback.work import Work, rows_of
 
 _NEW = "(c.op = 'insert' AND c.verdict <> 'conflict' AND c.row_tid IS NULL AND c.origin_tid IS NULL)"
@@ -48,9 +48,8 @@ def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = F
     # Each value of a changed row has to be one that can be compared with what stands there at the next launch.
     if all(rule.kind not in ("mapped", "remapped") for rule in work.rule.columns):
         before = dict(_before(work, casts))
-        attempt(connection, _changes(work, into, before, place, together=together))
-        if len(before) == len(list(_homes(work))):
-            attempt(connection, _deletions(work, into, before, place))
+        attempt(connection, _changes(work, into, before, place, _earlier(connection, work, place)))
+        attempt(connection, _deletions(work, into, before, place))
     run(
         connection,
         f"UPDATE {work.change} c SET kept = true FROM {work.stage} s, pg_temp.{TRANSACTIONS} t "
@@ -99,13 +98,23 @@ def _was(before: Mapping[str, str]) -> str:
     return f"jsonb_object(ARRAY[{names}]::text[], ARRAY[{texts}]::text[])"
 
 
-def _changes(work: Work, into: _Into, before: Mapping[str, str], place: str, *, together: bool) -> str:
+def _earlier(connection: Connection, work: Work, place: str) -> str:
+    """Whether the stash has a value of a column `v` already, of a change before this one that was put aside by itself:
+    what came back to what it was is new against that."""
+    lines = f"SELECT FROM safepoint.stash e WHERE e.relation = {literal(work.new.name)} AND e.whole IS FALSE"
+    if not ask(connection, f"SELECT EXISTS ({lines})")[0][0]:
+        return "false"
+    run(connection, "CREATE INDEX IF NOT EXISTS stash_place ON safepoint.stash (place)")
+    return f"EXISTS ({lines} AND e.place = {place} AND e.key = {written_key(work)} AND e.values ? v.key)"
+
+
+def _changes(work: Work, into: _Into, before: Mapping[str, str], place: str, earlier: str) -> str:
     """What is new in changed rows: each column that is another than that of the twin's row `o`, as it would be in the
     new schema, and those that the old schema has not."""
     names = [*before, *work.rule.stash]
     changed = (
         "(SELECT jsonb_object_agg(v.key, v.value) AS vals FROM jsonb_each(k.vals) v "
-        "WHERE v.value IS DISTINCT FROM k.was -> v.key)"
+        f"WHERE v.value IS DISTINCT FROM k.was -> v.key OR {earlier})"
     )
     joined = (
         f" JOIN {rows_of(work.old)} o ON {_THERE} "
@@ -114,7 +123,7 @@ def _changes(work: Work, into: _Into, before: Mapping[str, str], place: str, *, 
     )
     # What has nothing to get keeps no transaction from being kept.
     values, which = (
-        ("coalesce(n.vals, '{}')", _CHANGED) if together else ("n.vals", f"{_CHANGED} AND n.vals IS NOT NULL")
+        ("coalesce(n.vals, '{}')", _CHANGED) if into.together else ("n.vals", f"{_CHANGED} AND n.vals IS NOT NULL")
     )
     return f"{into.stash('c.op', values, 'k.was', place, 'false')}{joined} WHERE {which}"
 
@@ -132,7 +141,7 @@ def _before(work: Work, casts: Casts) -> Iterator[tuple[str, str]]:
     for rule in _homes(work):
         old, new = work.old.by_name[rule.column], work.new.by_name[str(rule.new)]
         value = f"o.{quote(old.name)}"
-        if rule.kind in ("same", "renamed"):
-            yield new.name, written(value)
-        elif rule.kind == "retyped" and known(new.base, casts):
+        if rule.kind in ("same", "renamed", "generated") or (rule.kind == "retyped" and not known(new.base, casts)):
+            yield new.name, written(value)  # a type that the twin's server does not know is compared as text
+        elif rule.kind == "retyped":
             yield new.name, written(cast(value, old.base, new.type, new.base, casts))
