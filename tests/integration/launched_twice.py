@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from safepoint.postgres.target import Target
 from safepoint.wayback import records
 from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.manner import Policy
 from safepoint.wayback.reattach import reattach
 from safepoint.wayback.stash import Stash, keep_stash, waiting
 
@@ -64,17 +65,19 @@ DEFAULTS = {"entry": {"currency": "EUR", "slug": None}}
 def rolled_back(
     database: Target,
     folder: Path,
-    *writes: str,
+    *writes: str | Sequence[str],
+    policy: Policy = "row",
     before: str = BEFORE,
     migration: str = FIRST,
     found: Operations = OPERATIONS,
     mappers: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[tuple[Ground, Stash]]:
-    """A launch was rolled back after these writes: `live` is the kept database now, `twin` the live one."""
+    """A launch was rolled back after these writes, each a transaction: `live` is the kept database now, `twin` the live
+    one."""
     with ground(database, folder, before, migration, found, mappers) as made:
         for one in writes:
-            made.write(one)
-        made.carry()
+            made.write(*([one] if isinstance(one, str) else one))
+        made.carry(policy=policy)
         mapping = made.mapping()
         stash = keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER)
         assert stash is not None

@@ -9,6 +9,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback import held_back, stashing, whereabouts
 from safepoint.wayback.catalogue import Catalogue
+from safepoint.wayback.held_whole import keep_whole
 from safepoint.wayback.holding import any_aside
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged
@@ -52,12 +53,14 @@ class Accounting:
             if work in aside:
                 held_back.keep(connection, work, self.old.casts)
                 whereabouts.put_aside(connection, work)
-            if scope.excluding:
-                whereabouts.put_aside_transactions(connection, work.sink, work.old.name)
         if scope.excluding:
+            left_out = [one for one in truncations if one not in scope.truncations]
+            kept = keep_whole(connection, self.source, works, homeless, scope, left_out, self.old.casts)
+            stashed = {name: count + kept.get(name, 0) for name, count in stashed.items()}
+            for work in works:
+                whereabouts.put_aside_transactions(connection, work.sink, work.old.name)
             for sink in homeless:
                 whereabouts.put_aside_transactions(connection, sink, sink.table.name)
-            left_out = [one for one in truncations if one not in scope.truncations]
             names = {rule.new: rule.old for rule in self.mapping.tables}
             whereabouts.put_aside_truncations(connection, left_out, names)
         whereabouts.classify(connection, works, aside, homeless, scope.truncations)

@@ -6,24 +6,27 @@ A value is set where the row still is what it was when it was stashed, or where 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
+from safepoint.wayback import together
 from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.column_defaults import ColumnDefaults, Defaults
+from safepoint.wayback.deletions import delete
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
 from safepoint.wayback.left import Left, write_left
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.natural import named
+from safepoint.wayback.rivals import deferred
 from safepoint.wayback.single_values import SingleValues
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, run
 from safepoint.wayback.whole_rows import WRITTEN, WholeRows, orphans
-from safepoint.wayback.work import quoted, rows_of
+from safepoint.wayback.work import quoted
 
 # Triggers are silent: what they did to other rows when the values were written has been carried or stashed itself.
 SETTINGS: Final = """
@@ -31,7 +34,7 @@ SET LOCAL session_replication_role = replica;
 SET LOCAL row_security = off;
 """
 STAGE: Final = """
-CREATE TEMP TABLE sp_lines (place int4, line jsonb) ON COMMIT DROP;
+CREATE TEMP TABLE sp_lines (place int4, line jsonb, grp int8) ON COMMIT DROP;
 CREATE TEMP TABLE sp_left (relation text, key jsonb, col text, reason text, value text) ON COMMIT DROP;
 CREATE TEMP TABLE sp_later (n int8) ON COMMIT DROP;
 """
@@ -47,7 +50,7 @@ WHERE t.line ->> 'action' = 'truncate' AND l.line ->> 'action' <> 'truncate'
 MERGE: Final = """
 CREATE TEMP TABLE sp_stash ON COMMIT DROP AS
 SELECT row_number() OVER () AS n, relation, key, last.place, last.witness, last.mapped, last.was, last.whole,
-       merged.vals, NULL::text AS bad,
+       merged.vals, merged.grp, NULL::text AS bad,
        CASE WHEN last.whole AND last.action = 'update' AND merged.new THEN 'insert' ELSE last.action END AS action
 FROM (SELECT DISTINCT line ->> 'relation' AS relation, line -> 'key' AS key FROM sp_lines
       WHERE line ->> 'action' <> 'truncate' AND line -> 'key' <> '{}') k
@@ -58,9 +61,11 @@ CROSS JOIN LATERAL (
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key
     ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC LIMIT 1) last
 CROSS JOIN LATERAL (
-    SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn), '{}') AS vals,
-           coalesce(bool_or(l.line ->> 'whole' = 'true' AND l.line ->> 'action' = 'insert'), false) AS new
-    FROM sp_lines l, jsonb_each(l.line -> 'values') v
+    SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn)
+                    FILTER (WHERE v.key IS NOT NULL), '{}') AS vals,
+           coalesce(bool_or(l.line ->> 'whole' = 'true' AND l.line ->> 'action' = 'insert'), false) AS new,
+           min(l.grp) AS grp
+    FROM sp_lines l LEFT JOIN LATERAL jsonb_each(l.line -> 'values') v ON true
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
 """
 
@@ -92,6 +97,14 @@ class Reattached:
         return cls(**{**data, "launches": tuple(data["launches"]), "preview": preview})
 
 
+class _InPart(Exception):
+    """Of transactions that come back whole or not at all only a part could be re-attached."""
+
+    def __init__(self, torn: together.Torn) -> None:
+        super().__init__(*torn)
+        self.torn = torn
+
+
 class _Broken(Exception):
     """A rule, by its name, that what was written does not keep."""
 
@@ -120,36 +133,59 @@ class Attaching:
         self.values = self.rows = self.already = 0
         self.tables: Counter[str] = Counter()
         self._changed: dict[str, Set[str]] = {}
+        self._lost: set[str] = set()
 
     def run(self, out: Path) -> Reattached:
         """All of it; what could not be re-attached stands in the file `out`."""
         run(connection := self.connection, STAGE)
-        with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_lines FROM STDIN") as copy:
+        with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_lines (place, line) FROM STDIN") as copy:
             for place, one in enumerate(self.found):
                 with one.rows.open(encoding="utf-8") as file:
                     for line in file:
                         copy.write_row((place, line))
+        together.mark(connection)
         run(connection, "CREATE INDEX ON pg_temp.sp_lines ((line ->> 'relation'), (line -> 'key'))")
         run(connection, "ANALYZE pg_temp.sp_lines")
         run(connection, EMPTIED)
+        while torn := self._tried():
+            together.leave(connection, torn)
+        self._raise_sequences()
+        return self._answer(out)
+
+    def _tried(self) -> together.Torn:
+        """Attach all that is to be attached; gives the transactions of which only a part could be, and then nothing is
+        changed."""
+        connection = self.connection
+        run(connection, "DROP TABLE IF EXISTS pg_temp.sp_stash")
         run(connection, MERGE)
         run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_stash (n)")
         run(connection, "CREATE INDEX ON pg_temp.sp_stash (relation)")
         run(connection, "ANALYZE pg_temp.sp_stash")
         try:
-            with connection.transaction():
-                self._attach()
-        except DatabaseError:  # what was deleted is needed, or a row of a circle could not be written
-            self._begin(careful=True)
+            try:
+                self._once(careful=False)
+            except DatabaseError:  # what was deleted is needed, or a row of a circle could not be written
+                self._once(careful=True)
+        except _InPart as found:
+            return found.torn
+        return {}
+
+    def _once(self, *, careful: bool) -> None:
+        self._begin(careful=careful)
+        with self.connection.transaction():
             self._attach()
-        self._raise_sequences()
-        return self._answer(out)
+            if torn := together.torn(self.connection):
+                raise _InPart(torn)
 
     def _attach(self) -> None:
         connection, stashed = self.connection, self._stashed()
         whole = [name for name, table in stashed.items() if table.whole]
         connection.execute("UPDATE pg_temp.sp_stash SET whole = true WHERE relation = ANY(%s)", [whole])
         names = self._parents_first(stashed)
+        keyed = [self.new.tables[name] for name in names if self._is_keyed(name, stashed[name])]
+        for one in keyed:
+            self._name_again(one)
+            self._delete(one)
         self._coming = [] if self.careful else list(names)
         found = [table for name in names if (table := self._table(name, stashed[name]))]
         for table in found:  # once all rows are there that they may refer to
@@ -159,12 +195,28 @@ class Attaching:
                 self.already += values.already
                 self.tables[table.name] += values.changed
                 self._changed[table.name] = self._changed.get(table.name, frozenset()) | values.columns
-        for name in reversed(names if self.careful else ()):
-            if name in self.tables:  # else it has no key, and nothing waits
-                removed = self._whole(self.new.tables[name], stashed[name]).remove()
-                self.rows += removed
-                self.tables[name] += removed
+                self._lost |= {table.name} if values.changed else set()
+        for one in reversed(keyed if self.careful else ()):
+            removed = self._whole(one, stashed[one.name]).remove()
+            self.rows += removed
+            self.tables[one.name] += removed
         self._verify()
+
+    def _is_keyed(self, name: str, told: StashedTable) -> bool:
+        table = self.new.tables.get(name)
+        if table is None or name.partition(".")[2] in NOT_CARRIED:
+            return False
+        return bool(told.key) and all(one in table.by_name for one in told.key)
+
+    def _delete(self, table: Table) -> None:
+        """Rows of tables that were there before."""
+        deleted, already = delete(self.connection, table, careful=self.careful)
+        self.rows += deleted
+        self.already += already
+        self.tables[table.name] += deleted
+        if deleted:
+            self._changed[table.name] = {*table.by_name}
+            self._lost.add(table.name)
 
     def _stashed(self) -> dict[str, StashedTable]:
         """What the newest stash says of each table."""
@@ -180,19 +232,19 @@ class Attaching:
             if self.new.roots.get(name) is None:
                 self._leave(name, "the new schema has no such table")
             return None  # a partition's name stands at a truncation only
-        if any(one not in table.by_name for one in told.key) or not told.key:
+        if not self._is_keyed(name, told):
             self._keyless(table, told)
             return None
-        self._name_again(table)
         if name in self._coming:
             self._coming.remove(name)
         rows = self._whole(table, told)
         if self._holds(table, "whole", rows.attach):
             self.rows += rows.changed
             self.already += rows.already
-            self.tables[name] = rows.changed
+            self.tables[name] += rows.changed
             if rows.changed:
                 self._changed[name] = {*table.by_name}
+                self._lost |= {name} if rows.made else set()
         return None if told.whole else table
 
     def _holds(self, table: Table, which: str, write: Callable[[], None]) -> bool:
@@ -292,12 +344,13 @@ class Attaching:
         """Foreign keys from and to the columns that were written, asked of what stands there now.
 
         What had no parent before (a constraint may be NOT VALID, or filled past) is none of this launch's business:
-        where only the children's columns were written, these are asked of the rows that were.
+        where only the children's columns were written, these are asked of the rows that were. Where rows were
+        neither removed nor given other values, no child lost its parent.
         """
         broken = []
         for table in self.new.tables.values():
             for key in table.foreign_keys:
-                lost = not self._changed.get(key.parent, frozenset()).isdisjoint(key.parent_columns)
+                lost = key.parent in self._lost and not self._changed[key.parent].isdisjoint(key.parent_columns)
                 if not lost and self._changed.get(table.name, frozenset()).isdisjoint(key.columns):
                     continue
                 rows = orphans(table, key, self.new, "true" if lost else WRITTEN)
@@ -339,13 +392,3 @@ class Attaching:
             preview=preview,
             file=str(out) if left else None,
         )
-
-
-def deferred(table: Table) -> Iterator[tuple[str, str]]:
-    """A table's deferrable exclusions, by name, each with a query for rows that break it."""
-    for exclusion in table.exclusions:
-        keys = ", ".join(f"({expression}) AS e{place}" for place, expression in enumerate(exclusion.expressions))
-        where = f" WHERE {exclusion.predicate}" if exclusion.predicate else ""
-        rows = f"(SELECT ctid AS tid, {keys} FROM {rows_of(table)}{where})"
-        both = " AND ".join(f"a.e{place} {one} b.e{place}" for place, one in enumerate(exclusion.operators))
-        yield exclusion.name, f"SELECT FROM {rows} a JOIN {rows} b ON a.tid < b.tid AND {both}"

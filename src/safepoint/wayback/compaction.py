@@ -57,15 +57,21 @@ def untyped(connection: Connection, sink: Sink, names: Collection[str]) -> froze
 
 def compact(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
     """Make both tables of an old table whose rows have a key."""
+    find_touched(connection, migrated, work, scope)
+    make_out(connection, work)
+    insert_out(connection, work, _out_source(work, scope))
+
+
+def find_touched(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
+    """Make the first of them, of keys; what is not in the log of their last rows is filled in."""
     _touch(connection, work, scope)
-    _expand_truncations(connection, work, scope)
+    if not scope.aside:  # of these no truncation is expanded: none of them is carried
+        _expand_truncations(connection, work, scope)
     run(connection, CONFLICTS.format(change=work.change))
     if work.moves:
         _follow_moves(connection, work, scope)
     if work.sink.unchanged:
         fill_unchanged(connection, migrated, work, scope)
-    make_out(connection, work)
-    insert_out(connection, work, _out_source(work, scope))
 
 
 def _touch(connection: Connection, work: Work, scope: Scope) -> None:

@@ -46,7 +46,7 @@ def _meeting(table: Table, told: StashedTable, same: str, made: str) -> str:
         f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.was, t.ctid AS tid, "
         f"t.tableoid AS rel, coalesce({same}, false) AS same, false AS torn FROM pg_temp.sp_stash s "
         f"LEFT JOIN {rows_of(table)} t ON {match(table, told.key)}{made} "
-        f"WHERE s.relation = {literal(table.name)} AND NOT s.whole"
+        f"WHERE s.relation = {literal(table.name)} AND NOT s.whole AND s.action <> 'delete'"
     )
 
 

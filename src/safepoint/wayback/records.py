@@ -34,7 +34,7 @@ CREATE TABLE safepoint.replays (
 CREATE TABLE safepoint.stash (
     relation text NOT NULL, action text NOT NULL, key jsonb NOT NULL, values jsonb NOT NULL,
     xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz, witness text, mapped jsonb,
-    place int8, whole boolean, was jsonb, leaf text);
+    place int8, whole boolean, was jsonb, leaf text, together int8);
 CREATE TABLE safepoint.put_aside (
     relation text NOT NULL, action text NOT NULL, kind text NOT NULL, reason text NOT NULL, key jsonb NOT NULL,
     values jsonb NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz,

@@ -57,6 +57,10 @@ SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('sy
 # Where policies hide rows from this login, an error says so: they would count as gone.
 READ_ONLY: Final = "-c default_transaction_read_only=on -c row_security=off"
 ALLOWS: Final = "SELECT datallowconn FROM pg_database WHERE datname = %s"
+# Transactions that are put aside whole, and (see `held_whole`) which belong together, and whether they are kept.
+EXCLUDED: Final = """
+CREATE TEMP TABLE sp_excluded (tx int4 PRIMARY KEY, reason text, grp int4, together int8, kept boolean) ON COMMIT DROP
+"""
 # Two replays of one twin would carry the same rows: the second waits for the first, and finds its work done.
 TURN: Final = 1935763571, 1
 
@@ -359,7 +363,7 @@ class _Carrying:
             run(self.connection, f"LOCK TABLE {quoted(work.old)} IN EXCLUSIVE MODE")
         rules = [work.rule for work in found]
         make_tables(self.connection, self.source, rules, self.mapping.models, self.old, self.new)
-        run(self.connection, "CREATE TEMP TABLE sp_excluded (tx int4 PRIMARY KEY, reason text) ON COMMIT DROP")
+        run(self.connection, EXCLUDED)
         return found
 
 

@@ -22,6 +22,7 @@ _WHEN = "(timestamptz '2000-01-01 00:00:00+00' + t.committed_us * interval '1 mi
 TRUNCATE: Final = "truncate"
 LSN = "('0/0'::pg_lsn + t.commit_lsn::numeric)"
 TRANSACTION = f"t.xid::text::int8, {LSN}, {_WHEN}"
+TOGETHER: Final = "(SELECT x.together FROM pg_temp.sp_excluded x WHERE x.tx = t.tx)"
 _ENUMS = "SELECT u FROM unnest(%s::text[]) u JOIN pg_type t ON t.oid = to_regtype(u) WHERE t.typtype = 'e'"
 _HASH = "hash_record_extended"
 _NOWHERE = "NULL::int8"  # of a type that has no hash
@@ -111,18 +112,17 @@ def _place_by(key: str) -> str:
 
 def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> int:
     """The last state of each row of a table that the old schema does not have; of one that was emptied, what an earlier
-    replay stashed is forgotten."""
+    replay stashed is forgotten. `scope` may be of what transactions did that are put aside whole."""
     key = sink.table.key
     if sink.unchanged and key:
         fill_last(connection, migrated, sink, scope)
-    condition = "true"
-    if scope.excluding:
-        condition = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)"
+    condition = scope.counting("s") or "true"
     distinct = f"DISTINCT ON ({', '.join(f's.{quote(name)}' for name in key)})" if key else ""
     order = f"ORDER BY {', '.join([*(f's.{quote(name)}' for name in key), 's._sp_at DESC'])}" if key else ""
     last = {one.leaf: one for one in scope.truncations if one.table == sink.table.name}
     for one in last.values():
         condition += f" AND NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})"
+    for one in () if scope.aside else last.values():  # else that is done, and told
         _forget_all(connection, one)
         _emptied(connection, one)
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
@@ -130,7 +130,8 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {as_object('s', key)}, "
-        f"{as_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place}, NULL, NULL, {leaf_of(sink)} "
+        f"{as_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place}, NULL, NULL, {leaf_of(sink)}, "
+        f"{TOGETHER if scope.aside else 'NULL'} "
         f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
     )

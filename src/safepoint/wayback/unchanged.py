@@ -34,7 +34,7 @@ def fill_unchanged(connection: Connection, migrated: Connection, work: Work, sco
         if at_rest and (statement := _by_the_twin(work, name)) is not None:
             run(connection, statement)
     run(connection, "ANALYZE pg_temp.sp_told")
-    if scope.excluding:
+    if scope.excluding and not scope.aside:
         key = " AND ".join(f"e.{quote(new.name)}::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys))
         run(
             connection,
@@ -110,9 +110,8 @@ def _nothing_aside(connection: Connection, work: Work) -> bool:
 def fill_last(connection: Connection, migrated: Connection, sink: Sink, scope: Scope) -> None:
     """The same for the last state of each row of a table that is stashed whole; what nobody knows is left NULL."""
     stage, key = f"pg_temp.{sink.stage}", ", ".join(quote(name) for name in sink.table.key)
-    counting = known = "true"
-    if scope.excluding:
-        counting = "NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = l._sp_tx)"
+    counting, known = scope.counting("l") or "true", "true"
+    if scope.excluding and not scope.aside:
         same = " AND ".join(f"e.{quote(name)} = s.{quote(name)}" for name in sink.table.key)
         known = f"NOT {_overwritten(stage, same)}"
     wanted = (

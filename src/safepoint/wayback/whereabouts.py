@@ -38,8 +38,9 @@ def put_aside_transactions(connection: Connection, sink: Sink, old: str) -> None
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(old)}, {action}, 'transaction', x.reason, "
-        f"{as_object('s', key)}, {as_object('s', sink.columns)}, {TRANSACTION} FROM pg_temp.{sink.stage} s "
-        f"JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx "
+        f"{as_object('s', key)}, {as_object('s', sink.columns)}, {TRANSACTION}, x.kept IS TRUE "
+        f"FROM pg_temp.{sink.stage} s JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx "
+        f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx "
         f"ORDER BY s._sp_at",
     )
 
@@ -77,8 +78,10 @@ def classify(
     those of `works` of which rows were put aside.
     """
     run(connection, "DROP TABLE IF EXISTS pg_temp.sp_flags")
-    excluded = ("sp_excluded", MISSED)
-    parts = [f"SELECT tx, true AS lost, false AS stashed, true AS aside FROM pg_temp.{table}" for table in excluded]
+    parts = [
+        "SELECT tx, kept IS NOT TRUE AS lost, false AS stashed, true AS aside FROM pg_temp.sp_excluded",
+        f"SELECT tx, true, false, true FROM pg_temp.{MISSED}",
+    ]
     for work in aside:
         fate = "kept IS NOT TRUE, kept IS TRUE, true"
         parts.append(

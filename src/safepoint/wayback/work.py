@@ -56,11 +56,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Scope:
-    """What counts: transactions that are put aside whole do not. `types` are the types that the twin's server knows."""
+    """What counts: transactions that are put aside whole do not; or, where it is of these (`aside`), nothing else.
+
+    `types` are the types that the twin's server knows.
+    """
 
     truncations: Sequence[Truncation]
     types: Collection[str]
     excluding: bool = False
+    aside: bool = False
 
     def of(self, work: Work) -> tuple[Truncation, ...]:
         """The last truncation of each of the table's leaves."""
@@ -70,9 +74,14 @@ class Scope:
     def condition(self, work: Work) -> str:
         """Which staged rows count."""
         parts = [f"NOT (s._sp_leaf = {one.relation} AND s._sp_at < {one.at})" for one in self.of(work)]
-        if self.excluding:
-            parts.append("NOT EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = s._sp_tx)")
+        if one := self.counting("s"):
+            parts.append(one)
         return " AND ".join(parts) or "true"
+
+    def counting(self, row: str) -> str:
+        """Which staged rows are of a transaction that counts; empty where all are."""
+        there = f"EXISTS (SELECT FROM pg_temp.sp_excluded x WHERE x.tx = {row}._sp_tx)"
+        return there if self.aside else f"NOT {there}" if self.excluding else ""
 
 
 def quoted(table: Table) -> str:
