@@ -203,7 +203,7 @@ def _for_the_window(ground: Ground) -> list[Reason]:
     reasons += way_back_reasons(proof, plan, digest, _tables(ground) if proven else None)
     held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     if held is not None:
-        reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: pause them first"))
+        reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: see to them first"))
     doubt = twin_choice.doubt(ground)
     if doubt is not None:
         reasons.append(("inconclusive", doubt))
