@@ -116,7 +116,9 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     assert done.lint.findings == ()
     # One that is asked before and after, one for undoing, and `migrate` itself: each start would be waited for.
     assert len(set(starts.read_text().split())) == 3
-    _rehearsed_from_a_store_alone(shop_plan(SHOP_TOUCHES="1", SHOP_EAGER="1"), done.snapshot_id)
+    # A migration that changes values, without a mapper for them: nobody knows the way back, which a person accepts.
+    accepted = '[wayback.waiver]\nrelease = "2.0"\nby = "Ada Stone"\nreason = "nobody writes until Monday"\n'
+    _rehearsed_from_a_store_alone(shop_plan(accepted, SHOP_TOUCHES="1", SHOP_EAGER="1"), done.snapshot_id)
     # The same snapshot is taken again for a migration that raises: that is an answer, and no error.
     broken = rehearse(shop_plan(SHOP_BREAKS="1"))
     assert broken.snapshot_id == done.snapshot_id and broken.verdict == "no-go"
@@ -131,6 +133,8 @@ def _rehearsed_from_a_store_alone(made: PlanFile, snapshot_id: str) -> None:
     store_snapshot(here / snapshot_id, open_store(made.stores[0], made.folder))
     shutil.move(here / snapshot_id, made.state / "aside")
     again = rehearse(made, snapshot_id)
+    assert again.way_back is not None and not again.way_back.proven
+    assert again.notes[-1] == "the way back is not proven, accepted for 2.0: nobody writes until Monday (Ada Stone)"
     assert again.verdict == "go" and not (here / snapshot_id).exists() and not any((made.state / "fetched").iterdir())
     kept = newest_rehearsal(made)
     assert kept is not None and kept["made_at"] == again.made_at

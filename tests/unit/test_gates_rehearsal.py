@@ -13,9 +13,10 @@ from safepoint.backup.manifest import mark_of
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.django.pending import Pending, PendingMigration
+from safepoint.launch.judging import Reason
 from safepoint.launch.plan import make_plan
 from safepoint.launch.rehearsals import FORMAT, rehearsals_of
-from safepoint.launch.verbs.gates import Reason, judge, lateness_reasons, rehearsal_reasons, way_back_reasons
+from safepoint.launch.verbs.gates import lateness_reasons, rehearsal_reasons
 from safepoint.launch.whose import own_mark
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -109,11 +110,3 @@ def test_a_rehearsal_on_the_copy_of_another_database_is_none_of_this_one(tmp_pat
     assert rehearsals_of(plan) == []
     (folder / "rehearsal.json").write_text(json.dumps({**own, "format": FORMAT, "release": "2.0"}))
     assert [one["snapshot"]["source"] for one in rehearsals_of(plan)] == [own_mark(plan)]
-
-
-def test_a_go_without_a_proven_way_back_says_what_it_means() -> None:
-    proof = {"proven": False, "reasons": ["item.price needs a mapper", "item.code needs a mapper"]}
-    said = judge(way_back_reasons(proof, prove=True), by_person=False)
-    assert said.verdict == "pass" and "carry nothing (item.price needs a mapper, and 1 more)" in said.summary
-    for known, prove in ((None, True), ({"proven": True}, True), (proof, False)):
-        assert way_back_reasons(known, prove=prove) == []

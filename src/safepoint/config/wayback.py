@@ -25,6 +25,20 @@ class WaybackTable(Section):
     """A data migration removes rows of this table, and it is right that the old release has them again."""
 
 
+class UnprovenWayBack(Section):
+    """A launch whose way back is not proven, accepted by a person. Without it the gate before the window says no-go."""
+
+    release: str = Field(examples=["2.0"])
+    """The release of which it is accepted; of another one it is not."""
+    by: str = Field(min_length=2, examples=["Dana Scully"])
+    """Who accepts it."""
+    reason: str = Field(min_length=4, examples=["nobody writes until Monday; support knows"])
+    """Why; it stands in the ledger and in the report."""
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.by})"
+
+
 class TwinServer(ServerLogin):
     """Another server for the twin, as the conductor connects to it. It needs the application's roles, and room.
 
@@ -55,8 +69,9 @@ class Wayback(Section):
 
     prove: bool = True
     """Proves the way back on copies before the launch: the snapshot is restored once more, and migrated. With `false`
-    nothing is carried back, and everything is listed.
+    nothing is carried back, and everything is listed, which is said at the gate.
     """
+    waiver: UnprovenWayBack | None = None
     policy: Literal["row", "transaction"] = "row"
     """What is put aside where a row cannot be held by the old schema: it alone with what depends on it, or the whole
     transaction that wrote it.
@@ -85,6 +100,10 @@ class Wayback(Section):
         if self.server is not None and self.twin == "template":
             raise ValueError('twin = "template" is a copy on the live server: leave out [wayback.server], or `twin`')
         return self
+
+    def waived(self, release: str) -> UnprovenWayBack | None:
+        """Who has accepted, and why, that this release's way back is not proven; None where nobody has."""
+        return self.waiver if self.waiver is not None and self.waiver.release == release else None
 
     @property
     def mappers(self) -> dict[str, dict[str, str]]:

@@ -23,6 +23,7 @@ from safepoint.errors import CaptureLost, Interrupted, Refused, SafepointError
 from safepoint.launch.ground import Ground, newest_fact
 from safepoint.launch.ledger import Entry
 from safepoint.launch.pairs import standing_pair
+from safepoint.launch.proof_standing import PROOF
 from safepoint.postgres.connections import Connection, cancellable, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, silent
@@ -30,12 +31,11 @@ from safepoint.wayback import capture
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.manner import Manner, NotWhole, Policy
-from safepoint.wayback.mapping import WayBack, changed_rules
+from safepoint.wayback.mapping import WayBack, changed_rules, untouched_as_now
 from safepoint.wayback.replay import READ_ONLY, TURN, carry, entering
 from safepoint.wayback.sessions import asking, end_holders
 
 WORK: Final = "follow the launch"
-PROOF: Final = "way-back"
 EVERY: Final = 1.0
 _TRIES: Final = 4
 _AWAY: Final = 2.0
@@ -97,7 +97,7 @@ def standby_of(
         plan.wayback.policy,
         WayBack.from_json(dict(proof["mapping"])) if live and proof else None,
         Operations.from_json(dict(proof["operations"])) if live and proof else None,
-        plan.wayback.mappers,
+        plan.wayback.mappers if proof is None else proof.get("mappers", plan.wayback.mappers),
     )
 
 
@@ -211,13 +211,14 @@ def _applying(standby: Standby, stop: Cancelled) -> Iterator[tuple[WayBack, Conn
         cancellable(source, stop),
     ):
         now = plan_mapping(read_catalogue(twin), read_catalogue(source), standby.operations, standby.mappers)
-        if changed := changed_rules(standby.mapping, now):
+        mapping = untouched_as_now(standby.mapping, now)
+        if changed := changed_rules(mapping, now):
             raise Refused(
                 "The schemas are not those that the way back was proven on (other rules for "
                 f"{', '.join(changed[:5])}): the twin is not followed.",
                 subject=standby.twin.dbname,
             )
-        yield standby.mapping, twin, source
+        yield mapping, twin, source
 
 
 def _round(

@@ -18,6 +18,7 @@ from typing import Any, Final
 import psycopg
 
 from safepoint.backup import fingerprint
+from safepoint.backup.contents import LOCK_TIMEOUT
 from safepoint.backup.manifest import read_manifest
 from safepoint.backup.pouring import pour
 from safepoint.backup.snapshot import Instant
@@ -110,7 +111,7 @@ def _seeded(ground: Ground, begun: float) -> Evidence:
         facts = feed.standing(ground.target, ground.launch_id, at)
         if facts is None:
             raise CaptureLost("The twin's feed vanished while its seed was restored.", subject=ground.twin)
-    with _keeper(ground, facts) as keeper:
+    with _keeper(ground, facts, patience=LOCK_TIMEOUT) as keeper:
         ground.report(Progress("bringing the twin level", 0, None, "transactions"))
         levelled = keeper.level(cancelled=ground.cancelled)
         proof = _proof(ground, keeper)
@@ -236,8 +237,8 @@ def _wait(stop: Cancelled) -> None:
         time.sleep(0.02)
 
 
-def _keeper(ground: Ground, facts: CaptureFacts) -> level.Keeper:
-    return level.Keeper(ground.pair, facts, feed.spool_path(ground.folder, facts.start_lsn))
+def _keeper(ground: Ground, facts: CaptureFacts, *, patience: float = 5.0) -> level.Keeper:
+    return level.Keeper(ground.pair, facts, feed.spool_path(ground.folder, facts.start_lsn), patience=patience)
 
 
 def resume(ground: Ground) -> None:

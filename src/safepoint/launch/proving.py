@@ -6,7 +6,7 @@ The rehearsal and the launch's own step prove it in the same way; no proof is an
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from safepoint.backup.prints import FORMAT, Fingerprint
@@ -17,7 +17,7 @@ from safepoint.launch.waybacks import schemas_of
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.wayback import roundtrip
-from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.mapping import Mappers, WayBack
 from safepoint.wayback.roundtrip import Accepted, RoundTrip
 from safepoint.wayback.schemas import Schemas
 
@@ -36,6 +36,7 @@ class Proven:
     tables: int = 0
     seconds: float = 0.0
     accepted: Accepted = roundtrip.NOTHING
+    mappers: Mappers = field(default_factory=dict)
 
     @property
     def proven(self) -> bool:
@@ -43,11 +44,12 @@ class Proven:
         return self.mapping is not None and not self.doubts
 
     def as_fact(self) -> dict[str, Any]:
-        """As the launch records it: the mapping with the operations that it came from, or the reasons."""
+        """As the launch records it: the mapping with the operations and mappers that it came from, or the reasons."""
         if self.mapping is None or self.schemas is None or self.doubts:
             return {"proven": False, "reasons": list(self.doubts)}
         operations = self.schemas.operations.as_json()
-        return {"proven": True, "mapping": self.mapping.as_json(), "operations": operations}
+        mappers = {table: dict(columns) for table, columns in self.mappers.items()}
+        return {"proven": True, "mapping": self.mapping.as_json(), "operations": operations, "mappers": mappers}
 
     def as_json(self) -> dict[str, Any]:
         """For the rehearsal's file: the mapping itself is in `way-back.json`."""
@@ -118,4 +120,4 @@ def prove_way_back(
     finally:
         keep(schemas, trip=trip, doubts=doubts)  # what is known stands, even where no round trip can be made
     rows = sum(table.rows for table in trip.tables)
-    return Proven(mapping, schemas, doubts, rows, len(trip.tables), trip.seconds, accepted)
+    return Proven(mapping, schemas, doubts, rows, len(trip.tables), trip.seconds, accepted, plan.wayback.mappers)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from safepoint.django.pending import Pending
+from safepoint.launch.proof_standing import REMEDY
+from safepoint.launch.proving import Proven
 from safepoint.rehearsal.catalogue import Picture
 from safepoint.rehearsal.checks import Check
 from safepoint.rehearsal.observation import Observed, Watched
@@ -58,12 +60,26 @@ def uncounted(*, shared: bool, counted: bool) -> tuple[str, ...]:
     return ("the scratch server has no pg_stat_statements: rows and temporary bytes are not told by migration",)
 
 
-def reasons(seen: Observed, checks: Sequence[Check], trial: Trial | None) -> tuple[str, ...]:
-    """Why the launch must not be begun, but for what the lint says. Pure."""
+def reasons(
+    seen: Observed, checks: Sequence[Check], proven: Proven | None, trial: Trial | None, *, waived: bool
+) -> tuple[str, ...]:
+    """Why the launch must not be begun, but for what the lint says. Pure.
+
+    Args:
+        waived: a person has accepted that the way back of this release is not proven.
+    """
     failed = [f"{check.name}: {check.summary}" for check in checks if check.verdict == "fail"]
     if seen.error is not None:
         failed.insert(0, f"migrate failed at {seen.failed or 'its start'}: {seen.error.message}")
-    return (*failed, *_untrue(trial))
+    return (*failed, *([] if waived else _uncarried(proven)), *_untrue(trial))
+
+
+def _uncarried(proven: Proven | None) -> tuple[str, ...]:
+    """Without a proof a rollback carries nothing of what people wrote."""
+    if proven is None or proven.proven:
+        return ()
+    more = f", and {len(proven.doubts) - 1} more" if len(proven.doubts) > 1 else ""
+    return (f"the way back is not proven ({proven.doubts[0].rstrip('.')}{more}): {REMEDY}",)
 
 
 def _untrue(trial: Trial | None) -> tuple[str, ...]:

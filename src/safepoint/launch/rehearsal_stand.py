@@ -23,6 +23,7 @@ from safepoint.django.managepy import Manage
 from safepoint.django.operations import Operations
 from safepoint.django.standby import Standby
 from safepoint.launch.linting import breaking, linted
+from safepoint.launch.proof_standing import accepted, in_words
 from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.rehearsal_fence import RehearsedFence
 from safepoint.launch.rehearsal_forecast import Measured, fits, foresee
@@ -203,7 +204,9 @@ class Stand:
         manifest = self.copy.manifest
         version = manifest.source.server_version_num
         lint = linted(self.plan, ready.intent, seen, found.changes, ready.picture, version)
-        why = (*reasons(seen, checks, found.trial), *breaking(lint))
+        waived = None if found.proven is None or found.proven.proven else accepted(self.plan)
+        notes = (*notes, *([] if waived is None else [f"the way back is not proven, {in_words(waived)}"]))
+        why = (*reasons(seen, checks, found.proven, found.trial, waived=waived is not None), *breaking(lint))
         return Rehearsal(
             snapshot_id=manifest.id,
             seal=manifest.seal,

@@ -34,6 +34,8 @@ from safepoint.wayback.sessions import (
 
 _CLEAN_POLLS: Final = 3
 _RETURNING_SECONDS: Final = 1.0
+_DECIDED_SECONDS: Final = 60.0
+"""Whoever uses two-phase commit decides sooner; an older one was left by a crash."""
 
 # A role's own setting beats the database's (PostgreSQL applies role-in-database, role, database, in this order of
 # strength), so a role with `default_transaction_read_only = off` would write on. Safepoint's own logins are left out.
@@ -151,11 +153,14 @@ def survey_fence(target: Target, roles: Sequence[str], *, maintenance: str = "po
 
 
 def in_the_way(target: Target, *, maintenance: str = "postgres") -> str | None:
-    """What `close` would refuse now, and what does not go by itself as a prepared transaction does. Changes nothing."""
+    """What `close` would refuse now, and what does not go by itself. Changes nothing."""
     with at_maintenance(target, maintenance) as connection, asking("Looking what is in the fence's way", target.dbname):
         oid = _oid(connection, target.dbname)
         if consumers := walsenders(connection, [oid]):
             return f"logical replication consumers read {target.dbname}: {'; '.join(consumers[:5])}"
+        if waiting := prepared(connection, [oid], older_than=_DECIDED_SECONDS):
+            why = "nobody decides (COMMIT PREPARED or ROLLBACK PREPARED)"
+            return f"prepared transactions on {target.dbname} that {why}: {'; '.join(waiting[:5])}"
         names = [str(row[0]) for row in connection.execute(SUBSCRIPTIONS, (oid,)).fetchall()]
         return f"subscriptions write into {target.dbname}: {', '.join(names)}" if names else None
 

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.errors import DatabaseError, Interrupted, Refused
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import Connection, cancellable, connect
 from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
@@ -206,21 +206,25 @@ def open_to_us(pair: Pair) -> Iterator[None]:
 class Keeper:
     """Keeps one twin level, over connections of its own. A context manager.
 
+    A statement ends with `cancelled`, also while it waits for somebody's lock of a live table, which may be held for
+    hours; no longer than `patience` (seconds) does it wait for one.
+
     Raises (in `level`):
+        LockNotAvailable: somebody holds a lock on a table, there or here.
         CaptureLost: the feed is not whole any more.
         NotWhole, Refused: what came cannot be applied as it is (DDL, a table that the twin does not have).
         DatabaseError: PostgreSQL refused or is away; the next look may succeed with a new keeper.
     """
 
-    def __init__(self, pair: Pair, facts: CaptureFacts, spool: Path) -> None:
-        self._facts, self._spool = facts, spool
+    def __init__(self, pair: Pair, facts: CaptureFacts, spool: Path, *, patience: float = 5.0) -> None:
+        self._facts, self._spool, self._patience = facts, spool, patience
         self._target, self._twin, self._maintenance = pair.live, pair.twin, pair.twin_maintenance
 
     def __enter__(self) -> Keeper:
         self._entered = entering(self._twin, self._maintenance)
         self._connection = self._entered.__enter__()
         try:
-            self._source = connect(self._target, application_name="safepoint twin", options=READ_ONLY)
+            self._source = self._reading(READ_ONLY)
             # The twin gets its settings at the end, `search_path` with them; until then names of types, as the live
             # database's catalogue has them, would lead to nothing here.
             self._connection.execute(
@@ -235,6 +239,16 @@ class Keeper:
     def __exit__(self, *error: Any) -> None:
         self._source.close()
         self._entered.__exit__(*error)
+
+    def _reading(self, options: str = "", *, autocommit: bool = True) -> Connection:
+        """Of the live database, where anybody may hold any lock."""
+        return connect(
+            self._target,
+            application_name="safepoint twin",
+            autocommit=autocommit,
+            lock_timeout=self._patience,
+            options=options,
+        )
 
     def level(self, *, up_to: str | None = None, cancelled: Cancelled = never) -> Levelled:
         """Apply everything that is committed now, or everything before an LSN.
@@ -274,22 +288,23 @@ class Keeper:
     def level_at(self, instant: feed.Instant, *, cancelled: Cancelled = never) -> None:
         """Apply exactly what committed before an instant, as that instant's snapshot has it."""
         drain(self._target, self._facts, self._spool, up_to=instant.lsn, cancelled=cancelled)
-        with connect(self._target, application_name="safepoint twin", autocommit=False) as source:
+        with self._reading(autocommit=False) as source:
             source.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             source.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(instant.snapshot)))
             self._apply(source, format_lsn(parse_lsn(instant.lsn) - 1), cancelled)
 
     def _apply(self, source: Connection, up_to: str | None, cancelled: Cancelled) -> int:
-        outcome = carry(
-            self._connection,
-            source,
-            self._spool,
-            self._mapping,
-            MANNER,
-            launch_id=self._facts.launch_id,
-            up_to=up_to,
-            cancelled=cancelled,
-        )
+        with cancellable(self._connection, cancelled), cancellable(source, cancelled):
+            outcome = carry(
+                self._connection,
+                source,
+                self._spool,
+                self._mapping,
+                MANNER,
+                launch_id=self._facts.launch_id,
+                up_to=up_to,
+                cancelled=cancelled,
+            )
         return outcome.now
 
     def set_sequences(self) -> int:

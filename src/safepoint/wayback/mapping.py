@@ -68,6 +68,12 @@ class TableRule:
         return (*self.stash, *self.read)
 
     @property
+    def is_identity(self) -> bool:
+        """Whether every row is taken as it is: the migrations in between have not touched this table."""
+        plain = all(rule.kind in ("same", "generated") for rule in self.columns)
+        return plain and self.old == self.new and self.source == SAME and not self.kept
+
+    @property
     def uses_twin(self) -> bool:
         """Whether any value depends on the twin's own row."""
         return any("old." in (rule.expression or "") for rule in self.columns)
@@ -160,6 +166,23 @@ def changed_rules(proven: WayBack, now: WayBack) -> tuple[str, ...]:
     before, after = _decisions(proven), _decisions(now)
     found = [name for name in sorted({*before, *after} - gone) if _others(before.get(name), after.get(name))]
     return (*found, *(["renamed models"] if proven.models != now.models else []))
+
+
+def untouched_as_now(proven: WayBack, now: WayBack) -> WayBack:
+    """The proven mapping, with the tables that the migrations left alone as they are now. Pure.
+
+    Such a table may have come, gone or changed between the proof and the safe point: it is the same on both sides, and
+    of its rows there is nothing to prove.
+    """
+    alone = {rule.old: rule for rule in now.tables if rule.is_identity}
+    claimed = {*_decisions(proven), *proven.feeds, *proven.stash}
+    there = {*_decisions(now), *now.feeds, *now.stash}
+    kept = [
+        alone.get(rule.old, rule) if rule.is_identity else rule
+        for rule in proven.tables
+        if rule.old in there or not rule.is_identity
+    ]
+    return replace(proven, tables=(*kept, *(rule for name, rule in alone.items() if name not in claimed)))
 
 
 def _others(was: TableRule | None, now: TableRule | None) -> bool:

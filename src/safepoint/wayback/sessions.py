@@ -57,7 +57,9 @@ AND l.classid = %s::int8::oid AND l.objid = %s::int8::oid AND l.objsubid = 2
 
 PREPARED = """
 SELECT p.gid || ' (owner ' || p.owner || ', since ' || p.prepared::text || ')'
-FROM pg_prepared_xacts p JOIN pg_database d ON d.datname = p.database WHERE d.oid = ANY(%s) ORDER BY p.prepared
+FROM pg_prepared_xacts p JOIN pg_database d ON d.datname = p.database
+WHERE d.oid = ANY(%s) AND (%s::float8 IS NULL OR p.prepared <= clock_timestamp() - make_interval(secs => %s))
+ORDER BY p.prepared
 """
 
 
@@ -176,9 +178,11 @@ def walsenders(connection: Connection, oids: Sequence[int]) -> tuple[str, ...]:
     return tuple(str(row[0]) for row in connection.execute(WALSENDERS, (list(oids),)).fetchall())
 
 
-def prepared(connection: Connection, oids: Sequence[int]) -> tuple[str, ...]:
-    """Transactions that were prepared for a two-phase commit and are neither committed nor rolled back."""
-    return tuple(str(row[0]) for row in connection.execute(PREPARED, (list(oids),)).fetchall())
+def prepared(connection: Connection, oids: Sequence[int], *, older_than: float | None = None) -> tuple[str, ...]:
+    """Transactions that were prepared for a two-phase commit and are neither committed nor rolled back; with
+    `older_than` (seconds) only those that have been so for longer."""
+    rows = connection.execute(PREPARED, (list(oids), older_than, older_than or 0)).fetchall()
+    return tuple(str(row[0]) for row in rows)
 
 
 def end_sessions(connection: Connection, oids: Sequence[int]) -> int:

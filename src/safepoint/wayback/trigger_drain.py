@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from psycopg import sql
@@ -95,6 +95,12 @@ class _Shape:
     def of(cls, name: str, marked: list[str]) -> _Shape:
         places = tuple(place for place, one in enumerate(marked) if one[0] == "+")
         return cls(name, len(marked), tuple(marked[place][1:] for place in places), places)
+
+    def begins(self, other: _Shape) -> bool:
+        """Whether the other one has these columns first, and perhaps more behind them."""
+        count = len(self.columns)
+        ours, others = (self.columns, self.places), (other.columns[:count], other.places[:count])
+        return ours == others and self.width <= other.width
 
 
 @dataclass
@@ -246,7 +252,8 @@ class TriggerDrain:
             self.changes += 1
 
     def _shape(self, relation: int, width: int) -> _Shape | None:
-        """The columns that a row was written with: the present ones, or those of the time of arming.
+        """The columns that a row was written with: the present ones, or those of the time of arming; of a row that
+        has more, what came behind them and went again is left out.
 
         None: nobody knows them any more, of a table that was made later; it is in `unread` then. No such table may
         keep what was written to the others from being carried back.
@@ -257,6 +264,8 @@ class TriggerDrain:
         for shape in (now, then):
             if shape is not None and shape.width == width:
                 return shape
+        if now is not None and then is not None and then.begins(now) and then.width < width:
+            return replace(then, width=width)
         if relation in self._later:
             self.unread.add(self._armed[relation].name)
             return None

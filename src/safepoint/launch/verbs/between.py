@@ -15,12 +15,11 @@ from safepoint.errors import DatabaseError, Interrupted, Refused, SafepointError
 from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry
 from safepoint.launch.moved import live_now, swapped
+from safepoint.launch.proof_standing import proven_mapping
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF
 from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.postgres.connections import connect
 from safepoint.wayback import capture
-from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import raise_new_sequences
 from safepoint.wayback.promises import shown
 from safepoint.wayback.sessions import asking
@@ -108,15 +107,15 @@ class EndBetween(Verb):
 
 def _give_no_number_again(ground: Ground) -> None:
     """What is written from now on must not get the keys of what stays behind: another rollback would meet it there."""
-    proof = ground.fact(PROOF)
-    if proof is None or not proof["proven"]:
+    mapping = proven_mapping(ground)
+    if mapping is None:
         return  # nothing would be carried
     with (
         asking("Raising the sequences", ground.kept),
         connect(ground.target.on(ground.kept), lock_timeout=5) as migrated,
         connect(live_now(ground)) as twin,
     ):
-        raise_new_sequences(migrated, twin, WayBack.from_json(dict(proof["mapping"])))
+        raise_new_sequences(migrated, twin, mapping)
 
 
 def _live(ground: Ground) -> bool:

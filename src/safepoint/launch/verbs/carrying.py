@@ -33,6 +33,7 @@ from safepoint.hosts import command
 from safepoint.hosts.lending import NotLent, lends, lent
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import live_now
+from safepoint.launch.proof_standing import CARRIED_BY, PROOF, accepted, in_words, proven_mapping, refuse_unproven
 from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.snapshots import scratch_of
 from safepoint.launch.step import Evidence, Verb
@@ -48,7 +49,7 @@ from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.manner import Manner
-from safepoint.wayback.mapping import WayBack, changed_rules
+from safepoint.wayback.mapping import WayBack, changed_rules, untouched_as_now
 from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.pair import Pair
@@ -56,10 +57,6 @@ from safepoint.wayback.replay import READ_ONLY, carry, entering
 from safepoint.wayback.schemas import Schemas
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.twin import drop_twin
-
-PROOF = "way-back"
-"""The fact that holds the proven mapping."""
-
 
 _FILLED_VIEWS: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -85,13 +82,13 @@ class ProveWayBack(Verb):
         if proof is None or not ground.is_of_this_run(PROOF):
             return None
         if not proof["proven"]:
-            return _told(unproven(*proof["reasons"]))
+            return _told(ground, unproven(*proof["reasons"]))
         tables = len(proof["mapping"]["tables"])
         said = f"proven in the rehearsal: every migrated row of {tables} tables comes back as it was"
         return Evidence(said, {"proven": True, "tables": tables})
 
     def apply(self, ground: Ground) -> Evidence:
-        """No proof is no failure of the launch: then a rollback lists instead of carrying, and this step says so."""
+        """Without a proof a rollback lists instead of carrying: this step ends the launch, unless that was accepted."""
         reason = _cannot_try(ground)
         if reason is not None:
             return _unproven(ground, [reason])
@@ -111,18 +108,22 @@ class ProveWayBack(Verb):
             try:
                 there = scratch.target
                 with lent(ground.application_host, there.host, there.port, cancelled=ground.cancelled) as port:
-                    found = _on_copy(ground, scratch, operations, port)
+                    found, digest = _on_copy(ground, scratch, operations, port)
             except NotLent as error:
                 return _unproven(ground, [error.message])
-        return record_proof(ground, found)
+        return record_proof(ground, found, digest)
 
 
-def _on_copy(ground: Ground, scratch: Restored, operations: Operations, port: int) -> Proven:
-    """The proof on a restored copy, which the release reaches at this port."""
+def _on_copy(ground: Ground, scratch: Restored, operations: Operations, port: int) -> tuple[Proven, str | None]:
+    """The proof on a restored copy, which the release reaches at this port; and of which migrations, by content."""
     pointed = _pointed_at(ground, replace(_login(ground, scratch), port=port))
-    elsewhere = _not_only_there(pointed, scratch.target)
-    if elsewhere is not None:
-        return unproven(elsewhere)
+    try:
+        pending = read_pending(pointed)
+    except CommandFailed as error:
+        return unproven(f"the application cannot be started against the copy: {error.message}"), None
+    why_not = elsewhere(pending, _identity(scratch.target))
+    if why_not is not None:
+        return unproven(why_not), pending.digest
     before = copy_of(scratch.target, "safepoint_before")
     try:
         migrate(pointed, cancelled=ground.cancelled)
@@ -133,7 +134,7 @@ def _on_copy(ground: Ground, scratch: Restored, operations: Operations, port: in
             subject=error.subject,
             remedy="Nothing live was touched. Mend the migration or the data, then `safepoint retry`.",
         ) from error
-    return prove_way_back(
+    found = prove_way_back(
         ground.plan,
         before,
         scratch.target,
@@ -141,17 +142,30 @@ def _on_copy(ground: Ground, scratch: Restored, operations: Operations, port: in
         keep=partial(_keep, ground),
         cancelled=ground.cancelled,
     )
+    return found, pending.digest
 
 
-def record_proof(ground: Ground, found: Proven) -> Evidence:
-    """What a rollback goes by; the first proof of a run stays."""
-    ground.renew(PROOF, found.as_fact())
-    return _told(found)
+def record_proof(ground: Ground, found: Proven, digest: str | None) -> Evidence:
+    """What a rollback goes by; the first proof of a run stays.
+
+    Args:
+        digest: names the migrations that it was proven of, by content.
+
+    Raises:
+        Refused: nothing was proven, and nobody has accepted that.
+    """
+    waived = None if found.proven else accepted(ground.plan)
+    ground.renew(PROOF, {**found.as_fact(), "digest": digest, **({"waived": waived} if waived else {})})
+    return _told(ground, found)
 
 
-def _told(found: Proven) -> Evidence:
-    facts = found.as_json() if found.proven else {"proven": False, "reasons": list(found.doubts)}
-    return Evidence(found.summary(), facts)
+def _told(ground: Ground, found: Proven) -> Evidence:
+    if found.proven:
+        return Evidence(found.summary(), found.as_json())
+    refuse_unproven(ground.plan, found.doubts, ground.step.id)
+    waived = accepted(ground.plan) or {}
+    facts = {"proven": False, "reasons": list(found.doubts), "waived": waived}
+    return Evidence(f"{found.summary()}; {in_words(waived)}", facts)
 
 
 def _keep(ground: Ground, schemas: Schemas, **found: Any) -> None:
@@ -168,19 +182,15 @@ def _cannot_try(ground: Ground) -> str | None:
     return None
 
 
-def _not_only_there(pointed: Manage, copy: Target) -> str | None:
-    """Why the migration might write to something else than the copy: then it must not be run before the launch."""
-    try:
-        pending = read_pending(pointed)
-    except CommandFailed as error:
-        return f"the application cannot be started against the copy: {error.message}"
+def _identity(copy: Target) -> str | None:
     with connect(copy) as connection:
         row = connection.execute(IDENTITY.encode()).fetchone()
-    return elsewhere(pending, None if row is None else str(row[0]))
+    return None if row is None else str(row[0])
 
 
 def elsewhere(pending: Pending, identity: str | None) -> str | None:
-    """Whether an application that was pointed at a database is there, and has no other one. Pure."""
+    """Why a migration might write to something else than the database that the application was pointed at: then it
+    must not be run before the launch. None where it is there, and has no other one. Pure."""
     if identity is None or pending.identity != identity:
         return "the application does not go to the database that it is pointed at; nothing was migrated"
     if pending.exposed:
@@ -190,7 +200,7 @@ def elsewhere(pending: Pending, identity: str | None) -> str | None:
 
 
 def _unproven(ground: Ground, reasons: list[str]) -> Evidence:
-    return record_proof(ground, unproven(*reasons))
+    return record_proof(ground, unproven(*reasons), None)
 
 
 def _login(ground: Ground, copy: Restored) -> Target:
@@ -222,7 +232,9 @@ class Carry(Verb):
         if ground.discards:
             return _listed_only("--discard was ordered")
         if proof is None or not proof["proven"]:
-            return _listed_only("the way back was not proven before the launch")
+            waived = (proof or {}).get("waived")
+            but = f", {in_words(waived)}" if waived else ""
+            return _listed_only(f"the way back was not proven before the launch{but}")
         if (ground.fact("capture") or {}).get("mode", "none") == "none":
             return _listed_only("the changes could not be captured")
         try:
@@ -247,7 +259,10 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
         with asking("Comparing the schemas", twin.dbname):
             operations = Operations.from_json(dict(proof["operations"]))
             old, new = read_catalogue(before), read_catalogue(after)
-            now = plan_mapping(old, new, operations, ground.plan.wayback.mappers)
+            # The plan file may be at the next launch by now.
+            mappers = proof.get("mappers", ground.plan.wayback.mappers)
+            now = plan_mapping(old, new, operations, mappers)
+            mapping = untouched_as_now(mapping, now)
             sequences = left_sequences(before, after, old)
             views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
         if changed := changed_rules(mapping, now):
@@ -256,6 +271,8 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
                 subject=ground.twin,
                 remedy="Compare `safepoint report` with the databases; what was written is in affected.csv.",
             )
+        if mapping != proven_mapping(ground):
+            ground.renew(CARRIED_BY, {"mapping": mapping.as_json()})
         drained = (ground.evidence("back-drain") or {}).get("drained") or {}
         outcome = carry(
             before,

@@ -6,43 +6,28 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from safepoint.config import format_duration
 from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import NeedsPerson, Refused
 from safepoint.launch import frozen, twin_choice
 from safepoint.launch.ground import WHICH, Ground, since_abort
+from safepoint.launch.judging import Reason, judge
 from safepoint.launch.ledger import Entry
 from safepoint.launch.plan import GRACE
+from safepoint.launch.proof_standing import PROOF, way_back_reasons
 from safepoint.launch.recorded import ran_since, read_records
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF
 from safepoint.launch.verbs.opening import look_again
 from safepoint.launch.verbs.prepare import taken_at
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import fence
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
 
 _APART: Final = timedelta(minutes=1)
-
-Verdict = Literal["pass", "fail", "inconclusive"]
-Reason = tuple[Verdict, str]
-
-
-def judge(reasons: Sequence[Reason], *, by_person: bool) -> Evidence:
-    """Combine the reasons of a gate: one no is a no, one doubt is a question, nothing looked at is a question."""
-    verdicts = [verdict for verdict, _ in reasons]
-    facts = {"reasons": [{"verdict": verdict, "why": why} for verdict, why in reasons]}
-    if "fail" in verdicts:
-        return Evidence("no-go: " + "; ".join(why for v, why in reasons if v == "fail"), facts, "fail")
-    if "inconclusive" in verdicts or not reasons:
-        doubts = "; ".join(why for v, why in reasons if v == "inconclusive") or "nothing was looked at"
-        return Evidence(f"in doubt: {doubts}", facts, "inconclusive")
-    if by_person:
-        return Evidence("all evidence says go; this gate is a person's", facts, "inconclusive")
-    return Evidence("go: " + "; ".join(why for _, why in reasons), facts)
 
 
 def snapshot_reasons(
@@ -157,16 +142,6 @@ def early_reasons(ran: Sequence[str]) -> list[Reason]:
     ]
 
 
-def way_back_reasons(proof: Mapping[str, Any] | None, *, prove: bool) -> list[Reason]:
-    """What a go means where the way back was not proven, which keeps no launch from its window. Pure."""
-    if not prove or proof is None or proof["proven"]:
-        return []
-    why = "; ".join(proof.get("reasons", ())[:1])
-    more = f", and {len(proof['reasons']) - 1} more" if len(proof.get("reasons", ())) > 1 else ""
-    words = f" ({why}{more})" if why else ""
-    return [("pass", f"the way back is NOT proven, a rollback will list what was written and carry nothing{words}")]
-
-
 def _ran_early(ground: Ground) -> list[str]:
     """What was recorded besides (a tenant who came since has all former migrations) is no concern of the launch."""
     listed = ground.fact("pending") or {}
@@ -176,11 +151,10 @@ def _ran_early(ground: Ground) -> list[str]:
     return [label for label in ran if label in listed["migrations"]]
 
 
-def _rehearsed(ground: Ground) -> list[Reason]:
+def _rehearsed(ground: Ground, pending: Pending | None) -> list[Reason]:
     settings = ground.plan.rehearsal
-    if not settings.required:
-        return [("pass", "not rehearsed by the plan's choice ([rehearsal] required = false)")]
-    pending = read_pending(ground.manage("new"))
+    if not settings.required or pending is None:
+        return [("waived", "not rehearsed by the plan's choice ([rehearsal] required = false)")]
     command = shlex.join(["safepoint", "rehearse", "--plan", str(ground.plan.path)])
     return rehearsal_reasons(rehearsals_of(ground.plan), pending, datetime.now(UTC), settings.max_age, command)
 
@@ -221,15 +195,24 @@ def _for_the_window(ground: Ground) -> list[Reason]:
     )
     reasons += frozen_reasons(ground)
     reasons += early_reasons(_ran_early(ground))
-    reasons += _rehearsed(ground)
-    reasons += way_back_reasons(ground.fact(PROOF), prove=ground.plan.wayback.prove)
+    proof, plan = ground.fact(PROOF), ground.plan
+    proven = plan.wayback.prove and proof is not None and bool(proof["proven"])
+    pending = read_pending(ground.manage("new")) if plan.rehearsal.required or proven else None
+    reasons += _rehearsed(ground, pending)
+    digest = None if pending is None else pending.digest
+    reasons += way_back_reasons(proof, plan, digest, _tables(ground) if proven else None)
     held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     if held is not None:
-        reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: pause them first"))
+        reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: see to them first"))
     doubt = twin_choice.doubt(ground)
     if doubt is not None:
         reasons.append(("inconclusive", doubt))
     return reasons
+
+
+def _tables(ground: Ground) -> Catalogue:
+    with connect(ground.target) as connection:
+        return read_catalogue(connection)
 
 
 def refuse_old_go(ground: Ground) -> None:

@@ -42,7 +42,7 @@ class Rehearse(Verb):
                 "`safepoint retry` rehearses again.",
             )
         if done.way_back is not None:
-            record_proof(ground, done.way_back)
+            record_proof(ground, done.way_back, done.pending.digest)
         return Evidence(_summary(done), {**_facts(done), "page": str(page)})
 
 

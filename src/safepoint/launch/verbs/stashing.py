@@ -7,13 +7,13 @@ from typing import Any
 
 from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
+from safepoint.launch.proof_standing import PROOF, proven_mapping
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF, carried_files, django_defaults
+from safepoint.launch.verbs.carrying import carried_files, django_defaults
 from safepoint.launch.whose import owner_of
 from safepoint.wayback import stash
 from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.reattach import forget_mark, reattach
 from safepoint.wayback.replay import entering
 
@@ -78,10 +78,9 @@ class KeepStash(Verb):
         """
         state, launch_id = ground.plan.state, ground.launch_id
         back = stash.taken_by(state, launch_id)
-        proof, carried = ground.fact(PROOF), carried_files(ground)
+        mapping, carried = proven_mapping(ground), carried_files(ground)
         kept = None
-        if proof is not None and proof["proven"] and carried is not None:
-            mapping = WayBack.from_json(dict(proof["mapping"]))
+        if mapping is not None and carried is not None:
             rows, release = carried["stash"], ground.release("new").version
             kept = stash.keep_stash(
                 *(state, launch_id, release, rows, ground.target.on(ground.kept), mapping),

@@ -12,9 +12,10 @@ from safepoint.config import PlanFile
 from safepoint.launch.error_logs import watched
 from safepoint.launch.ground import Ground
 from safepoint.launch.kept_logs import FOLDER, keep_logs
+from safepoint.launch.proof_standing import PROOF, proven_mapping
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence, Verb
-from safepoint.launch.verbs.carrying import PROOF, carried_files, carried_now, django_defaults
+from safepoint.launch.verbs.carrying import carried_files, carried_now, django_defaults
 from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.wayback import written
 from safepoint.wayback.affected import (
@@ -29,7 +30,6 @@ from safepoint.wayback.affected import (
 from safepoint.wayback.capture import CaptureFacts
 from safepoint.wayback.fates import Fates
 from safepoint.wayback.letters import Words
-from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.promises import shown
 from safepoint.wayback.settling import settling
 
@@ -114,7 +114,7 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     facts = CaptureFacts.from_json(dict(ground.need("capture")))
     proof, carried = ground.fact(PROOF), carried_files(ground)
     kept = ground.target.on(ground.kept)
-    mapping = WayBack.from_json(dict(proof["mapping"])) if proof is not None and proof["proven"] else None
+    mapping = proven_mapping(ground)
     reason = None
     if carried is None:
         said = (ground.evidence("back-carry") or {}).get("reason")
