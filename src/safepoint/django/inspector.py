@@ -43,7 +43,10 @@ class Migration:
 
 @dataclass(frozen=True)
 class ProjectDatabase:
-    """One entry of DATABASES without its password. `options` are libpq's, which keep PGOPTIONS from working."""
+    """One entry of DATABASES without its password. `options` are libpq's, which keep PGOPTIONS from working.
+
+    `vendor` is Django's word for whose database the engine talks to; empty where it cannot be loaded.
+    """
 
     alias: str
     engine: str
@@ -53,11 +56,12 @@ class ProjectDatabase:
     user: str
     service: str = ""
     options: str = ""
+    vendor: str = ""
 
     @property
     def is_postgresql(self) -> bool:
-        """Whether the engine is PostgreSQL's, or PostGIS's, or one made from it."""
-        return "postg" in self.engine
+        """Whether the engine is PostgreSQL's, or one made from it, whatever that one is called."""
+        return self.vendor == "postgresql" or (not self.vendor and "postg" in self.engine)
 
 
 @dataclass(frozen=True)
