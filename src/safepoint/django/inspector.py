@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from safepoint.django.managepy import Manage
+from safepoint.django.managepy import Manage, of_its_kind
 from safepoint.django.piped import ask
 from safepoint.errors import CommandFailed
 
@@ -43,7 +43,10 @@ class Migration:
 
 @dataclass(frozen=True)
 class ProjectDatabase:
-    """One entry of DATABASES without its password. `options` are libpq's, which keep PGOPTIONS from working."""
+    """One entry of DATABASES without its password. `options` are libpq's, which keep PGOPTIONS from working.
+
+    `vendor` is Django's word for whose database the engine talks to; empty where it cannot be loaded.
+    """
 
     alias: str
     engine: str
@@ -53,11 +56,12 @@ class ProjectDatabase:
     user: str
     service: str = ""
     options: str = ""
+    vendor: str = ""
 
     @property
     def is_postgresql(self) -> bool:
-        """Whether the engine is PostgreSQL's, or PostGIS's, or one made from it."""
-        return "postg" in self.engine
+        """Whether the engine is PostgreSQL's, or one made from it, whatever that one is called."""
+        return self.vendor == "postgresql" or (not self.vendor and "postg" in self.engine)
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ def redirected(manage: Manage, variable: str, *, timeout: float | None = 60) -> 
     """The project's default database where this variable has another address; None where it does not go by it."""
     nowhere = "postgresql://safepoint@127.0.0.1:1/safepoint_nowhere"
     others = {name: value for name, value in manage.secrets.items() if name != variable}
-    env = {**manage.env, variable: nowhere, "PGCONNECT_TIMEOUT": "2"}
+    env = {**manage.env, variable: of_its_kind(variable, nowhere), "PGCONNECT_TIMEOUT": "2"}
     probe = Manage(manage.host, manage.release, env, others, manage.directory)
     database = inspect(probe, timeout=timeout).database()
     return database if database is not None and database.name == "safepoint_nowhere" else None

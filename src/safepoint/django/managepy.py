@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ _DONE = re.compile(r"(?:^|\s)OK\s*$", re.MULTILINE)
 _RAISED = re.compile(
     r"^(?P<kind>[A-Za-z_][\w.]*(?:Error|Exception|Warning|Configured|Exit|Interrupt|NotAvailable|\w*))"
 )
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _LOCK_SIGNS = ("canceling statement due to lock timeout", "LockNotAvailable")
 
 
@@ -112,8 +114,19 @@ def redirect(
         # Those that every version has: a session with an option that its server does not know is refused.
         options += " -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     there = login.at(application.database_address)
-    secrets = {} if application.url_env is None else {application.url_env: there.url()}
+    secrets = (
+        {} if application.url_env is None else {application.url_env: of_its_kind(application.url_env, there.url())}
+    )
     return {"PGOPTIONS": options}, secrets
+
+
+def of_its_kind(variable: str, url: str) -> str:
+    """A database's address with the scheme of the application's own, as far as that stands in our environment.
+
+    Settings choose the engine by it: with `postgresql` for `postgis` a migration knows no geometry.
+    """
+    scheme, separator, _rest = os.environ.get(variable, "").partition("://")
+    return scheme + url[url.index("://") :] if separator and _SCHEME.fullmatch(scheme) else url
 
 
 def applying(output: str) -> str | None:

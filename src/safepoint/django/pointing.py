@@ -14,7 +14,7 @@ from typing import Final
 
 from safepoint.config import Application
 from safepoint.django.inspector import inspect
-from safepoint.django.managepy import Manage
+from safepoint.django.managepy import Login, Manage, of_its_kind
 
 VARIABLE: Final = "SAFEPOINT_DATABASE_URL"
 _MODULE: Final = "safepoint_pointed_settings"
@@ -56,6 +56,12 @@ DATABASES = {{
 def variable(application: Application) -> str:
     """The environment variable that carries the address of the copy."""
     return application.url_env or VARIABLE
+
+
+def address(application: Application, login: Login) -> dict[str, str]:
+    """That variable with the address of a login to the copy: a secret."""
+    name = variable(application)
+    return {name: of_its_kind(name, login.url())}
 
 
 def settings_over(own: Manage, folder: Path, given: Mapping[str, str]) -> dict[str, str]:

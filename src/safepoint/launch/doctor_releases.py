@@ -13,7 +13,7 @@ from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
 from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
-from safepoint.launch.doctor_settings import handed_on, lost_options, other_log, restless, session_of
+from safepoint.launch.doctor_settings import handed_on, lost_engine, lost_options, other_log, restless, session_of
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 
@@ -203,7 +203,7 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
         return
     _env, secrets = redirect(plan.application, target(plan.database))
     there = redirected(Manage(manage.host, manage.release, {}, secrets, manage.directory), variable)
-    lost = lost_options(variable, default, there, check)
+    lost = lost_options(variable, default, there, check) or lost_engine(variable, default, there, check)
     if lost is not None:
         yield lost
     elif there is not None:

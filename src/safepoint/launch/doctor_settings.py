@@ -79,6 +79,21 @@ def lost_options(
     )
 
 
+def lost_engine(
+    variable: str, own: ProjectDatabase | None, there: ProjectDatabase | None, check: str
+) -> Finding | None:
+    """An engine that the settings choose by the scheme of the application's own address, which is not known here."""
+    if there is None or own is None or own.engine == there.engine:
+        return None
+    return failure(
+        check,
+        f"With the address of a migration's login in {variable} the settings choose the engine {there.engine}, and "
+        f"with the application's own {own.engine}: migrations would run by another one.",
+        f"Name the engine in the settings, beside the address (dj-database-url and django-environ take `engine`); or "
+        f"set {variable} for the conductor as the application has it.",
+    )
+
+
 def handed_on(plan: PlanFile, release: Release, project: Project, which: str) -> Iterator[Finding]:
     """Secrets of Safepoint's own that a release would have in its environment: whoever reads a file there has them.
 

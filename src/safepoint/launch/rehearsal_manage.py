@@ -73,7 +73,7 @@ class Pointed:
             host,
             self.plan.releases.new,
             env={**self.plan.rehearsal.variables(self.folder), "PGOPTIONS": options, **self._settings},
-            secrets={pointing.variable(application): replace(login, port=self.port).url()},
+            secrets=pointing.address(application, replace(login, port=self.port)),
         )
 
     @cached_property

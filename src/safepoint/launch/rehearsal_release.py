@@ -18,7 +18,7 @@ import psycopg
 from safepoint.checkpoints.login import login
 from safepoint.config import PlanFile, Release, format_bytes
 from safepoint.django.managepy import Manage, last_words
-from safepoint.django.pointing import only_pointing, variable
+from safepoint.django.pointing import address, only_pointing
 from safepoint.django.standby import Standby
 from safepoint.django.wellness import Wellness, look_well, places_of
 from safepoint.errors import CommandFailed, SafepointError
@@ -126,9 +126,8 @@ def started_copy(on: OnCopy, size: int) -> OnCopy | str:
     copy = ground.copy_of(on.copy, "safepoint_started")
     owner = on.plan.database.application_roles[0]
     login = migration_login(copy, _LOGIN, owner, maintenance="postgres")
-    return replace(
-        on, copy=copy, manage=replace(on.manage, secrets={variable(on.plan.application): login.url()}), standby=None
-    )
+    manage = replace(on.manage, secrets=address(on.plan.application, login))
+    return replace(on, copy=copy, manage=manage, standby=None)
 
 
 def _looked(on: OnCopy) -> Wellness:

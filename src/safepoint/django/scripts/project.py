@@ -65,11 +65,14 @@ def answer(parameters):
 
 def databases():
     """Where each database is; never its password."""
+    from django.db import connections
+
     found = {}
     for alias, values in settings.DATABASES.items():
         options = values.get("OPTIONS") or {}
         found[alias] = {
             "engine": str(values.get("ENGINE", "")),
+            "vendor": vendor(connections, alias),
             "name": str(values.get("NAME") or ""),
             "host": str(values.get("HOST") or ""),
             "port": str(values.get("PORT") or ""),
@@ -79,6 +82,14 @@ def databases():
             "options": str(options.get("options") or ""),
         }
     return found
+
+
+def vendor(connections, alias):
+    """Whose database the engine talks to; empty where it cannot be loaded."""
+    try:
+        return str(connections[alias].vendor)
+    except Exception:
+        return ""
 
 
 def user_model():
