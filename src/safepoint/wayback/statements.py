@@ -18,7 +18,8 @@ REFUSED: Final = (
     psycopg.errors.CardinalityViolation,  # a mapper's subquery that finds several rows
 )
 """By which PostgreSQL says that it will not have a row."""
-_UNMADE: Final = (*REFUSED, psycopg.ProgrammingError, psycopg.NotSupportedError)
+# Classes of errors that are no row's: the session's, its locks', the server's (PostgreSQL's errcodes-appendix).
+_NO_ROWS: Final = ("08", "25", "40", "53", "55P03", "57", "58", "F0", "XX")
 
 _PIECE: Final = 40
 _READ: Final = 200  # characters of a reason
@@ -42,7 +43,7 @@ END $$
 def is_unmade(error: psycopg.Error) -> bool:
     """Whether PostgreSQL says so that a value cannot be computed: of a row that names a table, a configuration, an
     object that is not there, or of each. A function of somebody's own may raise anything. Pure."""
-    return isinstance(error, _UNMADE) or type(error) is psycopg.DatabaseError
+    return error.sqlstate is not None and not error.sqlstate.startswith(_NO_ROWS)
 
 
 def run(connection: Connection, statement: str) -> int:
