@@ -142,7 +142,7 @@ create or replace function half(n int) returns int language sql immutable as 'se
         ("length(to_jsonb(new)::text) * 0 + twice / 2", "rows", None),
         ("new.twice / 2", "sums", None),
         ("(twice / 2)::text", "rows", 'column "size" is of type integer but expression is of type text'),
-        ("nobody(twice)", "rows", "function nobody(integer) does not exist"),
+        ("nobody(twice)", "rows", "size: function nobody(integer) does not exist"),
         ("twice / (id - 5)", "rows", "division by zero"),
     ],
 )

@@ -17,8 +17,10 @@ from safepoint.wayback.keyless import compact_rows
 from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, find_refused, merge, silence, unsilence
+from safepoint.wayback.reading import Readings
 from safepoint.wayback.staged import Sink, Truncation
 from safepoint.wayback.statements import REFUSED, ask, run
+from safepoint.wayback.unchanged import distrust
 from safepoint.wayback.work import Scope, Work
 
 
@@ -32,6 +34,7 @@ class Applying:
         source: a connection to what was captured.
         homeless: what was staged of tables that the old schema does not have.
         old: the twin's catalogue.
+        readings: what mappers read.
         phase: is told the name of each phase that ended; raises when the replay is to stop.
 
     Attributes:
@@ -49,11 +52,13 @@ class Applying:
         truncations: Sequence[Truncation],
         manner: Manner,
         phase: Callable[[str], None],
+        readings: Readings,
     ) -> None:
         self.connection, self.source, self.works, self.homeless, self.old = connection, source, works, homeless, old
         self.manner, self.truncations, self._phase = manner, truncations, phase
         self._rules = {rule.old: rule for rule in mapping.tables}
         self._trusting = True
+        self.readings = readings
         self.scope = Scope(truncations, self._types())
 
     def run(self) -> dict[str, Merged]:
@@ -96,10 +101,28 @@ class Applying:
             else:
                 followed = work.moves and not self.manner.same_schema
                 compact_rows(self.connection, work, self.scope, self.old, followed=followed)
+            if self.scope.excluding and self._reads_excluded(work):
+                distrust(self.connection, work, self.readings.made[work.new.name])
             self._phase("compact")
         if not self.manner.same_schema:
             self._hold()
         self._phase("check")
+
+    def _reads_excluded(self, work: Work) -> bool:
+        """Whether a transaction that is put aside wrote to this table, or to one that its mappers read: then values of
+        it may be what that one made of them."""
+        reading = self.readings.of.get(work.new.name)
+        if reading is None:
+            return False
+        sinks = [*(one.sink for one in self.works), *self.homeless]
+        parts = [
+            f"SELECT FROM pg_temp.{sink.stage} s JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx"
+            for sink in sinks
+            if reading.unseen or sink.table.name in reading.tables | {work.new.name}
+        ]
+        emptied = {one.transaction for one in self.truncations if one.table in reading.tables | {work.new.name}}
+        parts += [f"SELECT FROM pg_temp.sp_excluded x WHERE x.tx = {one}" for one in sorted(emptied)]
+        return any(ask(self.connection, f"SELECT EXISTS ({part})")[0][0] for part in parts)
 
     def _hold(self) -> None:
         trusted = self._rules if self._trusting else None

@@ -167,7 +167,7 @@ WHERE t.typtype <> 'p' AND coalesce(c.relkind, 'c') = 'c'
 @dataclass(frozen=True)
 class Column:
     """A column. `type` has its modifier (`numeric(14,2)`), `base` has not; `default` is SQL, not of generated ones;
-    `collation`, as SQL, is one by which texts that are written otherwise may be equal, None where it is not such."""
+    `collation`, as SQL: texts that are written otherwise may be equal by it, else None; `made`: see `reading`."""
 
     name: str
     type: str
@@ -178,6 +178,7 @@ class Column:
     generated: bool = False
     sequence: str | None = None
     collation: str | None = None
+    made: str | None = None
 
 
 @dataclass(frozen=True)
@@ -396,5 +397,4 @@ def _by_table(connection: Connection, query: str, oids: list[int]) -> dict[int, 
 
 
 def _column(row: tuple[Any, ...]) -> Column:
-    name, kind, base, not_null, default, identity, generated, _, sequence, collation = row
-    return Column(name, kind, base, not_null, default, identity, generated, sequence, collation)
+    return Column(*row[:7], *row[8:])

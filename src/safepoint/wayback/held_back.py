@@ -42,7 +42,7 @@ def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = F
     into = _Into(work, together)
     place = place_of(connection, work)
     unknown = "CASE c.verdict WHEN 'conflict' THEN coalesce(s._sp_unchanged, '{}') ELSE '{}' END"
-    values = f"CASE WHEN {_GONE} THEN '{{}}' ELSE {as_object('s', work.sink.columns)} - {unknown} END"
+    values = f"CASE WHEN {_GONE} THEN '{{}}' ELSE {as_object('s', work.sink.own)} - {unknown} END"
     action = f"CASE WHEN {_GONE} THEN 'delete' ELSE c.op END"
     run(connection, f"{into.stash(action, values, 'NULL', place, 'true')} WHERE {_NEW} OR {_OF_KEPT}")
     # Each value of a changed row has to be one that can be compared with what stands there at the next launch.

@@ -32,6 +32,8 @@ from safepoint.wayback.merging import Merged, raise_sequences
 from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.partitions import former
+from safepoint.wayback.reading import Readings, find_readings, refuse_faults
+from safepoint.wayback.rereading import refuse_stirred, reread
 from safepoint.wayback.sessions import asking, end_holders
 from safepoint.wayback.since import with_since
 from safepoint.wayback.spool import durable_end
@@ -195,6 +197,7 @@ class _Carrying:
         self.catalogues = catalogues
         self.old = self.new = Catalogue({})
         self.partitions: Mapping[str, str] = {}
+        self.readings = Readings(mapping, self.new)
 
     def run(self, spool: Path, out: Path | None, up_to: int | None) -> Outcome:
         self.connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", TURN)
@@ -209,6 +212,7 @@ class _Carrying:
         if not self.manner.same_schema:
             self.mapping = with_since(self.mapping, self.new)
             self.partitions = former(self.mapping, self.old, self.new)
+            self._find_readings()
         staged = stage(
             self.connection,
             spool,
@@ -218,7 +222,7 @@ class _Carrying:
             start=start,
             mapped=None if self.manner.same_schema else {*self.mapping.feeds, *self.mapping.stash},
             former=self.partitions,
-            added={rule.new: rule.stash for rule in self.mapping.tables},
+            added={rule.new: (*rule.stash, *self.readings.columns(rule.new)) for rule in self.mapping.tables},
             earlier=0 if earlier is None else earlier.transactions,
             cancelled=self.cancelled,
             report=self.report,
@@ -231,6 +235,8 @@ class _Carrying:
         self.report(Progress(WRITING, 0, 1))
         if self.manner.only_whole:
             self._refuse_homeless(staged)
+            refuse_stirred(self.connection, self.readings, staged)
+        reread(self.connection, self.source, self.readings, self.old, staged)
         works = self._works(staged)
         homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]
         applying = self._applying(staged, works, homeless)
@@ -260,6 +266,7 @@ class _Carrying:
             staged.truncations,
             self.manner,
             self._phase,
+            self.readings,
         )
 
     def _outcome(
@@ -338,6 +345,12 @@ class _Carrying:
                 subject=sorted(unknown)[0],
                 remedy="Somebody changed the schema, or it is a table of an extension; nothing was changed here.",
             )
+
+    def _find_readings(self) -> None:
+        """From here on the way back is one over rows that have what mappers read among their columns."""
+        self.readings = find_readings(self.connection, self.source, self.mapping, self.old, self.new)
+        refuse_faults(self.readings)
+        self.mapping, self.new = self.readings.mapping, self.readings.new
 
     def _phase(self, name: str) -> None:
         now = time.monotonic()

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 import psycopg
-from psycopg import sql
 
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import Connection, connect
@@ -22,11 +21,13 @@ from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import make_out, projection, targets, typed, unstaged
 from safepoint.wayback.deriving import keyed
 from safepoint.wayback.expressions import Casts, quote, text_of
+from safepoint.wayback.filling import bring
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
+from safepoint.wayback.reading import find_readings, texts_of
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staged import META, Sink
-from safepoint.wayback.statements import ask, run
+from safepoint.wayback.statements import ask, is_unmade, run
 from safepoint.wayback.sums import Print, rows_alike
 from safepoint.wayback.work import Scope, Work, rows_of
 
@@ -156,11 +157,15 @@ def round_trip(
         connection.execute("SET LOCAL session_replication_role = replica")
         before, now = catalogues or (read_catalogue(connection), read_catalogue(source))
         make_tables(connection, source, mapping.tables, mapping.models, before, now)
+        readings = find_readings(connection, source, mapping, before, now)
         found = []
-        for number, rule in enumerate(mapping.tables):
+        for number, rule in enumerate(readings.mapping.tables):
             if cancelled():
                 raise Interrupted("The round trip was stopped.", subject=rule.old)
-            work = _work(rule, before, now, number)
+            work = _work(rule, before, readings.new, number)
+            if (fault := readings.faults.get(rule.old)) is not None:
+                found.append(_row_by_row(connection, source, work, fault))
+                continue
             found.append(_trip(connection, source, work, before.casts, (known or {}).get(work.old.name), jobs))
         return RoundTrip(tuple(found), round(time.monotonic() - began, 3))
 
@@ -207,8 +212,7 @@ def _row_by_row(connection: Connection, source: Connection, work: Work, said: st
     rows = int(ask(connection, f"SELECT count(*) FROM {rows_of(work.old)}")[0][0])
     if said is None:
         _make_stage(connection, work)
-        _copy(connection, source, work)
-        said = _refused(connection, _carrying(connection, work, work.stage))
+        said = _copied(connection, source, work) or _refused(connection, _carrying(connection, work, work.stage))
         run(connection, f"DROP TABLE {work.stage}")
     if said is not None:
         return TableTrip(work.old.name, rows, 0, 0, {}, failed=said)
@@ -234,22 +238,21 @@ def _make_stage(connection: Connection, work: Work) -> None:
     )
 
 
-def _copy(connection: Connection, source: Connection, work: Work) -> None:
-    """The migrated rows, as text, without touching a value on the way."""
-    names = work.sink.columns
-    values = "".join(f", {text_of(work.new.by_name[name], quote(name))}" for name in names)
-    read = f"COPY ({_ROWS}{values} FROM {rows_of(work.new)}) TO STDOUT (FORMAT binary)"
-    listed = ", ".join([*META, *map(quote, names)])
-    write = f"COPY {work.stage} ({listed}) FROM STDIN (FORMAT binary)"
-    with (
-        source.cursor() as reader,
-        connection.cursor() as writer,
-        reader.copy(sql.SQL(read)) as out,
-        writer.copy(sql.SQL(write)) as into,
-    ):
-        for piece in out:
-            into.write(piece)
+def _copied(connection: Connection, source: Connection, work: Work) -> str | None:
+    """The migrated rows, as text, without touching a value on the way; what PostgreSQL says where a mapper that is
+    computed there cannot be."""
+    values, join = texts_of(work.new, work.sink.columns)
+    query = f"{_ROWS}{values} FROM {rows_of(work.new)} new{join}"
+    into = f"{work.stage} ({', '.join([*META, *map(quote, work.sink.columns)])})"
+    try:
+        with connection.transaction():
+            bring(connection, source, query, into)
+    except psycopg.DatabaseError as error:
+        if not join or not is_unmade(error):
+            raise
+        return error.diag.message_primary or str(error)
     run(connection, f"ANALYZE {work.stage}")
+    return None
 
 
 def _compare(connection: Connection, work: Work, rows: int) -> TableTrip:

@@ -37,6 +37,11 @@ class Sink:
         """The columns that are staged: generated ones are computed again, where the log has them at all."""
         return tuple(column.name for column in self.table.columns if not column.generated)
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Those of them that the table has: not what mappers make of its rows."""
+        return tuple(name for name in self.columns if self.table.by_name[name].made is None)
+
 
 @dataclass(frozen=True)
 class Truncation:
@@ -51,7 +56,7 @@ class Truncation:
 
 @dataclass
 class Staged:
-    """What was staged. `last_lsn` is the commit of the last transaction; 0 when there was none.
+    """What was staged, at places up to `at`. `last_lsn` is the commit of the last transaction; 0 when there was none.
 
     `unknown` are relations with changes that the catalogue does not have: an extension's own, or new since. `end` is
     the spool's offset behind what was read; 0 where transactions before it were left for later.
@@ -62,5 +67,6 @@ class Staged:
     transactions: int = 0
     changes: int = 0
     last_lsn: int = 0
+    at: int = 0
     unknown: set[str] = field(default_factory=set)
     end: int = 0

@@ -170,6 +170,7 @@ class _Staging:
             elif wanted:
                 self.take(kind, message)
         self.flush_all()
+        self.staged.at = self.at
         return later
 
     def begin(self, message: bytes, lsn: int) -> None:
@@ -251,17 +252,8 @@ class _Staging:
         return _Shape(sink, relation.oid, relation.qualified, straight, key, width, lacks=bool(lacking))
 
     def _make_sink(self, table: Table) -> Sink:
-        sink = Sink(table, f"sp_stage_{len(self.staged.sinks)}")
         self.writer.wait()
-        columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in sink.columns)
-        self.connection.execute(
-            sql.SQL(
-                "CREATE TEMP TABLE {} (_sp_at int8, _sp_tx int4, _sp_leaf oid, _sp_from text[], "
-                "_sp_unchanged text[]{}{}) ON COMMIT DROP"
-            ).format(sql.Identifier(sink.stage), sql.SQL(", " if sink.columns else ""), columns)
-        )
-        self.staged.sinks[table.name] = sink
-        return sink
+        return make_sink(self.connection, table, self.staged)
 
     def _insert(self, message: bytes, shape: _Shape) -> None:
         """Most of what is written is new rows: so what `values_of` and `_add` do is done here in one go."""
@@ -367,6 +359,20 @@ class _Staging:
         self._flush_transactions()
         self._flush_missed()
         self.writer.wait()
+
+
+def make_sink(connection: Connection, table: Table, staged: Staged) -> Sink:
+    """The empty table for staged rows of one new table, among what is staged."""
+    sink = Sink(table, f"sp_stage_{len(staged.sinks)}")
+    columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in sink.columns)
+    connection.execute(
+        sql.SQL(
+            "CREATE TEMP TABLE {} (_sp_at int8, _sp_tx int4, _sp_leaf oid, _sp_from text[], "
+            "_sp_unchanged text[]{}{}) ON COMMIT DROP"
+        ).format(sql.Identifier(sink.stage), sql.SQL(", " if sink.columns else ""), columns)
+    )
+    staged.sinks[table.name] = sink
+    return sink
 
 
 def _unnamed(shape: _Shape) -> Refused:

@@ -35,7 +35,7 @@ def stash_values(connection: Connection, work: Work) -> int:
     """
     if not work.rule.kept or not work.rule.key:
         return 0
-    home = [f"s.{quote(name)}" for name in work.sink.columns if name not in work.rule.kept]
+    home = [f"s.{quote(name)}" for name in work.sink.own if name not in work.rule.kept]
     values, made, out, which = as_object("s", work.rule.stash), "NULL", "", "true"
     if work.rule.read:
         mapped = [rule.column for rule in work.rule.columns if rule.kind == "mapped"]
@@ -130,7 +130,7 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {as_object('s', key)}, "
-        f"{as_object('s', sink.columns)}, {TRANSACTION}, NULL, NULL, {place}, NULL, NULL, {leaf_of(sink)}, "
+        f"{as_object('s', sink.own)}, {TRANSACTION}, NULL, NULL, {place}, NULL, NULL, {leaf_of(sink)}, "
         f"{TOGETHER if scope.aside else 'NULL'} "
         f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",

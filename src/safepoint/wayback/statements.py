@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import psycopg
@@ -17,6 +18,8 @@ REFUSED: Final = (
     psycopg.errors.CardinalityViolation,  # a mapper's subquery that finds several rows
 )
 """By which PostgreSQL says that it will not have a row."""
+# Classes of errors that are no row's: the session's, its locks', the server's (PostgreSQL's errcodes-appendix).
+_NO_ROWS: Final = ("08", "25", "40", "53", "55P03", "57", "58", "F0", "XX")
 
 _PIECE: Final = 40
 _READ: Final = 200  # characters of a reason
@@ -37,6 +40,12 @@ END $$
 """
 
 
+def is_unmade(error: psycopg.Error) -> bool:
+    """Whether PostgreSQL says so that a value cannot be computed: of a row that names a table, a configuration, an
+    object that is not there, or of each. A function of somebody's own may raise anything. Pure."""
+    return error.sqlstate is not None and not error.sqlstate.startswith(_NO_ROWS)
+
+
 def run(connection: Connection, statement: str) -> int:
     """Run one statement without parameters; gives how many rows it touched."""
     return connection.execute(sql.SQL(statement)).rowcount
@@ -54,9 +63,15 @@ def failing(
 
     Gives the rows that failed, with what PostgreSQL said. `name` is the row's number in the statement; `numbered` the
     temporary table and column that has it, where there is no index yet: without one each row takes as long as all.
+    What fails where there is no row at all is no row's fault, and is raised.
     """
-    if attempt(connection, statement) is None:
-        return []
+    try:
+        if attempt(connection, statement) is None:
+            return []
+    except psycopg.DatabaseError as error:
+        if not is_unmade(error):
+            raise
+        run(connection, f"{statement} AND false")
     if numbered is not None:
         run(connection, f"CREATE INDEX ON {numbered}")
     run(connection, _EACH)
@@ -68,16 +83,16 @@ def failing(
             continue
         if len(piece) > _PIECE:
             bounds = f"{statement} AND {name} BETWEEN {piece[0]} AND {piece[-1]}"
-            if attempt(connection, bounds) is not None:
+            if attempt(connection, bounds, is_unmade) is not None:
                 pending += [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
             continue
         each = f"{listing} AND n BETWEEN {piece[0]} AND {piece[-1]} ORDER BY n"
         rows = connection.execute("SELECT n, said FROM pg_temp.sp_each(%s, %s)", [each, f"{statement} AND {name} = $1"])
-        found += [(n, _short(said)) for n, said in rows]
+        found += [(n, in_a_line(said)) for n, said in rows]
     return found
 
 
-def _short(said: str) -> str:
+def in_a_line(said: str) -> str:
     """What PostgreSQL said, in a line that people can read: the value stands in it, which may be of a megabyte, or of
     several lines.
     """
@@ -85,11 +100,21 @@ def _short(said: str) -> str:
     return line if len(line) <= _READ else f"{line[: _READ - 3]}..."  # which each database can hold
 
 
-def attempt(connection: Connection, statement: str) -> str | None:
-    """Run it in a savepoint; what PostgreSQL said where a row's values made it fail, None where it went well."""
+def is_refused(error: psycopg.Error) -> bool:
+    """Whether PostgreSQL says so that it will not have a row. Pure."""
+    return isinstance(error, REFUSED)
+
+
+def attempt(
+    connection: Connection, statement: str, excused: Callable[[psycopg.Error], bool] = is_refused
+) -> str | None:
+    """Run it in a savepoint; what PostgreSQL said where a row's values made it fail (an error that is `excused`), None
+    where it went well."""
     try:
         with connection.transaction():
             run(connection, statement)
-    except REFUSED as error:
+    except psycopg.DatabaseError as error:
+        if not excused(error):
+            raise
         return error.diag.message_primary or str(error)
     return None

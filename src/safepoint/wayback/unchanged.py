@@ -7,7 +7,10 @@ the value may be of a transaction that is still to come, or that will be put asi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+
+from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.expressions import literal, quote, text_of
@@ -49,11 +52,34 @@ def fill_unchanged(connection: Connection, migrated: Connection, work: Work, sco
         f"SELECT s._sp_at, {key} FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
         f"WHERE {_REST} AND c.verdict IS NULL"
     )
-    fill(connection, migrated, work.sink, rows_of(work.sink.table), keys, wanted)
+    failed = fill(connection, migrated, work.sink, rows_of(work.sink.table), keys, wanted)
     run(
         connection,
         f"UPDATE {work.change} SET verdict = 'conflict', reason = 'a large value was not in the log, and the migrated "
         f"database has the row no longer' WHERE n IN ({GONE})",
+    )
+    for n, said in failed:
+        connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
+
+
+def distrust(connection: Connection, work: Work, made: Mapping[str, str]) -> None:
+    """Put rows aside whose values mappers read where a transaction that is put aside has written: what it made of them
+    and what others did nobody can tell apart. A value that the twin's row has still is nobody's doing.
+
+    Args:
+        made: by old column the new one that is the mapper's value.
+    """
+    differs = " OR ".join(
+        f"{text_of(work.old.by_name[one], f'o.{quote(one)}')} IS DISTINCT FROM s.{quote(other)}"
+        for one, other in made.items()
+    )
+    reason = literal("a mapper reads what a transaction that was put aside has written")
+    run(
+        connection,
+        f"UPDATE {work.change} c SET verdict = 'conflict', reason = {reason} "
+        f"FROM {work.change} g JOIN {work.stage} s ON s._sp_at = g.n LEFT JOIN {rows_of(work.old)} o "
+        f"ON o.ctid = g.origin_tid AND o.tableoid = g.origin_rel "
+        f"WHERE g.n = c.n AND c.ends AND c.verdict IS NULL AND (o.ctid IS NULL OR {differs})",
     )
 
 

@@ -25,7 +25,7 @@ def put_aside(connection: Connection, work: Work) -> None:
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(work.old.name)}, c.op, c.verdict, c.reason, "
         f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {written_key(work)} END, "
-        f"coalesce({as_object('s', work.sink.columns)}, '{{}}'), {TRANSACTION}, c.kept IS TRUE "
+        f"coalesce({as_object('s', work.sink.own)}, '{{}}'), {TRANSACTION}, c.kept IS TRUE "
         f"FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {'c.n' if work.rule.key else 'c.source'} "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NOT NULL",
     )
@@ -38,7 +38,7 @@ def put_aside_transactions(connection: Connection, sink: Sink, old: str) -> None
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(old)}, {action}, 'transaction', x.reason, "
-        f"{as_object('s', key)}, {as_object('s', sink.columns)}, {TRANSACTION}, x.kept IS TRUE "
+        f"{as_object('s', key)}, {as_object('s', sink.own)}, {TRANSACTION}, x.kept IS TRUE "
         f"FROM pg_temp.{sink.stage} s JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx "
         f"ORDER BY s._sp_at",
@@ -134,7 +134,7 @@ def first_aside(connection: Connection, most: int, after: int) -> tuple[Aside, .
 
 def key_of(work: Work) -> str:
     """What names a staged row for people: its key, or all of its values where it has none."""
-    return written_key(work) if work.rule.key else as_object("s", work.sink.columns)
+    return written_key(work) if work.rule.key else as_object("s", work.sink.own)
 
 
 def _changed_key(work: Work) -> str:
