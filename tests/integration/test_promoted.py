@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from replay_ground import Ground, ground, lines
+from streaming_standby import promote
 
 from safepoint.errors import CaptureLost
 from safepoint.postgres.connections import connect
@@ -33,28 +32,6 @@ def stopped_at(own: Server) -> Path:
     subprocess.run(["cp", "-a", own.data, standby], check=True)
     own.start()
     return standby
-
-
-def promote(own: Server, standby: Path) -> None:
-    """It takes the server's place, under the same address."""
-    own.stop()
-    signal = standby / "standby.signal"
-    signal.touch()
-    shutil.chown(signal, standby.stat().st_uid, standby.stat().st_gid)
-    shutil.rmtree(own.data)
-    standby.rename(own.data)
-    own.start()
-    with connect(own.target) as connection:
-        connection.execute("select pg_promote()")
-    deadline = time.monotonic() + 20
-    while not promoted(own):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def promoted(own: Server) -> bool:
-    with connect(own.target) as connection:
-        return connection.execute("select pg_is_in_recovery()").fetchone() == (False,)
 
 
 def number(made: Ground, first: int, last: int) -> None:
