@@ -77,3 +77,21 @@ def test_a_spool_that_cannot_be_written_for_another_reason_than_room_asks_for_no
     ):
         pass
     assert "room" not in str(caught.value.remedy) and "the server keeps" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("damage", [b"no database at all " * 300, None])
+def test_a_damaged_state_of_the_engine_is_told_with_what_to_move_away(tmp_path: Path, damage: bytes | None) -> None:
+    state = tmp_path / "engine.sqlite"
+    with sqlite3.connect(state) as database:
+        database.executescript("create table t (x text); create index i on t (x)")
+        database.executemany("insert into t values (?)", [(str(number) * 100,) for number in range(500)])
+    database.close()
+    whole = state.read_bytes()
+    state.write_bytes(damage or whole[: len(whole) // 2])
+    database = sqlite3.connect(state)
+    with pytest.raises(sqlite3.DatabaseError) as caught:
+        database.execute("select count(*) from t not indexed where x > ''").fetchall()
+    database.close()
+    for said in (told(caught.value), told(caught.value, subject=str(tmp_path))):
+        assert said.message.startswith("The engine's state is damaged: ") and said.remedy is not None
+        assert "engine.sqlite" in said.remedy and "goes on by the ledger" in said.remedy
