@@ -8,8 +8,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from stories import PLAN_FILE, launched
 
-from safepoint.errors import StorageError
+from safepoint.cli.orders import retire
+from safepoint.config import load
+from safepoint.errors import SafepointError, StorageError
 from safepoint.launch.stepping import as_told
 from safepoint.launch.storage import told
 from safepoint.wayback.spool import Spool
@@ -95,3 +98,22 @@ def test_a_damaged_state_of_the_engine_is_told_with_what_to_move_away(tmp_path: 
     for said in (told(caught.value), told(caught.value, subject=str(tmp_path))):
         assert said.message.startswith("The engine's state is damaged: ") and said.remedy is not None
         assert "engine.sqlite" in said.remedy and "goes on by the ledger" in said.remedy
+
+
+def test_who_retires_a_launch_on_a_full_disk_is_not_sent_to_another_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PLAN_FILE.format(date="2026-03-01", zone="Europe/Berlin", more="")
+    plan = tmp_path / "launch.toml"
+    plan.write_text(text.replace("[launch]", f'[launch]\nstate = "{tmp_path}"'))
+    folder = tmp_path / "launches" / load(plan).launch_id
+    folder.mkdir(parents=True)
+    launched(folder / "ledger.jsonl")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.ftruncate", full)  # the lock names its holder
+    with pytest.raises(SafepointError, match=r"conductor-accounting\.lock: No space left") as caught:
+        retire(plan, now=True)
+    assert str(caught.value.remedy).startswith("Make room there (or move the whole state folder")
