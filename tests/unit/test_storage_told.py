@@ -8,8 +8,11 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from stories import PLAN_FILE, launched
 
-from safepoint.errors import StorageError
+from safepoint.cli.orders import retire
+from safepoint.config import load
+from safepoint.errors import SafepointError, StorageError
 from safepoint.launch.stepping import as_told
 from safepoint.launch.storage import told
 from safepoint.wayback.spool import Spool
@@ -77,3 +80,40 @@ def test_a_spool_that_cannot_be_written_for_another_reason_than_room_asks_for_no
     ):
         pass
     assert "room" not in str(caught.value.remedy) and "the server keeps" in str(caught.value.remedy)
+
+
+@pytest.mark.parametrize("damage", [b"no database at all " * 300, None])
+def test_a_damaged_state_of_the_engine_is_told_with_what_to_move_away(tmp_path: Path, damage: bytes | None) -> None:
+    state = tmp_path / "engine.sqlite"
+    with sqlite3.connect(state) as database:
+        database.executescript("create table t (x text); create index i on t (x)")
+        database.executemany("insert into t values (?)", [(str(number) * 100,) for number in range(500)])
+    database.close()
+    whole = state.read_bytes()
+    state.write_bytes(damage or whole[: len(whole) // 2])
+    database = sqlite3.connect(state)
+    with pytest.raises(sqlite3.DatabaseError) as caught:
+        database.execute("select count(*) from t not indexed where x > ''").fetchall()
+    database.close()
+    for said in (told(caught.value), told(caught.value, subject=str(tmp_path))):
+        assert said.message.startswith("The engine's state is damaged: ") and said.remedy is not None
+        assert "engine.sqlite" in said.remedy and "goes on by the ledger" in said.remedy
+
+
+def test_who_retires_a_launch_on_a_full_disk_is_not_sent_to_another_state_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = PLAN_FILE.format(date="2026-03-01", zone="Europe/Berlin", more="")
+    plan = tmp_path / "launch.toml"
+    plan.write_text(text.replace("[launch]", f'[launch]\nstate = "{tmp_path}"'))
+    folder = tmp_path / "launches" / load(plan).launch_id
+    folder.mkdir(parents=True)
+    launched(folder / "ledger.jsonl")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.ftruncate", full)  # the lock names its holder
+    with pytest.raises(SafepointError, match=r"conductor-accounting\.lock: No space left") as caught:
+        retire(plan, now=True)
+    assert str(caught.value.remedy).startswith("Make room there (or move the whole state folder")

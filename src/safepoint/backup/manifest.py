@@ -139,6 +139,19 @@ class OtherVersion(ProofFailed):
     """A snapshot that another version of Safepoint took: nobody here can say what it is worth."""
 
 
+class Unreadable(ProofFailed):
+    """The system does not give a snapshot's file now: nobody knows what that snapshot is worth."""
+
+
+def unreadable(path: Path, error: OSError) -> Unreadable:
+    """Not now; later perhaps. Pure."""
+    return Unreadable(
+        f"{path} cannot be read: {error.strerror or error}.",
+        subject=str(path),
+        remedy="Look at that disk, and whether this user may read there; then try again.",
+    )
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write it whole or not at all, and wait until it is on the disk."""
     partial = folder / f"{NAME}.partial"
@@ -154,6 +167,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a snapshot's manifest.
 
     Raises:
+        Unreadable: the system does not give it.
         ProofFailed: there is none, it is damaged or was changed, or a newer version wrote it.
     """
     path = folder / NAME
@@ -166,7 +180,9 @@ def read_manifest(folder: Path) -> Manifest:
             expected=f"a {NAME}, which is written when a dump is complete",
             remedy="A dump that was cut short has none: take the snapshot again.",
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except UnicodeDecodeError as error:
         raise _damaged(path, str(error)) from None
     return parse_manifest(text, path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from safepoint.backup.fingerprint import take
-from safepoint.backup.manifest import OtherVersion, read_manifest, sync_folder
+from safepoint.backup.manifest import OtherVersion, Unreadable, read_manifest, sync_folder, unreadable
 from safepoint.backup.prints import Difference, Fingerprint, compare, lost
 from safepoint.backup.restoring import Restored, remedy_for, restored
 from safepoint.backup.scratch import OWN, Scratch
@@ -126,7 +127,11 @@ def _proof(copy: Restored, found: Fingerprint, notes: tuple[str, ...], seconds: 
 
 
 def read_proof(folder: Path) -> Proof | None:
-    """The proof of the snapshot in a folder; None when there is none, it was changed, or is of another manifest."""
+    """The proof of the snapshot in a folder; None when there is none, it was changed, or is of another manifest.
+
+    Raises:
+        Unreadable: the system does not give it, or the manifest, so nobody knows.
+    """
     try:
         text = (folder / NAME).read_bytes().decode("utf-8")  # as it is, see `read_manifest`
         data = json.loads(text)
@@ -134,14 +139,23 @@ def read_proof(folder: Path) -> Proof | None:
             return None
         proof = Proof(**{**data, "notes": tuple(data["notes"])})
         return proof if proof.seal == read_manifest(folder).seal else None
-    except (OSError, ValueError, TypeError, KeyError, ProofFailed):
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreadable(folder / NAME, error) from None
+    except Unreadable:
+        raise
+    except (ValueError, TypeError, KeyError, ProofFailed):
         return None
 
 
 def _write(folder: Path, proof: Proof) -> None:
     partial = folder / f"{NAME}.partial"
     body = proof.as_json()
-    partial.write_text(_written({**body, "check": _check(body)}), encoding="utf-8")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(_written({**body, "check": _check(body)}))
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(folder / NAME)
     sync_folder(folder)
 

@@ -17,6 +17,7 @@ from safepoint.backup.manifest import (
     NAME,
     Manifest,
     OtherVersion,
+    Unreadable,
     parse_manifest,
     read_manifest,
     verify_files,
@@ -52,8 +53,8 @@ class Stored:
 class Listed:
     """One snapshot, wherever it is. `fault` says why it is not whole; such a one counts for nothing.
 
-    One that another version of Safepoint wrote has a fault, too, but may be a good one. `source` is its database's mark
-    (see `manifest.mark_of`); None where that cannot be read. `dated`: see `Manifest`.
+    One that another version of Safepoint wrote, or that could not be read (`unread`), has one, too, but may be good.
+    `source` is its database's mark (see `manifest.mark_of`); None where that cannot be read. `dated`: see `Manifest`.
     """
 
     id: str
@@ -64,6 +65,7 @@ class Listed:
     launch_id: str | None
     fault: str | None = None
     other_version: bool = False
+    unread: bool = False
     source: str | None = None
     dated: bool = True
 
@@ -234,10 +236,11 @@ def retention(
 ) -> Retention:
     """What `decide` says about listed snapshots; `needed` are launches that may still want theirs. Pure.
 
-    Those of another version stay: what they are worth only that one can tell.
+    Those of another version stay: what they are worth only that one can tell. So do those that could not be read now.
     """
     launches, found = frozenset(needed), list(listed)
     others = {one.id: "another version of Safepoint wrote it, and may need it" for one in found if one.other_version}
+    others |= {one.id: "it cannot be read now, so nobody knows what it is worth" for one in found if one.unread}
     decided = decide(
         [
             Kept(one.id, one.taken, one.proven and one.fault is None, one.launch_id in launches, one.dated)
@@ -300,9 +303,9 @@ def remove_here(folder: Path, snapshot_id: str) -> None:
 def _listed_here(path: Path) -> Listed:
     try:
         manifest = read_manifest(path)
+        proven = read_proof(path) is not None
     except ProofFailed as error:
         return _damaged(path.name, HERE, error)
-    proven = read_proof(path) is not None
     return _listed(manifest, HERE, proven=proven)
 
 
@@ -358,4 +361,5 @@ def _damaged(snapshot_id: str, where: str, fault: SafepointError) -> Listed:
         datetime.strptime(stamp[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if stamp else datetime.min.replace(tzinfo=UTC)
     )
     other = isinstance(fault, OtherVersion | LabelOfOtherVersion)
-    return Listed(snapshot_id, taken, 0, False, (where,), None, fault=fault.message, other_version=other)
+    unread = isinstance(fault, Unreadable)
+    return Listed(snapshot_id, taken, 0, False, (where,), None, fault.message, other_version=other, unread=unread)

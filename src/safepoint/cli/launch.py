@@ -194,8 +194,42 @@ def refuse_without_launch(plan_file: PlanFile) -> None:
         return
 
     other = other_launch(plan_file)
+    if other is None:
+        _refuse_without_state(plan_file)
     raise Refused(
         f"The launch {plan_file.launch_id} has not begun." + (f" Another one has: {other}." if other else ""),
         subject=plan_file.launch_id,
         remedy=other.remedy(plan_file) if other else "Begin it with `safepoint launch`.",
     )
+
+
+def _refuse_without_state(plan_file: PlanFile) -> None:
+    """Where its state folder is away the server may know of the launch; nobody is told then to begin it.
+
+    Raises:
+        Refused: there are traces of it.
+    """
+    from contextlib import suppress
+
+    import psycopg
+
+    from safepoint.errors import DatabaseError, PlanFileError
+    from safepoint.launch.remains import refuse_unexplained
+    from safepoint.postgres.connections import connect
+    from safepoint.postgres.target import target
+
+    database = plan_file.database
+    with (
+        suppress(DatabaseError, PlanFileError, psycopg.Error),  # without an answer this folder alone can say
+        connect(target(database).on(database.maintenance)) as connection,
+    ):
+        try:
+            refuse_unexplained(connection, database.name, plan_file.launch_id, [])
+        except Refused as error:
+            raise Refused(
+                error.message,
+                subject=error.subject,
+                expected=error.expected,
+                found=error.found,
+                remedy=f"{error.remedy} It has nothing in {plan_file.state}: is its disk mounted here?",
+            ) from None

@@ -138,8 +138,13 @@ def retire(
 ) -> None:
     """After T+3: remove the twin and the capture. There is no way back after this."""
     from safepoint.launch.retire import retire as carry_out
+    from safepoint.launch.storage import told
 
-    answer = carry_out(_load(plan), hurry=now)
+    plan_file = _load(plan)
+    try:
+        answer = carry_out(plan_file, hurry=now)
+    except OSError as error:  # of its lock, too, which does not lie in the launch's folder
+        raise told(error, subject=str(plan_file.state), begun=True) from error
     if json_:
         import json
 

@@ -48,6 +48,9 @@ _SQLITE = {
 NAMELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 """What the system says of a disk when a file is written or synced, and does not say of which file."""
 
+_DAMAGED = ("file is not a database", "disk image is malformed")
+"""What SQLite says of a file that is damaged."""
+
 ROOM = 1024 * 1024
 """Bytes that must be free for the ledger and the engine's state before anything is conducted, and meanwhile."""
 
@@ -139,6 +142,13 @@ def told(error: Exception, *, subject: str | None = None, begun: bool = False) -
     said = str(getattr(error, "orig", None) or error)
     if (refused := of_sqlite(said, "the engine's state")) is not None:
         return storage_error(refused, subject=subject, begun=begun)
+    if any(sign in said for sign in _DAMAGED):
+        state = "engine.sqlite in the launch's folder" if subject is None else f"{subject}/engine.sqlite"
+        return SafepointError(
+            f"The engine's state is damaged: {said}.",
+            subject=state,
+            remedy=f"Move {state} away; then run the command again: it goes on by the ledger, which is whole.",
+        )
     return SafepointError(
         f"An unexpected {type(error).__name__}: {said}",
         remedy="This is a fault of Safepoint: please report it; SAFEPOINT_TRACEBACK=1 shows where. What the launch "

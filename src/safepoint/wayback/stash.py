@@ -171,13 +171,15 @@ def of_others(state: Path, owner: str) -> list[Stash]:
     return [one for one in read_stashes(state) if one.taken_by is None and one.owner not in (None, owner)]
 
 
+def unread(state: Path) -> list[Path]:
+    """The folders whose manifest is damaged, or is not given by the system now: nobody knows what waits there."""
+    folders = sorted((state / "stash").glob("*"))
+    return [folder for folder in folders if os.path.lexists(folder / MANIFEST) and _read(folder) is None]
+
+
 def damaged(state: Path) -> list[str]:
     """What is wrong with the stashes in the state folder, one sentence each."""
-    found = [
-        f"{folder} has a manifest that cannot be read."
-        for folder in sorted((state / "stash").glob("*"))
-        if (folder / MANIFEST).exists() and _read(folder) is None
-    ]
+    found = [f"{folder} has a manifest that cannot be read." for folder in unread(state)]
     for one in read_stashes(state):
         try:
             verify(one)

@@ -36,8 +36,11 @@ class Reattach(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """One transaction with a mark in it: killed anywhere and run again, nothing is attached twice."""
         waiting = stash.waiting(ground.plan.state, ground.launch_id, owner_of(ground.plan))
+        # It may be another application's: no reason to end this launch.
+        unread = [str(folder) for folder in stash.unread(ground.plan.state)]
+        untold = f"; NOT re-attached, for its manifest cannot be read: {', '.join(unread)}" if unread else ""
         if not waiting:
-            return Evidence("nothing is put away", {"values": 0, "rows": 0, "left": 0})
+            return Evidence(f"nothing is put away{untold}", {"values": 0, "rows": 0, "left": 0, "unread": unread})
         recorded = ground.fact("reattached")
         if recorded is None:
             with entering(ground.standing.twin, ground.standing.twin_maintenance) as twin:
@@ -61,9 +64,10 @@ class Reattach(Verb):
         forget_mark(ground.target, ground.launch_id)
         left = f"; {done.left} could not be, each with its reason in {LEFT}" if done.left else ""
         stood = f" ({done.already} stood there already)" if done.already else ""
+        what = f"{done.values} values and {done.rows} rows of {', '.join(done.launches)}"
         return Evidence(
-            f"{done.values} values and {done.rows} rows of {', '.join(done.launches)} are re-attached{stood}{left}",
-            done.as_json(),
+            f"{what} are re-attached{stood}{left}{untold}",
+            {**done.as_json(), "unread": unread},
         )
 
 
