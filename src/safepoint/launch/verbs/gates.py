@@ -156,7 +156,14 @@ def _rehearsed(ground: Ground, pending: Pending | None) -> list[Reason]:
     if not settings.required or pending is None:
         return [("waived", "not rehearsed by the plan's choice ([rehearsal] required = false)")]
     command = shlex.join(["safepoint", "rehearse", "--plan", str(ground.plan.path)])
-    return rehearsal_reasons(rehearsals_of(ground.plan), pending, datetime.now(UTC), settings.max_age, command)
+    found = rehearsals_of(ground.plan)
+    reasons = rehearsal_reasons(found, pending, datetime.now(UTC), settings.max_age, command)
+    own = (ground.evidence("rehearse") or {}).get("made_at")
+    these = next((one for one in found if one["digest"] == pending.digest), None)
+    if these is not None and these["made_at"] == own and (changed := frozen.since_rehearsal(ground)) is not None:
+        why = f"the code that migrations may run is not what was rehearsed: {changed}; `{command}` rehearses it"
+        reasons.append(("inconclusive", why))
+    return reasons
 
 
 def frozen_reasons(ground: Ground) -> list[Reason]:
