@@ -102,3 +102,19 @@ def test_a_file_of_the_code_that_goes_or_comes_with_an_old_time_is_seen(ground: 
     ground.freeze()
     extra.unlink()
     assert frozen_reasons(ground)[0][0] == "fail"
+
+
+def test_what_migrations_may_run_and_was_not_rehearsed_is_named(ground: Any) -> None:
+    """What a data migration imports stands in no migration's own file, by which rehearsals are known."""
+    assert frozen.since_rehearsal(ground) is None  # by an earlier version, or the plan leaves it out
+    money = ground.plan.folder / "src" / "money.py"
+    money.write_text("CENTS = 100")
+    frozen.note_rehearsed(ground, ground.fact["left_out"]["new"])
+    for name, text in (("static/site.css", "a {}"), ("VERSION", "2.0.1")):
+        (ground.plan.folder / "src" / name).parent.mkdir(exist_ok=True)
+        (ground.plan.folder / "src" / name).write_text(text)
+    ground.freeze()
+    assert frozen.since_rehearsal(ground) is None
+    money.write_text("CENTS = 1")
+    ground.freeze()
+    assert frozen.since_rehearsal(ground) == "src/money.py"

@@ -17,7 +17,7 @@ from safepoint.errors import PlanFileError, Refused
 from safepoint.launch.following import standby_of
 from safepoint.launch.judging import judge
 from safepoint.launch.ledger import Ledger
-from safepoint.launch.proof_standing import other_tables, refuse_unproven, way_back_reasons
+from safepoint.launch.proof_standing import capture_reasons, other_tables, refuse_unproven, way_back_reasons
 from safepoint.launch.proving import unproven
 from safepoint.launch.rehearsal_notes import reasons
 from safepoint.rehearsal.observation import Observed
@@ -128,6 +128,15 @@ def test_what_was_touched_is_not_taken_as_it_is_now() -> None:
     assert changed_rules(untouched_as_now(mapping(), now), now) == ("public.item",)
     made = mapping(LIVE, CENTS, NOTE, table("made", column("id")))  # after the launch: stashed, as before
     assert untouched_as_now(mapping(), made) == mapping()
+
+
+def test_that_nothing_will_be_captured_is_a_no_go_unless_it_is_accepted() -> None:
+    none = ("none", "wal_level is replica; no triggers either")
+    ((verdict, why),) = capture_reasons(*none, plan())  # type: ignore[arg-type]
+    assert verdict == "fail" and "wal_level is replica" in why and "carries nothing" in why
+    assert capture_reasons(*none, plan(WAIVER.format("2.0")))[0][0] == "waived"  # type: ignore[arg-type]
+    assert capture_reasons("triggers", "wal_level is replica", plan()) == capture_reasons("logical", None, plan()) == []
+    assert capture_reasons(*none, plan("\n[wayback]\nprove = false\n")) == []  # type: ignore[arg-type]  # said already
 
 
 def test_a_rehearsal_says_no_go_where_the_launch_would() -> None:

@@ -30,6 +30,8 @@ _LIST: Final = _LEFT_OUT + 'find "$@" -print0 | LC_ALL=C sort -z | xargs -0 sha2
 # BusyBox's `find` counts in minutes only.
 _RECENT: Final = _LEFT_OUT + 'find "$@" -mmin -60'
 _SHOWN: Final = 3
+_REHEARSED: Final = "rehearsed-new.txt"
+_RUN: Final = (".py", ".sql")
 
 
 def no_code(plan: PlanFile, release: Release, project: Project) -> list[str]:
@@ -65,6 +67,28 @@ def changes(ground: Ground, which: Which, left_out: Sequence[str], digest: str) 
         return "nobody knows which files, for the list of them is gone"
     lines = set(before.splitlines()) ^ set(found.splitlines())
     return _some({line.split(b"  ", 1)[1].decode(errors="replace") for line in lines})
+
+
+def note_rehearsed(ground: Ground, left_out: Sequence[str]) -> None:
+    """Keep what the code of the new release is, file by file, while it is rehearsed."""
+    (ground.folder / _REHEARSED).write_bytes(_listed(ground, "new", left_out))
+
+
+def since_rehearsal(ground: Ground) -> str | None:
+    """What a migration may run, and is not what was rehearsed; None where all is, or nobody knows."""
+    rehearsed, kept = ground.folder / _REHEARSED, _kept(ground, "new")
+    if not (rehearsed.is_file() and kept.is_file()):
+        return None
+    found = run_by_migrations(rehearsed.read_bytes(), kept.read_bytes())
+    return _some(found) if found else None
+
+
+def run_by_migrations(before: bytes, now: bytes) -> set[str]:
+    """The files that differ between two lists, of those that a migration may read: what it imports is named in no
+    migration's own file. Pure."""
+    lines = set(before.splitlines()) ^ set(now.splitlines())
+    names = {line.split(b"  ", 1)[1].decode(errors="replace") for line in lines}
+    return {name for name in names if name.endswith(_RUN)}
 
 
 def restless(host: Host, release: Release, left_out: Sequence[str]) -> str | None:

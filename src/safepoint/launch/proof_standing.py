@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from safepoint.config import PlanFile
-from safepoint.errors import Refused
+from safepoint.errors import NeedsPerson, Refused
 from safepoint.launch.ground import Ground
 from safepoint.launch.judging import Reason
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.mapping import WayBack, short
+from safepoint.wayback.promises import Mode
 
 PROOF: Final = "way-back"
 """The fact that holds the proven mapping."""
@@ -56,6 +57,34 @@ def refuse_unproven(plan: PlanFile, reasons: tuple[str, ...], subject: str) -> N
             found="\n".join(reasons),
             remedy=f"Nothing live was touched. {REMEDY}",
         )
+
+
+def capture_reasons(mode: Mode, why: str | None, plan: PlanFile) -> list[Reason]:
+    """What the gate says where nothing of what is written will be captured: proven or not, nothing is carried. Pure."""
+    if mode != "none" or not plan.wayback.prove:
+        return []
+    means = f"what is written will not be captured, so that a rollback carries nothing ({why})"
+    waived = accepted(plan)
+    if waived is not None:
+        return [("waived", f"{means}, {in_words(waived)}")]
+    return [("fail", f"{means}: remove that cause, set wayback.capture to 'auto', or accept it in [wayback.waiver]")]
+
+
+def refuse_uncaptured(ground: Ground, why: str) -> None:
+    """The gate had foreseen a capture, and now there is none: everybody would be let in with no way to carry back.
+
+    Raises:
+        NeedsPerson: so it is, and nobody has accepted that.
+    """
+    proof = ground.fact(PROOF)
+    if proof is None or not proof["proven"] or accepted(ground.plan) is not None:
+        return
+    raise NeedsPerson(
+        f"What is written from here on would not be captured, and a rollback would carry nothing: {why}.",
+        subject=ground.step.id,
+        remedy="`safepoint retry` tries it again once that cause is gone (see pg_stat_activity); `safepoint abort` "
+        "takes the launch back.",
+    )
 
 
 def way_back_reasons(

@@ -16,7 +16,7 @@ from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.judging import Reason, judge
 from safepoint.launch.ledger import Entry
 from safepoint.launch.plan import GRACE
-from safepoint.launch.proof_standing import PROOF, way_back_reasons
+from safepoint.launch.proof_standing import PROOF, capture_reasons, way_back_reasons
 from safepoint.launch.recorded import ran_since, read_records
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
@@ -24,7 +24,7 @@ from safepoint.launch.verbs.opening import look_again
 from safepoint.launch.verbs.prepare import taken_at
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import fence
+from safepoint.wayback import capture_mode, fence
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 
 _APART: Final = timedelta(minutes=1)
@@ -156,7 +156,14 @@ def _rehearsed(ground: Ground, pending: Pending | None) -> list[Reason]:
     if not settings.required or pending is None:
         return [("waived", "not rehearsed by the plan's choice ([rehearsal] required = false)")]
     command = shlex.join(["safepoint", "rehearse", "--plan", str(ground.plan.path)])
-    return rehearsal_reasons(rehearsals_of(ground.plan), pending, datetime.now(UTC), settings.max_age, command)
+    found = rehearsals_of(ground.plan)
+    reasons = rehearsal_reasons(found, pending, datetime.now(UTC), settings.max_age, command)
+    own = (ground.evidence("rehearse") or {}).get("made_at")
+    these = next((one for one in found if one["digest"] == pending.digest), None)
+    if these is not None and these["made_at"] == own and (changed := frozen.since_rehearsal(ground)) is not None:
+        why = f"the code that migrations may run is not what was rehearsed: {changed}; `{command}` rehearses it"
+        reasons.append(("inconclusive", why))
+    return reasons
 
 
 def frozen_reasons(ground: Ground) -> list[Reason]:
@@ -201,6 +208,8 @@ def _for_the_window(ground: Ground) -> list[Reason]:
     reasons += _rehearsed(ground, pending)
     digest = None if pending is None else pending.digest
     reasons += way_back_reasons(proof, plan, digest, _tables(ground) if proven else None)
+    with connect(ground.target) as connection:
+        reasons += capture_reasons(*capture_mode.foresee(connection, plan.wayback.capture), plan)
     held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     if held is not None:
         reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: see to them first"))

@@ -15,6 +15,7 @@ from safepoint.hosts import command
 from safepoint.launch import levelling
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import left_here
+from safepoint.launch.proof_standing import refuse_uncaptured
 from safepoint.launch.recorded import compare, ran_since, read_records
 from safepoint.launch.step import Evidence, PlannedStep, Verb
 from safepoint.launch.verbs.readying import answered_clean, ready_to_check
@@ -174,8 +175,14 @@ class Arm(Verb):
         return PlannedStep(f"undo-{step.id}", "disarm", "Remove the capture", "rollback", on_failure="ask")
 
     def apply(self, ground: Ground) -> Evidence:
-        """Where the server cannot decode, the evidence says what can no longer be promised."""
+        """Where the server cannot decode, the evidence says what can no longer be promised.
+
+        Raises:
+            NeedsPerson: nothing would be captured, and a rollback carry nothing, by a way back that is proven.
+        """
         facts = capture.arm(ground.target, ground.launch_id, ground.plan.wayback.capture)
+        if facts.mode == "none":
+            refuse_uncaptured(ground, facts.reason or "it cannot be")
         ground.record("capture", facts.as_json())
         told = {"logical": "by decoding the log", "triggers": f"by triggers: {facts.reason}"}
         how = told.get(facts.mode)
