@@ -10,10 +10,11 @@ from replay_ground import BOTH, LAUNCH, Ground, ground, operations, reasons, who
 from safepoint.errors import Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture import How, arm, disarm
 from safepoint.wayback.manner import Manner, NotWhole
 from safepoint.wayback.replay import READ_ONLY, carry, entering
 from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.trial import try_replay
 
 BEFORE = """
 create table customer (id int primary key, name varchar(9));
@@ -174,3 +175,25 @@ def test_no_value_is_what_a_transaction_wrote_that_is_put_aside(database: Target
         # The value of the first is what the first transaction made of it; that of the second nobody's.
         assert made.old("select code, owner_name from item order by id") == [("i1", "c1"), ("i2", "c2"), ("i3", "c3")]
         assert ("item", "transaction", "1") in reasons(outcome) and not made.old("select from kind where id = 4")
+
+
+@BOTH
+def test_a_rehearsed_rollback_writes_to_what_mappers_read(database: Target, tmp_path: Path, how: How) -> None:
+    """To a table that the launch made, too: what is done there alone must change the old rows."""
+    before = (
+        "create table item (id int primary key, tags text); insert into item select n, 't' from generate_series(1, 9) n"
+    )
+    change = """
+        create table tag (id serial primary key, item_id int references item on delete cascade, name text);
+        insert into tag (item_id, name) select id, tags from item;
+        alter table item drop tags;
+    """
+    tags = "(select string_agg(t.name, ',' order by t.id) from tag t where t.item_id = new.id)"
+    found = operations(("column-removed", "item", "item", "tags", None))
+    with ground(database, tmp_path, before, change, found, {"item": {"tags": tags}}) as made:
+        disarm(made.live, made.facts)
+        facts = arm(made.live, "rehearsal", how)
+        trial = try_replay(made.twin, made.live, made.mapping(), made.folder / "trial", facts)
+        assert (trial.verdict, trial.reasons, trial.aside) == ("equal", (), 0)
+        assert trial.writes["insert"] == trial.writes["update"] == trial.writes["delete"] == 2
+        assert made.old("select count(distinct tags) > 1 from item") == [(True,)]
