@@ -245,9 +245,7 @@ class _Finding:
         said = _said(theirs)
         if isinstance(ours, psycopg.Error):
             lacks = _said(ours)
-            return f"{column}: the old database says: {lacks}" + (
-                "" if said == lacks else f"; the migrated one: {said}"
-            )
+            return f"{column}: {lacks}" + ("" if said == lacks else f"; and in the migrated database: {said}")
         return (
             f"{column} reads {', '.join(self._fed(ours))}, which a rollback writes to itself, and it cannot be "
             f"computed in the migrated database: {said}"
