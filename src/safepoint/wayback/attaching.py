@@ -25,8 +25,8 @@ from safepoint.wayback.rivals import deferred
 from safepoint.wayback.single_values import SingleValues
 from safepoint.wayback.stash import Stash, StashedTable
 from safepoint.wayback.statements import ask, run
-from safepoint.wayback.whole_rows import WRITTEN, WholeRows, orphans
-from safepoint.wayback.work import quoted
+from safepoint.wayback.whole_rows import ANEW, WRITTEN, WholeRows, orphans
+from safepoint.wayback.work import quoted, rows_of
 
 # Triggers are silent: what they did to other rows when the values were written has been carried or stashed itself.
 SETTINGS: Final = """
@@ -264,19 +264,27 @@ class Attaching:
 
     def _whole(self, table: Table, told: StashedTable) -> WholeRows:
         made = told.whole and table.name in self.made
-        return WholeRows(self.connection, self.new, table, made, self.defaults, self.careful, self._coming)
+        anew = made and self._made_anew(table, told)
+        return WholeRows(self.connection, self.new, table, made, self.defaults, self.careful, self._coming, anew)
+
+    def _made_anew(self, table: Table, told: StashedTable) -> bool:
+        """Whether the migration made the table's rows of what mappers had given the old release of the stashed ones."""
+        return told.read and bool(ask(self.connection, f"SELECT EXISTS (SELECT FROM {rows_of(table)})")[0][0])
 
     def _keyless(self, table: Table, told: StashedTable) -> None:
         """Rows without a key can be inserted, where nothing else was done to them."""
         name = literal(table.name)
         lines = f"pg_temp.sp_lines WHERE line ->> 'relation' = {name}"
         others = ask(self.connection, f"SELECT count(*) FROM {lines} AND line ->> 'action' <> 'insert'")[0][0]
-        if told.key or others or not told.whole or table.name not in self.made:
-            self._leave(table.name, "the table has no key by which the rows could be found")
+        anew = self._made_anew(table, told)
+        if told.key or others or not told.whole or table.name not in self.made or anew:
+            if not anew:
+                self._leave(table.name, "the table has no key by which the rows could be found")
+            why = ANEW if anew else "the table has no key by which the row could be found"
             run(
                 self.connection,
-                f"INSERT INTO pg_temp.sp_left SELECT {name}, line -> 'key', '*', "
-                f"'the table has no key by which the row could be found', (line -> 'values')::text FROM {lines}",
+                f"INSERT INTO pg_temp.sp_left SELECT {name}, line -> 'key', '*', {literal(why)}, "
+                f"(line -> 'values')::text FROM {lines} AND line ->> 'action' <> 'truncate'",
             )
             return
         self._changed[table.name] = {*table.by_name}

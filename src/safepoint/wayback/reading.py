@@ -127,6 +127,19 @@ def find_readings(
     return Readings(*changed, finding.of, finding.made, finding.faults)
 
 
+def read_tables(source: Connection, mapping: WayBack, new: Catalogue) -> frozenset[str]:
+    """The tables of the new schema that mappers may read, where only the migrated database is there to ask."""
+    found: set[str] = set()
+    for rule in mapping.tables:
+        table = new.tables.get(rule.new)
+        for one in rule.columns if table is not None else ():
+            if table is not None and one.kind == "mapped":
+                needs = _needs(source, str(one.expression), _row(table.columns))
+                if isinstance(needs, _Needs):
+                    found |= {root for name in needs.captured if (root := new.roots.get(name)) is not None}
+    return frozenset(found)
+
+
 def refuse_faults(readings: Readings) -> None:
     """Nothing may be carried where a mapper cannot be computed.
 
@@ -232,9 +245,7 @@ class _Finding:
         said = _said(theirs)
         if isinstance(ours, psycopg.Error):
             lacks = _said(ours)
-            return f"{column}: the old database says: {lacks}" + (
-                "" if said == lacks else f"; the migrated one: {said}"
-            )
+            return f"{column}: {lacks}" + ("" if said == lacks else f"; and in the migrated database: {said}")
         return (
             f"{column} reads {', '.join(self._fed(ours))}, which a rollback writes to itself, and it cannot be "
             f"computed in the migrated database: {said}"

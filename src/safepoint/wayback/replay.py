@@ -235,7 +235,9 @@ class _Carrying:
         self.report(Progress(WRITING, 0, 1))
         if self.manner.only_whole:
             self._refuse_homeless(staged)
-            refuse_stirred(self.connection, self.readings, staged)
+            guarded = any(map(whereabouts.has_constraint_trigger, self.old.tables.values()))
+            whole = guarded or self.manner.policy == "transaction"
+            refuse_stirred(self.connection, self.readings, staged, whole=whole)
         reread(self.connection, self.source, self.readings, self.old, staged)
         works = self._works(staged)
         homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]

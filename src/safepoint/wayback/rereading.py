@@ -48,19 +48,22 @@ def reread(connection: Connection, migrated: Connection, readings: Readings, old
             _Table(connection, migrated, readings, rule, old, staged).run(_transaction(reading, last, staged))
 
 
-def refuse_stirred(connection: Connection, readings: Readings, staged: Staged) -> None:
+def refuse_stirred(connection: Connection, readings: Readings, staged: Staged, *, whole: bool) -> None:
     """Which rows a change reaches of a table that mappers read is known only once nobody writes any more.
+
+    Args:
+        whole: transactions may be put aside as a whole: then no value may be one of a transaction that is to come.
 
     Raises:
         NotWhole: such a table was written to.
     """
     written = written_to(connection, staged) if readings.of else {}
     for name, reading in readings.of.items():
-        if reading.stirred(written):
+        if staged.transactions and (reading.stirred(written) or (whole and name in written)):
             raise NotWhole(
                 f"What a mapper of {name} reads was written to: its values are carried when nobody writes any more.",
                 subject=name,
-                found=", ".join(sorted(reading.tables & written.keys())) or None,
+                found=", ".join(sorted((reading.tables | {name}) & written.keys())) or None,
             )
 
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.merging import LAST_VALUES
 from safepoint.wayback.names import made_by, short_id
 from safepoint.wayback.natural import named
+from safepoint.wayback.reading import read_tables
 from safepoint.wayback.since import with_since
 from safepoint.wayback.spool_position import sync_folder
 
@@ -44,7 +45,7 @@ class StashedTable:
     """What of a table of the new schema is stashed: whole rows (`whole`), or some columns of rows that were carried.
 
     `home` are the columns that a carried row's witness is made of, in order; `mapped`, by old column, SQL over the new
-    row for what the plan's mappers make of it.
+    row for what the plan's mappers make of it. `read`: mappers read its rows, so that old columns have what these say.
     """
 
     whole: bool
@@ -52,6 +53,7 @@ class StashedTable:
     home: tuple[str, ...]
     rows: int
     mapped: Mapping[str, str] = field(default_factory=dict)
+    read: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,9 @@ def keep_stash(
         parents = {key.parent for table in tables for key in table.foreign_keys}
         homes = sorted(name for name in parents if catalogue.tables[name].relation in ID_TABLES)
         identities = {name: named(connection, catalogue, name) for name in homes}
+        read = read_tables(connection, mapping, catalogue)
     mapping = with_since(mapping, catalogue)
-    told = {name: _stashed(catalogue, mapping, name, count) for name, count in counts.items()}
+    told = {name: _stashed(catalogue, mapping, name, count, read) for name, count in counts.items()}
     folder = state / "stash" / launch_id
     shutil.rmtree(folder, ignore_errors=True)  # half written: it has no manifest
     folder.mkdir(mode=0o700, parents=True)
@@ -137,12 +140,12 @@ def keep_stash(
     return _read(folder)
 
 
-def _stashed(catalogue: Catalogue, mapping: WayBack, name: str, count: int) -> StashedTable:
+def _stashed(catalogue: Catalogue, mapping: WayBack, name: str, count: int, read: Collection[str]) -> StashedTable:
     known = catalogue.tables.get(catalogue.roots.get(name, name))
     rule = mapping.feeds.get(name)
     home = () if rule is None or known is None else witnessed(known.name, mapping, known.by_name)
     mapped = {} if rule is None or not rule.read else _made(rule)
-    return StashedTable(rule is None, known.key if known else (), home, count, mapped)
+    return StashedTable(rule is None, known.key if known else (), home, count, mapped, name in read)
 
 
 def witnessed(table: str, mapping: WayBack, columns: Mapping[str, Any]) -> tuple[str, ...]:
@@ -281,7 +284,12 @@ def _read(folder: Path) -> Stash | None:
             sha256=data["sha256"],
             tables={
                 name: StashedTable(
-                    one["whole"], tuple(one["key"]), tuple(one["home"]), one["rows"], one.get("mapped", {})
+                    one["whole"],
+                    tuple(one["key"]),
+                    tuple(one["home"]),
+                    one["rows"],
+                    one.get("mapped", {}),
+                    one.get("read", False),
                 )
                 for name, one in data["tables"].items()
             },

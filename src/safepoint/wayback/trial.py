@@ -22,6 +22,7 @@ from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
+from safepoint.wayback.reading import read_tables
 from safepoint.wayback.replay import replay
 from safepoint.wayback.roundtrip import NOTHING, Accepted, doubtful, round_trip
 from safepoint.wayback.writes import KINDS, Write, empty_with_dependants, write_everything
@@ -127,7 +128,8 @@ class _Copies:
         with connect(self.live, application_name="safepoint trial") as connection:
             catalogue = read_catalogue(connection) if self.catalogues is None else self.catalogues[1]
             tables = [rule.new for rule in self.mapping.tables if rule.new in catalogue.tables]
-            writes = write_everything(connection, catalogue, tables)
+            read = sorted(read_tables(connection, self.mapping, catalogue) - {*tables})
+            writes = write_everything(connection, catalogue, tables, read)
             outcome = self._carried()
             reasons = self._differences(outcome, self.mapping)
             emptied = None if reasons else empty_with_dependants(connection, catalogue, tables)

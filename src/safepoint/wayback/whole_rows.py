@@ -22,6 +22,8 @@ from safepoint.wayback.work import quoted, refers, rows_of
 # The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
 WRITTEN: Final = "age(c.xmin) <= age(pg_current_xact_id()::xid)"
 
+ANEW: Final = "what it said was given to the old release, and the migration has made rows of that"
+
 
 class WholeRows:
     """The whole rows of one table.
@@ -31,6 +33,7 @@ class WholeRows:
         defaults: for columns that were not there when the rows were stashed.
         careful: deletions wait for `remove`.
         coming: tables whose rows are written after these, as tables may refer to each other in a circle.
+        anew: the migration made its rows of what mappers had made of these, and nobody knows which of which.
     """
 
     def __init__(
@@ -42,9 +45,11 @@ class WholeRows:
         defaults: ColumnDefaults,
         careful: bool = False,
         coming: Collection[str] = (),
+        anew: bool = False,
     ) -> None:
         self.connection, self.catalogue, self.table, self.made = connection, catalogue, table, made
         self.defaults, self.careful, self.coming = defaults, careful, coming
+        self.anew = anew
         self.columns = list(table.written)
         self.changed = self.already = 0
 
@@ -68,6 +73,8 @@ class WholeRows:
         run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_met (n)")
         self._drop("action = 'delete' AND tid IS NULL OR action <> 'delete' AND tid IS NOT NULL AND equal")
         self._refuse("bad IS NOT NULL", "bad")
+        if self.anew:
+            self._refuse("true", literal(ANEW))
         if not self.made:
             self._refuse("action = 'delete'", "'it was there before this launch, and may be needed'")
             self._refuse("tid IS NOT NULL", "'a row of this key is there, with other values'")
@@ -128,7 +135,7 @@ class WholeRows:
             f"SELECT EXISTS (SELECT FROM pg_temp.sp_lines WHERE line ->> 'action' = 'truncate' "
             f"AND line ->> 'relation' IN ({leaves}))",
         )[0][0]
-        if emptied and self.made:
+        if emptied and self.made and not self.anew:
             self.changed += run(self.connection, f"DELETE FROM {rows_of(self.table)}")
 
     def _drop(self, condition: str) -> None:

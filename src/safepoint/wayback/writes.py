@@ -48,8 +48,11 @@ class Write:
 Statements = Sequence[sql.Composed]
 
 
-def write_everything(connection: Connection, catalogue: Catalogue, tables: Sequence[str]) -> tuple[Write, ...]:
+def write_everything(
+    connection: Connection, catalogue: Catalogue, tables: Sequence[str], read: Sequence[str] = ()
+) -> tuple[Write, ...]:
     """Try each kind of write on each of the tables (`schema.table`); every one that PostgreSQL accepts is committed.
+    Those that mappers `read` are not emptied: hardly a row would be left to compare.
 
     TRUNCATE ... CASCADE is left to `empty_with_dependants`: it takes away what the other writes left to compare.
     """
@@ -57,9 +60,10 @@ def write_everything(connection: Connection, catalogue: Catalogue, tables: Seque
     maker = _Maker(catalogue)
     found = []
     for kind in _ROW_BY_ROW:
-        chosen = [catalogue.tables[name] for name in tables]
+        chosen = [catalogue.tables[name] for name in (*tables, *read)]
         if kind == "truncate":
-            chosen = _least(connection, [table for table in chosen if not maker.children(table)])
+            emptied = [table for table in chosen if not maker.children(table) and table.name not in read]
+            chosen = _least(connection, emptied)
         found += [_try(connection, kind, table, maker.ways(kind, table)) for table in chosen]
     return tuple(found)
 
