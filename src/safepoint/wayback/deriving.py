@@ -47,6 +47,7 @@ class _Planning:
 
     def plan(self) -> WayBack:
         self.courses.follow(self.operations)
+        self.courses.settle(self.old.tables, self.new.tables)
         self.problems += self.courses.problems
         self.successors = {
             name: None if self.courses.of[name].gone else self._successor(table, self.courses.of[name])
