@@ -8,6 +8,7 @@ from schemas_by_hand import catalogue, column, effect, operations, table
 
 from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.roundtrip import Accepted
 
 RECORD = table("django_migrations", column("id"))
 SHARED = table("client", column("id"), column("schema_name", "text"))
@@ -64,3 +65,17 @@ def test_a_table_that_the_operations_passed_by_in_some_schemas_is_as_it_was_ther
         "t1.plan": "t1.plan",
         "t2.plan": "t2.plan",
     }
+
+
+def test_what_the_plan_says_of_a_table_without_its_schema_holds_for_that_of_each_tenant() -> None:
+    old = tenants(table("author", column("id"), column("name", "text")))
+    new = tenants(table("author", column("id"), column("first", "text"), column("last", "text")))
+    said = {"t2.author": {"name": "upper(first)"}, "author": {"name": "first || last"}}
+    mapping = plan_mapping(old, new, operations(effect("column-removed", "author", "author", "name")), said)
+    assert mapping.problems == ()
+    found = {rule.old: one.expression for rule in mapping.tables for one in rule.columns if one.column == "name"}
+    assert found == {"t1.author": "(first || last)", "t2.author": "(upper(first))"}
+    accepted = Accepted.of(old, frozenset({"author"}), frozenset({"t1.author", "client"}))
+    assert accepted.added == {"t1.author", "t2.author"} and accepted.removed == {"t1.author", "public.client"}
+    (problem,) = plan_mapping(old, new, operations(), {**said, "author": {"nam": "1", "name": "first"}}).problems
+    assert problem == "wayback.tables.author: the table has no column nam."
