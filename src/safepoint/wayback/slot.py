@@ -73,7 +73,8 @@ def make_slot(connection: Connection, database: str, name: str, timeout: float) 
         )
     try:
         with connection.transaction():
-            connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+            # A transaction is waited for as a lock is: a shorter lock_timeout would end it before.
+            connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}; SET LOCAL lock_timeout = 0")
             connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (name,))
     except psycopg.errors.QueryCanceled:
         raise DatabaseError(
