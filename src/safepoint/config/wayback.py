@@ -11,7 +11,9 @@ from safepoint.config.section import Address, Argv, Duration, Section, ServerLog
 
 
 class WaybackTable(Section):
-    """What a person says of an old table: values of its columns that cannot be derived, rows that are not its own."""
+    """What a person says of an old table: values of its columns that cannot be derived, rows that are not its own.
+    A name without its schema is that of each tenant, where tenants have schemas.
+    """
 
     columns: dict[str, str] = Field(default={}, examples=[{"debit": "greatest(amount_cents, 0) / 100.0"}])
     """Old column -> SQL over the new table's row. Bare names are the new row's columns; `old.x` is the value that the

@@ -100,6 +100,7 @@ class Project:
     conflicts: tuple[str, ...] = ()
     identity: str | None = None
     database_error: str | None = None
+    database_answers: bool = True
     user_columns: dict[str, Any] | None = None
     routers: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
@@ -108,6 +109,12 @@ class Project:
     def database(self, alias: str = "default") -> ProjectDatabase | None:
         """The database of that alias."""
         return next((one for one in self.databases if one.alias == alias), None)
+
+    @property
+    def unknown(self) -> str:
+        """Why what needs the database is not known, where that is so: a sentence without its end."""
+        what = "migrations cannot be looked at" if self.database_answers else "database does not answer"
+        return f"The application's {what}: {self.database_error}"
 
     def as_json(self) -> dict[str, Any]:
         """JSON-safe; holds no secret."""
@@ -158,9 +165,11 @@ def pending(manage: Manage, *, timeout: float | None = 120) -> tuple[Migration, 
     known = inspect(manage, timeout=timeout)
     if known.pending is None:
         raise CommandFailed(
-            f"The application's database does not answer: {known.database_error}",
+            known.unknown,
             subject=known.settings,
-            remedy="Check the database's address and login that the application's settings carry.",
+            remedy="Check the database's address and login that the application's settings carry."
+            if not known.database_answers
+            else "Let `manage.py showmigrations` run with this release first: are its libraries those that it needs?",
         )
     return known.pending
 

@@ -114,9 +114,8 @@ def _database_of(plan: PlanFile, project: Project, check: str, *, own_login: boo
         yield failure(check, "The project's default database is not PostgreSQL.", "Safepoint launches PostgreSQL only.")
         return
     if project.database_error is not None:
-        yield failure(
-            check, f"The application's database does not answer: {project.database_error}", "Check its settings."
-        )
+        remedy = "Let `manage.py showmigrations` run with it first: are its libraries those that it needs?"
+        yield failure(check, f"{project.unknown}.", remedy if project.database_answers else "Check its settings.")
         return
     with connect(target(plan.database), application_name="safepoint doctor") as connection:
         row = connection.execute(IDENTITY).fetchone()

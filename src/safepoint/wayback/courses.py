@@ -9,7 +9,7 @@ is remembered, and the new catalogue says which one there is.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from safepoint.django.operations import Effect, Operation, Operations
@@ -82,9 +82,9 @@ class Courses:
         self.created: dict[Place, str] = {}
         self.models: dict[str, str] = {}
         self.problems: list[str] = []
-        # Where Django's own record stands, there it makes its tables.
-        homes = [course.now[0] for course in self.of.values() if course.now[1] == "django_migrations"]
-        self.home = homes[0] if len(homes) == 1 else "public"
+        # Where Django's own record stands, there it makes its tables: for each tenant in a schema of its own, perhaps.
+        self.homes = [course.now[0] for course in self.of.values() if course.now[1] == "django_migrations"]
+        self.home = self.homes[0] if len(self.homes) == 1 else "public"
 
     def follow(self, operations: Operations) -> None:
         """Walk through the operations in their order."""
@@ -98,6 +98,20 @@ class Courses:
                 doubt = f"a data migration ran before ({before[-1]}) and may have moved the values"
             for effect in operation.effects:
                 self._advance(effect, operation, doubt)
+
+    def settle(self, old: Mapping[str, Table], new: Mapping[str, Table]) -> None:
+        """Of several homes some may have a table that the operations passed by: an application that went from the
+        tenants to what they share leaves one. It is as it was, and what is said of it contradicts the new catalogue.
+        """
+        for name, table in old.items() if len(self.homes) > 1 else ():
+            course, now = self.of[name], new.get(name)
+            untouched = now is not None and [(one.name, one.type) for one in now.columns] == [
+                (one.name, one.type) for one in table.columns
+            ]
+            if untouched and (course.gone or course.removed or course.now != (table.schema, table.relation)):
+                self._standing.pop(course.now, None)
+                self.of[name] = Course((table.schema, table.relation), {one: one for one in table.by_name})
+                self._standing[table.schema, table.relation] = self.of[name]
 
     def stays(self, course: Course, names: Container[str]) -> list[str]:
         """The same of a table: `schema.table`."""
@@ -113,31 +127,42 @@ class Courses:
         if effect.what == "model-renamed":
             self.models[str(effect.name)] = self.models.pop(effect.model, effect.model)
         elif effect.what == "table-created":
-            place = placed(effect.after, self.home)
+            self._create(effect, reason)
+        elif effect.what == "table-renamed":
+            for before in self._places(effect.before, reason):
+                self._rename(before, placed(effect.after, before[0]), reason, effect.claimed)
+        elif effect.what == "table-deleted":
+            for place in self._places(effect.before, reason):
+                self._delete(place, effect, reason, doubt)
+        else:
+            for place in self._places(effect.after, reason):
+                if (course := self._at(place)) is not None:
+                    _advance(course, effect, reason, doubt)
+
+    def _create(self, effect: Effect, reason: str) -> None:
+        for place in dict.fromkeys(placed(effect.after, home) for home in (self.home, *self.homes)):
             if effect.claimed and self._at(place) is not None:
-                return  # a model that takes over a table that is there
+                continue  # a model that takes over a table that is there
             self._displace(place, reason)
             self.created[place] = reason
-        elif effect.what == "table-renamed":
-            before = self._place(effect.before, reason)
-            self._rename(before, placed(effect.after, before[0]), reason, effect.claimed)
-        elif effect.what == "table-deleted":
-            place = self._place(effect.before, reason)
-            course = self._at(place)
-            if effect.claimed:
-                if course is not None:
-                    course.said_gone = reason
-                return
+
+    def _delete(self, place: Place, effect: Effect, reason: str, doubt: str | None) -> None:
+        course = self._at(place)
+        if not effect.claimed:
             self.created.pop(place, None)
             self._leave(place, reason, doubt)
-        elif (course := self._at(self._place(effect.after, reason))) is not None:
-            _advance(course, effect, reason, doubt)
+        elif course is not None:
+            course.said_gone = reason
 
-    def _place(self, table: str, reason: str) -> Place:
-        """Where a model's table stands that is there by now."""
+    def _places(self, table: str, reason: str) -> list[Place]:
+        """Where a model's table stands that is there by now: of several tenants, each has one."""
         exact = placed(table, "")
         if exact[0]:
-            return exact
+            return [exact]
+        places = [(home, exact[1]) for home in self.homes]
+        return [one for one in places if self.taken(one)] or [self._place(exact, reason)]
+
+    def _place(self, exact: Place, reason: str) -> Place:
         there = (place for places in (self._standing, self.created) for place in places)
         schemas = sorted({schema for schema, relation in there if relation == exact[1]})
         if not schemas or self.home in schemas:

@@ -47,6 +47,7 @@ class _Planning:
 
     def plan(self) -> WayBack:
         self.courses.follow(self.operations)
+        self.courses.settle(self.old.tables, self.new.tables)
         self.problems += self.courses.problems
         self.successors = {
             name: None if self.courses.of[name].gone else self._successor(table, self.courses.of[name])
@@ -120,14 +121,15 @@ class _Planning:
 
     def _checked(self, mappers: Mappers) -> dict[str, Mapping[str, str]]:
         found: dict[str, Mapping[str, str]] = {}
-        for name, columns in mappers.items():
-            table = self.old.find(name)
-            if table is None:
+        for name in sorted(mappers, key=self.old.tables.__contains__):  # what is said of a single tenant's comes last
+            columns, tables = mappers[name], self.old.named(name)
+            if not tables:
                 self.problems.append(f"wayback.tables.{name}: the old schema has no such table.")
-                continue
-            unknown = [column for column in columns if column not in table.by_name]
+            unknown = [one for one in columns if tables and not any(one in table.by_name for table in tables)]
             self.problems += [f"wayback.tables.{name}: the table has no column {column}." for column in unknown]
-            found[table.name] = columns
+            for table in tables:
+                own = {column: mapper for column, mapper in columns.items() if column in table.by_name}
+                found[table.name] = {**found.get(table.name, {}), **own}
         return found
 
     def _left(self, table: Table, course: Course) -> str:

@@ -84,7 +84,7 @@ class Accepted:
     @classmethod
     def of(cls, old: Catalogue, *names: Collection[str]) -> Accepted:
         """By the names that the plan file, or the application, gives them: as the fields come."""
-        return cls(*(frozenset(table.name for name in one if (table := old.find(name))) for one in names))
+        return cls(*(frozenset(table.name for name in one for table in old.named(name)) for one in names))
 
     def missing(self, table: TableTrip) -> tuple[str, ...]:
         """The keys of the plan file by which a person would accept what is not yet accepted. Pure."""

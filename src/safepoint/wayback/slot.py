@@ -85,7 +85,8 @@ def make_slot(connection: Connection, database: str, name: str, timeout: float) 
         )
     try:
         with connection.transaction():
-            connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}")
+            # A transaction is waited for as a lock is: a shorter lock_timeout would end it before.
+            connection.execute(f"SET LOCAL statement_timeout = {int(timeout * 1000)}; SET LOCAL lock_timeout = 0")
             make = MAKE_FAILING_OVER if connection.info.server_version >= FAILS_OVER else MAKE
             connection.execute(make.encode(), (name,))
     except psycopg.errors.QueryCanceled:

@@ -54,13 +54,27 @@ def answer(parameters):
         "identity": None,
         "session": None,
         "database_error": None,
+        "database_answers": True,
     }
     facts.update(user_model())
     try:
         facts.update(migrations(parameters["database"]))
     except Exception as error:
         facts["database_error"] = type(error).__name__ + ": " + str(error)
+        facts["database_answers"] = answers(parameters["database"], error)
     return facts
+
+
+def answers(alias, error):
+    """Whether the database answers all the same: a migration's file that cannot be loaded is no fault of its."""
+    from django.db import Error, connections
+
+    try:
+        if not isinstance(error, Error):
+            connections[alias].ensure_connection()
+    except Exception:
+        return False
+    return not isinstance(error, Error)
 
 
 def databases():

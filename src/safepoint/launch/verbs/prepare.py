@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safepoint.backup.manifest import Manifest, read_manifest
 from safepoint.backup.proof import prove, read_proof
@@ -66,6 +66,10 @@ class Survey(Verb):
         )
 
 
+NO_GO: Final = "no-go"
+"""The fact that names the snapshot on which a rehearsal said no-go."""
+
+
 class Snapshot(Verb):
     """A logical backup, fingerprinted in the dump's own snapshot."""
 
@@ -82,13 +86,15 @@ class Snapshot(Verb):
         """A whole snapshot of this launch and label may be there from before a crash, or a run that failed."""
         label = ground.step.params["label"]
         folder = _whole(ground, label)
-        return None if folder is None or _too_old(ground, label) else _snapshot_evidence(read_manifest(folder))
+        if folder is None or _too_old(ground, label) or _refused(ground, label):
+            return None
+        return _snapshot_evidence(read_manifest(folder))
 
     def apply(self, ground: Ground) -> Evidence:
         """A folder left by a killed dump is not continued; the name is recorded before the dump begins."""
         label = ground.step.params["label"]
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        # One that is whole is here only because the gate would refuse it, and another one goes by another name.
+        # One that is whole is here only because it would be refused again, and another one goes by another name.
         write_down = ground.record if _whole(ground, label) is None else ground.renew
         snapshot_id = write_down(f"snapshot:{label}", {"id": f"{ground.launch_id}-{label}-{stamp}"})["id"]
         with levelling.seed_instant(ground, label) as at:
@@ -117,6 +123,12 @@ def _too_old(ground: Ground, label: str) -> bool:
         return False
     limit = ground.plan.snapshot.max_age if label == "final" else ground.plan.rehearsal.max_age
     return not timedelta(0) <= datetime.now(UTC) - taken <= limit
+
+
+def _refused(ground: Ground, label: str) -> bool:
+    """Whether a rehearsal said no-go on it: the cause may have been rows, which have been mended since, not in it."""
+    no_go, taken = ground.fact(NO_GO), ground.fact(f"snapshot:{label}")
+    return no_go is not None and taken is not None and no_go["snapshot"] == taken["id"]
 
 
 def _snapshot_evidence(manifest: Manifest) -> Evidence:

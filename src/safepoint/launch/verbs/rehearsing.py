@@ -16,7 +16,7 @@ from safepoint.launch.rehearsals import PAGE, Rehearsal, rehearsal_folder
 from safepoint.launch.rehearsing import rehearse
 from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.carrying import record_proof
-from safepoint.launch.verbs.prepare import snapshot_folder
+from safepoint.launch.verbs.prepare import NO_GO, snapshot_folder
 
 
 class Rehearse(Verb):
@@ -29,7 +29,7 @@ class Rehearse(Verb):
         return (command((*plan.releases.new.manage, "migrate", "--noinput")).shown() + "  (on a restored copy)",)
 
     def apply(self, ground: Ground) -> Evidence:
-        """A no-go ends the launch a day before its window; run again, it rehearses anew.
+        """A no-go ends the launch a day before its window; run again, it rehearses anew, on another snapshot.
 
         What was found stands beside the snapshot, so that the gate finds it, and any later one of the command.
         """
@@ -39,11 +39,12 @@ class Rehearse(Verb):
         done = rehearse(ground.plan, snapshot, report=ground.report, cancelled=ground.cancelled)
         page = rehearsal_folder(ground.plan, snapshot) / PAGE
         if done.verdict != "go":
+            ground.renew(NO_GO, {"snapshot": snapshot})
             raise Refused(
                 f"The rehearsal says no-go: {'; '.join(done.reasons)}",
                 subject=str(page),
-                remedy="Nothing live was touched. Mend the migrations, the data or the plan file, then "
-                "`safepoint retry` rehearses again.",
+                remedy="Nothing live was touched. Mend the migrations, the data or the plan file: another "
+                "snapshot is taken then, and rehearsed.",
             )
         if done.way_back is not None:
             record_proof(ground, done.way_back, done.pending.digest)
