@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,8 @@ _REFRESH: Final = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
 # there before the rows that it would refuse.
 _CHECK: Final = re.compile(rb"\d+; \d+ \d+ CHECK CONSTRAINT ")
 _ON_CONSTRAINT: Final = re.compile(rb"\d+; \d+ \d+ COMMENT .* CONSTRAINT .* ON ")
+# Up to version 16 nothing keeps them from hearing what the rest of a restore does.
+_HEARS: Final = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
 _FAILED: Final = re.compile(
     r"ERROR:\s+(?P<why>[^\n]*)(?:(?!\nCommand was: ).)*\nCommand was: REFRESH MATERIALIZED VIEW (?P<view>[^\n]+);",
     re.DOTALL,
@@ -44,26 +47,41 @@ def list_archive(host: Host, command: Command, path: Path, cancelled: Cancelled)
     return path
 
 
-def write_lists(folder: Path, listing: Path) -> tuple[tuple[Path | None, ...], Path | None]:
-    """Files for `pg_restore --use-list`: such as follow each other, and the refreshes.
+@dataclass(frozen=True)
+class Lists:
+    """Files for `pg_restore --use-list`: such as follow each other, the refreshes, and what comes after these.
 
-    None: there are no refreshes; or nothing has to wait for anything, so that there is no need for a list.
+    None: there is nothing of the kind; among `first`: all of it, for nothing has to wait for anything.
+    """
+
+    first: tuple[Path | None, ...]
+    refreshes: Path | None = None
+    last: Path | None = None
+
+
+def write_lists(folder: Path, listing: Path) -> Lists:
+    """Write them.
 
     Args:
         listing: what `pg_restore --list` printed.
     """
-    names = ("first", "checks", "refreshes")
-    paths = [folder / f"{name}.list" for name in names]
+    names = ("first", "late", "refreshes", "last")
+    first, late, refreshes, last = paths = [folder / f"{name}.list" for name in names]
     has_checks = any(_CHECK.match(line) for line in _lines(listing))
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
         for line in _lines(listing):
-            late = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
-            files[2 if _REFRESH.match(line) else 1 if late else 0].write(line)
-    refreshes = paths[2] if paths[2].stat().st_size else None
-    if refreshes is None and not has_checks:
-        return (None,), None
-    return tuple(paths[: 2 if has_checks else 1]), refreshes
+            waits = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
+            place = 2 if _REFRESH.match(line) else 3 if _HEARS.match(line) else 1 if waits else 0
+            files[place].write(line)
+    found = {path for path in paths if path.stat().st_size}
+    if not found & {late, refreshes}:
+        return Lists((None,))
+    return Lists(
+        (first, late) if late in found else (first,),
+        refreshes if refreshes in found else None,
+        last if last in found else None,
+    )
 
 
 def _lines(listing: Path) -> Iterator[bytes]:
