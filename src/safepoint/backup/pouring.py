@@ -109,7 +109,7 @@ class Pouring:
             if self.selection is not None:
                 self._part(archive, Path(name), self.selection)
                 return {}
-            lists = write_lists(Path(name), self._listed(Path(name)))
+            lists = write_lists(Path(name), self._listed(Path(name)), self.manifest.fingerprint)
             for one in lists.first:
                 self._load(archive, one)
             said = "" if lists.refreshes is None else self._load(archive, lists.refreshes, ends=False)

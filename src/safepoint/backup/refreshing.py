@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from safepoint.backup.particulars import BY_OTHERS
 from safepoint.backup.prints import Fingerprint
 from safepoint.hosts.command import Command, Host
 from safepoint.postgres.connections import Connection
@@ -24,6 +25,8 @@ _REFRESH: Final = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
 # there before the rows that it would refuse.
 _CHECK: Final = re.compile(rb"\d+; \d+ \d+ CHECK CONSTRAINT ")
 _ON_CONSTRAINT: Final = re.compile(rb"\d+; \d+ \d+ COMMENT .* CONSTRAINT .* ON ")
+# With several jobs a grant of a role that owns nothing may be there before its own right to enter the schema.
+_GRANT: Final = re.compile(rb"\d+; \d+ \d+ ACL (?!- SCHEMA )")
 # Up to version 16 nothing keeps them from hearing what the rest of a restore does.
 _HEARS: Final = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
 _FAILED: Final = re.compile(
@@ -59,7 +62,7 @@ class Lists:
     last: Path | None = None
 
 
-def write_lists(folder: Path, listing: Path) -> Lists:
+def write_lists(folder: Path, listing: Path, source: Fingerprint) -> Lists:
     """Write them.
 
     Args:
@@ -68,10 +71,12 @@ def write_lists(folder: Path, listing: Path) -> Lists:
     names = ("first", "late", "refreshes", "last")
     first, late, refreshes, last = paths = [folder / f"{name}.list" for name in names]
     has_checks = any(_CHECK.match(line) for line in _lines(listing))
+    by_others = any(name.startswith(BY_OTHERS) for name in source.ownership)
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
         for line in _lines(listing):
             waits = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
+            waits = waits or (by_others and _GRANT.match(line))
             place = 2 if _REFRESH.match(line) else 3 if _HEARS.match(line) else 1 if waits else 0
             files[place].write(line)
     found = {path for path in paths if path.stat().st_size}

@@ -191,7 +191,7 @@ class _Restore:
         ):
             command = tools.list_archive(archive, program=program)
             listing = list_archive(here, command, Path(lists) / "all.list", asked)
-            written = write_lists(Path(lists), listing)
+            written = write_lists(Path(lists), listing, self.manifest.fingerprint)
             restore = partial(
                 tools.restore, target, archive, jobs=self.jobs, program=program, dumped_with=self.manifest.dumped_with
             )
