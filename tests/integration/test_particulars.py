@@ -72,6 +72,7 @@ CHANGES = (
     "comment on role few_owner is 'it''s the owner'",
     "grant set on parameter work_mem to few_owner",
     "grant set on parameter work_mem to few_owner with grant option",
+    "do $$ begin execute format('alter database %I connection limit 17', current_database()); end $$",
 )
 SINCE_16 = (
     "grant few_group to few_owner with inherit false",

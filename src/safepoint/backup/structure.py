@@ -302,6 +302,11 @@ _SETTINGS = """
     where s.setdatabase = (select oid from pg_database where datname = current_database())
 """
 
+_LIMIT = """
+    union all select 'connection limit', datconnlimit::text
+    from pg_database where datname = current_database() and datconnlimit <> -1
+"""
+
 
 def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, dict[str, str]]:
     """Definitions by kind and name. The connection's search_path must be pg_catalog: names come out qualified.
@@ -318,9 +323,9 @@ def read_extensions(connection: Connection) -> dict[str, str]:
     return pairs(connection, _EXTENSIONS)
 
 
-def read_settings(connection: Connection) -> dict[str, str]:
-    """Settings that are bound to the database, and to roles in it."""
-    return pairs(connection, _SETTINGS)
+def read_settings(connection: Connection, version: int = FORMAT) -> dict[str, str]:
+    """Settings that are bound to the database, and to roles in it; since format 5 its connection limit as well."""
+    return pairs(connection, _SETTINGS + (_LIMIT if version > 4 else ""))
 
 
 def pairs(connection: Connection, query: str) -> dict[str, str]:
