@@ -69,7 +69,7 @@ def proven(servers: Servers, tmp_path: Path) -> Callable[[Target], None]:
             server = servers(connection.info.server_version // 10000)
         folder = snap(target, server, tmp_path / "snapshots", f"s{next(numbers)}")
         assert prove(folder, scratch_parent=tmp_path / "scratch").notes == ()
-        assert read_manifest(folder).fingerprint.format == 4
+        assert read_manifest(folder).fingerprint.format == 5
 
     return prove_it
 

@@ -34,6 +34,12 @@ def second(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def fourth(tmp_path: Path) -> Path:
+    """One of the fourth format, likewise."""
+    return Path(shutil.copytree(DATA / "shop-format-4", tmp_path / "shop-format-4"))
+
+
+@pytest.fixture
 def again(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Target]:
     """Where it is restored to."""
     monkeypatch.setenv(PASSWORD_ENV, "only-for-tests")
@@ -74,6 +80,27 @@ def test_one_of_the_second_format_is_proven_and_restored_by_what_it_said_then(
     with connect(again) as connection:
         connection.execute("alter policy few on account using (name in ('a', 'c'))")
     assert [one.name for one in compare(was, take(again, version=2))] == ["few on public.account"]
+
+
+def test_one_of_the_fourth_format_is_proven_and_restored_by_what_it_said_then(
+    fourth: Path, again: Target, tmp_path: Path
+) -> None:
+    was = read_manifest(fourth).fingerprint
+    assert was.format == 4
+    proof = prove(fourth, scratch_parent=tmp_path / "scratch")
+    assert read_proof(fourth) == proof and proof.rows == was.rows == 500
+    placed = restore_into(plan_file(tmp_path, again), fourth, "shop_again")
+    assert (placed.rows, placed.tables) == (proof.rows, proof.tables)
+    now = take(again, version=4)
+    assert compare(was, now) == () and was.digest == now.digest
+    assert {kind: [*found] for kind, found in now.structure.items()} == {
+        kind: [*found] for kind, found in was.structure.items()
+    }
+    with connect(again) as connection:
+        connection.execute("alter schema public owner to shop_owner")  # the fifth sees it
+        assert compare(was, take(again, version=4)) == ()
+        connection.execute("alter statistics on_two set statistics 98")
+    assert [one.name for one in compare(was, take(again, version=4))] == ["public.on_two"]
 
 
 def test_one_byte_of_it_that_changed_is_seen_before_anything_is_restored(older: Path, tmp_path: Path) -> None:

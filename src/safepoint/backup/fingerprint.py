@@ -60,7 +60,7 @@ def take(
             # not of the snapshot. The time that these take is left.
             structure = _structure(connection, version)
             ownership, roles = read_ownership(connection, version), read_roles(connection, version)
-            extensions, settings = read_extensions(connection), read_settings(connection)
+            extensions, settings = read_extensions(connection), read_settings(connection, version)
             tables = hash_tables(
                 target,
                 connection,

@@ -5,6 +5,7 @@ Up to format 3 of these objects nothing but that they are there was compared, an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from safepoint.backup.belonging import grants, lasting, own, owned
@@ -67,13 +68,20 @@ _DEFINED: Final = {
     "pg_am": "x.amtype, x.amhandler",
 }
 
-_OBJECTS = "\n union all \n".join(
-    f"""
-    select {_IDENTITY}, concat_ws(' ', 'is there', {defined})
-    from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o where {own(catalog, "x")} and {_LASTS}
-    """
-    for catalog, defined in _DEFINED.items()
-)
+# An operator that another one names, and nobody has made: no dump has it, but as that one's commutator or negator.
+_MADE: Final = {"pg_operator": "and x.oprcode <> 0"}
+
+
+def _objects(which: Mapping[str, str]) -> str:
+    return "\n union all \n".join(
+        f"""
+        select {_IDENTITY}, concat_ws(' ', 'is there', {defined})
+        from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o
+        where {own(catalog, "x")} and {_LASTS} {which.get(catalog, "")}
+        """
+        for catalog, defined in _DEFINED.items()
+    )
+
 
 _CLASS = "pg_class c join pg_namespace n on n.oid = c.relnamespace"
 _OWN_CLASS = (
@@ -99,6 +107,7 @@ _COLUMNS = f"""
         from {_CLASS} join pg_attribute a on a.attrelid = c.oid join pg_type t on t.oid = a.atttypid
         left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
         where {_OWN_CLASS} and c.relkind in ('r', 'p', 'f', 'v', 'm', 'i', 'I') and a.attnum > 0 and not a.attisdropped
+          and {{standing}}
     ) found where found.text <> ''
 """
 
@@ -164,7 +173,7 @@ _DEPENDENCES = """
     select concat_ws(' ', o.type, o.identity), string_agg('on extension ' || e.extname, ', ' order by e.extname)
     from pg_depend d join pg_extension e on d.refclassid = 'pg_extension'::regclass and e.oid = d.refobjid,
          pg_identify_object(d.classid, d.objid, d.objsubid) o
-    where d.deptype = 'x' group by 1
+    where d.deptype = 'x' and {standing} group by 1
 """
 
 _LABELS = f"""
@@ -174,28 +183,47 @@ _LABELS = f"""
                                    and e.deptype = 'e')
 """
 
-ADDED: Final = {
-    "column": _COLUMNS,
+# Of an index that is not valid, and of a partition's trigger that is its table's, no dump has anything.
+VALID: Final = "exists (select from pg_index i where i.indexrelid = {oid} and (i.indisvalid or {whole}))"
+_COLUMNS_OF_VALID = f"(c.relkind <> 'i' or {VALID.format(oid='c.oid', whole='false')})"
+_DEPEND_IN_DUMPS = f"""
+    not (d.classid = 'pg_trigger'::regclass
+         and exists (select from pg_trigger t where t.oid = d.objid and t.tgparentid <> 0))
+    and not (d.classid = 'pg_class'::regclass and o.type = 'index' and not
+             {VALID.format(oid="d.objid", whole="(select relkind = 'I' from pg_class where oid = d.objid)")})
+"""
+
+SINCE_4: Final = {
+    "column": _COLUMNS.format(standing="true"),
     "storage": _STORAGE,
     "trigger of a partition": _PARTITIONS_TRIGGERS,
     "inside of type": _TYPES,
     "inside of aggregate": _AGGREGATES,
     "target of statistics": _STATISTICS,
     "columns of publication": _PUBLICATIONS,
-    "dependence": _DEPENDENCES,
+    "dependence": _DEPENDENCES.format(standing="true"),
     "security label": _LABELS,
 }
-"""Queries for definitions by kind, which former formats did not have."""
+"""Queries for definitions by kind, which the formats 1 to 3 did not have."""
 
-OBJECTS: Final = _OBJECTS
+OBJECTS_4: Final = _objects({})
+"""The query for definitions of the kind `object`, without schemas, as format 4 has it."""
+
+ADDED: Final = SINCE_4 | {
+    "column": _COLUMNS.format(standing=_COLUMNS_OF_VALID),
+    "dependence": _DEPENDENCES.format(standing=_DEPEND_IN_DUMPS),
+}
+"""The same as they are asked today."""
+
+OBJECTS: Final = _objects(_MADE)
 """The query for definitions of the kind `object`, without schemas."""
 
 
-def _owner(catalog: str, owner: str, acl: str | None = None, kind: str = "") -> str:
+def _owner(catalog: str, owner: str, acl: str | None = None, kind: str = "", which: Mapping[str, str] = _MADE) -> str:
     text = f"'owner ' || quote_ident(pg_get_userbyid(x.{owner}))" if acl is None else owned(kind, f"x.{owner}", acl)
     return f"""
         select {_IDENTITY}, {text} from {catalog} x, pg_identify_object('{catalog}'::regclass, x.oid, 0) o
-        where {own(catalog, "x")} and {_LASTS}
+        where {own(catalog, "x")} and {_LASTS} {which.get(catalog, "")}
     """
 
 
@@ -258,4 +286,7 @@ OWNERSHIP: Final = (
     _initial("pg_namespace", "nspacl", "nspowner", "n", "x.nspname = 'pg_catalog'"),
     _initial("pg_language", "lanacl", "lanowner", "l", "x.lanispl"),
 )
-"""Queries for owners and grants which former formats did not have."""
+"""Queries for owners and grants, which the formats 1 to 3 did not have."""
+
+OWNERSHIP_4: Final = (_owner("pg_operator", "oprowner", which={}), *OWNERSHIP[1:])
+"""The same as format 4 has them."""

@@ -19,6 +19,9 @@ from safepoint.backup.belonging import (
     owned,
 )
 from safepoint.backup.objects import OWNERSHIP as RARELY_OWNED
+from safepoint.backup.objects import OWNERSHIP_4
+from safepoint.backup.particulars import MADE_ALONG
+from safepoint.backup.particulars import OWNERSHIP as PARTICULARS
 from safepoint.backup.prints import FORMAT
 from safepoint.backup.structure import pairs
 from safepoint.postgres.connections import Connection
@@ -102,12 +105,38 @@ _DUMPED_GRANTS = f"""
         and exists (select from pg_language i where i.oid = objid and not i.lanispl)))
 """
 
+_GRANTS_IN_DUMPS = f"""
+    and not (classid = 'pg_proc'::regclass and {MADE_ALONG.format(oid="objid")})
+    and not (classid = 'pg_operator'::regclass and exists (
+        select from pg_operator p where p.oid = objid and p.oprcode = 0))
+    and not (classid = 'pg_type'::regclass and exists (
+        select from pg_type t join pg_class r on r.oid = t.typrelid where t.oid = objid and r.relkind <> 'c'))
+"""
+
 # Who has access as a member of such a role (the application's own login, often); formats 1 and 2 left them out. From
 # PostgreSQL 16 on whoever made a role is a member that may only grant it.
 _MEMBERS = """
     select m.member from used join pg_auth_members m on m.roleid = used.oid join pg_roles r on r.oid = m.roleid
     where r.rolname not like 'pg\\_%' and not (to_jsonb(m) @> '{"inherit_option": false, "set_option": false}')
 """
+
+_ADMIN = "case when m.admin_option then ' with admin option' else '' end"
+# From PostgreSQL 16 on each membership says whether it is inherited (before, and where nobody says it: as the member's
+# INHERIT has it), and whether SET ROLE may use it.
+_OPTIONS = """
+    case when (to_jsonb(m) ->> 'inherit_option')::bool <> r.rolinherit
+         then case when r.rolinherit then ' not inherited' else ' inherited' end else '' end
+    || case when not (to_jsonb(m) ->> 'set_option')::bool then ' without set' else '' end
+"""
+_REMARKS = ", 'comment ' || quote_literal(shobj_description(r.oid, 'pg_authid'))"
+# What it may set that is for superusers otherwise (GRANT SET ON PARAMETER).
+_PARAMETERS = """,
+    'parameters ' || (select string_agg(format('%s=%s%s', p.parname, lower(a.privilege_type),
+                                               case when a.is_grantable then '*' else '' end), ', '
+                                        order by p.parname, a.privilege_type)
+                      from pg_parameter_acl p, aclexplode(p.paracl) a where a.grantee = r.oid)
+"""
+_SINCE_PARAMETERS = 150000
 
 # The roles that this database refers to, and those that they are members of. pg_shdepend knows owners, grantees and
 # policies; roles of PostgreSQL itself (pg_*) are everywhere.
@@ -136,10 +165,10 @@ _ROLES = f"""
         case when r.rolcanlogin then 'login' end, case when r.rolreplication then 'replication' end,
         case when r.rolbypassrls then 'bypassrls' end, 'connections ' || nullif(r.rolconnlimit, -1)::text,
         'valid until ' || r.rolvaliduntil::text,
-        'member of ' || (select string_agg(distinct quote_ident(pg_get_userbyid(m.roleid)) || {{admin}}, ', ')
+        'member of ' || (select string_agg(distinct quote_ident(pg_get_userbyid(m.roleid)) || {{options}}, ', ')
                          from pg_auth_members m where m.member = r.oid),
         'set ' || (select array_to_string(s.setconfig, ', ') from pg_db_role_setting s
-                   where s.setrole = r.oid and s.setdatabase = 0))
+                   where s.setrole = r.oid and s.setdatabase = 0){{also}})
     from pg_roles r
     where r.oid in (select oid from needed) and r.rolname not like 'pg\\_%' and r.rolname <> '{SCRATCH_ROLE}'
 """
@@ -152,10 +181,13 @@ def read_ownership(connection: Connection, version: int = FORMAT) -> dict[str, s
         asked = asked | {"schemas": OWN_SCHEMA, "grantable": "case when a.is_grantable then '*' else '' end"}
     else:
         asked = asked | {"schemas": _FORMER_SCHEMA, "grantable": "''"}
+    if version > 4:
+        made_along = MADE_ALONG.format(oid="p.oid")
+        asked = asked | {"function_lasts": f"{asked['function_lasts']} and not {made_along}"}
     found: dict[str, str] = {}
     for query in _OWNERSHIP:
         found |= pairs(connection, query.format(**asked))
-    for query in RARELY_OWNED if version > 3 else ():
+    for query in {1: (), 2: (), 3: (), 4: OWNERSHIP_4}.get(version, (*RARELY_OWNED, *PARTICULARS)):
         found |= pairs(connection, query)
     return found
 
@@ -164,6 +196,9 @@ def read_roles(connection: Connection, version: int = FORMAT) -> dict[str, str]:
     """Roles that the database refers to, with their attributes, memberships and settings; as that format has them."""
     asked = (_REFERS, _MEMBERS) if version > 2 else ("true", "select 0::oid where false")
     if version > 3:
-        asked = (f"{_REFERS} {_DUMPED_GRANTS}", _MEMBERS)
-    admin = "case when m.admin_option then ' with admin option' else '' end" if version > 3 else "''"
-    return pairs(connection, _ROLES.format(refers=asked[0], members=asked[1], admin=admin))
+        asked = (f"{_REFERS} {_DUMPED_GRANTS} {_GRANTS_IN_DUMPS if version > 4 else ''}", _MEMBERS)
+    options, also = _ADMIN if version > 3 else "''", ""
+    if version > 4:
+        options, also = f"{_ADMIN} || {_OPTIONS}", _REMARKS
+        also += _PARAMETERS if connection.info.server_version >= _SINCE_PARAMETERS else ""
+    return pairs(connection, _ROLES.format(refers=asked[0], members=asked[1], options=options, also=also))

@@ -109,12 +109,14 @@ class Pouring:
             if self.selection is not None:
                 self._part(archive, Path(name), self.selection)
                 return {}
-            lines, refreshes = write_lists(Path(name), self._listed(Path(name)))
-            for one in lines:
+            lists = write_lists(Path(name), self._listed(Path(name)), self.manifest.fingerprint)
+            for one in lists.first:
                 self._load(archive, one)
-            if refreshes is None:
+            said = "" if lists.refreshes is None else self._load(archive, lists.refreshes, ends=False)
+            if lists.last is not None:
+                self._load(archive, lists.last)
+            if lists.refreshes is None:
                 return {}
-            said = self._load(archive, refreshes, ends=False)
         with self.asking(), connect(self.target) as connection:
             return unfilled(connection, self.manifest.fingerprint, said)
 

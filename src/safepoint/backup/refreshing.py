@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from safepoint.backup.particulars import BY_OTHERS
 from safepoint.backup.prints import Fingerprint
 from safepoint.hosts.command import Command, Host
 from safepoint.postgres.connections import Connection
@@ -23,6 +25,10 @@ _REFRESH: Final = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
 # there before the rows that it would refuse.
 _CHECK: Final = re.compile(rb"\d+; \d+ \d+ CHECK CONSTRAINT ")
 _ON_CONSTRAINT: Final = re.compile(rb"\d+; \d+ \d+ COMMENT .* CONSTRAINT .* ON ")
+# With several jobs a grant of a role that owns nothing may be there before its own right to enter the schema.
+_GRANT: Final = re.compile(rb"\d+; \d+ \d+ ACL (?!- SCHEMA )")
+# Up to version 16 nothing keeps them from hearing what the rest of a restore does.
+_HEARS: Final = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
 _FAILED: Final = re.compile(
     r"ERROR:\s+(?P<why>[^\n]*)(?:(?!\nCommand was: ).)*\nCommand was: REFRESH MATERIALIZED VIEW (?P<view>[^\n]+);",
     re.DOTALL,
@@ -44,26 +50,43 @@ def list_archive(host: Host, command: Command, path: Path, cancelled: Cancelled)
     return path
 
 
-def write_lists(folder: Path, listing: Path) -> tuple[tuple[Path | None, ...], Path | None]:
-    """Files for `pg_restore --use-list`: such as follow each other, and the refreshes.
+@dataclass(frozen=True)
+class Lists:
+    """Files for `pg_restore --use-list`: such as follow each other, the refreshes, and what comes after these.
 
-    None: there are no refreshes; or nothing has to wait for anything, so that there is no need for a list.
+    None: there is nothing of the kind; among `first`: all of it, for nothing has to wait for anything.
+    """
+
+    first: tuple[Path | None, ...]
+    refreshes: Path | None = None
+    last: Path | None = None
+
+
+def write_lists(folder: Path, listing: Path, source: Fingerprint) -> Lists:
+    """Write them.
 
     Args:
         listing: what `pg_restore --list` printed.
     """
-    names = ("first", "checks", "refreshes")
-    paths = [folder / f"{name}.list" for name in names]
+    names = ("first", "late", "refreshes", "last")
+    first, late, refreshes, last = paths = [folder / f"{name}.list" for name in names]
     has_checks = any(_CHECK.match(line) for line in _lines(listing))
+    by_others = any(name.startswith(BY_OTHERS) for name in source.ownership)
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
         for line in _lines(listing):
-            late = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
-            files[2 if _REFRESH.match(line) else 1 if late else 0].write(line)
-    refreshes = paths[2] if paths[2].stat().st_size else None
-    if refreshes is None and not has_checks:
-        return (None,), None
-    return tuple(paths[: 2 if has_checks else 1]), refreshes
+            waits = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
+            waits = waits or (by_others and _GRANT.match(line))
+            place = 2 if _REFRESH.match(line) else 3 if _HEARS.match(line) else 1 if waits else 0
+            files[place].write(line)
+    found = {path for path in paths if path.stat().st_size}
+    if not found & {late, refreshes}:
+        return Lists((None,))
+    return Lists(
+        (first, late) if late in found else (first,),
+        refreshes if refreshes in found else None,
+        last if last in found else None,
+    )
 
 
 def _lines(listing: Path) -> Iterator[bytes]:

@@ -191,17 +191,19 @@ class _Restore:
         ):
             command = tools.list_archive(archive, program=program)
             listing = list_archive(here, command, Path(lists) / "all.list", asked)
-            lines, refreshes = write_lists(Path(lists), listing)
+            written = write_lists(Path(lists), listing, self.manifest.fingerprint)
             restore = partial(
                 tools.restore, target, archive, jobs=self.jobs, program=program, dumped_with=self.manifest.dumped_with
             )
-            for one in lines:
+            for one in written.first:
                 here.run(restore(list_file=one), cancelled=asked)
             views: dict[str, str] = {}
-            if refreshes is not None:
-                said = here.run(restore(list_file=refreshes, ends=False), check=False, cancelled=asked).stderr
+            if written.refreshes is not None:
+                said = here.run(restore(list_file=written.refreshes, ends=False), check=False, cancelled=asked).stderr
                 with connect(target) as connection:
                     views = unfilled(connection, self.manifest.fingerprint, said)
+            if written.last is not None:
+                here.run(restore(list_file=written.last), cancelled=asked)
             return ahead.finish(), views
 
     @contextmanager

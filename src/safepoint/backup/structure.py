@@ -13,7 +13,9 @@ from __future__ import annotations
 from typing import Any
 
 from safepoint.backup.belonging import CLASS, FOREIGN_SCHEMAS, NAME, OWN_CLASS, OWN_SCHEMA, lasting, own
-from safepoint.backup.objects import ADDED, OBJECTS
+from safepoint.backup.objects import ADDED, OBJECTS, OBJECTS_4, SINCE_4
+from safepoint.backup.particulars import ADDED as PARTICULARS
+from safepoint.backup.particulars import UNDUMPED_COMMENT
 from safepoint.backup.prints import FORMAT, UNSEEN
 from safepoint.postgres.connections import Connection
 
@@ -72,10 +74,16 @@ _SEQUENCES = f"""
 
 # NOT NULL stands with the columns (PostgreSQL 18 has it as constraints too); 't' are constraint triggers.
 _CONSTRAINTS = f"""
-    select format('%s on %s', quote_ident(k.conname), {NAME}), pg_get_constraintdef(k.oid)
+    select format('%s on %s', quote_ident(k.conname), {NAME}), {{definition}}
     from pg_constraint k join {CLASS} on c.oid = k.conrelid
     where {OWN_CLASS} and k.contype not in ('n', 't')
       and not (k.contype = 'f' and k.conparentid <> 0)
+"""
+
+# No dump says that one which is inherited alone is valid, where its parent's is not (see `undumped`).
+_CONSTRAINT_IN_DUMPS = """
+    case when k.contype = 'c' and not k.conislocal and not c.relispartition
+         then regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') else pg_get_constraintdef(k.oid) end
 """
 
 _INDEXES = f"""
@@ -162,25 +170,30 @@ _EVENT_TRIGGERS = f"""
     from pg_event_trigger e where {own("pg_event_trigger", "e")}
 """
 
-_COMMENTS = f"""
+_COMMENTED = f"""
     select concat_ws(' ', o.type, o.identity), d.description
     from pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) o
     where (d.objoid >= 16384 or {{also}})
       and d.classoid not in ('pg_extension'::regclass, 'pg_subscription'::regclass)
       and not exists (select from pg_depend own where own.classid = d.classoid and own.objid = d.objoid
                       and own.deptype = 'e')
-      and not (d.classoid = 'pg_constraint'::regclass
-               and exists (select from pg_constraint k where k.oid = d.objoid and k.contype = 'n'))
       and coalesce(o.schema, '') not in {FOREIGN_SCHEMAS} and {{lasting}}
 """
 
-# No dump has those of what PostgreSQL makes along with something else (see `undumped`).
-_DUMPED_COMMENTS = f"""
+_COMMENTS = f"""
+    {_COMMENTED}
+      and not (d.classoid = 'pg_constraint'::regclass
+               and exists (select from pg_constraint k where k.oid = d.objoid and k.contype = 'n'))
+"""
+
+_COMMENTS_4 = f"""
     {_COMMENTS}
       and not (d.classoid = 'pg_type'::regclass and exists (select from pg_range r where r.rngmultitypid = d.objoid))
       and not (d.classoid = 'pg_trigger'::regclass
                and exists (select from pg_trigger t where t.oid = d.objoid and t.tgparentid <> 0))
 """
+
+_DUMPED_COMMENTS = f"{_COMMENTED} and not {UNDUMPED_COMMENT}"
 
 # The schema `public` has an oid of PostgreSQL's own, whatever it is called, and a large object may have any.
 _ALSO_COMMENTED = """
@@ -231,10 +244,10 @@ _FORMER_OTHERS = f"""
 # Of what has no schema itself (a constraint, a policy) the identity tells that of its table.
 _LASTING_IDENTITY = "coalesce(o.schema, '') not like 'pg\\_temp%' and o.identity not like '% on pg\\_temp\\_%'"
 
-QUERIES = {
+_OF_ALL = {
     "relation": _RELATIONS,
     "sequence definition": _SEQUENCES,
-    "constraint": _CONSTRAINTS,
+    "constraint": _CONSTRAINTS.format(definition=_CONSTRAINT_IN_DUMPS),
     "index": _INDEXES,
     "trigger": _TRIGGERS,
     "rule": _RULES,
@@ -249,9 +262,21 @@ QUERIES = {
     "comment": _DUMPED_COMMENTS.format(also=_ALSO_COMMENTED, lasting=_LASTING_IDENTITY),
     "object": f"{_SCHEMAS} union all {OBJECTS}",
     "user mapping": _USER_MAPPINGS,
-} | ADDED
+}
+QUERIES = _OF_ALL | ADDED | PARTICULARS
 
-_THIRD = {kind: query for kind, query in QUERIES.items() if kind not in ADDED} | {
+_FOURTH = (
+    _OF_ALL
+    | SINCE_4
+    | {
+        "constraint": _CONSTRAINTS.format(definition="pg_get_constraintdef(k.oid)"),
+        "comment": _COMMENTS_4.format(also=_ALSO_COMMENTED, lasting=_LASTING_IDENTITY),
+        "object": f"{_SCHEMAS} union all {OBJECTS_4}",
+    }
+)
+
+_THIRD = _OF_ALL | {
+    "constraint": _CONSTRAINTS.format(definition="pg_get_constraintdef(k.oid)"),
     "comment": _COMMENTS.format(also="false", lasting=_LASTING_IDENTITY),
     "object": _FORMER_OTHERS.format(lasting=_LASTING_IDENTITY),
 }
@@ -277,6 +302,11 @@ _SETTINGS = """
     where s.setdatabase = (select oid from pg_database where datname = current_database())
 """
 
+_LIMIT = """
+    union all select 'connection limit', datconnlimit::text
+    from pg_database where datname = current_database() and datconnlimit <> -1
+"""
+
 
 def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, dict[str, str]]:
     """Definitions by kind and name. The connection's search_path must be pg_catalog: names come out qualified.
@@ -284,7 +314,7 @@ def read_structure(connection: Connection, version: int = FORMAT) -> dict[str, d
     Args:
         version: the format of the fingerprint that it is for.
     """
-    queries = QUERIES if version > 3 else _THIRD if version > 2 else _FORMER
+    queries = {1: _FORMER, 2: _FORMER, 3: _THIRD, 4: _FOURTH}.get(version, QUERIES)
     return {kind: found for kind, query in queries.items() if (found := pairs(connection, query))}
 
 
@@ -293,9 +323,9 @@ def read_extensions(connection: Connection) -> dict[str, str]:
     return pairs(connection, _EXTENSIONS)
 
 
-def read_settings(connection: Connection) -> dict[str, str]:
-    """Settings that are bound to the database, and to roles in it."""
-    return pairs(connection, _SETTINGS)
+def read_settings(connection: Connection, version: int = FORMAT) -> dict[str, str]:
+    """Settings that are bound to the database, and to roles in it; since format 5 its connection limit as well."""
+    return pairs(connection, _SETTINGS + (_LIMIT if version > 4 else ""))
 
 
 def pairs(connection: Connection, query: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import Final
 from psycopg import sql
 
 from safepoint.backup.belonging import SCHEMA_OF, grants, lasting, misplaced
+from safepoint.backup.particulars import MADE_ALONG, UNDUMPED_COMMENT
 from safepoint.postgres.connections import Connection
 
 KIND: Final = "in no dump"
@@ -52,13 +53,11 @@ _ON_EXTENSIONS = f"""
 """
 
 # And of what PostgreSQL makes along with something else.
-_COMMENTS = """
+_COMMENTS = f"""
     select 'comment on ' || concat_ws(' ', o.type, o.identity), d.description
     from pg_description d, pg_identify_object(d.classoid, d.objoid, d.objsubid) o
     where d.objoid >= 16384 and d.classoid <> 'pg_extension'::regclass and (
-        d.classoid = 'pg_type'::regclass and exists (select from pg_range r where r.rngmultitypid = d.objoid)
-        or d.classoid = 'pg_trigger'::regclass
-        and exists (select from pg_trigger t where t.oid = d.objoid and t.tgparentid <> 0)
+        {UNDUMPED_COMMENT}
         or exists (select from pg_depend e where e.classid = d.classoid and e.objid = d.objoid and e.deptype = 'e'))
 """
 
@@ -130,6 +129,28 @@ _SUBSCRIPTIONS = """
     from pg_subscription s where s.subdbid = (select oid from pg_database where datname = current_database())
 """
 
+# DETACH PARTITION CONCURRENTLY that was ended between its two transactions: a restore attaches it again.
+_DETACHED = f"""
+    select 'detachment of ' || {_NAME}, 'from ' || h.inhparent::regclass
+    from pg_inherits h join {_CLASS} on c.oid = h.inhrelid where (to_jsonb(h) ->> 'inhdetachpending')::bool
+"""
+
+# ALTER TABLE child VALIDATE CONSTRAINT, of one that is its parent's: a restore makes it as that one is.
+_VALIDATED = f"""
+    select format('validation of constraint %I on %s', k.conname, {_NAME}), 'not its parent''s'
+    from pg_constraint k join {_CLASS} on c.oid = k.conrelid
+    where k.contype = 'c' and not k.conislocal and k.convalidated and not c.relispartition
+      and exists (select from pg_inherits h join pg_constraint p on p.conrelid = h.inhparent and p.conname = k.conname
+                  where h.inhrelid = c.oid and p.contype = 'c' and not p.convalidated)
+"""
+
+# Of a range's own functions, which come with it.
+_MADE_ALONG = f"""
+    select 'grants of function ' || p.oid::regprocedure, coalesce({grants("p.proacl", "f", "p.proowner")}, 'none')
+    from pg_proc p where p.proacl is not null and p.oid >= 16384 and {MADE_ALONG.format(oid="p.oid")}
+      and {grants("p.proacl", "f", "p.proowner")} is distinct from 'public=execute'
+"""
+
 _QUERIES: Final = (
     _ON_EXTENSIONS,
     _COMMENTS,
@@ -142,6 +163,9 @@ _QUERIES: Final = (
     _IN_CATALOGUE,
     _MEMBERS,
     _SUBSCRIPTIONS,
+    _DETACHED,
+    _VALIDATED,
+    _MADE_ALONG,
 )
 
 

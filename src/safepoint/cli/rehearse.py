@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +78,8 @@ def _show(console: Terminal, data: Mapping[str, Any]) -> None:
     console.print(Text(f"Rehearsal of {data['release']} on {data['snapshot']['id']}: {data['verdict']}", style="bold"))
     for reason in data["reasons"]:
         console.print(Text(f"  {reason}", style="bold red"))
+    for line in wrapped(_as_of(data), console.width):
+        console.print(Text(line), soft_wrap=True)
     label = max((len(run["label"]) for run in migrate["migrations"]), default=9)
     wide = console.width >= label + 80  # else neither a bar, nor what it would leave of the locks' names
     table = Table(
@@ -108,6 +111,20 @@ def _show(console: Terminal, data: Mapping[str, Any]) -> None:
         console.print(Text(line), soft_wrap=True)
     for line in _lines(data):
         console.print(line)
+
+
+def _as_of(data: Mapping[str, Any]) -> str:
+    """Of when the rows are that were migrated. Who mended them since rehearses the same ones again. Pure."""
+    from safepoint.config import format_duration
+
+    taken, made = (datetime.fromisoformat(at) for at in (data["snapshot"]["taken_at"], data["made_at"]))
+    age = format_duration(max(0.0, (made - taken).total_seconds()))
+    told = f"Its rows are those of {taken.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {age} before."
+    if data["verdict"] == "go":
+        return told
+    return (
+        f"{told} What was mended on the live database since then is in no rehearsal until `safepoint backup` was run."
+    )
 
 
 def _heading(text: str) -> Any:

@@ -181,12 +181,12 @@ class Stand:
         standby = None if self.loaded is None else self.loaded.ready(scratch, self.cancelled)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as django:
             meant = django.submit(intended, self.plan, scratch, manage, standby, self.cancelled)
-            ground.make_statistics(scratch)
+            unknown = ground.make_statistics(scratch)
             counted = make_counters(scratch)
             still = ground.set_like(scratch, self.live)
             intent, others = meant.result()
         picture = _picture(scratch)
-        notes = (*self.copy.notes, *still, *others, *uncounted(shared=self.copy.shared, counted=counted))
+        notes = (*self.copy.notes, *unknown, *still, *others, *uncounted(shared=self.copy.shared, counted=counted))
         return _Ready(manage, standby, intent, picture, self._ratio(scratch, picture), notes)
 
     def _ratio(self, copy: Target, picture: Picture, earlier: Ratio | None = None) -> Ratio | None:

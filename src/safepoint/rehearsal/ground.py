@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from safepoint.postgres import statistics
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.scratch_databases import base, beside, copy_name, mark, shared
 from safepoint.postgres.target import Target
@@ -150,11 +151,15 @@ def drop_copy(copy: Target) -> None:
         connection.execute(sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(copy.dbname)))
 
 
-def make_statistics(scratch: Target) -> None:
+def make_statistics(scratch: Target) -> tuple[str, ...]:
     """A restored database has none, and without them a data migration may take another plan than on the live one.
 
     A checkpoint at the end, so that what the restore left to write is not written during the migration.
+
+    Returns:
+        A sentence for each table that has none.
     """
     with connect(scratch) as connection:
-        connection.execute("analyze")
+        notes = statistics.make_statistics(connection)
         connection.execute("checkpoint")
+    return notes

@@ -20,6 +20,7 @@ from psycopg import sql
 from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.postgres.connections import Connection, cancellable, connect
 from safepoint.postgres.pgoutput import format_lsn, parse_lsn
+from safepoint.postgres.statistics import make_statistics
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback import feed, records
@@ -162,7 +163,7 @@ def seeded(pair: Pair, at: str) -> None:
     """
     twin = pair.twin.dbname
     with connect(pair.twin, application_name="safepoint twin") as connection, asking("Seeding the twin", twin):
-        connection.execute("VACUUM (ANALYZE)")
+        make_statistics(connection, "vacuum (analyze)")
     with pair.both() as (at_live, at_twin), asking("Seeding the twin", twin), at_twin.transaction():
         live = live_database(at_live, pair.live.dbname)
         mark = Mark(pair.launch_id, "twin, kept level", at, own_words(live.comment))
