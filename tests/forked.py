@@ -3,6 +3,7 @@ interpreter takes to import everything. For the tests that kill a conductor doze
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -12,10 +13,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safepoint import cli
-from safepoint.launch import conductor, engine, verbs
+import dbos._sys_db_sqlite as engine_state
+import fsspec.implementations.local as folders
+import httpx
+import sqlalchemy.dialects.sqlite as dialect
 
-PRELOADED = (conductor, engine)
+from safepoint import cli
+from safepoint.cli import timeline
+from safepoint.launch import conductor, doctor, engine, verbs
+
+PRELOADED = (conductor, engine, doctor, timeline, engine_state, dialect, folders, httpx)
 
 
 def safepoint(
@@ -56,6 +63,7 @@ def safepoint(
 def _child(words: Sequence[str], env: Mapping[str, str], output: Path, errors: Path, *, bare: bool) -> None:
     code = 1
     try:
+        gc.freeze()  # what was loaded before is shared with the parent as long as nobody looks through it
         os.setsid()
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1 if errors == output else os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)

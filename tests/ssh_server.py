@@ -30,7 +30,11 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
 MaxStartups 100
+KexAlgorithms curve25519-sha256
+SetEnv SHLVL=2
 """
+"""Hundreds of commands come through it, so each begins quickly: without the key exchange that is to outlast quantum
+computers; and bash, which reads its user's `.bashrc` where sshd has started it, does not inside of another shell."""
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,8 +16,18 @@ from safepoint.django.pending import Pending
 from safepoint.django.piped import source
 from safepoint.rehearsal.lint import lint
 
-START = """
-import json, sys
+SOURCES = json.dumps({name: source(name) for name in ("tables", "operations")}) + "\n"
+LOAD = """
+import json, sys, types
+given = json.loads(sys.stdin.readline())
+part = sys.modules["safepoint_tables"] = types.ModuleType("safepoint_tables")
+exec(compile(given["tables"], "tables.py", "exec"), vars(part))
+room = {"__name__": "safepoint_script"}
+exec(compile(given["operations"], "operations.py", "exec"), room)
+"""
+START = (
+    """
+import traceback
 from django.conf import settings
 settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.postgresql", "NAME": "nowhere"}},
     INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
@@ -24,9 +36,9 @@ import django
 django.setup()
 from django.db import connection, migrations, models
 from django.db.migrations.state import ProjectState
-room = {"__name__": "safepoint_script"}
-exec(compile(sys.stdin.read(), "operations.py", "exec"), room)
-
+"""
+    + LOAD
+    + """
 def many(to, **words):
     return models.ManyToManyField(to, **words)
 def to(model):
@@ -44,27 +56,47 @@ class Wider(migrations.AddIndex):
     def state_forwards(self, app, state):
         super().state_forwards(app, state)
         state.add_field(app, self.model_name_lower, "wide", models.IntegerField(null=True), True)
-class Next(migrations.Migration):
-    operations = [OPERATIONS]
-state = First("first", "shop").mutate_state(ProjectState())
-now = room["tables"](state, connection)
-done, state, now = room["walk"](Next("next", "shop"), state, now, connection)
-print(json.dumps({"operations": done, "after": room["public"](now)}))
+
+def walk(given):
+    following = migrations.Migration("next", "shop")
+    following.operations = eval(f"[{given}]")
+    state = First("first", "shop").mutate_state(ProjectState())
+    now = room["tables"](state, connection)
+    done, state, now = room["walk"](following, state, now, connection)
+    return {"operations": done, "after": room["public"](now)}
+
+for line in sys.stdin:
+    try:
+        answer = walk(json.loads(line))
+    except Exception:
+        answer = {"fault": traceback.format_exc()}
+    print(json.dumps(answer), flush=True)
 """
+)
+
+
+@functools.cache
+def django() -> subprocess.Popen[str]:
+    """One start of Django for all of them: operations change nothing but the states that they are given."""
+    process = subprocess.Popen([sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    process.stdin.write(SOURCES)
+    return process
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _ended() -> Iterator[None]:
+    yield
+    if django.cache_info().currsize:
+        django().communicate(timeout=60)
 
 
 def walk(given: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    code = START.replace("OPERATIONS", given)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        input=source("operations"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    answer = json.loads(done.stdout)
+    process = django()
+    assert process.stdin is not None and process.stdout is not None
+    print(json.dumps(given), file=process.stdin, flush=True)
+    answer = json.loads(process.stdout.readline())
+    assert "fault" not in answer, answer["fault"]
     return answer["operations"], answer["after"]
 
 
@@ -293,8 +325,8 @@ def test_state_operations_in_an_order_that_no_state_in_between_stands_are_read_a
     ]
 
 
-GENERIC = """
-import json, sys
+GENERIC = (
+    """
 import django
 from django.conf import settings
 settings.configure(INSTALLED_APPS=["django.contrib.contenttypes"], DATABASES={}, USE_TZ=True)
@@ -302,9 +334,9 @@ django.setup()
 from django.contrib.contenttypes.fields import GenericForeignKey
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
-room = {"__name__": "safepoint_script"}
-exec(compile(sys.stdin.read(), "operations", "exec"), room)
-
+"""
+    + LOAD
+    + """
 class Tagged(models.Model):
     kind = models.ForeignKey(ContentType, models.CASCADE, db_column="about")
     key = models.TextField()
@@ -326,12 +358,11 @@ class Again(Comment):
 
 print(json.dumps(room["generic"]()))
 """
+)
 
 
 def test_generic_foreign_keys_are_told_by_the_models_that_have_them() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", GENERIC], input=source("operations"), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", GENERIC], input=SOURCES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found == {"contenttypes_comment": [["about", "key"]]}
@@ -341,20 +372,20 @@ def test_generic_foreign_keys_are_told_by_the_models_that_have_them() -> None:
     assert Operations.from_json(json.loads(json.dumps(read.as_json()))) == read and read.caches == ("kept",)
 
 
-CACHES = """
-import json, sys
+CACHES = (
+    """
 from django.conf import settings
 places = {"a": "django.core.cache.backends.db.DatabaseCache", "b": "own.cache.Gone",
     "default": "django.core.cache.backends.locmem.LocMemCache"}
 settings.configure(CACHES={name: {"BACKEND": kind, "LOCATION": "t_" + name} for name, kind in places.items()})
-room = {"__name__": "safepoint_script"}
-exec(compile(sys.stdin.read(), "operations.py", "exec"), room)
+"""
+    + LOAD
+    + """
 print(json.dumps(room["cache_tables"]()))
 """
+)
 
 
 def test_tables_in_which_caches_are_kept_are_told() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", CACHES], input=source("operations"), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", CACHES], input=SOURCES, capture_output=True, text=True, check=False)
     assert (done.returncode, json.loads(done.stdout)) == (0, ["t_a"]), done.stderr

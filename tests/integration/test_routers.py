@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import socketserver
 import sys
 import threading
 import time
@@ -16,33 +18,57 @@ import pytest
 from s3_server import free_port
 from web_server import Client, release
 
-from safepoint.config import CommandRouter, HereHost
+from safepoint.config import CaddyRouter, CommandRouter, HereHost
 from safepoint.errors import RouterError
 from safepoint.hosts import Host, open_host
 from safepoint.routers import Router, RouterState, open_router
+from safepoint.routers.caddy import Caddy
 from safepoint.routers.embedded import EmbeddedCaddy, initial_config
 from safepoint.routers.http import exchange
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
 # What an operator might have: a script that tells a load balancer what to do.
-SCRIPT = f"""\
-#!{sys.executable}
-import sys
-from safepoint.config import CaddyRouter
-from safepoint.routers.caddy import Caddy
-router = Caddy(CaddyRouter(kind="caddy", admin=sys.argv[1], url=sys.argv[2]))
-match sys.argv[3:]:
-    case ["state"]:
-        state = router.state()
-        print(*(str(word) for word in (state.mode, state.upstream, state.percent) if word is not None))
-    case ["close", reason]:
-        router.close(reason)
-    case ["open", upstream]:
-        router.open(upstream)
-    case ["split", upstream, percent]:
-        router.split(upstream, int(percent))
+SCRIPT = """\
+#!{python} -IS
+import socket, sys
+with socket.create_connection(("127.0.0.1", {port})) as link:
+    link.sendall("\\0".join(sys.argv[1:]).encode())
+    link.shutdown(socket.SHUT_WR)
+    said = link.makefile(encoding="utf-8").read()
+print(said.removeprefix("done"))
+sys.exit(not said.startswith("done"))
 """
+
+
+class LoadBalancer(socketserver.StreamRequestHandler):
+    """It does so."""
+
+    def handle(self) -> None:
+        admin, url, *order = self.rfile.read().decode().split("\0")
+        router = Caddy(CaddyRouter(kind="caddy", admin=admin, url=url))
+        said = ""
+        match order:
+            case ["state"]:
+                state = router.state()
+                words = (state.mode, state.upstream, state.percent)
+                said = " ".join(str(word) for word in words if word is not None)
+            case ["close", reason]:
+                router.close(reason)
+            case ["open", upstream]:
+                router.open(upstream)
+            case ["split", upstream, percent]:
+                router.split(upstream, int(percent))
+        self.wfile.write(f"done{said}".encode())
+
+
+@functools.cache
+def balancing() -> int:
+    """The port at which it takes orders, until this process ends."""
+    server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), LoadBalancer)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return int(server.server_address[1])
 
 
 @dataclass(frozen=True)
@@ -74,7 +100,7 @@ def caddy(tmp_path: Path) -> Iterator[EmbeddedCaddy]:
 
 def command_router(caddy: EmbeddedCaddy, folder: Path, **changes: object) -> CommandRouter:
     script = folder / "traffic"
-    script.write_text(SCRIPT)
+    script.write_text(SCRIPT.format(python=sys.executable, port=balancing()))
     script.chmod(0o755)
     words = (str(script), caddy.admin, caddy.url)
     opened = (*words, "open", "{upstream}")

@@ -21,7 +21,7 @@ from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import twin
+from safepoint.wayback import comparison
 from safepoint.wayback.fence import close, reopen, standing, survey_fence
 from safepoint.wayback.names import half_made_limit, kept_name, read_mark, twin_name
 from safepoint.wayback.pair import Pair
@@ -242,7 +242,7 @@ def test_a_server_that_goes_while_the_copy_is_compared_is_an_error_and_no_traceb
     with warnings.catch_warnings():  # what other tests left is none of this one's
         warnings.simplefilter("ignore")
         gc.collect()
-    monkeypatch.setattr(twin, "zip_longest", gone)
+    monkeypatch.setattr(comparison, "zip_longest", gone)
     with pytest.raises(DatabaseError, match="went away"):
         twin_of(site)
     gc.collect()

@@ -182,10 +182,13 @@ def test_the_answer_is_found_among_anything_that_is_printed() -> None:
     assert unwrap(noise + marker, marker) is None
 
 
-@pytest.mark.parametrize("name", ["project", "cache"])
-def test_what_is_piped_is_ascii_and_holds_its_script_and_parameters(name: str) -> None:
+@pytest.mark.parametrize(("name", "parts"), [("project", ()), ("cache", ()), ("operations", ("tables",))])
+def test_what_is_piped_is_ascii_and_holds_its_script_its_parts_and_parameters(
+    name: str, parts: tuple[str, ...]
+) -> None:
     data = json.loads(package({name: {"key": "é"}}, "m").decode("ascii"))
-    assert data["scripts"] == {name: {"script": source(name), "parameters": {"key": "é"}}}
+    given = {"script": source(name), "parts": {part: source(part) for part in parts}, "parameters": {"key": "é"}}
+    assert data["scripts"] == {name: given}
     assert "def reply" in data["frame"] and data["marker"] == "m"
 
 

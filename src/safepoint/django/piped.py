@@ -41,6 +41,8 @@ _AS_DJANGO_FILE = _AS_DJANGO + (
     "sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0])); runpy.run_path(sys.argv[0], run_name='__main__')"
 )
 _AS_DJANGO_MODULE = _AS_DJANGO + "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+# What a script imports as `safepoint_NAME`, beside Django and Python's own.
+_PARTS: Final = {"operations": ("tables",)}
 # The projects of which it is known that Django's own has to be put there.
 _with_their_own: set[tuple[str, ...]] = set()
 
@@ -78,8 +80,15 @@ def source(name: str) -> str:
 
 
 def package(scripts: Mapping[str, Mapping[str, Any]], marker: str) -> bytes:
-    """What goes to the standard input: frame, scripts with their parameters, and marker, as ASCII JSON. Pure."""
-    given = {name: {"script": source(name), "parameters": dict(parameters)} for name, parameters in scripts.items()}
+    """What goes to the standard input: frame, scripts with parts and parameters, and marker, as ASCII JSON. Pure."""
+    given = {
+        name: {
+            "script": source(name),
+            "parts": {part: source(part) for part in _PARTS.get(name, ())},
+            "parameters": dict(parameters),
+        }
+        for name, parameters in scripts.items()
+    }
     return json.dumps({"frame": source("frame"), "scripts": given, "marker": marker}).encode("ascii")
 
 

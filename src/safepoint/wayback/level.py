@@ -26,6 +26,7 @@ from safepoint.progress import Cancelled, never
 from safepoint.wayback import feed, records
 from safepoint.wayback.capture import CaptureFacts, drain
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
+from safepoint.wayback.comparison import verified
 from safepoint.wayback.expressions import of_new
 from safepoint.wayback.fence import FencePrior
 from safepoint.wayback.manner import Manner, NotWhole
@@ -42,7 +43,6 @@ from safepoint.wayback.twin import (
     is_half_made,
     live_database,
     look_up,
-    verified,
 )
 
 MANNER: Final = Manner(only_whole=True, same_schema=True, purpose="twin")
@@ -353,5 +353,5 @@ def finish(pair: Pair, *, at: str, prior: FencePrior | None, began: float) -> Tw
                 inside.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(name, limit))
                 inside.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(name, sql.Literal(str(mark))))
         at_twin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(twin)))
-    sizes = verified(pair.live, pair.live.dbname, made, finished=True)
+    sizes = verified(pair.live, made.name, finished=True)
     return TwinFacts.of(launch_id, live, made, at, sizes, began=began, notes=notes, kind="logical", server=pair.server)

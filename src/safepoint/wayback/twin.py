@@ -9,10 +9,8 @@ with the fence's read-only default replaced by what stood there before.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import zip_longest
 from typing import Any, Final, Literal
 
 import psycopg
@@ -22,6 +20,7 @@ from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.postgres.connections import Connection, cancel, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
+from safepoint.wayback.comparison import verified
 from safepoint.wayback.fence import FencePrior
 from safepoint.wayback.grants import apply_grants, database_grants
 from safepoint.wayback.names import PREFIX, Made, Mark, feed_name, half_made_limit, own_words, read_mark
@@ -42,20 +41,6 @@ SELECT d.oid::int8, d.datname, pg_get_userbyid(d.datdba), d.datconnlimit, d.data
        shobj_description(d.oid, 'pg_database')
 FROM pg_database d WHERE d.datname = %s
 """
-
-# A copy keeps the oids, so both lists come in the same order. Sizes are of the main fork: a few system calls per
-# table, whatever its size. Catalogue tables are left out: the server itself writes to them (statistics).
-CONTENTS = """
-SELECT c.oid::int8, quote_ident(n.nspname) || '.' || quote_ident(c.relname), c.relkind::text,
-       CASE WHEN c.relkind IN ('r', 'm', 'i') THEN pg_relation_size(c.oid) END,
-       CASE WHEN c.relkind = 'S' AND c.relpersistence <> 't' THEN pg_sequence_last_value(c.oid) END
-FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
-  AND n.nspname NOT LIKE 'pg\\_temp\\_%' AND c.relpersistence <> 't'
-ORDER BY c.oid
-"""
-
-Relation = tuple[int, str, str, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -187,7 +172,7 @@ def make_twin(
         if made is None:
             raise DatabaseError(f"The twin {twin} vanished while it was made.", subject=twin)
         notes = [] if found else furnish(connection, live, connection, twin, prior)
-        sizes = verified(target, live.name, made, finished=found is not None)
+        sizes = verified(target.on(live.name), made.name, finished=found is not None)
         if found is None:
             _without_feed(target.on(twin), launch_id)
             _finish(connection, live, made, Mark(launch_id, "twin", at, own_words(live.comment)))
@@ -310,57 +295,6 @@ def without_fence(settings: tuple[Setting, ...], prior: FencePrior | None) -> li
     kept = [one for one in kept if not (one.name == READ_ONLY and one.role in fenced)]
     before = [(None, prior.read_only), *((setting.role, setting.in_database) for setting in prior.role_settings)]
     return kept + [Setting(role, READ_ONLY, value) for role, value in before if value is not None]
-
-
-def verified(target: Target, live: str, twin: Database, *, finished: bool) -> tuple[int, int, int]:
-    """Compare the copy with its source: the same relations, sizes and sequence values; gives counts and bytes.
-
-    A finished twin was compared when it was made; it lets nobody in, and the live one may have gone on since.
-    """
-    tables = sequences = size = 0
-    with connect(target.on(live), application_name="safepoint twin") as one:
-        if finished:
-            with closing(_contents(one)) as there:
-                for _, _, kind, bytes_, _ in there:
-                    tables, sequences, size = tables + (kind in "rmp"), sequences + (kind == "S"), size + (bytes_ or 0)
-            return tables, sequences, size
-        # Closed here and not when they are thrown away, where a server that has gone would be a traceback of Python's.
-        with (
-            connect(target.on(twin.name), application_name="safepoint twin") as other,
-            closing(_contents(one)) as live_ones,
-            closing(_contents(other)) as twins,
-        ):
-            for ours, theirs in zip_longest(live_ones, twins):
-                if ours != theirs and not _same_rows(one, other, ours, theirs):
-                    raise _differs(live, twin.name, ours, theirs)
-                tables, sequences = tables + (ours[2] in "rmp"), sequences + (ours[2] == "S")
-                size += ours[3] or 0
-    return tables, sequences, size
-
-
-def _contents(connection: Connection) -> Generator[Any, None, None]:
-    with connection.transaction(), connection.cursor("safepoint_contents") as cursor:
-        yield from cursor.execute(CONTENTS)
-
-
-def _same_rows(one: Connection, other: Connection, ours: Relation | None, theirs: Relation | None) -> bool:
-    """Only the sizes differ (a vacuum gave pages back between the copy and now): count the rows."""
-    if ours is None or theirs is None or ours[:3] != theirs[:3] or ours[4] != theirs[4]:
-        return False
-    if ours[2] == "i":
-        return True  # its table is compared itself
-    counts = [connection.execute(f"SELECT count(*) FROM {ours[1]}").fetchone() for connection in (one, other)]
-    return bool(counts[0] == counts[1])
-
-
-def _differs(live: str, twin: str, ours: Relation | None, theirs: Relation | None) -> DatabaseError:
-    return DatabaseError(
-        f"The twin {twin} is not the same as {live}.",
-        subject=(ours or theirs or (0, twin))[1],
-        expected=f"{ours}",
-        found=f"{theirs}",
-        remedy="The live database is untouched. Run the step again: the copy is removed and made anew.",
-    )
 
 
 def _finish(connection: Connection, live: Database, made: Database, mark: Mark) -> None:

@@ -2,19 +2,29 @@
 """The frame of every piped script: run `answer`, and write its JSON between markers to the real standard output.
 
 It is executed in the application's Python (3.8 or newer) with the name `work` given: scripts, each the source of a
-module with a function `answer(parameters)`, their parameters, and the marker. Anything may be printed around it by
-settings, apps or signal handlers: only what stands between the markers counts.
+module with a function `answer(parameters)`, their parts and parameters, and the marker. Anything may be printed around
+it by settings, apps or signal handlers: only what stands between the markers counts.
 """
 
 import json
 import os
 import sys
+import types
+
+
+def lend(parts):
+    """Let a script import its parts, each as `safepoint_NAME`: nothing of the project is called so."""
+    for name, source in parts.items():
+        part = types.ModuleType("safepoint_" + name)
+        exec(compile(source, "<safepoint>", "exec"), vars(part))  # noqa: S102 - as the script itself
+        sys.modules[part.__name__] = part
 
 
 def reply(work):
     """Run the script and answer `{"answer": ...}` or `{"error": {"kind", "message"}}`; never a traceback."""
     room = {"__name__": "safepoint_script"}
     try:
+        lend(work["parts"])
         exec(compile(work["script"], "<safepoint>", "exec"), room)  # noqa: S102 - this is what it is for
         return {"answer": room["answer"](work["parameters"])}
     except (Exception, SystemExit) as error:  # settings and apps may call sys.exit, and that is no answer
