@@ -29,10 +29,11 @@ from safepoint.wayback import level
 from safepoint.wayback.affected import Gathering, Telling, UserTable, Words, catalogue_of, write_letters
 from safepoint.wayback.capture import How, arm, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.door import entering
 from safepoint.wayback.fates import Fates
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.reattach import reattach
-from safepoint.wayback.replay import READ_ONLY, carry, entering
+from safepoint.wayback.replay import READ_ONLY, carry
 from safepoint.wayback.roundtrip import doubtful, round_trip
 from safepoint.wayback.stash import keep_stash
 from safepoint.wayback.written import list_written

@@ -33,10 +33,11 @@ from safepoint.wayback import level
 from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, drain
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.door import entering
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import READ_ONLY, carry, entering, replay
+from safepoint.wayback.replay import READ_ONLY, carry, replay
 from safepoint.wayback.roundtrip import doubtful, round_trip
 
 LAUNCHES = {"triggers": "twofold-2", "log": "twofold-1"}  # in the order of arming: the log tells of the other

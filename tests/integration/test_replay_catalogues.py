@@ -11,8 +11,9 @@ from test_many_sequences import counted
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.catalogue import COLUMNS, read_catalogue
+from safepoint.wayback.door import entering
 from safepoint.wayback.manner import Manner
-from safepoint.wayback.replay import carry, entering
+from safepoint.wayback.replay import carry
 
 BEFORE = "create table entry (id int primary key, memo text)"
 

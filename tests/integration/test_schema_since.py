@@ -14,11 +14,12 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected import Gathering, Telling, catalogue_of
 from safepoint.wayback.capture import How
+from safepoint.wayback.door import entering
 from safepoint.wayback.fates import Fates
 from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack, changed_rules
 from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import READ_ONLY, carry, entering, replay
+from safepoint.wayback.replay import READ_ONLY, carry, replay
 from safepoint.wayback.stash import keep_stash
 from safepoint.wayback.written import list_written
 

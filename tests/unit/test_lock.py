@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -121,3 +122,19 @@ def test_a_child_process_does_not_keep_the_lock(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_disk_that_is_read_only_at_the_end_makes_no_failure_of_what_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "conductor.lock"
+
+    def read_only(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with ConductorLock(path, "shop-2.0", "safepoint launch"):
+        monkeypatch.setattr("os.ftruncate", read_only)
+    monkeypatch.undo()
+    assert not held(path)
+    with ConductorLock(path, "shop-2.0", "safepoint launch") as lock:
+        assert lock.taken_over is not None  # its name stands there, as a dead one's

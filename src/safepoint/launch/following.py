@@ -30,9 +30,10 @@ from safepoint.progress import Cancelled, Report, silent
 from safepoint.wayback import capture
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.door import entering
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack, changed_rules, untouched_as_now
-from safepoint.wayback.replay import READ_ONLY, TURN, carry, entering
+from safepoint.wayback.replay import READ_ONLY, TURN, carry
 from safepoint.wayback.sessions import asking, end_holders
 
 WORK: Final = "follow the launch"

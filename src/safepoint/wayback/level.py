@@ -27,13 +27,14 @@ from safepoint.wayback import feed, records
 from safepoint.wayback.capture import CaptureFacts, drain
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.comparison import verified
+from safepoint.wayback.door import at_the_door, entering
 from safepoint.wayback.expressions import of_new
 from safepoint.wayback.fence import FencePrior
 from safepoint.wayback.manner import Manner, NotWhole
 from safepoint.wayback.mapping import SAME, ColumnRule, TableRule, WayBack
 from safepoint.wayback.names import Mark, half_made_limit, own_words
 from safepoint.wayback.pair import Pair
-from safepoint.wayback.replay import READ_ONLY, carry, entering
+from safepoint.wayback.replay import READ_ONLY, carry
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.twin import (
     Database,
@@ -197,11 +198,13 @@ def open_to_us(pair: Pair) -> Iterator[None]:
     """Let sessions connect to a twin that is being kept level while the body reads it."""
     name = sql.Identifier(pair.twin.dbname)
     with pair.at_twin() as connection, asking("Reading the twin", pair.twin.dbname):
-        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+        with at_the_door(connection, pair.twin.dbname):
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
         try:
             yield
         finally:
-            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+            with at_the_door(connection, pair.twin.dbname):
+                connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
 
 
 class Keeper:

@@ -7,16 +7,13 @@ again, nothing stands twice and nothing is lost. The twin's triggers are silent,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from psycopg import sql
-
 from safepoint.errors import DatabaseError, Interrupted, Refused
-from safepoint.postgres.connections import OWN_NAMES, Connection, connect
+from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
@@ -26,6 +23,7 @@ from safepoint.wayback.applying import Applying
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import untyped
 from safepoint.wayback.dangling import find_dangling
+from safepoint.wayback.door import entering
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
@@ -58,7 +56,6 @@ SELECT set_config('synchronous_commit', 'local', true) WHERE current_setting('sy
 """
 # Where policies hide rows from this login, an error says so: they would count as gone.
 READ_ONLY: Final = "-c default_transaction_read_only=on -c row_security=off"
-ALLOWS: Final = "SELECT datallowconn FROM pg_database WHERE datname = %s"
 # Transactions that are put aside whole, and (see `held_whole`) which belong together, and whether they are kept.
 EXCLUDED: Final = """
 CREATE TEMP TABLE sp_excluded (tx int4 PRIMARY KEY, reason text, grp int4, together int8, kept boolean) ON COMMIT DROP
@@ -149,31 +146,6 @@ def carry(
     with asking("Carrying transactions back", connection.info.dbname), connection.transaction():
         carrying = _Carrying(connection, source, mapping, launch_id, manner, catalogues, cancelled, report)
         return carrying.run(spool, out, None if up_to is None else parse_lsn(up_to))
-
-
-@contextmanager
-def entering(twin: Target, maintenance: str) -> Iterator[Connection]:
-    """A connection to a twin that lets nobody connect: it is opened for the moment that this takes."""
-    name = sql.Identifier(twin.dbname)
-    with connect(
-        twin.on(maintenance), application_name="safepoint replay", lock_timeout=5, options=OWN_NAMES
-    ) as outside:
-        row = outside.execute(ALLOWS, [twin.dbname]).fetchone()
-        if row is None:
-            raise DatabaseError(
-                f"There is no database {twin.dbname}.", subject=twin.dbname, remedy="Roll back from the snapshot."
-            )
-        closed = not row[0]
-        if closed:
-            outside.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
-        try:
-            connection = connect(twin, autocommit=True, application_name="safepoint replay", lock_timeout=5)
-        finally:
-            if closed:
-                outside.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
-    with connection:
-        connection.execute("SET temp_buffers = '64MB'")
-        yield connection
 
 
 class _Carrying:

@@ -47,13 +47,14 @@ from safepoint.rehearsal.ground import copy_of
 from safepoint.wayback import records
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.door import entering
 from safepoint.wayback.login import migration_login
 from safepoint.wayback.manner import Manner
 from safepoint.wayback.mapping import WayBack, changed_rules, untouched_as_now
 from safepoint.wayback.merging import left_sequences
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.pair import Pair
-from safepoint.wayback.replay import READ_ONLY, carry, entering
+from safepoint.wayback.replay import READ_ONLY, carry
 from safepoint.wayback.schemas import Schemas
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.twin import drop_twin

@@ -14,8 +14,8 @@ from safepoint.launch.whose import owner_of
 from safepoint.wayback import stash
 from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.door import entering
 from safepoint.wayback.reattach import forget_mark, reattach
-from safepoint.wayback.replay import entering
 
 LEFT = "not-reattached.jsonl"
 
