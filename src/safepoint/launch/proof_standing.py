@@ -9,9 +9,12 @@ from safepoint.config import PlanFile
 from safepoint.errors import NeedsPerson, Refused
 from safepoint.launch.ground import Ground
 from safepoint.launch.judging import Reason
-from safepoint.wayback.catalogue import Catalogue
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.mapping import WayBack, short
 from safepoint.wayback.promises import Mode
+from safepoint.wayback.sessions import asking
 
 PROOF: Final = "way-back"
 """The fact that holds the proven mapping."""
@@ -105,6 +108,16 @@ def way_back_reasons(
     if not proof["proven"]:
         return [_unproven(plan, proof)]
     return [("fail", f"{why}: {_ANEW}") for why in _of_something_else(proof, plan, digest, live)]
+
+
+def read_tables(live: Target) -> Catalogue:
+    """The live database's tables as they are now.
+
+    Raises:
+        LockNotAvailable: somebody holds one of them for longer than a gate waits.
+    """
+    with connect(live, lock_timeout=5) as connection, asking("Reading the tables", live.dbname):
+        return read_catalogue(connection)
 
 
 def _unproven(plan: PlanFile, proof: Mapping[str, Any]) -> Reason:
