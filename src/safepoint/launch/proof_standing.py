@@ -47,6 +47,14 @@ def in_words(waived: Mapping[str, str]) -> str:
     return f"accepted for {waived['release']}: {waived['reason']} ({waived['by']})"
 
 
+def _of_another(plan: PlanFile) -> str:
+    """A waiver that was left from an earlier launch counts for nothing, which its reader has to know."""
+    waiver = plan.wayback.waiver
+    if waiver is None or accepted(plan) is not None:
+        return ""
+    return f" The one there is of release {waiver.release}, and {plan.releases.new.version} is launched."
+
+
 def refuse_unproven(plan: PlanFile, reasons: tuple[str, ...], subject: str) -> None:
     """Told the day before, while a mapper can be written: the gate before the window would say no-go.
 
@@ -58,7 +66,7 @@ def refuse_unproven(plan: PlanFile, reasons: tuple[str, ...], subject: str) -> N
             f"The way back is not proven: {_first(reasons)}. A rollback would carry nothing of what was written.",
             subject=subject,
             found="\n".join(reasons),
-            remedy=f"Nothing live was touched. {REMEDY}",
+            remedy=f"Nothing live was touched. {REMEDY}{_of_another(plan)}",
         )
 
 
@@ -125,7 +133,7 @@ def _unproven(plan: PlanFile, proof: Mapping[str, Any]) -> Reason:
     means = f"the way back is NOT proven, a rollback will list what was written and carry nothing ({why})"
     waived = accepted(plan)
     if waived is None:
-        return "fail", f"{means}: {REMEDY}"
+        return "fail", f"{means}: {REMEDY}{_of_another(plan)}"
     return "waived", f"{means}, {in_words(waived)}"
 
 
