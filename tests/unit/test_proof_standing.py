@@ -75,7 +75,8 @@ def test_who_accepts_it_of_this_release_and_why_is_said_to_whoever_decides() -> 
 
 def test_what_was_accepted_of_another_release_holds_for_this_one_no_more() -> None:
     earlier = plan(WAIVER.format("1.9"))
-    assert way_back_reasons(NEEDED, earlier, None, None)[0][0] == "fail"
+    ((verdict, why),) = way_back_reasons(NEEDED, earlier, None, None)
+    assert verdict == "fail" and "is of release 1.9, and 2.0 is launched" in why
     with pytest.raises(Refused):
         refuse_unproven(earlier, ("item.price needs a mapper.",), "prove-way-back")
 

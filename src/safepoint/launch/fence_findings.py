@@ -42,7 +42,7 @@ def judge_fence(
         return Check(
             FENCE, "fail", f"it does not hold: {'; '.join(faults)}. {remedy}database.application_roles.", tuple(faults)
         )
-    doubts = [*_doubts(stood), *facts.notes]
+    doubts = [*_doubts(stood), *facts.notes, *_come_back(stood, facts)]
     told = [
         f"closed in {format_duration(facts.seconds)}: {', '.join(facts.closed_logins) or 'no role'} locked out, "
         f"{facts.ended_sessions} sessions ended",
@@ -76,6 +76,13 @@ def _doubts(stood: Sequence[Stood]) -> list[str]:
             "in as another role?"
         )
     return found
+
+
+def _come_back(stood: Sequence[Stood], facts: FenceFacts) -> list[str]:
+    """Who came back after the fence had been found quiet: a client may wait longer between two tries than it looks."""
+    told = {session.role for session in facts.returning}
+    roles = ", ".join(sorted({one.role for one in stood if one.got_in} - told))
+    return [f"Sessions of {roles} keep coming back; they are read-only by default."] if roles else []
 
 
 def _seen(one: Stood) -> str:

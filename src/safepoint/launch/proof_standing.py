@@ -9,9 +9,12 @@ from safepoint.config import PlanFile
 from safepoint.errors import NeedsPerson, Refused
 from safepoint.launch.ground import Ground
 from safepoint.launch.judging import Reason
-from safepoint.wayback.catalogue import Catalogue
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.mapping import WayBack, short
 from safepoint.wayback.promises import Mode
+from safepoint.wayback.sessions import asking
 
 PROOF: Final = "way-back"
 """The fact that holds the proven mapping."""
@@ -44,6 +47,14 @@ def in_words(waived: Mapping[str, str]) -> str:
     return f"accepted for {waived['release']}: {waived['reason']} ({waived['by']})"
 
 
+def _of_another(plan: PlanFile) -> str:
+    """A waiver that was left from an earlier launch counts for nothing, which its reader has to know."""
+    waiver = plan.wayback.waiver
+    if waiver is None or accepted(plan) is not None:
+        return ""
+    return f" The one there is of release {waiver.release}, and {plan.releases.new.version} is launched."
+
+
 def refuse_unproven(plan: PlanFile, reasons: tuple[str, ...], subject: str) -> None:
     """Told the day before, while a mapper can be written: the gate before the window would say no-go.
 
@@ -55,7 +66,7 @@ def refuse_unproven(plan: PlanFile, reasons: tuple[str, ...], subject: str) -> N
             f"The way back is not proven: {_first(reasons)}. A rollback would carry nothing of what was written.",
             subject=subject,
             found="\n".join(reasons),
-            remedy=f"Nothing live was touched. {REMEDY}",
+            remedy=f"Nothing live was touched. {REMEDY}{_of_another(plan)}",
         )
 
 
@@ -107,12 +118,22 @@ def way_back_reasons(
     return [("fail", f"{why}: {_ANEW}") for why in _of_something_else(proof, plan, digest, live)]
 
 
+def read_tables(live: Target) -> Catalogue:
+    """The live database's tables as they are now.
+
+    Raises:
+        LockNotAvailable: somebody holds one of them for longer than a gate waits.
+    """
+    with connect(live, lock_timeout=5) as connection, asking("Reading the tables", live.dbname):
+        return read_catalogue(connection)
+
+
 def _unproven(plan: PlanFile, proof: Mapping[str, Any]) -> Reason:
     why = _first(tuple(proof.get("reasons", ())))
     means = f"the way back is NOT proven, a rollback will list what was written and carry nothing ({why})"
     waived = accepted(plan)
     if waived is None:
-        return "fail", f"{means}: {REMEDY}"
+        return "fail", f"{means}: {REMEDY}{_of_another(plan)}"
     return "waived", f"{means}, {in_words(waived)}"
 
 

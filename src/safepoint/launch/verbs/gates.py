@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from safepoint.config import format_duration
 from safepoint.django.pending import Pending, read_pending
-from safepoint.errors import NeedsPerson, Refused
+from safepoint.errors import LockNotAvailable, NeedsPerson, Refused
 from safepoint.launch import frozen, twin_choice
 from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.judging import Reason, judge
 from safepoint.launch.ledger import Entry
 from safepoint.launch.plan import GRACE
-from safepoint.launch.proof_standing import PROOF, capture_reasons, way_back_reasons
+from safepoint.launch.proof_standing import PROOF, capture_reasons, read_tables, way_back_reasons
 from safepoint.launch.recorded import ran_since, read_records
 from safepoint.launch.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence, Verb
@@ -25,7 +25,6 @@ from safepoint.launch.verbs.prepare import taken_at
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import capture_mode, fence
-from safepoint.wayback.catalogue import Catalogue, read_catalogue
 
 _APART: Final = timedelta(minutes=1)
 
@@ -207,7 +206,12 @@ def _for_the_window(ground: Ground) -> list[Reason]:
     pending = read_pending(ground.manage("new")) if plan.rehearsal.required or proven else None
     reasons += _rehearsed(ground, pending)
     digest = None if pending is None else pending.digest
-    reasons += way_back_reasons(proof, plan, digest, _tables(ground) if proven else None)
+    try:
+        reasons += way_back_reasons(proof, plan, digest, read_tables(ground.target) if proven else None)
+    except LockNotAvailable as error:
+        reasons.append(
+            ("inconclusive", f"whether the way back was proven on this schema is not known: {error.message}")
+        )
     with connect(ground.target) as connection:
         reasons += capture_reasons(*capture_mode.foresee(connection, plan.wayback.capture), plan)
     held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
@@ -217,11 +221,6 @@ def _for_the_window(ground: Ground) -> list[Reason]:
     if doubt is not None:
         reasons.append(("inconclusive", doubt))
     return reasons
-
-
-def _tables(ground: Ground) -> Catalogue:
-    with connect(ground.target) as connection:
-        return read_catalogue(connection)
 
 
 def refuse_old_go(ground: Ground) -> None:
