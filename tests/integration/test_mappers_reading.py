@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from replay_ground import BOTH, Ground, ground, operations, reasons, whole
+from replay_ground import BOTH, Ground, ground, lines, operations, reasons, whole
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How
@@ -105,3 +105,23 @@ def test_a_mapper_that_fails_for_a_row_fails_for_no_other(database: Target, tmp_
             (2, 2.0, "n2"),
             (3, 3.0, "x"),
         ]
+
+
+def test_of_a_row_that_nobody_touched_only_what_is_read_changes(database: Target, tmp_path: Path) -> None:
+    """A rollback that was turned round left the twin with what the old release had written meanwhile."""
+    change = f"{CHANGE} alter table item add tag text default 't'"
+    with ground(database, tmp_path, BEFORE, change, CHANGES, MAPPERS) as made:
+        made.write("update item set note = 'touched' where id = 2", "update item set tag = 'mine' where id = 3")
+        made.carry()
+        made.old("update item set note = 'between' where id in (1, 2) returning id")
+        made.write("update price set amount = amount + 10 where item_id in (1, 3)")
+        outcome = made.carry()
+        assert outcome.put_aside == 0
+        assert made.old("select id, note, price::float from item where id < 4 order by id") == [
+            (1, "between", 11.0),
+            (2, "between", 2.0),
+            (3, "n3", 13.0),
+        ]
+        stashed = {(one["relation"], one["key"]["id"], one["values"].get("tag")) for one in lines(outcome, "stash")}
+        items = {("public.item", "2", "t"), ("public.item", "3", "mine")}
+        assert stashed == {*items, ("public.price", "1", None), ("public.price", "3", None)}

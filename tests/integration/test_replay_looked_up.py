@@ -16,7 +16,7 @@ from safepoint.wayback import compaction, filling
 def test_large_values_that_were_not_touched_are_looked_up(
     any_database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
 ) -> None:
-    monkeypatch.setattr(filling, "_PIECE", piece)
+    monkeypatch.setattr(filling, "PIECE", piece)
     with ground(any_database, tmp_path, SHOP, RELAX, RELAXED) as made:
         made.write("update purchase set total = 9 where id = 1", "update purchase_line set purchase_id = 5")
         made.write("delete from purchase where id = 2", "update purchase set id = 2 where id = 3")

@@ -14,7 +14,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Column, Table
 from safepoint.wayback.crossing import left_partition
-from safepoint.wayback.expressions import literal, quote
+from safepoint.wayback.expressions import literal, of_new, quote
 from safepoint.wayback.staged import Sink
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.unchanged import fill_unchanged
@@ -60,6 +60,8 @@ def compact(connection: Connection, migrated: Connection, work: Work, scope: Sco
     find_touched(connection, migrated, work, scope)
     make_out(connection, work)
     insert_out(connection, work, _out_source(work, scope))
+    if work.sink.reread:
+        _leave_the_rest(connection, work)
 
 
 def find_touched(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
@@ -217,6 +219,21 @@ def _left_partition(work: Work) -> tuple[str, str]:
     return (
         f"coalesce(s._sp_from, CASE WHEN p._sp_at IS NOT NULL THEN ARRAY[{key}] END)",
         left_partition(work, " AND ".join(same)),
+    )
+
+
+def _leave_the_rest(connection: Connection, work: Work) -> None:
+    """Of a row that nobody touched only what mappers read is another: the rest is what the twin has, which may have
+    been written to itself, or may lack what was put aside."""
+    made = {f"({of_new(one.name)})" for one in work.new.columns if one.made}
+    names = [
+        quote(rule.column) for rule in work.rule.columns if rule.kind != "generated" and rule.expression not in made
+    ]
+    pairs = ", ".join(f"{name} = t.{name}" for name in names)
+    run(
+        connection,
+        f"UPDATE {work.out} o SET {pairs} FROM {work.change} c JOIN {rows_of(work.old)} t "
+        f"ON t.ctid = c.origin_tid AND t.tableoid = c.origin_rel WHERE c.n = o._sp_n AND c.n >= {work.sink.reread}",
     )
 
 

@@ -189,6 +189,7 @@ class _Table:
             while piece := cursor.fetchmany(PIECE):
                 query = values_of(self.new, rows_of(self.new), self.names, self.sink.own, piece, head)
                 bring(self.connection, self.migrated, query, into)
+        self.sink.reread = (self.staged.at + 1) * 4
         self.staged.at += found
         self.sink.rows += found
         self.sink.others += found

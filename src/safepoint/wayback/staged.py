@@ -20,7 +20,8 @@ MISSED: Final = "sp_missed"
 @dataclass
 class Sink:
     """The staged rows of one new table, of them `others` that are not INSERT. `stage` is the temporary table's name,
-    `leaves` are the partitions that rows are in, by oid."""
+    `leaves` are the partitions that rows are in, by oid. From the place `reread` on nothing but what mappers read was
+    written to; 0: there is no such row."""
 
     table: Table
     stage: str
@@ -28,6 +29,7 @@ class Sink:
     moves: int = 0
     others: int = 0
     unchanged: int = 0
+    reread: int = 0
     leaves: dict[int, str] = field(default_factory=dict)
     buffer: list[bytes] = field(default_factory=list, repr=False)
     size: int = 0

@@ -45,6 +45,8 @@ def stash_values(connection: Connection, work: Work) -> int:
         said = recovered(connection, work)
         values = f"CASE WHEN {said} THEN {values} ELSE {as_object('s', work.rule.kept)} END"
         which = "true" if work.rule.stash else f"NOT ({said})"
+    if work.sink.reread:  # what nobody wrote to is what the migration made
+        which = f"({which}) AND c.n < {work.sink.reread}"
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {written_key(work)}, "
@@ -74,7 +76,10 @@ def forget_older(
             )
             # A row that was kept whole is none of the twin's: what is done to it since is told behind it.
             same += " AND (s.whole IS NOT TRUE OR c.verdict IS NULL)"
-            _forget(connection, work.new.name, after, f"{work.change} c", place_of(connection, work), same)
+            changes = f"{work.change} c"
+            if work.sink.reread:
+                changes = f"(SELECT * FROM {work.change} WHERE n < {work.sink.reread}) c"
+            _forget(connection, work.new.name, after, changes, place_of(connection, work), same)
     for sink in homeless:
         if sink.table.key:
             keys = f"(SELECT DISTINCT {as_object('g', sink.table.key)} AS key FROM pg_temp.{sink.stage} g) c"
