@@ -321,12 +321,13 @@ class Catalogue:
         """The tables that a person means by a name: one without its schema is that of each tenant, where each has a
         schema with Django's own record in it."""
         found = self.find(name)
-        if found is None or name.replace('"', "") == found.name or found.schema not in self._homes:
+        if found is None or name.replace('"', "") == found.name or found.schema not in self.homes:
             return () if found is None else (found,)
-        return tuple(self.tables[one] for home in self._homes if (one := f"{home}.{found.relation}") in self.tables)
+        return tuple(self.tables[one] for home in self.homes if (one := f"{home}.{found.relation}") in self.tables)
 
     @cached_property
-    def _homes(self) -> Collection[str]:
+    def homes(self) -> Collection[str]:
+        """The schemas of a site that has one for each tenant, with Django's own record in it; else none."""
         homes = [table.schema for table in self.tables.values() if table.relation == "django_migrations"]
         return homes if len(homes) > 1 else ()
 
