@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from replay_ground import ground
+import pytest
+from launched_twice import attached, launched_again, rolled_back
+from replay_ground import ask, ground
 
+from safepoint.django.operations import Operations
 from safepoint.postgres.target import Target
 
 TENANT = """
@@ -45,3 +48,26 @@ def test_a_tenant_made_since_is_put_aside_with_what_is_its_own_and_the_others_ar
             (9, "another"),
         ]
         assert made.old("select id from public.domain") == [(1,)]
+
+
+@pytest.mark.parametrize("brought", [False, True])
+def test_the_next_launch_attaches_such_a_tenant_where_somebody_brought_its_schema(
+    database: Target, tmp_path: Path, brought: bool
+) -> None:
+    before = BEFORE + TENANT.format("one", 1) + TENANT.format("two", 2)
+    writes = (
+        "create schema three",
+        "insert into public.client values (3, 'three', 'made since')",
+        "insert into public.domain values (3, 3, 'three.example')",
+    )
+    found = Operations((), (), {}, {})
+    migration = "alter table one.book add isbn text; alter table two.book add isbn text"
+    since = ("create schema three",) if brought else ()
+    with (
+        rolled_back(database, tmp_path, *writes, before=before, migration=migration, found=found) as (made, _),
+        launched_again(made, *since, migration=migration) as again,
+    ):
+        done = attached(made, again)
+        assert done.left == (0 if brought else 2)
+        for table in ("client", "domain"):
+            assert ask(again, f"select count(*) from public.{table} where id = 3") == [(int(brought),)], table

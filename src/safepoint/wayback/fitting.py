@@ -10,6 +10,7 @@ from safepoint.wayback.catalogue import Catalogue, Exclusion, Table, Unique
 from safepoint.wayback.compaction import typed
 from safepoint.wayback.expressions import NULL, literal, quote
 from safepoint.wayback.statements import failing, run
+from safepoint.wayback.tenants import TENANT, lists_tenants
 from safepoint.wayback.work import Scope, Work
 
 
@@ -99,12 +100,11 @@ def _own_rules(connection: Connection, work: Work, old: Catalogue) -> None:
 def _tenants(table: Table, old: Catalogue) -> list[str]:
     """A tenant made since, by the column that django-tenants has for its schema: the old release would look for one
     that is not there, and could not so much as be asked for its migrations."""
-    column = "schema_name"
-    if not old.homes or not any(one.columns == (column,) and one.plain for one in table.uniques):
+    if not lists_tenants(old, table):
         return []
     place = f"{quote(table.schema)}.{quote(table.relation)}"
     return [
-        f"WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = out.{column}) "
-        f"AND NOT EXISTS (SELECT FROM {place} t WHERE t.{column} = out.{column}) "
+        f"WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = out.{quote(TENANT)}) "
+        f"AND NOT EXISTS (SELECT FROM {place} t WHERE t.{quote(TENANT)} = out.{quote(TENANT)}) "
         f"THEN {literal('the old database has no schema of that name: the tenant was made since')}"
     ]
