@@ -318,19 +318,6 @@ class Catalogue:
         found = self._meant(name)
         return None if found is None else self.tables[found]
 
-    def named(self, name: str) -> tuple[Table, ...]:
-        """The tables that a person means by a name: one without its schema is that of each tenant, where each has a
-        schema with Django's own record in it."""
-        found = self.find(name)
-        if found is None or name.replace('"', "") == found.name or found.schema not in self._homes:
-            return () if found is None else (found,)
-        return tuple(self.tables[one] for home in self._homes if (one := f"{home}.{found.relation}") in self.tables)
-
-    @cached_property
-    def _homes(self) -> Collection[str]:
-        homes = [table.schema for table in self.tables.values() if table.relation == "django_migrations"]
-        return homes if len(homes) > 1 else ()
-
     def of_django(self, states: Mapping[str, State], table: Table) -> State | None:
         """What Django knows of a table, by the names that its models give to theirs (`db_table`)."""
         names = (name for name in states if name.strip('"').endswith(table.relation))
@@ -339,10 +326,10 @@ class Catalogue:
     def _meant(self, name: str) -> str | None:
         """As `meant`, among those that it could be: there may be ten thousand tables."""
         bare = name.replace('"', "")
-        return meant(name, {*self._by_relation.get(bare, ()), *self.tables.keys() & {name, bare}})
+        return meant(name, {*self.by_relation.get(bare, ()), *self.tables.keys() & {name, bare}})
 
     @cached_property
-    def _by_relation(self) -> Mapping[str, Collection[str]]:
+    def by_relation(self) -> Mapping[str, Collection[str]]:
         """The tables by their names without the schema."""
         found: dict[str, list[str]] = defaultdict(list)
         for name in self.tables:

@@ -18,6 +18,7 @@ from safepoint.wayback.expressions import ID_TABLES
 from safepoint.wayback.leads import Keys, Leads
 from safepoint.wayback.loose import loose_references
 from safepoint.wayback.mapping import NOT_CARRIED, SAME, ColumnRule, Kind, Mappers, TableRule, WayBack, short
+from safepoint.wayback.tenants import named
 
 
 def plan_mapping(
@@ -122,7 +123,7 @@ class _Planning:
     def _checked(self, mappers: Mappers) -> dict[str, Mapping[str, str]]:
         found: dict[str, Mapping[str, str]] = {}
         for name in sorted(mappers, key=self.old.tables.__contains__):  # what is said of a single tenant's comes last
-            columns, tables = mappers[name], self.old.named(name)
+            columns, tables = mappers[name], named(self.old, name)
             if not tables:
                 self.problems.append(f"wayback.tables.{name}: the old schema has no such table.")
             unknown = [one for one in columns if tables and not any(one in table.by_name for table in tables)]

@@ -6,10 +6,11 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback import expressions
-from safepoint.wayback.catalogue import Catalogue, Exclusion, Unique
+from safepoint.wayback.catalogue import Catalogue, Exclusion, Table, Unique
 from safepoint.wayback.compaction import typed
 from safepoint.wayback.expressions import NULL, literal, quote
 from safepoint.wayback.statements import failing, run
+from safepoint.wayback.tenants import TENANT, lists_tenants
 from safepoint.wayback.work import Scope, Work
 
 
@@ -43,7 +44,7 @@ def put_aside_unasked(connection: Connection, work: Work) -> int:
 def put_aside_misfits(connection: Connection, work: Work, old: Catalogue, scope: Scope) -> None:
     """Rows that the old table would not take, whatever else is in it."""
     _losses(connection, work, old, scope)
-    _own_rules(connection, work)
+    _own_rules(connection, work, old)
 
 
 def _losses(connection: Connection, work: Work, old: Catalogue, scope: Scope) -> None:
@@ -71,8 +72,8 @@ def losses(work: Work, old: Catalogue) -> str:
     return f"CASE {' '.join(cases)} END" if cases else ""
 
 
-def _own_rules(connection: Connection, work: Work) -> None:
-    """NOT NULL, CHECK, and ids that only the new database has: what looks at one row alone."""
+def _own_rules(connection: Connection, work: Work, old: Catalogue) -> None:
+    """NOT NULL, CHECK, and ids and schemas that only the new database has: what looks at one row alone."""
     cases = [
         f"WHEN {quote(column.name)} {NULL} THEN {literal(f'{column.name} would be NULL')}"
         for column in work.old.columns
@@ -85,11 +86,25 @@ def _own_rules(connection: Connection, work: Work) -> None:
         for rule in work.rule.columns
         if rule.kind == "remapped" and (rule.column,) not in bound
     ]
+    cases += _tenants(work.old, old)
     cases += [f"WHEN NOT ({check}) THEN {literal(f'check {name}')}" for name, check in work.old.checks]
     if cases:
         run(
             connection,
             f"UPDATE {work.change} c SET verdict = 'value', reason = x.why FROM "
-            f"(SELECT _sp_n AS n, CASE {' '.join(cases)} END AS why FROM {work.out}) x "
+            f"(SELECT _sp_n AS n, CASE {' '.join(cases)} END AS why FROM {work.out} out) x "
             f"WHERE x.n = c.n AND x.why IS NOT NULL AND c.verdict IS NULL",
         )
+
+
+def _tenants(table: Table, old: Catalogue) -> list[str]:
+    """A tenant made since, by the column that django-tenants has for its schema: the old release would look for one
+    that is not there, and could not so much as be asked for its migrations."""
+    if not lists_tenants(old, table):
+        return []
+    place = f"{quote(table.schema)}.{quote(table.relation)}"
+    return [
+        f"WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = out.{quote(TENANT)}) "
+        f"AND NOT EXISTS (SELECT FROM {place} t WHERE t.{quote(TENANT)} = out.{quote(TENANT)}) "
+        f"THEN {literal('the old database has no schema of that name: the tenant was made since')}"
+    ]

@@ -29,6 +29,7 @@ from safepoint.wayback.sessions import asking
 from safepoint.wayback.staged import META, Sink
 from safepoint.wayback.statements import ask, is_unmade, run
 from safepoint.wayback.sums import Print, rows_alike
+from safepoint.wayback.tenants import named
 from safepoint.wayback.work import Scope, Work, rows_of
 
 _SAMPLE: Final = 5
@@ -84,7 +85,7 @@ class Accepted:
     @classmethod
     def of(cls, old: Catalogue, *names: Collection[str]) -> Accepted:
         """By the names that the plan file, or the application, gives them: as the fields come."""
-        return cls(*(frozenset(table.name for name in one for table in old.named(name)) for one in names))
+        return cls(*(frozenset(table.name for name in one for table in named(old, name)) for one in names))
 
     def missing(self, table: TableTrip) -> tuple[str, ...]:
         """The keys of the plan file by which a person would accept what is not yet accepted. Pure."""

@@ -17,6 +17,7 @@ from safepoint.wayback.expressions import FILLED, literal, quote, written
 from safepoint.wayback.periods import covered, covered_by
 from safepoint.wayback.rivals import RIVAL, put_aside_rivals
 from safepoint.wayback.statements import REFUSED, ask, failing, run
+from safepoint.wayback.tenants import TENANT, lists_tenants
 from safepoint.wayback.work import quoted, refers, rows_of
 
 # The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
@@ -176,6 +177,10 @@ class WholeRows:
                     )
                 condition += f" AND NOT EXISTS (SELECT FROM {rows} o.action <> 'delete' AND {coming})"
             checks.append((condition, literal(f"the row of {parent.relation} that it refers to is not there")))
+        if lists_tenants(self.catalogue, self.table):
+            there = f"SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = m.vals ->> {literal(TENANT)}"
+            condition = f"m.action <> 'delete' AND m.tid IS NULL AND NOT EXISTS ({there})"
+            checks.append((condition, literal("there is no schema of that name: it is in the kept database alone")))
         while sum(self._refuse(condition, reason) for condition, reason in checks):
             pass
 

@@ -230,7 +230,10 @@ class _Maker:
         old = sql.SQL("(SELECT {} FROM {} WHERE {} IS NOT NULL ORDER BY 1 LIMIT 1)").format(
             _name(column), table.identifier, _name(column)
         )
-        new = sql.SQL("(SELECT max({}) FROM {})").format(_name(theirs), parent.identifier)
+        # Before 18 PostgreSQL has no greatest uuid, and it would be no newer one.
+        by_age = parent.by_name[theirs].base == "uuid"
+        newest = "(SELECT {} FROM {} ORDER BY age(xmin) LIMIT 1)" if by_age else "(SELECT max({}) FROM {})"
+        new = sql.SQL(newest).format(_name(theirs), parent.identifier)
         few = sql.SQL("(SELECT count(*) FROM (SELECT FROM {} WHERE {} = {} LIMIT {}) n) < {}").format(
             table.identifier, _name(column), old, _FAMILY, _FAMILY
         )
