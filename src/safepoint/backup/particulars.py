@@ -199,7 +199,7 @@ OWNERSHIP: Final = (
     _rights("pg_largeobject_metadata", "lomacl", "lomowner", "L", "true"),
     _by_others("pg_class", "relacl", "relowner", own("pg_class", "x")),
     f"""
-    select 'large object ' || x.oid, string_agg({_GRANT}, ', ' {_ORDER})
+    select 'large object ' || x.oid::text, string_agg({_GRANT}, ', ' {_ORDER})
     from pg_largeobject_metadata x, aclexplode(x.lomacl) a
     where x.lomacl is not null and a.is_grantable and a.grantee <> x.lomowner group by 1
     """,
