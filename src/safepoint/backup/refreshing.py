@@ -97,7 +97,8 @@ def grants_last(lines: Sequence[str], source: Fingerprint) -> tuple[list[str], l
 
 
 def _has_grants_by_others(source: Fingerprint) -> bool:
-    return any(name.startswith(BY_OTHERS) for name in source.ownership)
+    """Whether it has, or may have: former formats do not say it."""
+    return source.format < 5 or any(name.startswith(BY_OTHERS) for name in source.ownership)
 
 
 def _lines(listing: Path) -> Iterator[bytes]:
