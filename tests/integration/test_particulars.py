@@ -229,3 +229,17 @@ def test_one_of_17_comes_back_on_18(home: Target, servers: Servers, tmp_path: Pa
         run(other, "drop database if exists particulars_again with (force)")
         if server.target.port != other.port:
             run(other, *(f"drop role if exists {role}" for role in ("few_owner", "few_group", "few_other")))
+
+
+def test_grants_of_an_extension_that_is_older_than_their_record_are_the_same(
+    home: Target, servers: Servers, tmp_path: Path
+) -> None:
+    """What an extension's script grants is recorded since 9.6; what is older came through each upgrade without."""
+    with connect(home) as connection:
+        server = servers(connection.info.server_version // 10000)
+    run(home, "create extension dblink", "create extension pg_stat_statements")
+    run(home, "delete from pg_init_privs where privtype = 'e'")
+    assert prove(snap(home, server, tmp_path / "snapshots"), scratch_parent=tmp_path / "scratch").notes == ()
+    before = take(home)
+    run(home, "grant execute on function dblink_connect_u(text) to few_owner")
+    assert [one.kind for one in compare(before, take(home)) if one.kind != "role"] == ["owner and grants of"]

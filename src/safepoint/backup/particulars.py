@@ -4,9 +4,10 @@ came by whom. Since format 5.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from safepoint.backup.belonging import CLASS, NAME, OWN_CLASS, lasting, own, owned
+from safepoint.backup.belonging import CLASS, NAME, OWN_CLASS, grants, lasting, own, owned
 from safepoint.backup.objects import VALID
 
 _IDENTITY = "concat_ws(' ', o.type, o.identity)"
@@ -99,32 +100,42 @@ BY_OTHERS: Final = "grants by others of "
 """What the names of grants begin with that somebody else than the owner gave."""
 
 
-def _since(catalog: str, acl: str, owner: str, kind: str) -> str:
-    """What was granted and revoked of an extension's own since it was made, which a dump has."""
-    before = f"""coalesce((select i.initprivs from pg_init_privs i where i.classoid = '{catalog}'::regclass
-                           and i.objoid = x.oid and i.objsubid = 0 and i.privtype = 'e'),
-                          acldefault('{kind}', x.{owner}))"""
+_OF_EXTENSION: Final = "an extension's "
+_CHANGED: Final = "changed: "
 
-    def only(these: str, those: str) -> str:
-        return f"""
-            (select string_agg({_GRANT}, ', ' {_ORDER})
-             from aclexplode({these}) a where a.grantee <> x.{owner} and not exists (
-                select from aclexplode({those}) b where b.grantee = a.grantee and b.privilege_type = a.privilege_type
-                and b.is_grantable = a.is_grantable))"""
 
+def _of_extension(catalog: str, acl: str, owner: str, kind: str) -> str:
+    """The grants on what belongs to an extension. A dump has those that were changed since it was made.
+
+    That is known by a record which PostgreSQL keeps since 9.6: what is older seems to be changed. See `settled`.
+    """
+    before = f"""(select i.initprivs from pg_init_privs i where i.classoid = '{catalog}'::regclass
+                  and i.objoid = x.oid and i.objsubid = 0 and i.privtype = 'e')"""
+    now, then = (grants(one, kind, f"x.{owner}") for one in (f"x.{acl}", before))
     return f"""
-        select found.name, found.text from (
-            select 'an extension''s ' || {_IDENTITY} as name, concat_ws('; ',
-                'granted ' || {only(f"x.{acl}", before)}, 'revoked ' || {only(before, f"x.{acl}")}) as text
-            from {catalog} x join pg_depend d on d.classid = '{catalog}'::regclass and d.objid = x.oid
-                and d.deptype = 'e' and d.refobjid >= 16384,
-                pg_identify_object('{catalog}'::regclass, x.oid, 0) o where x.{acl} is not null
-        ) found where found.text <> ''
+        select 'an extension''s ' || {_IDENTITY},
+               case when {now} is distinct from {then} then '{_CHANGED}' else '' end || coalesce({now}, 'none')
+        from {catalog} x join pg_depend d on d.classid = '{catalog}'::regclass and d.objid = x.oid
+            and d.deptype = 'e' and d.refobjid >= 16384,
+            pg_identify_object('{catalog}'::regclass, x.oid, 0) o where x.{acl} is not null
     """
 
 
+def settled(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Grants without those of extensions that are the same, or as their scripts made them in each database. Pure."""
+    pairs = {name: (ours.get(name, ""), theirs.get(name, "")) for name in {*ours, *theirs}}
+    same = {
+        name
+        for name, pair in pairs.items()
+        if name.startswith(_OF_EXTENSION)
+        and (len({text.removeprefix(_CHANGED) for text in pair}) == 1 or not any(_CHANGED in text for text in pair))
+    }
+    one, other = ({name: text for name, text in each.items() if name not in same} for each in (ours, theirs))
+    return one, other
+
+
 _COLUMNS_OF_EXTENSIONS = f"""
-    select 'an extension''s ' || {_IDENTITY}, string_agg({_GRANT}, ', ' {_ORDER})
+    select 'an extension''s ' || {_IDENTITY}, '{_CHANGED}' || string_agg({_GRANT}, ', ' {_ORDER})
     from pg_class x join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = x.oid and d.deptype = 'e'
     join pg_attribute t on t.attrelid = x.oid and t.attacl is not null and not t.attisdropped,
          pg_identify_object('pg_class'::regclass, x.oid, t.attnum) o, aclexplode(t.attacl) a
@@ -199,7 +210,7 @@ OWNERSHIP: Final = (
     _rights("pg_largeobject_metadata", "lomacl", "lomowner", "L", "true"),
     _by_others("pg_class", "relacl", "relowner", own("pg_class", "x")),
     f"""
-    select 'large object ' || x.oid, string_agg({_GRANT}, ', ' {_ORDER})
+    select 'large object ' || x.oid::text, string_agg({_GRANT}, ', ' {_ORDER})
     from pg_largeobject_metadata x, aclexplode(x.lomacl) a
     where x.lomacl is not null and a.is_grantable and a.grantee <> x.lomowner group by 1
     """,
@@ -208,13 +219,13 @@ OWNERSHIP: Final = (
     from pg_type t where {own("pg_type", "t")} and t.typtype = 'b' and t.typelem <> 0
       and not exists (select from pg_type e where e.typarray = t.oid) and {lasting("t.typnamespace")}
     """,
-    _since("pg_class", "relacl", "relowner", "r"),
-    _since("pg_proc", "proacl", "proowner", "f"),
-    _since("pg_type", "typacl", "typowner", "T"),
-    _since("pg_namespace", "nspacl", "nspowner", "n"),
-    _since("pg_language", "lanacl", "lanowner", "l"),
-    _since("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "F"),
-    _since("pg_foreign_server", "srvacl", "srvowner", "S"),
+    _of_extension("pg_class", "relacl", "relowner", "r"),
+    _of_extension("pg_proc", "proacl", "proowner", "f"),
+    _of_extension("pg_type", "typacl", "typowner", "T"),
+    _of_extension("pg_namespace", "nspacl", "nspowner", "n"),
+    _of_extension("pg_language", "lanacl", "lanowner", "l"),
+    _of_extension("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "F"),
+    _of_extension("pg_foreign_server", "srvacl", "srvowner", "S"),
     _COLUMNS_OF_EXTENSIONS,
 )
 """Queries for owners and grants which former formats did not have."""

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from safepoint.backup.bare import strip
 from safepoint.backup.manifest import Manifest, verify_files
-from safepoint.backup.refreshing import list_archive, unfilled, write_lists
+from safepoint.backup.refreshing import grants_last, list_archive, unfilled, write_lists
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.restoring import measured, programs_for, remedy_for
 from safepoint.backup.selection import Selection, wanted_lines
@@ -122,12 +122,12 @@ class Pouring:
 
     def _part(self, archive: Path, folder: Path, selection: Selection) -> None:
         before, after = wanted_lines(self.listing(), self.manifest, selection)
-        for number, lines in enumerate((before, after)):
+        for number, lines in enumerate((*grants_last(before, self.manifest.fingerprint), after)):
             path = folder / f"{number}.list"
             path.write_text("\n".join([*lines, ""]), encoding="utf-8")
             if lines:
                 self._load(archive, path)
-            if number == 0:
+            if number == 1:
                 self._drop_unneeded(selection)
 
     def _drop_unneeded(self, selection: Selection) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safepoint.backup.definitions import normal_form, own_name
-from safepoint.backup.particulars import OF_ONE_VERSION
+from safepoint.backup.particulars import OF_ONE_VERSION, settled
 from safepoint.backup.scattered import groups
 from safepoint.backup.undumped import KIND as UNDUMPED
 from safepoint.backup.undumped import lost as lost_of
@@ -254,7 +254,7 @@ def compare(expected: Fingerprint, found: Fingerprint, *, unfilled: Collection[s
             ours, theirs = _without_public(ours), _without_public(theirs)
         differences += _texts(kind, ours, theirs, written) if texts else _missing(kind, ours, theirs)
     grants = (expected.ownership, found.ownership) if texts else (_older(expected.ownership), _older(found.ownership))
-    differences += _texts("owner and grants of", *grants, written)
+    differences += _texts("owner and grants of", *settled(*grants), written)
     differences += _texts("setting", expected.settings, found.settings, written)
     roles = {name: found.roles.get(name, "(none)") for name in expected.roles}
     differences += _texts("role", expected.roles, roles, written)

@@ -8,7 +8,7 @@ restored and compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ _CHECK: Final = re.compile(rb"\d+; \d+ \d+ CHECK CONSTRAINT ")
 _ON_CONSTRAINT: Final = re.compile(rb"\d+; \d+ \d+ COMMENT .* CONSTRAINT .* ON ")
 # With several jobs a grant of a role that owns nothing may be there before its own right to enter the schema.
 _GRANT: Final = re.compile(rb"\d+; \d+ \d+ ACL (?!- SCHEMA )")
+_SAME_GRANT: Final = re.compile(_GRANT.pattern.decode())
 # Up to version 16 nothing keeps them from hearing what the rest of a restore does.
 _HEARS: Final = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
 _FAILED: Final = re.compile(
@@ -71,7 +72,7 @@ def write_lists(folder: Path, listing: Path, source: Fingerprint) -> Lists:
     names = ("first", "late", "refreshes", "last")
     first, late, refreshes, last = paths = [folder / f"{name}.list" for name in names]
     has_checks = any(_CHECK.match(line) for line in _lines(listing))
-    by_others = any(name.startswith(BY_OTHERS) for name in source.ownership)
+    by_others = _has_grants_by_others(source)
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
         for line in _lines(listing):
@@ -87,6 +88,17 @@ def write_lists(folder: Path, listing: Path, source: Fingerprint) -> Lists:
         refreshes if refreshes in found else None,
         last if last in found else None,
     )
+
+
+def grants_last(lines: Sequence[str], source: Fingerprint) -> tuple[list[str], list[str]]:
+    """Lines of a part, and those of them that have to wait: grants, where others than owners gave some. Pure."""
+    late = {line for line in lines if _SAME_GRANT.match(line)} if _has_grants_by_others(source) else set()
+    return [line for line in lines if line not in late], [line for line in lines if line in late]
+
+
+def _has_grants_by_others(source: Fingerprint) -> bool:
+    """Whether it has, or may have: former formats do not say it."""
+    return source.format < 5 or any(name.startswith(BY_OTHERS) for name in source.ownership)
 
 
 def _lines(listing: Path) -> Iterator[bytes]:
