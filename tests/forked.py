@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import dbos._sys_db_sqlite as engine_state
@@ -44,9 +44,29 @@ def safepoint(
     """
     # What the commands import late is imported here, so that the children find it there.
     verbs.verb("migrate")
+
+    def command() -> None:
+        if bare:
+            os.environ.clear()
+        os.environ.update(env)
+        sys.argv = ["safepoint", *words]
+        cli.main()
+
+    return call(command, words, output, errors, timeout=timeout)
+
+
+def call(
+    work: Callable[[], object],
+    words: Sequence[str],
+    output: Path,
+    errors: Path | None = None,
+    *,
+    timeout: float = 120.0,
+) -> subprocess.CompletedProcess[str]:
+    """Do some work in a forked process; see `safepoint`. `words` only say what it was."""
     pid = os.fork()
     if pid == 0:
-        _child(words, env, output, errors or output, bare=bare)
+        _child(work, output, errors or output)
     deadline = time.monotonic() + timeout
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
         if time.monotonic() > deadline:
@@ -60,7 +80,7 @@ def safepoint(
     return subprocess.CompletedProcess(list(words), os.waitstatus_to_exitcode(status), text, faults)
 
 
-def _child(words: Sequence[str], env: Mapping[str, str], output: Path, errors: Path, *, bare: bool) -> None:
+def _child(work: Callable[[], object], output: Path, errors: Path) -> None:
     code = 1
     try:
         gc.freeze()  # what was loaded before is shared with the parent as long as nobody looks through it
@@ -68,11 +88,7 @@ def _child(words: Sequence[str], env: Mapping[str, str], output: Path, errors: P
         os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1 if errors == output else os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-        if bare:
-            os.environ.clear()
-        os.environ.update(env)
-        sys.argv = ["safepoint", *words]
-        cli.main()
+        work()
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)

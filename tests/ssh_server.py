@@ -30,7 +30,7 @@ KbdInteractiveAuthentication no
 PermitRootLogin prohibit-password
 Subsystem sftp internal-sftp
 MaxStartups 100
-KexAlgorithms curve25519-sha256
+KexAlgorithms -sntrup*,mlkem*
 SetEnv SHLVL=2
 """
 """Hundreds of commands come through it, so each begins quickly: without the key exchange that is to outlast quantum

@@ -86,8 +86,8 @@ def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
             "grant create on schema public to shop",
         )
         try:
-            django_site.manage_of(folder, target).run("migrate", "shop", "0001", "--verbosity", "0")
-            django_site.manage_of(folder, target).run("migrate", "auth", "--verbosity", "0")
+            django_site.at_hand(folder, target).run("migrate", "shop", "0001", "--verbosity", "0")
+            django_site.at_hand(folder, target).run("migrate", "auth", "--verbosity", "0")
             run(
                 target,
                 "insert into shop_item (name, kind, urgent) select 'item', 'a', false from generate_series(1, 50)",

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from safepoint.hosts.command import Command, Result
@@ -55,8 +56,25 @@ def loaded() -> subprocess.Popen[str]:
     return subprocess.Popen([sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+def manage(
+    argv: Sequence[str], folder: Path | str | None, env: Mapping[str, str], stdin: bytes = b""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of this very Python, a file and its words, to its end; `env` is the whole environment."""
+    with tempfile.TemporaryDirectory(prefix="safepoint-django-") as name:
+        given, out, err = (Path(name) / one for one in ("in", "out", "err"))
+        given.write_bytes(stdin)
+        streams = [(str(given), os.O_RDONLY), *((str(path), os.O_WRONLY | os.O_CREAT) for path in (out, err))]
+        process = loaded()
+        assert process.stdin is not None and process.stdout is not None
+        work = {"streams": streams, "folder": str(folder), "env": dict(env), "argv": list(argv)}
+        print(json.dumps(work), file=process.stdin, flush=True)
+        code = int(process.stdout.readline())
+        said, faults = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
+    return subprocess.CompletedProcess(list(argv), code, said, faults)
+
+
 class AtHand(Here):
-    """This machine, for commands of this very Python with a program; none of them is stopped."""
+    """This machine, for management commands in this very Python; none of them is stopped."""
 
     def run(
         self,
@@ -71,14 +89,7 @@ class AtHand(Here):
         local, began = self.local(command, feeds=stdin is not None), time.monotonic()
         python, *argv = local.argv
         assert python == sys.executable
-        with tempfile.TemporaryDirectory(prefix="safepoint-django-") as name:
-            given, out, err = (Path(name) / one for one in ("in", "out", "err"))
-            given.write_bytes(stdin or b"")
-            streams = [(str(given), 0), *((str(path), 0o101) for path in (out, err))]  # O_CREAT | O_WRONLY
-            work = {"streams": streams, "folder": str(local.directory), "env": dict(local.env), "argv": argv}
-            process = loaded()
-            assert process.stdin is not None and process.stdout is not None
-            print(json.dumps(work), file=process.stdin, flush=True)
-            code = int(process.stdout.readline())
-            said, faults = (path.read_text(encoding="utf-8", errors="replace") for path in (out, err))
-        return self._judged(Result(command, code, said, command.scrub(faults), time.monotonic() - began), check=check)
+        done = manage(argv, local.directory, local.env, stdin or b"")
+        seconds = time.monotonic() - began
+        result = Result(command, done.returncode, done.stdout, command.scrub(done.stderr), seconds)
+        return self._judged(result, check=check)

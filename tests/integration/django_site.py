@@ -10,9 +10,11 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
+from django_at_hand import AtHand
 from psycopg import sql
 
 from safepoint.config import Release
@@ -245,6 +247,11 @@ def manage_of(folder: Path, target: Target, *, database_url: bool = True, **env:
     )
     secrets = {"DATABASE_URL": target.url()} if database_url else {}
     return Manage(Here("here", folder), release, {}, secrets, str(folder))
+
+
+def at_hand(folder: Path, target: Target) -> Manage:
+    """The same, where Django is loaded already: for what tests stand on."""
+    return replace(manage_of(folder, target), host=AtHand("here", folder))
 
 
 @contextmanager

@@ -5,11 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import django_site
-from django_at_hand import AtHand
 from postgres_servers import drop_database
 from psycopg import sql
 from replay_ground import LAUNCH, Ground
@@ -92,7 +90,7 @@ def migrated(
     """The first migrations and rows, copied as the twin; then the following ones, and the capture is armed."""
     twin = database.on(f"{database.dbname}_twin")
     write_project(folder, first)
-    manage = replace(django_site.manage_of(folder, database), host=AtHand("here", folder))
+    manage = django_site.at_hand(folder, database)
     manage.run("migrate", "--verbosity", "0")
     with connect(database) as connection:
         for statement in rows:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from django_site import manage_of, running, site_database, write_site
+from django_site import at_hand, running, site_database, write_site
 from psycopg import sql
 
 from safepoint.config import PlanFile
@@ -114,11 +114,12 @@ def ready_shop(server: Server, folder: Path) -> Iterator[Shop]:
         try:
             admin.execute(sql.SQL("alter database {name} owner to {role}").format(**words))
             login = target.login(role, "for tests")
+            manage = at_hand(folder, login)
             for app_name in ("auth", "sessions"):
-                manage_of(folder, login).run("migrate", app_name, "-v", "0")
-            manage_of(folder, login).run("migrate", "shop", "0001", "-v", "0")
+                manage.run("migrate", app_name, "-v", "0")
+            manage.run("migrate", "shop", "0001", "-v", "0")
             code = "from django.contrib.auth.models import User; User.objects.create_user('tess', password='secret')"
-            manage_of(folder, login).run("shell", "-c", code)
+            manage.run("shell", "-c", code)
             with running(folder, login) as address:
                 environment.setenv("SHOP_DB_PASSWORD", target.password or "")
                 environment.setenv("SHOP_TEST_PASSWORD", "secret")

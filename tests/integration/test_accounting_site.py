@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import django_at_hand
 import psycopg
 import pytest
 
@@ -58,14 +59,7 @@ class Site:
 
     def manage(self, release: str, *words: str, check: bool = True) -> str:
         """Run manage.py of a release; its output."""
-        done = subprocess.run(
-            [sys.executable, "src/manage.py", *words],
-            cwd=DEMO / "accounting" / f"release-{release}",
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        done = django_at_hand.manage(("src/manage.py", *words), DEMO / "accounting" / f"release-{release}", self.env)
         assert not check or done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 

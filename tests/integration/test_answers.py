@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli_errors import PLAN
+from least_plan import SOMEDAY
 
 from safepoint import cli
 
@@ -98,7 +98,7 @@ def test_a_command_that_was_interrupted_says_so_in_json(tmp_path: Path, number: 
     with socket.socket() as deaf:  # a database that takes the connection and never answers
         deaf.bind(("127.0.0.1", 0))
         deaf.listen()
-        (tmp_path / "launch.toml").write_text(PLAN.format(port=deaf.getsockname()[1]))
+        (tmp_path / "launch.toml").write_text(SOMEDAY.format(port=deaf.getsockname()[1]))
         env = {**os.environ, "SHOP_PASSWORD": "only-for-tests"}
         command = [PROGRAM, "backup", "--json"]
         process = subprocess.Popen(
@@ -118,7 +118,9 @@ def test_where_the_stores_are_away_nobody_is_told_that_there_is_no_snapshot(
 ) -> None:
     monkeypatch.setattr("safepoint.stores.retry.FIRST_WAIT", 0.01)
     monkeypatch.setattr(sys, "argv", ["safepoint", "backups", "--plan", str(tmp_path / "launch.toml")])
-    (tmp_path / "launch.toml").write_text(PLAN.format(port=1).replace("file:offsite", "sftp://backup@127.0.0.1:9/kept"))
+    (tmp_path / "launch.toml").write_text(
+        SOMEDAY.format(port=1).replace("file:offsite", "sftp://backup@127.0.0.1:9/kept")
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     out, err = capsys.readouterr()

@@ -180,7 +180,7 @@ def yard(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     state = tmp_path_factory.mktemp("plan")
     with django_site.site_database(server) as target:
         login = _owner(target)
-        manage = django_site.manage_of(folder, login)
+        manage = django_site.at_hand(folder, login)
         manage.run("migrate", "auth", "--verbosity", "0")
         manage.run("migrate", "sessions", "--verbosity", "0")
         manage.run("migrate", "shop", "--verbosity", "0")

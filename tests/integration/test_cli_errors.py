@@ -15,40 +15,11 @@ from pathlib import Path
 import forked
 import psycopg
 import pytest
+from least_plan import SOMEDAY
 
 from safepoint import cli
 from safepoint.postgres.servers import Server, free_port
 from safepoint.postgres.target import Target
-
-PLAN = """
-[launch]
-application = "shop"
-date = 2031-03-01
-timezone = "Europe/Berlin"
-[database]
-name = "shop"
-host = "127.0.0.1"
-port = {port}
-user = "postgres"
-password_env = "SHOP_PASSWORD"
-application_roles = ["shop"]
-[releases.old]
-version = "1"
-start = ["true"]
-stop = ["true"]
-upstream = "127.0.0.1:1"
-[releases.new]
-version = "2"
-start = ["true"]
-stop = ["true"]
-upstream = "127.0.0.1:2"
-[router]
-kind = "caddy"
-url = "http://127.0.0.1:3"
-[[stores]]
-name = "offsite"
-url = "file:offsite"
-"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +39,7 @@ def safepoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     """A command as the entry point carries it out, in a folder of its own with a plan file in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SHOP_PASSWORD", "only-for-tests")
-    (tmp_path / "launch.toml").write_text(PLAN.format(port=free_port()))
+    (tmp_path / "launch.toml").write_text(SOMEDAY.format(port=free_port()))
 
     def run(*words: str) -> Said:
         monkeypatch.setattr(sys, "argv", ["safepoint", *words])
@@ -105,8 +76,8 @@ def test_a_missing_plan_file_is_named_with_the_way_to_get_one(safepoint: Command
         ("application_roles", "aplication_roles", "launch.toml, line 12: database.aplication_roles: unknown key"),
         ('"postgres"\n', '"postgres"\nlock_timout = "5s"\n', "line 11: database.lock_timout: unknown key; known here"),
         ("port = ", "port = 1.5 #", "line 9: database.port: expected a valid integer"),
-        ('"Europe/Berlin"', '"Europe/Belrin"', "line 5: launch.timezone"),
-        ('start = ["true"]', 'start = "true"', "releases.old.start"),
+        ('"Europe/Berlin"', '"Europe/Belrin"', "line 4: launch.timezone"),
+        ('start = ["true", "1.0"]', 'start = "true"', "releases.old.start"),
         ('kind = "caddy"', 'kind = "nginx"', "router"),
         ('name = "offsite"\n', "", "stores.0.name: this key is required"),
         ("[database]", "[database", "not valid TOML"),
@@ -125,7 +96,7 @@ def test_a_typo_in_the_plan_file_names_line_key_and_what_was_expected(
 
 
 def test_a_plan_file_that_cannot_be_read_is_an_error_with_a_remedy(safepoint: Command, tmp_path: Path) -> None:
-    (tmp_path / "latin.toml").write_bytes(PLAN.replace("shop", "k\xe4se").encode("latin-1"))
+    (tmp_path / "latin.toml").write_bytes(SOMEDAY.replace("shop", "k\xe4se").encode("latin-1"))
     for name in (".", "latin.toml", "launch.toml/launch.toml"):
         said = safepoint("plan", "--plan", name, "--json")
         assert said.code == 2
@@ -199,7 +170,7 @@ def test_a_timetable_in_the_hour_that_the_clocks_change_is_refused(
 def test_an_order_to_a_launch_that_has_not_begun_is_refused(safepoint: Command, tmp_path: Path, command: str) -> None:
     said = safepoint(command, "--json")
     assert said.code == 3
-    assert json.loads(said.out)["message"] == "The launch shop-2-20310301 has not begun."
+    assert json.loads(said.out)["message"] == "The launch shop-2.0-20310301 has not begun."
     assert not (tmp_path / ".safepoint").exists()
 
 
@@ -395,7 +366,7 @@ def test_a_disk_that_is_full_already_refuses_the_launch_without_a_traceback(
 
 
 def test_a_terminal_that_lacks_a_sign_shows_another_one(tmp_path: Path) -> None:
-    (tmp_path / "launch.toml").write_text(PLAN.format(port=free_port()))
+    (tmp_path / "launch.toml").write_text(SOMEDAY.format(port=free_port()))
     said = subprocess.run(
         [str(Path(sys.executable).parent / "safepoint"), "plan"],
         cwd=tmp_path,

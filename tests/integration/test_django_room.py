@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from django_site import manage_of, site_database, write_site
+from django_site import at_hand, manage_of, site_database, write_site
 from psycopg import sql
 
 from safepoint.config import Application
@@ -40,9 +40,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(server: Server, site: Path) -> Iterator[Target]:
     """A database at release 1: shop.0001 applied, 0002 and 0003 pending."""
     with site_database(server) as target:
-        manage_of(site, target).run("migrate", "shop", "0001", "-v", "0")
-        manage_of(site, target).run("migrate", "sessions", "-v", "0")
-        manage_of(site, target).run("migrate", "auth", "-v", "0")
+        at_hand(site, target).run("migrate", "shop", "0001", "-v", "0")
+        at_hand(site, target).run("migrate", "sessions", "-v", "0")
+        at_hand(site, target).run("migrate", "auth", "-v", "0")
         yield target
 
 

@@ -11,8 +11,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import forked
 import pytest
-from engine_process import PLAN, WAY_BACK, WORKFLOW
+from engine_process import PLAN, WAY_BACK, WORKFLOW, main
 
 from safepoint.launch.engine import send
 
@@ -27,9 +28,8 @@ def start(folder: Path, kill: str = "") -> subprocess.Popen[str]:
 
 def conduct(folder: Path, kill: str = "") -> tuple[int, str]:
     """One life of a conductor: how it ended, and the last line that it said."""
-    process = start(folder, kill)
-    said, _ = process.communicate(timeout=60)
-    return process.returncode, (said.splitlines() or [""])[-1]
+    done = forked.call(lambda: main(folder, kill), (str(folder), kill), folder / "said", timeout=60)
+    return done.returncode, (done.stdout.splitlines() or [""])[-1]
 
 
 def effects(folder: Path) -> list[str]:

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from least_plan import SOMEDAY
 from test_answers import PROGRAM
-from test_cli_errors import PLAN
 
 from safepoint.launch.ledger import Ledger
 
@@ -17,7 +17,7 @@ from safepoint.launch.ledger import Ledger
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A state folder in which five launches were carried out, each begun after the one before it."""
-    (tmp_path / "launch.toml").write_text(PLAN.format(port=1))
+    (tmp_path / "launch.toml").write_text(SOMEDAY.format(port=1))
     for number in range(1, 6):
         path = tmp_path / f".safepoint/launches/shop-{number}/ledger.jsonl"
         path.parent.mkdir(parents=True)

@@ -13,20 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_cli_errors import PLAN
+from least_plan import SOMEDAY
 
 from safepoint.errors import ExitCode
 from safepoint.launch.lock import held
 from safepoint.postgres.servers import free_port
 
-LEDGER = ".safepoint/launches/shop-2-20310301/ledger.jsonl"
+LEDGER = ".safepoint/launches/shop-2.0-20310301/ledger.jsonl"
 LOCK = ".safepoint/conductor-shop.lock"
 
 
 @contextmanager
 def waiting(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A conductor that waits for its first moment, in years, and the other end of its terminal."""
-    (folder / "launch.toml").write_text(PLAN.format(port=free_port()))
+    (folder / "launch.toml").write_text(SOMEDAY.format(port=free_port()))
     ours, its = pty.openpty()
     env = {**os.environ, "SHOP_PASSWORD": "only-for-tests"}
     program = str(Path(sys.executable).parent / "safepoint")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli_errors import PLAN
+from least_plan import SOMEDAY
 
 from safepoint.config import load
 from safepoint.launch.plan import make_plan
@@ -71,7 +71,7 @@ def test_on_a_phone_no_long_path_makes_a_page_wider_than_the_screen(phone: Any, 
 
 @needs_chromium
 def test_on_a_phone_a_moment_of_the_timetable_stands_in_one_line(phone: Any, tmp_path: Path) -> None:
-    (tmp_path / "launch.toml").write_text(PLAN.format(port=1))
+    (tmp_path / "launch.toml").write_text(SOMEDAY.format(port=1))
     plan = load(tmp_path / "launch.toml")
     file = tmp_path / "timetable.html"
     file.write_text(timetable_page(make_plan(plan), plan.launch.date))

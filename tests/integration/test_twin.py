@@ -8,29 +8,24 @@ import json
 import time
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
 from books import Books, Hammer, books, count, killed_after
-from postgres_servers import Servers, drop_database, fresh_database, has_postgres
+from postgres_servers import drop_database, fresh_database
 from psycopg import sql
+from twin_ground import LAUNCH, drop_others, pair, twin_of
 
 from safepoint.errors import DatabaseError, Interrupted, Refused
-from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback import comparison
 from safepoint.wayback.fence import close, reopen, standing, survey_fence
 from safepoint.wayback.names import half_made_limit, kept_name, read_mark, twin_name
-from safepoint.wayback.pair import Pair
 from safepoint.wayback.quiet import drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 from safepoint.wayback.swap import swap, unswap
 from safepoint.wayback.twin import TwinFacts, drop_twin, look_up, make_twin
-
-LAUNCH = "books-2.0"
-ENTRY = "insert into ledger_entry (memo, author_id) values (%s, 1)"
 
 
 @pytest.fixture
@@ -40,26 +35,6 @@ def site(database: Target) -> Iterator[Books]:
             yield made
         finally:
             drop_others(database)
-
-
-def drop_others(target: Target) -> None:
-    """Drop what the tests made beside the database itself."""
-    with connect(target.on("postgres")) as connection:
-        names = connection.execute(
-            "select datname from pg_database where datname like %s and datname <> %s",
-            [target.dbname + "\\_%", target.dbname],
-        ).fetchall()
-    for (name,) in names:
-        drop_database(target.on(name))
-
-
-def twin_of(site: Books, **words: object) -> TwinFacts:
-    name = twin_name(site.target.dbname, LAUNCH)
-    return make_twin(site.target, name, LAUNCH, at=safe_point(site.target), **words)  # type: ignore[arg-type]
-
-
-def pair(live: Target, facts: TwinFacts) -> Pair:
-    return Pair.beside(live, facts.twin, facts.launch_id)
 
 
 def ask(target: Target, query: str, *values: object) -> list[tuple[object, ...]]:
@@ -367,36 +342,3 @@ def test_a_twin_of_fifty_megabytes_is_made_and_swapped_within_the_window(site: B
     assert facts.size_bytes > 45_000_000 and facts.seconds < 10
     assert swap(pair(site.target, facts), facts).seconds < 2
     assert count(site.target) == 250_001
-
-
-def test_the_twin_and_the_swap_work_on_postgresql_15(servers: Servers) -> None:
-    if not has_postgres(15):
-        pytest.skip("PostgreSQL 15 is not on this machine")
-    database = fresh_database(servers(15))
-    try:
-        with books(database) as site:
-            facts = twin_of(site)
-            assert swap(pair(database, facts), facts).seconds < 2
-            drop_others(database)
-    finally:
-        drop_database(database)
-
-
-@pytest.mark.parametrize("major", [15, 17, 18])
-def test_a_crash_soon_after_the_swap_gives_no_committed_id_out_again(tmp_path: Path, major: int) -> None:
-    """A sequence writes its log ahead; in a copy of pages (`wal_log`) it believes to have done so, and has not."""
-    if not has_postgres(major):
-        pytest.skip(f"PostgreSQL {major} is not on this machine")
-    with Server.create(tmp_path / "pg", installation(major)).start() as server:
-        database = fresh_database(server)
-        with books(database) as site:
-            facts = twin_of(site)
-            swap(pair(site.target, facts), facts)
-            with connect(site.application) as connection:
-                connection.execute(ENTRY, ["acknowledged"])
-            server.stop("immediate")
-            server.start()
-            with connect(site.application) as connection:
-                connection.execute(ENTRY, ["after the crash"])  # a unique violation, where an id comes twice
-            assert count(site.target) == 3
-            drop_others(database)

@@ -7,45 +7,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from least_plan import LEAST
 
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.errors import PlanFileError, StoreError
 from safepoint.launch.doctor import Finding, failures, guarded, ok, rehearsal, timetable
 
-PLAN = """
-[launch]
-application = "shop"
-date = {date}
-timezone = "Europe/Berlin"
-[database]
-name = "shop"
-user = "postgres"
-application_roles = ["shop"]
-[releases.old]
-version = "1"
-start = ["a"]
-stop = ["b"]
-upstream = "127.0.0.1:1"
-[releases.new]
-version = "2"
-start = ["a"]
-stop = ["b"]
-upstream = "127.0.0.1:2"
-[router]
-kind = "caddy"
-url = "http://127.0.0.1"
-[[stores]]
-name = "local"
-url = "file:backups"
-[timetable]
-{timetable}
-"""
 NOW = datetime(2026, 2, 20, tzinfo=UTC)
 
 
 def plan(day: str, moments: str = "") -> PlanFile:
-    return parse(PLAN.format(date=day, timetable=moments), Path("launch.toml"))
+    return parse(f"{LEAST.replace('2026-03-01', day)}[timetable]\n{moments}\n", Path("launch.toml"))
 
 
 def verdicts(day: str, moments: str = "", now: datetime = NOW) -> list[tuple[str, str]]:
@@ -125,6 +98,5 @@ def test_a_check_that_looked_at_nothing_and_one_with_a_fault_of_its_own_have_fai
     ],
 )
 def test_a_plan_that_cannot_rehearse_has_to_say_that_it_does_without(more: str, verdict: str, said: str) -> None:
-    text = PLAN.format(date="2026-03-01", timetable="") + more
-    first = next(rehearsal(parse(text, Path("launch.toml")), NOW))
+    first = next(rehearsal(parse(LEAST + more, Path("launch.toml")), NOW))
     assert first.verdict == verdict and said in f"{first.message} {first.remedy}"

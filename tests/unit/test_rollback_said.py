@@ -8,43 +8,16 @@ from typing import Any
 
 import pytest
 import typer
+from least_plan import LEAST
 from stories import launched, rolled_back
 
 from safepoint.cli import orders
 from safepoint.config import load
 
-PLAN = """
-[launch]
-application = "accounting"
-id = "accounting-2.0-20260301"
-date = 2026-03-01
-timezone = "Europe/Berlin"
-[database]
-name = "shop"
-user = "postgres"
-application_roles = ["shop"]
-[releases.old]
-version = "1.0"
-start = ["true"]
-stop = ["true"]
-upstream = "127.0.0.1:1"
-[releases.new]
-version = "2.0"
-start = ["true"]
-stop = ["true"]
-upstream = "127.0.0.1:2"
-[router]
-kind = "caddy"
-url = "http://127.0.0.1:3"
-[[stores]]
-name = "offsite"
-url = "file:offsite"
-"""
-
 
 def taken_back(folder: Path, monkeypatch: pytest.MonkeyPatch, *, ended: str, json_: bool) -> int:
     """The order, given to a launch that stands by; it ends so. Gives the exit code."""
-    (folder / "launch.toml").write_text(PLAN)
+    (folder / "launch.toml").write_text(LEAST.replace('application = "shop"', 'application = "accounting"'))
     ledger = folder / ".safepoint/launches/accounting-2.0-20260301/ledger.jsonl"
     ledger.parent.mkdir(parents=True)
     launched(ledger)

@@ -62,7 +62,7 @@ _WITH_TRANSACTION_TIMEOUT: set[tuple[str, int]] = set()
 # A database may give each of its sessions a role (ALTER DATABASE ... SET role), for the application's sake: acting as
 # it we could neither read nor make what we must. Where our own login has one, it acts by it: so it was meant.
 _AS_ITSELF = """
-SELECT set_config('role', 'none', false) WHERE current_setting('role') <> 'none' AND NOT EXISTS (
+SELECT set_config('role', 'none', false) WHERE NOT EXISTS (
     SELECT FROM pg_db_role_setting s JOIN pg_roles r ON r.oid = s.setrole
     WHERE r.rolname = session_user AND 'role' IN (SELECT split_part(one, '=', 1) FROM unnest(s.setconfig) one))
 """
@@ -141,7 +141,9 @@ def connect(
                 connection.info.parameter_status("TimeZone"),
             ) != _AS_PINNED:
                 connection.execute(_PIN_AGAIN)
-            connection.execute(_AS_ITSELF)
+            # Asked by itself: to plan the rest takes a new session longer than all else about it.
+            if connection.execute("show role").fetchone() != ("none",):
+                connection.execute(_AS_ITSELF)
             connection.autocommit = autocommit
         except psycopg.OperationalError as error:
             if "transaction_timeout" in str(error):  # another server is there now, of an older version
