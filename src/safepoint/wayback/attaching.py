@@ -185,7 +185,7 @@ class Attaching:
         keyed = [self.new.tables[name] for name in names if self._is_keyed(name, stashed[name])]
         for one in keyed:
             self._name_again(one)
-            self._delete(one)
+            self._delete(one, stashed[one.name].key)
         self._coming = [] if self.careful else list(names)
         found = [table for name in names if (table := self._table(name, stashed[name]))]
         for table in found:  # once all rows are there that they may refer to
@@ -208,9 +208,9 @@ class Attaching:
             return False
         return bool(told.key) and all(one in table.by_name for one in told.key)
 
-    def _delete(self, table: Table) -> None:
+    def _delete(self, table: Table, key: Sequence[str]) -> None:
         """Rows of tables that were there before."""
-        deleted, already = delete(self.connection, table, careful=self.careful)
+        deleted, already = delete(self.connection, table, key, careful=self.careful)
         self.rows += deleted
         self.already += already
         self.tables[table.name] += deleted
@@ -264,7 +264,7 @@ class Attaching:
 
     def _whole(self, table: Table, told: StashedTable) -> WholeRows:
         made = told.whole and table.name in self.made
-        return WholeRows(self.connection, self.new, table, made, self.defaults, self.careful, self._coming)
+        return WholeRows(self.connection, self.new, table, told.key, made, self.defaults, self.careful, self._coming)
 
     def _keyless(self, table: Table, told: StashedTable) -> None:
         """Rows without a key can be inserted, where nothing else was done to them."""
