@@ -20,6 +20,7 @@ from safepoint.wayback.deletions import delete
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
 from safepoint.wayback.left import Left, write_left
 from safepoint.wayback.mapping import NOT_CARRIED
+from safepoint.wayback.merging import silence, unsilence
 from safepoint.wayback.natural import named
 from safepoint.wayback.rivals import deferred
 from safepoint.wayback.single_values import SingleValues
@@ -147,8 +148,10 @@ class Attaching:
         run(connection, "CREATE INDEX ON pg_temp.sp_lines ((line ->> 'relation'), (line -> 'key'))")
         run(connection, "ANALYZE pg_temp.sp_lines")
         run(connection, EMPTIED)
+        silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)
+        unsilence(connection, silenced)
         self._raise_sequences()
         return self._answer(out)
 
