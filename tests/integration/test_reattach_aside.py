@@ -98,10 +98,13 @@ def test_what_a_second_launch_did_to_a_row_that_it_had_again_is_not_forgotten(da
             second.write("update customer set mail = 'later@x' where id = 6", "delete from customer where id = 7")
             second.drain()
             outcome = replay(
-                *(made.twin, again, second.spool, second.mapping()), launch_id="shop-2.1", out=second.folder / "out"
+                *(made.twin, again, second.spool, second.mapping()),
+                launch_id="shop-2.1",
+                out=second.folder / "out",
+                waiting=[first.rows],
             )
             disarm(again, second.facts)
-            assert outcome.put_aside == 2
+            assert (outcome.put_aside, outcome.stashed, outcome.not_carried) == (2, 1, 0)
             rows = second.folder / "out" / "stash.jsonl"
             newer = keep_stash(tmp_path, "shop-2.1", "2.1", rows, again, second.mapping(), owner=OWNER)
             assert newer is not None and [one.launch_id for one in give_back(tmp_path, "shop-2.1")] == [LAUNCH]

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from launched_twice import attached, launched_again, rolled_back
+from launched_twice import OWNER, attached, launched_again, rolled_back
 from replay_ground import RELAX, RELAXED, SHOP, Ground, ask, ground, lines
 
 from safepoint.postgres.target import Target
+from safepoint.wayback import records
+from safepoint.wayback.capture import arm, disarm
+from safepoint.wayback.replay import replay
+from safepoint.wayback.stash import give_back, keep_stash, take
 
 LONG = "x" * 30
 SHOPPED = {"before": SHOP, "migration": RELAX, "found": RELAXED}
@@ -97,6 +101,38 @@ def test_one_of_which_a_part_can_be_found_by_nobody_is_not_kept(database: Target
         }
         kept = {one["xid"]: one["kept"] for one in lines(outcome, "put_aside")}
         assert list(kept.values()) == [False, False, True, False, False]
+
+
+def test_what_the_next_launch_does_to_rows_that_it_had_again_is_kept_too(database: Target, tmp_path: Path) -> None:
+    """Its twin never had them, but the stash that they come from waits again with what is done to them since."""
+    with rolled_back(database, tmp_path, [*FIRST], policy="transaction", **SHOPPED) as (made, first):
+        with launched_again(made, migration=RELAX) as again:
+            assert attached(made, again).left == 0
+            take(first, "shop-2.1")
+            second = Ground(again, made.twin, tmp_path / "second", RELAXED, {}, arm(again, "shop-2.1"))
+            second.write(
+                "update customer set mail = 'later@x' where id = 6", "update customer set mail = '' where id = 3"
+            )
+            second.drain()
+            outcome = replay(
+                *(made.twin, again, second.spool, second.mapping()),
+                launch_id="shop-2.1",
+                out=second.folder / "out",
+                policy="transaction",
+                waiting=[first.rows],
+            )
+            disarm(again, second.facts)
+            assert (outcome.stashed, outcome.not_carried) == (1, 0)
+            rows = second.folder / "out" / "stash.jsonl"
+            assert keep_stash(tmp_path, "shop-2.1", "2.1", rows, again, second.mapping(), owner=OWNER) is not None
+            give_back(tmp_path, "shop-2.1")
+            records.remove(made.twin, "shop-2.1")
+        with launched_again(made, migration=RELAX) as third:
+            assert attached(made, third, "shop-2.2").left == 0
+            assert ask(third, "select id, mail from customer where id in (3, 6) order by id") == [
+                (3, ""),
+                (6, "later@x"),
+            ]
 
 
 def put_aside(made: Ground) -> list[dict[str, object]]:

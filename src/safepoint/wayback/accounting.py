@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from safepoint.postgres.connections import Connection
@@ -25,11 +26,19 @@ class Accounting:
         source: a connection to what was captured.
         old: the twin's catalogue.
         after: the last commit that an earlier replay carried; 0 where there was none.
+        waiting: see `Manner`.
     """
 
     def __init__(
-        self, connection: Connection, source: Connection, mapping: WayBack, old: Catalogue, after: int
+        self,
+        connection: Connection,
+        source: Connection,
+        mapping: WayBack,
+        old: Catalogue,
+        after: int,
+        waiting: Sequence[Path] = (),
     ) -> None:
+        self.waiting = waiting
         self.connection, self.source, self.mapping, self.old, self.after = connection, source, mapping, old, after
 
     def where(
@@ -47,6 +56,8 @@ class Accounting:
             stashing.forget_older(connection, works, homeless, scope, self.after)
         stashed = {sink.table.name: stashing.stash_table(connection, self.source, sink, scope) for sink in homeless}
         aside = [work for work in works if any_aside(connection, work)]
+        if aside or scope.excluding:
+            held_back.read_waiting(connection, self.waiting)
         for work in works:
             stashed[work.old.name] = stashing.stash_values(connection, work)
             stashing.stash_truncations(connection, work, scope)

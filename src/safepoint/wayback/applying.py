@@ -67,7 +67,7 @@ class Applying:
         Raises:
             DatabaseError: PostgreSQL refuses rows for a reason that no query finds. Nothing was changed.
         """
-        silenced = silence(self.connection, self.works)
+        silenced = silence(self.connection, [work.old for work in self.works])
         prepared = False
         while True:
             if not prepared:

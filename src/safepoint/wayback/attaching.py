@@ -20,6 +20,7 @@ from safepoint.wayback.deletions import delete
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
 from safepoint.wayback.left import Left, write_left
 from safepoint.wayback.mapping import NOT_CARRIED
+from safepoint.wayback.merging import silence, unsilence
 from safepoint.wayback.natural import named
 from safepoint.wayback.rivals import deferred
 from safepoint.wayback.single_values import SingleValues
@@ -147,8 +148,10 @@ class Attaching:
         run(connection, "CREATE INDEX ON pg_temp.sp_lines ((line ->> 'relation'), (line -> 'key'))")
         run(connection, "ANALYZE pg_temp.sp_lines")
         run(connection, EMPTIED)
+        silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)
+        unsilence(connection, silenced)
         self._raise_sequences()
         return self._answer(out)
 
@@ -185,7 +188,7 @@ class Attaching:
         keyed = [self.new.tables[name] for name in names if self._is_keyed(name, stashed[name])]
         for one in keyed:
             self._name_again(one)
-            self._delete(one)
+            self._delete(one, stashed[one.name].key)
         self._coming = [] if self.careful else list(names)
         found = [table for name in names if (table := self._table(name, stashed[name]))]
         for table in found:  # once all rows are there that they may refer to
@@ -208,9 +211,9 @@ class Attaching:
             return False
         return bool(told.key) and all(one in table.by_name for one in told.key)
 
-    def _delete(self, table: Table) -> None:
+    def _delete(self, table: Table, key: Sequence[str]) -> None:
         """Rows of tables that were there before."""
-        deleted, already = delete(self.connection, table, careful=self.careful)
+        deleted, already = delete(self.connection, table, key, careful=self.careful)
         self.rows += deleted
         self.already += already
         self.tables[table.name] += deleted
@@ -265,7 +268,8 @@ class Attaching:
     def _whole(self, table: Table, told: StashedTable) -> WholeRows:
         made = told.whole and table.name in self.made
         anew = made and self._made_anew(table, told)
-        return WholeRows(self.connection, self.new, table, made, self.defaults, self.careful, self._coming, anew)
+        words = self.defaults, self.careful, self._coming, anew
+        return WholeRows(self.connection, self.new, table, told.key, made, *words)
 
     def _made_anew(self, table: Table, told: StashedTable) -> bool:
         """Whether the migration made the table's rows of what mappers had given the old release of the stashed ones."""

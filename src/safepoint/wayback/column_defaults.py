@@ -32,7 +32,10 @@ class ColumnDefaults:
 
     def filled(self, table: Table, column: Column) -> str:
         """What a new row gets in a column that nobody fills in, as SQL."""
-        return self._of_django(table, column) or f"({column.default or 'NULL'})::{column.type}"
+        default = column.default
+        if column.identity and column.sequence is not None:
+            default = f"nextval({literal(column.sequence)})"
+        return self._of_django(table, column) or f"({default or 'NULL'})::{column.type}"
 
     def _of_django(self, table: Table, column: Column) -> str | None:
         django = (self._catalogue.of_django(self._defaults, table) or {}).get(column.name)

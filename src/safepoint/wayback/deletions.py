@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Table
 from safepoint.wayback.expressions import literal, quote, written
@@ -13,12 +15,17 @@ from safepoint.wayback.whole_rows import match
 from safepoint.wayback.work import rows_of
 
 
-def delete(connection: Connection, table: Table, *, careful: bool) -> tuple[int, int]:
-    """Gives how many rows were deleted, and how many were gone already; `careful`: they wait for `WholeRows.remove`."""
+def delete(connection: Connection, table: Table, key: Sequence[str], *, careful: bool) -> tuple[int, int]:
+    """Gives how many rows were deleted, and how many were gone already.
+
+    Args:
+        key: the columns by which they were stashed.
+        careful: they wait for `WholeRows.remove`.
+    """
     those = f"s.relation = {literal(table.name)} AND NOT s.whole AND s.action = 'delete'"
     if not ask(connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_stash s WHERE {those})")[0][0]:
         return 0, 0
-    names = [column.name for column in table.columns if column.name not in table.key]
+    names = [column.name for column in table.columns if column.name not in key]
     newer = " OR ".join(
         f"s.was ? {literal(name)} AND {written(f't.{quote(name)}')} IS DISTINCT FROM s.was ->> {literal(name)}"
         for name in names
@@ -32,7 +39,7 @@ def delete(connection: Connection, table: Table, *, careful: bool) -> tuple[int,
         f"WHEN EXISTS (SELECT FROM jsonb_object_keys(s.was) k WHERE k <> ALL(ARRAY[{known}])) "
         f"THEN 'nobody knows whether the row was changed: the new schema has other columns' "
         f"WHEN {newer or 'false'} THEN 'the row has newer values, and is not deleted' END AS why "
-        f"FROM pg_temp.sp_stash s LEFT JOIN {rows_of(table)} t ON {match(table, table.key)} WHERE {those}",
+        f"FROM pg_temp.sp_stash s LEFT JOIN {rows_of(table)} t ON {match(table, key)} WHERE {those}",
     )
     run(
         connection,

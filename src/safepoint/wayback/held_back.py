@@ -7,8 +7,11 @@ that it had here, so that nothing newer is overwritten: `was` says which.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.expressions import Casts, cast, known, literal, quote, written
@@ -50,6 +53,8 @@ def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = F
         before = dict(_before(work, casts))
         attempt(connection, _changes(work, into, before, place, _earlier(connection, work, place)))
         attempt(connection, _deletions(work, into, before, place))
+    # Else it is taken for a few lines, and read once for each row that was put aside.
+    run(connection, "ANALYZE safepoint.stash (relation, action, key, commit_lsn, whole)")
     run(
         connection,
         f"UPDATE {work.change} c SET kept = true FROM {work.stage} s, pg_temp.{TRANSACTIONS} t "
@@ -57,13 +62,32 @@ def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = F
         f"SELECT k.key, k.commit_lsn FROM safepoint.stash k "
         f"WHERE k.relation = {literal(work.new.name)} AND (k.action = 'insert' OR NOT k.whole))",
     )
-    # Of a row that this launch's stash has whole, what is done to it comes back with it.
+    # Of a row that a stash has whole, this launch's or one that waits again, what is done to it comes back with it.
     run(
         connection,
         f"UPDATE {work.change} c SET kept = true FROM {work.stage} s WHERE s._sp_at = c.n AND {_OF_KEPT} "
         f"AND {written_key(work)} IN (SELECT k.key FROM safepoint.stash k "
-        f"WHERE k.relation = {literal(work.new.name)} AND k.whole AND k.action = 'insert')",
+        f"WHERE k.relation = {literal(work.new.name)} AND k.whole AND k.action = 'insert' UNION ALL "
+        f"SELECT w.key FROM pg_temp.sp_waiting w WHERE w.relation = {literal(work.new.name)})",
     )
+
+
+def read_waiting(connection: Connection, stashes: Sequence[Path]) -> None:
+    """Make `sp_waiting`: the rows that other launches' stashes have whole."""
+    run(connection, "CREATE TEMP TABLE sp_waiting (relation text, key jsonb) ON COMMIT DROP")
+    with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_waiting FROM STDIN") as copy:
+        for one in stashes:
+            for relation, key in _whole_rows(one):
+                copy.write_row((relation, key))
+    run(connection, "ANALYZE pg_temp.sp_waiting")
+
+
+def _whole_rows(stash: Path) -> Iterator[tuple[str, str]]:
+    """What cannot be read is told when it is to come back, and must not hold up a rollback."""
+    with suppress(OSError, ValueError, KeyError), stash.open(encoding="utf-8") as file:
+        for line in map(json.loads, file):
+            if line.get("whole") and line["action"] == "insert":
+                yield str(line["relation"]), json.dumps(line["key"])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from safepoint.errors import DatabaseError
@@ -20,10 +21,12 @@ class Manner:
 
     `policy`: see `config.Wayback`. `only_whole`: nothing is put aside; where something had to be, nothing is changed
     (`NotWhole`). `same_schema`: the twin is kept like its source, so every constraint holds on what comes, and it is
-    not asked. `purpose` names whose records these are in the twin.
+    not asked. `purpose` names whose records these are in the twin. `waiting`: the rows of stashes that this launch has
+    re-attached, and that wait again when it is rolled back.
     """
 
     policy: Policy = "row"
     only_whole: bool = False
     same_schema: bool = False
     purpose: str = "replay"
+    waiting: tuple[Path, ...] = ()

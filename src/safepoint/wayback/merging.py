@@ -6,7 +6,7 @@ and inserted instead, so that two rows may exchange theirs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -72,10 +72,10 @@ class _Refuses(Exception):
         self.work = work
 
 
-def silence(connection: Connection, works: Sequence[Work]) -> tuple[Acting, ...]:
+def silence(connection: Connection, tables: Iterable[Table]) -> tuple[Acting, ...]:
     """Ordinary triggers and rules are silent under `replica`; those that act all the same are switched off for this
     transaction. Gives them, for `unsilence`."""
-    row = connection.execute(_RELATIONS, [[quoted(work.old) for work in works]]).fetchone()
+    row = connection.execute(_RELATIONS, [[quoted(table) for table in tables]]).fetchone()
     relations = row[0] if row is not None and row[0] else []
     found = tuple(Acting(*one) for one in connection.execute(_ACTING, {"relations": relations}).fetchall())
     for one in found:

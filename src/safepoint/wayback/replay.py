@@ -74,6 +74,7 @@ def replay(
     out: Path | None = None,
     up_to: str | None = None,
     policy: Policy = "row",
+    waiting: Sequence[Path] = (),
     maintenance: str = "postgres",
     cancelled: Cancelled = never,
     report: Report = silent,
@@ -86,6 +87,7 @@ def replay(
         up_to: the last commit's LSN to carry; by default all that is in the spool.
         out: a folder for the files of what was stashed or put aside; None leaves them to `records.write_files`.
         policy: see `config.Wayback`.
+        waiting: see `Manner`.
 
     Raises:
         Refused: the mapping has problems, or a table was changed after the launch.
@@ -103,7 +105,7 @@ def replay(
             source,
             spool,
             mapping,
-            Manner(policy),
+            Manner(policy, waiting=tuple(waiting)),
             launch_id=launch_id,
             out=out,
             up_to=up_to,
@@ -215,7 +217,7 @@ class _Carrying:
         homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]
         applying = self._applying(staged, works, homeless)
         merged = applying.run()
-        accounting = Accounting(self.connection, self.source, self.mapping, self.old, after)
+        accounting = Accounting(self.connection, self.source, self.mapping, self.old, after, self.manner.waiting)
         stashed = accounting.where(works, homeless, applying.scope, staged.truncations)
         outcome = self._outcome(accounting, staged, works, merged, stashed, up_to)
         if self.manner.only_whole and outcome.put_aside:

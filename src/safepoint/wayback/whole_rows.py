@@ -30,6 +30,7 @@ class WholeRows:
     """The whole rows of one table.
 
     Args:
+        key: the columns by which the rows were stashed; the table may have another key by now, or none.
         made: this migration made the table.
         defaults: for columns that were not there when the rows were stashed.
         careful: deletions wait for `remove`.
@@ -42,13 +43,14 @@ class WholeRows:
         connection: Connection,
         catalogue: Catalogue,
         table: Table,
+        key: Sequence[str],
         made: bool,
         defaults: ColumnDefaults,
         careful: bool = False,
         coming: Collection[str] = (),
         anew: bool = False,
     ) -> None:
-        self.connection, self.catalogue, self.table, self.made = connection, catalogue, table, made
+        self.connection, self.catalogue, self.table, self.key, self.made = connection, catalogue, table, key, made
         self.defaults, self.careful, self.coming = defaults, careful, coming
         self.anew = anew
         self.columns = list(table.written)
@@ -68,10 +70,10 @@ class WholeRows:
             connection,
             f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.action, t.ctid AS tid, "
             f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal FROM pg_temp.sp_stash s "
-            f"LEFT JOIN {rows_of(table)} t ON {match(table, table.key)} "
+            f"LEFT JOIN {rows_of(table)} t ON {match(table, self.key)} "
             f"WHERE s.relation = {literal(table.name)} AND s.whole",
         )
-        run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_met (n)")
+        run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
         self._drop("action = 'delete' AND tid IS NULL OR action <> 'delete' AND tid IS NOT NULL AND equal")
         self._refuse("bad IS NOT NULL", "bad")
         if self.anew:
@@ -112,7 +114,7 @@ class WholeRows:
         }
         which = (
             f"s.relation = {literal(table.name)} AND s.n IN (SELECT n FROM pg_temp.sp_later) "
-            f"AND {match(table, table.key)}"
+            f"AND {match(table, self.key)}"
         )
         free = " AND ".join(f"NOT {one}" for one in needed) or "true"
         while found := run(
@@ -193,7 +195,7 @@ class WholeRows:
         return f"CASE WHEN m.tid IS NULL THEN {new} ELSE {given(column)} END"
 
     def _update(self) -> None:
-        columns = [column for column in self.columns if column.name not in self.table.key]
+        columns = [column for column in self.columns if column.name not in self.key]
         if not columns:
             return
         pairs = ", ".join(f"{quote(one.name)} = {given(one)}" for one in columns)

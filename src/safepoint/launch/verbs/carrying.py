@@ -57,6 +57,7 @@ from safepoint.wayback.pair import Pair
 from safepoint.wayback.replay import READ_ONLY, carry
 from safepoint.wayback.schemas import Schemas
 from safepoint.wayback.sessions import asking
+from safepoint.wayback.stash import read_stashes
 from safepoint.wayback.twin import drop_twin
 
 _FILLED_VIEWS: Final = """
@@ -280,7 +281,7 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
             after,
             ground.folder / "spool",
             mapping,
-            Manner(ground.plan.wayback.policy),
+            Manner(ground.plan.wayback.policy, waiting=_waiting(ground)),
             launch_id=ground.launch_id,
             up_to=drained.get("up_to"),  # what is carried is what is listed
             catalogues=(old, new),  # the site is closed, and nobody gets in but us
@@ -305,6 +306,10 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
             "left_sequences": list(sequences),
         },
     )
+
+
+def _waiting(ground: Ground) -> tuple[Path, ...]:
+    return tuple(one.rows for one in read_stashes(ground.plan.state) if one.taken_by == ground.launch_id)
 
 
 def _summary(outcome: Outcome) -> str:
