@@ -25,6 +25,7 @@ from safepoint.postgres.unprivileged import Account, run_as
 VARIABLE: Final = "SAFEPOINT_TEST_CLUSTERS"
 PREFIX: Final = "safepoint-clusters-"
 _CASTAGNOLI: Final = 0x82F63B78
+_SMALL: Final = 1 << 30
 _IDENTIFIER_IN_LOG: Final = 24  # of a segment's first page (XLogLongPageHeaderData, access/xlog_internal.h)
 
 _ROLES: Final = "1260"  # pg_authid, in a cluster that initdb has just made
@@ -67,7 +68,9 @@ def copied(who: Account, argv: list[str], *, env: dict[str, str] | None = None) 
     if ready is None:
         return run_as(who, argv, env=env)
     data = Path(own["--pgdata"])
-    done = run_as(who, ["cp", "-a", str(ready), str(data)], env=env)
+    # On a disk that a test fills, the log's first file must have its room as initdb would have given it.
+    holes = "never" if shutil.disk_usage(data.parent).total < _SMALL else "auto"
+    done = run_as(who, ["cp", "-a", f"--sparse={holes}", str(ready), str(data)], env=env)
     if done.returncode == 0:
         _identify(data)
     if done.returncode == 0 and "--pwfile" in own:

@@ -51,7 +51,7 @@ def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = F
     # Each value of a changed row has to be one that can be compared with what stands there at the next launch.
     if all(rule.kind not in ("mapped", "remapped") for rule in work.rule.columns):
         before = dict(_before(work, casts))
-        attempt(connection, _changes(work, into, before, place, _earlier(connection, work, place)))
+        attempt(connection, _changes(work, into, before, place, _earlier(connection, work, place), casts))
         attempt(connection, _deletions(work, into, before, place))
     # Else it is taken for a few lines, and read once for each row that was put aside.
     run(connection, "ANALYZE safepoint.stash (relation, action, key, commit_lsn, whole)")
@@ -132,7 +132,7 @@ def _earlier(connection: Connection, work: Work, place: str) -> str:
     return f"EXISTS ({lines} AND e.place = {place} AND e.key = {written_key(work)} AND e.values ? v.key)"
 
 
-def _changes(work: Work, into: _Into, before: Mapping[str, str], place: str, earlier: str) -> str:
+def _changes(work: Work, into: _Into, before: Mapping[str, str], place: str, earlier: str, casts: Casts) -> str:
     """What is new in changed rows: each column that is another than that of the twin's row `o`, as it would be in the
     new schema, and those that the old schema has not."""
     names = [*before, *work.rule.stash]
@@ -149,7 +149,15 @@ def _changes(work: Work, into: _Into, before: Mapping[str, str], place: str, ear
     values, which = (
         ("coalesce(n.vals, '{}')", _CHANGED) if into.together else ("n.vals", f"{_CHANGED} AND n.vals IS NOT NULL")
     )
-    return f"{into.stash('c.op', values, 'k.was', place, 'false')}{joined} WHERE {which}"
+    # A key that is spelled otherwise (-0 for 0) would keep the spelling of the row that was there before.
+    again = f"(c.birth IS NULL OR {' AND '.join(_spelled_alike(work, casts))})"
+    return f"{into.stash('c.op', values, 'k.was', place, 'false')}{joined} WHERE {which} AND {again}"
+
+
+def _spelled_alike(work: Work, casts: Casts) -> Iterator[str]:
+    for rule in work.rule.columns:
+        if rule.new is not None and (rule.column, rule.new) in work.rule.key:
+            yield f"{_in_new(work, rule, casts) or 'NULL'} = s.{quote(rule.new)}"
 
 
 def _homes(work: Work) -> Iterator[ColumnRule]:
@@ -163,9 +171,15 @@ def _homes(work: Work) -> Iterator[ColumnRule]:
 def _before(work: Work, casts: Casts) -> Iterator[tuple[str, str]]:
     """By new column what the twin's row `o` would have in it, as the log writes it."""
     for rule in _homes(work):
-        old, new = work.old.by_name[rule.column], work.new.by_name[str(rule.new)]
-        value = f"o.{quote(old.name)}"
-        if rule.kind in ("same", "renamed", "generated") or (rule.kind == "retyped" and not known(new.base, casts)):
-            yield new.name, written(value)  # a type that the twin's server does not know is compared as text
-        elif rule.kind == "retyped":
-            yield new.name, written(cast(value, old.base, new.type, new.base, casts))
+        text = _in_new(work, rule, casts)
+        if text is not None:
+            yield str(rule.new), text
+
+
+def _in_new(work: Work, rule: ColumnRule, casts: Casts) -> str | None:
+    """The twin's value as it would be in the new column; None where no one knows."""
+    old, new = work.old.by_name[rule.column], work.new.by_name[str(rule.new)]
+    value = f"o.{quote(old.name)}"
+    if rule.kind in ("same", "renamed", "generated") or (rule.kind == "retyped" and not known(new.base, casts)):
+        return written(value)  # a type that the twin's server does not know is compared as text
+    return written(cast(value, old.base, new.type, new.base, casts)) if rule.kind == "retyped" else None

@@ -114,6 +114,14 @@ class WayBack:
         """The rules by the new table that they read."""
         return {rule.new: rule for rule in self.tables}
 
+    @property
+    def known_columns(self) -> dict[str, frozenset[str]]:
+        """By new table the columns that rules are about; none of a table that the old schema does not have."""
+        ruled = {
+            rule.new: frozenset([*rule.kept, *(one.new for one in rule.columns if one.new)]) for rule in self.tables
+        }
+        return {**dict.fromkeys(self.stash, frozenset[str]()), **ruled}
+
     def lines(self, *, everything: bool = True) -> tuple[Line, ...]:
         """The table that a person checks; without `everything` only what is not the same in both schemas."""
         found = []

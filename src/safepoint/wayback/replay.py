@@ -194,7 +194,7 @@ class _Carrying:
             after=after,
             up_to=up_to,
             start=start,
-            mapped=None if self.manner.same_schema else {*self.mapping.feeds, *self.mapping.stash},
+            mapped=None if self.manner.same_schema else self.mapping.known_columns,
             former=self.partitions,
             added={rule.new: (*rule.stash, *self.readings.columns(rule.new)) for rule in self.mapping.tables},
             earlier=0 if earlier is None else earlier.transactions,

@@ -55,7 +55,7 @@ def stage(
     after: int = 0,
     up_to: int | None = None,
     start: int = 0,
-    mapped: Collection[str] | None = None,
+    mapped: Mapping[str, Collection[str]] | None = None,
     former: Mapping[str, str] | None = None,
     added: Mapping[str, Collection[str]] | None = None,
     earlier: int = 0,
@@ -68,8 +68,8 @@ def stage(
         connection: to the twin, inside the transaction that will apply them: a kill leaves nothing.
         start: an offset of the spool that nothing to be staged lies before (`Staged.end` of an earlier time).
         migrated: the catalogue of the database that the changes come from.
-        mapped: the tables that the way back knows; None: all. One that was made since may have changed meanwhile: of
-            its rows those columns are staged that it still has.
+        mapped: the tables that the way back knows, and the columns that its rules are about; None: all. One that was
+            made since may have changed meanwhile: of its rows those columns are staged that it still has.
         former: partitions that are none any more, and whose rows they had (`partitions.former`).
         added: by table, columns that may have come to it since: of rows that were captured before, their values are
             those of the migrated database.
@@ -130,7 +130,7 @@ class _Staging:
         connection: Connection,
         migrated: Catalogue,
         writer: Writer,
-        mapped: Collection[str] | None,
+        mapped: Mapping[str, Collection[str]] | None,
         former: Mapping[str, str],
         added: Mapping[str, Collection[str]],
     ) -> None:
@@ -226,8 +226,9 @@ class _Staging:
             return _loose_shape(sink, relation, names)
         computed = {column.name for column in table.columns if column.generated}
         lacking = set(sink.columns) - set(names)
-        # Those of which no rule knows came since, and went again. A twin that is kept level has no such rules.
-        gone = set(names) - computed - set(sink.columns) if self.mapped is None else set()
+        gone = set(names) - computed - set(sink.columns)
+        if self.mapped is not None:  # one of which no rule knows came since, and went again
+            gone &= set(self.mapped[table.name])
         if gone or lacking - set(self.added.get(table.name, ())):
             raise Refused(
                 f"The columns of {relation.qualified} are not those that were captured.",

@@ -264,11 +264,11 @@ class TriggerDrain:
         for shape in (now, then):
             if shape is not None and shape.width == width:
                 return shape
-        if now is not None and then is not None and then.begins(now) and then.width < width:
-            return replace(then, width=width)
         if relation in self._later:
             self.unread.add(self._armed[relation].name)
             return None
+        if now is not None and then is not None and then.begins(now) and then.width < width:
+            return replace(then, width=width)
         raise CaptureLost(
             "A captured row has other columns than its table.",
             subject=now.name if now else f"relation {relation}",
