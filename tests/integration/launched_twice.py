@@ -14,8 +14,8 @@ from safepoint.django.operations import Operations
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback import records
-from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.left import Reattached
 from safepoint.wayback.manner import Policy
 from safepoint.wayback.reattach import reattach
 from safepoint.wayback.stash import Stash, keep_stash, waiting

@@ -6,10 +6,9 @@ A value is set where the row still is what it was when it was stashed, or where 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
@@ -18,7 +17,7 @@ from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.deletions import delete
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
-from safepoint.wayback.left import Left, write_left
+from safepoint.wayback.left import Reattached, write_left
 from safepoint.wayback.mapping import NOT_CARRIED
 from safepoint.wayback.merging import silence, unsilence
 from safepoint.wayback.natural import named
@@ -69,33 +68,6 @@ CROSS JOIN LATERAL (
     FROM sp_lines l LEFT JOIN LATERAL jsonb_each(l.line -> 'values') v ON true
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
 """
-
-
-@dataclass(frozen=True)
-class Reattached:
-    """`values` were set in rows that were carried, `rows` of whole tables were written or removed; `already` stood.
-
-    `left` could not be: the first are in `preview`, all of them in `file`.
-    """
-
-    launches: tuple[str, ...]
-    values: int
-    rows: int
-    already: int
-    left: int
-    tables: Mapping[str, int] = field(default_factory=dict)
-    preview: tuple[Left, ...] = ()
-    file: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """For the ledger."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Reattached:
-        """The inverse of `as_json`."""
-        preview = tuple(Left(**one) for one in data["preview"])
-        return cls(**{**data, "launches": tuple(data["launches"]), "preview": preview})
 
 
 class _InPart(Exception):

@@ -1,10 +1,10 @@
-"""What a re-attachment had to leave behind: the rows of `pg_temp.sp_left`, written into a file."""
+"""What became of a re-attachment, and what it had to leave behind: the rows of `pg_temp.sp_left`, in a file."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,33 @@ class Left:
     key: Mapping[str, Any]
     column: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Reattached:
+    """`values` were set in rows that were carried, `rows` of whole tables were written or removed; `already` stood.
+
+    `left` could not be: the first are in `preview`, all of them in `file`.
+    """
+
+    launches: tuple[str, ...]
+    values: int
+    rows: int
+    already: int
+    left: int
+    tables: Mapping[str, int] = field(default_factory=dict)
+    preview: tuple[Left, ...] = ()
+    file: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reattached:
+        """The inverse of `as_json`."""
+        preview = tuple(Left(**one) for one in data["preview"])
+        return cls(**{**data, "launches": tuple(data["launches"]), "preview": preview})
 
 
 def write_left(connection: Connection, out: Path) -> tuple[int, tuple[Left, ...]]:

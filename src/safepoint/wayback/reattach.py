@@ -18,9 +18,10 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.postgres.target import Target
 from safepoint.wayback import stash as stashes
-from safepoint.wayback.attaching import SETTINGS, Attaching, Reattached
+from safepoint.wayback.attaching import SETTINGS, Attaching
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.column_defaults import Defaults
+from safepoint.wayback.left import Reattached
 from safepoint.wayback.names import made_by
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.stash import Stash

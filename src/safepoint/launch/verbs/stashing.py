@@ -12,9 +12,9 @@ from safepoint.launch.step import Evidence, Verb
 from safepoint.launch.verbs.carrying import carried_files, django_defaults
 from safepoint.launch.whose import owner_of
 from safepoint.wayback import stash
-from safepoint.wayback.attaching import Reattached
 from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.door import entering
+from safepoint.wayback.left import Reattached
 from safepoint.wayback.reattach import forget_mark, reattach
 
 LEFT = "not-reattached.jsonl"
