@@ -136,6 +136,7 @@ def test_rows_that_no_key_tells_apart_are_kept_level_exactly_on_each_version(
                         connection.execute(statement)  # type: ignore[call-overload]
                     if chance.random() < 0.6:
                         keeper.level()
+                connection.execute("insert into bare (n) values (1), (1); insert into spread values (3, 'last')")
             made.finish()
         finally:
             feed.end(live, LAUNCH)
