@@ -81,6 +81,7 @@ class Play:
         self.live = fresh_database(self.server)
         self.twin = self.live.on(f"{self.live.dbname}_twin")
         self.shadow: Target | None = None
+        self.taken: list[str] = []
         try:
             if self._make():
                 with connect(self.live.on("postgres")) as connection:
@@ -194,8 +195,8 @@ class Play:
 
     def _people_are_told(self, made: Ground, news: Mapping[str, str], told: Sequence[dict[str, Any]]) -> None:
         """What was put aside stands in the list of the affected, whichever table is that of the users."""
-        table = self.dice.choice(self.world.tables)
-        label = next(str(one.now) for one in table.columns if one.now is not None)
+        labels = [(table, one.now) for table in self.world.tables for one in table.columns if one.now is not None]
+        table, label = self.dice.choice(labels)
         out = self.folder / "affected.csv"
         with Gathering(self.folder) as gathering:
             fates = Fates(gathering.store, made.mapping(), catalogue_of(self.live), None)
@@ -223,6 +224,7 @@ class Play:
                 if said:
                     self.maker.refused(effect, column)
                     continue
+                self.taken.append(statement)
                 if self.shadow is not None and (effect is None or effect[0] != "column-removed"):
                     with connect(self.shadow) as other:
                         assert attempt(other, statement) is None, statement
@@ -293,7 +295,7 @@ class Play:
             with connect(again) as connection:
                 connection.execute("drop schema safepoint cascade")
                 old = read_catalogue(connection)
-                for statement, _, _ in self.world.steps:
+                for statement in self.taken:  # what was refused for a row that is gone by now is no step of it
                     attempt(connection, statement)
             done = reattach(again, old, [stash], {}, launch_id="odd-2.1", out=self.folder / "left.jsonl")
             self.tally["attached again"] += done.values + done.rows
