@@ -104,49 +104,32 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
     """
     try:
         yield
-    except psycopg.errors.LockNotAvailable as error:
-        raise LockNotAvailable(
-            f"{what}: a lock was not had in time.",
-            subject=subject,
-            found=_said(error),
-            remedy=remedy or "Look in pg_stat_activity for who holds it, then try again.",
-        ) from error
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise DatabaseError(
-            f"{what}: the conductor's role may not do this.",
-            subject=subject,
-            found=_said(error),
-            remedy=remedy or "Give the role of database.user the right that PostgreSQL names, or use a superuser.",
-        ) from error
     except psycopg.Error as error:
-        if was_lost(error):
-            raise ServerAway(
-                f"{what}: PostgreSQL went away.", subject=subject, found=_said(error), remedy=remedy or _COME_BACK
-            ) from error
-        if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in _said(error):
-            raise ResourcesExhausted(
-                f"{what}: the server has no room for more locks.",
-                subject=subject,
-                found=_said(error),
-                remedy=remedy or "Raise max_locks_per_transaction on the server (a restart), then try again.",
-            ) from error
-        if (error.sqlstate or "").startswith("53"):
-            raise ResourcesExhausted(
-                f"{what}: the server has no more to give.",
-                subject=subject,
-                found=_said(error),
-                remedy=remedy or "Make room there (disk, memory, connections), then try again.",
-            ) from error
-        if error.sqlstate == _CANCELLED or (error.sqlstate or "").startswith(_FOR_ANOTHER):
-            raise StatementEnded(
-                f"{what}: somebody ended the statement.",
-                subject=subject,
-                found=_said(error),
-                remedy=remedy or "Let it be (is there a job that cancels long queries?), then try again.",
-            ) from error
-        raise DatabaseError(
-            f"{what}: PostgreSQL refused.", subject=subject, found=_said(error), remedy=remedy
-        ) from error
+        kind, happened, helps = _refusal(error)
+        raise kind(f"{what}: {happened}.", subject=subject, found=_said(error), remedy=remedy or helps) from error
+
+
+def _refusal(error: psycopg.Error) -> tuple[type[DatabaseError], str, str | None]:
+    """What PostgreSQL's error is to whoever asked: its kind, what happened, and what helps against it. Pure."""
+    code = error.sqlstate or ""
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        helps = "Look in pg_stat_activity for who holds it, then try again."
+        return LockNotAvailable, "a lock was not had in time", helps
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        helps = "Give the role of database.user the right that PostgreSQL names, or use a superuser."
+        return DatabaseError, "the conductor's role may not do this", helps
+    if was_lost(error):
+        return ServerAway, "PostgreSQL went away", _COME_BACK
+    if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in _said(error):
+        helps = "Raise max_locks_per_transaction on the server (a restart), then try again."
+        return ResourcesExhausted, "the server has no room for more locks", helps
+    if code.startswith("53"):
+        helps = "Make room there (disk, memory, connections), then try again."
+        return ResourcesExhausted, "the server has no more to give", helps
+    if code == _CANCELLED or code.startswith(_FOR_ANOTHER):
+        helps = "Let it be (is there a job that cancels long queries?), then try again."
+        return StatementEnded, "somebody ended the statement", helps
+    return DatabaseError, "PostgreSQL refused", None
 
 
 def _said(error: psycopg.Error) -> str:

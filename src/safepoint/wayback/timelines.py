@@ -16,15 +16,16 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import parse_lsn
 from safepoint.postgres.target import Target
 
-TIMELINE: Final = "SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+CURRENT: Final = "left(pg_walfile_name(pg_current_wal_lsn()), 8)"
+"""The timeline that the server writes now, as SQL: as its log's files have it, eight hexadecimal digits."""
 
 # Who went off where, the oldest first: timeline, LSN, reason (src/backend/access/transam/timeline.c).
 _LINE: Final = re.compile(r"^\s*(\d+)\s+([0-9A-Fa-f]+/[0-9A-Fa-f]+)", re.MULTILINE)
 
 
 def current_timeline(connection: Connection) -> str:
-    """The one that the server writes now, as its log's files have it: eight hexadecimal digits."""
-    row = connection.execute(TIMELINE.encode()).fetchone()
+    """The one that the server writes now, see `CURRENT`."""
+    row = connection.execute(f"SELECT {CURRENT}".encode()).fetchone()
     return "" if row is None else str(row[0])
 
 
@@ -38,6 +39,7 @@ def has_all(target: Target, now: str, then: str, commit_lsn: int) -> bool:
         return True
     with connect(target, application_name="safepoint timeline", replication=True) as connection:
         try:
+            # The replication protocol takes no parameters.
             row = connection.execute(f"TIMELINE_HISTORY {int(now, 16)}".encode()).fetchone()
         except psycopg.errors.UndefinedFile:  # it is nobody's descendant
             return False

@@ -27,6 +27,7 @@ from safepoint.postgres.connections import Connection, streamed
 from safepoint.progress import Cancelled
 from safepoint.wayback.slot import REPLACED, lost, read_elsewhere
 from safepoint.wayback.spool import SNAPSHOT, Spool
+from safepoint.wayback.timelines import CURRENT
 from safepoint.wayback.triggers import SHAPES
 
 _LOOK: Final = 2_000
@@ -58,14 +59,14 @@ SELECT count(*) FROM gone
 # What one snapshot shows a later one shows, too. A kill may come between the spool's and this record of it, on the
 # same timeline; on another one the server is a standby that was promoted before it had got that far, and the ids of
 # transactions that it never had are given out again there.
-TAKEN: Final = """
+TAKEN: Final = f"""
 SELECT f.snapshot::text, coalesce(
     known IS NULL OR pg_snapshot_xmin(f.snapshot) > pg_snapshot_xmin(known)
     OR pg_snapshot_xmax(f.snapshot) > pg_snapshot_xmax(known)
     OR EXISTS (SELECT FROM pg_snapshot_xip(known) o (xid) WHERE pg_visible_in_snapshot(o.xid, f.snapshot)), false)
         AND f.snapshot IS NOT NULL,
     known IS NOT NULL AND known::text IS DISTINCT FROM f.snapshot::text
-        AND f.timeline <> left(pg_walfile_name(pg_current_wal_lsn()), 8)
+        AND f.timeline <> {CURRENT}
 FROM safepoint_capture.forgotten f, CAST(nullif(%s, '') AS pg_snapshot) known
 """
 LEAVES: Final = """

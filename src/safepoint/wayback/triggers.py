@@ -21,6 +21,7 @@ from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.wayback.identity import Uncovered
 from safepoint.wayback.names import made_by
 from safepoint.wayback.new_tables import ROWS, follow, unfollow
+from safepoint.wayback.timelines import CURRENT
 
 SCHEMA: Final = "safepoint_capture"
 TRIGGER: Final = "!safepoint"
@@ -34,7 +35,7 @@ _PURPOSE: Final = "capture"
 # version before: by both the drain puts such pairs in order. A table that was attached as a partition has its own row
 # trigger and its root's: one of them notes. `forgotten` says what some spool has, and is not noted here any more,
 # and on which timeline that was: a standby that is promoted has the next one.
-MAKE: Final = """
+MAKE: Final = f"""
 CREATE SCHEMA safepoint_capture;
 CREATE TABLE safepoint_capture.changes (
     seq int8 GENERATED ALWAYS AS IDENTITY, xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
@@ -43,7 +44,7 @@ CREATE TABLE safepoint_capture.changes (
 CREATE TABLE safepoint_capture.shapes (
     relation oid PRIMARY KEY, name text NOT NULL, columns text[] NOT NULL, later bool NOT NULL DEFAULT false);
 CREATE TABLE safepoint_capture.forgotten (
-    snapshot pg_snapshot, timeline text NOT NULL DEFAULT left(pg_walfile_name(pg_current_wal_lsn()), 8));
+    snapshot pg_snapshot, timeline text NOT NULL DEFAULT {CURRENT});
 INSERT INTO safepoint_capture.forgotten VALUES (NULL);
 CREATE FUNCTION safepoint_capture.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
