@@ -12,7 +12,7 @@ from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How, arm, disarm, drain
 from safepoint.wayback.spool import read_changes
 
-ROWS: dict[How, int] = {"logical": 500_000, "triggers": 80_000}  # some second of decoding on a fast machine
+ROWS: dict[How, int] = {"logical": 250_000, "triggers": 50_000}  # some second of decoding on a fast machine
 
 
 @pytest.mark.parametrize("how", ["logical", "triggers"])

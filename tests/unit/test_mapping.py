@@ -361,12 +361,12 @@ def test_a_tables_rule_takes_no_longer_to_find_where_there_are_many_tables() -> 
     # A schema for each tenant. The way back is worked out again while the site is closed.
     tables = [
         Table(f"tenant_{n // 50}", f"app_model{n % 50}", (column("id"),), ("id",), (Unique("pk", ("id",), ("id",)),))
-        for n in range(16_000)
+        for n in range(8_000)
     ]
     many = Catalogue({one.name: one for one in tables})
     states = {f"app_model{n}": n for n in range(50)}
     began = time.process_time()
-    assert len(plan_mapping(many, many, operations(DATA)).tables) == 16_000
+    assert len(plan_mapping(many, many, operations(DATA)).tables) == 8_000
     assert many.of_django(states, tables[7]) == 7
     assert sum(many.of_django(states, one) is not None for one in tables) == 50  # of the first schema
-    assert time.process_time() - began < 12  # a minute where each table was held against all of them
+    assert time.process_time() - began < 6  # some 15 s where each table was held against all of them
