@@ -21,15 +21,14 @@ from safepoint.wayback.reattach import MARK, forget_mark, reattach
 from safepoint.wayback.stash import (
     MANIFEST,
     damaged,
-    drop_from_database,
     give_back,
     keep_stash,
     of_others,
-    schema_name,
     take,
     verify,
     waiting,
 )
+from safepoint.wayback.stash_schema import drop_from_database, schema_name
 
 WRITES = (
     "update entry set currency = 'USD' where id in (1, 2, 7)",

@@ -25,7 +25,8 @@ from safepoint.wayback.kept import kept_databases
 from safepoint.wayback.login import drop_migration_login
 from safepoint.wayback.names import kept_name
 from safepoint.wayback.pair import Pair
-from safepoint.wayback.stash import drop_from_database, read_stashes
+from safepoint.wayback.stash import read_stashes
+from safepoint.wayback.stash_schema import drop_from_database
 
 # A launch that was carried out later than this by its own timetable has its T+3 later by as much.
 _LATE = timedelta(hours=12)

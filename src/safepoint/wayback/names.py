@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 PREFIX: Final = "safepoint"
+SCHEMA_COMMENT: Final = "SELECT obj_description(to_regnamespace(%s), 'pg_namespace')"
 
 Made = Literal["twin", "twin, kept level", "live since the rollback", "set aside when the launch went on"]
 Kept = Literal["the migrated database, swapped out"]

@@ -22,7 +22,7 @@ from safepoint.wayback.attaching import SETTINGS, Attaching
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.column_defaults import Defaults
 from safepoint.wayback.left import Reattached
-from safepoint.wayback.names import made_by
+from safepoint.wayback.names import SCHEMA_COMMENT, made_by
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.stash import Stash
 
@@ -77,7 +77,7 @@ def reattach(
 def forget_mark(migrated: Target, launch_id: str) -> None:
     """Once the outcome stands in the ledger, nothing of Safepoint stays in the database."""
     with connect(migrated, application_name="safepoint reattach", lock_timeout=5) as connection:
-        if connection.execute(stashes.COMMENT, [MARK]).fetchone() == (made_by(launch_id, _PURPOSE),):
+        if connection.execute(SCHEMA_COMMENT, [MARK]).fetchone() == (made_by(launch_id, _PURPOSE),):
             connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(MARK)))
 
 
@@ -86,7 +86,7 @@ def _marked(connection: Connection, launch_id: str) -> Reattached | None:
     name, mark = sql.Identifier(MARK), made_by(launch_id, _PURPOSE)
     there = connection.execute("SELECT to_regnamespace(%s)", [MARK]).fetchone() != (None,)
     if there:
-        if connection.execute(stashes.COMMENT, [MARK]).fetchone() != (mark,):
+        if connection.execute(SCHEMA_COMMENT, [MARK]).fetchone() != (mark,):
             raise Refused(
                 f"There is a schema named {MARK} that this launch did not make.",
                 subject=MARK,

@@ -23,7 +23,7 @@ from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import made_by, short_id
 from safepoint.wayback.spool_position import sync_folder
-from safepoint.wayback.stash import show_in_database
+from safepoint.wayback.stash_schema import show_in_database
 
 SCHEMA: Final = "safepoint"
 COMMENT: Final = "SELECT obj_description(to_regnamespace('safepoint'), 'pg_namespace'), to_regnamespace('safepoint')"

@@ -11,22 +11,19 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from psycopg import sql
-
 from safepoint.errors import ProofFailed
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.expressions import ID_TABLES
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.merging import LAST_VALUES
-from safepoint.wayback.names import made_by, short_id
 from safepoint.wayback.natural import named
 from safepoint.wayback.reading import read_tables
 from safepoint.wayback.since import with_since
@@ -36,8 +33,6 @@ ROWS: Final = "stash.jsonl"
 MANIFEST: Final = "manifest.json"
 TAKEN: Final = "reattached.json"
 _FORMAT: Final = 1
-_PURPOSE: Final = "stash"
-COMMENT: Final = "SELECT obj_description(to_regnamespace(%s), 'pg_namespace')"
 
 
 @dataclass(frozen=True)
@@ -225,39 +220,6 @@ def give_back(state: Path, launch_id: str) -> list[Stash]:
         (one.folder / TAKEN).unlink()
         sync_folder(one.folder)
     return found
-
-
-def schema_name(launch_id: str) -> str:
-    """The schema in which a launch's stash can be queried after its rollback, until it is retired."""
-    return f"safepoint_stash_{short_id(launch_id)}"
-
-
-def show_in_database(connection: Connection, launch_id: str) -> bool:
-    """Of the replay's records leave only the stash, in a schema of its own; whether there was anything to leave."""
-    name = schema_name(launch_id)
-    row = connection.execute("SELECT EXISTS (SELECT FROM safepoint.stash)").fetchone()
-    if row is None or not row[0] or connection.execute("SELECT to_regnamespace(%s)", [name]).fetchone() != (None,):
-        return False
-    with connection.transaction():
-        connection.execute(
-            "DROP TABLE safepoint.replays, safepoint.put_aside, safepoint.transactions, safepoint.dangling"
-        )
-        connection.execute(sql.SQL("ALTER SCHEMA safepoint RENAME TO {}").format(sql.Identifier(name)))
-        mark = sql.Literal(made_by(launch_id, _PURPOSE))
-        connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(sql.Identifier(name), mark))
-    return True
-
-
-def drop_from_database(target: Target, launches: Sequence[str]) -> list[str]:
-    """Remove the stashes of these launches from the database; the files stay. Gives the schemas that are gone."""
-    gone = []
-    with connect(target, application_name="safepoint stash", lock_timeout=5) as connection:
-        for launch_id in launches:
-            name = schema_name(launch_id)
-            if connection.execute(COMMENT, [name]).fetchone() == (made_by(launch_id, _PURPOSE),):
-                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
-                gone.append(name)
-    return gone
 
 
 def _counted(rows: Path, mapping: WayBack) -> Counter[str]:

@@ -16,6 +16,7 @@ from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.door import entering
 from safepoint.wayback.left import Reattached
 from safepoint.wayback.reattach import forget_mark, reattach
+from safepoint.wayback.stash_schema import schema_name
 
 LEFT = "not-reattached.jsonl"
 
@@ -98,7 +99,7 @@ class KeepStash(Verb):
             "rows": 0 if kept is None else kept.count,
             "folder": None if kept is None else str(kept.folder),
             "sha256": None if kept is None else kept.sha256,
-            "schema": None if kept is None else stash.schema_name(launch_id),
+            "schema": None if kept is None else schema_name(launch_id),
             "tables": {} if kept is None else {name: table.rows for name, table in kept.tables.items()},
             "again": [one.launch_id for one in back],
         }
