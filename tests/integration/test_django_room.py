@@ -20,7 +20,7 @@ from psycopg import sql
 
 from safepoint.config import Application
 from safepoint.django.cache import clear_caches
-from safepoint.django.inspector import IDENTITY, pending, redirects, url_variables
+from safepoint.django.inspector import IDENTITY, inspect, pending, redirects, url_variables
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import is_clean, migrate
 from safepoint.django.standby import Standby
@@ -60,7 +60,7 @@ def copy(shop: Target) -> Iterator[Target]:
 
 
 def test_a_project_tells_about_itself_whatever_it_prints(site: Path, shop: Target) -> None:
-    project = manage_of(site, shop).inspect()
+    project = inspect(manage_of(site, shop))
     assert project.django.startswith("5.2")
     assert project.settings == "shop.settings"
     assert (project.user_model, project.user_table) == ("auth.User", "auth_user")
@@ -84,18 +84,18 @@ def test_pending_migrations_are_described_with_what_lies_inside_their_operations
 
 
 def test_what_a_project_tells_holds_no_password(site: Path, shop: Target) -> None:
-    text = json.dumps(manage_of(site, shop).inspect().as_json())
+    text = json.dumps(inspect(manage_of(site, shop)).as_json())
     assert shop.password is not None and shop.password not in text
 
 
 def test_the_same_database_has_the_same_identity_from_both_sides(site: Path, shop: Target) -> None:
     with connect(shop) as connection:
         row = connection.execute(IDENTITY).fetchone()
-    assert row is not None and manage_of(site, shop).inspect().identity == row[0]
+    assert row is not None and inspect(manage_of(site, shop)).identity == row[0]
 
 
 def test_a_project_whose_database_is_away_still_tells_the_rest(site: Path, shop: Target) -> None:
-    project = manage_of(site, shop.on("nowhere")).inspect()
+    project = inspect(manage_of(site, shop.on("nowhere")))
     assert project.pending is None and project.applied is None
     assert project.database_error is not None and 'database "nowhere" does not exist' in project.database_error
     with pytest.raises(CommandFailed, match="does not answer"):
@@ -111,7 +111,7 @@ def test_a_change_that_no_migration_makes_is_told_even_where_it_would_need_an_an
         "IntegerField(default=0)", "IntegerField(default=0)\n    size = models.IntegerField()"
     )
     models.write_text(text.replace("max_length=60)", "max_length=60, null=True)"))
-    project = manage_of(folder, shop).inspect()
+    project = inspect(manage_of(folder, shop))
     assert (project.database_error, project.unmade) == (None, ("shop",))
     assert project.pending is not None and len(project.pending) == 2
 
@@ -123,9 +123,9 @@ def test_a_change_that_the_database_does_not_see_is_no_change_that_a_migration_m
     models = folder / "src/shop/models.py"
     text = models.read_text().replace("max_length=60)", "max_length=60, help_text='so', validators=[str])")
     models.write_text(text + "\n    class Meta:\n        ordering = ['name']\n        verbose_name = 'thing'\n")
-    assert manage_of(folder, shop).inspect().unmade == ()
+    assert inspect(manage_of(folder, shop)).unmade == ()
     models.write_text(text.replace("max_length=60", "max_length=60, db_column='called'"))
-    assert manage_of(folder, shop).inspect().unmade == ("shop",)
+    assert inspect(manage_of(folder, shop)).unmade == ("shop",)
 
 
 def test_a_project_that_ends_the_process_while_it_is_asked_is_an_error_that_says_so(
@@ -134,14 +134,14 @@ def test_a_project_that_ends_the_process_while_it_is_asked_is_an_error_that_says
     folder = write_site(tmp_path)
     (folder / "src/shop/urls.py").write_text('raise SystemExit("no licence for this machine")\n')
     with pytest.raises(CommandFailed, match="SystemExit: no licence for this machine"):
-        manage_of(folder, shop).inspect()
+        inspect(manage_of(folder, shop))
 
 
 def test_the_script_may_arrive_long_after_the_shell_has_started(site: Path, shop: Target) -> None:
     manage = manage_of(site, shop)
     late = ("sh", "-c", '(sleep 1.5; cat) | "$0" src/manage.py "$@"', sys.executable)
     slow = replace(manage, release=manage.release.model_copy(update={"manage": late}))
-    assert slow.inspect().settings == "shop.settings"
+    assert inspect(slow).settings == "shop.settings"
 
 
 def test_which_variable_moves_the_database_is_tried_and_not_guessed(site: Path, shop: Target) -> None:

@@ -11,7 +11,7 @@ import pytest
 from django_site import manage_of, site_database, write_site
 
 from safepoint.config import Application
-from safepoint.django.inspector import ProjectDatabase, redirected
+from safepoint.django.inspector import ProjectDatabase, inspect, redirected
 from safepoint.django.managepy import Manage, redirect
 from safepoint.launch.doctor_settings import lost_engine
 from safepoint.postgres.servers import Server
@@ -36,7 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_an_engine_that_is_made_from_postgresqls_is_postgresql_whatever_its_name(server: Server, site: Path) -> None:
     with site_database(server) as target:
-        project = manage_of(site, target, SHOP_ENGINE="psqlextra.backend").inspect()
+        project = inspect(manage_of(site, target, SHOP_ENGINE="psqlextra.backend"))
         default = project.database()
         assert default is not None and default.is_postgresql and default.engine == "psqlextra.backend"
         assert project.identity is not None and project.database_error is None
@@ -48,7 +48,7 @@ def test_an_engine_for_another_database_is_told_although_its_name_has_postgresql
         folder.mkdir()
         (folder / "__init__.py").touch()
         (folder / "base.py").write_text("from django.db.backends.sqlite3.base import *\n")
-        default = manage_of(site, target, SHOP_ENGINE="postgone").inspect().database()
+        default = inspect(manage_of(site, target, SHOP_ENGINE="postgone")).database()
         assert default is not None and not default.is_postgresql
 
 
@@ -75,8 +75,8 @@ def test_a_login_of_ours_leads_to_the_engine_that_the_applications_own_address_c
     with site_database(server) as target:
         own = chosen(target)
         env, secrets = redirect(Application(url_env="DATABASE_URL"), target)
-        led = replace(own, env=env, secrets=secrets).inspect().database()
-        assert own.inspect().database() == led
+        led = inspect(replace(own, env=env, secrets=secrets)).database()
+        assert inspect(own).database() == led
         assert led is not None and led.engine == "psqlextra.backend"
         assert redirected(own, "DATABASE_URL") is not None
 

@@ -17,7 +17,8 @@ from safepoint.launch.plan import make_plan
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.report.page import page
 from safepoint.launch.report.timetable import timetable_page
-from safepoint.wayback.affected import Account, Affected, Item, Totals
+from safepoint.wayback.accounts import Account, Item
+from safepoint.wayback.affected import Affected, Totals
 from safepoint.wayback.letters import Words
 
 CHROMIUM = next(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from django_site import manage_of, write_site
 
+from safepoint.django.inspector import inspect
 from safepoint.django.managepy import Manage
 from safepoint.django.piped import ask
 from safepoint.django.standby import Standby
@@ -46,7 +47,7 @@ def called(manage: Manage, *words: str) -> Manage:
 
 
 def test_a_project_with_a_shell_of_its_own_is_asked_by_that_of_django(manage: Manage) -> None:
-    project = manage.inspect()
+    project = inspect(manage)
     assert project.settings == "shop.settings" and "shell" in project.commands
     # From now on it is known: a process that waits is there at the first try.
     standby = Standby(manage)
@@ -58,7 +59,7 @@ def test_so_is_one_whose_manage_is_a_module(manage: Manage, tmp_path: Path) -> N
     (tmp_path / "src/shop/__main__.py").write_text((tmp_path / "src/manage.py").read_text())
     env = {**manage.env, "PYTHONPATH": str(tmp_path / "src")}
     by_module = replace(called(manage, manage.release.manage[0], "-m", "shop"), env=env)
-    assert by_module.inspect().settings == "shop.settings"
+    assert inspect(by_module).settings == "shop.settings"
 
 
 def test_where_manage_says_no_python_it_is_told_what_to_write_there(manage: Manage, tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_where_manage_says_no_python_it_is_told_what_to_write_there(manage: Mana
     wrapper.write_text(f'#!/bin/sh\nexec {manage.release.manage[0]} src/manage.py "$@"\n')
     wrapper.chmod(0o755)
     with pytest.raises(CommandFailed, match="Call this command with a --tenant!") as caught:
-        called(manage, str(wrapper)).inspect()
+        inspect(called(manage, str(wrapper)))
     assert caught.value.remedy is not None and '"manage.py"' in caught.value.remedy
 
 
@@ -74,4 +75,4 @@ def test_what_is_wrong_with_the_project_is_told_as_before(manage: Manage, tmp_pa
     with (tmp_path / "src/shop/settings.py").open("a") as settings:
         settings.write('\nraise ValueError("no such thing")\n')
     with pytest.raises(CommandFailed, match="ValueError: no such thing"):
-        manage.inspect()
+        inspect(manage)

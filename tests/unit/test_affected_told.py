@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from safepoint.launch.report.affected import affected_page
-from safepoint.wayback.affected import Account, Affected, Gathering, Item, Totals
+from safepoint.wayback.accounts import Account, Item
+from safepoint.wayback.affected import Affected, Gathering, Totals
 from safepoint.wayback.letters import Words, letter
 from safepoint.wayback.written import Row
 

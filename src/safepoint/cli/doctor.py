@@ -11,7 +11,7 @@ from safepoint.cli.saying import echo
 from safepoint.errors import ExitCode
 
 if TYPE_CHECKING:
-    from safepoint.launch.doctor import Finding
+    from safepoint.launch.doctor_finding import Finding
 
 _MARKS = {"ok": ("green", "ok"), "warning": ("yellow", "warning"), "failure": ("red", "FAILURE")}
 

@@ -6,14 +6,11 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from safepoint.config import Application, Release
 from safepoint.errors import CommandFailed, LockNotAvailable, SafepointError
 from safepoint.hosts.command import Command, Host, Result
-
-if TYPE_CHECKING:
-    from safepoint.django.inspector import Project
 
 _APPLYING = re.compile(r"^\s*(?:Applying|Unapplying) (?P<name>\S+?)\.\.\.", re.MULTILINE)
 _DONE = re.compile(r"(?:^|\s)OK\s*$", re.MULTILINE)
@@ -81,16 +78,6 @@ class Manage:
         if check and result.code != 0:
             raise explain(result)
         return result
-
-    def inspect(self, *, timeout: float | None = 120, cancelled: Callable[[], bool] | None = None) -> Project:
-        """What the project says about itself (see `safepoint.django.inspector.inspect`).
-
-        Raises:
-            CommandFailed: the project cannot be started.
-        """
-        from safepoint.django.inspector import inspect  # that module is built on this one
-
-        return inspect(self, timeout=timeout, cancelled=cancelled)
 
 
 def redirect(

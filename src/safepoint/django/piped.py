@@ -8,14 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from safepoint.django.managepy import BY_HAND, Manage, explain, last_words
 from safepoint.errors import CommandFailed, SafepointError
 from safepoint.hosts.command import Result
-
-if TYPE_CHECKING:
-    from safepoint.django.standby import Standby
 
 MIGRATIONS_SECONDS: Final = 3600.0
 """How long a question may take whose work grows with the migrations and the models: many minutes where both are many.
@@ -45,6 +42,35 @@ _AS_DJANGO_MODULE = _AS_DJANGO + "runpy.run_module(sys.argv[0], run_name='__main
 _PARTS: Final = {"operations": ("tables",)}
 # The projects of which it is known that Django's own has to be put there.
 _with_their_own: set[tuple[str, ...]] = set()
+
+
+class Waiting(Protocol):
+    """A process that has loaded the application already: `standby.Standby` is one."""
+
+    def ready(self, seconds: float = 0.0) -> bool:
+        """Whether it waits for work."""
+        ...
+
+    def ask(
+        self,
+        script: str,
+        parameters: Mapping[str, Any],
+        *,
+        timeout: float | None = 120,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, Any]:
+        """As `ask` below."""
+        ...
+
+    def ask_all(
+        self,
+        scripts: Mapping[str, Mapping[str, Any]],
+        *,
+        timeout: float | None = 120,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> dict[str, dict[str, Any] | CommandFailed]:
+        """As `ask_all` below."""
+        ...
 
 
 def read_work(loaded: str, *, lasting: bool = True) -> str:
@@ -108,7 +134,7 @@ def ask(
     *,
     timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
-    standby: Standby | None = None,
+    standby: Waiting | None = None,
 ) -> dict[str, Any]:
     """Run a script of `safepoint.django.scripts` inside the application and give back its answer.
 
@@ -132,7 +158,7 @@ def ask_all(
     *,
     timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
-    standby: Standby | None = None,
+    standby: Waiting | None = None,
 ) -> dict[str, dict[str, Any] | CommandFailed]:
     """Run several scripts one after the other in one start of the application: an answer, or its error, for each.
 

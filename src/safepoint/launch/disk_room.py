@@ -9,7 +9,7 @@ from pathlib import Path
 
 from safepoint.config import PlanFile, format_bytes
 from safepoint.hosts import command, open_host
-from safepoint.launch.doctor import Finding, failure, ok, warning
+from safepoint.launch.doctor_finding import Finding, failure, ok, warning
 from safepoint.postgres.catalog import Survey
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")

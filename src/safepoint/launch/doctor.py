@@ -7,55 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 from safepoint.config import PlanFile, format_duration
-from safepoint.errors import SafepointError
+from safepoint.launch.doctor_database import LOOKS as DATABASE
+from safepoint.launch.doctor_finding import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.doctor_launches import LOOKS as LAUNCHES
+from safepoint.launch.doctor_releases import LOOKS as RELEASES
+from safepoint.launch.doctor_wayback import LOOKS as WAYBACK
+from safepoint.launch.doctor_world import LOOKS as WORLD
 from safepoint.rehearsal.squawk import program
 
-Verdict = Literal["ok", "warning", "failure"]
-
 _AT_ONCE = 4
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check found. `check` is a stable word for machines; a failure stops a launch, a warning does not."""
-
-    check: str
-    verdict: Verdict
-    message: str
-    remedy: str | None = None
-
-    def as_json(self) -> dict[str, str | None]:
-        """JSON-safe."""
-        return asdict(self)
-
-
-Look = Callable[[PlanFile, datetime], Iterable[Finding]]
-
-
-def ok(check: str, message: str) -> Finding:
-    """All is as it must be."""
-    return Finding(check, "ok", message)
-
-
-def warning(check: str, message: str, remedy: str) -> Finding:
-    """The launch can go on, but a person should know."""
-    return Finding(check, "warning", message, remedy)
-
-
-def failure(check: str, message: str, remedy: str | None) -> Finding:
-    """The launch must not begin."""
-    return Finding(check, "failure", message, remedy)
-
-
-def some(names: Iterable[str]) -> str:
-    """The first of these names, and how many more there are."""
-    words = list(names)
-    return ", ".join(words[:5]) + (f" and {len(words) - 5} more" if len(words) > 5 else "")
 
 
 def examine(
@@ -69,12 +32,6 @@ def examine(
         now: the instant that times are judged against; None is the clock's.
         tell: is told the name of each group of checks when it is done.
     """
-    from safepoint.launch.doctor_database import LOOKS as DATABASE
-    from safepoint.launch.doctor_launches import LOOKS as LAUNCHES
-    from safepoint.launch.doctor_releases import LOOKS as RELEASES
-    from safepoint.launch.doctor_wayback import LOOKS as WAYBACK
-    from safepoint.launch.doctor_world import LOOKS as WORLD
-
     instant = now or datetime.now(UTC)
     looks: dict[str, Look] = {
         "timetable": timetable,
@@ -94,20 +51,6 @@ def examine(
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="doctor") as pool:
         return tuple(finding for findings in pool.map(carry_out, looks.items()) for finding in findings)
-
-
-def guarded(check: str, look: Callable[[], Iterable[Finding]]) -> tuple[Finding, ...]:
-    """The findings of one look; where it could not look, or looked at nothing, that is a failure."""
-    found: list[Finding] = []
-    try:
-        found.extend(look())
-    except SafepointError as error:
-        message = error.message if error.found is None else f"{error.message} Found: {error.found}"
-        found.append(failure(check, message, error.remedy))
-    except Exception as error:  # a fault of ours must not hide behind a green list
-        said = f"{type(error).__name__}: {error}"
-        found.append(failure(check, f"The check itself failed: {said}", "Report this as a fault of Safepoint."))
-    return tuple(found) or (failure(check, "The check found nothing to look at.", "Report this as a fault."),)
 
 
 def failures(findings: Iterable[Finding]) -> tuple[Finding, ...]:

@@ -13,7 +13,7 @@ from safepoint.errors import DatabaseError
 from safepoint.hosts import command, open_host
 from safepoint.launch import twin_choice
 from safepoint.launch.disk_room import room
-from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, some, warning
+from safepoint.launch.doctor_finding import Finding, Look, failure, guarded, ok, some, warning
 from safepoint.launch.doctor_roles import makers, rights, roles
 from safepoint.postgres.binaries import for_server, parse_version
 from safepoint.postgres.catalog import Survey, survey

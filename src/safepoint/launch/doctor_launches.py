@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from safepoint.config import PlanFile
-from safepoint.launch.doctor import Finding, Look, failure, ok
+from safepoint.launch.doctor_finding import Finding, Look, failure, ok
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 from safepoint.wayback.names import Mark, read_mark, twin_name

@@ -12,7 +12,7 @@ from safepoint.django.inspector import IDENTITY, Project, inspect, redirected
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
-from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.doctor_finding import Finding, Look, failure, guarded, ok, warning
 from safepoint.launch.doctor_settings import handed_on, lost_engine, lost_options, other_log, restless, session_of
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from safepoint.config import PlanFile
-from safepoint.launch.doctor import Finding, failure, ok, some, warning
+from safepoint.launch.doctor_finding import Finding, failure, ok, some, warning
 from safepoint.postgres.catalog import BACKEND_KIND, Survey
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target

@@ -14,7 +14,7 @@ from safepoint.django.inspector import Project, ProjectDatabase, inspect
 from safepoint.django.managepy import Manage, redirect
 from safepoint.hosts import Host
 from safepoint.launch import frozen
-from safepoint.launch.doctor import Finding, failure, ok, some, warning
+from safepoint.launch.doctor_finding import Finding, failure, ok, some, warning
 from safepoint.postgres.target import target
 
 _TRIED_SECONDS: Final = 47.0  # a lock_timeout that nobody has by chance

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from safepoint.config import PlanFile
 from safepoint.errors import Refused
-from safepoint.launch.doctor import Finding, Look, failure, ok, warning
+from safepoint.launch.doctor_finding import Finding, Look, failure, ok, warning
 from safepoint.launch.waybacks import newest_way_back
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target

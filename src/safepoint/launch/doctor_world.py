@@ -11,7 +11,7 @@ from safepoint.checkpoints.pages import health
 from safepoint.config import PlanFile, format_bytes
 from safepoint.hosts import open_host
 from safepoint.launch.asking import answers
-from safepoint.launch.doctor import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.doctor_finding import Finding, Look, failure, guarded, ok, warning
 from safepoint.launch.error_logs import database_log
 from safepoint.launch.whose import owner_of
 from safepoint.routers import open_router

@@ -13,7 +13,6 @@ from safepoint.backup.prints import FORMAT, Fingerprint
 from safepoint.config import PlanFile
 from safepoint.django.operations import Operations
 from safepoint.errors import DatabaseError
-from safepoint.launch.waybacks import schemas_of
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.wayback import roundtrip
@@ -94,7 +93,7 @@ def prove_way_back(
         Interrupted: it was cancelled.
     """
     try:
-        schemas = schemas_of(before, migrated, operations)
+        schemas = Schemas.of(before, migrated, operations)
     except DatabaseError as error:
         return unproven(error.message)
     trip: RoundTrip | None = None

@@ -33,7 +33,7 @@ from safepoint.launch.rehearsal_release import OnCopy, started_copy, try_release
 from safepoint.launch.rehearsal_rollback import UNDO_LOGIN, UNDONE, Copies, make_copies, rehearse_rollback
 from safepoint.launch.rehearsal_undo import READING, Undoing, beside, rows_of
 from safepoint.launch.rehearsals import Rehearsal, rehearsal_folder
-from safepoint.launch.waybacks import keep_way_back, schemas_of
+from safepoint.launch.waybacks import keep_way_back
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch_databases import base
 from safepoint.postgres.target import Target, target
@@ -56,6 +56,7 @@ from safepoint.rehearsal.observation import Observed, observed, watch
 from safepoint.rehearsal.speeds import Io, measure_speeds, read_io
 from safepoint.rehearsal.undo import Undo
 from safepoint.wayback.owners import unanswerable
+from safepoint.wayback.schemas import Schemas
 from safepoint.wayback.trial import Trial
 
 _BEFORE = "safepoint_before"
@@ -319,7 +320,7 @@ class Stand:
         # The folder is synced at the end.
         keep = partial(keep_way_back, folder, release=version, by="rehearsal", source=source, sync=False)
         if not self.plan.wayback.prove:
-            keep(schemas=schemas_of(before, self.copy.target, operations))
+            keep(schemas=Schemas.of(before, self.copy.target, operations))
             return None
         return prove_way_back(
             self.plan,

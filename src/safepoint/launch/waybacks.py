@@ -11,13 +11,9 @@ from typing import Any, Final, Literal
 
 from safepoint.backup.manifest import sync_folder
 from safepoint.config import PlanFile
-from safepoint.django.operations import Operations
 from safepoint.errors import Refused
 from safepoint.launch.rehearsals import newest_rehearsal
 from safepoint.launch.whose import own_mark
-from safepoint.postgres.connections import connect
-from safepoint.postgres.target import Target
-from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.roundtrip import RoundTrip
 from safepoint.wayback.schemas import Schemas
 
@@ -43,12 +39,6 @@ class Known:
     doubts: tuple[str, ...]
     wrong: Mapping[str, int]
     source: str | None = None
-
-
-def schemas_of(old: Target, migrated: Target, operations: Operations) -> Schemas:
-    """Both catalogues as they are."""
-    with connect(old) as before, connect(migrated) as after:
-        return Schemas(read_catalogue(before), read_catalogue(after), operations)
 
 
 def keep_way_back(

@@ -14,18 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.accounts import TOLD, Account, Item, told_of
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.changes import Change
 from safepoint.wayback.expressions import literal
 from safepoint.wayback.expressions import written as as_written
-from safepoint.wayback.fates import KEPT, Fate, Fates, Usual
+from safepoint.wayback.fates import Fates, Usual
 from safepoint.wayback.letters import Words, letter
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.owners import Owners, Person
@@ -55,64 +56,6 @@ ON CONFLICT (user) DO UPDATE SET last = excluded.last, carried = carried + exclu
 """
 _PLACES: Final[Mapping[str, int]] = {"carried": 2, "carried in part": 3, "stashed": 4, "not carried": 5}
 _HELD: Final = 10_000
-
-
-@dataclass(frozen=True)
-class Item:
-    """A changed row that was not carried whole."""
-
-    at: str
-    table: str
-    action: str
-    key: str
-    fate: Fate
-    reason: str
-
-    @property
-    def told(self) -> Told:
-        """What its user is told of it."""
-        return told_of(self.fate, self.reason)
-
-
-Told = Literal["gone", "short", "away"]
-_TOLD: Final[tuple[Told, ...]] = ("gone", "short", "away")
-
-
-def told_of(fate: str, reason: str) -> Told:
-    """What a user is told of a change that was not carried whole: that it is gone, that a part of it is and does not
-    come back by itself, or that what is missing comes back with the next launch. Pure.
-    """
-    if fate == "not carried":
-        return "gone"
-    return "away" if fate == "stashed" or reason.startswith(KEPT) else "short"
-
-
-@dataclass(frozen=True)
-class Account:
-    """One user: how many changed rows fared how, and the first of those that were not carried whole, by what is told.
-
-    `user` is empty for the rows that lead to no user.
-    """
-
-    user: str
-    first: str
-    last: str
-    carried: int
-    part: int
-    stashed: int
-    lost: int
-    items: tuple[Item, ...] = ()
-    name: str = ""
-    email: str = ""
-
-    @property
-    def affected(self) -> int:
-        """Rows that were not carried whole."""
-        return self.part + self.stashed + self.lost
-
-    def of(self, told: Told) -> list[Item]:
-        """The items of which this is told."""
-        return [item for item in self.items if item.told == told]
 
 
 @dataclass(frozen=True)
@@ -214,7 +157,7 @@ class Gathering:
             self._count()
         if row.fate == "carried":
             return
-        told = _TOLD.index(told_of(row.fate, row.reason))
+        told = TOLD.index(told_of(row.fate, row.reason))
         found = self.store.execute("SELECT count(*) FROM items WHERE user = ? AND told = ?", (row.user, told))
         (place,) = found.fetchone()
         if place < _ITEMS:

@@ -8,8 +8,7 @@ from typing import Final
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.expressions import FILLED, literal, quote, written
-from safepoint.wayback.loose import Loose
-from safepoint.wayback.mapping import TableRule, WayBack
+from safepoint.wayback.mapping import Loose, TableRule, WayBack
 from safepoint.wayback.staged import TRANSACTIONS
 from safepoint.wayback.stashing import TRANSACTION
 from safepoint.wayback.statements import ask, run

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from safepoint.wayback.affected import Account, Item
+from safepoint.wayback.accounts import Account, Item
 
 _GONE: Final = "These are not in the system any more; please look at them and enter them again where needed:"
 _SHORT: Final = "These were kept, but not all of what you entered; please look at them:"

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from safepoint.django.operations import Operations
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.leads import Keys
-
-if TYPE_CHECKING:
-    from safepoint.wayback.mapping import TableRule
-
-
-@dataclass(frozen=True)
-class Loose:
-    """A column of an old table whose values name rows of another one, by its key: of `parent`, or, where a column
-    beside it says what it is (`kind`, an id of `types`), of that model's table."""
-
-    table: str
-    column: str
-    parent: str | None = None
-    kind: str | None = None
-    types: str | None = None
+from safepoint.wayback.mapping import Loose, TableRule
 
 
 def loose_references(rules: Iterable[TableRule], keys: Keys, new: Catalogue, operations: Operations) -> Iterator[Loose]:

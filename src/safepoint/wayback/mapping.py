@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any, Final, Literal
 
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS
-from safepoint.wayback.loose import Loose
 
 Kind = Literal["same", "renamed", "retyped", "remapped", "restored", "mapped", "generated", "none"]
 Mappers = Mapping[str, Mapping[str, str]]
@@ -77,6 +76,18 @@ class TableRule:
     def uses_twin(self) -> bool:
         """Whether any value depends on the twin's own row."""
         return any("old." in (rule.expression or "") for rule in self.columns)
+
+
+@dataclass(frozen=True)
+class Loose:
+    """A column of an old table whose values name rows of another one, by its key: of `parent`, or, where a column
+    beside it says what it is (`kind`, an id of `types`), of that model's table."""
+
+    table: str
+    column: str
+    parent: str | None = None
+    kind: str | None = None
+    types: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from safepoint.django.operations import Operations
-from safepoint.wayback.catalogue import Catalogue, Column, Exclusion, ForeignKey, Table, Trigger, Unique
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
+from safepoint.wayback.catalogue import Catalogue, Column, Exclusion, ForeignKey, Table, Trigger, Unique, read_catalogue
 from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.mapping import Mappers, WayBack
 
@@ -22,6 +24,12 @@ class Schemas:
     old: Catalogue
     new: Catalogue
     operations: Operations
+
+    @classmethod
+    def of(cls, old: Target, migrated: Target, operations: Operations) -> Schemas:
+        """Both catalogues as they are."""
+        with connect(old) as before, connect(migrated) as after:
+            return cls(read_catalogue(before), read_catalogue(after), operations)
 
     def mapping(self, mappers: Mappers | None = None) -> WayBack:
         """The way back between them, by the plan's own expressions as they are now."""

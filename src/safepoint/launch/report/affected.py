@@ -5,7 +5,8 @@ from __future__ import annotations
 from html import escape
 
 from safepoint.launch.report.page import page
-from safepoint.wayback.affected import Account, Affected
+from safepoint.wayback.accounts import Account
+from safepoint.wayback.affected import Affected
 from safepoint.wayback.letters import Words, letter
 
 _CHIPS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from functools import cache
 
-from safepoint.launch.step import Verb
+from safepoint.launch.verb import Verb
 
 _MODULES = (
     "prepare",

@@ -14,7 +14,8 @@ from safepoint.errors import CaptureElsewhere, Interrupted, SafepointError
 from safepoint.launch import following
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import refuse_without_twin
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.wayback.manner import NotWhole
 
 _ROUNDS: Final = 5

@@ -15,7 +15,8 @@ from safepoint.hosts import command
 from safepoint.launch import asking, error_logs
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.ordered import may_be_starting, may_be_stopping, starting, stopping
-from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import CACHE, waiting
 
 _STOP_SECONDS = 120.0

@@ -16,7 +16,8 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry
 from safepoint.launch.moved import live_now, swapped
 from safepoint.launch.proof_standing import proven_mapping
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.postgres.connections import connect
 from safepoint.wayback import capture

@@ -36,7 +36,8 @@ from safepoint.launch.moved import live_now
 from safepoint.launch.proof_standing import CARRIED_BY, PROOF, accepted, in_words, proven_mapping, refuse_unproven
 from safepoint.launch.proving import Proven, prove_way_back, unproven
 from safepoint.launch.snapshots import scratch_of
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.prepare import snapshot_folder
 from safepoint.launch.waybacks import keep_way_back
 from safepoint.launch.whose import own_mark

@@ -19,7 +19,8 @@ from safepoint.launch.plan import GRACE
 from safepoint.launch.proof_standing import PROOF, capture_reasons, read_tables, way_back_reasons
 from safepoint.launch.recorded import ran_since, read_records
 from safepoint.launch.rehearsals import rehearsals_of
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.opening import look_again
 from safepoint.launch.verbs.prepare import taken_at
 from safepoint.postgres.connections import connect

@@ -17,7 +17,8 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.moved import left_here
 from safepoint.launch.proof_standing import refuse_uncaptured
 from safepoint.launch.recorded import compare, ran_since, read_records
-from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import answered_clean, ready_to_check
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress

@@ -20,7 +20,8 @@ from safepoint.config import Login, PlanFile, format_duration
 from safepoint.errors import LockNotAvailable, RouterError
 from safepoint.launch import captured, error_logs, following
 from safepoint.launch.ground import Ground, since_abort
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.application import which
 from safepoint.launch.verbs.prepare import snapshot_folder
 from safepoint.launch.verbs.readying import BROWSER

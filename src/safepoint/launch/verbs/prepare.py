@@ -20,7 +20,8 @@ from safepoint.launch.doctor import examine
 from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.recorded import read_records
 from safepoint.launch.snapshots import local_tools, scratch_of, take
-from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.migrate import drop_login, migrating
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect

@@ -19,7 +19,8 @@ from safepoint.hosts import Command, Host
 from safepoint.launch.asking import answers
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.ordered import may_be_stopping, starting, stopping
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.postgres.connections import OWN_NAMES, cancellable, connect
 
 CACHE: Final = "manage.py for the cache"

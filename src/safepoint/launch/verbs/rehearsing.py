@@ -14,7 +14,8 @@ from safepoint.launch import frozen
 from safepoint.launch.ground import Ground
 from safepoint.launch.rehearsals import PAGE, Rehearsal, rehearsal_folder
 from safepoint.launch.rehearsing import rehearse
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.carrying import record_proof
 from safepoint.launch.verbs.prepare import NO_GO, snapshot_folder
 

@@ -8,7 +8,8 @@ from typing import Any
 from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
 from safepoint.launch.proof_standing import PROOF, proven_mapping
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.carrying import carried_files, django_defaults
 from safepoint.launch.whose import owner_of
 from safepoint.wayback import stash

@@ -15,7 +15,8 @@ from safepoint.errors import DatabaseError, RouterError
 from safepoint.launch import error_logs, following, levelling, twin_choice
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import fence_there
-from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.gates import refuse_old_go
 from safepoint.launch.verbs.migrate import drop_login
 from safepoint.wayback import fence, quiet, twin

@@ -14,7 +14,8 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.kept_logs import FOLDER, keep_logs
 from safepoint.launch.proof_standing import PROOF, proven_mapping
 from safepoint.launch.report.affected import affected_page
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.carrying import carried_files, carried_now, django_defaults
 from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.wayback import written

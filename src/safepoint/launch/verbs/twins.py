@@ -9,7 +9,8 @@ from safepoint.config import PlanFile
 from safepoint.errors import Refused
 from safepoint.launch import levelling, twin_choice
 from safepoint.launch.ground import Ground
-from safepoint.launch.step import Evidence, PlannedStep, Verb
+from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.verb import Verb
 
 
 class ChooseTwin(Verb):

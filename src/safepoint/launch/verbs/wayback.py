@@ -14,7 +14,8 @@ from safepoint.errors import CaptureLost, Interrupted, ProofFailed
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
 from safepoint.launch.moved import live_now, reopen_there, swapped
-from safepoint.launch.step import Evidence, Verb
+from safepoint.launch.step import Evidence
+from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import answered_clean
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
