@@ -74,6 +74,7 @@ def ordered(stage: Stage, *words: str) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
+@pytest.mark.slow  # test_twin_elsewhere turns one round as well
 def test_most_is_carried_while_the_site_is_open_and_who_turns_round_then_has_never_closed_it(
     make_stage: Callable[..., Stage],
 ) -> None:

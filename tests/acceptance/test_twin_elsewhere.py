@@ -74,7 +74,7 @@ def carried_through(
 ) -> str:
     """Launched and rolled back to the other server, with kills at these boundaries; what the last rollback said.
 
-    `turned`: it is turned round once, and rolled back again.
+    A rollback before that is turned round: while the site is still open, or (`turned`) once the old release runs there.
     """
     writers = stage.writers()
     for boundary in launching:
@@ -89,6 +89,8 @@ def carried_through(
     there = at_address(here, f"127.0.0.1:{other.port}")
     if turned:
         turn_round(stage, other, there)
+    else:
+        turn_round_while_open(stage)
     text = ordered(stage, "rollback")
     assert release_that_answers(stage) == "1.0"
     time.sleep(0.5)
@@ -102,6 +104,16 @@ def carried_through(
     assert status_of(entries_of(stage.plan)) == "rolled back"
     assert left(stage.server) == [] and left(other) == []
     return text
+
+
+def turn_round_while_open(stage: Stage) -> None:
+    """A rollback that was a mistake is killed while it carries ahead: the site was never closed."""
+    killed_at(stage, "back-ahead:applied", "rollback")
+    assert release_that_answers(stage) == "2.0"
+    ordered(stage, "return")
+    begun = [entry.step or "" for entry in entries_of(stage.plan) if entry.kind == "step.begun"]
+    assert [step for step in begun if step.startswith(("back-", "forth-"))] == ["back-ahead", "forth-open"]
+    assert (status_of(entries_of(stage.plan)), release_that_answers(stage)) == ("launched", "2.0")
 
 
 def turn_round(stage: Stage, other: Server, there: str) -> None:

@@ -39,7 +39,7 @@ def play(servers: Servers, major: int, folder: Path, seeds: range) -> Counter[st
     return tally
 
 
-@pytest.mark.parametrize(("major", "seeds"), [(15, range(1, 2)), (17, range(11, 12)), (18, range(21, 22))])
+@pytest.mark.parametrize(("major", "seeds"), [(15, range(1, 2)), (18, range(21, 22))])
 def test_a_few_entangled_worlds(servers: Servers, tmp_path: Path, major: int, seeds: range) -> None:
     tally = play(servers, major, tmp_path, seeds)
     assert tally["rows compared"] > 0 and tally["commit"] > 0

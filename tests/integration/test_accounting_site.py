@@ -320,6 +320,7 @@ def test_the_form_refuses_what_is_not_balanced_and_posts_a_reference_once(site: 
     assert fields["memo"] in client.get(f"/entries/{token}/").body
 
 
+@pytest.mark.slow  # each whole launch under traffic shows it
 def test_what_the_writers_hold_acknowledged_is_there_across_both_releases(site: Site) -> None:
     """The app dies, closes and comes back as 2.0 at the same address while entries are posted."""
     port = free_port()

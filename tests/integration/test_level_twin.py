@@ -111,7 +111,7 @@ def test_a_twin_followed_under_writes_is_equal_at_an_instant_and_whole_at_the_sa
     assert twin is not None and twin.mark is not None and twin.mark.role == "twin"
 
 
-@pytest.mark.parametrize("major", [15, 17, 18])
+@pytest.mark.parametrize("major", [15, 18])
 def test_rows_that_no_key_tells_apart_are_kept_level_exactly_on_each_version(
     major: int, servers: Callable[[int], Server], new_database: Callable[[Server], Target], tmp_path: Path
 ) -> None:
