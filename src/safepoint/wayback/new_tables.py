@@ -77,7 +77,8 @@ BEGIN
             END IF;
             INSERT INTO safepoint_capture.shapes (relation, since, name, columns, later)
             SELECT one.oid,
-                   CASE WHEN s.relation IS NULL THEN 0 ELSE nextval('safepoint_capture.changes_seq_seq') END,
+                   CASE WHEN s.relation IS NULL AND NOT one.part THEN 0
+                        ELSE nextval('safepoint_capture.changes_seq_seq') END,
                    one.name, now.columns, coalesce(s.later, NOT one.part)
             FROM (SELECT ARRAY(
                 SELECT CASE WHEN a.attgenerated = '' THEN '+' ELSE '-' END || a.attname FROM pg_attribute a

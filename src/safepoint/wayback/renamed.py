@@ -21,10 +21,13 @@ from safepoint.wayback.triggers import THERE
 # Numbers are given out in turn: what was there before the publication has a lower one. Where they have begun anew in
 # the meantime, after four billion, changes keep the names that they were captured with.
 _BY_LOG: Final = "SELECT oid FROM pg_class WHERE oid < (SELECT oid FROM pg_publication WHERE pubname = %s)"
-_BY_TRIGGERS: Final = "SELECT relation FROM safepoint_capture.shapes WHERE NOT later"
+# Partitions that came later have a shape that is theirs since then.
+_BY_TRIGGERS: Final = """
+SELECT relation FROM safepoint_capture.shapes s WHERE NOT later AND coalesce((to_jsonb(s) ->> 'since')::int8, 0) = 0
+"""
 _TABLES: Final = """
 SELECT c.oid::int8, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND c.oid IN ({then})
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid IN ({then})
 """
 # A column that was dropped keeps its place.
 _PLACES: Final = """

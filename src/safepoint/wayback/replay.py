@@ -24,6 +24,7 @@ from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import untyped
 from safepoint.wayback.dangling import find_dangling
 from safepoint.wayback.door import entering
+from safepoint.wayback.made_since import make_partitions
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
@@ -31,7 +32,7 @@ from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.partitions import former
 from safepoint.wayback.reading import Readings, find_readings, refuse_faults
-from safepoint.wayback.renamed import find_renames
+from safepoint.wayback.renamed import Renames, find_renames
 from safepoint.wayback.rereading import refuse_stirred, reread
 from safepoint.wayback.sessions import asking, end_holders
 from safepoint.wayback.since import with_since
@@ -172,6 +173,7 @@ class _Carrying:
         self.catalogues = catalogues
         self.old = self.new = Catalogue({})
         self.partitions: Mapping[str, str] = {}
+        self.made: tuple[str, ...] = ()
         self.readings = Readings(mapping, self.new)
 
     def run(self, spool: Path, out: Path | None, up_to: int | None) -> Outcome:
@@ -207,6 +209,8 @@ class _Carrying:
         )
         self._phase("stage")
         self._refuse_gone(staged, renames.away(staged.sinks))
+        if not self.manner.same_schema:
+            self._make_partitions(renames)
         if earlier is not None and not staged.transactions:
             files, sequences = self._files(out), self._sequences(earlier)
             return replace(earlier, already=True, now=0, files=files, sequences=sequences, partitions=self.partitions)
@@ -277,6 +281,7 @@ class _Carrying:
             sequences=sequences,
             partitions=self.partitions,
             dangling=dangling,
+            made=self.made,
         )
 
     def _sequences(self, earlier: Outcome) -> dict[str, int]:
@@ -325,6 +330,11 @@ class _Carrying:
                 subject=sorted(unknown)[0],
                 remedy="Somebody changed the schema, or it is a table of an extension; nothing was changed here.",
             )
+
+    def _make_partitions(self, renames: Renames) -> None:
+        self.made = make_partitions(self.connection, self.source, self.mapping, self.old, renames.there)
+        if self.made:
+            self.old = read_catalogue(self.connection)
 
     def _find_readings(self) -> None:
         """From here on the way back is one over rows that have what mappers read among their columns."""

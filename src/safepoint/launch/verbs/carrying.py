@@ -320,6 +320,7 @@ def _summary(outcome: Outcome) -> str:
     return f"{outcome.carried} of {outcome.transactions} transactions carried back{when}" + (
         (f"; {listed} listed with their reason" if listed else "")
         + (f"; {outcome.dangling} rows name one that was not carried" if outcome.dangling else "")
+        + (f"; the old schema got the partitions {', '.join(outcome.made)}, as made since" if outcome.made else "")
     )
 
 
