@@ -15,7 +15,7 @@ from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.changes import Change
 from safepoint.wayback.mapping import NOT_CARRIED, TableRule, WayBack
 from safepoint.wayback.renamed import Renames, find_renames
-from safepoint.wayback.since import with_since
+from safepoint.wayback.since import as_named, with_since
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 KEPT = "kept for the next launch"
@@ -38,6 +38,7 @@ class Fates:
         reason: str | None,
         partitions: Mapping[str, str] | None = None,
     ) -> None:
+        new = new if mapping is None or reason is not None else as_named(mapping, new)
         self._store, self._new, self._reason = store, new, reason
         self._mapping, self._partitions = mapping, partitions or {}
         self._roots = {**new.roots, **self._partitions}

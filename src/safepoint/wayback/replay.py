@@ -35,7 +35,7 @@ from safepoint.wayback.reading import Readings, find_readings, refuse_faults
 from safepoint.wayback.renamed import Renames, find_renames
 from safepoint.wayback.rereading import refuse_stirred, reread
 from safepoint.wayback.sessions import asking, end_holders
-from safepoint.wayback.since import with_since
+from safepoint.wayback.since import as_named, with_since
 from safepoint.wayback.spool import durable_end
 from safepoint.wayback.staged import Sink, Staged
 from safepoint.wayback.staging import stage
@@ -187,6 +187,7 @@ class _Carrying:
             return replace(earlier, already=True, now=0)  # asked each second, for days: not of ten thousand tables
         self.old, self.new = self.catalogues or (read_catalogue(self.connection), read_catalogue(self.source))
         if not self.manner.same_schema:
+            self.new = as_named(self.mapping, self.new)
             self.mapping = with_since(self.mapping, self.new)
             self.partitions = former(self.mapping, self.old, self.new)
             self._find_readings()

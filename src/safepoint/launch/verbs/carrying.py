@@ -264,7 +264,7 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
             # The plan file may be at the next launch by now.
             mappers = proof.get("mappers", ground.plan.wayback.mappers)
             now = plan_mapping(old, new, operations, mappers)
-            mapping = untouched_as_now(mapping, now)
+            mapping = untouched_as_now(mapping, now, old)
             sequences = left_sequences(before, after, old)
             views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
         if changed := changed_rules(mapping, now):
