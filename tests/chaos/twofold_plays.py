@@ -22,6 +22,7 @@ from odd_worlds import quoted
 from postgres_servers import drop_database, fresh_database
 from replay_ground import operations
 from twofold_schemas import World
+from twofold_since import Since
 from twofold_truth import Truth, attempt
 from twofold_writes import SESSIONS, Course, Step
 
@@ -145,15 +146,15 @@ class Play:
     def _write(self, facts: dict[str, CaptureFacts]) -> None:
         """All steps, in both databases; what comes so far is drained, and carried into the last twin, in between."""
         self.whole = True
+        since = Since(self.world, self.dice)
         with _sessions(self.live) as lives, _sessions(self.shadow) as shadows:
             for _ in range(self.dice.randint(1, 4)):
                 steps = self.course.steps(self.dice.randint(10, 60))
-                if self.dice.random() < 0.6:
-                    steps += self.course.ending()
-                    if self.world.migrates and self.dice.random() < 0.1:
-                        steps.append(Step(0, "ddl", self.world.add_column()))
-                for step in steps:
+                ends = self.dice.random() < 0.6
+                for step in [*steps, *(self.course.ending() if ends else ())]:
                     self._step(step, lives, shadows)
+                if ends and self.world.migrates:
+                    self._alter(since, lives, shadows, facts)
                 if self.dice.random() < 0.7:
                     for name, one in facts.items():
                         drain(self.live, one, self.folder / name)
@@ -161,7 +162,27 @@ class Play:
             for step in self.course.ending():
                 self._step(step, lives, shadows)
 
-    def _step(self, step: Step, lives: Sequence[Connection], shadows: Sequence[Connection]) -> None:
+    def _alter(
+        self, since: Since, lives: Sequence[Connection], shadows: Sequence[Connection], facts: dict[str, CaptureFacts]
+    ) -> None:
+        """Somebody changes the schema, while no session is in the middle of something."""
+        if self.dice.random() < 0.3:
+            words, known = since.draw()
+            if self._step(Step(0, "ddl", words), lives, shadows):
+                known()
+        if self.dice.random() < 0.2:
+            away, back, other, own = since.rename()
+            if self._step(Step(0, "ddl", away), lives, shadows):
+                other()
+                for step in [*self.course.steps(self.dice.randint(5, 20)), *self.course.ending()]:
+                    self._step(step, lives, shadows)
+                if self.dice.random() < 0.5:
+                    for name, one in facts.items():
+                        drain(self.live, one, self.folder / name)
+                assert self._step(Step(0, "ddl", back), lives, shadows)
+                own()
+
+    def _step(self, step: Step, lives: Sequence[Connection], shadows: Sequence[Connection]) -> bool:
         said = [_do(step, one[step.session]) for one in (lives, shadows)]
         self._show(f"   {step.session} {step.do} {step.words} -> {said[0]}")
         self.tally["refused" if said[0] else step.do] += 1
@@ -169,6 +190,7 @@ class Play:
             self.tally[f"  {said[0][:50]}"] += 1
         if (said[0] is None) != (said[1] is None):
             raise NoWorld(f"the shadow says another thing: {said} {step}")
+        return not said[0]
 
     # -- carried back --------------------------------------------------------------------------------------------
 

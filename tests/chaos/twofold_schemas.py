@@ -21,6 +21,7 @@ class World(Migration):
         self.dice = random.Random(seed)  # a game, not secrets
         self.migrates = self.chance(0.8)
         self.relaxes = self.migrates and self.chance(0.5)
+        self.regions = 7
         self.before: list[str] = [PRELUDE]
         self.tables: list[Table] = []
         self.steps: list[tuple[str, Effect | None]] = []
@@ -258,7 +259,7 @@ class World(Migration):
         if column.name == "lang":
             return self.dice.choice(("'de'", "'en'"))
         if column.name == "region":
-            return str(self.dice.randint(0, 6))
+            return str(self.dice.randrange(self.regions))
         return f"'k{number}'" if column.type == "text" else str(number)
 
     def cell(self, column: Column, *, old: bool = False) -> str:
@@ -278,10 +279,3 @@ class World(Migration):
         parent = quoted(reference.parent.name if old else reference.parent.now)
         which = f"from {parent} order by {', '.join(there)} offset {self.dice.randint(0, 5)} limit 1"
         return {name: f"(select {target} {which})" for name, target in zip(own, there, strict=True)}
-
-    def add_column(self) -> str:
-        """Somebody adds a column after the launch."""
-        table = self.dice.choice([one for one in self.tables if one.name])
-        column = Column("", "text", f"since {len(table.columns)}", "text", default="'usual'")
-        table.columns.append(column)
-        return f"alter table {quoted(table.now)} add {quoted(str(column.now))} text default 'usual'"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected import Gathering, Telling, catalogue_of
 from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.changes import Change
 from safepoint.wayback.fates import Fates
 from safepoint.wayback.manner import Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.reattach import reattach
+from safepoint.wayback.renamed import find_renames
 from safepoint.wayback.spool import read_changes
 from safepoint.wayback.stash import keep_stash
 from safepoint.wayback.written import list_written
@@ -107,7 +109,7 @@ class Truth:
         assert left == whole, ("rows of a transaction that is carried", left - whole, told[:3])
         tables = {f"public.{leaf}": table for table in self.world.tables for leaf in table.leaves or (table.now,)}
         rows = {now: Counter(had) for now, had in self.began.items()}
-        for change in read_changes(self.folder / "triggers"):
+        for change in self._changes():
             table = tables.get(change.table)
             if table is None or change.transaction.xid in left:
                 continue
@@ -151,6 +153,13 @@ class Truth:
                 told[:4],
             )
         self.tally["transactions put aside"] += len(left)
+
+    def _changes(self) -> Iterator[Change]:
+        spool = self.folder / "triggers"
+        with connect(self.live) as connection:
+            yield from read_changes(
+                spool, find_renames(connection, spool, self.mapping, read_catalogue(connection), {}).now
+            )
 
     def _began_with(self, table: Table) -> list[Column]:
         return [one for one in table.current if not str(one.now).startswith("since ")]
@@ -280,9 +289,10 @@ class Truth:
         )
 
     def _fates(self, name: str, rows: Sequence[dict[str, str]]) -> None:
-        """Who is told that a row was not carried, and only who is to be."""
+        """Who is told that a row was not carried, or waits for the next launch, and only who is to be."""
         told = _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
-        lost = [one for one in rows if one["fate"] == "not carried"]
+        fates = [(one, one["fate"], one["reason"].startswith("the old release has no such table")) for one in rows]
+        lost = [one for one, fate, new in fates if fate == "not carried" or (fate == "stashed" and not new)]
         assert bool(told) or not lost, (name, lost[:3])
         roots = {leaf: table.now for table in self.world.tables for leaf in table.leaves}
         olds = {table.now: table.name or table.now for table in self.world.tables}

@@ -67,6 +67,11 @@ class Column:
     beyond: str = ""
     default: str = ""
 
+    @property
+    def is_since(self) -> bool:
+        """Whether somebody added it after the launch."""
+        return str(self.now).startswith("since ")
+
 
 @dataclass
 class Reference:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from replay_ground import BOTH, LAUNCH, RELAX, RELAXED, SHOP, ground, whole
 
-from safepoint.errors import SafepointError
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture import How
 from safepoint.wayback.replay import replay
@@ -44,12 +43,3 @@ def test_another_one_may_have_come_in_its_place(database: Target, tmp_path: Path
         assert made.old("select name from customer where id in (1, 6) order by id") == [("wide",), ("new",)]
         kept = "select values ->> 'more' from safepoint.stash where relation like '%customer' and key ->> 'id' = '2'"
         assert made.old(kept) == [("said",)]
-
-
-def test_a_column_that_had_another_name_for_a_while_is_refused_by_the_log(database: Target, tmp_path: Path) -> None:
-    """Its values of that time stand under the other name; nobody says that they are its own."""
-    with ground(database, tmp_path, SHOP, RELAX, RELAXED, how="logical") as made:
-        made.write("alter table customer rename name to called", "update customer set called = 'x' where id = 1")
-        made.write("alter table customer rename called to name")
-        with pytest.raises(SafepointError, match="are not those that were captured"):
-            made.carry()

@@ -211,8 +211,9 @@ def _applying(standby: Standby, stop: Cancelled) -> Iterator[tuple[WayBack, Conn
         cancellable(twin, stop),
         cancellable(source, stop),
     ):
-        now = plan_mapping(read_catalogue(twin), read_catalogue(source), standby.operations, standby.mappers)
-        mapping = untouched_as_now(standby.mapping, now)
+        old = read_catalogue(twin)
+        now = plan_mapping(old, read_catalogue(source), standby.operations, standby.mappers)
+        mapping = untouched_as_now(standby.mapping, now, old)
         if changed := changed_rules(mapping, now):
             raise Refused(
                 "The schemas are not those that the way back was proven on (other rules for "

@@ -10,7 +10,7 @@ import csv
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.pgoutput import Relation
 from safepoint.postgres.target import Target
 from safepoint.wayback.accounts import TOLD, Account, Item, told_of
 from safepoint.wayback.catalogue import Catalogue, read_catalogue
@@ -296,6 +297,10 @@ class Telling:
     def fate(self, change: Change) -> tuple[str, str]:
         """What became of one change, and why."""
         return self.fates.of(change, self.usual)
+
+    def renames(self, connection: Connection, spool: Path) -> Callable[[Relation], Relation]:
+        """What gives a captured relation the names that it has now."""
+        return self.fates.renames(connection, spool).now
 
     def add(self, row: Row) -> None:
         """Count a line."""

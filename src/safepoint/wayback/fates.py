@@ -9,11 +9,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
+from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.wayback.catalogue import Catalogue
 from safepoint.wayback.changes import Change
 from safepoint.wayback.mapping import NOT_CARRIED, TableRule, WayBack
-from safepoint.wayback.since import with_since
+from safepoint.wayback.renamed import Renames, find_renames
+from safepoint.wayback.since import as_named, with_since
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 KEPT = "kept for the next launch"
@@ -36,8 +38,10 @@ class Fates:
         reason: str | None,
         partitions: Mapping[str, str] | None = None,
     ) -> None:
+        new = new if mapping is None or reason is not None else as_named(mapping, new)
         self._store, self._new, self._reason = store, new, reason
-        self._roots = {**new.roots, **(partitions or {})}
+        self._mapping, self._partitions = mapping, partitions or {}
+        self._roots = {**new.roots, **self._partitions}
         self._feeds = {} if mapping is None else with_since(mapping, new).feeds
         self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
         self._homeless = {} if mapping is None else mapping.stash
@@ -66,6 +70,10 @@ class Fates:
                 found = (relation, _canonical(one["key"]), one["reason"])
                 self._store.execute("INSERT INTO dangling VALUES (?, ?, ?)", found)
         self._store.execute("CREATE INDEX dangling_key ON dangling (relation, key)")
+
+    def renames(self, connection: Connection, spool: Path) -> Renames:
+        """Which relations of a spool had other names for a time. `connection`: to the migrated database."""
+        return find_renames(connection, spool, self._mapping, self._new, self._partitions)
 
     def of(self, change: Change, usual: Usual) -> tuple[Fate, str]:
         """The fate of one change and the reason."""

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal
 
+from safepoint.wayback.catalogue import Catalogue, Table
 from safepoint.wayback.expressions import CONTENT_TYPES, PERMISSIONS
 
 Kind = Literal["same", "renamed", "retyped", "remapped", "restored", "mapped", "generated", "none"]
@@ -187,13 +188,14 @@ def changed_rules(proven: WayBack, now: WayBack) -> tuple[str, ...]:
     return (*found, *(["renamed models"] if proven.models != now.models else []))
 
 
-def untouched_as_now(proven: WayBack, now: WayBack) -> WayBack:
+def untouched_as_now(proven: WayBack, now: WayBack, old: Catalogue) -> WayBack:
     """The proven mapping, with the tables that the migrations left alone as they are now. Pure.
 
     Such a table may have come, gone or changed between the proof and the safe point: it is the same on both sides, and
-    of its rows there is nothing to prove.
+    of its rows there is nothing to prove. What names its rows is what does in the twin, `old`, as well: a key that came
+    after the safe point does not.
     """
-    alone = {rule.old: rule for rule in now.tables if rule.is_identity}
+    alone = {rule.old: _named_in(rule, old.tables[rule.old]) for rule in now.tables if rule.is_identity}
     claimed = {*_decisions(proven), *proven.feeds, *proven.stash}
     there = {*_decisions(now), *now.feeds, *now.stash}
     kept = [
@@ -204,10 +206,16 @@ def untouched_as_now(proven: WayBack, now: WayBack) -> WayBack:
     return replace(proven, tables=(*kept, *(rule for name, rule in alone.items() if name not in claimed)))
 
 
+def _named_in(rule: TableRule, old: Table) -> TableRule:
+    names = {name for name, _ in rule.key}
+    return rule if any(one.plain and set(one.columns) <= names for one in old.uniques) else replace(rule, key=())
+
+
 def _others(was: TableRule | None, now: TableRule | None) -> bool:
-    """Whether two rules differ in more than columns that came to be stashed."""
+    """Whether two rules differ in more than columns that came to be stashed, and a key where there was none."""
     if was is None or now is None:
         return was != now
+    now = now if was.key else replace(now, key=())
     return replace(now, stash=was.stash) != was or not set(was.stash) <= set(now.stash)
 
 

@@ -21,8 +21,8 @@ table those of its root, and would fail where it had one of that name already. O
 again."""
 
 # Which tables, as `triggers.TABLES` has it. What CREATE TABLE AS has filled its table with before any trigger was there
-# is noted as well, by an alias that is no column's name: it would be that column. The shape is kept, for a table that
-# is dropped before the next drain; while nothing of it waits for one, the shape is the newest.
+# is noted as well, by an alias that is no column's name: it would be that column. Every shape that a table
+# has had is kept, with the number from which on it had it: who alters a table is alone with it.
 MAKE: Final = """
 CREATE FUNCTION safepoint_capture.follow() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -75,14 +75,17 @@ BEGIN
                                'EXECUTE FUNCTION safepoint_capture.note()', '!safepoint_truncate', one.oid::regclass);
                 EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', one.oid::regclass, '!safepoint_truncate');
             END IF;
-            INSERT INTO safepoint_capture.shapes (relation, name, columns, later)
-            SELECT one.oid, one.name, ARRAY(
+            INSERT INTO safepoint_capture.shapes (relation, since, name, columns, later)
+            SELECT one.oid,
+                   CASE WHEN s.relation IS NULL AND NOT one.part THEN 0
+                        ELSE nextval('safepoint_capture.changes_seq_seq') END,
+                   one.name, now.columns, coalesce(s.later, NOT one.part)
+            FROM (SELECT ARRAY(
                 SELECT CASE WHEN a.attgenerated = '' THEN '+' ELSE '-' END || a.attname FROM pg_attribute a
-                WHERE a.attrelid = one.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum), NOT one.part
-            WHERE one.relkind = 'r'
-            ON CONFLICT (relation) DO UPDATE SET name = excluded.name, columns = excluded.columns
-            WHERE shapes.later AND (shapes.name, shapes.columns) IS DISTINCT FROM (excluded.name, excluded.columns)
-              AND NOT EXISTS (SELECT FROM safepoint_capture.changes g WHERE g.relation = excluded.relation);
+                WHERE a.attrelid = one.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)) now (columns)
+            LEFT JOIN (SELECT * FROM safepoint_capture.shapes s WHERE s.relation = one.oid
+                       ORDER BY since DESC LIMIT 1) s ON true
+            WHERE one.relkind = 'r' AND (s.name, s.columns) IS DISTINCT FROM (one.name, now.columns);
         EXCEPTION WHEN OTHERS THEN
             NULL;
         END;

@@ -50,6 +50,7 @@ class Outcome:
     All of it counts what was done so far, also by earlier replays of the same capture; `now` are the transactions of
     this one. `already`: it had been done before, nothing was changed now. `aside` are the first rows; all stand in
     `files`. `partitions`: see `partitions.former`. `dangling` rows were carried and name one that was not (`loose`).
+    `made` are partitions that the twin got (`made_since`).
     """
 
     launch_id: str
@@ -70,6 +71,7 @@ class Outcome:
     now: int = 0
     partitions: Mapping[str, str] = field(default_factory=dict)
     dangling: int = 0
+    made: tuple[str, ...] = ()
 
     def after(self, earlier: Outcome) -> Outcome:
         """This replay and those before it as one: what became of everything so far."""
@@ -85,6 +87,7 @@ class Outcome:
             tables=tuple(tables[name] for name in sorted(tables)),
             aside=(*earlier.aside, *self.aside),
             sequences={**earlier.sequences, **self.sequences},
+            made=(*earlier.made, *self.made),
         )
 
     @property
@@ -100,6 +103,7 @@ class Outcome:
     def from_json(cls, data: dict[str, Any]) -> Outcome:
         """Back from the ledger."""
         values = {name: value for name, value in data.items() if name != "put_aside"}
+        values["made"] = tuple(data.get("made", ()))
         values["tables"] = tuple(TableOutcome(**one) for one in data["tables"])
         values["aside"] = tuple(Aside(**one) for one in data["aside"])
         return cls(**values)

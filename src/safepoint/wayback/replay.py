@@ -7,7 +7,7 @@ again, nothing stands twice and nothing is lost. The twin's triggers are silent,
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import untyped
 from safepoint.wayback.dangling import find_dangling
 from safepoint.wayback.door import entering
+from safepoint.wayback.made_since import make_partitions
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
 from safepoint.wayback.merging import Merged, raise_sequences
@@ -31,9 +32,10 @@ from safepoint.wayback.natural import make_tables
 from safepoint.wayback.outcome import Outcome
 from safepoint.wayback.partitions import former
 from safepoint.wayback.reading import Readings, find_readings, refuse_faults
+from safepoint.wayback.renamed import Renames, find_renames
 from safepoint.wayback.rereading import refuse_stirred, reread
 from safepoint.wayback.sessions import asking, end_holders
-from safepoint.wayback.since import with_since
+from safepoint.wayback.since import as_named, with_since
 from safepoint.wayback.spool import durable_end
 from safepoint.wayback.staged import Sink, Staged
 from safepoint.wayback.staging import stage
@@ -171,6 +173,7 @@ class _Carrying:
         self.catalogues = catalogues
         self.old = self.new = Catalogue({})
         self.partitions: Mapping[str, str] = {}
+        self.made: tuple[str, ...] = ()
         self.readings = Readings(mapping, self.new)
 
     def run(self, spool: Path, out: Path | None, up_to: int | None) -> Outcome:
@@ -184,9 +187,12 @@ class _Carrying:
             return replace(earlier, already=True, now=0)  # asked each second, for days: not of ten thousand tables
         self.old, self.new = self.catalogues or (read_catalogue(self.connection), read_catalogue(self.source))
         if not self.manner.same_schema:
+            self.new = as_named(self.mapping, self.new)
             self.mapping = with_since(self.mapping, self.new)
             self.partitions = former(self.mapping, self.old, self.new)
             self._find_readings()
+        known = None if self.manner.same_schema else self.mapping
+        renames = find_renames(self.source, spool, known, self.new, self.partitions)
         staged = stage(
             self.connection,
             spool,
@@ -194,15 +200,18 @@ class _Carrying:
             after=after,
             up_to=up_to,
             start=start,
-            mapped=None if self.manner.same_schema else self.mapping.known_columns,
+            mapped=None if known is None else known.known_columns,
             former=self.partitions,
+            now=renames.now,
             added={rule.new: (*rule.stash, *self.readings.columns(rule.new)) for rule in self.mapping.tables},
             earlier=0 if earlier is None else earlier.transactions,
             cancelled=self.cancelled,
             report=self.report,
         )
         self._phase("stage")
-        self._refuse_gone(staged)
+        self._refuse_gone(staged, renames.away(staged.sinks))
+        if not self.manner.same_schema:
+            self._make_partitions(renames)
         if earlier is not None and not staged.transactions:
             files, sequences = self._files(out), self._sequences(earlier)
             return replace(earlier, already=True, now=0, files=files, sequences=sequences, partitions=self.partitions)
@@ -273,6 +282,7 @@ class _Carrying:
             sequences=sequences,
             partitions=self.partitions,
             dangling=dangling,
+            made=self.made,
         )
 
     def _sequences(self, earlier: Outcome) -> dict[str, int]:
@@ -287,16 +297,16 @@ class _Carrying:
     def _files(self, out: Path | None) -> dict[str, str]:
         return {} if out is None else records.write_files(self.connection, out)
 
-    def _refuse_gone(self, staged: Staged) -> None:
+    def _refuse_gone(self, staged: Staged, away: Collection[str]) -> None:
         """Rows of a mapped table that is gone by now: without them others would be half of what was done.
 
-        Of a partitioned one that is gone nobody knows which relations were its partitions.
+        Of a partitioned one that is gone nobody knows which relations were its partitions. `away`: see `Renames`.
         """
         gone = {
             rule.new: self.old.tables.get(rule.old) for rule in self.mapping.tables if rule.new not in self.new.tables
         }
         parted = any(table is not None and table.partitioned for table in gone.values())
-        written = sorted(staged.unknown if parted else staged.unknown & gone.keys())
+        written = sorted({*away, *(staged.unknown if parted else staged.unknown & gone.keys())})
         if gone and written:
             raise Refused(
                 f"Rows were written to {', '.join(written[:5])}, and {', '.join(sorted(gone)[:5])} is gone since.",
@@ -321,6 +331,11 @@ class _Carrying:
                 subject=sorted(unknown)[0],
                 remedy="Somebody changed the schema, or it is a table of an extension; nothing was changed here.",
             )
+
+    def _make_partitions(self, renames: Renames) -> None:
+        self.made = make_partitions(self.connection, self.source, self.mapping, self.old, renames.there)
+        if self.made:
+            self.old = read_catalogue(self.connection)
 
     def _find_readings(self) -> None:
         """From here on the way back is one over rows that have what mappers read among their columns."""

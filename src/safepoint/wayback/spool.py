@@ -16,7 +16,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import accumulate, pairwise
@@ -278,8 +278,13 @@ def _whole_position(path: Path, first: int) -> Position:
     return found
 
 
-def read_changes(path: Path) -> Iterator[Change]:
+def read_changes(
+    path: Path, now: Callable[[pgoutput.Relation], pgoutput.Relation] = lambda relation: relation
+) -> Iterator[Change]:
     """All changes of all durable transactions, in commit order, one at a time.
+
+    Args:
+        now: gives a relation the names that it has now (`renamed`).
 
     Raises:
         CaptureLost: the file is damaged before its durable end.
@@ -291,7 +296,7 @@ def read_changes(path: Path) -> Iterator[Change]:
         if isinstance(message, pgoutput.Begin):
             transaction = Transaction(message.xid, message.final_lsn, message.committed_at)
         elif isinstance(message, pgoutput.Relation):
-            relations[message.oid] = message
+            relations[message.oid] = now(message)
         else:
             yield from changes_of(transaction, message, relations)
 

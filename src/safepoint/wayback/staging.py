@@ -57,6 +57,7 @@ def stage(
     start: int = 0,
     mapped: Mapping[str, Collection[str]] | None = None,
     former: Mapping[str, str] | None = None,
+    now: Callable[[pgoutput.Relation], pgoutput.Relation] = lambda relation: relation,
     added: Mapping[str, Collection[str]] | None = None,
     earlier: int = 0,
     cancelled: Cancelled = never,
@@ -71,6 +72,7 @@ def stage(
         mapped: the tables that the way back knows, and the columns that its rules are about; None: all. One that was
             made since may have changed meanwhile: of its rows those columns are staged that it still has.
         former: partitions that are none any more, and whose rows they had (`partitions.former`).
+        now: gives a relation the names that it has now (`renamed`).
         added: by table, columns that may have come to it since: of rows that were captured before, their values are
             those of the migrated database.
         earlier: how many of the spool's transactions were staged at earlier times; only for the report.
@@ -84,7 +86,7 @@ def stage(
     durable = durable_end(spool)
     end, total = durable.offset, max(0, durable.transactions - earlier)
     with Writer(connection) as writer:
-        staging = _Staging(connection, migrated, writer, mapped, former or {}, added or {})
+        staging = _Staging(connection, migrated, writer, mapped, former or {}, now, added or {})
 
         def look() -> None:
             if cancelled():
@@ -132,10 +134,11 @@ class _Staging:
         writer: Writer,
         mapped: Mapping[str, Collection[str]] | None,
         former: Mapping[str, str],
+        now: Callable[[pgoutput.Relation], pgoutput.Relation],
         added: Mapping[str, Collection[str]],
     ) -> None:
         self.connection, self.migrated, self.writer, self.mapped = connection, migrated, writer, mapped
-        self.added = added
+        self.now, self.added = now, added
         self.roots = {**migrated.roots, **former}
         self.staged = Staged()
         self.at = 0
@@ -185,7 +188,7 @@ class _Staging:
     def describe(self, message: bytes) -> None:
         relation = pgoutput.decode(message)
         assert isinstance(relation, pgoutput.Relation)  # noqa: S101 - its first byte says so
-        self._names[message[1:5]] = relation
+        self._names[message[1:5]] = self.now(relation)
         self._shapes.pop(message[1:5], None)
 
     def take(self, kind: int, message: bytes) -> None:

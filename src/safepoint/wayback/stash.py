@@ -26,7 +26,7 @@ from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.merging import LAST_VALUES
 from safepoint.wayback.natural import named
 from safepoint.wayback.reading import read_tables
-from safepoint.wayback.since import with_since
+from safepoint.wayback.since import as_named, with_since
 from safepoint.wayback.spool_position import sync_folder
 
 ROWS: Final = "stash.jsonl"
@@ -112,6 +112,7 @@ def keep_stash(
         homes = sorted(name for name in parents if catalogue.tables[name].relation in ID_TABLES)
         identities = {name: named(connection, catalogue, name) for name in homes}
         read = read_tables(connection, mapping, catalogue)
+    catalogue = as_named(mapping, catalogue)
     mapping = with_since(mapping, catalogue)
     told = {name: _stashed(catalogue, mapping, name, count, read) for name, count in counts.items()}
     folder = state / "stash" / launch_id

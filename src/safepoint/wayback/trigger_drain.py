@@ -37,7 +37,7 @@ ONE_AT_A_TIME: Final = "SELECT pg_advisory_lock(1935763571, 2)"
 NEW: Final = "NOT pg_visible_in_snapshot(xid, {snapshot}::pg_snapshot)"
 READ: Final = """
 SELECT c.xid::text::int8, (extract(epoch FROM t.at - timestamptz '2000-01-01 00:00:00+00') * 1000000)::int8,
-       c.relation::int8, c.action::text, c.old, c.new
+       c.seq, c.relation::int8, c.action::text, c.old, c.new
 FROM safepoint_capture.changes c
 JOIN (SELECT xid, max(seq) AS last, max(at) AS at FROM safepoint_capture.changes WHERE {new} GROUP BY xid) t USING (xid)
 LEFT JOIN unnest({seqs}::int8[], {befores}::int8[], {depths}::int4[]) m(seq, before, depth) ON m.seq = c.seq
@@ -73,7 +73,11 @@ LEAVES: Final = """
 SELECT r.relation::int8, ARRAY(SELECT t.relid::oid::int8 FROM pg_partition_tree(r.relation::regclass) t WHERE t.isleaf)
 FROM safepoint_capture.shapes r JOIN pg_class c ON c.oid = r.relation WHERE c.relkind = 'p'
 """
-ARMED: Final = "SELECT relation::int8, name, columns, later FROM safepoint_capture.shapes"
+# Those of a capture that was armed by a former version have no `since`.
+KNOWN: Final = """
+SELECT relation::int8, coalesce((to_jsonb(s) ->> 'since')::int8, 0), name, columns, later
+FROM safepoint_capture.shapes s ORDER BY 1, 2
+"""
 
 
 class _Raw(Loader):
@@ -116,7 +120,7 @@ class TriggerDrain:
     size: int = 0
     changed_tables: set[str] = field(default_factory=set)
     unread: set[str] = field(default_factory=set)
-    _armed: dict[int, _Shape] = field(default_factory=dict)
+    _known: dict[int, list[tuple[int, _Shape]]] = field(default_factory=dict)
     _later: set[int] = field(default_factory=set)
     _shapes: dict[int, _Shape] = field(default_factory=dict)
     _described: dict[int, _Shape] = field(default_factory=dict)
@@ -164,11 +168,12 @@ class TriggerDrain:
                 self.connection.execute("VACUUM safepoint_capture.changes")
 
     def _read_shapes(self) -> None:
-        armed = self.connection.execute(ARMED).fetchall()
-        self._armed = {oid: _Shape.of(name, columns) for oid, name, columns, _ in armed}
-        self._later = {oid for oid, _, _, later in armed if later}
+        for oid, since, name, columns, later in self.connection.execute(KNOWN).fetchall():
+            self._known.setdefault(oid, []).append((since, _Shape.of(name, columns)))
+            if later:
+                self._later.add(oid)
         self._leaves = {int(root): leaves for root, leaves in self.connection.execute(LEAVES)}
-        relations = {*self._relations(), *self._armed, *(leaf for leaves in self._leaves.values() for leaf in leaves)}
+        relations = {*self._relations(), *self._known, *(leaf for leaves in self._leaves.values() for leaf in leaves)}
         now = self.connection.execute(SHAPES, [list(relations)])
         self._shapes = {oid: _Shape.of(name, columns) for oid, name, columns in now}
 
@@ -180,7 +185,7 @@ class TriggerDrain:
     def _take(self, snapshot: str) -> bool:
         number, current, at = self.spool.position.commit_lsn, None, 0
         with self._rows() as rows:
-            for seen, (xid, microseconds, relation, action, old, new) in enumerate(rows):
+            for seen, (xid, microseconds, seq, relation, action, old, new) in enumerate(rows):
                 if seen % _LOOK == 0 and self.cancelled():
                     return False
                 if xid != current:
@@ -190,7 +195,7 @@ class TriggerDrain:
                     self._emptied.clear()
                     self.transactions += 1
                     self._append(messages.begin(number, at, xid))
-                self._change(relation, action, old, new)
+                self._change(seq, relation, action, old, new)
         if current is not None:
             # Its presence makes the transactions before it count: all of this drain, or none.
             self._append(messages.message(number, SNAPSHOT, snapshot.encode()))
@@ -215,16 +220,16 @@ class TriggerDrain:
             with streamed(cursor, query) as rows:
                 yield rows
 
-    def _change(self, relation: int, action: bytes, old: bytes | None, new: bytes | None) -> None:
+    def _change(self, seq: int, relation: int, action: bytes, old: bytes | None, new: bytes | None) -> None:
         if action == b"T":
             # A partitioned table's is noted by itself and by its partitions: who reads the list counts them.
             for leaf in self._leaves.get(relation, [relation]):
                 if leaf not in self._emptied:
-                    self._truncate(leaf)
+                    self._truncate(seq, leaf)
             return
         self._emptied.discard(relation)
         before, after = (None if one is None else self._fields(relation, one) for one in (old, new))
-        shape = self._shape(relation, len(after if after is not None else before or ()))
+        shape = self._shape(seq, relation, len(after if after is not None else before or ()))
         if shape is None:
             return
         self._describe(relation, shape)
@@ -241,32 +246,42 @@ class TriggerDrain:
 
     def _fields(self, relation: int, row: bytes) -> list[bytes | None]:
         """A row without columns is written as one whose only column is NULL is: that may be its only one no longer."""
-        shapes = (self._shapes.get(relation), self._armed.get(relation))
+        shapes = (self._shapes.get(relation), *(shape for _, shape in self._known.get(relation, ())))
         return fields(row) or ([None] if any(shape is not None and shape.width == 1 for shape in shapes) else [])
 
-    def _truncate(self, relation: int) -> None:
-        shape = self._shapes.get(relation) or self._armed.get(relation)
+    def _truncate(self, seq: int, relation: int) -> None:
+        shape = self._then(seq, relation) or self._shapes.get(relation) or self._first(relation)
         if shape is not None:
             self._describe(relation, shape)
             self._append(messages.truncate(relation))
             self._emptied.add(relation)
             self.changes += 1
 
-    def _shape(self, relation: int, width: int) -> _Shape | None:
-        """The columns that a row was written with: the present ones, or those of the time of arming; of a row that
-        has more, what came behind them and went again is left out.
+    def _then(self, seq: int, relation: int) -> _Shape | None:
+        """What a table was like when a change was noted; None where nobody has seen it altered, for where nobody may
+        make an event trigger it may have been all the same."""
+        known = self._known.get(relation, [])
+        return next((shape for since, shape in reversed(known) if since <= seq), None) if len(known) > 1 else None
+
+    def _first(self, relation: int) -> _Shape | None:
+        known = self._known.get(relation)
+        return known[0][1] if known else None
+
+    def _shape(self, seq: int, relation: int, width: int) -> _Shape | None:
+        """The columns that a row was written with: those of then, as far as they are known, or the present ones, or
+        those of the time of arming; of a row that has more, what came behind them and went again is left out.
 
         None: nobody knows them any more, of a table that was made later; it is in `unread` then. No such table may
         keep what was written to the others from being carried back.
         """
-        now, then = self._shapes.get(relation), self._armed.get(relation)
+        now, then = self._shapes.get(relation), self._first(relation)
         if now is not None and then is not None and now != then and relation not in self._later:
             self.changed_tables.add(now.name)
-        for shape in (now, then):
+        for shape in (self._then(seq, relation), now, then):
             if shape is not None and shape.width == width:
                 return shape
         if relation in self._later:
-            self.unread.add(self._armed[relation].name)
+            self.unread.add(self._known[relation][-1][1].name)
             return None
         if now is not None and then is not None and then.begins(now) and then.width < width:
             return replace(then, width=width)

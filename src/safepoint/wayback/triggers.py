@@ -33,8 +33,9 @@ _PURPOSE: Final = "capture"
 # whoever changes a row holds its lock until the end, so the next one comes later. `late` is the place of a row version
 # that was changed again before its own trigger fired (by another trigger of the same statement), `was` that of the
 # version before: by both the drain puts such pairs in order. A table that was attached as a partition has its own row
-# trigger and its root's: one of them notes. `forgotten` says what some spool has, and is not noted here any more,
-# and on which timeline that was: a standby that is promoted has the next one.
+# trigger and its root's: one of them notes. A shape is that of the changes with a higher number than `since`, up to the
+# next one's. `forgotten` says what some spool has, and is not noted here any more, and on which timeline that was: a
+# standby that is promoted has the next one.
 MAKE: Final = f"""
 CREATE SCHEMA safepoint_capture;
 CREATE TABLE safepoint_capture.changes (
@@ -42,7 +43,8 @@ CREATE TABLE safepoint_capture.changes (
     at timestamptz NOT NULL DEFAULT clock_timestamp(), relation oid NOT NULL, action "char" NOT NULL,
     was tid, late tid, old text, new text);
 CREATE TABLE safepoint_capture.shapes (
-    relation oid PRIMARY KEY, name text NOT NULL, columns text[] NOT NULL, later bool NOT NULL DEFAULT false);
+    relation oid, since int8 DEFAULT 0, name text NOT NULL, columns text[] NOT NULL, later bool NOT NULL DEFAULT false,
+    PRIMARY KEY (relation, since));
 CREATE TABLE safepoint_capture.forgotten (
     snapshot pg_snapshot, timeline text NOT NULL DEFAULT {CURRENT});
 INSERT INTO safepoint_capture.forgotten VALUES (NULL);

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from safepoint.errors import Interrupted
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.masking import is_secret, masked
-from safepoint.postgres.pgoutput import format_lsn
+from safepoint.postgres.pgoutput import Relation, format_lsn
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import CaptureFacts
@@ -103,6 +103,9 @@ class Told(Protocol):
     def add(self, row: Row, /) -> None:
         """A line of the list, with its fate in it."""
 
+    def renames(self, connection: Connection, spool: Path, /) -> Callable[[Relation], Relation]:
+        """What gives a captured relation the names that it has now."""
+
 
 class _Untold:
     """Nothing is known of any fate."""
@@ -112,6 +115,9 @@ class _Untold:
 
     def add(self, _row: Row, /) -> None:
         pass
+
+    def renames(self, _connection: Connection, _spool: Path, /) -> Callable[[Relation], Relation]:
+        return lambda relation: relation
 
 
 UNTOLD: Final = _Untold()
@@ -177,7 +183,7 @@ def list_written(
     users = _Users(user_table, user_label, given or {})
 
     def changes(connection: Connection, schema: Schema) -> Iterator[Change]:
-        yield from read_changes(spool)
+        yield from read_changes(spool, told.renames(connection, spool))
         if lost_since is not None:
             yield from rows_unread(connection, spool, lost_since, schema.primary_keys)
 

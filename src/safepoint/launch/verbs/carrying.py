@@ -265,7 +265,7 @@ def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
             # The plan file may be at the next launch by now.
             mappers = proof.get("mappers", ground.plan.wayback.mappers)
             now = plan_mapping(old, new, operations, mappers)
-            mapping = untouched_as_now(mapping, now)
+            mapping = untouched_as_now(mapping, now, old)
             sequences = left_sequences(before, after, old)
             views = [str(row[0]) for row in before.execute(_FILLED_VIEWS).fetchall()]
         if changed := changed_rules(mapping, now):
@@ -321,6 +321,7 @@ def _summary(outcome: Outcome) -> str:
     return f"{outcome.carried} of {outcome.transactions} transactions carried back{when}" + (
         (f"; {listed} listed with their reason" if listed else "")
         + (f"; {outcome.dangling} rows name one that was not carried" if outcome.dangling else "")
+        + (f"; the old schema got the partitions {', '.join(outcome.made)}, as made since" if outcome.made else "")
     )
 
 

@@ -1,0 +1,66 @@
+"""What somebody does to the schema of a world (`twofold_schemas`) after its launch, as SQL; a part is taken back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from odd_worlds import quoted
+from twofold_schemas import World
+from twofold_worlds import Column, Table
+
+
+@dataclass
+class Since:
+    """Draws statements, each with what takes the world for changed once it has been carried out."""
+
+    world: World
+    dice: random.Random
+    count: int = 0
+
+    def draw(self) -> tuple[str, Callable[[], None]]:
+        """A column comes or goes, or a partition comes."""
+        roll = self.dice.random()
+        if roll < 0.4 and (some := [one for one in self.world.tables if one.name and one.kind in ("list", "deep")]):
+            return self._partition(self.dice.choice(some))
+        added = [(table, one) for table in self.world.tables for one in table.columns if one.is_since]
+        if roll < 0.6 and added:
+            table, column = self.dice.choice(added)
+            words = f"alter table {quoted(table.now)} drop {quoted(str(column.now))}"
+            return words, lambda: table.columns.remove(column)
+        return self._column()
+
+    def rename(self) -> tuple[str, str, Callable[[], None], Callable[[], None]]:
+        """A table or a column gets another name, and its own again: both statements, and what is known then."""
+        table = self.dice.choice([one for one in self.world.tables if one.name])
+        if self.dice.random() < 0.5:
+            was = table.now
+            words = f"alter table {quoted(was)} rename to {quoted('off')}", f"alter table off rename to {quoted(was)}"
+            return *words, lambda: setattr(table, "now", "off"), lambda: setattr(table, "now", was)
+        column = self.dice.choice([one for one in table.current if not one.is_since])
+        name, place = str(column.now), quoted(table.now)
+        return (
+            f"alter table {place} rename {quoted(name)} to off",
+            f"alter table {place} rename off to {quoted(name)}",
+            lambda: setattr(column, "now", "off"),
+            lambda: setattr(column, "now", name),
+        )
+
+    def _column(self) -> tuple[str, Callable[[], None]]:
+        table = self.dice.choice([one for one in self.world.tables if one.name])
+        self.count += 1
+        column = Column("", "text", f"since {self.count}", "text", default="'usual'")
+        words = f"alter table {quoted(table.now)} add {quoted(str(column.now))} text default 'usual'"
+        return words, lambda: table.columns.append(column)
+
+    def _partition(self, table: Table) -> tuple[str, Callable[[], None]]:
+        self.count += 1
+        name, region = f"{table.name}_{self.count}", self.world.regions
+        bound = f"in ({region})" if table.kind == "list" else f"from ({region}) to ({region + 1})"
+
+        def known() -> None:
+            table.leaves = (*table.leaves, name)
+            self.world.regions = region + 1
+
+        return f"create table {quoted(name)} partition of {quoted(table.now)} for values {bound}", known
