@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from safepoint.config import PlanFile
+    from safepoint.errors import Refused
     from safepoint.launch.ledger import Entry
     from safepoint.launch.lock import Holder
     from safepoint.launch.plan import Plan
@@ -30,15 +31,22 @@ def status(
     from safepoint.launch.lock import holder
 
     plan_file = load(plan)
-    answer = standing_of(plan_file, plan, holder(plan_file.conductor_lock), datetime.now(UTC))
+    conductor = holder(plan_file.conductor_lock)
+    answer = standing_of(plan_file, plan, conductor, datetime.now(UTC), _heard(plan_file, conductor))
     if json_:
         echo(json.dumps(answer))
     else:
         _show(answer)
 
 
-def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: datetime) -> dict[str, Any]:
-    """The answer of `status`; `conductor` is whoever holds the lock. Before the launch begins, the plan answers."""
+def standing_of(
+    plan_file: PlanFile, path: Path, conductor: Holder | None, now: datetime, heard: Refused | str | None = None
+) -> dict[str, Any]:
+    """The answer of `status`; `conductor` is whoever holds the lock. Before the launch begins, the plan answers.
+
+    Args:
+        heard: of the server, as `_heard` has it.
+    """
     from dataclasses import asdict
 
     from safepoint.launch.begin import entries_of
@@ -62,10 +70,16 @@ def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: 
     under_way = report["launch"]["status"] in ("running", "waiting", "rolling back")
     if under_way and mine is None:
         told = _orphaned(told, report)
-    step = upcoming(report)
+    elsewhere = None if isinstance(heard, str) else heard
+    if elsewhere is not None:
+        told = _elsewhere(told, elsewhere)
+    elif isinstance(heard, str) and not entries:
+        told = _unasked(told, heard)
+    step = None if elsewhere else upcoming(report)
     return {
         "launch": report["launch"],
         "standing": told,
+        "elsewhere": elsewhere.as_json() if elsewhere else None,
         "conductor": asdict(mine) if mine else None,
         "question": report["question"],
         "running": [
@@ -77,6 +91,52 @@ def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: 
         "done": sum(row["verdict"] == "pass" for row in report["steps"]),
         "steps": len(report["steps"]),
         "ledger": report["ledger"],
+    }
+
+
+def _heard(plan_file: PlanFile, conductor: Holder | None) -> Refused | str | None:
+    """What the server says of another state folder that has this launch; where it does not answer, why.
+
+    Not asked where this folder's conductor is alive, for it holds the guard; where the launch is over for good; and
+    where another launch of this folder has the site.
+    """
+    from safepoint.errors import Refused
+    from safepoint.launch.begin import entries_of, no_way_back, status_of
+    from safepoint.launch.elsewhere import refuse_elsewhere
+    from safepoint.launch.others import other_launch
+
+    entries = entries_of(plan_file)
+    if conductor is not None or no_way_back(entries) or status_of(entries) == "rolled back":
+        return None
+    if not entries and other_launch(plan_file) is not None:
+        return None
+    try:
+        return refuse_elsewhere(plan_file, entries)
+    except Refused as elsewhere:
+        return elsewhere
+
+
+def _elsewhere(told: dict[str, Any], found: Refused) -> dict[str, Any]:
+    """Another state folder has the launch: what this one has of it says nothing of the site."""
+    return {
+        **told,
+        "tone": "bad",
+        "headline": found.message,
+        "open": "Not known here: `safepoint status` says it where the launch is conducted.",
+        "safe": f"Not known here. The server has {found.found}.",
+        "next": str(found.remedy),
+        "commands": [],
+    }
+
+
+def _unasked(told: dict[str, Any], why: str) -> dict[str, Any]:
+    """Nothing is recorded here, and nobody could say whether another state folder has the launch."""
+    return {
+        **told,
+        "tone": "warn",
+        "open": f"As far as this state folder knows: {told['open']}",
+        "safe": "Not known: the launch may have been begun from another state folder, and the server could not be "
+        f"asked. {why}",
     }
 
 
