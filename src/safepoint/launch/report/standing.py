@@ -14,20 +14,22 @@ from zoneinfo import ZoneInfo
 
 from safepoint.config.durations import format_duration
 from safepoint.launch.report.steps import row_of
-from safepoint.launch.undo import AHEAD
+from safepoint.launch.undo import AHEAD, cannot_return
 
 Report = Mapping[str, Any]
 
 TONES = {"launched": "good", "failed": "bad", "aborted": "warn", "rolled back": "warn", "waiting": "ask"}
 
 _CLOSE = "rollback --stop-first"
+_STILL_OPEN = "return, while the site is open"
 MEANINGS = {
     "go": "say yes: go on with this step",
     "retry": "try this step again",
     "abort": "stop the launch and take the way back to {old}",
     "rollback": "take the way back to {old}; what was written on {new} is carried back or listed",
     _CLOSE: "close the site at once, and carry what was written while it is closed",
-    "return": "end the rollback: {new} was never closed",
+    "return": "turn round: {new} and its database again, with all that was written there",
+    _STILL_OPEN: "end the rollback: {new} was never closed",
     "hold": "stop before the next step and wait for a person",
     "launch": "carry it out",
     "watch": "look at the checkpoints again and again; nothing is changed",
@@ -49,7 +51,8 @@ def standing(report: Report) -> dict[str, Any]:
         "safe": _safe(report),
         "next": _next(report),
         "commands": [
-            {"command": _command(report, name), "means": MEANINGS[name].format(**launch)} for name in _choices(report)
+            {"command": _command(report, name), "means": MEANINGS[_meant(report, name)].format(**launch)}
+            for name in _choices(report)
         ],
     }
 
@@ -259,8 +262,23 @@ def _choices(report: Report) -> list[str]:
         return ["watch", "report"] if report["retired"] else ["rollback", "watch", "report"]
     if status == "rolling back":
         ahead = row_of(report["steps"], AHEAD)
-        return [_CLOSE, "return"] if ahead is not None and ahead["verdict"] == "running" else []
+        if ahead is not None and ahead["verdict"] == "running":
+            return [_CLOSE, "return"]
+        return ["return"] if _may_return(report) else []
     return ["hold", "rollback" if _begun(report, "migrate") else "abort"]
+
+
+def _may_return(report: Report) -> bool:
+    """Whether the way back that is being taken can be turned round."""
+    way = [row for row in report["steps"] if row["phase"] == "rollback"]
+    if any(row["id"].startswith("forth-") for row in way):
+        return False
+    return cannot_return([row["id"] for row in way], [row["id"] for row in way if row["attempts"]]) is None
+
+
+def _meant(report: Report, name: str) -> str:
+    """The key of what a choice means where the launch stands."""
+    return _STILL_OPEN if name == "return" and not _begun(report, "back-stop-traffic") else name
 
 
 def _command(report: Report, name: str) -> str:
