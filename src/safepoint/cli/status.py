@@ -187,15 +187,19 @@ def _beside_another(told: dict[str, Any], plan_file: PlanFile) -> dict[str, Any]
 
 def _orphaned(told: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """A launch that is under way, and nobody carries it out."""
-    where = f" --plan {report['launch']['plan_file']}" if report["launch"]["plan_file"] != "launch.toml" else ""
+    named, rollback = report["launch"], report["rollback"]
+    where = f" --plan {named['plan_file']}" if named["plan_file"] != "launch.toml" else ""
     launch = f"safepoint launch{where}"
+    what, on = f"the launch of {named['application']} {named['new']}", "go on where it was"
+    if rollback is not None and rollback["status"] == "running":
+        way = f"to {named['new']}" if rollback["forth"] else f"back to {named['old']}"
+        what, on = f"{named['application']} on its way {way}", f"go on with the way {way}"
     return {
         **told,
         "tone": "bad",
-        "headline": f"Nobody conducts the launch of {report['launch']['application']} {report['launch']['new']}: "
-        "its conductor has ended.",
+        "headline": f"Nobody conducts {what}: its conductor has ended.",
         "next": f"`{launch}` goes on where it was. {told['next']}",
-        "commands": [{"command": launch, "means": "go on where it was"}, *told["commands"]],
+        "commands": [{"command": launch, "means": on}, *told["commands"]],
     }
 
 
@@ -234,7 +238,9 @@ def _show(answer: dict[str, Any]) -> None:
     style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow", "ask": "bold magenta"}
     for line in wrapped(told["headline"], width):
         console.print(Text(line, style=style.get(told["tone"], "bold cyan")))
-    facts = [("launch", f"{launch['id']}, {launch['status']}, {answer['done']} of {answer['steps']} steps passed")]
+    known = ", as this state folder has it" if answer["elsewhere"] else ""
+    passed = f"{answer['done']} of {answer['steps']} steps passed{known}"
+    facts = [("launch", f"{launch['id']}, {launch['status']}, {passed}")]
     conductor = answer["conductor"]
     if conductor is not None:
         who = f"{conductor['user']} on {conductor['machine']} (process {conductor['pid']}), {conductor['command']}"

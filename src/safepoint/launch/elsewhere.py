@@ -45,7 +45,10 @@ def refuse_elsewhere(plan_file: PlanFile, entries: Sequence[Entry]) -> str | Non
     except Refused as error:
         if entries:
             raise
-        away = f"There is nothing of it in {plan_file.state}: is its disk mounted here?"
+        away = (
+            f"There is nothing of it in {plan_file.state}: is its disk mounted here? Where it is lost for good, drop "
+            "nothing of what stands on the server: a twin has the data as of the safe point."
+        )
         raise Refused(
             error.message,
             subject=error.subject,

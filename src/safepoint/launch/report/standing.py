@@ -78,6 +78,8 @@ def _headline(report: Report) -> str:
         "aborted": f"The launch of {app} {new} was aborted.",
         "rolled back": f"{app} was rolled back to {old}.",
     }
+    if status == "waiting" and _way(report):
+        return f"{app} waits for a person on its way back to {new if _returning(report) else old}."
     if status == "failed" and _done(report, "stop-traffic"):
         return f"The launch of {app} {new} failed."
     return sentences.get(status, f"The launch of {app} {new}: {status}.")
@@ -115,6 +117,8 @@ def _safe(report: Report) -> str:
         return f"The database is as it was: nothing of {launch['new']} is left in it." + _snapshots(report)
     if report["retired"]:
         return "There is no way back any more; the snapshots remain." + _snapshots(report)
+    if "back-swap" in _begun_of_way(report):
+        return _safe_while_swapped(report)
     if _done(report, "twin"):
         twin = row_of(report["steps"], "twin")
         at = clock(report, twin["attempts"][-1]["ended"] if twin else None)
@@ -123,6 +127,38 @@ def _safe(report: Report) -> str:
     if _begun(report, "stop-traffic"):
         return "The database is unchanged; an abort opens the site again as it was." + _snapshots(report)
     return f"Nothing of the live system has been touched; {launch['old']} runs as before." + _snapshots(report)
+
+
+def _safe_while_swapped(report: Report) -> str:
+    """On a way back, from the swap on: another database has the live name."""
+    launch = report["launch"]
+    if "forth-swap" in _begun_of_way(report):
+        return f"The migrated database has its place again, with all that {launch['new']} wrote." + _snapshots(report)
+    carried = f" with {report['rollback']['carried']} transactions of {launch['new']} carried into it"
+    text = f"The database is the twin of the safe point,{carried}; the migrated one is kept whole beside it."
+    return text + _snapshots(report)
+
+
+def _way(report: Report) -> list[str]:
+    """The steps of the way that is being taken back, or forth again; empty where none is."""
+    rollback = report["rollback"]
+    return (
+        list(rollback["forth"] or rollback["steps"]) if rollback is not None and rollback["status"] == "running" else []
+    )
+
+
+def _returning(report: Report) -> bool:
+    return bool((report["rollback"] or {}).get("forth"))
+
+
+def _begun_of_way(report: Report) -> list[str]:
+    """The steps that the rollback which is under way has begun, and its return: an earlier one says nothing of it."""
+    rollback = report["rollback"]
+    if not _way(report):
+        return []
+    run = rollback["run"]
+    rows = [row for row in report["steps"] if row["id"] in (*rollback["steps"], *rollback["forth"])]
+    return [row["id"] for row in rows if any(attempt["run"] == run for attempt in row["attempts"])]
 
 
 def _captured(report: Report) -> str:
@@ -236,7 +272,8 @@ def upcoming(report: Report) -> Mapping[str, Any] | None:
         return None
     steps = [row for row in report["steps"] if row["verdict"] == "not reached"]
     if report["launch"]["status"] == "rolling back":
-        steps = [row for row in steps if row["phase"] == "rollback"]
+        begun = _begun_of_way(report)
+        steps = [row for one in _way(report) if one not in begun and (row := row_of(report["steps"], one)) is not None]
     return steps[0] if steps else None
 
 
@@ -270,15 +307,13 @@ def _choices(report: Report) -> list[str]:
 
 def _may_return(report: Report) -> bool:
     """Whether the way back that is being taken can be turned round."""
-    way = [row for row in report["steps"] if row["phase"] == "rollback"]
-    if any(row["id"].startswith("forth-") for row in way):
-        return False
-    return cannot_return([row["id"] for row in way], [row["id"] for row in way if row["attempts"]]) is None
+    way = _way(report)
+    return bool(way) and not _returning(report) and cannot_return(way, _begun_of_way(report)) is None
 
 
 def _meant(report: Report, name: str) -> str:
     """The key of what a choice means where the launch stands."""
-    return _STILL_OPEN if name == "return" and not _begun(report, "back-stop-traffic") else name
+    return _STILL_OPEN if name == "return" and "back-stop-traffic" not in _begun_of_way(report) else name
 
 
 def _command(report: Report, name: str) -> str:
