@@ -76,6 +76,8 @@ def standing_of(
     elif isinstance(heard, str) and not entries:
         told = _unasked(told, heard)
     step = None if elsewhere else upcoming(report)
+    # Of a rollback that was turned round nothing more is to be done.
+    rows = [row for row in report["steps"] if report["launch"]["status"] != "launched" or row["phase"] != "rollback"]
     return {
         "launch": report["launch"],
         "standing": told,
@@ -88,8 +90,8 @@ def standing_of(
             if row["verdict"] == "running" and mine
         ],
         "next": None if step is None else {**_short(step, now), "at": step["at"], "in_seconds": _until(step, now)},
-        "done": sum(row["verdict"] == "pass" for row in report["steps"]),
-        "steps": len(report["steps"]),
+        "done": sum(row["verdict"] == "pass" for row in rows),
+        "steps": len(rows),
         "ledger": report["ledger"],
     }
 
