@@ -124,7 +124,7 @@ def _safe(report: Report) -> str:
         at = clock(report, twin["attempts"][-1]["ended"] if twin else None)
         since = _captured(report) if _done(report, "arm") else ""
         return f"The safe point of {at} stands: a rollback leads back to exactly that.{since}" + _snapshots(report)
-    if _begun(report, "stop-traffic"):
+    if report["site"] and report["site"][-1]["open"] == "closed":
         return "The database is unchanged; an abort opens the site again as it was." + _snapshots(report)
     return f"Nothing of the live system has been touched; {launch['old']} runs as before." + _snapshots(report)
 
@@ -221,11 +221,19 @@ def _next(report: Report) -> str:
         if server is not None:
             told += f"Make it last: lead whatever else uses the database to {server} (backups, jobs). "
             again += f" and {server} in [database]; `{_command(report, 'retire')}` first"
-        recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). "
+        recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). " * _was_closed(report)
         return f"{told}{recovered}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     text = f"Now: {running[-1]['title']}. Then: " if running else ""
     return text + _upcoming(report)
+
+
+def _was_closed(report: Report) -> bool:
+    """Whether the site was closed in this try."""
+    closing = row_of(report["steps"], "stop-traffic")
+    since = closing["attempts"][0]["started"] if closing is not None and closing["attempts"] else None
+    closed = [span["from"] for span in report["site"] if span["open"] == "closed"]
+    return bool(closed) and (since is None or closed[-1] >= since)
 
 
 def _left_behind(report: Report) -> str:
