@@ -153,7 +153,7 @@ def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_t
     try:
         live = scene.conduct("rollback")
         live.until("ask", "back-new-gone")
-        assert [one["command"].split()[1] for one in scene.status()["standing"]["commands"]] == ["retry"]
+        assert [one["command"].split()[1] for one in scene.status()["standing"]["commands"]] == ["retry", "return"]
         stage.run(stage.plan.releases.new, *stage.plan.releases.new.stop)  # by hand
         scene.seen = len(scene.entries)
         assert scene.run("retry").code == 0
@@ -161,7 +161,8 @@ def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_t
         assert scene.run("go").code == 0
         live.until("ask", "back-cache")
         assert release_that_answers(stage) is None
-        assert [one["command"].split()[1] for one in scene.status()["standing"]["commands"]] == ["go", "retry"]
+        offered = [one["command"].split()[1] for one in scene.status()["standing"]["commands"]]
+        assert offered == ["go", "retry", "return"]
         assert scene.run("go").code == 0
         assert live.end().code == 0
     finally:

@@ -145,6 +145,7 @@ def ground(
     try:
         with connect(database) as connection:
             _run(connection, migration)
+        folder.mkdir(parents=True, exist_ok=True)
         made = Ground(database, twin, folder, found or operations(), mappers or {}, arm(database, LAUNCH, how))
         yield made
         disarm(database, made.facts)

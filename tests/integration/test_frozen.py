@@ -106,15 +106,27 @@ def test_a_file_of_the_code_that_goes_or_comes_with_an_old_time_is_seen(ground: 
 
 def test_what_migrations_may_run_and_was_not_rehearsed_is_named(ground: Any) -> None:
     """What a data migration imports stands in no migration's own file, by which rehearsals are known."""
-    assert frozen.since_rehearsal(ground) is None  # by an earlier version, or the plan leaves it out
+    folder, digest = ground.plan.folder / "rehearsal", ""
+
+    def changed() -> str | None:
+        return frozen.since_rehearsal(ground, folder, digest or None)
+
+    assert changed() is None  # by an earlier version
     money = ground.plan.folder / "src" / "money.py"
     money.write_text("CENTS = 100")
-    frozen.note_rehearsed(ground, ground.fact["left_out"]["new"])
+    code = frozen.listed(
+        ground.application_host, ground.release("new"), ground.fact["left_out"]["new"], ground.cancelled
+    )
+    folder.mkdir()
+    (folder / frozen.REHEARSED).write_bytes(code)
+    digest = frozen.digest_of(code)
     for name, text in (("static/site.css", "a {}"), ("VERSION", "2.0.1")):
         (ground.plan.folder / "src" / name).parent.mkdir(exist_ok=True)
         (ground.plan.folder / "src" / name).write_text(text)
     ground.freeze()
-    assert frozen.since_rehearsal(ground) is None
+    assert changed() is None
     money.write_text("CENTS = 1")
     ground.freeze()
-    assert frozen.since_rehearsal(ground) == "src/money.py"
+    assert changed() == "src/money.py"
+    (folder / frozen.REHEARSED).unlink()
+    assert "nobody knows" in str(changed())

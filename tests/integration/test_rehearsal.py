@@ -20,6 +20,7 @@ from safepoint.django.managepy import Manage
 from safepoint.django.pending import reverse
 from safepoint.errors import Refused
 from safepoint.hosts.here import Here
+from safepoint.launch import frozen
 from safepoint.launch.estimates import estimates
 from safepoint.launch.rehearsal_release import OnCopy, try_start
 from safepoint.launch.rehearsal_undo import furnished_copy
@@ -114,8 +115,12 @@ def test_a_project_is_rehearsed_without_a_snapshot_at_hand_and_its_live_database
     assert "shop.0002_price" in page.read_text()
     assert list((made.state / "scratch").iterdir()) == []
     assert done.lint.findings == ()
-    # One that is asked before and after, one for undoing, and `migrate` itself: each start would be waited for.
-    assert len(set(starts.read_text().split())) == 3
+    # One that says what is code, one that is asked before and after, one for undoing, and `migrate` itself: each start
+    # would be waited for.
+    assert len(set(starts.read_text().split())) == 4
+    kept_code = (made.state / "snapshots" / done.snapshot_id / frozen.REHEARSED).read_bytes()
+    assert frozen.digest_of(kept_code) == kept["code"] and b"/0002_price.py\n" in kept_code
+    assert b".djcache" not in kept_code
     # A migration that changes values, without a mapper for them: nobody knows the way back, which a person accepts.
     accepted = '[wayback.waiver]\nrelease = "2.0"\nby = "Ada Stone"\nreason = "nobody writes until Monday"\n'
     _rehearsed_from_a_store_alone(shop_plan(accepted, SHOP_TOUCHES="1", SHOP_EAGER="1"), done.snapshot_id)

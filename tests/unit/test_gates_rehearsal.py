@@ -16,7 +16,7 @@ from safepoint.django.pending import Pending, PendingMigration
 from safepoint.launch.judging import Reason
 from safepoint.launch.plan import make_plan
 from safepoint.launch.rehearsals import FORMAT, rehearsals_of
-from safepoint.launch.verbs.gates import lateness_reasons, rehearsal_reasons
+from safepoint.launch.verbs.gates import lateness_reasons, rehearsal_reasons, rehearsed_way_back
 from safepoint.launch.whose import own_mark
 
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -110,3 +110,14 @@ def test_a_rehearsal_on_the_copy_of_another_database_is_none_of_this_one(tmp_pat
     assert rehearsals_of(plan) == []
     (folder / "rehearsal.json").write_text(json.dumps({**own, "format": FORMAT, "release": "2.0"}))
     assert [one["snapshot"]["source"] for one in rehearsals_of(plan)] == [own_mark(plan)]
+
+
+def test_a_rehearsal_of_other_mappers_says_nothing_of_the_way_back_by_these() -> None:
+    more = '[wayback.tables.invoice]\ncolumns = { total = "new.net + 1" }\n'
+    plan = parse(PLAN_FILE.format(date="2026-03-01", zone="UTC", more=more), Path("launch.toml"))
+    own: dict[str, Any] = {"proven": True, "mappers": json.loads(json.dumps(plan.wayback.mappers))}
+    other = {**own, "mappers": {"invoice": {"total": "new.net"}}}
+    for fine in (None, own, {"proven": True}, {**other, "proven": False}):  # what is not proven has its verdict
+        assert rehearsed_way_back(fine, plan, COMMAND) == []
+    ((verdict, why),) = rehearsed_way_back(other, plan, COMMAND)
+    assert verdict == "fail" and "other mappers" in why and f"`{COMMAND}`" in why

@@ -35,9 +35,6 @@ def taken(plan: PlanFile, story: Story) -> None:
 
 def says(monkeypatch: pytest.MonkeyPatch, **found: Any) -> None:
     monkeypatch.setattr(rehearsing, "rehearse", lambda *_words, **_named: SimpleNamespace(**found))
-    monkeypatch.setattr(rehearsing, "inspect", lambda *_words, **_named: None)  # nor is there a release here
-    monkeypatch.setattr(rehearsing.frozen, "no_code", lambda *_words: [])
-    monkeypatch.setattr(rehearsing.frozen, "note_rehearsed", lambda *_words: None)
 
 
 def test_after_a_no_go_the_next_run_takes_another_snapshot(

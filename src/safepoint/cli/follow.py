@@ -151,9 +151,11 @@ class _Leave:
         """A round was not possible: said once, and tried again; a timer hears of it, and tries again itself."""
         if self._once:
             raise error
+        from safepoint.launch.storage import told
+
         if self.look():
             return
-        said = str(getattr(error, "message", error))
+        said = told(error, begun=True).message if isinstance(error, OSError) else str(getattr(error, "message", error))
         if said != self._said:
             self.say(f"{said} It is tried again; the server keeps what was not spooled.", hindered=said)
         self._said = said
@@ -181,24 +183,29 @@ class _Leave:
 
     def look(self) -> bool:
         """Whether to end, as the ledger has it now: a second may have passed since it was asked last."""
-        from safepoint.launch.lock import held
+        from safepoint.launch import lock
 
         if not self._over:
             self._next = time.monotonic() + _LOOK_SECONDS
             plan = self._plan_file
-            if held(plan.conductor_lock, plan.launch_id) or self._ended():
-                self._over = True  # asked by two threads, and by signals: never taken back
+            with suppress(OSError):  # our disk is away, which is not that the launch is over; the round will say so
+                if lock.held(plan.conductor_lock, plan.launch_id) or self._ended():
+                    self._over = True  # asked by two threads, and by signals: never taken back
         return self._over
 
     def _ended(self) -> bool:
         """Whether nothing stands by any more. The ledger is read when it has changed: it has the mapping of all tables
-        in it, and to check its chain each second takes as long with thousands of them."""
+        in it, and to check its chain each second takes as long with thousands of them.
+
+        Raises:
+            OSError: it cannot be read.
+        """
         from safepoint.launch.begin import entries_of, launch_folder
 
-        with suppress(OSError):
-            found = (launch_folder(self._plan_file) / "ledger.jsonl").stat()
-            state = (found.st_size, found.st_mtime_ns)
-            if state == self._ledger:
-                return False
-            self._ledger = state
-        return not _stands_by(entries_of(self._plan_file))
+        found = (launch_folder(self._plan_file) / "ledger.jsonl").stat()
+        state = (found.st_size, found.st_mtime_ns)
+        if state == self._ledger:
+            return False
+        entries = entries_of(self._plan_file)
+        self._ledger = state
+        return not _stands_by(entries)

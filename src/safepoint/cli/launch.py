@@ -188,6 +188,7 @@ def refuse_without_launch(plan_file: PlanFile) -> None:
         Refused: it was not.
     """
     from safepoint.launch.begin import entries_of
+    from safepoint.launch.elsewhere import refuse_elsewhere
     from safepoint.launch.others import other_launch
 
     if entries_of(plan_file):
@@ -195,41 +196,9 @@ def refuse_without_launch(plan_file: PlanFile) -> None:
 
     other = other_launch(plan_file)
     if other is None:
-        _refuse_without_state(plan_file)
+        refuse_elsewhere(plan_file, [])  # without an answer this folder alone can say
     raise Refused(
         f"The launch {plan_file.launch_id} has not begun." + (f" Another one has: {other}." if other else ""),
         subject=plan_file.launch_id,
         remedy=other.remedy(plan_file) if other else "Begin it with `safepoint launch`.",
     )
-
-
-def _refuse_without_state(plan_file: PlanFile) -> None:
-    """Where its state folder is away the server may know of the launch; nobody is told then to begin it.
-
-    Raises:
-        Refused: there are traces of it.
-    """
-    from contextlib import suppress
-
-    import psycopg
-
-    from safepoint.errors import DatabaseError, PlanFileError
-    from safepoint.launch.remains import refuse_unexplained
-    from safepoint.postgres.connections import connect
-    from safepoint.postgres.target import target
-
-    database = plan_file.database
-    with (
-        suppress(DatabaseError, PlanFileError, psycopg.Error),  # without an answer this folder alone can say
-        connect(target(database).on(database.maintenance)) as connection,
-    ):
-        try:
-            refuse_unexplained(connection, database.name, plan_file.launch_id, [])
-        except Refused as error:
-            raise Refused(
-                error.message,
-                subject=error.subject,
-                expected=error.expected,
-                found=error.found,
-                remedy=f"{error.remedy} It has nothing in {plan_file.state}: is its disk mounted here?",
-            ) from None

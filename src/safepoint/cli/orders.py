@@ -45,7 +45,17 @@ def go(
 
 def hold(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
     """Stop before the next step and wait for a person. The step that runs is finished."""
-    _send(_load(plan), "hold", json_=json_)
+    from safepoint.launch.begin import entries_of, status_of
+
+    plan_file = _load(plan)
+    entries = entries_of(plan_file)
+    if status_of(entries) is None and _of_run(entries, "wayback") is not None:
+        raise Refused(
+            "The way back is being taken, and is not held between its steps.",
+            subject=plan_file.launch_id,
+            remedy="See `safepoint status` for what can be ordered meanwhile.",
+        )
+    _send(plan_file, "hold", json_=json_)
 
 
 def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
@@ -110,14 +120,14 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
 
     plan_file = _load(plan)
     entries = entries_of(plan_file)
-    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
-    under_way = any(entry.kind == "wayback" and runs and entry.data["run"] == runs[-1] for entry in entries)
-    if status_of(entries) is not None or not under_way:
+    taken = _of_run(entries, "wayback")
+    if status_of(entries) is not None or taken is None:
         raise Refused(
             "No rollback is under way that could be turned round.",
             subject=plan_file.launch_id,
             remedy="See `safepoint status`.",
         )
+    _refuse_return(plan_file, entries, taken)
     refuse_other(plan_file.conductor_lock, plan_file.launch_id)
     if held(plan_file.conductor_lock, plan_file.launch_id):
         _send(plan_file, "return", json_=json_)
@@ -229,6 +239,42 @@ def _affected(plan_file: PlanFile) -> dict[str, Any] | None:
     return found
 
 
+def _of_run(entries: list[Entry], kind: str) -> Entry | None:
+    """The entry of that kind in the newest run."""
+    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
+    return next((e for e in entries if e.kind == kind and runs and e.data["run"] == runs[-1]), None)
+
+
+def _refuse_return(plan_file: PlanFile, entries: list[Entry], taken: Entry) -> None:
+    """An order that would be ignored is not given: it would only end the running step.
+
+    Raises:
+        Refused: the rollback is being turned round already, or cannot be any more.
+    """
+    from safepoint.launch.lock import held
+    from safepoint.launch.undo import cannot_return
+
+    turned = _of_run(entries, "wayforth")
+    if turned is not None and held(plan_file.conductor_lock, plan_file.launch_id):
+        question = _open_question(plan_file)
+        raise Refused(
+            f"The rollback is being turned round already, since {turned.at[11:19]} UTC.",
+            subject=plan_file.launch_id,
+            remedy="Watch it with `safepoint status`; it ends with the new release open."
+            if question is None
+            else _choices(question),
+        )
+    run = taken.data["run"]
+    begun = [str(e.step) for e in entries if e.kind == "step.begun" and e.data["run"] == run]
+    why = cannot_return([str(step["id"]) for step in taken.data["steps"]], begun)
+    if why is not None:
+        raise Refused(
+            f"This rollback cannot be turned round: {why}.",
+            subject=plan_file.launch_id,
+            remedy="See `safepoint status`; it ends with the old release open.",
+        )
+
+
 def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry], *, closing: bool) -> None:
     """One way back is enough: a second order would only end its running step, which then has to begin again.
 
@@ -237,12 +283,10 @@ def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry], *, closin
     """
     from safepoint.launch.undo import AHEAD
 
-    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
-    taken = next((e for e in entries if e.kind == "wayback" and runs and e.data["run"] == runs[-1]), None)
-    returning = any(e.kind == "wayforth" and e.data["run"] == runs[-1] for e in entries) if runs else False
-    if taken is None or returning or _open_question(plan_file) is not None:
+    taken = _of_run(entries, "wayback")
+    if taken is None or _of_run(entries, "wayforth") is not None or _open_question(plan_file) is not None:
         return
-    steps = [e.step for e in entries if e.kind == "step.begun" and e.data["run"] == runs[-1]]
+    steps = [e.step for e in entries if e.kind == "step.begun" and e.data["run"] == taken.data["run"]]
     still_open = bool(steps) and steps[-1] == AHEAD
     if closing and still_open:
         return

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from safepoint.config import PlanFile
+    from safepoint.errors import Refused
     from safepoint.launch.ledger import Entry
     from safepoint.launch.lock import Holder
     from safepoint.launch.plan import Plan
@@ -30,15 +31,22 @@ def status(
     from safepoint.launch.lock import holder
 
     plan_file = load(plan)
-    answer = standing_of(plan_file, plan, holder(plan_file.conductor_lock), datetime.now(UTC))
+    conductor = holder(plan_file.conductor_lock)
+    answer = standing_of(plan_file, plan, conductor, datetime.now(UTC), _heard(plan_file, conductor))
     if json_:
         echo(json.dumps(answer))
     else:
         _show(answer)
 
 
-def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: datetime) -> dict[str, Any]:
-    """The answer of `status`; `conductor` is whoever holds the lock. Before the launch begins, the plan answers."""
+def standing_of(
+    plan_file: PlanFile, path: Path, conductor: Holder | None, now: datetime, heard: Refused | str | None = None
+) -> dict[str, Any]:
+    """The answer of `status`; `conductor` is whoever holds the lock. Before the launch begins, the plan answers.
+
+    Args:
+        heard: of the server, as `_heard` has it.
+    """
     from dataclasses import asdict
 
     from safepoint.launch.begin import entries_of
@@ -62,10 +70,18 @@ def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: 
     under_way = report["launch"]["status"] in ("running", "waiting", "rolling back")
     if under_way and mine is None:
         told = _orphaned(told, report)
-    step = upcoming(report)
+    elsewhere = None if isinstance(heard, str) else heard
+    if elsewhere is not None:
+        told = _elsewhere(told, elsewhere)
+    elif isinstance(heard, str) and not entries:
+        told = _unasked(told, heard)
+    step = None if elsewhere else upcoming(report)
+    # Of a rollback that was turned round nothing more is to be done.
+    rows = [row for row in report["steps"] if report["launch"]["status"] != "launched" or row["phase"] != "rollback"]
     return {
         "launch": report["launch"],
         "standing": told,
+        "elsewhere": elsewhere.as_json() if elsewhere else None,
         "conductor": asdict(mine) if mine else None,
         "question": report["question"],
         "running": [
@@ -74,9 +90,55 @@ def standing_of(plan_file: PlanFile, path: Path, conductor: Holder | None, now: 
             if row["verdict"] == "running" and mine
         ],
         "next": None if step is None else {**_short(step, now), "at": step["at"], "in_seconds": _until(step, now)},
-        "done": sum(row["verdict"] == "pass" for row in report["steps"]),
-        "steps": len(report["steps"]),
+        "done": sum(row["verdict"] == "pass" for row in rows),
+        "steps": len(rows),
         "ledger": report["ledger"],
+    }
+
+
+def _heard(plan_file: PlanFile, conductor: Holder | None) -> Refused | str | None:
+    """What the server says of another state folder that has this launch; where it does not answer, why.
+
+    Not asked where this folder's conductor is alive, for it holds the guard; where the launch is over for good; and
+    where another launch of this folder has the site.
+    """
+    from safepoint.errors import Refused
+    from safepoint.launch.begin import entries_of, no_way_back, status_of
+    from safepoint.launch.elsewhere import refuse_elsewhere
+    from safepoint.launch.others import other_launch
+
+    entries = entries_of(plan_file)
+    if conductor is not None or no_way_back(entries) or status_of(entries) == "rolled back":
+        return None
+    if not entries and other_launch(plan_file) is not None:
+        return None
+    try:
+        return refuse_elsewhere(plan_file, entries)
+    except Refused as elsewhere:
+        return elsewhere
+
+
+def _elsewhere(told: dict[str, Any], found: Refused) -> dict[str, Any]:
+    """Another state folder has the launch: what this one has of it says nothing of the site."""
+    return {
+        **told,
+        "tone": "bad",
+        "headline": found.message,
+        "open": "Not known here: `safepoint status` says it where the launch is conducted.",
+        "safe": f"Not known here. The server has {found.found}.",
+        "next": str(found.remedy),
+        "commands": [],
+    }
+
+
+def _unasked(told: dict[str, Any], why: str) -> dict[str, Any]:
+    """Nothing is recorded here, and nobody could say whether another state folder has the launch."""
+    return {
+        **told,
+        "tone": "warn",
+        "open": f"As far as this state folder knows: {told['open']}",
+        "safe": "Not known: the launch may have been begun from another state folder, and the server could not be "
+        f"asked. {why}",
     }
 
 
@@ -127,15 +189,19 @@ def _beside_another(told: dict[str, Any], plan_file: PlanFile) -> dict[str, Any]
 
 def _orphaned(told: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """A launch that is under way, and nobody carries it out."""
-    where = f" --plan {report['launch']['plan_file']}" if report["launch"]["plan_file"] != "launch.toml" else ""
+    named, rollback = report["launch"], report["rollback"]
+    where = f" --plan {named['plan_file']}" if named["plan_file"] != "launch.toml" else ""
     launch = f"safepoint launch{where}"
+    what, on = f"the launch of {named['application']} {named['new']}", "go on where it was"
+    if rollback is not None and rollback["status"] == "running":
+        way = f"to {named['new']}" if rollback["forth"] else f"back to {named['old']}"
+        what, on = f"{named['application']} on its way {way}", f"go on with the way {way}"
     return {
         **told,
         "tone": "bad",
-        "headline": f"Nobody conducts the launch of {report['launch']['application']} {report['launch']['new']}: "
-        "its conductor has ended.",
+        "headline": f"Nobody conducts {what}: its conductor has ended.",
         "next": f"`{launch}` goes on where it was. {told['next']}",
-        "commands": [{"command": launch, "means": "go on where it was"}, *told["commands"]],
+        "commands": [{"command": launch, "means": on}, *told["commands"]],
     }
 
 
@@ -174,7 +240,9 @@ def _show(answer: dict[str, Any]) -> None:
     style = {"good": "bold green", "bad": "bold red", "warn": "bold yellow", "ask": "bold magenta"}
     for line in wrapped(told["headline"], width):
         console.print(Text(line, style=style.get(told["tone"], "bold cyan")))
-    facts = [("launch", f"{launch['id']}, {launch['status']}, {answer['done']} of {answer['steps']} steps passed")]
+    known = ", as this state folder has it" if answer["elsewhere"] else ""
+    passed = f"{answer['done']} of {answer['steps']} steps passed{known}"
+    facts = [("launch", f"{launch['id']}, {launch['status']}, {passed}")]
     conductor = answer["conductor"]
     if conductor is not None:
         who = f"{conductor['user']} on {conductor['machine']} (process {conductor['pid']}), {conductor['command']}"

@@ -18,6 +18,7 @@ ANSWERS = {
     "retry": "try this step again",
     "abort": "no: take the way back",
     "rollback": "no: take the way back",
+    "return": "turn round: the new release and its database again",
     "hold": "stop before the next step",
 }
 

@@ -344,6 +344,9 @@ class Conductor:
 
     def _ask(self, run: int, step_id: str, attempt: int, question: str, choices: list[str]) -> None:
         count = sum(entry.kind == "ask" for entry in self.ledger.entries)
+        taken, turned = (self.ledger.find(f"{way}:{run}") is not None for way in ("wayback", "wayforth"))
+        if taken and not turned and not self._may_return(run):  # trying again is not all that helps there
+            choices = [*choices, "return"]
         data = {"run": run, "question": question, "choices": choices, "attempt": attempt}
         self.ledger.append("ask", f"{run}:{step_id}:{attempt}:ask:{count}", data, step=step_id)
 

@@ -13,6 +13,7 @@ from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
 from safepoint.launch.doctor_finding import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.doctor_others import other_databases
 from safepoint.launch.doctor_settings import handed_on, lost_engine, lost_options, other_log, restless, session_of
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
@@ -85,6 +86,7 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
         yield from _logs(plan, project)
         yield from restless(plan, host, release, project)
     else:
+        yield from other_databases(manage, project, check)
         yield from _caches(plan, project)
         yield from other_log(plan, project)
         yield from _addresses(release, project)
@@ -137,14 +139,6 @@ def _database_of(plan: PlanFile, project: Project, check: str, *, own_login: boo
             "The application reaches the database by a connection pooler, which may go on refusing logins when the "
             "fence is opened (PgBouncer for server_login_retry, 15 s): the site stays closed so much longer.",
             "For the launch day, set server_login_retry = 1 (PgBouncer: change it, then RELOAD).",
-        )
-    others = [one.alias for one in project.databases if one.alias != "default" and one.is_postgresql]
-    if others:
-        yield warning(
-            check,
-            f"The project has further databases ({', '.join(others)}), which this launch does not touch.",
-            "Make sure that no migration of this release needs them. Where it could write to one, a rehearsal wants a "
-            "copy of that in [rehearsal] env.",
         )
 
 

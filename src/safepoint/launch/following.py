@@ -8,6 +8,7 @@ on lies in the spool, and a rollback carries it as one.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,7 +20,7 @@ import psycopg
 
 from safepoint.config import PlanFile
 from safepoint.django.operations import Operations
-from safepoint.errors import CaptureLost, Interrupted, Refused, SafepointError
+from safepoint.errors import CaptureLost, Interrupted, Refused, SafepointError, StorageError
 from safepoint.launch.ground import Ground, newest_fact
 from safepoint.launch.ledger import Entry
 from safepoint.launch.pairs import standing_pair
@@ -117,7 +118,7 @@ def follow(
     told: Callable[[Look], None] = lambda _: None,
     hindered: Callable[[Exception], None] = lambda _: None,
 ) -> None:
-    """Until told to stop. PostgreSQL may go away meanwhile and come back, and a full disk may have room again.
+    """Until told to stop. PostgreSQL may go away meanwhile and come back, and so may our disk, or the room on it.
 
     Args:
         told: is given each round.
@@ -134,7 +135,7 @@ def follow(
             return
         except _FINAL:
             raise
-        except (SafepointError, psycopg.Error) as error:
+        except (SafepointError, psycopg.Error, sqlite3.Error, OSError) as error:
             hindered(error)
             _wait(stop, _AWAY)
 
@@ -257,6 +258,14 @@ def _round(
 
 
 def _drained(standby: Standby, stop: Cancelled) -> int:
+    if not standby.folder.exists():
+        # A spool that is begun anew in its place would have what the server forgets, and nobody would find it.
+        raise StorageError(
+            f"The launch's folder {standby.folder} is away.",
+            subject=str(standby.folder),
+            remedy="Mount its disk again, or bring the folder back. Nothing is lost: the server keeps what is not "
+            "in its spool yet.",
+        )
     found = capture.drain(standby.database, standby.facts, standby.spool, cancelled=stop)
     if not found.complete:
         raise Interrupted("The capture was not drained to its end.", subject=standby.launch_id)

@@ -15,6 +15,7 @@ from safepoint.config import HereHost, PlanFile, Release
 from safepoint.django.inspector import Project
 from safepoint.hosts import Host, command
 from safepoint.launch.ground import Ground, Which
+from safepoint.progress import Cancelled
 
 # Makes of paths ($@), absolute or below the folder, what `find` is told to leave out; what Python caches is no code.
 _LEFT_OUT: Final = """
@@ -30,7 +31,9 @@ _LIST: Final = _LEFT_OUT + 'find "$@" -print0 | LC_ALL=C sort -z | xargs -0 sha2
 # BusyBox's `find` counts in minutes only.
 _RECENT: Final = _LEFT_OUT + 'find "$@" -mmin -60'
 _SHOWN: Final = 3
-_REHEARSED: Final = "rehearsed-new.txt"
+REHEARSED: Final = "rehearsed-code.txt"
+"""The list of files beside a rehearsal."""
+_LOST: Final = "nobody knows which files, for the list of them is gone"
 _RUN: Final = (".py", ".sql")
 
 
@@ -53,33 +56,36 @@ def freeze(ground: Ground, left_out: Mapping[Which, Sequence[str]]) -> dict[str,
     for which, without in left_out.items():
         found = _listed(ground, which, without)
         _kept(ground, which).write_bytes(found)
-        digests[which] = _digest(found)
+        digests[which] = digest_of(found)
     return digests
 
 
 def changes(ground: Ground, which: Which, left_out: Sequence[str], digest: str) -> str | None:
     """What of the code is not as it was frozen, some of the files by name; None where all is."""
     found, kept = _listed(ground, which, left_out), _kept(ground, which)
-    if _digest(found) == digest:
+    if digest_of(found) == digest:
         return None
     before = kept.read_bytes() if kept.is_file() else b""
-    if _digest(before) != digest:
-        return "nobody knows which files, for the list of them is gone"
+    if digest_of(before) != digest:
+        return _LOST
     lines = set(before.splitlines()) ^ set(found.splitlines())
     return _some({line.split(b"  ", 1)[1].decode(errors="replace") for line in lines})
 
 
-def note_rehearsed(ground: Ground, left_out: Sequence[str]) -> None:
-    """Keep what the code of the new release is, file by file, while it is rehearsed."""
-    (ground.folder / _REHEARSED).write_bytes(_listed(ground, "new", left_out))
+def since_rehearsal(ground: Ground, folder: Path, digest: str | None) -> str | None:
+    """What a migration may run, and is not what was rehearsed; None where all is, or the rehearsal did not say.
 
-
-def since_rehearsal(ground: Ground) -> str | None:
-    """What a migration may run, and is not what was rehearsed; None where all is, or nobody knows."""
-    rehearsed, kept = ground.folder / _REHEARSED, _kept(ground, "new")
-    if not (rehearsed.is_file() and kept.is_file()):
+    Args:
+        folder: the rehearsal's.
+        digest: of the list of files there.
+    """
+    rehearsed, kept = folder / REHEARSED, _kept(ground, "new")
+    if digest is None or not kept.is_file():
         return None
-    found = run_by_migrations(rehearsed.read_bytes(), kept.read_bytes())
+    before = rehearsed.read_bytes() if rehearsed.is_file() else b""
+    if digest_of(before) != digest:
+        return _LOST
+    found = run_by_migrations(before, kept.read_bytes())
     return _some(found) if found else None
 
 
@@ -103,19 +109,22 @@ def _some(found: Collection[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def _listed(ground: Ground, which: Which, left_out: Sequence[str]) -> bytes:
+def listed(host: Host, release: Release, left_out: Sequence[str], cancelled: Cancelled) -> bytes:
     """A line for each file of the code: its SHA-256, two spaces, its name."""
     words = ("sh", "-c", _LIST, "sh", *left_out)
     found = BytesIO()
-    ground.application_host.stream(
-        command(words, directory=ground.release(which).directory), stdout=found, cancelled=ground.cancelled
-    )
+    host.stream(command(words, directory=release.directory), stdout=found, cancelled=cancelled)
     return found.getvalue()
+
+
+def _listed(ground: Ground, which: Which, left_out: Sequence[str]) -> bytes:
+    return listed(ground.application_host, ground.release(which), left_out, ground.cancelled)
 
 
 def _kept(ground: Ground, which: Which) -> Path:
     return ground.folder / f"frozen-{which}.txt"
 
 
-def _digest(found: bytes) -> str:
+def digest_of(found: bytes) -> str:
+    """Names the code by its list of files."""
     return hashlib.sha256(found).hexdigest()

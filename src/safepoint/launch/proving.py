@@ -58,6 +58,7 @@ class Proven:
             "rows": self.rows,
             "tables": self.tables,
             "seconds": self.seconds,
+            "mappers": {table: dict(columns) for table, columns in self.mappers.items()},
         }
 
     def summary(self) -> str:

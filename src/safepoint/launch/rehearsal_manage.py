@@ -20,6 +20,7 @@ from safepoint.django.managepy import Manage
 from safepoint.django.standby import Standby
 from safepoint.errors import CommandFailed, Refused, SafepointError
 from safepoint.hosts import open_host
+from safepoint.launch import frozen
 from safepoint.launch.rehearsal_others import looked_after
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch_databases import base
@@ -64,6 +65,19 @@ class Pointed:
         """A process that loads the release for a database which need not be there yet. It may well fail to."""
         role = migration_role(base(database.dbname) or name)
         return Standby(self._at(database.login(role, self._password)), lasting=True)
+
+    def code(self, database: Target, cancelled: Cancelled) -> bytes | None:
+        """The release's code, file by file; None where it does not say what of its folder is none.
+
+        Args:
+            database: need not be there.
+        """
+        manage = self._at(database.login(migration_role(LOGIN), self._password))
+        try:
+            left_out = frozen.no_code(self.plan, self.plan.releases.new, manage.inspect(cancelled=cancelled))
+            return frozen.listed(manage.host, self.plan.releases.new, left_out, cancelled)
+        except CommandFailed:  # why it does not start, the rehearsal itself will say
+            return None
 
     def _at(self, login: Target) -> Manage:
         application = self.plan.application

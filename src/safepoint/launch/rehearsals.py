@@ -15,6 +15,7 @@ from safepoint.config.rules import Mode
 from safepoint.django.pending import Pending
 from safepoint.django.sqlmigrate import MigrationSQL
 from safepoint.errors import SafepointError
+from safepoint.launch.frozen import REHEARSED, digest_of
 from safepoint.launch.whose import own_mark
 from safepoint.rehearsal.changes import TableChange
 from safepoint.rehearsal.checks import Check
@@ -131,11 +132,18 @@ def read_rehearsal(folder: Path) -> dict[str, Any] | None:
 
 
 def rehearsals_of(plan_file: PlanFile) -> list[dict[str, Any]]:
-    """All rehearsals of the release that is launched, on whichever copy of its database; the newest first."""
+    """All rehearsals of the release that is launched, on whichever copy of its database; the newest first.
+
+    `folder` of each is where it stands.
+    """
     paths = [path for place in ("snapshots", "rehearsals") for path in (plan_file.state / place).glob(f"*/{NAME}")]
     release, own = plan_file.releases.new.version, own_mark(plan_file)
     found = [(path.parent, read_rehearsal(path.parent)) for path in paths]
-    ours = [one for folder, one in found if one and one["release"] == release and _source(folder, one) == own]
+    ours = [
+        {**one, "folder": str(folder)}
+        for folder, one in found
+        if one and one["release"] == release and _source(folder, one) == own
+    ]
     return sorted(ours, key=lambda one: str(one["made_at"]), reverse=True)
 
 
@@ -151,19 +159,27 @@ def newest_rehearsal(plan_file: PlanFile) -> dict[str, Any] | None:
     return next(iter(rehearsals_of(plan_file)), None)
 
 
-def write_rehearsal(folder: Path, done: Rehearsal) -> None:
+def write_rehearsal(folder: Path, done: Rehearsal, code: bytes | None = None) -> None:
     """Put it beside the snapshot, as JSON and as a page; a former one of this snapshot is replaced.
 
     Only its owner may read it: rows of the data stand in it as examples.
+
+    Args:
+        code: the files of the code that was rehearsed; None where the release could not say what is code.
     """
     from safepoint.launch.report.rehearsal import rehearsal_page
 
-    data = done.as_json()
+    data = {**done.as_json(), "code": None if code is None else digest_of(code)}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for name, text in ((NAME, json.dumps(data, indent=1) + "\n"), (PAGE, rehearsal_page(data))):
+    listed = "" if code is None else code.decode(errors="surrogateescape")
+    for name, text in (
+        (REHEARSED, listed),
+        (NAME, json.dumps(data, indent=1) + "\n"),
+        (PAGE, rehearsal_page(data)),
+    ):
         partial = folder / f"{name}.partial"
         partial.touch(mode=0o600)
         partial.chmod(0o600)
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
         partial.replace(folder / name)
     sync_folder(folder)

@@ -65,6 +65,7 @@ def rehearse(
         port = free_port()
         pointed = Pointed(plan_file, own, stack.enter_context(_reached(plan_file, port, cancelled)))
         soon = Target("127.0.0.1", port, read_manifest(folder).source.database, "")
+        code = pointed.code(soon, cancelled)
         loaded = stack.enter_context(loading(pointed, soon) if plan_file.scratch is None else nullcontext())
         with clock.part("restore", "restore"):
             copy = stack.enter_context(
@@ -82,7 +83,7 @@ def rehearse(
             )
         with sessions_end(copy.target, cancelled):
             done = Stand(plan_file, copy, live, pointed, loaded, clock, cancelled).rehearse()
-    write_rehearsal(rehearsal_folder(plan_file, snapshot_id), done)
+    write_rehearsal(rehearsal_folder(plan_file, snapshot_id), done, code)
     return done
 
 

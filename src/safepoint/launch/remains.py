@@ -69,7 +69,8 @@ def refuse_unexplained(connection: Connection, database: str, launch_id: str, en
         subject=launch_id,
         expected="nothing of this launch on the server, or the ledger that it was begun with",
         found="; ".join(found),
-        remedy="Go on with it, or `safepoint abort` it, where it was begun (launch.state).",
+        remedy="Go on with it, or take it back (`safepoint abort`; once it is launched, `safepoint rollback`), where "
+        "it was begun (launch.state).",
     )
 
 

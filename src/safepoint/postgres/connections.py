@@ -105,6 +105,7 @@ def connect(
     lock_timeout: float | None = None,
     options: str = "",
     replication: bool = False,
+    patience: int = 10,
 ) -> Connection:
     """Open a connection.
 
@@ -112,6 +113,7 @@ def connect(
         lock_timeout: seconds to wait for a lock; None waits for ever.
         options: more `-c name=value` words.
         replication: it speaks the replication protocol besides; its statements go as they are written.
+        patience: seconds to wait for each of the server's addresses.
 
     Raises:
         DatabaseError: with what the server said and what to check next.
@@ -126,7 +128,7 @@ def connect(
                 **_ALIVE,
                 autocommit=True,
                 application_name=application_name,
-                connect_timeout=10,
+                connect_timeout=patience,
                 # What is read here is written there, by sessions whose defaults (of the database, of the role, of our
                 # own environment) need not agree. A keyword goes before all of these, PGCLIENTENCODING too.
                 client_encoding="UTF8",

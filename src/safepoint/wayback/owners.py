@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -14,9 +14,12 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection, ask_with
 from safepoint.wayback.catalogue import meant
 from safepoint.wayback.changes import Change
+from safepoint.wayback.tenants import all_meant
 
 MAX_PATHS: Final = 4
 MAX_STEPS: Final = 5
+_IN: Final = ": "
+"""Between a tenant's schema and what a user logs in with there."""
 
 # Per foreign key: its columns and what they point at, whether all of them are NOT NULL, its first column's place.
 FOREIGN_KEYS = """
@@ -137,27 +140,38 @@ class Owners:
         self.connection = connection
         self.schema = read_schema(connection)
         self.faults: list[str] = []
-        table = meant(user_table, self.schema.types)
-        if table is None:
+        self.user_tables = all_meant(user_table, self.schema.types)
+        if not self.user_tables:
             self.faults.append(f"There is no user table {user_table}: no row is traced to a user.")
-        self.user_table = table or user_table
-        columns = self.schema.types.get(self.user_table, {})
-        key = self.schema.primary_keys.get(self.user_table, ())
+        columns = self.schema.types[self.user_tables[0]] if self.user_tables else {}
+        key = self.schema.primary_keys.get(self.user_tables[0], ()) if self.user_tables else ()
         self.user_label = user_label if user_label in columns else (key[0] if key else "")
-        if table is not None and not self.user_label:
+        if self.user_tables and not self.user_label:
             self.faults.append(f"The user table {user_table} has neither {user_label} nor a key: no user is named.")
-        self.paths = paths_to(self.user_table, self.schema.foreign_keys) if self.user_label else {}
+        self.paths = self._paths() if self.user_label else {}
         self._given = self._checked(given or {}) if self.user_label and key else {}
         self._roots: dict[str, str] = dict(connection.execute(PARTITIONS).fetchall()) if self._given else {}
+
+    def _paths(self) -> dict[str, list[Path]]:
+        """The ways to whichever user table is nearest: with a schema for each tenant, there may be one in each."""
+        found: dict[str, list[Path]] = defaultdict(list)
+        for users in self.user_tables:
+            for table, paths in paths_to(users, self.schema.foreign_keys).items():
+                found[table] = sorted((*found[table], *paths), key=len)[:MAX_PATHS]
+        return found
+
+    def _users_of(self, table: str) -> str:
+        """The user table that is meant beside this one."""
+        schema = table.partition(".")[0]
+        return next((one for one in self.user_tables if one.startswith(f"{schema}.")), self.user_tables[0])
 
     def _checked(self, given: Mapping[str, str]) -> dict[str, str]:
         found: dict[str, str] = {}
         for name, query in given.items():
-            table = meant(name, self.schema.types)
-            if table is None:
+            tables = all_meant(name, self.schema.types)
+            if not tables:
                 self.faults.append(f"wayback.affected.{name}: there is no such table.")
-            else:
-                found[table] = query
+            found |= dict.fromkeys(tables, query)
         return found
 
     def of(self, changes: Sequence[Change]) -> list[str | None]:
@@ -187,7 +201,6 @@ class Owners:
 
     def _by_query(self, table: str, changes: Sequence[Change], known: _Known) -> list[str | None]:
         """The plan's SQL, asked of all rows at once; they stand in it as they were captured."""
-        key = self.schema.primary_keys.get(self.user_table, ())
         types = self.schema.types[table]
         names = list(types)
         rows = [_row(change) for change in changes]
@@ -200,15 +213,33 @@ class Owners:
             del self._given[table]
             return [None] * len(changes)
         at: list[Key | None] = [None if row[0] is None else (str(row[0]),) for row in found]
-        labels = self._look_up(self.user_table, key, (self.user_label,), at, known)
-        return [None if label is None else label[0] for label in labels]
+        users = self._users_of(table)
+        return self._labels(users, self.schema.primary_keys.get(users, ()), at, known)
+
+    def _labels(self, users: str, by: tuple[str, ...], keys: Sequence[Key | None], known: _Known) -> list[str | None]:
+        """What the users with these keys log in with; where there are several user tables, with the schema before it:
+        whoever is called the same in another one is somebody else."""
+        before = f"{users.partition('.')[0]}{_IN}" if len(self.user_tables) > 1 else ""
+        found = self._look_up(users, by, (self.user_label,), keys, known)
+        return [None if label is None else f"{before}{label[0]}" for label in found]
 
     def people(self, labels: Sequence[str], email: str | None, names: Sequence[str]) -> dict[str, Person]:
-        """What the user table knows of these users beyond their label."""
-        columns = self.schema.types.get(self.user_table, {})
-        shown = [name for name in names if name in columns]
+        """What the user tables know of these users beyond their label."""
         if not self.user_label or not labels:
             return {}
+        if len(self.user_tables) == 1:
+            return self._people(self.user_tables[0], labels, email, names)
+        found: dict[str, Person] = {}
+        for users in self.user_tables:
+            before = f"{users.partition('.')[0]}{_IN}"
+            own = [label.removeprefix(before) for label in labels if label.startswith(before)]
+            there = self._people(users, own, email, names) if own else {}
+            found |= {before + one: replace(person, label=before + one) for one, person in there.items()}
+        return found
+
+    def _people(self, users: str, labels: Sequence[str], email: str | None, names: Sequence[str]) -> dict[str, Person]:
+        columns = self.schema.types[users]
+        shown = [name for name in names if name in columns]
         name = sql.SQL("concat_ws(' ', {})").format(
             sql.SQL(", ").join(sql.SQL("nullif({}::text, '')").format(sql.Identifier(one)) for one in shown)
         )
@@ -218,7 +249,7 @@ class Owners:
             email=sql.SQL("coalesce({}::text, '')").format(sql.Identifier(email or ""))
             if email in columns
             else sql.SQL("''"),
-            table=sql.Identifier(*self.user_table.split(".", 1)),
+            table=sql.Identifier(*users.split(".", 1)),
         )
         rows = ask_with(self.connection, query, [list(labels)])
         return {label: Person(label, _one_line(whole), _one_line(mail)) for label, whole, mail in rows}
@@ -230,8 +261,7 @@ class Owners:
         for step, following in pairwise(path):
             at = self._look_up(step.parent, step.parent_columns, following.columns, at, known)
         last = path[-1]
-        found = self._look_up(last.parent, last.parent_columns, (self.user_label,), at, known)
-        return [None if label is None else label[0] for label in found]
+        return self._labels(last.parent, last.parent_columns, at, known)
 
     def _start(self, change: Change, columns: tuple[str, ...], known: _Known) -> Key | None:
         """The row's own foreign key; of a deleted row the log tells the key alone, but an earlier change may tell."""
@@ -244,10 +274,14 @@ class Owners:
         return found
 
     def _own_label(self, changes: Sequence[Change], known: _Known) -> list[str | None]:
-        key = self.schema.primary_keys.get(self.user_table, ())
-        at = [_values(_row(change), key) if key else None for change in changes]
-        found = self._look_up(self.user_table, key, (self.user_label,), at, known)
-        return [None if label is None else label[0] for label in found]
+        found: list[str | None] = [None] * len(changes)
+        for users in {change.table for change in changes}:
+            key = self.schema.primary_keys.get(users, ())
+            places = [place for place, change in enumerate(changes) if change.table == users]
+            at = [_values(_row(changes[place]), key) if key else None for place in places]
+            for place, label in zip(places, self._labels(users, key, at, known), strict=True):
+                found[place] = label
+        return found
 
     def _look_up(
         self, table: str, by: tuple[str, ...], wanted: tuple[str, ...], keys: Sequence[Key | None], known: _Known

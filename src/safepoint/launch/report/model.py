@@ -125,7 +125,14 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
         "missing": [] if evidence.get("complete", True) else list(evidence.get("notes") or ()),
         "affected": _affected((row_of(rows, "back-tell") or {}).get("evidence") or {}),
         "steps": [step["id"] for step in way.data["steps"]],
+        "forth": _turned_round(entries, run),
     }
+
+
+def _turned_round(entries: Sequence[Entry], run: int) -> list[str]:
+    """The steps by which a rollback was turned round; empty where it was not."""
+    forth = next((e for e in entries if e.kind == "wayforth" and e.data["run"] == run), None)
+    return [] if forth is None else [step["id"] for step in forth.data["steps"]]
 
 
 def _forecast(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -14,20 +14,22 @@ from zoneinfo import ZoneInfo
 
 from safepoint.config.durations import format_duration
 from safepoint.launch.report.steps import row_of
-from safepoint.launch.undo import AHEAD
+from safepoint.launch.undo import AHEAD, cannot_return
 
 Report = Mapping[str, Any]
 
 TONES = {"launched": "good", "failed": "bad", "aborted": "warn", "rolled back": "warn", "waiting": "ask"}
 
 _CLOSE = "rollback --stop-first"
+_STILL_OPEN = "return, while the site is open"
 MEANINGS = {
     "go": "say yes: go on with this step",
     "retry": "try this step again",
     "abort": "stop the launch and take the way back to {old}",
     "rollback": "take the way back to {old}; what was written on {new} is carried back or listed",
     _CLOSE: "close the site at once, and carry what was written while it is closed",
-    "return": "end the rollback: {new} was never closed",
+    "return": "turn round: {new} and its database again, with all that was written there",
+    _STILL_OPEN: "end the rollback: {new} was never closed",
     "hold": "stop before the next step and wait for a person",
     "launch": "carry it out",
     "watch": "look at the checkpoints again and again; nothing is changed",
@@ -49,7 +51,8 @@ def standing(report: Report) -> dict[str, Any]:
         "safe": _safe(report),
         "next": _next(report),
         "commands": [
-            {"command": _command(report, name), "means": MEANINGS[name].format(**launch)} for name in _choices(report)
+            {"command": _command(report, name), "means": MEANINGS[_meant(report, name)].format(**launch)}
+            for name in _choices(report)
         ],
     }
 
@@ -75,6 +78,8 @@ def _headline(report: Report) -> str:
         "aborted": f"The launch of {app} {new} was aborted.",
         "rolled back": f"{app} was rolled back to {old}.",
     }
+    if status == "waiting" and _way(report):
+        return f"{app} waits for a person on its way back to {new if _returning(report) else old}."
     if status == "failed" and _done(report, "stop-traffic"):
         return f"The launch of {app} {new} failed."
     return sentences.get(status, f"The launch of {app} {new}: {status}.")
@@ -112,14 +117,48 @@ def _safe(report: Report) -> str:
         return f"The database is as it was: nothing of {launch['new']} is left in it." + _snapshots(report)
     if report["retired"]:
         return "There is no way back any more; the snapshots remain." + _snapshots(report)
+    if "back-swap" in _begun_of_way(report):
+        return _safe_while_swapped(report)
     if _done(report, "twin"):
         twin = row_of(report["steps"], "twin")
         at = clock(report, twin["attempts"][-1]["ended"] if twin else None)
         since = _captured(report) if _done(report, "arm") else ""
         return f"The safe point of {at} stands: a rollback leads back to exactly that.{since}" + _snapshots(report)
-    if _begun(report, "stop-traffic"):
+    if report["site"] and report["site"][-1]["open"] == "closed":
         return "The database is unchanged; an abort opens the site again as it was." + _snapshots(report)
     return f"Nothing of the live system has been touched; {launch['old']} runs as before." + _snapshots(report)
+
+
+def _safe_while_swapped(report: Report) -> str:
+    """On a way back, from the swap on: another database has the live name."""
+    launch = report["launch"]
+    if "forth-swap" in _begun_of_way(report):
+        return f"The migrated database has its place again, with all that {launch['new']} wrote." + _snapshots(report)
+    carried = f" with {report['rollback']['carried']} transactions of {launch['new']} carried into it"
+    text = f"The database is the twin of the safe point,{carried}; the migrated one is kept whole beside it."
+    return text + _snapshots(report)
+
+
+def _way(report: Report) -> list[str]:
+    """The steps of the way that is being taken back, or forth again; empty where none is."""
+    rollback = report["rollback"]
+    return (
+        list(rollback["forth"] or rollback["steps"]) if rollback is not None and rollback["status"] == "running" else []
+    )
+
+
+def _returning(report: Report) -> bool:
+    return bool((report["rollback"] or {}).get("forth"))
+
+
+def _begun_of_way(report: Report) -> list[str]:
+    """The steps that the rollback which is under way has begun, and its return: an earlier one says nothing of it."""
+    rollback = report["rollback"]
+    if not _way(report):
+        return []
+    run = rollback["run"]
+    rows = [row for row in report["steps"] if row["id"] in (*rollback["steps"], *rollback["forth"])]
+    return [row["id"] for row in rows if any(attempt["run"] == run for attempt in row["attempts"])]
 
 
 def _captured(report: Report) -> str:
@@ -182,11 +221,19 @@ def _next(report: Report) -> str:
         if server is not None:
             told += f"Make it last: lead whatever else uses the database to {server} (backups, jobs). "
             again += f" and {server} in [database]; `{_command(report, 'retire')}` first"
-        recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). "
+        recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). " * _was_closed(report)
         return f"{told}{recovered}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     text = f"Now: {running[-1]['title']}. Then: " if running else ""
     return text + _upcoming(report)
+
+
+def _was_closed(report: Report) -> bool:
+    """Whether the site was closed in this try."""
+    closing = row_of(report["steps"], "stop-traffic")
+    since = closing["attempts"][0]["started"] if closing is not None and closing["attempts"] else None
+    closed = [span["from"] for span in report["site"] if span["open"] == "closed"]
+    return bool(closed) and (since is None or closed[-1] >= since)
 
 
 def _left_behind(report: Report) -> str:
@@ -233,7 +280,8 @@ def upcoming(report: Report) -> Mapping[str, Any] | None:
         return None
     steps = [row for row in report["steps"] if row["verdict"] == "not reached"]
     if report["launch"]["status"] == "rolling back":
-        steps = [row for row in steps if row["phase"] == "rollback"]
+        begun = _begun_of_way(report)
+        steps = [row for one in _way(report) if one not in begun and (row := row_of(report["steps"], one)) is not None]
     return steps[0] if steps else None
 
 
@@ -259,8 +307,21 @@ def _choices(report: Report) -> list[str]:
         return ["watch", "report"] if report["retired"] else ["rollback", "watch", "report"]
     if status == "rolling back":
         ahead = row_of(report["steps"], AHEAD)
-        return [_CLOSE, "return"] if ahead is not None and ahead["verdict"] == "running" else []
+        if ahead is not None and ahead["verdict"] == "running":
+            return [_CLOSE, "return"]
+        return ["return"] if _may_return(report) else []
     return ["hold", "rollback" if _begun(report, "migrate") else "abort"]
+
+
+def _may_return(report: Report) -> bool:
+    """Whether the way back that is being taken can be turned round."""
+    way = _way(report)
+    return bool(way) and not _returning(report) and cannot_return(way, _begun_of_way(report)) is None
+
+
+def _meant(report: Report, name: str) -> str:
+    """The key of what a choice means where the launch stands."""
+    return _STILL_OPEN if name == "return" and "back-stop-traffic" not in _begun_of_way(report) else name
 
 
 def _command(report: Report, name: str) -> str:

@@ -57,6 +57,9 @@ def downtime(entries: Sequence[Entry], way: Entry) -> dict[str, Any]:
     A way back that found the site closed already (the launch was aborted within the window) counts from that closing.
     """
     run = way.data["run"]
+    closings = [e for e in entries if e.step == "stop-traffic" and e.kind.startswith("step.") and e.data["run"] == run]
+    if closings and _refused(closings[-1]):  # then the way back has found the site open
+        entries = [e for e in entries if e not in closings]
     opening = {step["id"] for step in way.data["steps"] if step["verb"] == "open-traffic"} or {"back-open"}
     started = _moment(entries, "step.begun", "back-stop-traffic", run) or _moment(
         entries, "step.begun", "stop-traffic", run
@@ -72,10 +75,17 @@ def downtime(entries: Sequence[Entry], way: Entry) -> dict[str, Any]:
 def site(entries: Sequence[Entry], planned: Mapping[str, Mapping[str, Any]]) -> list[Span]:
     """Who was let in when: spans with `open` = `old`, `closed`, `canary` or `new`; the last one has no end.
 
-    The site counts as closed from the begin of the closing, and as open only when the opening is proven.
+    The site counts as closed from the begin of the closing, and as open only when the opening is proven; a closing
+    that was refused before it did anything (the go for it was too old) has closed nothing.
     """
     spans: list[Span] = []
+    begun: str | None = None
     for entry in entries:
+        if entry.kind == "step.begun":
+            begun = entry.at
+        elif _refused(entry) and len(spans) > 1 and spans[-1] == {"from": begun, "to": None, "open": "closed"}:
+            spans.pop()
+            spans[-1]["to"] = None
         state = "old" if not spans else _let_in(entry, planned)
         if state is None or (spans and spans[-1]["open"] == state):
             continue
@@ -83,6 +93,13 @@ def site(entries: Sequence[Entry], planned: Mapping[str, Mapping[str, Any]]) -> 
             spans[-1]["to"] = entry.at
         spans.append({"from": entry.at, "to": None, "open": state})
     return spans
+
+
+def _refused(entry: Entry) -> bool:
+    """Whether the closing of the site for the window ended before it did anything."""
+    if entry.kind != "step.failed" or entry.step != "stop-traffic":
+        return False
+    return (entry.data.get("error") or {}).get("error") in ("NeedsPerson", "Refused")
 
 
 def _let_in(entry: Entry, planned: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final
 
-from safepoint.config import format_duration
+from safepoint.config import PlanFile, format_duration
 from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import LockNotAvailable, NeedsPerson, Refused
 from safepoint.launch import frozen, twin_choice
@@ -158,12 +159,26 @@ def _rehearsed(ground: Ground, pending: Pending | None) -> list[Reason]:
     command = shlex.join(["safepoint", "rehearse", "--plan", str(ground.plan.path)])
     found = rehearsals_of(ground.plan)
     reasons = rehearsal_reasons(found, pending, datetime.now(UTC), settings.max_age, command)
-    own = (ground.evidence("rehearse") or {}).get("made_at")
     these = next((one for one in found if one["digest"] == pending.digest), None)
-    if these is not None and these["made_at"] == own and (changed := frozen.since_rehearsal(ground)) is not None:
+    if these is None:
+        return reasons
+    changed = frozen.since_rehearsal(ground, Path(these["folder"]), these.get("code"))
+    if changed is not None:
         why = f"the code that migrations may run is not what was rehearsed: {changed}; `{command}` rehearses it"
         reasons.append(("inconclusive", why))
-    return reasons
+    return reasons + rehearsed_way_back(these["way_back"], ground.plan, command)
+
+
+def rehearsed_way_back(found: Mapping[str, Any] | None, plan: PlanFile, command: str) -> list[Reason]:
+    """What a rehearsal has seen of a way back that is not the plan file's of now. Pure.
+
+    It may have been made by hand, by another plan file of this state folder or by this one as it was then.
+    """
+    if found is None or not plan.wayback.prove or not found["proven"]:
+        return []
+    if found.get("mappers", plan.wayback.mappers) == plan.wayback.mappers:
+        return []
+    return [("fail", f"the rehearsal was made by other mappers than [wayback.tables] has now: run `{command}`")]
 
 
 def frozen_reasons(ground: Ground) -> list[Reason]:

@@ -7,10 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from safepoint.config import PlanFile, format_duration
-from safepoint.django.inspector import inspect
 from safepoint.errors import Refused
 from safepoint.hosts import command
-from safepoint.launch import frozen
 from safepoint.launch.ground import Ground
 from safepoint.launch.rehearsals import PAGE, Rehearsal, rehearsal_folder
 from safepoint.launch.rehearsing import rehearse
@@ -35,8 +33,6 @@ class Rehearse(Verb):
         What was found stands beside the snapshot, so that the gate finds it, and any later one of the command.
         """
         snapshot = snapshot_folder(ground, "prelaunch").name
-        project = inspect(ground.manage("new"), cancelled=ground.cancelled)
-        frozen.note_rehearsed(ground, frozen.no_code(ground.plan, ground.release("new"), project))
         done = rehearse(ground.plan, snapshot, report=ground.report, cancelled=ground.cancelled)
         page = rehearsal_folder(ground.plan, snapshot) / PAGE
         if done.verdict != "go":

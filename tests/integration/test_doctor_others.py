@@ -1,0 +1,39 @@
+"""The doctor on a project with further databases: which this launch does not touch, and what is pending there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ready_shop import NOW, Shop, found
+
+from safepoint.launch import doctor_releases
+
+SETTINGS = """
+from shop.settings import *
+DATABASES["reports"] = {{"ENGINE": "django.db.backends.sqlite3", "NAME": {path!r}}}
+DATABASES["again"] = DATABASES["default"]
+DATABASES["none"] = {{"ENGINE": "django.db.backends.dummy"}}
+"""
+
+
+def test_what_is_pending_in_a_further_database_is_told_for_no_step_applies_it(ready: Shop, tmp_path: Path) -> None:
+    (tmp_path / "several.py").write_text(SETTINGS.format(path=str(tmp_path / "reports.sqlite3")))
+    env = {"DJANGO_SETTINGS_MODULE": "several", "PYTHONPATH": str(tmp_path)}
+    words = ", ".join(f'{name} = "{value}"' for name, value in env.items())
+    plan = ready.plan(tmp_path, lambda text: text.replace("[releases.new]", f"[releases.new]\nenv = {{ {words} }}"))
+    new = tuple(doctor_releases.new_release(plan, NOW))
+    assert "(reports, again), which this launch does not touch" in found(new, "release-new", "further").message
+    assert not [one for one in new if "pending in the database" in one.message]  # `migrate` never had it
+    subprocess.run(
+        [sys.executable, "src/manage.py", "migrate", "shop", "0001", "--database", "reports", "-v", "0"],
+        cwd=ready.folder,
+        env={**os.environ, **env},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    told = found(tuple(doctor_releases.new_release(plan, NOW)), "migrations", "pending in the database 'reports'")
+    assert told.verdict == "warning" and "No step applies them" in told.message
+    assert "migrate --database reports" in str(told.remedy)
