@@ -67,8 +67,12 @@ SELECT set_config('role', 'none', false) WHERE NOT EXISTS (
     WHERE r.rolname = session_user AND 'role' IN (SELECT split_part(one, '=', 1) FROM unnest(s.setconfig) one))
 """
 
-# The first version with event triggers for logins, and with the setting that keeps them from acting.
+# The first version with event triggers for logins, and with the setting that keeps them from acting. One that writes
+# down each login lets no session in that only reads, writes after the safe point, and makes every copy another one. It
+# is a superuser's to keep them off while he connects: of whom that is known by now (host, port, user).
 _LOGIN_TRIGGERS = 170000
+_UNTRIGGERED: set[tuple[str, int, str]] = set()
+_BY_A_TRIGGER = "PL/pgSQL"
 
 # A firewall or a host that went without a word answers nothing: the system would wait for hours, in the middle of a
 # window. So a silent peer is given up within a minute (https://www.postgresql.org/docs/current/libpq-connect.html).
@@ -117,9 +121,12 @@ def connect(
         DatabaseError: with what the server said and what to check next.
     """
     words = f"{_PINNED} -c lock_timeout={int((lock_timeout or 0) * 1000)} {target.options} {options}"
-    server = target.host, target.port
-    for again in (True, False):
-        known = server in _WITH_TRANSACTION_TIMEOUT
+    server, login = (target.host, target.port), (target.host, target.port, target.user)
+    settled = "event_triggers" in words
+    kept_out: psycopg.OperationalError | None = None
+    while True:
+        known, untriggered = server in _WITH_TRANSACTION_TIMEOUT, login in _UNTRIGGERED and not settled
+        also = (" -c transaction_timeout=0" if known else "") + (" -c event_triggers=off" if untriggered else "")
         try:
             connection = psycopg.connect(
                 **target.conninfo(),
@@ -130,29 +137,49 @@ def connect(
                 # What is read here is written there, by sessions whose defaults (of the database, of the role, of our
                 # own environment) need not agree. A keyword goes before all of these, PGCLIENTENCODING too.
                 client_encoding="UTF8",
-                options=f"{words} -c transaction_timeout=0" if known else words,
+                options=words + also,
                 replication="database" if replication else None,
             )
-            if connection.info.server_version >= _TRANSACTION_TIMEOUT and not known:
-                _WITH_TRANSACTION_TIMEOUT.add(server)
-                connection.execute("set transaction_timeout = 0")
-            if (
-                connection.info.parameter_status("DateStyle"),
-                connection.info.parameter_status("TimeZone"),
-            ) != _AS_PINNED:
-                connection.execute(_PIN_AGAIN)
-            # Asked by itself: to plan the rest takes a new session longer than all else about it.
-            if connection.execute("show role").fetchone() != ("none",):
-                connection.execute(_AS_ITSELF)
+            _settle(connection, server, login, untriggered=untriggered)
             connection.autocommit = autocommit
         except psycopg.OperationalError as error:
-            if "transaction_timeout" in str(error):  # another server is there now, of an older version
+            said = str(error)
+            if known and "transaction_timeout" in said:  # another server is there now, of an older version
                 _WITH_TRANSACTION_TIMEOUT.discard(server)
-            if again and known != (server in _WITH_TRANSACTION_TIMEOUT):
-                continue
-            raise connection_error(target, error) from None
-        return connection
-    raise AssertionError("unreachable")
+                _UNTRIGGERED.discard(login)
+            elif untriggered and "event_triggers" in said:
+                _UNTRIGGERED.discard(login)
+            elif kept_out is None and not untriggered and not settled and _BY_A_TRIGGER in said:
+                _UNTRIGGERED.add(login)
+                kept_out = error
+            else:
+                raise connection_error(target, kept_out or error) from None
+            if kept_out is not None and login not in _UNTRIGGERED:
+                raise connection_error(target, kept_out) from None
+        else:
+            return connection
+
+
+def _settle(connection: Connection, server: tuple[str, int], login: tuple[str, int, str], *, untriggered: bool) -> None:
+    """What can be said only once we know where we are; the next session of this login says it when connecting."""
+    version = connection.info.server_version
+    if version >= _TRANSACTION_TIMEOUT and server not in _WITH_TRANSACTION_TIMEOUT:
+        _WITH_TRANSACTION_TIMEOUT.add(server)
+        connection.execute("set transaction_timeout = 0")
+    if (
+        connection.info.parameter_status("DateStyle"),
+        connection.info.parameter_status("TimeZone"),
+    ) != _AS_PINNED:
+        connection.execute(_PIN_AGAIN)
+    # Asked by itself: to plan the rest takes a new session longer than all else about it.
+    if connection.execute("show role").fetchone() != ("none",):
+        connection.execute(_AS_ITSELF)
+    if not _untriggered(connection):
+        return
+    if untriggered:
+        connection.execute("set event_triggers = on")  # those of what is done here act as ever
+    elif login not in _UNTRIGGERED and connection.execute("show event_triggers").fetchone() == ("on",):
+        _UNTRIGGERED.add(login)
 
 
 def undisturbed(connection: Connection, target: Target) -> Target:
@@ -166,17 +193,15 @@ def undisturbed(connection: Connection, target: Target) -> Target:
     Args:
         connection: of the same login to the same server.
     """
-    if connection.info.parameter_status("is_superuser") != "on":
+    if not _is_superuser(connection):
         return target
     words = "-c session_preload_libraries= -c local_preload_libraries= -c role=none"
-    if connection.info.server_version >= _LOGIN_TRIGGERS:
-        words += " -c event_triggers=off"
-    return replace(target, options=f"{target.options} {words}".strip())
+    return replace(target, options=" ".join(filter(None, (target.options, words, *_untriggered(connection)))))
 
 
 def unhurried(connection: Connection, target: Target) -> Target:
     """A login for programs of PostgreSQL: no setting of the database or the role, made for pages, cuts their sessions
-    or lets them act as somebody else.
+    or lets them act as somebody else, and no event trigger for logins hears of them.
 
     Args:
         connection: of the same login to the same server.
@@ -185,7 +210,16 @@ def unhurried(connection: Connection, target: Target) -> Target:
     row = connection.execute("SELECT current_setting('role')").fetchone()
     if row == ("none",):
         words.append("-c role=none")
-    return replace(target, options=" ".join(word for word in (target.options, *words) if word))
+    return replace(target, options=" ".join(filter(None, (target.options, *words, *_untriggered(connection)))))
+
+
+def _is_superuser(connection: Connection) -> bool:
+    return connection.info.parameter_status("is_superuser") == "on"
+
+
+def _untriggered(connection: Connection) -> tuple[str, ...]:
+    known = _is_superuser(connection) and connection.info.server_version >= _LOGIN_TRIGGERS
+    return ("-c event_triggers=off",) if known else ()
 
 
 def ask_with(connection: Connection, query: sql.SQL | sql.Composed, values: Sequence[Any]) -> list[tuple[Any, ...]]:
