@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 from awkward import run, snap
+from least_plan import LEAST
 from level_ground import LAUNCH, differences, seed
 from postgres_servers import drop_database
 from replay_ground import ask
 
+from safepoint.config.load import parse
 from safepoint.errors import DatabaseError
+from safepoint.launch.doctor_roles import rights
 from safepoint.postgres import connections
+from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
@@ -35,7 +39,7 @@ create event trigger at_command on ddl_command_end when tag in ('CREATE VIEW') e
 def heard(database: Target, monkeypatch: pytest.MonkeyPatch) -> Target:
     """Such a database; nothing is known yet of the login."""
     run(database, HEARD)
-    monkeypatch.setattr(connections, "_UNTRIGGERED", set())
+    monkeypatch.setattr(connections, "_UNTRIGGERED", {})
     return database
 
 
@@ -46,16 +50,22 @@ def test_the_first_session_that_may_not_write_is_let_in_and_what_it_does_is_hear
     assert ask(heard, "select what from made") == [("CREATE VIEW",)] and ask(heard, "select * from logins") == []
 
 
-def test_who_is_no_superuser_is_told_what_kept_him_out(heard: Target) -> None:
+def test_who_is_no_superuser_is_told_what_kept_him_out_and_how_he_is_let_in(heard: Target, tmp_path: Path) -> None:
+    plan, plain = parse(LEAST, tmp_path / "launch.toml"), heard.login("plain", "plain")
     run(heard, "create role plain login password 'plain'")
     try:
         with pytest.raises(DatabaseError, match="read-only transaction"):
-            connect(heard.login("plain", "plain"), options=READ_ONLY)
-        with connect(heard.login("plain", "plain")) as connection:
-            assert connection.execute("select count(*) from pg_class").fetchone()
-        assert ("plain",) in ask(heard, "select who from logins")
+            connect(plain, options=READ_ONLY)
+        with connect(plain) as connection:
+            told = [one for one in rights(connection, plan, survey(connection)) if "at_login" in one.message]
+        assert [one.remedy for one in told if one.remedy] and ("plain",) in ask(heard, "select who from logins")
+        run(heard, "grant set on parameter event_triggers to plain", "truncate logins")
+        connections._UNTRIGGERED.clear()  # as another command will find it
+        with connect(plain, options=READ_ONLY) as connection:
+            assert not [one for one in rights(connection, plan, survey(connection)) if "at_login" in one.message]
+        assert ("plain",) not in ask(heard, "select who from logins")
     finally:
-        run(heard, "drop role plain")
+        run(heard, "revoke set on parameter event_triggers from plain", "drop role plain")
 
 
 def test_neither_a_dump_nor_a_level_twin_writes_a_row(heard: Target, server: Server, tmp_path: Path) -> None:

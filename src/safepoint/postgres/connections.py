@@ -33,6 +33,7 @@ _NOT_NOW = (
 _NOT_SO = ("no password supplied", "SSL was required", "certificate", "authentication method")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+_Login = tuple[str, int, str]  # host, port, user
 
 # Values are read as text in places, and their text must not depend on who reads them (EXTRA_FLOAT_DIGITS 1 and
 # more means the shortest exact form; see PostgreSQL's runtime-config-client page). A role's own timeouts
@@ -68,10 +69,13 @@ SELECT set_config('role', 'none', false) WHERE NOT EXISTS (
 """
 
 # The first version with event triggers for logins, and with the setting that keeps them from acting. One that writes
-# down each login lets no session in that only reads, writes after the safe point, and makes every copy another one. It
-# is a superuser's to keep them off while he connects: of whom that is known by now (host, port, user).
-_LOGIN_TRIGGERS = 170000
-_UNTRIGGERED: set[tuple[str, int, str]] = set()
+# down each login lets no session in that only reads, writes after the safe point, and makes every copy another one.
+# Superusers, and who was granted it, may keep them off while they connect: whether, of whom that is known by now.
+LOGIN_TRIGGERS: Final = 170000
+_UNTRIGGERED: dict[_Login, bool] = {}
+_MAY_SET = """
+    select current_setting('event_triggers') = 'on' and has_parameter_privilege(session_user, 'event_triggers', 'set')
+"""
 _BY_A_TRIGGER = "PL/pgSQL"
 
 # A firewall or a host that went without a word answers nothing: the system would wait for hours, in the middle of a
@@ -125,7 +129,7 @@ def connect(
     settled = "event_triggers" in words
     kept_out: psycopg.OperationalError | None = None
     while True:
-        known, untriggered = server in _WITH_TRANSACTION_TIMEOUT, login in _UNTRIGGERED and not settled
+        known, untriggered = server in _WITH_TRANSACTION_TIMEOUT, not settled and _UNTRIGGERED.get(login, False)
         also = (" -c transaction_timeout=0" if known else "") + (" -c event_triggers=off" if untriggered else "")
         try:
             connection = psycopg.connect(
@@ -146,21 +150,21 @@ def connect(
             said = str(error)
             if known and "transaction_timeout" in said:  # another server is there now, of an older version
                 _WITH_TRANSACTION_TIMEOUT.discard(server)
-                _UNTRIGGERED.discard(login)
+                _UNTRIGGERED.pop(login, None)
             elif untriggered and "event_triggers" in said:
-                _UNTRIGGERED.discard(login)
+                _UNTRIGGERED[login] = False
             elif kept_out is None and not untriggered and not settled and _BY_A_TRIGGER in said:
-                _UNTRIGGERED.add(login)
+                _UNTRIGGERED[login] = True
                 kept_out = error
             else:
                 raise connection_error(target, kept_out or error) from None
-            if kept_out is not None and login not in _UNTRIGGERED:
+            if kept_out is not None and not _UNTRIGGERED.get(login):
                 raise connection_error(target, kept_out) from None
         else:
             return connection
 
 
-def _settle(connection: Connection, server: tuple[str, int], login: tuple[str, int, str], *, untriggered: bool) -> None:
+def _settle(connection: Connection, server: tuple[str, int], login: _Login, *, untriggered: bool) -> None:
     """What can be said only once we know where we are; the next session of this login says it when connecting."""
     version = connection.info.server_version
     if version >= _TRANSACTION_TIMEOUT and server not in _WITH_TRANSACTION_TIMEOUT:
@@ -174,12 +178,11 @@ def _settle(connection: Connection, server: tuple[str, int], login: tuple[str, i
     # Asked by itself: to plan the rest takes a new session longer than all else about it.
     if connection.execute("show role").fetchone() != ("none",):
         connection.execute(_AS_ITSELF)
-    if not _untriggered(connection):
-        return
     if untriggered:
-        connection.execute("set event_triggers = on")  # those of what is done here act as ever
-    elif login not in _UNTRIGGERED and connection.execute("show event_triggers").fetchone() == ("on",):
-        _UNTRIGGERED.add(login)
+        with suppress(psycopg.errors.InsufficientPrivilege):  # where a login has a role of its own to act by
+            connection.execute("set event_triggers = on")  # those of what is done here act as ever
+    elif version >= LOGIN_TRIGGERS and login not in _UNTRIGGERED:
+        _UNTRIGGERED[login] = connection.execute(_MAY_SET.encode()).fetchone() == (True,)
 
 
 def undisturbed(connection: Connection, target: Target) -> Target:
@@ -193,7 +196,7 @@ def undisturbed(connection: Connection, target: Target) -> Target:
     Args:
         connection: of the same login to the same server.
     """
-    if not _is_superuser(connection):
+    if connection.info.parameter_status("is_superuser") != "on":
         return target
     words = "-c session_preload_libraries= -c local_preload_libraries= -c role=none"
     return replace(target, options=" ".join(filter(None, (target.options, words, *_untriggered(connection)))))
@@ -213,13 +216,10 @@ def unhurried(connection: Connection, target: Target) -> Target:
     return replace(target, options=" ".join(filter(None, (target.options, *words, *_untriggered(connection)))))
 
 
-def _is_superuser(connection: Connection) -> bool:
-    return connection.info.parameter_status("is_superuser") == "on"
-
-
 def _untriggered(connection: Connection) -> tuple[str, ...]:
-    known = _is_superuser(connection) and connection.info.server_version >= _LOGIN_TRIGGERS
-    return ("-c event_triggers=off",) if known else ()
+    if connection.info.server_version < LOGIN_TRIGGERS:
+        return ()
+    return ("-c event_triggers=off",) if connection.execute(_MAY_SET.encode()).fetchone() == (True,) else ()
 
 
 def ask_with(connection: Connection, query: sql.SQL | sql.Composed, values: Sequence[Any]) -> list[tuple[Any, ...]]:
