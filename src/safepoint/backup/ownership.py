@@ -24,6 +24,7 @@ from safepoint.backup.particulars import MADE_ALONG
 from safepoint.backup.particulars import OWNERSHIP as PARTICULARS
 from safepoint.backup.prints import FORMAT
 from safepoint.backup.structure import pairs
+from safepoint.backup.undumped import SINCE_PARAMETERS
 from safepoint.postgres.connections import Connection
 
 # Roles of this name are Safepoint's own in a scratch server; they own nothing there.
@@ -129,14 +130,14 @@ _OPTIONS = """
     || case when not (to_jsonb(m) ->> 'set_option')::bool then ' without set' else '' end
 """
 _REMARKS = ", 'comment ' || quote_literal(shobj_description(r.oid, 'pg_authid'))"
-# What it may set that is for superusers otherwise (GRANT SET ON PARAMETER).
+# What it may set that is for superusers otherwise (GRANT SET ON PARAMETER). The first superuser, as the owner of all
+# parameters, is named with each that anybody at all was granted.
 _PARAMETERS = """,
     'parameters ' || (select string_agg(format('%s=%s%s', p.parname, lower(a.privilege_type),
                                                case when a.is_grantable then '*' else '' end), ', '
                                         order by p.parname, a.privilege_type)
-                      from pg_parameter_acl p, aclexplode(p.paracl) a where a.grantee = r.oid)
+                      from pg_parameter_acl p, aclexplode(p.paracl) a where a.grantee = r.oid and r.oid <> 10)
 """
-_SINCE_PARAMETERS = 150000
 
 # The roles that this database refers to, and those that they are members of. pg_shdepend knows owners, grantees and
 # policies; roles of PostgreSQL itself (pg_*) are everywhere.
@@ -200,5 +201,5 @@ def read_roles(connection: Connection, version: int = FORMAT) -> dict[str, str]:
     options, also = _ADMIN if version > 3 else "''", ""
     if version > 4:
         options, also = f"{_ADMIN} || {_OPTIONS}", _REMARKS
-        also += _PARAMETERS if connection.info.server_version >= _SINCE_PARAMETERS else ""
+        also += _PARAMETERS if connection.info.server_version >= SINCE_PARAMETERS else ""
     return pairs(connection, _ROLES.format(refers=asked[0], members=asked[1], options=options, also=also))

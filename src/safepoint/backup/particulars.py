@@ -165,12 +165,33 @@ def _named(catalog: str) -> str:
 
 def _by_others(catalog: str, acl: str, owner: str, which: str) -> str:
     return f"""
-        select '{BY_OTHERS}' || {_IDENTITY},
-               string_agg({_GRANT} || ' by ' || quote_ident(pg_get_userbyid(a.grantor)), ', '
-                          {_ORDER}, pg_get_userbyid(a.grantor))
+        select '{BY_OTHERS}' || {_IDENTITY}, {_GRANTED_BY}
         from {catalog} x, pg_identify_object('{_named(catalog)}'::regclass, x.oid, 0) o, aclexplode(x.{acl}) a
         where {which} and {_LASTS} and x.{acl} is not null and a.grantor <> x.{owner} group by 1
     """
+
+
+_GRANTED_BY = f"""
+    string_agg({_GRANT} || ' by ' || quote_ident(pg_get_userbyid(a.grantor)), ', '
+               {_ORDER}, pg_get_userbyid(a.grantor))
+"""
+# An extension's and PostgreSQL's own as well: a dump has them, and a restore has to wait with them (`refreshing`).
+_DUMPED = "x.relnamespace <> 'information_schema'::regnamespace"
+_COLUMNS = """
+    pg_class x join pg_attribute t on t.attrelid = x.oid and t.attacl is not null and not t.attisdropped,
+    pg_identify_object('pg_class'::regclass, x.oid, t.attnum) o
+"""
+_COLUMNS_BY_OTHERS = f"""
+    select '{BY_OTHERS}' || {_IDENTITY}, {_GRANTED_BY} from {_COLUMNS}, aclexplode(t.attacl) a
+    where {_DUMPED} and {_LASTS} and a.grantor <> x.relowner group by 1
+"""
+_INITIAL = """(select i.initprivs from pg_init_privs i where i.classoid = 'pg_class'::regclass
+               and i.objoid = x.oid and i.objsubid = t.attnum)"""
+_COLUMNS_OF_POSTGRESQL = f"""
+    select 'PostgreSQL''s own ' || {_IDENTITY}, coalesce({grants("t.attacl", "c", "x.relowner")}, 'none')
+    from {_COLUMNS} where x.oid < 16384 and {_DUMPED}
+      and {grants("t.attacl", "c", "x.relowner")} is distinct from {grants(_INITIAL, "c", "x.relowner")}
+"""
 
 
 # PostgreSQL makes a range's functions with it: no dump has their grants.
@@ -208,7 +229,9 @@ OWNERSHIP: Final = (
     _rights("pg_foreign_data_wrapper", "fdwacl", "fdwowner", "F", own("pg_foreign_data_wrapper", "x")),
     _rights("pg_foreign_server", "srvacl", "srvowner", "S", own("pg_foreign_server", "x")),
     _rights("pg_largeobject_metadata", "lomacl", "lomowner", "L", "true"),
-    _by_others("pg_class", "relacl", "relowner", own("pg_class", "x")),
+    _by_others("pg_class", "relacl", "relowner", _DUMPED),
+    _COLUMNS_BY_OTHERS,
+    _COLUMNS_OF_POSTGRESQL,
     f"""
     select 'large object ' || x.oid::text, string_agg({_GRANT}, ', ' {_ORDER})
     from pg_largeobject_metadata x, aclexplode(x.lomacl) a

@@ -23,7 +23,7 @@ from safepoint.hosts.process import failure
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
 from safepoint.postgres.binaries import Installation
-from safepoint.postgres.connections import OWN_NAMES, connect
+from safepoint.postgres.connections import OWN_NAMES, connect, undisturbed
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Report, never, silent
 
@@ -158,8 +158,9 @@ class Pouring:
         with self.asking(), connect(self.maintenance, options=OWN_NAMES) as connection:
             older = connection.info.server_version // 10000 < tools.SETS_TRANSACTION_TIMEOUT <= self.programs.major
             superuser = connection.info.parameter_status("is_superuser") == "on"
+            target = undisturbed(connection, self.target)
         command = tools.restore(
-            self.target,
+            target,
             archive,
             jobs=self.jobs,
             program=self._pg_restore,

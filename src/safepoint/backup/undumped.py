@@ -78,6 +78,13 @@ _EVERYBODY = """
     from pg_db_role_setting s, unnest(s.setconfig) item where s.setdatabase = 0 and s.setrole = 0
 """
 
+# GRANT SET ON PARAMETER ... TO PUBLIC: of the whole server as well.
+_PARAMETERS = """
+    select 'grants to public on parameter ' || p.parname, string_agg(lower(a.privilege_type), ', ')
+    from pg_parameter_acl p, aclexplode(p.paracl) a where a.grantee = 0 group by 1
+"""
+SINCE_PARAMETERS: Final = 150000
+
 _DATABASE = """
     select 'rights of the database''s owner', 'without ' || string_agg(lower(a.privilege_type), ', ')
     from pg_database d, aclexplode(acldefault('d', d.datdba)) a
@@ -171,7 +178,8 @@ _QUERIES: Final = (
 
 def read(connection: Connection) -> dict[str, str]:
     """What there is of it, by name. The connection's search_path must be pg_catalog."""
-    found = {str(name): str(text) for query in _QUERIES for name, text in connection.execute(query.encode())}
+    queries = (*_QUERIES, *([_PARAMETERS] if connection.info.server_version >= SINCE_PARAMETERS else ()))
+    found = {str(name): str(text) for query in queries for name, text in connection.execute(query.encode())}
     for schema, table, name in connection.execute(_TABLES.encode()).fetchall():
         count = sql.SQL("select count(*)::text from only {}").format(sql.Identifier(schema, table))
         found |= {f"rows of an extension's table {name}": str(row[0]) for row in connection.execute(count)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from safepoint.config import PlanFile
 from safepoint.launch.doctor_finding import Finding, failure, ok, some, warning
 from safepoint.postgres.catalog import BACKEND_KIND, Survey
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import LOGIN_TRIGGERS, Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.settings import split_list
 
@@ -48,6 +48,12 @@ UNREADABLE = """
     order by 1
 """
 
+# From PostgreSQL 17 on. A superuser keeps them off while he connects, and whoever was granted it (see `connect`).
+AT_LOGIN = """
+    select evtname::text from pg_event_trigger where evtevent = 'login' and evtenabled in ('O', 'A')
+      and not has_parameter_privilege('event_triggers', 'set') order by 1
+"""
+
 
 def rights(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Finding]:
     """What the conductor's login may do."""
@@ -73,6 +79,7 @@ def rights(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fi
                 f"{login.user} has no REPLICATION: no exact proof of quiet.",
                 f"ALTER ROLE {login.user} REPLICATION;",
             )
+        yield from _heard(connection, facts)
     unreadable = [str(row[0]) for row in connection.execute(UNREADABLE).fetchall()]
     if unreadable:
         yield failure(
@@ -85,6 +92,20 @@ def rights(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fi
             "rights",
             f"{login.user} is the application's role too: it cannot be closed off while Safepoint uses it.",
             "Give Safepoint a login of its own (database.user).",
+        )
+
+
+def _heard(connection: Connection, facts: Survey) -> Iterator[Finding]:
+    """What acts at each login of the conductor's."""
+    if facts.server_version_num < LOGIN_TRIGGERS:
+        return
+    names = [str(row[0]) for row in connection.execute(AT_LOGIN).fetchall()]
+    if names:
+        yield warning(
+            "rights",
+            f"{some(names)} acts at each login. If it writes, sessions of ours that only read are refused, so that "
+            "a rollback carries nothing, and what it writes after the safe point is not in a level twin.",
+            f"As a superuser: GRANT SET ON PARAMETER event_triggers TO {facts.login.user}; then it is left out there.",
         )
 
 

@@ -13,12 +13,16 @@ from safepoint.backup.prints import FORMAT, Fingerprint
 from safepoint.config import PlanFile
 from safepoint.django.operations import Operations
 from safepoint.errors import DatabaseError
+from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.wayback import roundtrip
+from safepoint.wayback.exchanged import exchanged
 from safepoint.wayback.mapping import Mappers, WayBack
 from safepoint.wayback.roundtrip import Accepted, RoundTrip
 from safepoint.wayback.schemas import Schemas
+from safepoint.wayback.sessions import asking
+from safepoint.wayback.tenants import named
 
 Keep = Callable[..., object]
 """Is given `schemas`, and `trip` and `doubts`, as far as they came to be known."""
@@ -114,10 +118,21 @@ def prove_way_back(
             cancelled=cancelled,
         )
         accepted = Accepted.of(schemas.old, plan.wayback.added_rows, plan.wayback.removed_rows, operations.caches)
-        doubts = roundtrip.doubtful(mapping, trip, accepted)
+        doubts = (*roundtrip.doubtful(mapping, trip, accepted), *_exchanged(plan, before, migrated, schemas, mapping))
     except DatabaseError as error:
         return unproven(error.message)
     finally:
         keep(schemas, trip=trip, doubts=doubts)  # what is known stands, even where no round trip can be made
     rows = sum(table.rows for table in trip.tables)
     return Proven(mapping, schemas, doubts, rows, len(trip.tables), trip.seconds, accepted, plan.wayback.mappers)
+
+
+def _exchanged(plan: PlanFile, before: Target, migrated: Target, schemas: Schemas, mapping: WayBack) -> tuple[str, ...]:
+    """What no row tells: the one is a copy of the other as it was, so that the catalogue's numbers do."""
+    names = {table.name for name in plan.wayback.mappers for table in named(schemas.old, name)}
+    with (
+        connect(before, application_name="safepoint round trip") as old,
+        connect(migrated, application_name="safepoint round trip") as new,
+        asking("Comparing the catalogues", before.dbname),
+    ):
+        return exchanged(old, new, mapping, schemas.old, names)

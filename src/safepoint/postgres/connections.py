@@ -33,6 +33,7 @@ _NOT_NOW = (
 _NOT_SO = ("no password supplied", "SSL was required", "certificate", "authentication method")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
+_Login = tuple[str, int, str]  # host, port, user
 
 # Values are read as text in places, and their text must not depend on who reads them (EXTRA_FLOAT_DIGITS 1 and
 # more means the shortest exact form; see PostgreSQL's runtime-config-client page). A role's own timeouts
@@ -67,8 +68,15 @@ SELECT set_config('role', 'none', false) WHERE NOT EXISTS (
     WHERE r.rolname = session_user AND 'role' IN (SELECT split_part(one, '=', 1) FROM unnest(s.setconfig) one))
 """
 
-# The first version with event triggers for logins, and with the setting that keeps them from acting.
-_LOGIN_TRIGGERS = 170000
+# The first version with event triggers for logins, and with the setting that keeps them from acting. One that writes
+# down each login lets no session in that only reads, writes after the safe point, and makes every copy another one.
+# Superusers, and who was granted it, may keep them off while they connect: whether, of whom that is known by now.
+LOGIN_TRIGGERS: Final = 170000
+_UNTRIGGERED: dict[_Login, bool] = {}
+_MAY_SET = """
+    select current_setting('event_triggers') = 'on' and has_parameter_privilege(session_user, 'event_triggers', 'set')
+"""
+_BY_A_TRIGGER = "PL/pgSQL"
 
 # A firewall or a host that went without a word answers nothing: the system would wait for hours, in the middle of a
 # window. So a silent peer is given up within a minute (https://www.postgresql.org/docs/current/libpq-connect.html).
@@ -119,9 +127,12 @@ def connect(
         DatabaseError: with what the server said and what to check next.
     """
     words = f"{_PINNED} -c lock_timeout={int((lock_timeout or 0) * 1000)} {target.options} {options}"
-    server = target.host, target.port
-    for again in (True, False):
-        known = server in _WITH_TRANSACTION_TIMEOUT
+    server, login = (target.host, target.port), (target.host, target.port, target.user)
+    settled = "event_triggers" in words
+    kept_out: psycopg.OperationalError | None = None
+    while True:
+        known, untriggered = server in _WITH_TRANSACTION_TIMEOUT, not settled and _UNTRIGGERED.get(login, False)
+        also = (" -c transaction_timeout=0" if known else "") + (" -c event_triggers=off" if untriggered else "")
         try:
             connection = psycopg.connect(
                 **target.conninfo(),
@@ -132,29 +143,48 @@ def connect(
                 # What is read here is written there, by sessions whose defaults (of the database, of the role, of our
                 # own environment) need not agree. A keyword goes before all of these, PGCLIENTENCODING too.
                 client_encoding="UTF8",
-                options=f"{words} -c transaction_timeout=0" if known else words,
+                options=words + also,
                 replication="database" if replication else None,
             )
-            if connection.info.server_version >= _TRANSACTION_TIMEOUT and not known:
-                _WITH_TRANSACTION_TIMEOUT.add(server)
-                connection.execute("set transaction_timeout = 0")
-            if (
-                connection.info.parameter_status("DateStyle"),
-                connection.info.parameter_status("TimeZone"),
-            ) != _AS_PINNED:
-                connection.execute(_PIN_AGAIN)
-            # Asked by itself: to plan the rest takes a new session longer than all else about it.
-            if connection.execute("show role").fetchone() != ("none",):
-                connection.execute(_AS_ITSELF)
+            _settle(connection, server, login, untriggered=untriggered)
             connection.autocommit = autocommit
         except psycopg.OperationalError as error:
-            if "transaction_timeout" in str(error):  # another server is there now, of an older version
+            said = str(error)
+            if known and "transaction_timeout" in said:  # another server is there now, of an older version
                 _WITH_TRANSACTION_TIMEOUT.discard(server)
-            if again and known != (server in _WITH_TRANSACTION_TIMEOUT):
-                continue
-            raise connection_error(target, error) from None
-        return connection
-    raise AssertionError("unreachable")
+                _UNTRIGGERED.pop(login, None)
+            elif untriggered and "event_triggers" in said:
+                _UNTRIGGERED[login] = False
+            elif kept_out is None and not untriggered and not settled and _BY_A_TRIGGER in said:
+                _UNTRIGGERED[login] = True
+                kept_out = error
+            else:
+                raise connection_error(target, kept_out or error) from None
+            if kept_out is not None and not _UNTRIGGERED.get(login):
+                raise connection_error(target, kept_out) from None
+        else:
+            return connection
+
+
+def _settle(connection: Connection, server: tuple[str, int], login: _Login, *, untriggered: bool) -> None:
+    """What can be said only once we know where we are; the next session of this login says it when connecting."""
+    version = connection.info.server_version
+    if version >= _TRANSACTION_TIMEOUT and server not in _WITH_TRANSACTION_TIMEOUT:
+        _WITH_TRANSACTION_TIMEOUT.add(server)
+        connection.execute("set transaction_timeout = 0")
+    if (
+        connection.info.parameter_status("DateStyle"),
+        connection.info.parameter_status("TimeZone"),
+    ) != _AS_PINNED:
+        connection.execute(_PIN_AGAIN)
+    # Asked by itself: to plan the rest takes a new session longer than all else about it.
+    if connection.execute("show role").fetchone() != ("none",):
+        connection.execute(_AS_ITSELF)
+    if untriggered:
+        with suppress(psycopg.errors.InsufficientPrivilege):  # where a login has a role of its own to act by
+            connection.execute("set event_triggers = on")  # those of what is done here act as ever
+    elif version >= LOGIN_TRIGGERS and login not in _UNTRIGGERED:
+        _UNTRIGGERED[login] = connection.execute(_MAY_SET.encode()).fetchone() == (True,)
 
 
 def undisturbed(connection: Connection, target: Target) -> Target:
@@ -171,14 +201,12 @@ def undisturbed(connection: Connection, target: Target) -> Target:
     if connection.info.parameter_status("is_superuser") != "on":
         return target
     words = "-c session_preload_libraries= -c local_preload_libraries= -c role=none"
-    if connection.info.server_version >= _LOGIN_TRIGGERS:
-        words += " -c event_triggers=off"
-    return replace(target, options=f"{target.options} {words}".strip())
+    return replace(target, options=" ".join(filter(None, (target.options, words, *_untriggered(connection)))))
 
 
 def unhurried(connection: Connection, target: Target) -> Target:
     """A login for programs of PostgreSQL: no setting of the database or the role, made for pages, cuts their sessions
-    or lets them act as somebody else.
+    or lets them act as somebody else, and no event trigger for logins hears of them.
 
     Args:
         connection: of the same login to the same server.
@@ -187,7 +215,13 @@ def unhurried(connection: Connection, target: Target) -> Target:
     row = connection.execute("SELECT current_setting('role')").fetchone()
     if row == ("none",):
         words.append("-c role=none")
-    return replace(target, options=" ".join(word for word in (target.options, *words) if word))
+    return replace(target, options=" ".join(filter(None, (target.options, *words, *_untriggered(connection)))))
+
+
+def _untriggered(connection: Connection) -> tuple[str, ...]:
+    if connection.info.server_version < LOGIN_TRIGGERS:
+        return ()
+    return ("-c event_triggers=off",) if connection.execute(_MAY_SET.encode()).fetchone() == (True,) else ()
 
 
 def ask_with(connection: Connection, query: sql.SQL | sql.Composed, values: Sequence[Any]) -> list[tuple[Any, ...]]:

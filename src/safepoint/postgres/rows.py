@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from psycopg import sql
 
@@ -40,13 +41,16 @@ _WRITTEN = frozenset(
     {"numeric", "float4", "float8", "date", "time", "timetz", "interval", "json", "jsonb", "bytea", "tsvector"}
 )
 
-# A row's columns in the order that a restore keeps: by number, but by name for the child of a table, whose inherited
-# columns come first in a copy. A domain counts as what it is made of. On PostgreSQL 18 a NOT NULL may not be valid yet.
-# A type for which somebody made a function that casts it to text is none of the built-in ones: it may say less.
-COLUMNS = """
-    select coalesce(json_agg(json_build_array(a.attname, coalesce(t.typname, ''), a.attnotnull and not exists (
+FILLED: Final = """a.attnotnull and not exists (
                select from pg_constraint k where k.conrelid = a.attrelid and k.contype = 'n' and not k.convalidated
-                 and k.conkey = array[a.attnum]))
+                 and k.conkey = array[a.attnum])"""
+"""The condition that a column `a` is NULL in no row: on PostgreSQL 18 a NOT NULL may be one for new rows alone."""
+
+# A row's columns in the order that a restore keeps: by number, but by name for the child of a table, whose inherited
+# columns come first in a copy. A domain counts as what it is made of.
+# A type for which somebody made a function that casts it to text is none of the built-in ones: it may say less.
+COLUMNS = f"""
+    select coalesce(json_agg(json_build_array(a.attname, coalesce(t.typname, ''), {FILLED})
            order by case when i.inhrelid is null then a.attnum end, a.attname collate "C"), '[]')
     from pg_attribute a
     join pg_type own on own.oid = a.atttypid
@@ -64,7 +68,7 @@ COLUMNS = """
         select p.inhrelid from pg_inherits p join pg_class c on c.oid = p.inhrelid
         where p.inhrelid = a.attrelid and not c.relispartition limit 1
     ) i on true
-    where a.attrelid = {relation} and a.attnum > 0 and not a.attisdropped
+    where a.attrelid = {{relation}} and a.attnum > 0 and not a.attisdropped
 """
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.rows import FILLED
 
 State = TypeVar("State")
 
@@ -65,10 +66,10 @@ WHERE c.oid = ANY(%s) AND c.relkind = 'p' GROUP BY 1, 2 ORDER BY 1, 2
 """
 # A column's numbers come from the sequence that it owns, or else from the one that its default names.
 # The collation with the number 100 is that of the database, and is deterministic.
-COLUMNS = """
+COLUMNS = f"""
 SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), format_type(a.atttypid, NULL),
        a.attnotnull, CASE WHEN a.attgenerated = '' THEN pg_get_expr(d.adbin, d.adrelid) END,
-       a.attidentity <> '', a.attgenerated <> '', a.attnum,
+       a.attidentity <> '', a.attgenerated <> '',
        coalesce(
            pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname),
            CASE WHEN a.atthasdef THEN (
@@ -78,7 +79,8 @@ SELECT a.attrelid::int8, a.attname, format_type(a.atttypid, a.atttypmod), format
                LIMIT 1) END),
        (SELECT format('%%I.%%I', s.nspname, l.collname)
         FROM pg_collation l JOIN pg_namespace s ON s.oid = l.collnamespace
-        WHERE l.oid = a.attcollation AND a.attcollation <> 100 AND NOT l.collisdeterministic)
+        WHERE l.oid = a.attcollation AND a.attcollation <> 100 AND NOT l.collisdeterministic),
+       a.attnotnull AND NOT ({FILLED})
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 WHERE a.attrelid = ANY(%s) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, a.attnum
@@ -167,7 +169,8 @@ WHERE t.typtype <> 'p' AND coalesce(c.relkind, 'c') = 'c'
 @dataclass(frozen=True)
 class Column:
     """A column. `type` has its modifier (`numeric(14,2)`), `base` has not; `default` is SQL, not of generated ones;
-    `collation`, as SQL: texts that are written otherwise may be equal by it, else None; `made`: see `reading`."""
+    `collation`, as SQL: texts that are written otherwise may be equal by it, else None; `unchecked`: only new rows have
+    to keep NOT NULL; `made`: see `reading`."""
 
     name: str
     type: str
@@ -178,6 +181,7 @@ class Column:
     generated: bool = False
     sequence: str | None = None
     collation: str | None = None
+    unchecked: bool = False
     made: str | None = None
 
 
@@ -289,7 +293,7 @@ class Table:
         if any(one.columns == self.primary_key for one in plain):
             return self.primary_key
         for unique in sorted(plain, key=lambda one: (len(one.expressions), one.name)):
-            if all(self.by_name[name].not_null for name in unique.columns):
+            if all(one.not_null and not one.unchecked for one in map(self.by_name.__getitem__, unique.columns)):
                 return unique.columns
         return ()
 
@@ -357,7 +361,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
         tables[names[oid]] = Table(
             schema,
             name,
-            tuple(_column(row) for row in rows[COLUMNS][oid]),
+            tuple(Column(*row) for row in rows[COLUMNS][oid]),
             next((tuple(columns) for _, primary, _, _, columns, _, _ in indexes if primary), ()),
             tuple(
                 Unique(index, tuple(keys), tuple(columns), predicate, nulls, immediate)
@@ -394,7 +398,3 @@ def _by_table(connection: Connection, query: str, oids: list[int]) -> dict[int, 
     for oid, *row in connection.execute(query, (oids,) * query.count("ANY(%s)")).fetchall():
         found[oid].append(tuple(row))
     return found
-
-
-def _column(row: tuple[Any, ...]) -> Column:
-    return Column(*row[:7], *row[8:])

@@ -8,14 +8,16 @@ from typing import Literal
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.replica_identity import Identity
+from safepoint.postgres.rows import FILLED
 from safepoint.wayback.catalogue import shared_identity
 
 # A primary key that is DEFERRABLE does not serve; a unique index serves when it is whole and its columns are NOT NULL
-# (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same). A partition's index (i) serves when it belongs to one of
-# its root (r): the way back goes by the root's key, and where there is none, counts whole rows. Other tables are their
-# own roots here. A key that is computed serves nobody: before PostgreSQL 18 the log has no generated column, and the
-# old database computes its own. From 18 on UPDATE and DELETE fail on a table whose identity holds a generated column
-# that the publication does not send; before, they do not. Ours send the stored ones there; virtual ones nobody can.
+# (ALTER TABLE ... REPLICA IDENTITY USING INDEX asks the same, but not of the rows: see FILLED). A partition's index (i)
+# serves when it belongs to one of its root (r): the way back goes by the root's key, and where there is none, counts
+# whole rows. Other tables are their own roots here. A key that is computed serves nobody: before PostgreSQL 18 the log
+# has no generated column, and the old database computes its own. From 18 on UPDATE and DELETE fail on a table whose
+# identity holds a generated column that the publication does not send; before, they do not. Ours send the stored ones
+# there; virtual ones nobody can.
 _ROOTED = """
 pg_index i JOIN pg_index r ON r.indexrelid = coalesce(pg_partition_root(i.indexrelid)::oid, i.indexrelid)
        AND r.indrelid = coalesce(pg_partition_root(c.oid)::oid, c.oid) AND i.indrelid = c.oid
@@ -37,7 +39,7 @@ SELECT n.nspname, c.relname, c.relreplident::text, c.relpersistence = 'u', c.rel
        (SELECT x.relname FROM {_ROOTED} JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_class o ON o.oid = r.indexrelid
         WHERE r.indisunique AND r.indpred IS NULL AND r.indexprs IS NULL
           AND NOT EXISTS (SELECT FROM unnest(r.indkey[0:r.indnkeyatts - 1]) k
-                          JOIN pg_attribute a ON a.attrelid = r.indrelid AND a.attnum = k WHERE NOT a.attnotnull)
+                          JOIN pg_attribute a ON a.attrelid = r.indrelid AND a.attnum = k WHERE NOT ({FILLED}))
         ORDER BY r.indnkeyatts, o.relname LIMIT 1),
        EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped),
        EXISTS (SELECT FROM {_ROOTED} WHERE i.indisreplident AND r.indexrelid IN (SELECT indexrelid FROM shared))
