@@ -159,7 +159,7 @@ def watch(
         try:
             manage.host.stream(command, stdout=cast(BinaryIO, stamps), timeout=timeout, cancelled=cancelled)
         except CommandFailed as failed:
-            said = Result(command, 1, command.scrub(stamps.text), failed.found or failed.message, 0.0)
+            said = Result(command, 1, command.scrub(stamps.text), failed.said or failed.found or failed.message, 0.0)
             error = explain(said)
         seconds = time.monotonic() - began
         shift = began - sampler.began
