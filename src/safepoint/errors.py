@@ -94,7 +94,12 @@ class NeedsPerson(SafepointError):
 
 
 class CommandFailed(SafepointError):
-    """A command on a host ended with an error, could not be started, or ran out of time."""
+    """A command on a host ended with an error, could not be started, or ran out of time.
+
+    `said` is all that a command said which ended with an error, as far as it was kept; it holds no secret of its.
+    """
+
+    said: str | None = None
 
 
 class Interrupted(SafepointError):

@@ -69,6 +69,7 @@ class Project:
     """A Django project's own answers. What needs the database is None where `database_error` says why.
 
     Attributes:
+        settings: the module's name; empty where the program configures Django itself.
         environment: names of the environment variables that the settings' source reads.
         unmade: apps whose models have changes that no migration has made.
         without_key: tables of models that have no primary key in the database.

@@ -22,34 +22,53 @@ _OWN: Final = "SAFEPOINT_OWN_SETTINGS"
 _NAMES: Final = ("DJANGO_SETTINGS_MODULE", "PYTHONPATH", _OWN)
 
 # Read by the application's Python, which may be 3.8. What leads to another server, or wants its certificate, is left
-# out of OPTIONS; options of the session stay, and may write.
+# out of OPTIONS; options of the session stay, and may write. Nothing is copied from the project's settings, as code
+# that they run themselves (to start error reporting, say) reads them while they are half done: Django makes a first
+# object of what is there then, and must find it here, too.
 _TEXT: Final = f'''"""Made by Safepoint for a rehearsal: the project's own settings, with the database of a copy."""
 import os
+import sys
 from importlib import import_module
 from urllib.parse import unquote, urlsplit
 
-_own = import_module(os.environ["{_OWN}"])
-globals().update({{name: getattr(_own, name) for name in dir(_own) if name.isupper()}})
-_url = urlsplit(os.environ["{VARIABLE}"])
-_options = {{
-    name: value
-    for name, value in (_own.DATABASES["default"].get("OPTIONS") or {{}}).items()
-    if not name.startswith("ssl") and name not in ("service", "passfile", "hostaddr")
-}}
-if "options" in _options:
-    _options["options"] += " -c default_transaction_read_only=off"
-DATABASES = {{
-    **_own.DATABASES,
-    "default": {{
-        **_own.DATABASES["default"],
-        "HOST": _url.hostname,
-        "PORT": str(_url.port),
-        "NAME": unquote(_url.path[1:]),
-        "USER": unquote(_url.username or ""),
-        "PASSWORD": unquote(_url.password or ""),
-        "OPTIONS": _options,
-    }},
-}}
+_NAME = os.environ["{_OWN}"]
+
+
+def __dir__():
+    return [name for name in dir(sys.modules[_NAME]) if name.isupper()]
+
+
+def __getattr__(name):
+    if not name.isupper():
+        raise AttributeError(name)
+    found = getattr(sys.modules[_NAME], name)
+    return _pointed(found) if name == "DATABASES" else found
+
+
+def _pointed(databases):
+    url = urlsplit(os.environ["{VARIABLE}"])
+    options = {{
+        name: value
+        for name, value in (databases["default"].get("OPTIONS") or {{}}).items()
+        if not name.startswith("ssl") and name not in ("service", "passfile", "hostaddr")
+    }}
+    if "options" in options:
+        options["options"] += " -c default_transaction_read_only=off"
+    return {{
+        **databases,
+        "default": {{
+            **databases["default"],
+            "HOST": url.hostname,
+            "PORT": str(url.port),
+            "NAME": unquote(url.path[1:]),
+            "USER": unquote(url.username or ""),
+            "PASSWORD": unquote(url.password or ""),
+            "OPTIONS": options,
+        }},
+    }}
+
+
+import_module(_NAME)
 '''
 
 

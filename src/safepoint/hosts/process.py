@@ -162,13 +162,16 @@ def failure(result: Result, host: str) -> CommandFailed:
         remedy = f"Read what it said; by hand, on {host}: {result.command.shown()}"
     # The question to a person, and `status`, have the message alone; the end of what a program says is its error.
     last = said.splitlines()[-1].strip()[:200].rstrip(".") if said else ended(result.code)
-    return CommandFailed(
+    error = CommandFailed(
         f"The command {name} on {host} failed: {last}.",
         subject=result.command.shown(),
         expected="exit code 0",
         found=found,
         remedy=remedy,
     )
+    # What was raised may stand far above the end: PostgreSQL tells of a trigger's function the whole statement.
+    error.said = result.stderr.strip() or result.command.scrub(result.stdout).strip() or None
+    return error
 
 
 def ended(code: int) -> str:

@@ -77,7 +77,8 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
             f"Set {plan.application.url_env} where the launch runs its commands (host {host.name}), as the release's "
             f"own processes have it, or in releases.{which}.env.",
         )
-    yield ok(check, f"{release.version}: Django {project.django}, Python {project.python}, {project.settings}")
+    settings = project.settings or "no settings module"
+    yield ok(check, f"{release.version}: Django {project.django}, Python {project.python}, {settings}")
     yield from _database_of(plan, project, check, own_login=alone is None)
     yield from _migrations_of(release, project, which)
     yield from _redirection(plan, manage, project, check)

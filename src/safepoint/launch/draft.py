@@ -74,7 +74,7 @@ def draft_plan(
     parse(text, path)  # what is written must load
     default = project.database()
     known = {
-        "Django": f"{project.django}, settings {project.settings}",
+        "Django": f"{project.django}, settings {project.settings or 'of the program itself'}",
         "database": f"{default.name} on {default.host or 'a socket'}, as {default.user}" if default else "none",
         "release today": version,
         "database address": f"{variable} (tried)" if variable else "no variable found that carries it",
@@ -132,7 +132,7 @@ def application_name(folder: str) -> str:
 def _called(folder: str, settings: str) -> str:
     """A folder of a release (`release-1.0`, `current`) says nothing of the application; its settings' package may."""
     of_release = re.fullmatch(r"(?:current|releases?|src|app|v)?[-_.]?[\d.]*", folder.lower())
-    return settings.partition(".")[0] if of_release else folder
+    return (settings.partition(".")[0] or folder) if of_release else folder
 
 
 def _is_pooled(project: Project) -> bool:

@@ -174,8 +174,8 @@ def by_run(counted: Counted, runs: Sequence[Applied]) -> dict[str, Counts]:
     return found
 
 
-def by_statement(counted: Counted, runs: Sequence[Applied], most: int) -> tuple[Cost, ...]:
-    """The statements that took the longest in all, as the application sent them. Pure."""
+def by_statement(counted: Counted, runs: Sequence[Applied]) -> tuple[Cost, ...]:
+    """All statements as the application sent them, those first that took the longest in all. Pure."""
     totals: dict[int, Counts] = {}
     labels: dict[int, dict[str, None]] = {}
     for share, run in _shared(counted, runs):
@@ -183,7 +183,7 @@ def by_statement(counted: Counted, runs: Sequence[Applied], most: int) -> tuple[
             if top:
                 totals[query] = totals.get(query, Counts()) + counts
                 labels.setdefault(query, {})[run.label if run is not None else ""] = None
-    longest = sorted(totals, key=lambda query: -totals[query].seconds)[:most]
+    longest = sorted(totals, key=lambda query: -totals[query].seconds)
     return tuple(_cost(counted.texts.get(query, ""), totals[query], labels[query]) for query in longest)
 
 

@@ -69,8 +69,8 @@ class Observed:
 
     `written` are rows inserted, updated or deleted by table; `rewrites` and `indexes` those of the whole run.
     `peak_bytes` is how much bigger than before the database was at most, temporary files included, and `log_bytes` the
-    files of the write-ahead log. `costs` are the statements that took longest in all, by the server's own count; empty
-    where it does not count.
+    files of the write-ahead log. `costs` are the statements by the server's own count, those that took longest in
+    all first (of them some are shown); empty where it does not count.
     """
 
     seconds: float
@@ -114,7 +114,7 @@ class Observed:
             "migrations": [one.as_json() for one in self.migrations],
             "locks": [one.as_json() for one in self.locks],
             "statements": [one.as_json() for one in self.statements],
-            "costs": [one.as_json() for one in self.costs],
+            "costs": [one.as_json() for one in self.costs[:_SLOWEST]],
             "rewrites": list(self.rewrites),
             "indexes": list(self.indexes),
             "looks_every_seconds": EVERY,
@@ -159,7 +159,7 @@ def watch(
         try:
             manage.host.stream(command, stdout=cast(BinaryIO, stamps), timeout=timeout, cancelled=cancelled)
         except CommandFailed as failed:
-            said = Result(command, 1, command.scrub(stamps.text), failed.found or failed.message, 0.0)
+            said = Result(command, 1, command.scrub(stamps.text), failed.said or failed.found or failed.message, 0.0)
             error = explain(said)
         seconds = time.monotonic() - began
         shift = began - sampler.began
@@ -204,7 +204,7 @@ def observed(watched: Watched, before: Picture, after: Picture) -> Observed:
         output=watched.output,
         error=watched.error,
         log_bytes=sampled.log_bytes,
-        costs=() if counted is None else rebuilding(by_statement(counted, watched.runs, _SLOWEST), migrations),
+        costs=() if counted is None else rebuilding(by_statement(counted, watched.runs), migrations),
     )
 
 

@@ -1,6 +1,7 @@
 # mypy: ignore-errors
 """What a Django project is: asked of the project itself, read-only. Runs on Django 4.2 to 6, Python 3.8 or newer."""
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def answer(parameters):
     facts = {
         "django": django.get_version(),
         "python": ".".join(str(part) for part in sys.version_info[:3]),
-        "settings": settings.SETTINGS_MODULE,
+        "settings": settings_module(),
         "debug": bool(settings.DEBUG),
         "allowed_hosts": list(settings.ALLOWED_HOSTS),
         "databases": databases(),
@@ -162,15 +163,28 @@ def data():
     return sorted({one for one in real if one != here and not here.startswith(one.rstrip("/") + "/")})
 
 
+def settings_module():
+    """The name that Django was given; what settings say of themselves may be another (with Dynaconf a file's path).
+    Empty where the program configures Django itself."""
+    return os.environ.get("DJANGO_SETTINGS_MODULE", "") if settings.SETTINGS_MODULE else ""
+
+
+def settings_sources():
+    """The settings' own files; where there are none, the program's."""
+    name = settings_module()
+    package = name.rpartition(".")[0] + "."
+    modules = [one for one in list(sys.modules) if one == name or ("settings" in one and one.startswith(package))]
+    files = [getattr(sys.modules[one], "__file__", None) for one in modules if name] + [settings.SETTINGS_MODULE]
+    if not name:
+        files.append(getattr(sys.modules.get("__main__"), "__file__", None))
+    paths = {Path(one) for one in files if one}
+    return sorted(path for path in paths if path.suffix == ".py" and path.is_file())
+
+
 def environment():
     """Names of environment variables that the settings' own source reads (names only, never values)."""
-    package = settings.SETTINGS_MODULE.rpartition(".")[0] + "."
     names = set()
-    for name, module in list(sys.modules.items()):
-        path = Path(getattr(module, "__file__", None) or "")
-        ours = name == settings.SETTINGS_MODULE or ("settings" in name and name.startswith(package))
-        if not ours or path.suffix != ".py" or not path.is_file():
-            continue
+    for path in settings_sources():
         text = path.read_text(encoding="utf-8", errors="replace")
         names.update(_READS.findall(text))
         # dj-database-url and django-environ read this one unless told otherwise.

@@ -1,0 +1,25 @@
+"""A rehearsal of more statements than are shown: each of them still tells which migration it was."""
+
+from __future__ import annotations
+
+from safepoint.rehearsal.catalogue import Picture
+from safepoint.rehearsal.costs import Counted, Counts, Key, Share
+from safepoint.rehearsal.observation import Watched, observed
+from safepoint.rehearsal.sampling import Sampled
+from safepoint.rehearsal.timeline import Applied
+
+SLOW = 30
+
+
+def test_a_quick_write_among_many_slow_statements_is_known_to_be_its_migrations() -> None:
+    texts = {number: f"ALTER TABLE t{number} ADD a int" for number in range(SLOW)} | {SLOW: 'INSERT INTO "seed" VALUES'}
+    slow: dict[Key, Counts] = {(number, True): Counts(1, 1.0 + number) for number in range(SLOW)}
+    shares = (Share(1.0, {(SLOW, True): Counts(1, 0.001, 3)}), Share(9.0, slow))
+    runs = (Applied("a.0001_seed", 0.5, 0.9, True), Applied("a.0002_tables", 0.5, 8.0, True))
+    sampled = Sampled((), (), (), 0, 0, None, counted=Counted(shares, texts))
+    nothing = Picture({}, {}, (), {})
+    seen = observed(Watched(9.0, runs, sampled, "", None), nothing, nothing)
+    wrote = next(one for one in seen.costs if one.rows)
+    assert wrote.migrations == ("a.0001_seed",) and len(seen.costs) == SLOW + 1
+    shown = [one["text"] for one in seen.as_json()["costs"]]
+    assert len(shown) == 20 and shown[0] == f"ALTER TABLE t{SLOW - 1} ADD a int" and wrote.text not in shown
