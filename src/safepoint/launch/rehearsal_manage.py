@@ -14,7 +14,7 @@ from typing import Final
 
 from safepoint.config import PlanFile
 from safepoint.django import pointing
-from safepoint.django.inspector import IDENTITY
+from safepoint.django.inspector import IDENTITY, inspect
 from safepoint.django.intent import Intent, read_intent
 from safepoint.django.managepy import Manage
 from safepoint.django.standby import Standby
@@ -74,7 +74,7 @@ class Pointed:
         """
         manage = self._at(database.login(migration_role(LOGIN), self._password))
         try:
-            left_out = frozen.no_code(self.plan, self.plan.releases.new, manage.inspect(cancelled=cancelled))
+            left_out = frozen.no_code(self.plan, self.plan.releases.new, inspect(manage, cancelled=cancelled))
             return frozen.listed(manage.host, self.plan.releases.new, left_out, cancelled)
         except CommandFailed:  # why it does not start, the rehearsal itself will say
             return None
