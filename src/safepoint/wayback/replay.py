@@ -24,6 +24,7 @@ from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import untyped
 from safepoint.wayback.dangling import find_dangling
 from safepoint.wayback.door import entering
+from safepoint.wayback.emptied import find_emptied
 from safepoint.wayback.made_since import make_partitions
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
@@ -211,7 +212,7 @@ class _Carrying:
         self._phase("stage")
         self._refuse_gone(staged, renames.away(staged.sinks))
         if not self.manner.same_schema:
-            self._make_partitions(renames)
+            self._find_partitions(renames, staged)
         if earlier is not None and not staged.transactions:
             files, sequences = self._files(out), self._sequences(earlier)
             return replace(earlier, already=True, now=0, files=files, sequences=sequences, partitions=self.partitions)
@@ -332,10 +333,11 @@ class _Carrying:
                 remedy="Somebody changed the schema, or it is a table of an extension; nothing was changed here.",
             )
 
-    def _make_partitions(self, renames: Renames) -> None:
+    def _find_partitions(self, renames: Renames, staged: Staged) -> None:
         self.made = make_partitions(self.connection, self.source, self.mapping, self.old, renames.there)
         if self.made:
             self.old = read_catalogue(self.connection)
+        staged.truncations = find_emptied(self.connection, self.source, self.mapping, self.old, staged.truncations)
 
     def _find_readings(self) -> None:
         """From here on the way back is one over rows that have what mappers read among their columns."""
