@@ -14,11 +14,12 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.catalogue import Column, Table
 from safepoint.wayback.crossing import left_partition
+from safepoint.wayback.emptied import took
 from safepoint.wayback.expressions import literal, of_new, quote
 from safepoint.wayback.staged import Sink
 from safepoint.wayback.statements import ask, failing, run
 from safepoint.wayback.unchanged import fill_unchanged
-from safepoint.wayback.work import Scope, Work, oid_of, quoted, rows_of
+from safepoint.wayback.work import Scope, Work, quoted, rows_of
 
 _INTEGERS: Final = frozenset({"smallint", "integer", "bigint"})
 _TEXTS: Final = frozenset({"text", "character varying"})
@@ -155,7 +156,7 @@ def key_match(value: str, old: Column, new: Column, row: str = "o") -> str:
 def _expand_truncations(connection: Connection, work: Work, scope: Scope) -> None:
     """A TRUNCATE is the deletion of every row that the twin has; a row that came after it replaces one of these."""
     for one in scope.of(work):
-        leaf = "" if one.leaf == work.new.name else f" AND o.tableoid = {oid_of(one.leaf)}"
+        leaf = f" AND {took(one, work, 'o.')}"
         run(
             connection,
             f"UPDATE {work.change} c SET existed = true, op = CASE WHEN ends THEN 'update' ELSE 'delete' END "

@@ -13,10 +13,11 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback import lineage
 from safepoint.wayback.catalogue import Catalogue, Column, Table
 from safepoint.wayback.compaction import insert_out, make_out, projection, targets, typed
+from safepoint.wayback.emptied import took
 from safepoint.wayback.expressions import quote, text_of
 from safepoint.wayback.fitting import losses
 from safepoint.wayback.statements import ask, failing, run
-from safepoint.wayback.work import Scope, Work, oid_of, quoted, rows_of
+from safepoint.wayback.work import Scope, Work, quoted, rows_of
 
 
 def compact_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue, *, followed: bool) -> None:
@@ -138,11 +139,11 @@ def _compared(old: Table, work: Work) -> list[str]:
 def _truncations(connection: Connection, work: Work, scope: Scope) -> None:
     """A TRUNCATE is the deletion of every row that the twin has."""
     for one in scope.of(work):
-        leaf = "" if one.leaf == work.new.name else f" WHERE tableoid = {oid_of(one.leaf)}"
         run(
             connection,
             f"INSERT INTO {work.change} (tx, existed, ends, row_tid, row_rel, op) "
-            f"SELECT {one.transaction}, true, false, ctid, tableoid, 'delete' FROM {rows_of(work.old)}{leaf}",
+            f"SELECT {one.transaction}, true, false, ctid, tableoid, 'delete' FROM {rows_of(work.old)} o "
+            f"WHERE {took(one, work, 'o.')}",
         )
 
 

@@ -11,10 +11,11 @@ from typing import Final
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.crossing import left_partition
+from safepoint.wayback.emptied import took
 from safepoint.wayback.expressions import quote
 from safepoint.wayback.staged import DELETE, MOVE
 from safepoint.wayback.statements import ask, run
-from safepoint.wayback.work import Scope, Work, oid_of, rows_of
+from safepoint.wayback.work import Scope, Work, rows_of
 
 # Of the rows of one value the first that came is taken first, the twin's own (`had`) before all others. In a conflict
 # there may be none yet: what comes later is another row.
@@ -143,8 +144,5 @@ def _find_present(connection: Connection, work: Work, scope: Scope, known: str) 
 
 def _counts(work: Work, scope: Scope) -> str:
     """Whether no TRUNCATE took a row of the twin."""
-    emptied = [
-        "true" if one.leaf == work.new.name else f"coalesce(tableoid = {oid_of(one.leaf)}, false)"
-        for one in scope.of(work)
-    ]
+    emptied = [took(one, work) for one in scope.of(work)]
     return f"NOT ({' OR '.join(emptied)})" if emptied else "true"

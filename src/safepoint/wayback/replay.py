@@ -24,6 +24,7 @@ from safepoint.wayback.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.compaction import untyped
 from safepoint.wayback.dangling import find_dangling
 from safepoint.wayback.door import entering
+from safepoint.wayback.emptied import find_emptied
 from safepoint.wayback.made_since import make_partitions
 from safepoint.wayback.manner import Manner, NotWhole, Policy
 from safepoint.wayback.mapping import WayBack
@@ -191,27 +192,8 @@ class _Carrying:
             self.mapping = with_since(self.mapping, self.new)
             self.partitions = former(self.mapping, self.old, self.new)
             self._find_readings()
-        known = None if self.manner.same_schema else self.mapping
-        renames = find_renames(self.source, spool, known, self.new, self.partitions)
-        staged = stage(
-            self.connection,
-            spool,
-            self.new,
-            after=after,
-            up_to=up_to,
-            start=start,
-            mapped=None if known is None else known.known_columns,
-            former=self.partitions,
-            now=renames.now,
-            added={rule.new: (*rule.stash, *self.readings.columns(rule.new)) for rule in self.mapping.tables},
-            earlier=0 if earlier is None else earlier.transactions,
-            cancelled=self.cancelled,
-            report=self.report,
-        )
-        self._phase("stage")
-        self._refuse_gone(staged, renames.away(staged.sinks))
-        if not self.manner.same_schema:
-            self._make_partitions(renames)
+        taken = 0 if earlier is None else earlier.transactions
+        staged = self._stage(spool, after=after, up_to=up_to, start=start, earlier=taken)
         if earlier is not None and not staged.transactions:
             files, sequences = self._files(out), self._sequences(earlier)
             return replace(earlier, already=True, now=0, files=files, sequences=sequences, partitions=self.partitions)
@@ -239,6 +221,28 @@ class _Carrying:
         records.record(self.connection, max(staged.last_lsn, after), outcome.as_json(), staged.end)
         self.report(Progress(WRITING, 1, 1))
         return outcome
+
+    def _stage(self, spool: Path, **where: int | None) -> Staged:
+        """Bring the changes to the twin, by the names that their tables have now, and make them their partitions."""
+        known = None if self.manner.same_schema else self.mapping
+        renames = find_renames(self.source, spool, known, self.new, self.partitions)
+        staged = stage(
+            self.connection,
+            spool,
+            self.new,
+            mapped=None if known is None else known.known_columns,
+            former=self.partitions,
+            now=renames.now,
+            added={rule.new: (*rule.stash, *self.readings.columns(rule.new)) for rule in self.mapping.tables},
+            cancelled=self.cancelled,
+            report=self.report,
+            **where,  # type: ignore[arg-type]  # only `up_to` may be None
+        )
+        self._phase("stage")
+        self._refuse_gone(staged, renames.away(staged.sinks))
+        if known is not None:
+            self._find_partitions(renames, staged)
+        return staged
 
     def _applying(self, staged: Staged, works: Sequence[Work], homeless: Sequence[Sink]) -> Applying:
         return Applying(
@@ -332,10 +336,11 @@ class _Carrying:
                 remedy="Somebody changed the schema, or it is a table of an extension; nothing was changed here.",
             )
 
-    def _make_partitions(self, renames: Renames) -> None:
+    def _find_partitions(self, renames: Renames, staged: Staged) -> None:
         self.made = make_partitions(self.connection, self.source, self.mapping, self.old, renames.there)
         if self.made:
             self.old = read_catalogue(self.connection)
+        staged.truncations = find_emptied(self.connection, self.source, self.mapping, self.old, staged.truncations)
 
     def _find_readings(self) -> None:
         """From here on the way back is one over rows that have what mappers read among their columns."""

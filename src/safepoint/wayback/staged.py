@@ -47,13 +47,19 @@ class Sink:
 
 @dataclass(frozen=True)
 class Truncation:
-    """A TRUNCATE, by its place in the order. `leaf` is the partition that was named, or the table itself."""
+    """A TRUNCATE, by its place in the order. `leaf` is the partition that was named, or the table itself.
+
+    `twin`: what the twin calls that partition, where it is another name; `bounds`: SQL that is true of its rows, where
+    the twin has none for them alone.
+    """
 
     table: str
     leaf: str
     relation: int
     at: int
     transaction: int
+    twin: str | None = None
+    bounds: str | None = None
 
 
 @dataclass

@@ -68,7 +68,7 @@ class Scope:
 
     def of(self, work: Work) -> tuple[Truncation, ...]:
         """The last truncation of each of the table's leaves."""
-        last = {one.leaf: one for one in self.truncations if one.table == work.new.name}
+        last = {one.twin or one.leaf: one for one in self.truncations if one.table == work.new.name}
         return tuple(last.values())
 
     def condition(self, work: Work) -> str:
