@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -27,7 +27,8 @@ class Known:
     """A record of the way back. `wrong` counts, by `table.column` of the old schema, the values that did not come back.
 
     `proven` is None where no round trip was made; `doubts` say why it was not proven. `source` is the mark of the
-    database; None where an earlier version did not say.
+    database; None where an earlier version did not say. `rereads`: by old table how many rows it had, and what its
+    mappers read besides (see `TableTrip`).
     """
 
     release: str
@@ -39,6 +40,7 @@ class Known:
     doubts: tuple[str, ...]
     wrong: Mapping[str, int]
     source: str | None = None
+    rereads: Mapping[str, tuple[int, tuple[str, ...]]] = field(default_factory=dict)
 
 
 def keep_way_back(
@@ -72,6 +74,7 @@ def keep_way_back(
         "proven": None if trip is None else not doubts,
         "doubts": list(doubts),
         "wrong": wrong,
+        "rereads": {one.table: [one.rows, one.reads] for one in (trip.tables if trip is not None else ()) if one.reads},
         "schemas": schemas.as_json(),
     }
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -122,6 +125,7 @@ def _read(path: Path) -> Known | None:
             doubts=tuple(data["doubts"]),
             wrong=data["wrong"],
             source=data.get("source"),
+            rereads={table: (rows, tuple(reads)) for table, (rows, reads) in data.get("rereads", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None  # half written, or by another version: the next newest is taken

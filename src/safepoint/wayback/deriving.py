@@ -82,7 +82,7 @@ class _Planning:
         labels = {
             label: name for label, name in self.old_keys.models.items() if any(one.kind is not None for one in loose)
         }
-        told = tuple(self.problems), tuple(self.notes)
+        told = tuple(self.problems), tuple(dict.fromkeys(self.notes))  # a migration may have run SQL ten times
         return WayBack(tuple(rules), stash, kept, self._models(), *told, loose, labels)
 
     def _models(self) -> dict[str, str]:

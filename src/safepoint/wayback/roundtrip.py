@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 import psycopg
@@ -24,7 +24,7 @@ from safepoint.wayback.expressions import Casts, quote, text_of
 from safepoint.wayback.filling import bring
 from safepoint.wayback.mapping import TableRule, WayBack
 from safepoint.wayback.natural import make_tables
-from safepoint.wayback.reading import find_readings, texts_of
+from safepoint.wayback.reading import Reading, find_readings, texts_of
 from safepoint.wayback.sessions import asking
 from safepoint.wayback.staged import META, Sink
 from safepoint.wayback.statements import ask, is_unmade, run
@@ -33,6 +33,7 @@ from safepoint.wayback.tenants import named
 from safepoint.wayback.work import Scope, Work, rows_of
 
 _SAMPLE: Final = 5
+ANYTHING: Final = "anything"
 # Compiling takes longer than it saves: each query goes over a table once.
 _OPTIONS: Final = "-c jit=off"
 _ROWS: Final = "SELECT (row_number() OVER () * 4 + 1)::int8, 1::int4, 0::oid, NULL::text[], NULL::text[]"
@@ -53,7 +54,8 @@ class TableTrip:
     """One old table. `missing` rows have no migrated row, `extra` ones no old row; `columns` counts differing values.
 
     `failed` is what PostgreSQL said where the mapping could not be computed at all. `by`: where sums of hashes over
-    both sides were equal no row was looked at by itself (see `sums`).
+    both sides were equal no row was looked at by itself (see `sums`). `reads`: the tables of the new schema that its
+    mappers read besides; ANYTHING where nobody knows which.
     """
 
     table: str
@@ -64,6 +66,7 @@ class TableTrip:
     sample: tuple[Difference, ...] = ()
     failed: str | None = None
     by: Literal["sums", "rows"] = "rows"
+    reads: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -167,8 +170,15 @@ def round_trip(
             if (fault := readings.faults.get(rule.old)) is not None:
                 found.append(_row_by_row(connection, source, work, fault))
                 continue
-            found.append(_trip(connection, source, work, before.casts, (known or {}).get(work.old.name), jobs))
+            trip = _trip(connection, source, work, before.casts, (known or {}).get(work.old.name), jobs)
+            found.append(replace(trip, reads=_reads(readings.of.get(rule.new))))
         return RoundTrip(tuple(found), round(time.monotonic() - began, 3))
+
+
+def _reads(reading: Reading | None) -> tuple[str, ...]:
+    if reading is None:
+        return ()
+    return (*sorted(reading.tables), *([ANYTHING] if reading.unseen else []))
 
 
 def _work(rule: TableRule, before: Catalogue, now: Catalogue, number: int) -> Work:

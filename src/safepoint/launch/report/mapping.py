@@ -15,8 +15,8 @@ from safepoint.launch.report.page import page
 from safepoint.launch.report.timetable import cell
 from safepoint.launch.waybacks import Known
 from safepoint.wayback.deriving import keyed
-from safepoint.wayback.mapping import Line, Mappers, WayBack
-from safepoint.wayback.roundtrip import NOTHING, Accepted
+from safepoint.wayback.mapping import Line, Mappers, WayBack, short
+from safepoint.wayback.roundtrip import ANYTHING, NOTHING, Accepted
 
 MEANINGS = {
     "same": "taken as it is",
@@ -111,6 +111,7 @@ def mapping_table(
         for name in affected
         if known.schemas.new.find(name) is None
     ]
+    notes += _rereading(known, mapping)
     if changed:
         notes.append("What did not come back was counted with the mappers as they were then.")
     if known.proven is False and (mapping.problems != before.problems or len(doubts) < len(found)):
@@ -125,6 +126,23 @@ def mapping_table(
         doubts=doubts if known.proven is False else (),
         notes=tuple(notes),
     )
+
+
+def _rereading(known: Known, mapping: WayBack) -> list[str]:
+    """Which mappers make a rollback read a whole table, and that with the site closed."""
+    mapped = {rule.old for rule in mapping.tables if any(column.kind == "mapped" for column in rule.columns)}
+    return [
+        f"{short(table)}: a mapper reads {_named(reads)} besides its row. Where that was written to since the launch, "
+        f"a rollback computes it anew for all rows of {short(table)} while the site is closed: {rows:,} on the copy."
+        for table, (rows, reads) in known.rereads.items()
+        if table in mapped
+    ]
+
+
+def _named(reads: Collection[str]) -> str:
+    if ANYTHING in reads:
+        return "what nobody can tell (any write counts)"
+    return ", ".join(map(short, reads))
 
 
 def _mapped(mapping: WayBack) -> bool:
