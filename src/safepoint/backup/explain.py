@@ -23,6 +23,7 @@ from safepoint.backup.statements import names
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, ask_with, cancellable
 from safepoint.postgres.masking import is_secret
+from safepoint.postgres.rows import FILLED
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, Progress, Report, never, silent
 
@@ -42,12 +43,12 @@ _COLUMNS = """
 """
 
 # The primary key, else the narrowest unique index over plain columns that are never NULL.
-_KEY = """
+_KEY = f"""
     select array_agg(a.attname::text order by k.place)
     from pg_index i, unnest(i.indkey::int2[]) with ordinality k (number, place), pg_attribute a
     where i.indrelid = $1::regclass and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
       and k.place <= i.indnkeyatts and a.attrelid = i.indrelid and a.attnum = k.number
-    group by i.indexrelid, i.indisprimary having bool_and(a.attnotnull)
+    group by i.indexrelid, i.indisprimary having bool_and({FILLED})
     order by i.indisprimary desc, count(*), i.indexrelid limit 1
 """
 

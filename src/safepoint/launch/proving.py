@@ -100,7 +100,7 @@ def prove_way_back(
     try:
         schemas = Schemas.of(before, migrated, operations)
     except DatabaseError as error:
-        return unproven(error.message)
+        return unproven(_in_words(error))
     trip: RoundTrip | None = None
     doubts: tuple[str, ...] = ()
     try:
@@ -120,11 +120,16 @@ def prove_way_back(
         accepted = Accepted.of(schemas.old, plan.wayback.added_rows, plan.wayback.removed_rows, operations.caches)
         doubts = (*roundtrip.doubtful(mapping, trip, accepted), *_exchanged(plan, before, migrated, schemas, mapping))
     except DatabaseError as error:
-        return unproven(error.message)
+        return unproven(_in_words(error))
     finally:
         keep(schemas, trip=trip, doubts=doubts)  # what is known stands, even where no round trip can be made
     rows = sum(table.rows for table in trip.tables)
     return Proven(mapping, schemas, doubts, rows, len(trip.tables), trip.seconds, accepted, plan.wayback.mappers)
+
+
+def _in_words(error: DatabaseError) -> str:
+    """With what PostgreSQL said: that it refused tells nobody what to do."""
+    return error.message if error.found is None else f"{error.message.rstrip('.')}: {error.found}"
 
 
 def _exchanged(plan: PlanFile, before: Target, migrated: Target, schemas: Schemas, mapping: WayBack) -> tuple[str, ...]:

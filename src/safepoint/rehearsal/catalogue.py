@@ -28,10 +28,12 @@ _TABLES = """
     order by 4
 """
 
+# A virtual column has no values: it is nothing but what others say, and may be such that computing it fails.
 _COLUMNS = """
     select a.attrelid, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull
     from pg_attribute a join pg_class c on c.oid = a.attrelid
     where a.attnum > 0 and not a.attisdropped and c.relkind in ('r', 'p', 'm') and c.oid >= 16384
+      and a.attgenerated <> 'v'
     order by 1, 2
 """
 

@@ -17,7 +17,7 @@ from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
-from safepoint.wayback.catalogue import Catalogue, read_catalogue
+from safepoint.wayback.catalogue import Catalogue, Column, read_catalogue
 from safepoint.wayback.compaction import make_out, projection, targets, typed, unstaged
 from safepoint.wayback.deriving import keyed
 from safepoint.wayback.expressions import Casts, quote, text_of
@@ -267,7 +267,7 @@ def _copied(connection: Connection, source: Connection, work: Work) -> str | Non
 
 
 def _compare(connection: Connection, work: Work, rows: int) -> TableTrip:
-    names = [column.name for column in work.old.columns]
+    names = [column.name for column in _kept(work)]
 
     def said(side: str, name: str) -> str:
         return text_of(work.old.by_name[name], f"{side}.{quote(name)}")
@@ -294,10 +294,16 @@ def _compare(connection: Connection, work: Work, rows: int) -> TableTrip:
     return TableTrip(work.old.name, rows, rows - met, given - met, columns, tuple(sample))
 
 
+def _kept(work: Work) -> list[Column]:
+    """The old columns that have values of their own. What is computed says no more than what it is computed of, and may
+    be such that computing it fails (a virtual column, PostgreSQL 18)."""
+    return [column for column in work.old.columns if not column.generated]
+
+
 def _count(connection: Connection, work: Work, rows: int) -> TableTrip:
     """Without a key: how many rows stand on one side only."""
     lost = {rule.column for rule in work.rule.columns if rule.kind in ("restored", "none")}
-    values = ", ".join(text_of(column, quote(column.name)) for column in work.old.columns if column.name not in lost)
+    values = ", ".join(text_of(column, quote(column.name)) for column in _kept(work) if column.name not in lost)
     sides = (f"SELECT {values} FROM {rows_of(work.old)}", f"SELECT {values} FROM {work.out}")
     missing, extra = (
         int(ask(connection, f"SELECT count(*) FROM ({one} EXCEPT ALL {other}) d")[0][0])
