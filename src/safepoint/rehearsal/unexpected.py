@@ -17,6 +17,8 @@ RULE: Final = "unexpected-change"
 
 _DJANGOS: Final = frozenset({"django_migrations", "django_content_type", "auth_permission"})
 """What `migrate` itself writes to, whatever the migrations are."""
+_HANDLERS: Final = "post_migrate"
+"""In place of a migration's name: what was written after all of them had ended, as roles and permissions are."""
 _WRITES: Final = r"\b(?:update|into|delete\s+from|truncate|copy)\b[^;]*?(?<![\w$]){table}(?![\w$])"
 
 
@@ -69,11 +71,13 @@ def _named(operations: Operations) -> set[tuple[str, str | None]]:
 
 
 def _finding(operations: Operations, costs: Sequence[Cost], tables: tuple[str, str], what: str) -> Finding:
-    wrote = next(
-        (one.migrations[0] for one in costs if one.rows and one.migrations and _writes(one.text, tables)), None
-    )
-    opaque = _writers(operations, wrote)
-    migration = opaque[-1].migration if opaque else (wrote or "")
+    wrote = [one.migrations for one in costs if one.rows and _writes(one.text, tables)]
+    if wrote and not any(wrote):
+        why = f"{tables[0]}: {what}, and that was none of these migrations"
+        return Finding(RULE, _HANDLERS, "handlers of that signal", why, RULES[RULE].safer, table=tables[0])
+    label = next((labels[0] for labels in wrote if labels), None)
+    opaque = _writers(operations, label)
+    migration = opaque[-1].migration if opaque else (label or "")
     where = ", ".join(dict.fromkeys(one.text for one in opaque)) or "no operation that writes rows"
     why = f"{tables[0]}: {what}, and no operation of these migrations says so"
     return Finding(RULE, migration, where, why, RULES[RULE].safer, table=tables[0])
