@@ -42,3 +42,14 @@ def test_what_a_handler_of_post_migrate_wrote_is_laid_to_no_migration() -> None:
     assert found.migration == "shop.0002_data"
     waiver = Waiver(rule=found.rule, by="Dana Scully", reason="roles are made so", migration="post_migrate")
     assert waiver.migration == "post_migrate"
+
+
+def test_rows_that_went_are_laid_to_the_migration_that_deleted_and_not_to_a_slower_one_that_updated() -> None:
+    labels = ("shop.0002_move", "shop.0003_paths")
+    data = tuple(Operation(label, "RunPython", "Raw Python operation", True, (), None) for label in labels)
+    operations = Operations(labels, data, {}, {})
+    updated = Cost('UPDATE "role" SET "path" = $1', 9, 9.0, 9, 0, 0, (labels[1],))
+    deleted = Cost('DELETE FROM "role" WHERE "id" IN ($1)', 1, 0.1, 2, 0, 0, (labels[0],))
+    gone = TableChange("public.role", "public.role", 19, 17, 0, 2, ())
+    assert [one.migration for one in unexpected(operations, [gone], [updated, deleted])] == [labels[0]]
+    assert [one.migration for one in unexpected(operations, [gone], [updated])] == [labels[1]]

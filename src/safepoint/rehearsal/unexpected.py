@@ -19,7 +19,11 @@ _DJANGOS: Final = frozenset({"django_migrations", "django_content_type", "auth_p
 """What `migrate` itself writes to, whatever the migrations are."""
 _HANDLERS: Final = "post_migrate"
 """In place of a migration's name: what was written after all of them had ended, as roles and permissions are."""
-_WRITES: Final = r"\b(?:update|into|delete\s+from|truncate|copy)\b[^;]*?(?<![\w$]){table}(?![\w$])"
+_WRITES: Final = r"\b(?:{verbs})\b[^;]*?(?<![\w$]){table}(?![\w$])"
+_CHANGES: Final = "update"
+_ADDS: Final = "into|copy"
+_REMOVES: Final = r"delete\s+from|truncate"
+_ANY: Final = "|".join((_CHANGES, _ADDS, _REMOVES))
 
 
 def unexpected(
@@ -54,7 +58,9 @@ def unexpected(
         if change.added or change.removed:
             what.append(f"{change.added:,} rows more and {change.removed:,} gone")
         if what:
-            yield _finding(operations, costs, tables, "; ".join(what))
+            seen = ((_ADDS, change.added), (_REMOVES, change.removed), (_CHANGES, columns))
+            verbs = "|".join(verb for verb, so in seen if so)
+            yield _finding(operations, _writing(costs, tables, verbs), tables, "; ".join(what))
 
 
 def _named(operations: Operations) -> set[tuple[str, str | None]]:
@@ -70,8 +76,14 @@ def _named(operations: Operations) -> set[tuple[str, str | None]]:
     }
 
 
-def _finding(operations: Operations, costs: Sequence[Cost], tables: tuple[str, str], what: str) -> Finding:
-    wrote = [one.migrations for one in costs if one.rows and _writes(one.text, tables)]
+def _writing(costs: Sequence[Cost], tables: tuple[str, str], verbs: str) -> list[tuple[str, ...]]:
+    """By which migrations each of the statements ran that did so to the table; else of those that wrote to it at all:
+    rows may go by another way, such as a key that cascades."""
+    wrote = [one for one in costs if one.rows and _writes(one.text, tables, _ANY)]
+    return [one.migrations for one in wrote if _writes(one.text, tables, verbs)] or [one.migrations for one in wrote]
+
+
+def _finding(operations: Operations, wrote: Sequence[tuple[str, ...]], tables: tuple[str, str], what: str) -> Finding:
     if wrote and not any(wrote):
         why = f"{tables[0]}: {what}, and that was none of these migrations"
         return Finding(RULE, _HANDLERS, "handlers of that signal", why, RULES[RULE].safer, table=tables[0])
@@ -98,6 +110,6 @@ def _writers(operations: Operations, wrote: str | None) -> list[Operation]:
     return [one for one in opaque if one.migration == writer]
 
 
-def _writes(text: str, tables: tuple[str, str]) -> bool:
-    patterns = (_WRITES.format(table=re.escape(table)) for table in dict.fromkeys(tables))
+def _writes(text: str, tables: tuple[str, str], verbs: str) -> bool:
+    patterns = (_WRITES.format(verbs=verbs, table=re.escape(table)) for table in dict.fromkeys(tables))
     return any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns)
