@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from safepoint.config.rehearsal import Waiver
+from safepoint.django.operations import Operation, Operations
 from safepoint.rehearsal.catalogue import Picture
-from safepoint.rehearsal.costs import Counted, Counts, Key, Share
+from safepoint.rehearsal.changes import TableChange
+from safepoint.rehearsal.costs import Cost, Counted, Counts, Key, Share
 from safepoint.rehearsal.observation import Watched, observed
 from safepoint.rehearsal.sampling import Sampled
 from safepoint.rehearsal.timeline import Applied
+from safepoint.rehearsal.unexpected import unexpected
 
 SLOW = 30
 
@@ -23,3 +29,27 @@ def test_a_quick_write_among_many_slow_statements_is_known_to_be_its_migrations(
     assert wrote.migrations == ("a.0001_seed",) and len(seen.costs) == SLOW + 1
     shown = [one["text"] for one in seen.as_json()["costs"]]
     assert len(shown) == 20 and shown[0] == f"ALTER TABLE t{SLOW - 1} ADD a int" and wrote.text not in shown
+
+
+def test_what_a_handler_of_post_migrate_wrote_is_laid_to_no_migration() -> None:
+    data = Operation("shop.0002_data", "RunPython", "Raw Python operation", True, (), None)
+    operations = Operations(("shop.0002_data",), (data,), {}, {})
+    change = TableChange("public.role", "public.role", 3, 19, 16, 0, ())
+    after = Cost('INSERT INTO "role" ("name") VALUES ($1)', 16, 0.1, 16, 0, 0, ())
+    (found,) = unexpected(operations, [change], [after])
+    assert found.migration == "post_migrate" and "role: 16 rows more and 0 gone" in found.why
+    (found,) = unexpected(operations, [change], [replace(after, migrations=("shop.0002_data",)), after])
+    assert found.migration == "shop.0002_data"
+    waiver = Waiver(rule=found.rule, by="Dana Scully", reason="roles are made so", migration="post_migrate")
+    assert waiver.migration == "post_migrate"
+
+
+def test_rows_that_went_are_laid_to_the_migration_that_deleted_and_not_to_a_slower_one_that_updated() -> None:
+    labels = ("shop.0002_move", "shop.0003_paths")
+    data = tuple(Operation(label, "RunPython", "Raw Python operation", True, (), None) for label in labels)
+    operations = Operations(labels, data, {}, {})
+    updated = Cost('UPDATE "role" SET "path" = $1', 9, 9.0, 9, 0, 0, (labels[1],))
+    deleted = Cost('DELETE FROM "role" WHERE "id" IN ($1)', 1, 0.1, 2, 0, 0, (labels[0],))
+    gone = TableChange("public.role", "public.role", 19, 17, 0, 2, ())
+    assert [one.migration for one in unexpected(operations, [gone], [updated, deleted])] == [labels[0]]
+    assert [one.migration for one in unexpected(operations, [gone], [updated])] == [labels[1]]

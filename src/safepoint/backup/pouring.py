@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.backup.bare import strip
+from safepoint.backup.extensions import make_extensions
 from safepoint.backup.manifest import Manifest, verify_files
 from safepoint.backup.refreshing import grants_last, list_archive, unfilled, write_lists
 from safepoint.backup.refreshing import notes as of_views
@@ -105,6 +106,8 @@ class Pouring:
         """Load the archive; the materialised views that could not be filled, each with the reason."""
         archive = self.folder / self.manifest.archive
         strip(self.target, self.manifest.fingerprint)
+        if self.selection is None:
+            make_extensions(self.target, self.folder)
         with HeldFolder("safepoint-restoring-") as name:
             if self.selection is not None:
                 self._part(archive, Path(name), self.selection)

@@ -17,6 +17,7 @@ from safepoint.backup.ahead import hashing_ahead
 from safepoint.backup.bare import strip
 from safepoint.backup.contents import Hashed
 from safepoint.backup.dumping import GLOBALS
+from safepoint.backup.extensions import make_extensions
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
@@ -139,6 +140,7 @@ class _Restore:
         with connect(place.login, application_name=place.database) as connection:
             target = undisturbed(connection, place.login).on(place.database)
         strip(target, self.manifest.fingerprint)
+        make_extensions(target, self.folder)
         hashed, views = self._archive(target)
         notes += of_views(views)
         with self._failing(f"{PROPERTIES} could not be run"):

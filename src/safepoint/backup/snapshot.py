@@ -26,6 +26,7 @@ from safepoint.backup.dumping import (
     session_name,
     watched,
 )
+from safepoint.backup.extensions import write_extensions
 from safepoint.backup.fingerprint import export, take
 from safepoint.backup.hindrances import GRANT, special
 from safepoint.backup.manifest import NAME, Manifest, Source, hash_files, sync_folder, write_manifest
@@ -149,6 +150,7 @@ def _fill(folder: Path, job: Job, at: Instant | None, snapshot_id: str, launch_i
         behind = _behind(connection)
         before = read_sequences(connection)
         (folder / PROPERTIES).write_text(database_sql(connection), encoding="utf-8")
+        write_extensions(connection, folder)
         encoding = connection.info.parameter_status("server_encoding") or "UTF8"
         archive, dump = dump_command(folder, job, connection, snapshot, encoding)
         globals_ = tools.dump_globals(

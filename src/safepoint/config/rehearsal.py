@@ -31,8 +31,10 @@ class Waiver(Section):
     """Who accepts it."""
     reason: str = Field(min_length=4, examples=["no memo is longer: support has checked it"])
     """Why; it stands in the report."""
-    migration: str | None = Field(default=None, pattern=r"^[A-Za-z_]\w*\.\w+$", examples=["ledger.0003_entry_fields"])
-    """The one migration that it is accepted of; all of them otherwise."""
+    migration: str | None = Field(
+        default=None, pattern=r"^(?:[A-Za-z_]\w*\.\w+|post_migrate)$", examples=["ledger.0003_entry_fields"]
+    )
+    """The one migration that it is accepted of (or `post_migrate`: its handlers); all of them otherwise."""
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.by})"

@@ -17,7 +17,13 @@ RULE: Final = "unexpected-change"
 
 _DJANGOS: Final = frozenset({"django_migrations", "django_content_type", "auth_permission"})
 """What `migrate` itself writes to, whatever the migrations are."""
-_WRITES: Final = r"\b(?:update|into|delete\s+from|truncate|copy)\b[^;]*?(?<![\w$]){table}(?![\w$])"
+_HANDLERS: Final = "post_migrate"
+"""In place of a migration's name: what was written after all of them had ended, as roles and permissions are."""
+_WRITES: Final = r"\b(?:{verbs})\b[^;]*?(?<![\w$]){table}(?![\w$])"
+_CHANGES: Final = "update"
+_ADDS: Final = "into|copy"
+_REMOVES: Final = r"delete\s+from|truncate"
+_ANY: Final = "|".join((_CHANGES, _ADDS, _REMOVES))
 
 
 def unexpected(
@@ -52,7 +58,9 @@ def unexpected(
         if change.added or change.removed:
             what.append(f"{change.added:,} rows more and {change.removed:,} gone")
         if what:
-            yield _finding(operations, costs, tables, "; ".join(what))
+            seen = ((_ADDS, change.added), (_REMOVES, change.removed), (_CHANGES, columns))
+            verbs = "|".join(verb for verb, so in seen if so)
+            yield _finding(operations, _writing(costs, tables, verbs), tables, "; ".join(what))
 
 
 def _named(operations: Operations) -> set[tuple[str, str | None]]:
@@ -68,12 +76,20 @@ def _named(operations: Operations) -> set[tuple[str, str | None]]:
     }
 
 
-def _finding(operations: Operations, costs: Sequence[Cost], tables: tuple[str, str], what: str) -> Finding:
-    wrote = next(
-        (one.migrations[0] for one in costs if one.rows and one.migrations and _writes(one.text, tables)), None
-    )
-    opaque = _writers(operations, wrote)
-    migration = opaque[-1].migration if opaque else (wrote or "")
+def _writing(costs: Sequence[Cost], tables: tuple[str, str], verbs: str) -> list[tuple[str, ...]]:
+    """By which migrations each of the statements ran that did so to the table; else of those that wrote to it at all:
+    rows may go by another way, such as a key that cascades."""
+    wrote = [one for one in costs if one.rows and _writes(one.text, tables, _ANY)]
+    return [one.migrations for one in wrote if _writes(one.text, tables, verbs)] or [one.migrations for one in wrote]
+
+
+def _finding(operations: Operations, wrote: Sequence[tuple[str, ...]], tables: tuple[str, str], what: str) -> Finding:
+    if wrote and not any(wrote):
+        why = f"{tables[0]}: {what}, and that was none of these migrations"
+        return Finding(RULE, _HANDLERS, "handlers of that signal", why, RULES[RULE].safer, table=tables[0])
+    label = next((labels[0] for labels in wrote if labels), None)
+    opaque = _writers(operations, label)
+    migration = opaque[-1].migration if opaque else (label or "")
     where = ", ".join(dict.fromkeys(one.text for one in opaque)) or "no operation that writes rows"
     why = f"{tables[0]}: {what}, and no operation of these migrations says so"
     return Finding(RULE, migration, where, why, RULES[RULE].safer, table=tables[0])
@@ -94,6 +110,6 @@ def _writers(operations: Operations, wrote: str | None) -> list[Operation]:
     return [one for one in opaque if one.migration == writer]
 
 
-def _writes(text: str, tables: tuple[str, str]) -> bool:
-    patterns = (_WRITES.format(table=re.escape(table)) for table in dict.fromkeys(tables))
+def _writes(text: str, tables: tuple[str, str], verbs: str) -> bool:
+    patterns = (_WRITES.format(verbs=verbs, table=re.escape(table)) for table in dict.fromkeys(tables))
     return any(re.search(pattern, text, re.IGNORECASE) for pattern in patterns)
