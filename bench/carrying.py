@@ -27,11 +27,11 @@ from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import CaptureFacts, arm, drain
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.deriving import plan_mapping
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.replay import replay
+from safepoint.wayback.capture.capture import CaptureFacts, arm, drain
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.replay.replay import replay
 
 LAUNCH = "bench-2.0"
 SETTINGS = {"wal_level": "logical", "shared_buffers": "512MB", "max_wal_size": "8GB", "max_replication_slots": "10"}

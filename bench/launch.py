@@ -26,8 +26,9 @@ from safepoint.postgres.binaries import Installation, installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import fence, quiet, swap, twin
-from safepoint.wayback.pair import Pair
+from safepoint.wayback.fence import fence, quiet
+from safepoint.wayback.twin import swap, twin
+from safepoint.wayback.twin.pair import Pair
 
 DATA = Path(__file__).parent / "data.sql"
 SAFEPOINT = Path(sys.executable).parent / "safepoint"

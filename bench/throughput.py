@@ -17,7 +17,7 @@ from results import Result
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.servers import SCRATCH, Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How, arm, disarm, drain
+from safepoint.wayback.capture.capture import How, arm, disarm, drain
 
 ROUNDS = 9
 SECONDS = 5

@@ -20,7 +20,8 @@ import sqlalchemy.dialects.sqlite as dialect
 
 from safepoint import cli
 from safepoint.cli import timeline
-from safepoint.launch import conductor, doctor, engine, verbs
+from safepoint.launch import conductor, engine, verbs
+from safepoint.launch.doctor import doctor
 
 PRELOADED = (conductor, engine, doctor, timeline, engine_state, dialect, folders, httpx)
 

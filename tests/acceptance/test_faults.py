@@ -19,7 +19,7 @@ from stage import DEMO, Stage
 from safepoint.errors import RouterError
 from safepoint.launch.faults import VARIABLE
 from safepoint.routers.embedded import EmbeddedCaddy
-from safepoint.wayback.login import migration_login
+from safepoint.wayback.fence.login import migration_login
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from stage import DEMO, Stage
 from safepoint.launch.engine import COURSE_VERSION
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import ConductorLock
-from safepoint.wayback.login import migration_login
+from safepoint.wayback.fence.login import migration_login
 
 
 def cleared_by_the_new_release_only(text: str) -> str:

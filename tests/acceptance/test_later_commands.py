@@ -16,7 +16,7 @@ import pytest
 from scene import POST, SAFEPOINT, brisk, evidence, release_that_answers
 from stage import Stage
 
-from safepoint.wayback.spool import MAGIC
+from safepoint.wayback.capture.spool import MAGIC
 
 
 @contextmanager

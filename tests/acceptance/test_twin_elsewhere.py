@@ -18,7 +18,7 @@ from stage import Stage
 
 from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.faults import VARIABLE
-from safepoint.launch.pairs import at_address
+from safepoint.launch.wayback.pairs import at_address
 from safepoint.postgres.servers import Server
 from safepoint.wayback.names import kept_name
 

@@ -25,18 +25,18 @@ from safepoint.postgres.binaries import Installation
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import level
-from safepoint.wayback.affected import Gathering, Telling, UserTable, Words, catalogue_of, write_letters
-from safepoint.wayback.capture import How, arm, disarm, drain
-from safepoint.wayback.catalogue import read_catalogue
+from safepoint.wayback.affected.affected import Gathering, Telling, UserTable, Words, catalogue_of, write_letters
+from safepoint.wayback.affected.fates import Fates
+from safepoint.wayback.affected.written import list_written
+from safepoint.wayback.capture.capture import How, arm, disarm, drain
 from safepoint.wayback.door import entering
-from safepoint.wayback.fates import Fates
-from safepoint.wayback.mapping import TableRule, WayBack
-from safepoint.wayback.reattach import reattach
-from safepoint.wayback.replay import READ_ONLY, carry
-from safepoint.wayback.roundtrip import doubtful, round_trip
-from safepoint.wayback.stash import keep_stash
-from safepoint.wayback.written import list_written
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.mapping import TableRule, WayBack
+from safepoint.wayback.replay.replay import READ_ONLY, carry
+from safepoint.wayback.stash.reattach import reattach
+from safepoint.wayback.stash.stash import keep_stash
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
+from safepoint.wayback.twin import level
 
 LAUNCH = "odd-2.0"
 SKIPPED = "not a world: "

@@ -24,8 +24,9 @@ from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import feed, level, quiet
-from safepoint.wayback.pair import Pair
+from safepoint.wayback.fence import quiet
+from safepoint.wayback.twin import feed, level
+from safepoint.wayback.twin.pair import Pair
 
 pytestmark = pytest.mark.slow
 LAUNCH = "books-2.0"
@@ -136,8 +137,8 @@ GIANT = """
 import sys
 from pathlib import Path
 from safepoint.postgres.target import Target
-from safepoint.wayback import feed, level
-from safepoint.wayback.pair import Pair
+from safepoint.wayback.twin import feed, level
+from safepoint.wayback.twin.pair import Pair
 live = Target({host!r}, {port}, "books", {user!r}, {password!r})
 facts = feed.standing(live, {launch!r}, {at!r})
 pair = Pair.beside(live, {twin!r}, {launch!r})

@@ -30,16 +30,16 @@ from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import level
-from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, drain
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.deriving import plan_mapping
+from safepoint.wayback.capture.capture import CaptureFacts, How, arm, disarm, drain
 from safepoint.wayback.door import entering
-from safepoint.wayback.manner import Manner, NotWhole, Policy
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import READ_ONLY, carry, replay
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.replay.manner import Manner, NotWhole, Policy
+from safepoint.wayback.replay.outcome import Outcome
+from safepoint.wayback.replay.replay import READ_ONLY, carry, replay
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
+from safepoint.wayback.twin import level
 
 LAUNCHES = {"triggers": "twofold-2", "log": "twofold-1"}  # in the order of arming: the log tells of the other
 

@@ -18,18 +18,18 @@ from twofold_worlds import Column, Table
 
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import Gathering, Telling, catalogue_of
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.changes import Change
-from safepoint.wayback.fates import Fates
-from safepoint.wayback.manner import Policy
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.reattach import reattach
-from safepoint.wayback.renamed import find_renames
-from safepoint.wayback.spool import read_changes
-from safepoint.wayback.stash import keep_stash
-from safepoint.wayback.written import list_written
+from safepoint.wayback.affected.affected import Gathering, Telling, catalogue_of
+from safepoint.wayback.affected.fates import Fates
+from safepoint.wayback.affected.written import list_written
+from safepoint.wayback.capture.changes import Change
+from safepoint.wayback.capture.spool import read_changes
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.replay.manner import Policy
+from safepoint.wayback.replay.outcome import Outcome
+from safepoint.wayback.replay.renamed import find_renames
+from safepoint.wayback.stash.reattach import reattach
+from safepoint.wayback.stash.stash import keep_stash
 
 # Each foreign key of a database, as a query for its rows without a parent.
 ORPHANS = """

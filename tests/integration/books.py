@@ -17,7 +17,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.spool import read_changes
+from safepoint.wayback.capture.spool import read_changes
 
 SCHEMA = """
 create table auth_user (

@@ -28,7 +28,7 @@ from safepoint.config import PlanFile, load
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import compaction, holding
+from safepoint.wayback.replay import compaction, holding
 
 MAJORS = [major for major in (15, 17, 18) if has_postgres(major)]
 

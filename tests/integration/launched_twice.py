@@ -13,12 +13,12 @@ from replay_ground import LAUNCH, Ground, ground, operations
 from safepoint.django.operations import Operations
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import records
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.left import Reattached
-from safepoint.wayback.manner import Policy
-from safepoint.wayback.reattach import reattach
-from safepoint.wayback.stash import Stash, keep_stash, waiting
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.replay import records
+from safepoint.wayback.replay.manner import Policy
+from safepoint.wayback.stash.left import Reattached
+from safepoint.wayback.stash.reattach import reattach
+from safepoint.wayback.stash.stash import Stash, keep_stash, waiting
 
 BEFORE = """
 create table django_content_type (id int primary key, app_label text, model text);

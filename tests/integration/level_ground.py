@@ -20,10 +20,11 @@ from safepoint.hosts.here import Here
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import feed, level, quiet
+from safepoint.wayback.fence import quiet
 from safepoint.wayback.names import feed_name
-from safepoint.wayback.pair import Pair
-from safepoint.wayback.twin import TwinFacts
+from safepoint.wayback.twin import feed, level
+from safepoint.wayback.twin.pair import Pair
+from safepoint.wayback.twin.twin import TwinFacts
 
 LAUNCH = "shop-2.0"
 

@@ -15,7 +15,7 @@ from replay_ground import LAUNCH, Ground
 from safepoint.django.operations import read_operations
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import arm, disarm
+from safepoint.wayback.capture.capture import arm, disarm
 
 SETTINGS = """
 import os

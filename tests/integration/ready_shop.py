@@ -16,8 +16,8 @@ from psycopg import sql
 
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
-from safepoint.launch import doctor_database
-from safepoint.launch.doctor_finding import Finding, guarded
+from safepoint.launch.doctor import database as doctor_database
+from safepoint.launch.doctor.finding import Finding, guarded
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target

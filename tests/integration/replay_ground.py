@@ -17,13 +17,13 @@ from psycopg import sql
 from safepoint.django.operations import Effect, Operation, Operations, What
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, drain
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.deriving import plan_mapping
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import replay
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.capture.capture import CaptureFacts, How, arm, disarm, drain
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.replay.outcome import Outcome
+from safepoint.wayback.replay.replay import replay
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 
 LAUNCH = "shop-2.0"
 BOTH = pytest.mark.parametrize("how", ["logical", "triggers"])

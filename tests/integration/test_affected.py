@@ -14,7 +14,7 @@ from replay_ground import Ground, ground, operations
 from safepoint.launch.report.affected import affected_page
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import (
+from safepoint.wayback.affected.affected import (
     Affected,
     Gathering,
     Telling,
@@ -23,12 +23,12 @@ from safepoint.wayback.affected import (
     usual_values,
     write_letters,
 )
-from safepoint.wayback.capture import How
-from safepoint.wayback.column_defaults import Defaults
-from safepoint.wayback.fates import Fates
-from safepoint.wayback.letters import Words
-from safepoint.wayback.owners import unanswerable
-from safepoint.wayback.written import Row, list_written
+from safepoint.wayback.affected.fates import Fates
+from safepoint.wayback.affected.letters import Words
+from safepoint.wayback.affected.owners import unanswerable
+from safepoint.wayback.affected.written import Row, list_written
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.stash.column_defaults import Defaults
 
 # A user model of the site's own: a UUID for a key, people log in with their address, and one name.
 BEFORE = """

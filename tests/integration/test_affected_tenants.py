@@ -10,11 +10,11 @@ import pytest
 from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import Relation
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import Gathering, UserTable, write_letters
-from safepoint.wayback.changes import Change, Transaction
-from safepoint.wayback.letters import Words
-from safepoint.wayback.owners import Owners
-from safepoint.wayback.written import Row
+from safepoint.wayback.affected.affected import Gathering, UserTable, write_letters
+from safepoint.wayback.affected.letters import Words
+from safepoint.wayback.affected.owners import Owners
+from safepoint.wayback.affected.written import Row
+from safepoint.wayback.capture.changes import Change, Transaction
 
 TENANT = """
 create schema {0};

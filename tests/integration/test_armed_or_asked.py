@@ -10,7 +10,7 @@ from books import LAUNCH, Books
 
 from safepoint.errors import NeedsPerson
 from safepoint.launch.verbs.migrate import Arm
-from safepoint.wayback.capture import CaptureFacts, disarm
+from safepoint.wayback.capture.capture import CaptureFacts, disarm
 
 
 class Stand:

@@ -14,8 +14,8 @@ from plan_file import PASSWORD_ENV, plan_file
 from safepoint.config import PlanFile, load
 from safepoint.django.pending import read_pending
 from safepoint.errors import Refused
-from safepoint.launch.rehearsals import Rehearsal
-from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.rehearsal.rehearsals import Rehearsal
+from safepoint.launch.rehearsal.rehearsing import rehearse
 from safepoint.launch.report.rehearsal import rehearsal_page
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server

@@ -18,15 +18,15 @@ from postgres_servers import Servers, drop_database, fresh_database, has_postgre
 from safepoint.errors import CaptureLost, DatabaseError, Refused, StorageError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.pgoutput import UNCHANGED
-from safepoint.wayback import log_drain
-from safepoint.wayback.capture import CaptureFacts, How, arm, disarm, drain, lag
-from safepoint.wayback.changes import Change
+from safepoint.wayback.capture import log_drain
+from safepoint.wayback.capture.capture import CaptureFacts, How, arm, disarm, drain, lag
+from safepoint.wayback.capture.changes import Change
+from safepoint.wayback.capture.spool import read_changes
+from safepoint.wayback.fence.quiet import safe_point
 from safepoint.wayback.names import kept_name, twin_name
-from safepoint.wayback.pair import Pair
-from safepoint.wayback.quiet import safe_point
-from safepoint.wayback.spool import read_changes
-from safepoint.wayback.swap import swap
-from safepoint.wayback.twin import make_twin
+from safepoint.wayback.twin.pair import Pair
+from safepoint.wayback.twin.swap import swap
+from safepoint.wayback.twin.twin import make_twin
 
 
 def test_rows_values_and_order_are_those_of_postgresqls_own_decoder(site: Books, tmp_path: Path) -> None:

@@ -15,11 +15,11 @@ from safepoint.errors import DatabaseError, LockNotAvailable, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import feed
-from safepoint.wayback.capture import arm, disarm, disarm_unrecorded, drain, lag
+from safepoint.wayback.capture.capture import arm, disarm, disarm_unrecorded, drain, lag
+from safepoint.wayback.capture.promises import foresee_gaps
+from safepoint.wayback.fence.quiet import drop_quiet_slot, mark_quiet
 from safepoint.wayback.names import capture_name
-from safepoint.wayback.promises import foresee_gaps
-from safepoint.wayback.quiet import drop_quiet_slot, mark_quiet
+from safepoint.wayback.twin import feed
 
 
 def test_identities_are_set_where_needed_and_put_back(site: Books) -> None:
@@ -79,7 +79,7 @@ def test_a_capture_that_was_broken_off_while_it_was_made_is_taken_away_by_its_na
 
     before = identities(site.target)
     with monkeypatch.context() as patched:
-        patched.setattr("safepoint.wayback.capture.look_up_slot", stopped)
+        patched.setattr("safepoint.wayback.capture.capture.look_up_slot", stopped)
         with pytest.raises(DatabaseError):
             arm(site.target, LAUNCH, purpose="between")
     left = (

@@ -15,8 +15,8 @@ from safepoint.launch.background import Background
 from safepoint.launch.ground import Ground
 from safepoint.launch.verbs import opening
 from safepoint.postgres.target import Target
-from safepoint.wayback import spool
-from safepoint.wayback.spool import Spool
+from safepoint.wayback.capture import spool
+from safepoint.wayback.capture.spool import Spool
 
 
 def test_a_look_beside_a_follower_that_is_long_at_it_goes_by_what_the_server_keeps(

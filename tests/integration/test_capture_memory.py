@@ -11,15 +11,15 @@ import pytest
 from books import Books
 
 from safepoint.postgres.connections import connect
-from safepoint.wayback.capture import How, arm, disarm
-from safepoint.wayback.spool import read_changes
+from safepoint.wayback.capture.capture import How, arm, disarm
+from safepoint.wayback.capture.spool import read_changes
 
 CHILD = """
 import json, sys
 from pathlib import Path
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import CaptureFacts, drain
-from safepoint.wayback.written import list_written
+from safepoint.wayback.capture.capture import CaptureFacts, drain
+from safepoint.wayback.affected.written import list_written
 said = json.load(sys.stdin)
 target, spool = Target(**said["target"]), Path(said["spool"])
 print(drain(target, CaptureFacts.from_json(said["facts"]), spool).changes)

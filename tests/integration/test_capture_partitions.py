@@ -10,9 +10,9 @@ from postgres_servers import Servers, drop_database, fresh_database
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import feed
-from safepoint.wayback.capture import arm, disarm, drain
-from safepoint.wayback.spool import read_changes
+from safepoint.wayback.capture.capture import arm, disarm, drain
+from safepoint.wayback.capture.spool import read_changes
+from safepoint.wayback.twin import feed
 
 LOGS = """
 create table log (at date, what text) partition by range (at);

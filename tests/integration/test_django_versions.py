@@ -21,7 +21,7 @@ from safepoint.django.intent import read_intent
 from safepoint.django.managepy import Manage
 from safepoint.django.migrations import replacements
 from safepoint.django.standby import Standby
-from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.rehearsal.rehearsing import rehearse
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target

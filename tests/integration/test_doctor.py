@@ -11,8 +11,9 @@ from ready_shop import NOW, Shop, found
 from typer.testing import CliRunner
 
 from safepoint.cli import app
-from safepoint.launch import doctor_wayback, doctor_world
-from safepoint.launch.doctor import examine, failures
+from safepoint.launch.doctor import wayback as doctor_wayback
+from safepoint.launch.doctor import world as doctor_world
+from safepoint.launch.doctor.doctor import examine, failures
 
 
 def test_a_launch_that_is_ready_has_no_failure_each_warning_its_remedy_and_nothing_shows_a_password(

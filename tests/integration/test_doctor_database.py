@@ -14,8 +14,8 @@ from psycopg import sql
 from ready_shop import NOW, Shop, at_database, found, guarded_database
 
 from safepoint.config import TwinServer
-from safepoint.launch import doctor_database
-from safepoint.launch.disk_room import room
+from safepoint.launch.doctor import database as doctor_database
+from safepoint.launch.doctor.disk_room import room
 from safepoint.launch.error_logs import database_log
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect

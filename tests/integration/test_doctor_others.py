@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ready_shop import NOW, Shop, found
 
-from safepoint.launch import doctor_releases
+from safepoint.launch.doctor import releases as doctor_releases
 
 SETTINGS = """
 from shop.settings import *

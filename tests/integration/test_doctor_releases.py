@@ -10,7 +10,7 @@ import pytest
 from pooler import pooler
 from ready_shop import NOW, Shop, at_database, found
 
-from safepoint.launch import doctor_releases
+from safepoint.launch.doctor import releases as doctor_releases
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 

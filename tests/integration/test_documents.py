@@ -7,7 +7,7 @@ from pathlib import Path
 from replay_ground import BOTH, ground, lines, reasons
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 OLD = """
 create table note (id int primary key, data jsonb not null);

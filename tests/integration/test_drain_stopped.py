@@ -9,8 +9,8 @@ import pytest
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How, arm, disarm, drain
-from safepoint.wayback.spool import read_changes
+from safepoint.wayback.capture.capture import How, arm, disarm, drain
+from safepoint.wayback.capture.spool import read_changes
 
 ROWS: dict[How, int] = {"logical": 250_000, "triggers": 50_000}  # some second of decoding on a fast machine
 

@@ -9,7 +9,7 @@ from replay_ground import BOTH, RELAX, SHOP, ground, operations
 from test_schema_since import ahead, rest
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 VISITS = """
 create table visit (id int, day int{key}) partition by range (day);

@@ -25,7 +25,7 @@ from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import Store
 from safepoint.errors import PlanFileError, StoreError
 from safepoint.hosts.here import Here
-from safepoint.launch.snapshots import at_hand
+from safepoint.launch.snapshots.snapshots import at_hand
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target

@@ -10,12 +10,12 @@ from replay_ground import Ground, ground, operations
 
 from safepoint.config.load import parse
 from safepoint.django.operations import Operations
-from safepoint.launch.proving import prove_way_back
+from safepoint.launch.wayback.proving import prove_way_back
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.exchanged import exchanged
-from safepoint.wayback.roundtrip import round_trip
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.trial.exchanged import exchanged
+from safepoint.wayback.trial.roundtrip import round_trip
 
 BEFORE = """
 create table item (id int primary key, gone int, price numeric, cost numeric);

@@ -17,9 +17,9 @@ from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ground
 
 from safepoint.errors import StorageError
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.stash import keep_stash
-from safepoint.wayback.written import list_written
+from safepoint.wayback.affected.written import list_written
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.stash.stash import keep_stash
 
 LONG = "a name that is longer than twenty letters"
 

@@ -18,10 +18,10 @@ from psycopg import sql
 from safepoint.errors import DatabaseError, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.fence import FencePrior, close, reopen, standing, survey_fence
-from safepoint.wayback.login import close_migration_login, drop_migration_login, migration_login
+from safepoint.wayback.fence.fence import FencePrior, close, reopen, standing, survey_fence
+from safepoint.wayback.fence.login import close_migration_login, drop_migration_login, migration_login
+from safepoint.wayback.fence.quiet import QuietMark, drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 from safepoint.wayback.names import migration_role
-from safepoint.wayback.quiet import QuietMark, drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 
 INSERT = "insert into ledger_entry (memo, author_id) values ('late', 1)"
 
@@ -94,7 +94,7 @@ def test_a_close_that_was_killed_is_undone_or_gone_on_with(site: Books, seconds:
     before = settings(site.target)
     prior = survey_fence(site.target, [site.role])
     code = (
-        "import json\nfrom safepoint.wayback.fence import FencePrior, close\n"
+        "import json\nfrom safepoint.wayback.fence.fence import FencePrior, close\n"
         f"prior = FencePrior.from_json(json.loads({prior_json(prior)!r}))\n"
         "print('begins', flush=True)\nclose(target, prior)\n"
     )
@@ -335,7 +335,7 @@ def test_the_migrations_login_ends_by_the_servers_clock(site: Books, monkeypatch
             return datetime.now(tz) - timedelta(hours=13)
 
     # Where this machine's clock, or its time zone, is wrong by more than a login lasts, it would have ended at once.
-    monkeypatch.setattr("safepoint.wayback.login.datetime", Behind, raising=False)
+    monkeypatch.setattr("safepoint.wayback.fence.login.datetime", Behind, raising=False)
     try:
         login = migration_login(site.target, "launch-5", site.role)
         connect(login).close()

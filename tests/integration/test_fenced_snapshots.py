@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from safepoint.cli import app
 from safepoint.launch.ledger import Ledger
-from safepoint.launch.restoring import restore_over
+from safepoint.launch.snapshots.restoring import restore_over
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 

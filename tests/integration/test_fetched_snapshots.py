@@ -15,8 +15,8 @@ from commanded import aged, answer, copied, only_id, safepoint
 
 from safepoint.config import PlanFile
 from safepoint.errors import SafepointError, StoreError
-from safepoint.launch.pruning import Pruning, carry_out
-from safepoint.launch.snapshots import at_hand
+from safepoint.launch.snapshots.pruning import Pruning, carry_out
+from safepoint.launch.snapshots.snapshots import at_hand
 from safepoint.postgres.target import Target
 from safepoint.stores import open_store
 
@@ -62,7 +62,8 @@ def test_a_snapshot_that_is_removed_from_its_store_while_it_is_fetched_is_told_a
 
 
 FETCHING = """
-import sys; from pathlib import Path; from safepoint.config import load; from safepoint.launch.snapshots import at_hand
+import sys; from pathlib import Path; from safepoint.config import load
+from safepoint.launch.snapshots.snapshots import at_hand
 with at_hand(load(Path(sys.argv[1])), sys.argv[2], "offsite") as folder:
     print(folder, flush=True)
     sys.stdin.read()

@@ -9,10 +9,10 @@ import pytest
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import Gathering, UserTable, write_letters
-from safepoint.wayback.letters import Words
-from safepoint.wayback.stash import TAKEN, give_back, keep_stash, read_stashes, take
-from safepoint.wayback.written import list_written
+from safepoint.wayback.affected.affected import Gathering, UserTable, write_letters
+from safepoint.wayback.affected.letters import Words
+from safepoint.wayback.affected.written import list_written
+from safepoint.wayback.stash.stash import TAKEN, give_back, keep_stash, read_stashes, take
 
 LONG = "a name that is longer than twenty letters"
 

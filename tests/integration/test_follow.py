@@ -12,15 +12,15 @@ from postgres_servers import END_SESSIONS
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ground
 
 from safepoint.errors import Interrupted
-from safepoint.launch import following
+from safepoint.launch.wayback import following
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress, never
-from safepoint.wayback.capture import How
-from safepoint.wayback.manner import NotWhole
-from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import WRITING
-from safepoint.wayback.staging import STAGING
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.replay.manner import NotWhole
+from safepoint.wayback.replay.outcome import Outcome
+from safepoint.wayback.replay.replay import WRITING
+from safepoint.wayback.replay.staging import STAGING
 
 # Values without a home in the old schema are in it, a large one that is left alone, and rows that come and go.
 WRITES: tuple[tuple[str, ...], ...] = (

@@ -13,7 +13,7 @@ import pytest
 from replay_ground import RELAX, RELAXED, SHOP, ground
 from test_follow import standby
 
-from safepoint.launch import following
+from safepoint.launch.wayback import following
 from safepoint.postgres.target import Target
 
 

@@ -11,7 +11,7 @@ from replay_ground import RELAX, RELAXED, SHOP, ground
 from test_follow import standby
 
 from safepoint.errors import DatabaseError, Interrupted
-from safepoint.launch import following
+from safepoint.launch.wayback import following
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never

@@ -14,14 +14,14 @@ from replay_ground import ask
 
 from safepoint.config.load import parse
 from safepoint.errors import DatabaseError
-from safepoint.launch.doctor_roles import rights
+from safepoint.launch.doctor.roles import rights
 from safepoint.postgres import connections
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import feed
-from safepoint.wayback.replay import READ_ONLY
+from safepoint.wayback.replay.replay import READ_ONLY
+from safepoint.wayback.twin import feed
 
 HEARD = """
 create table logins (id int generated always as identity primary key, who text, at timestamptz);

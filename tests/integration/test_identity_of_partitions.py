@@ -8,8 +8,8 @@ from psycopg import sql
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.identity import survey
+from safepoint.wayback.capture.identity import survey
+from safepoint.wayback.mapping.catalogue import read_catalogue
 
 MANY = 500
 PARTED = [

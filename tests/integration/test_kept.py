@@ -6,8 +6,8 @@ from psycopg import sql
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.kept import kept_databases
 from safepoint.wayback.names import Mark, kept_name
+from safepoint.wayback.twin.kept import kept_databases
 
 
 def test_a_kept_database_of_this_one_is_named_with_its_size(database: Target) -> None:

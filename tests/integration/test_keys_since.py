@@ -11,9 +11,9 @@ from test_schema_since import ahead, rest, told
 from safepoint.errors import Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.mapping import changed_rules, untouched_as_now
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.mapping import changed_rules, untouched_as_now
 
 RATES = "create table rate (day int, rate int); insert into rate values (1, 1), (2, 2), (2, 3), (4, 4), (5, 5);"
 ALL = "select day, rate from rate order by 1, 2"

@@ -13,7 +13,7 @@ from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
-from safepoint.wayback import feed
+from safepoint.wayback.twin import feed
 
 # The large value of a row that an UPDATE left alone has to be looked up in the live row.
 LEFT_ALONE = "update item set name = name || 'y' where id = 1"

@@ -15,9 +15,9 @@ from safepoint.errors import DatabaseError, SafepointError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import choice, feed, level
-from safepoint.wayback.pair import Pair
-from safepoint.wayback.twin import drop_twin
+from safepoint.wayback.twin import choice, feed, level
+from safepoint.wayback.twin.pair import Pair
+from safepoint.wayback.twin.twin import drop_twin
 
 
 @pytest.fixture

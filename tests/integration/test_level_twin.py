@@ -21,10 +21,11 @@ from safepoint.errors import SafepointError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import choice, feed, level, quiet
-from safepoint.wayback.manner import NotWhole
+from safepoint.wayback.fence import quiet
 from safepoint.wayback.names import feed_name
-from safepoint.wayback.twin import look_up, make_twin
+from safepoint.wayback.replay.manner import NotWhole
+from safepoint.wayback.twin import choice, feed, level
+from safepoint.wayback.twin.twin import look_up, make_twin
 
 # Rows that only all of their values tell apart; what differs here differs for COPY, and for few operators.
 KEYLESS = """

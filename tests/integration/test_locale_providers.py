@@ -21,8 +21,8 @@ from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import SCRATCH, Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import level
-from safepoint.wayback.pair import Pair
+from safepoint.wayback.twin import level
+from safepoint.wayback.twin.pair import Pair
 
 PROVIDER = "select datlocprovider::text from pg_database where datname = %s"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from safepoint.errors import ResourcesExhausted
-from safepoint.launch import doctor_database
+from safepoint.launch.doctor import database as doctor_database
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.sessions import asking

@@ -7,10 +7,10 @@ import time
 import pytest
 
 from safepoint.errors import LockNotAvailable
-from safepoint.launch.proof_standing import read_tables
+from safepoint.launch.wayback.proof_standing import read_tables
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import choice
+from safepoint.wayback.twin import choice
 
 
 @pytest.mark.timeout(60)

@@ -10,7 +10,7 @@ import pytest
 from replay_ground import LAUNCH, ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.replay import replay
+from safepoint.wayback.replay.replay import replay
 
 MANY = 60
 TABLES = [

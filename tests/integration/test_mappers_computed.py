@@ -10,11 +10,11 @@ from replay_ground import BOTH, LAUNCH, Ground, ground, operations, reasons, who
 from safepoint.errors import Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How, arm, disarm
-from safepoint.wayback.manner import Manner, NotWhole, Policy
-from safepoint.wayback.replay import READ_ONLY, carry, entering
-from safepoint.wayback.roundtrip import doubtful, round_trip
-from safepoint.wayback.trial import try_replay
+from safepoint.wayback.capture.capture import How, arm, disarm
+from safepoint.wayback.replay.manner import Manner, NotWhole, Policy
+from safepoint.wayback.replay.replay import READ_ONLY, carry, entering
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
+from safepoint.wayback.trial.trial import try_replay
 
 BEFORE = """
 create table customer (id int primary key, name varchar(9));

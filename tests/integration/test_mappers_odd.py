@@ -9,8 +9,8 @@ from replay_ground import BOTH, ground, operations, reasons, whole
 
 from safepoint.errors import DatabaseError
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 
 BEFORE = """
 create table item (id int primary key, n int, o int not null);

@@ -8,7 +8,7 @@ from migrated_ground import CODE, migrated
 from replay_ground import whole
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 
 FIRST = f"""CreateModel("Book", [ident, ("title", {CODE}), ("pages", IntegerField(default=1))]),
             CreateModel("Note", [ident, ("book", to("shop.Book")), ("text", {CODE})])"""

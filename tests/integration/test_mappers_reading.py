@@ -10,8 +10,8 @@ import pytest
 from replay_ground import BOTH, Ground, ground, lines, operations, reasons, whole
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 
 BEFORE = """
 create table item (id int primary key, code text not null, price numeric(8, 2) not null, note text);

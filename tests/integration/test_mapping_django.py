@@ -24,12 +24,12 @@ from safepoint.hosts.here import Here
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import arm, disarm, drain
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.deriving import plan_mapping
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.replay import replay
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.capture.capture import arm, disarm, drain
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.replay.replay import replay
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 
 DEMO = Path(__file__).parents[2] / "demo"
 LAUNCH = "accounting-2.0"

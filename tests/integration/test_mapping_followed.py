@@ -9,7 +9,7 @@ from migrated_ground import CODE, ITEM, migrated
 from replay_ground import Ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 
 ROWS = "insert into shop_item (code) select 'c' || n from generate_series(1, 4) n"
 FIRST = {"shop.0001_first": (ITEM, "")}

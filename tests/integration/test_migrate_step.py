@@ -17,7 +17,7 @@ from safepoint.launch.plan import make_plan
 from safepoint.launch.stepping import Signals, Stepping
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.login import drop_migration_login
+from safepoint.wayback.fence.login import drop_migration_login
 
 # What is pending in the shop of the tests, in the order of `migrate`.
 LISTED = ["sessions.0001_initial", "shop.0002_price", "shop.0003_index"]

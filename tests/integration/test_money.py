@@ -20,7 +20,7 @@ from safepoint.postgres import tools
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 GERMAN = "de_DE.UTF-8"
 

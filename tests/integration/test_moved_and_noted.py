@@ -8,7 +8,7 @@ import pytest
 from replay_ground import BOTH, ground, operations, whole
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 BEFORE = """
 create table task (id int, state text, legacy text default 'none'{key}) partition by list (state);

@@ -13,8 +13,8 @@ from replay_ground import BOTH, ask, ground
 
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import feed
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.twin import feed
 
 MADE = """
 create table item (code int unique, what text);

@@ -15,7 +15,7 @@ from plan_file import PASSWORD_ENV, plan_file
 
 from safepoint.config import PlanFile, Store
 from safepoint.errors import StoreError
-from safepoint.launch.pruning import Decision, Pruning, carry_out
+from safepoint.launch.snapshots.pruning import Decision, Pruning, carry_out
 from safepoint.postgres.target import Target
 from safepoint.stores import SnapshotStore, open_store
 

@@ -13,7 +13,7 @@ from safepoint.backup.fingerprint import compare, take
 from safepoint.backup.manifest import read_manifest
 from safepoint.backup.proof import prove, read_proof
 from safepoint.errors import ProofFailed
-from safepoint.launch.restoring import restore_into
+from safepoint.launch.snapshots.restoring import restore_into
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target

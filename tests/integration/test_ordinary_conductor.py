@@ -20,8 +20,8 @@ from safepoint.errors import Refused
 from safepoint.postgres.catalog import BACKEND_KIND, survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.fence import close, reopen, survey_fence
-from safepoint.wayback.login import drop_migration_login, migration_login
+from safepoint.wayback.fence.fence import close, reopen, survey_fence
+from safepoint.wayback.fence.login import drop_migration_login, migration_login
 from safepoint.wayback.sessions import sessions
 
 

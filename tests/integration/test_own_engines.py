@@ -13,7 +13,7 @@ from django_site import manage_of, site_database, write_site
 from safepoint.config import Application
 from safepoint.django.inspector import ProjectDatabase, inspect, redirected
 from safepoint.django.managepy import Manage, redirect
-from safepoint.launch.doctor_settings import lost_engine
+from safepoint.launch.doctor.settings import lost_engine
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 

@@ -9,7 +9,7 @@ from replay_ground import BOTH, RELAX, RELAXED, SHOP, ground
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 DEFAULTS = """
 alter default privileges grant all on schemas to public, pg_monitor;

@@ -17,9 +17,9 @@ from safepoint.launch.plan import make_plan
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.report.page import page
 from safepoint.launch.report.timetable import timetable_page
-from safepoint.wayback.accounts import Account, Item
-from safepoint.wayback.affected import Affected, Totals
-from safepoint.wayback.letters import Words
+from safepoint.wayback.affected.accounts import Account, Item
+from safepoint.wayback.affected.affected import Affected, Totals
+from safepoint.wayback.affected.letters import Words
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None

@@ -19,9 +19,9 @@ from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import SCRATCH, Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import elsewhere, swap
 from safepoint.wayback.names import feed_name, kept_name
-from safepoint.wayback.pair import Pair
+from safepoint.wayback.twin import elsewhere, swap
+from safepoint.wayback.twin.pair import Pair
 
 ROLE = "shop_owner"
 
@@ -163,8 +163,8 @@ def test_a_swap_killed_at_any_instant_is_finished_by_the_next(live: Target, ther
     made = finished(live, there, tmp_path)
     assert made.facts is not None
     code = (
-        "from safepoint.wayback.pair import Pair\nfrom safepoint.wayback.swap import swap\n"
-        "from safepoint.wayback.twin import TwinFacts\n"
+        "from safepoint.wayback.twin.pair import Pair\nfrom safepoint.wayback.twin.swap import swap\n"
+        "from safepoint.wayback.twin.twin import TwinFacts\n"
         f"facts = TwinFacts.from_json({made.facts.as_json()!r})\n"
         f"pair = Pair(target, target.at({there.address!r}).login({there.user!r}, {there.password!r}).on(facts.twin), "
         f"{LAUNCH!r})\n"

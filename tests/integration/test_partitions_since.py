@@ -8,7 +8,7 @@ from replay_ground import BOTH, RELAX, RELAXED, SHOP, ground
 from test_schema_since import ahead, rest, told
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 PARTED = """
 create table visit (id int, day int, primary key (id, day)) partition by range (day);

@@ -7,7 +7,7 @@ import pytest
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import fence
+from safepoint.wayback.fence import fence
 
 
 def test_a_prepared_transaction_that_does_not_go_by_itself_is_in_the_fence_s_way(

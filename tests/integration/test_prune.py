@@ -18,10 +18,10 @@ from safepoint.backup.shelf import in_use
 from safepoint.config import PlanFile
 from safepoint.errors import ExitCode, Refused
 from safepoint.launch.ledger import Ledger
-from safepoint.launch.pruning import Pruning, carry_out, plan_pruning
-from safepoint.launch.rehearsing import newest_proven
-from safepoint.launch.restoring import restore_into
-from safepoint.launch.snapshots import at_hand
+from safepoint.launch.rehearsal.rehearsing import newest_proven
+from safepoint.launch.snapshots.pruning import Pruning, carry_out, plan_pruning
+from safepoint.launch.snapshots.restoring import restore_into
+from safepoint.launch.snapshots.snapshots import at_hand
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress
 

@@ -14,7 +14,7 @@ import pytest
 from plan_file import PASSWORD_ENV, plan_file
 
 from safepoint.config import PlanFile, load
-from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.rehearsal.rehearsing import rehearse
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target

@@ -18,9 +18,9 @@ from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import CaptureFacts, Purpose, arm, disarm, drain
+from safepoint.wayback.capture.capture import CaptureFacts, Purpose, arm, disarm, drain
+from safepoint.wayback.capture.spool import read_changes
 from safepoint.wayback.names import capture_name
-from safepoint.wayback.spool import read_changes
 
 LAUNCH = "books-2.0"
 MAJORS = (15, 17, 18)

@@ -9,7 +9,7 @@ from replay_ground import ground
 from test_affected import told
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import UserTable
+from safepoint.wayback.affected.affected import UserTable
 
 BEFORE = """
 create table auth_user (id int primary key, username text not null unique, email text);

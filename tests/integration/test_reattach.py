@@ -16,9 +16,10 @@ from replay_ground import LAUNCH, ask
 from safepoint.errors import ProofFailed
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.reattach import MARK, forget_mark, reattach
-from safepoint.wayback.stash import (
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.replay.stash_schema import drop_from_database, schema_name
+from safepoint.wayback.stash.reattach import MARK, forget_mark, reattach
+from safepoint.wayback.stash.stash import (
     MANIFEST,
     damaged,
     give_back,
@@ -28,7 +29,6 @@ from safepoint.wayback.stash import (
     verify,
     waiting,
 )
-from safepoint.wayback.stash_schema import drop_from_database, schema_name
 
 WRITES = (
     "update entry set currency = 'USD' where id in (1, 2, 7)",
@@ -149,9 +149,9 @@ KILLED = """
 import sys
 from pathlib import Path
 from safepoint.postgres.target import Target
-from safepoint.wayback.catalogue import Catalogue
-from safepoint.wayback.reattach import reattach
-from safepoint.wayback.stash import waiting
+from safepoint.wayback.mapping.catalogue import Catalogue
+from safepoint.wayback.stash.reattach import reattach
+from safepoint.wayback.stash.stash import waiting
 again, folder = Target(*{login!r}), Path({folder!r})
 print("begins", flush=True)
 stashes = waiting(folder, "shop-2.1", "shop/shop")

@@ -10,10 +10,10 @@ from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ask, ground, ope
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import records
-from safepoint.wayback.capture import arm, disarm
-from safepoint.wayback.replay import replay
-from safepoint.wayback.stash import give_back, keep_stash, take
+from safepoint.wayback.capture.capture import arm, disarm
+from safepoint.wayback.replay import records
+from safepoint.wayback.replay.replay import replay
+from safepoint.wayback.stash.stash import give_back, keep_stash, take
 
 LONG = "x" * 30
 NEW = (

@@ -8,8 +8,8 @@ from launched_twice import OWNER, attached, launched_again, rolled_back
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ask, ground, operations
 
 from safepoint.postgres.target import Target
-from safepoint.wayback import records
-from safepoint.wayback.stash import keep_stash
+from safepoint.wayback.replay import records
+from safepoint.wayback.stash.stash import keep_stash
 
 LONG = "x" * 30
 MOODS = "create table task (id int primary key, name varchar(5), mood text); insert into task values (1, 'a', 'ok');"

@@ -9,10 +9,10 @@ from launched_twice import OWNER, attached, launched_again, rolled_back
 from replay_ground import RELAX, RELAXED, SHOP, Ground, ask, ground, lines
 
 from safepoint.postgres.target import Target
-from safepoint.wayback import records
-from safepoint.wayback.capture import arm, disarm
-from safepoint.wayback.replay import replay
-from safepoint.wayback.stash import give_back, keep_stash, take
+from safepoint.wayback.capture.capture import arm, disarm
+from safepoint.wayback.replay import records
+from safepoint.wayback.replay.replay import replay
+from safepoint.wayback.stash.stash import give_back, keep_stash, take
 
 LONG = "x" * 30
 SHOPPED = {"before": SHOP, "migration": RELAX, "found": RELAXED}

@@ -22,11 +22,11 @@ from safepoint.errors import Refused
 from safepoint.hosts.here import Here
 from safepoint.launch import frozen
 from safepoint.launch.estimates import estimates
-from safepoint.launch.rehearsal_release import OnCopy, try_start
-from safepoint.launch.rehearsal_undo import furnished_copy
-from safepoint.launch.rehearsals import newest_rehearsal
-from safepoint.launch.rehearsing import rehearse
-from safepoint.launch.snapshots import snapshots_folder
+from safepoint.launch.rehearsal.rehearsals import newest_rehearsal
+from safepoint.launch.rehearsal.rehearsing import rehearse
+from safepoint.launch.rehearsal.release import OnCopy, try_start
+from safepoint.launch.rehearsal.undo import furnished_copy
+from safepoint.launch.snapshots.snapshots import snapshots_folder
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import never

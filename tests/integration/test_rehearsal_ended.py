@@ -16,7 +16,7 @@ from plan_file import PASSWORD_ENV
 from safepoint.backup import fingerprint
 from safepoint.config import PlanFile
 from safepoint.errors import ExitCode
-from safepoint.launch.rehearsals import newest_rehearsal
+from safepoint.launch.rehearsal.rehearsals import newest_rehearsal
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 

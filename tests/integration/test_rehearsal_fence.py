@@ -13,9 +13,9 @@ from postgres_servers import SETTINGS, fresh_database, has_postgres
 
 from safepoint.backup import fingerprint
 from safepoint.config import PlanFile
-from safepoint.launch import fence_findings as findings
-from safepoint.launch.rehearsal_fence import RehearsedFence
-from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.rehearsal import fence_findings as findings
+from safepoint.launch.rehearsal.fence import RehearsedFence
+from safepoint.launch.rehearsal.rehearsing import rehearse
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from awkward import run
 from postgres_servers import Servers
 
-from safepoint.launch.rehearsal_forecast import log_keeper
+from safepoint.launch.rehearsal.forecast import log_keeper
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target

@@ -10,8 +10,8 @@ from test_schema_since import ahead, rest, told
 
 from safepoint.errors import Refused
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.mapping import changed_rules
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.mapping.mapping import changed_rules
 
 CUSTOMERS = "select id, name, mail from customer order by id"
 VISITS = """

@@ -13,10 +13,10 @@ from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ground, lines, operation
 from safepoint.errors import Interrupted, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.replay import replay
-from safepoint.wayback.roundtrip import Accepted, doubtful, round_trip
-from safepoint.wayback.spool import Spool
+from safepoint.wayback.capture.spool import Spool
+from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.replay.replay import replay
+from safepoint.wayback.trial.roundtrip import Accepted, doubtful, round_trip
 
 
 def test_values_without_a_home_are_stashed_in_files_and_in_tables(database: Target, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from replay_ground import RELAX, RELAXED, SHOP, ground, lines, operations, reaso
 
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import holding, whereabouts
-from safepoint.wayback.capture import How
-from safepoint.wayback.manner import Policy
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.replay import holding, whereabouts
+from safepoint.wayback.replay.manner import Policy
 
 
 @pytest.mark.usefixtures("looking_up")

@@ -10,10 +10,10 @@ from test_many_sequences import counted
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.catalogue import COLUMNS, read_catalogue
 from safepoint.wayback.door import entering
-from safepoint.wayback.manner import Manner
-from safepoint.wayback.replay import carry
+from safepoint.wayback.mapping.catalogue import COLUMNS, read_catalogue
+from safepoint.wayback.replay.manner import Manner
+from safepoint.wayback.replay.replay import carry
 
 BEFORE = "create table entry (id int primary key, memo text)"
 

@@ -9,7 +9,7 @@ from launched_twice import attached, launched_again, rolled_back
 from replay_ground import ask, ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 BEFORE = """
 create table place (code varchar(9) collate "C" primary key, chief text collate "POSIX");

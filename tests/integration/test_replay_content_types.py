@@ -9,7 +9,7 @@ from replay_ground import ground, operations
 
 from safepoint.django.operations import Operations, StateColumn, StateTable
 from safepoint.postgres.target import Target
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 
 
 def test_content_types_are_matched_by_what_they_name(database: Target, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from test_affected import told
 
 from safepoint.django.operations import Operations, StateColumn, StateTable
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import UserTable
-from safepoint.wayback.capture import How
+from safepoint.wayback.affected.affected import UserTable
+from safepoint.wayback.capture.capture import How
 
 BEFORE = """
 create table django_content_type (id int primary key, app_label text, model text);

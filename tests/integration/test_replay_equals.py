@@ -12,7 +12,7 @@ from replay_ground import RELAX, RELAXED, SHOP, ground
 from written_ground import BEFORE, MIGRATION, OPERATIONS, WRITES, check, write
 
 from safepoint.postgres.servers import Server
-from safepoint.wayback import holding
+from safepoint.wayback.replay import holding
 
 
 @pytest.mark.parametrize("major", [17])

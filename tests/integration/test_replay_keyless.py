@@ -9,7 +9,7 @@ import pytest
 from replay_ground import ground, lines, operations
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 BOTH = pytest.mark.parametrize("how", ["logical", "triggers"])
 

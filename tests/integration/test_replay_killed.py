@@ -17,9 +17,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from safepoint.postgres.target import Target
-from safepoint.wayback import applying, records, replay as room
-from safepoint.wayback.capture import drain
-from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.replay import applying, records, replay as room
+from safepoint.wayback.capture.capture import drain
+from safepoint.wayback.mapping.mapping import WayBack
 import json
 twin, live = (Target(*one) for one in {targets!r})
 point = {point!r}

@@ -9,7 +9,7 @@ from replay_ground import RELAX, RELAXED, SHOP, ground, operations
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.target import Target
-from safepoint.wayback import compaction, filling
+from safepoint.wayback.replay import compaction, filling
 
 
 @pytest.mark.parametrize("piece", [1, 2_000])

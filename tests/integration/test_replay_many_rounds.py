@@ -8,8 +8,8 @@ import pytest
 from replay_ground import LAUNCH, Ground, ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import replay
+from safepoint.wayback.replay.outcome import Outcome
+from safepoint.wayback.replay.replay import replay
 
 BEFORE = """
 create table entry (id int primary key, memo text); create table price (code numeric primary key, memo text);

@@ -13,9 +13,9 @@ from replay_ground import BOTH, LAUNCH, ground, lines, operations, whole
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.replay import replay
-from safepoint.wayback.roundtrip import doubtful, round_trip
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.replay.replay import replay
+from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 
 
 @BOTH

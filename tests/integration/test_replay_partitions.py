@@ -9,8 +9,8 @@ from replay_ground import BOTH, ground, lines, operations, whole
 
 from safepoint.errors import Refused
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.roundtrip import round_trip
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.trial.roundtrip import round_trip
 
 
 @BOTH

@@ -13,7 +13,7 @@ from replay_ground import RELAX, RELAXED, SHOP, ground, reasons
 from safepoint.errors import SafepointError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import applying, holding
+from safepoint.wayback.replay import applying, holding
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from replay_ground import SHOP, ground, operations
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.merging import left_sequences
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.replay.merging import left_sequences
 
 
 def test_no_id_is_given_out_again(database: Target, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from launched_twice import attached, launched_again, rolled_back
 from replay_ground import ask, ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.roundtrip import round_trip
+from safepoint.wayback.trial.roundtrip import round_trip
 
 TENANT = """
 create schema {0}; set search_path = {0};

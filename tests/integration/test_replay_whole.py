@@ -9,8 +9,8 @@ from replay_ground import RELAX, RELAXED, SHOP, ground, lines
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.manner import Policy
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.replay.manner import Policy
 
 
 def test_a_whole_transaction_is_put_aside_where_the_plan_says_so_with_those_that_build_on_it(

@@ -17,7 +17,7 @@ from safepoint.backup.manifest import read_manifest
 from safepoint.backup.placement import place
 from safepoint.config import PlanFile
 from safepoint.errors import ProofFailed, Refused
-from safepoint.launch.restoring import restore_into
+from safepoint.launch.snapshots.restoring import restore_into
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 

@@ -18,7 +18,7 @@ from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.hosts.here import Here
-from safepoint.launch.restoring import restore_into
+from safepoint.launch.snapshots.restoring import restore_into
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress
@@ -103,7 +103,7 @@ def test_a_killed_restore_leaves_the_live_one_alone_and_is_made_anew(
     """What the killed one had started (pg_restore) ends with it, or is sent away: it never writes into the new one."""
     code = (
         "import sys; from pathlib import Path; from safepoint.config import load; "
-        "from safepoint.launch.restoring import restore_into; "
+        "from safepoint.launch.snapshots.restoring import restore_into; "
         f"restore_into(load(Path({str(snapped_plan.path)!r})), Path({str(large)!r}), 'shop_copy')"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)

@@ -19,7 +19,7 @@ from safepoint.backup.unfinished import hold
 from safepoint.config import PlanFile
 from safepoint.errors import DatabaseError, ProofFailed, Refused
 from safepoint.launch.ledger import Ledger
-from safepoint.launch.restoring import restore_into, restore_over
+from safepoint.launch.snapshots.restoring import restore_into, restore_over
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 

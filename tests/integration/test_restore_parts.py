@@ -14,7 +14,7 @@ from safepoint.backup.placement import place
 from safepoint.backup.proof import prove
 from safepoint.config import PlanFile
 from safepoint.errors import Refused
-from safepoint.launch.restoring import restore_into
+from safepoint.launch.snapshots.restoring import restore_into
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 

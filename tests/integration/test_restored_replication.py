@@ -13,7 +13,7 @@ from postgres_servers import Servers, drop_database
 from safepoint.backup.placement import place
 from safepoint.backup.proof import prove
 from safepoint.errors import Refused
-from safepoint.launch.restoring import restore_over
+from safepoint.launch.snapshots.restoring import restore_over
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 

@@ -12,7 +12,7 @@ from written_ground import BEFORE, MIGRATION, OPERATIONS
 from safepoint.backup import fingerprint
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.roundtrip import TableTrip, round_trip
+from safepoint.wayback.trial.roundtrip import TableTrip, round_trip
 
 MANY = """
 create table measure (

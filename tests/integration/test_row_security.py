@@ -14,8 +14,8 @@ from safepoint.errors import DatabaseError, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How, arm
-from safepoint.wayback.replay import replay
+from safepoint.wayback.capture.capture import How, arm
+from safepoint.wayback.replay.replay import replay
 
 MAPPERS = {"purchase": {"body": "new.head || new.words"}}
 ROLE = f"conductor_{os.getpid()}"

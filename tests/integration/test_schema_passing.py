@@ -8,8 +8,8 @@ import pytest
 from replay_ground import BOTH, LAUNCH, RELAX, RELAXED, SHOP, ground, whole
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.replay import replay
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.replay.replay import replay
 
 ADDED = ("alter table customer add vip int default 7",)
 WROTE = ("update customer set name = 'wide', vip = 1 where id = 1", "insert into customer (name) values ('new')")

@@ -12,16 +12,16 @@ from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ground, lines
 from safepoint.errors import Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import Gathering, Telling, catalogue_of
-from safepoint.wayback.capture import How
+from safepoint.wayback.affected.affected import Gathering, Telling, catalogue_of
+from safepoint.wayback.affected.fates import Fates
+from safepoint.wayback.affected.written import list_written
+from safepoint.wayback.capture.capture import How
 from safepoint.wayback.door import entering
-from safepoint.wayback.fates import Fates
-from safepoint.wayback.manner import Manner
-from safepoint.wayback.mapping import WayBack, changed_rules
-from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.replay import READ_ONLY, carry, replay
-from safepoint.wayback.stash import keep_stash
-from safepoint.wayback.written import list_written
+from safepoint.wayback.mapping.mapping import WayBack, changed_rules
+from safepoint.wayback.replay.manner import Manner
+from safepoint.wayback.replay.outcome import Outcome
+from safepoint.wayback.replay.replay import READ_ONLY, carry, replay
+from safepoint.wayback.stash.stash import keep_stash
 
 VISITS = """
 create table visit (id int, day date, primary key (id, day)) partition by range (day);

@@ -24,7 +24,7 @@ from safepoint.backup.proof import prove, restored
 from safepoint.backup.scratch import NamedServer
 from safepoint.config import PlanFile, load
 from safepoint.errors import ProofFailed
-from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.rehearsal.rehearsing import rehearse
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch_databases import (
     DATABASE_MARK,

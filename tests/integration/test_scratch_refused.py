@@ -14,8 +14,8 @@ from shared_scratch import ENV, SECTION, everything
 from safepoint.backup.proof import prove
 from safepoint.backup.scratch import NamedServer
 from safepoint.errors import DatabaseError, PlanFileError, Refused
-from safepoint.launch.doctor_database import scratch
-from safepoint.launch.snapshots import scratch_of
+from safepoint.launch.doctor.database import scratch
+from safepoint.launch.snapshots.snapshots import scratch_of
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server

@@ -11,7 +11,7 @@ from test_affected import told
 
 from safepoint.postgres.masking import is_secret
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import UserTable
+from safepoint.wayback.affected.affected import UserTable
 
 # As Django REST framework and django-otp have them: the key of a token is the token.
 BEFORE = """

@@ -11,7 +11,7 @@ import pytest
 from plan_file import PASSWORD_ENV, plan_file
 from postgres_servers import drop_database, fresh_database
 
-from safepoint.launch.doctor_database import database as doctor
+from safepoint.launch.doctor.database import database as doctor
 from safepoint.postgres.connections import OWN_NAMES, connect
 from safepoint.postgres.scratch_databases import remove, sweep
 from safepoint.postgres.servers import Server

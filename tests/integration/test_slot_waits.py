@@ -12,7 +12,7 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import arm, disarm
+from safepoint.wayback.capture.capture import arm, disarm
 
 
 def _arm(site: Books, timeout: float) -> str:

@@ -20,7 +20,7 @@ from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile, load
 from safepoint.errors import ExitCode, Interrupted, ProofFailed, SafepointError, StoreError
 from safepoint.hosts.here import Here
-from safepoint.launch.restoring import restore_into
+from safepoint.launch.snapshots.restoring import restore_into
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target, target

@@ -28,7 +28,7 @@ from safepoint.backup.proof import prove, read_proof
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.errors import DatabaseError, ProofFailed, Refused, SafepointError, ServerAway, Unrestorable
 from safepoint.hosts.here import Here
-from safepoint.launch.restoring import restore_into
+from safepoint.launch.snapshots.restoring import restore_into
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server

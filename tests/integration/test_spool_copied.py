@@ -11,7 +11,7 @@ from replay_ground import BOTH, ground, lines
 
 from safepoint.errors import CaptureElsewhere
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 
 @BOTH

@@ -9,16 +9,16 @@ import pytest
 from postgres_servers import Servers
 from standby_server import primary_and_standby
 
-from safepoint.launch.doctor_database import in_the_way
+from safepoint.launch.doctor.database import in_the_way
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import arm
-from safepoint.wayback.fence import survey_fence
-from safepoint.wayback.pair import Pair
-from safepoint.wayback.standbys import after_failover, left_reading, standbys
-from safepoint.wayback.swap import swap
-from safepoint.wayback.twin import make_twin
+from safepoint.wayback.capture.capture import arm
+from safepoint.wayback.capture.standbys import after_failover, left_reading, standbys
+from safepoint.wayback.fence.fence import survey_fence
+from safepoint.wayback.twin.pair import Pair
+from safepoint.wayback.twin.swap import swap
+from safepoint.wayback.twin.twin import make_twin
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from replay_ground import BOTH, LAUNCH, ask, ground, lines
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import records
-from safepoint.wayback.capture import How
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.reattach import reattach
-from safepoint.wayback.stash import keep_stash
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.replay import records
+from safepoint.wayback.stash.reattach import reattach
+from safepoint.wayback.stash.stash import keep_stash
 
 NEW = {
     "plain": "create table visit (id int, day int, primary key (id, day));",

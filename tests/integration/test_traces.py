@@ -15,12 +15,13 @@ from safepoint.backup.proof import prove
 from safepoint.backup.restoring import restored
 from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.hosts.here import Here
-from safepoint.launch.comparing import Comparison, comparer
+from safepoint.launch.snapshots.comparing import Comparison, comparer
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import capture, feed
+from safepoint.wayback.capture import capture
 from safepoint.wayback.names import made_by
+from safepoint.wayback.twin import feed
 
 LAUNCH = "shop-2.0"
 SCHEMA = """

@@ -10,11 +10,11 @@ from written_ground import BEFORE, MIGRATION, OPERATIONS, SAME
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How, arm, disarm
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.roundtrip import Accepted
-from safepoint.wayback.trial import LAUNCH, Trial, try_replay
-from safepoint.wayback.writes import KINDS, write_everything
+from safepoint.wayback.capture.capture import How, arm, disarm
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.trial.roundtrip import Accepted
+from safepoint.wayback.trial.trial import LAUNCH, Trial, try_replay
+from safepoint.wayback.trial.writes import KINDS, write_everything
 
 
 def tried(made: Ground, how: How = "auto") -> Trial:

@@ -7,8 +7,8 @@ from pathlib import Path
 from replay_ground import ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import arm, disarm
-from safepoint.wayback.trial import LAUNCH, try_replay
+from safepoint.wayback.capture.capture import arm, disarm
+from safepoint.wayback.trial.trial import LAUNCH, try_replay
 
 BEFORE = """
 create table entity (id uuid primary key default gen_random_uuid(), name text);

@@ -18,10 +18,10 @@ from safepoint.errors import CaptureLost, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import arm, disarm, drain, lag
-from safepoint.wayback.capture_mode import choose
-from safepoint.wayback.replay import replay
-from safepoint.wayback.spool import durable_position, read_header
+from safepoint.wayback.capture.capture import arm, disarm, drain, lag
+from safepoint.wayback.capture.capture_mode import choose
+from safepoint.wayback.capture.spool import durable_position, read_header
+from safepoint.wayback.replay.replay import replay
 
 
 @pytest.mark.parametrize("major", [18])

@@ -15,13 +15,13 @@ from trigger_ground import NOTHING, ODD, application_role, changes
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected import SCHEMA as AFFECTED
-from safepoint.wayback.capture import arm, disarm, drain
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.fates import Fates
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.replay import replay
-from safepoint.wayback.spool import read_changes
+from safepoint.wayback.affected.affected import SCHEMA as AFFECTED
+from safepoint.wayback.affected.fates import Fates
+from safepoint.wayback.capture.capture import arm, disarm, drain
+from safepoint.wayback.capture.spool import read_changes
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.replay.replay import replay
 
 MADE_SINCE = (
     "create temp table passing as select 1 as n",

@@ -8,8 +8,8 @@ from pathlib import Path
 from replay_ground import BOTH, ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
-from safepoint.wayback.spool import read_changes
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.capture.spool import read_changes
 
 PARTED = """
 create table note (id int, kind text, primary key (id, kind)) partition by list (kind);

@@ -20,12 +20,12 @@ from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback import comparison
-from safepoint.wayback.fence import close, reopen, standing, survey_fence
+from safepoint.wayback.fence.fence import close, reopen, standing, survey_fence
+from safepoint.wayback.fence.quiet import drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 from safepoint.wayback.names import half_made_limit, kept_name, read_mark, twin_name
-from safepoint.wayback.quiet import drop_quiet_slot, mark_quiet, prove_quiet, safe_point
-from safepoint.wayback.swap import swap, unswap
-from safepoint.wayback.twin import TwinFacts, drop_twin, look_up, make_twin
+from safepoint.wayback.twin import comparison
+from safepoint.wayback.twin.swap import swap, unswap
+from safepoint.wayback.twin.twin import TwinFacts, drop_twin, look_up, make_twin
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_half_made_twin_is_known_by_its_limit_and_made_again(site: Books) -> N
 def test_a_twin_whose_making_was_killed_is_made_all_the_same(site: Books, seconds: float) -> None:
     at, name = safe_point(site.target), twin_name(site.target.dbname, LAUNCH)
     code = (
-        "from safepoint.wayback.twin import make_twin\nprint('begins', flush=True)\n"
+        "from safepoint.wayback.twin.twin import make_twin\nprint('begins', flush=True)\n"
         f"make_twin(target, {name!r}, {LAUNCH!r}, at={at!r})\n"
     )
     killed_after(seconds, code, site.target)
@@ -185,8 +185,8 @@ def test_a_twin_whose_making_was_killed_is_made_all_the_same(site: Books, second
 
 def swap_code(facts: TwinFacts) -> str:
     return (
-        "import json\nfrom safepoint.wayback.pair import Pair\nfrom safepoint.wayback.swap import swap\n"
-        "from safepoint.wayback.twin import TwinFacts\n"
+        "import json\nfrom safepoint.wayback.twin.pair import Pair\nfrom safepoint.wayback.twin.swap import swap\n"
+        "from safepoint.wayback.twin.twin import TwinFacts\n"
         f"facts = TwinFacts.from_json(json.loads({json.dumps(facts.as_json())!r}))\n"
         "print('begins', flush=True)\nswap(target, facts)\n"
     )

@@ -12,7 +12,7 @@ from twin_ground import ENTRY, drop_others, pair, twin_of
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
-from safepoint.wayback.swap import swap
+from safepoint.wayback.twin.swap import swap
 
 
 def test_the_twin_and_the_swap_work_on_postgresql_15(servers: Servers) -> None:

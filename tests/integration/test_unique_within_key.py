@@ -8,7 +8,7 @@ import pytest
 from replay_ground import BOTH, ground, whole
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import How
+from safepoint.wayback.capture.capture import How
 
 TABLES = {
     "a composite key": "create table bill (tenant int, id int unique, what text, primary key (tenant, id));",

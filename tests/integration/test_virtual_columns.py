@@ -9,14 +9,14 @@ from postgres_servers import Servers
 from replay_ground import BOTH, ground
 
 from safepoint.backup.fingerprint import take
-from safepoint.launch.rehearsal_undo import READING, rows_of
+from safepoint.launch.rehearsal.undo import READING, rows_of
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.rehearsal.catalogue import read_picture
 from safepoint.rehearsal.changes import Side, as_before, changes
-from safepoint.wayback.capture import How
-from safepoint.wayback.roundtrip import round_trip
+from safepoint.wayback.capture.capture import How
+from safepoint.wayback.trial.roundtrip import round_trip
 
 MADE = """
 create table item (id int primary key, part int, share int generated always as (10 / part) virtual, what text);

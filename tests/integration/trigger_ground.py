@@ -9,7 +9,7 @@ from awkward import run
 from replay_ground import Ground
 
 from safepoint.postgres.target import Target
-from safepoint.wayback.spool import read_changes
+from safepoint.wayback.capture.spool import read_changes
 
 # What a capture by triggers would leave in a database, counted.
 NOTHING = """

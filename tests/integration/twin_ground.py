@@ -7,10 +7,10 @@ from postgres_servers import drop_database
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.fence.quiet import safe_point
 from safepoint.wayback.names import twin_name
-from safepoint.wayback.pair import Pair
-from safepoint.wayback.quiet import safe_point
-from safepoint.wayback.twin import TwinFacts, make_twin
+from safepoint.wayback.twin.pair import Pair
+from safepoint.wayback.twin.twin import TwinFacts, make_twin
 
 LAUNCH = "books-2.0"
 ENTRY = "insert into ledger_entry (memo, author_id) values (%s, 1)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from safepoint.django.operations import Effect, Operation, Operations, StateTable, What
-from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table, Unique
-from safepoint.wayback.mapping import ColumnRule, WayBack
+from safepoint.wayback.mapping.catalogue import Catalogue, Column, ForeignKey, Table, Unique
+from safepoint.wayback.mapping.mapping import ColumnRule, WayBack
 
 CASTS = frozenset({("bigint", "integer"), ("integer", "bigint"), ("numeric", "numeric"), ("boolean", "integer")})
 DATA = Operation("shop.0002_next", "RunPython", "Raw Python operation", True)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from safepoint.backup.dumping import session_name
 from safepoint.config import Application
 from safepoint.config.releases import Release
-from safepoint.launch.pairs import at_address
+from safepoint.launch.wayback.pairs import at_address
 from safepoint.postgres.target import Target
 
 HERE = Target("localhost", 6543, "shop", "admin", "a secret")

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from safepoint.errors import DatabaseError, Interrupted
-from safepoint.launch.rehearsal_undo import beside
+from safepoint.launch.rehearsal.undo import beside
 from safepoint.progress import Cancelled, never
 
 

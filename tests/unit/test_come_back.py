@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from safepoint.launch.fence_findings import judge_fence
-from safepoint.wayback.fence import FenceFacts, FencePrior, FenceState
-from safepoint.wayback.stand_in import Stood
+from safepoint.launch.rehearsal.fence_findings import judge_fence
+from safepoint.wayback.fence.fence import FenceFacts, FencePrior, FenceState
+from safepoint.wayback.fence.stand_in import Stood
 
 HOLDS = FenceState(True, (), (), ())
 QUIET = FenceFacts("shop", (), 2, (), "2026-03-01 09:00:00+00", 0.5, ())

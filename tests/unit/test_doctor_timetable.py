@@ -12,8 +12,8 @@ from least_plan import LEAST
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.errors import PlanFileError, StoreError
-from safepoint.launch.doctor import failures, rehearsal, timetable
-from safepoint.launch.doctor_finding import Finding, guarded, ok
+from safepoint.launch.doctor.doctor import failures, rehearsal, timetable
+from safepoint.launch.doctor.finding import Finding, guarded, ok
 
 NOW = datetime(2026, 2, 20, tzinfo=UTC)
 

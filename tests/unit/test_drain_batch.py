@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safepoint.wayback import log_drain
+from safepoint.wayback.capture import log_drain
 
 
 @given(changes=st.integers(0, 10**9), each=st.integers(1, 2**30))

@@ -15,7 +15,7 @@ from safepoint.config.load import parse
 from safepoint.django.pending import Pending, PendingMigration
 from safepoint.launch.judging import Reason
 from safepoint.launch.plan import make_plan
-from safepoint.launch.rehearsals import FORMAT, rehearsals_of
+from safepoint.launch.rehearsal.rehearsals import FORMAT, rehearsals_of
 from safepoint.launch.verbs.gates import lateness_reasons, rehearsal_reasons, rehearsed_way_back
 from safepoint.launch.whose import own_mark
 

@@ -10,12 +10,12 @@ import pytest
 from schemas_by_hand import CASTS, DATA, catalogue, column, effect, operations, rule_of, table
 
 from safepoint.django.operations import Effect, Operation, Operations, StateColumn, StateTable
-from safepoint.wayback import expressions
-from safepoint.wayback.catalogue import Catalogue, ForeignKey, Table, Unique, meant
-from safepoint.wayback.deriving import plan_mapping
-from safepoint.wayback.mapping import ColumnRule, TableRule, WayBack, changed_rules
-from safepoint.wayback.natural import match_permissions, match_types
-from safepoint.wayback.roundtrip import Accepted, RoundTrip, TableTrip, doubtful
+from safepoint.wayback.mapping import expressions
+from safepoint.wayback.mapping.catalogue import Catalogue, ForeignKey, Table, Unique, meant
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.mapping.mapping import ColumnRule, TableRule, WayBack, changed_rules
+from safepoint.wayback.mapping.natural import match_permissions, match_types
+from safepoint.wayback.trial.roundtrip import Accepted, RoundTrip, TableTrip, doubtful
 
 
 def test_what_is_the_same_in_both_is_taken_as_it_is() -> None:

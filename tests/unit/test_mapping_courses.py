@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from schemas_by_hand import catalogue, claimed, column, effect, operations, rule_of, table
 
 from safepoint.django.operations import Operation
-from safepoint.wayback.catalogue import Table
-from safepoint.wayback.deriving import plan_mapping
-from safepoint.wayback.mapping import WayBack
+from safepoint.wayback.mapping.catalogue import Table
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.mapping.mapping import WayBack
 
 
 @given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("xyz"), max_size=6))

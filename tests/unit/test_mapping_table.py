@@ -16,10 +16,10 @@ from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.errors import Refused
 from safepoint.launch.report.mapping import mapping_page, mapping_table, markdown
-from safepoint.launch.waybacks import NAME, keep_way_back, newest_way_back
+from safepoint.launch.wayback.waybacks import NAME, keep_way_back, newest_way_back
 from safepoint.launch.whose import own_mark
-from safepoint.wayback.roundtrip import Accepted, RoundTrip, TableTrip, doubtful
-from safepoint.wayback.schemas import Schemas
+from safepoint.wayback.mapping.schemas import Schemas
+from safepoint.wayback.trial.roundtrip import Accepted, RoundTrip, TableTrip, doubtful
 
 OLD = catalogue(
     table("line", column("id"), column("debit", "numeric(8,2)", not_null=True), column("memo", "text"), column("no")),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from schemas_by_hand import catalogue, column, effect, operations, table
 
-from safepoint.wayback.catalogue import Catalogue, Table
-from safepoint.wayback.deriving import plan_mapping
-from safepoint.wayback.roundtrip import Accepted
+from safepoint.wayback.mapping.catalogue import Catalogue, Table
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.trial.roundtrip import Accepted
 
 RECORD = table("django_migrations", column("id"))
 SHARED = table("client", column("id"), column("schema_name", "text"))

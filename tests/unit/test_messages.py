@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safepoint.errors import DatabaseError
 from safepoint.postgres import messages, pgoutput
 from safepoint.postgres.composite import fields
-from safepoint.wayback.trigger_drain import _in_order
+from safepoint.wayback.capture.trigger_drain import _in_order
 
 VALUES = st.lists(st.none() | st.binary(max_size=20), max_size=5)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from safepoint.wayback.catalogue import Column, ForeignKey, Table, Unique
-from safepoint.wayback.mapping import ColumnRule, TableRule
-from safepoint.wayback.mirrored import reference_held, unique_held
+from safepoint.wayback.mapping.catalogue import Column, ForeignKey, Table, Unique
+from safepoint.wayback.mapping.mapping import ColumnRule, TableRule
+from safepoint.wayback.mapping.mirrored import reference_held, unique_held
 
 MAIL = Unique("mail_key", ("mail",), ("mail",))
 NEW = Table(

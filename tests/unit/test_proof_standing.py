@@ -14,17 +14,17 @@ from stories import PLAN_FILE
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.errors import PlanFileError, Refused
-from safepoint.launch.following import standby_of
 from safepoint.launch.judging import judge
 from safepoint.launch.ledger import Ledger
-from safepoint.launch.proof_standing import capture_reasons, other_tables, refuse_unproven, way_back_reasons
-from safepoint.launch.proving import unproven
-from safepoint.launch.rehearsal_notes import reasons
+from safepoint.launch.rehearsal.notes import reasons
+from safepoint.launch.wayback.following import standby_of
+from safepoint.launch.wayback.proof_standing import capture_reasons, other_tables, refuse_unproven, way_back_reasons
+from safepoint.launch.wayback.proving import unproven
 from safepoint.rehearsal.observation import Observed
-from safepoint.wayback.capture import CaptureFacts
-from safepoint.wayback.catalogue import Catalogue, Table
-from safepoint.wayback.deriving import plan_mapping
-from safepoint.wayback.mapping import WayBack, changed_rules, untouched_as_now
+from safepoint.wayback.capture.capture import CaptureFacts
+from safepoint.wayback.mapping.catalogue import Catalogue, Table
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.mapping.mapping import WayBack, changed_rules, untouched_as_now
 
 WAIVER = '\n[wayback.waiver]\nrelease = "{}"\nby = "Ada Stone"\nreason = "nobody writes until Monday"\n'
 NEEDED = {"proven": False, "reasons": ["item.price needs a mapper.", "item.code needs a mapper."]}

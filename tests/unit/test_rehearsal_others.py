@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from safepoint.django.pending import OtherDatabase, Pending
-from safepoint.launch.rehearsal_others import led_elsewhere
+from safepoint.launch.rehearsal.others import led_elsewhere
 
 LIVE = (OtherDatabase("archive", "a", "5@1"), OtherDatabase("mirror", "m", "5@1"))
 

@@ -10,9 +10,9 @@ from schemas_by_hand import DATA
 from test_mapping_table import MAPPERS, SCHEMAS, plan_file
 
 from safepoint.launch.report.mapping import mapping_table
-from safepoint.launch.waybacks import keep_way_back, newest_way_back
+from safepoint.launch.wayback.waybacks import keep_way_back, newest_way_back
 from safepoint.launch.whose import own_mark
-from safepoint.wayback.roundtrip import ANYTHING, RoundTrip, TableTrip
+from safepoint.wayback.trial.roundtrip import ANYTHING, RoundTrip, TableTrip
 
 
 def notes(tmp_path: Path, *reads: str, mapped: bool = True) -> list[str]:

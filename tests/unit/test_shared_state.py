@@ -16,9 +16,9 @@ from safepoint.launch.begin import entries_of
 from safepoint.launch.estimates import launched
 from safepoint.launch.ledger import Ledger
 from safepoint.launch.lock import ConductorLock, held, holder, refuse_other
-from safepoint.launch.restoring import refuse_launch
 from safepoint.launch.runs import begin_run, note_resumed
-from safepoint.launch.snapshots import standing_launches
+from safepoint.launch.snapshots.restoring import refuse_launch
+from safepoint.launch.snapshots.snapshots import standing_launches
 from safepoint.launch.versions import FORMAT
 from safepoint.launch.whose import origin
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from safepoint.backup.shelf import Listed
-from safepoint.launch.pruning import shared_out
+from safepoint.launch.snapshots.pruning import shared_out
 
 
 def listed(name: str, source: str | None) -> Listed:

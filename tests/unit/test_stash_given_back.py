@@ -12,8 +12,8 @@ from stories import PLAN_FILE, Story, ground_at
 from safepoint.config.load import parse
 from safepoint.launch.verbs import stashing
 from safepoint.launch.verbs.carrying import PROOF
-from safepoint.wayback.mapping import WayBack
-from safepoint.wayback.stash import MANIFEST, TAKEN, read_stashes
+from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.stash.stash import MANIFEST, TAKEN, read_stashes
 
 
 class Killed(BaseException):

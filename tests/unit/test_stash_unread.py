@@ -9,7 +9,7 @@ from stories import PLAN_FILE, Story, ground_at
 
 from safepoint.config.load import parse
 from safepoint.launch.verbs.stashing import Reattach
-from safepoint.wayback.stash import MANIFEST
+from safepoint.wayback.stash.stash import MANIFEST
 
 
 @pytest.mark.parametrize("how", ["damaged", "not given"])

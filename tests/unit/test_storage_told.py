@@ -15,7 +15,7 @@ from safepoint.config import load
 from safepoint.errors import SafepointError, StorageError
 from safepoint.launch.stepping import as_told
 from safepoint.launch.storage import told
-from safepoint.wayback.spool import Spool
+from safepoint.wayback.capture.spool import Spool
 
 FOLDER = Path("/state/launches/shop-2.0-20260301")
 NUMBERS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST]

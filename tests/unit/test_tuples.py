@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safepoint.wayback.tuples import SHORT, row_of_values, values_of
+from safepoint.wayback.replay.tuples import SHORT, row_of_values, values_of
 
 VALUE = st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 TRICKY = st.sampled_from(["t", "tt", "n", "u", "", "t" * 116, "nt", "\x01t", "t\x01"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from safepoint.wayback.choice import Choice, Facts, Wanted, choose
+from safepoint.wayback.twin.choice import Choice, Facts, Wanted, choose
 
 GIGABYTE = 10**9
 FACTS = Facts(GIGABYTE, "logical", 10, 10, replicates=True, creates_databases=True)

@@ -10,7 +10,7 @@ from least_plan import LEAST
 from safepoint.config.load import parse
 from safepoint.django.operations import NONE
 from safepoint.errors import DatabaseError
-from safepoint.launch import proving
+from safepoint.launch.wayback import proving
 from safepoint.postgres.target import Target
 
 

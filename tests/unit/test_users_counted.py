@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from safepoint.wayback import counting
-from safepoint.wayback.counting import UserCounts
+from safepoint.wayback.affected import counting
+from safepoint.wayback.affected.counting import UserCounts
 
 CHILD = """
 import json
 from pathlib import Path
-from safepoint.wayback.written import Row, _Tally
+from safepoint.wayback.affected.written import Row, _Tally
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 before, tally = peak(), _Tally()

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safepoint.postgres.pgoutput import Column, Relation
-from safepoint.wayback.changes import Change, Transaction
-from safepoint.wayback.fence import FencePrior, RoleSetting
-from safepoint.wayback.grants import Grant, in_order
-from safepoint.wayback.identity import Table, decide
+from safepoint.wayback.affected.owners import ForeignKey, Schema, paths_to
+from safepoint.wayback.affected.written import describe
+from safepoint.wayback.capture.changes import Change, Transaction
+from safepoint.wayback.capture.identity import Table, decide
+from safepoint.wayback.fence.fence import FencePrior, RoleSetting
+from safepoint.wayback.fence.quiet import Foreign, Quiet, around_copy, judge
 from safepoint.wayback.names import (
     Kept,
     Made,
@@ -28,11 +30,9 @@ from safepoint.wayback.names import (
     short_id,
     twin_name,
 )
-from safepoint.wayback.owners import ForeignKey, Schema, paths_to
-from safepoint.wayback.quiet import Foreign, Quiet, around_copy, judge
 from safepoint.wayback.settings import Setting, split_list
-from safepoint.wayback.twin import without_fence
-from safepoint.wayback.written import describe
+from safepoint.wayback.twin.grants import Grant, in_order
+from safepoint.wayback.twin.twin import without_fence
 
 launch_ids = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,62}", fullmatch=True)
 

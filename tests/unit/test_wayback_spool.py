@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safepoint.errors import CaptureLost, Refused, StorageError
-from safepoint.wayback.spool import Spool, durable_end, read_changes, read_header, read_messages
+from safepoint.wayback.capture.spool import Spool, durable_end, read_changes, read_header, read_messages
 
 HEADER = {"launch": "books-2.0", "slot": "safepoint_x"}
 RELATION = (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from safepoint.wayback.catalogue import Catalogue, Column, ForeignKey, Table
-from safepoint.wayback.writes import _Maker
+from safepoint.wayback.mapping.catalogue import Catalogue, Column, ForeignKey, Table
+from safepoint.wayback.trial.writes import _Maker
 
 MANY = 1000
 

@@ -11,7 +11,7 @@ from safepoint.cli.saying import echo
 from safepoint.errors import ExitCode
 
 if TYPE_CHECKING:
-    from safepoint.launch.doctor_finding import Finding
+    from safepoint.launch.doctor.finding import Finding
 
 _MARKS = {"ok": ("green", "ok"), "warning": ("yellow", "warning"), "failure": ("red", "FAILURE")}
 
@@ -22,7 +22,7 @@ def doctor(
 ) -> None:
     """Check everything that the launch needs; each finding has its remedy. Code 3 when something would stop it."""
     from safepoint.config import load
-    from safepoint.launch.doctor import examine, failures
+    from safepoint.launch.doctor.doctor import examine, failures
 
     findings = examine(load(plan))
     if json_:

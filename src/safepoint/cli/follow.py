@@ -21,8 +21,8 @@ from safepoint.errors import Refused
 
 if TYPE_CHECKING:
     from safepoint.config import PlanFile
-    from safepoint.launch.following import Look, Standby
     from safepoint.launch.ledger import Entry
+    from safepoint.launch.wayback.following import Look, Standby
 
 _LOOK_SECONDS = 1.0
 
@@ -47,7 +47,7 @@ def follow(
 
 def _standby(plan_file: PlanFile) -> Standby:
     from safepoint.launch.begin import entries_of, status_of
-    from safepoint.launch.following import standby_of
+    from safepoint.launch.wayback.following import standby_of
 
     entries = entries_of(plan_file)
     if not _stands_by(entries):
@@ -99,9 +99,9 @@ def _only_one(plan_file: PlanFile) -> BinaryIO:
 
 def _go_on(plan_file: PlanFile, standby: Standby, *, once: bool, json_: bool) -> None:
     from safepoint.errors import CaptureLost
-    from safepoint.launch.following import follow as follow_on
-    from safepoint.launch.following import spool_only
-    from safepoint.wayback.manner import NotWhole
+    from safepoint.launch.wayback.following import follow as follow_on
+    from safepoint.launch.wayback.following import spool_only
+    from safepoint.wayback.replay.manner import NotWhole
 
     leave = _Leave(plan_file, once=once, json_=json_)
     signal.signal(signal.SIGTERM, lambda *_: leave.now())

@@ -75,8 +75,8 @@ def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path
     from safepoint.config import load
     from safepoint.errors import PlanFileError
     from safepoint.launch.report.mapping import mapping_page, mapping_table, markdown
-    from safepoint.launch.waybacks import newest_way_back
-    from safepoint.wayback.roundtrip import Accepted
+    from safepoint.launch.wayback.waybacks import newest_way_back
+    from safepoint.wayback.trial.roundtrip import Accepted
 
     if ics is not None:
         raise PlanFileError("The way back has no moments for a calendar.", subject="--ics", remedy="Leave one out.")

@@ -13,7 +13,7 @@ from safepoint.cli.tables import show_table
 from safepoint.errors import ExitCode
 
 if TYPE_CHECKING:
-    from safepoint.launch.pruning import Pruning
+    from safepoint.launch.snapshots.pruning import Pruning
 
 
 def prune(
@@ -25,7 +25,7 @@ def prune(
     from datetime import UTC, datetime
 
     from safepoint.config import load
-    from safepoint.launch.pruning import carry_out, plan_pruning
+    from safepoint.launch.snapshots.pruning import carry_out, plan_pruning
 
     plan_file = load(plan)
     now = datetime.now(UTC)

@@ -35,8 +35,8 @@ def rehearse(
 ) -> None:
     """Migrate a restored copy with the new release: how long, which locks, what changes, can it be undone."""
     from safepoint.config import load
-    from safepoint.launch.rehearsals import PAGE, rehearsal_folder
-    from safepoint.launch.rehearsing import rehearse as rehearse_it
+    from safepoint.launch.rehearsal.rehearsals import PAGE, rehearsal_folder
+    from safepoint.launch.rehearsal.rehearsing import rehearse as rehearse_it
 
     plan_file = load(plan)
     with ordered("the rehearsal is ended, and its copies are removed") as order:

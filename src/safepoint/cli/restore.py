@@ -14,7 +14,7 @@ from safepoint.errors import PlanFileError
 
 if TYPE_CHECKING:
     from safepoint.backup.placement import Placed
-    from safepoint.launch.restoring import Replaced
+    from safepoint.launch.snapshots.restoring import Replaced
 
 SnapshotArgument = Annotated[str, typer.Argument(help="The snapshot's id, as `safepoint backups` shows it.")]
 FromOption = Annotated[str | None, typer.Option("--from", help="The store to take it from, though it may be here.")]
@@ -41,8 +41,8 @@ def restore(
     """Bring a snapshot back, compared row by row: into a new database, or in the live one's place."""
     _refuse_both(snapshot_id, into, over=over, only=only)
     from safepoint.config import load
-    from safepoint.launch.restoring import restore_into, restore_over
-    from safepoint.launch.snapshots import at_hand
+    from safepoint.launch.snapshots.restoring import restore_into, restore_over
+    from safepoint.launch.snapshots.snapshots import at_hand
 
     plan_file = load(plan)
     with (

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from safepoint.backup.shelf import Listed, Outcome
     from safepoint.config import PlanFile
     from safepoint.errors import StoreError
-    from safepoint.launch.comparing import Comparison
+    from safepoint.launch.snapshots.comparing import Comparison
     from safepoint.progress import Report
 
 
@@ -31,7 +31,7 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
     from safepoint.backup.proof import prove
     from safepoint.backup.shelf import in_use, store_everywhere
     from safepoint.config import load
-    from safepoint.launch.snapshots import local_tools, refuse_fenced, scratch_of, snapshots_folder, stores_of
+    from safepoint.launch.snapshots.snapshots import local_tools, refuse_fenced, scratch_of, snapshots_folder, stores_of
 
     plan_file = load(plan)
     stores = stores_of(plan_file)  # a wrong recipient or a missing password is told before the work
@@ -70,7 +70,7 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
 
 
 def _taken(plan_file: PlanFile, report: Report) -> Manifest:
-    from safepoint.launch.snapshots import take
+    from safepoint.launch.snapshots.snapshots import take
 
     return take(plan_file, _new_id(plan_file.launch.application, datetime.now(UTC)), None, report=report)
 
@@ -115,8 +115,8 @@ def verify(
     """Prove a snapshot: restore it into a scratch server and compare every row."""
     from safepoint.backup.proof import prove
     from safepoint.config import format_duration, load
-    from safepoint.launch.comparing import comparer
-    from safepoint.launch.snapshots import at_hand, local_tools, scratch_of
+    from safepoint.launch.snapshots.comparing import comparer
+    from safepoint.launch.snapshots.snapshots import at_hand, local_tools, scratch_of
     from safepoint.postgres.target import target
 
     plan_file = load(plan)
@@ -159,7 +159,7 @@ def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -
     """List the snapshots: when, how big, how old, proven or not, where, for which launch."""
     from safepoint.backup.shelf import list_snapshots
     from safepoint.config import load
-    from safepoint.launch.snapshots import snapshots_folder, stores_of
+    from safepoint.launch.snapshots.snapshots import snapshots_folder, stores_of
 
     plan_file = load(plan)
     unreachable: dict[str, StoreError] = {}

@@ -19,12 +19,12 @@ from safepoint.launch.background import Background
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
-from safepoint.launch.pairs import refuse_shut_out
 from safepoint.launch.plan import Plan
 from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, order_that_left
 from safepoint.launch.stepping import Signals, Stepping, Tell
 from safepoint.launch.storage import make_private, probe_room, told
 from safepoint.launch.verbs import verb
+from safepoint.launch.wayback.pairs import refuse_shut_out
 from safepoint.person import person
 from safepoint.postgres.target import target
 
@@ -358,7 +358,7 @@ class Conductor:
 
     def _go_on_beside(self) -> None:
         """What the former conductor did beside the steps, and nobody does now."""
-        from safepoint.launch.levelling import resume
+        from safepoint.launch.wayback.levelling import resume
 
         resume(self._steps.ground(self.plan.steps[0]))
 
@@ -370,7 +370,7 @@ class Conductor:
 
     def _leave_nothing_running(self) -> None:
         """A launch that ended here may lie for days: its feed would keep the server from removing its log."""
-        from safepoint.launch.levelling import clear
+        from safepoint.launch.wayback.levelling import clear
 
         clear(self._steps.ground(self.plan.steps[0]))
 

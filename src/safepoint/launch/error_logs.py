@@ -13,7 +13,7 @@ from safepoint.checkpoints.checkpoint import Checkpoint, timed
 from safepoint.config import PlanFile
 from safepoint.errors import SafepointError
 from safepoint.hosts import open_host
-from safepoint.launch.doctor_finding import Finding, failure, ok, warning
+from safepoint.launch.doctor.finding import Finding, failure, ok, warning
 from safepoint.launch.ground import Ground
 
 When = Literal["closed", "open"]

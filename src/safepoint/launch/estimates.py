@@ -8,7 +8,7 @@ from typing import Any
 
 from safepoint.config import PlanFile
 from safepoint.launch.ledger import Entry, LedgerBroken, read
-from safepoint.launch.rehearsals import newest_rehearsal
+from safepoint.launch.rehearsal.rehearsals import newest_rehearsal
 from safepoint.launch.whose import is_of
 
 

@@ -15,13 +15,13 @@ from safepoint.errors import Interrupted, SafepointError
 from safepoint.hosts import Command, Host, command, open_host
 from safepoint.launch.background import Background
 from safepoint.launch.ledger import Entry, Ledger
-from safepoint.launch.pairs import leading, level_pair, standing_pair
 from safepoint.launch.step import Evidence, PlannedStep
+from safepoint.launch.wayback.pairs import leading, level_pair, standing_pair
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Progress
 from safepoint.routers import Router, open_router
 from safepoint.wayback.names import kept_name, twin_name
-from safepoint.wayback.pair import Pair
+from safepoint.wayback.twin.pair import Pair
 
 Which = Literal["old", "new"]
 WHICH: tuple[Which, ...] = ("old", "new")

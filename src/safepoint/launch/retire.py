@@ -16,17 +16,19 @@ from safepoint.launch.kept_logs import FOLDER as LOGS
 from safepoint.launch.kept_logs import keep_logs
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
-from safepoint.launch.pairs import level_pair, standing_pair
 from safepoint.launch.plan import Plan, phase_starts
+from safepoint.launch.wayback.pairs import level_pair, standing_pair
 from safepoint.person import person
 from safepoint.postgres.target import target
-from safepoint.wayback import capture, feed, quiet, twin
-from safepoint.wayback.kept import kept_databases
-from safepoint.wayback.login import drop_migration_login
+from safepoint.wayback.capture import capture
+from safepoint.wayback.fence import quiet
+from safepoint.wayback.fence.login import drop_migration_login
 from safepoint.wayback.names import kept_name
-from safepoint.wayback.pair import Pair
-from safepoint.wayback.stash import read_stashes
-from safepoint.wayback.stash_schema import drop_from_database
+from safepoint.wayback.replay.stash_schema import drop_from_database
+from safepoint.wayback.stash.stash import read_stashes
+from safepoint.wayback.twin import feed, twin
+from safepoint.wayback.twin.kept import kept_databases
+from safepoint.wayback.twin.pair import Pair
 
 # A launch that was carried out later than this by its own timetable has its T+3 later by as much.
 _LATE = timedelta(hours=12)

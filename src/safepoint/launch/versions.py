@@ -44,7 +44,7 @@ def refuse_other(folder: Path, entries: Sequence[Entry]) -> None:
     Raises:
         Refused: what it recorded, or captured, is of another version.
     """
-    from safepoint.wayback.spool import of_another_version  # `status` does without
+    from safepoint.wayback.capture.spool import of_another_version  # `status` does without
 
     begun = next((entry.data for entry in entries if entry.kind == "launch"), {})
     if (found := int(begun.get("format", FORMAT))) != FORMAT:

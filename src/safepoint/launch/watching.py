@@ -18,17 +18,17 @@ from safepoint.checkpoints.checkpoint import Checkpoint, Verdict, timed, worst
 from safepoint.checkpoints.pages import health
 from safepoint.config import PlanFile, Release
 from safepoint.hosts import open_host
-from safepoint.launch import captured
 from safepoint.launch.begin import entries_of, no_way_back, status_of
 from safepoint.launch.error_logs import Watched, watched
 from safepoint.launch.ground import newest_fact
-from safepoint.launch.pairs import standing_pair
 from safepoint.launch.storage import make_private, write_private
+from safepoint.launch.wayback import captured
+from safepoint.launch.wayback.pairs import standing_pair
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.routers import Router, RouterState, open_router
-from safepoint.wayback import capture
-from safepoint.wayback.spool import durable_end
+from safepoint.wayback.capture import capture
+from safepoint.wayback.capture.spool import durable_end
 
 
 @dataclass(frozen=True)

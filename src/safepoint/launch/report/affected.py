@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from safepoint.launch.report.page import page
-from safepoint.wayback.accounts import Account
-from safepoint.wayback.affected import Affected
-from safepoint.wayback.letters import Words, letter
+from safepoint.wayback.affected.accounts import Account
+from safepoint.wayback.affected.affected import Affected
+from safepoint.wayback.affected.letters import Words, letter
 
 _CHIPS = {
     "carried in part": ("running", "in part"),

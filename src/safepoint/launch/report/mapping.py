@@ -13,10 +13,10 @@ from typing import Any
 from safepoint.config import format_duration
 from safepoint.launch.report.page import page
 from safepoint.launch.report.timetable import cell
-from safepoint.launch.waybacks import Known
-from safepoint.wayback.deriving import keyed
-from safepoint.wayback.mapping import Line, Mappers, WayBack, short
-from safepoint.wayback.roundtrip import ANYTHING, NOTHING, Accepted
+from safepoint.launch.wayback.waybacks import Known
+from safepoint.wayback.mapping.deriving import keyed
+from safepoint.wayback.mapping.mapping import Line, Mappers, WayBack, short
+from safepoint.wayback.trial.roundtrip import ANYTHING, NOTHING, Accepted
 
 MEANINGS = {
     "same": "taken as it is",

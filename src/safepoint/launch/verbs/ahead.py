@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from safepoint.config import PlanFile
 from safepoint.errors import CaptureElsewhere, Interrupted, SafepointError
-from safepoint.launch import following
 from safepoint.launch.ground import Ground
-from safepoint.launch.moved import refuse_without_twin
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
-from safepoint.wayback.manner import NotWhole
+from safepoint.launch.wayback import following
+from safepoint.launch.wayback.moved import refuse_without_twin
+from safepoint.wayback.replay.manner import NotWhole
 
 _ROUNDS: Final = 5
 _ENOUGH_SECONDS: Final = 1.0

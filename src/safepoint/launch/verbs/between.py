@@ -14,17 +14,17 @@ from safepoint.config import PlanFile
 from safepoint.errors import DatabaseError, Interrupted, Refused, SafepointError
 from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Entry
-from safepoint.launch.moved import live_now, swapped
-from safepoint.launch.proof_standing import proven_mapping
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.wayback import listed, unseen_of
+from safepoint.launch.wayback.moved import live_now, swapped
+from safepoint.launch.wayback.proof_standing import proven_mapping
 from safepoint.postgres.connections import connect
-from safepoint.wayback import capture
-from safepoint.wayback.merging import raise_new_sequences
-from safepoint.wayback.promises import shown
+from safepoint.wayback.capture import capture
+from safepoint.wayback.capture.promises import shown
+from safepoint.wayback.replay.merging import raise_new_sequences
 from safepoint.wayback.sessions import asking
-from safepoint.wayback.twin import TwinFacts
+from safepoint.wayback.twin.twin import TwinFacts
 
 
 class WatchBetween(Verb):

@@ -32,34 +32,41 @@ from safepoint.errors import (
 from safepoint.hosts import command
 from safepoint.hosts.lending import NotLent, lends, lent
 from safepoint.launch.ground import Ground
-from safepoint.launch.moved import live_now
-from safepoint.launch.proof_standing import CARRIED_BY, PROOF, accepted, in_words, proven_mapping, refuse_unproven
-from safepoint.launch.proving import Proven, prove_way_back, unproven
-from safepoint.launch.snapshots import scratch_of
+from safepoint.launch.snapshots.snapshots import scratch_of
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.prepare import snapshot_folder
-from safepoint.launch.waybacks import keep_way_back
+from safepoint.launch.wayback.moved import live_now
+from safepoint.launch.wayback.proof_standing import (
+    CARRIED_BY,
+    PROOF,
+    accepted,
+    in_words,
+    proven_mapping,
+    refuse_unproven,
+)
+from safepoint.launch.wayback.proving import Proven, prove_way_back, unproven
+from safepoint.launch.wayback.waybacks import keep_way_back
 from safepoint.launch.whose import own_mark
 from safepoint.postgres.connections import connect
 from safepoint.postgres.scratch_databases import MAINTENANCE, base
 from safepoint.postgres.target import Target
 from safepoint.rehearsal.ground import copy_of
-from safepoint.wayback import records
-from safepoint.wayback.catalogue import read_catalogue
-from safepoint.wayback.deriving import plan_mapping
 from safepoint.wayback.door import entering
-from safepoint.wayback.login import migration_login
-from safepoint.wayback.manner import Manner
-from safepoint.wayback.mapping import WayBack, changed_rules, untouched_as_now
-from safepoint.wayback.merging import left_sequences
-from safepoint.wayback.outcome import Outcome
-from safepoint.wayback.pair import Pair
-from safepoint.wayback.replay import READ_ONLY, carry
-from safepoint.wayback.schemas import Schemas
+from safepoint.wayback.fence.login import migration_login
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.mapping.deriving import plan_mapping
+from safepoint.wayback.mapping.mapping import WayBack, changed_rules, untouched_as_now
+from safepoint.wayback.mapping.schemas import Schemas
+from safepoint.wayback.replay import records
+from safepoint.wayback.replay.manner import Manner
+from safepoint.wayback.replay.merging import left_sequences
+from safepoint.wayback.replay.outcome import Outcome
+from safepoint.wayback.replay.replay import READ_ONLY, carry
 from safepoint.wayback.sessions import asking
-from safepoint.wayback.stash import read_stashes
-from safepoint.wayback.twin import drop_twin
+from safepoint.wayback.stash.stash import read_stashes
+from safepoint.wayback.twin.pair import Pair
+from safepoint.wayback.twin.twin import drop_twin
 
 _FILLED_VIEWS: Final = """
 SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

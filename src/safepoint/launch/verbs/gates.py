@@ -12,21 +12,23 @@ from typing import Any, Final
 from safepoint.config import PlanFile, format_duration
 from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import LockNotAvailable, NeedsPerson, Refused
-from safepoint.launch import frozen, twin_choice
+from safepoint.launch import frozen
 from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.judging import Reason, judge
 from safepoint.launch.ledger import Entry
 from safepoint.launch.plan import GRACE
-from safepoint.launch.proof_standing import PROOF, capture_reasons, read_tables, way_back_reasons
 from safepoint.launch.recorded import ran_since, read_records
-from safepoint.launch.rehearsals import rehearsals_of
+from safepoint.launch.rehearsal.rehearsals import rehearsals_of
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.opening import look_again
 from safepoint.launch.verbs.prepare import taken_at
+from safepoint.launch.wayback import twin_choice
+from safepoint.launch.wayback.proof_standing import PROOF, capture_reasons, read_tables, way_back_reasons
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import capture_mode, fence
+from safepoint.wayback.capture import capture_mode
+from safepoint.wayback.fence import fence
 
 _APART: Final = timedelta(minutes=1)
 

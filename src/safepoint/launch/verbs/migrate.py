@@ -12,19 +12,20 @@ from safepoint.django.migrations import is_clean, migrate, replacements
 from safepoint.django.pending import read_pending
 from safepoint.errors import CommandFailed, LockNotAvailable, ProofFailed
 from safepoint.hosts import command
-from safepoint.launch import levelling
 from safepoint.launch.ground import Ground
-from safepoint.launch.moved import left_here
-from safepoint.launch.proof_standing import refuse_uncaptured
 from safepoint.launch.recorded import compare, ran_since, read_records
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import answered_clean, ready_to_check
+from safepoint.launch.wayback import levelling
+from safepoint.launch.wayback.moved import left_here
+from safepoint.launch.wayback.proof_standing import refuse_uncaptured
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress
-from safepoint.wayback import capture, fence, quiet
-from safepoint.wayback.login import drop_migration_login, migration_login
-from safepoint.wayback.promises import shown
+from safepoint.wayback.capture import capture
+from safepoint.wayback.capture.promises import shown
+from safepoint.wayback.fence import fence, quiet
+from safepoint.wayback.fence.login import drop_migration_login, migration_login
 
 
 def migrating(ground: Ground) -> Manage:

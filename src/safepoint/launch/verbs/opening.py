@@ -18,18 +18,19 @@ from safepoint.checkpoints.login import login
 from safepoint.checkpoints.pages import health
 from safepoint.config import Login, PlanFile, format_duration
 from safepoint.errors import LockNotAvailable, RouterError
-from safepoint.launch import captured, error_logs, following
+from safepoint.launch import error_logs
 from safepoint.launch.ground import Ground, since_abort
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.application import which
 from safepoint.launch.verbs.prepare import snapshot_folder
 from safepoint.launch.verbs.readying import BROWSER
+from safepoint.launch.wayback import captured, following
 from safepoint.postgres.connections import connect
 from safepoint.progress import Progress
 from safepoint.routers import RouterState
-from safepoint.wayback import capture
-from safepoint.wayback.spool import durable_end
+from safepoint.wayback.capture import capture
+from safepoint.wayback.capture.spool import durable_end
 
 
 class Look:

@@ -15,14 +15,15 @@ from safepoint.config import PlanFile, format_bytes
 from safepoint.django.inspector import inspect
 from safepoint.errors import Refused
 from safepoint.hosts import command
-from safepoint.launch import frozen, levelling, surroundings
-from safepoint.launch.doctor import examine
+from safepoint.launch import frozen, surroundings
+from safepoint.launch.doctor.doctor import examine
 from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.recorded import read_records
-from safepoint.launch.snapshots import local_tools, scratch_of, take
+from safepoint.launch.snapshots.snapshots import local_tools, scratch_of, take
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.migrate import drop_login, migrating
+from safepoint.launch.wayback import levelling
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.stores import open_store, shown_url

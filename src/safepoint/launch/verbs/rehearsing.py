@@ -10,8 +10,8 @@ from safepoint.config import PlanFile, format_duration
 from safepoint.errors import Refused
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
-from safepoint.launch.rehearsals import PAGE, Rehearsal, rehearsal_folder
-from safepoint.launch.rehearsing import rehearse
+from safepoint.launch.rehearsal.rehearsals import PAGE, Rehearsal, rehearsal_folder
+from safepoint.launch.rehearsal.rehearsing import rehearse
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.carrying import record_proof

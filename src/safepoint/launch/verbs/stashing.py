@@ -7,17 +7,17 @@ from typing import Any
 
 from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
-from safepoint.launch.proof_standing import PROOF, proven_mapping
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.carrying import carried_files, django_defaults
+from safepoint.launch.wayback.proof_standing import PROOF, proven_mapping
 from safepoint.launch.whose import owner_of
-from safepoint.wayback import stash
-from safepoint.wayback.catalogue import read_catalogue
 from safepoint.wayback.door import entering
-from safepoint.wayback.left import Reattached
-from safepoint.wayback.reattach import forget_mark, reattach
-from safepoint.wayback.stash_schema import schema_name
+from safepoint.wayback.mapping.catalogue import read_catalogue
+from safepoint.wayback.replay.stash_schema import schema_name
+from safepoint.wayback.stash import stash
+from safepoint.wayback.stash.left import Reattached
+from safepoint.wayback.stash.reattach import forget_mark, reattach
 
 LEFT = "not-reattached.jsonl"
 

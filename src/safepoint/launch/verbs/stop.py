@@ -12,15 +12,17 @@ from typing import Any, Final
 
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import DatabaseError, RouterError
-from safepoint.launch import error_logs, following, levelling, twin_choice
+from safepoint.launch import error_logs
 from safepoint.launch.ground import Ground
-from safepoint.launch.moved import fence_there
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.gates import refuse_old_go
 from safepoint.launch.verbs.migrate import drop_login
-from safepoint.wayback import fence, quiet, twin
-from safepoint.wayback.login import close_migration_login
+from safepoint.launch.wayback import following, levelling, twin_choice
+from safepoint.launch.wayback.moved import fence_there
+from safepoint.wayback.fence import fence, quiet
+from safepoint.wayback.fence.login import close_migration_login
+from safepoint.wayback.twin import twin
 
 _CLOSED_SECONDS: Final = 3.0
 

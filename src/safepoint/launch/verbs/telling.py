@@ -12,14 +12,14 @@ from safepoint.config import PlanFile
 from safepoint.launch.error_logs import watched
 from safepoint.launch.ground import Ground
 from safepoint.launch.kept_logs import FOLDER, keep_logs
-from safepoint.launch.proof_standing import PROOF, proven_mapping
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.carrying import carried_files, carried_now, django_defaults
 from safepoint.launch.verbs.wayback import listed, unseen_of
-from safepoint.wayback import written
-from safepoint.wayback.affected import (
+from safepoint.launch.wayback.proof_standing import PROOF, proven_mapping
+from safepoint.wayback.affected import written
+from safepoint.wayback.affected.affected import (
     Affected,
     Gathering,
     Telling,
@@ -28,11 +28,11 @@ from safepoint.wayback.affected import (
     usual_values,
     write_letters,
 )
-from safepoint.wayback.capture import CaptureFacts
-from safepoint.wayback.fates import Fates
-from safepoint.wayback.letters import Words
-from safepoint.wayback.promises import shown
-from safepoint.wayback.settling import settling
+from safepoint.wayback.affected.fates import Fates
+from safepoint.wayback.affected.letters import Words
+from safepoint.wayback.capture.capture import CaptureFacts
+from safepoint.wayback.capture.promises import shown
+from safepoint.wayback.capture.settling import settling
 
 LIST = "affected.csv"
 PAGE = "affected.html"

@@ -7,10 +7,10 @@ from typing import Any
 
 from safepoint.config import PlanFile
 from safepoint.errors import Refused
-from safepoint.launch import levelling, twin_choice
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.launch.verb import Verb
+from safepoint.launch.wayback import levelling, twin_choice
 
 
 class ChooseTwin(Verb):

@@ -13,17 +13,19 @@ from safepoint.django.pending import read_pending
 from safepoint.errors import CaptureLost, Interrupted, ProofFailed
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
-from safepoint.launch.moved import live_now, reopen_there, swapped
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import answered_clean
+from safepoint.launch.wayback.moved import live_now, reopen_there, swapped
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback import capture, feed, written
-from safepoint.wayback.affected import UserTable
-from safepoint.wayback.standbys import left_reading, standbys
-from safepoint.wayback.swap import swap, unswap
-from safepoint.wayback.twin import TwinFacts
+from safepoint.wayback.affected import written
+from safepoint.wayback.affected.affected import UserTable
+from safepoint.wayback.capture import capture
+from safepoint.wayback.capture.standbys import left_reading, standbys
+from safepoint.wayback.twin import feed
+from safepoint.wayback.twin.swap import swap, unswap
+from safepoint.wayback.twin.twin import TwinFacts
 
 _LEAD_SECONDS = 120.0
 

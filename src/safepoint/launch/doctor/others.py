@@ -1,0 +1,46 @@
+"""The preflight check of a project's further databases: no step migrates them, and no way back is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from safepoint.django.inspector import Project, inspect
+from safepoint.django.managepy import Manage
+from safepoint.django.pending import read_pending
+from safepoint.errors import CommandFailed
+from safepoint.launch.doctor.finding import Finding, some, warning
+
+
+def other_databases(manage: Manage, project: Project, check: str) -> Iterator[Finding]:
+    """What the new release would migrate there is for a person to apply, before the window and so that both can run."""
+    others = [one.alias for one in project.databases if one.alias != "default" and one.vendor != "unknown"]
+    if not others:
+        return
+    yield warning(
+        check,
+        f"The project has further databases ({some(others)}), which this launch does not touch.",
+        "Make sure that no migration of this release needs them. Where it could write to one, a rehearsal wants a "
+        "copy of that in [rehearsal] env.",
+    )
+    for alias, labels in _waiting(manage).items():
+        yield warning(
+            "migrations",
+            f"{len(labels)} migrations of {manage.release.version} are pending in the database {alias!r} as well: "
+            f"{some(labels)}. No step applies them, and a rollback takes back nothing of what is done there.",
+            f"Apply them by `manage.py migrate --database {alias}` before the window, where the old release can run "
+            "with them, or be sure that its router allows nothing of them there.",
+        )
+
+
+def _waiting(manage: Manage) -> dict[str, list[str]]:
+    """By further database what is pending there, where any were recorded: not in a replica, nor in one that `migrate`
+    never had."""
+    found = {}
+    try:
+        for one in read_pending(manage).exposed:
+            there = inspect(manage, database=one.alias)
+            if there.applied and there.pending:
+                found[one.alias] = [migration.label for migration in there.pending]
+    except CommandFailed:  # of the default one it is said already
+        return found
+    return found

@@ -1,0 +1,1 @@
+"""The launch rehearsed on a copy of the data, and the rehearsals that were made."""

@@ -1,0 +1,1 @@
+"""Snapshots of a plan file: which there are, which may go, and restoring one."""

@@ -1,0 +1,64 @@
+"""The text for a user of whose changes not all was carried back: what was kept, what is gone, what comes back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from safepoint.wayback.affected.accounts import Account, Item
+
+_GONE: Final = "These are not in the system any more; please look at them and enter them again where needed:"
+_SHORT: Final = "These were kept, but not all of what you entered; please look at them:"
+_AWAY: Final = "These are put away, and come back with the next update:"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a letter says besides the rows."""
+
+    application: str
+    old: str
+    new: str
+
+
+def letter(account: Account, words: Words) -> str:
+    """What to write to one user."""
+    count = account.carried + account.affected
+    lines = [
+        f"Dear {account.name or ' '.join(account.user.split())},",
+        "",
+        f"we had to take release {words.new} of {words.application} back to {words.old}. Between "
+        f"{_minute(account.first)} and {_minute(account.last)} you made {count} change{'s' if count > 1 else ''}. "
+        f"{_kept(account)}",
+        *_part(_GONE, account.of("gone"), account.lost),
+        *_part(_SHORT, account.of("short")),
+        *_part(_AWAY, account.of("away")),
+    ]
+    left = account.part + account.stashed - len(account.of("short")) - len(account.of("away"))
+    if left > 0:
+        lines.append(f"- and {left} more that are put away or were kept in part")
+    return "\n".join(lines)
+
+
+def _part(heading: str, items: Sequence[Item], count: int = 0) -> Iterator[str]:
+    if items:
+        yield from ("", heading)
+        yield from (f"- {_item(item)}" for item in items)
+    if count > len(items):
+        yield f"- and {count - len(items)} more"
+
+
+def _kept(account: Account) -> str:
+    kept = account.carried
+    if not kept:
+        return "None of them could be kept as it was." if account.affected > 1 else "It could not be kept as it was."
+    return f"{kept} of them {'was' if kept == 1 else 'were'} kept as {'it was' if kept == 1 else 'they were'}."
+
+
+def _item(item: Item) -> str:
+    return f"{_minute(item.at)}: {item.action} of {item.table} {item.key} ({item.reason})"
+
+
+def _minute(moment: str) -> str:
+    return f"{moment[:16].replace('T', ' ')} UTC" if moment[:1].isdigit() else "a time not known"

@@ -1,0 +1,1 @@
+"""What is committed after the launch, and the spool that it is kept in."""

@@ -1,0 +1,104 @@
+"""Tables and columns that had another name for a time after the launch, and have their own again.
+
+What was captured meanwhile has the other name, and is theirs all the same: a relation's number stays, and so does the
+order of its columns. What only takes a table's name (a copy that is put into its place) has another number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from safepoint.postgres.connections import Connection
+from safepoint.postgres.pgoutput import Relation
+from safepoint.wayback.capture.spool import read_header
+from safepoint.wayback.capture.triggers import THERE
+from safepoint.wayback.mapping.catalogue import Catalogue
+from safepoint.wayback.mapping.mapping import WayBack
+
+# Numbers are given out in turn: what was there before the publication has a lower one. Where they have begun anew in
+# the meantime, after four billion, changes keep the names that they were captured with.
+_BY_LOG: Final = "SELECT oid FROM pg_class WHERE oid < (SELECT oid FROM pg_publication WHERE pubname = %s)"
+# Partitions that came later have a shape that is theirs since then.
+_BY_TRIGGERS: Final = """
+SELECT relation FROM safepoint_capture.shapes s WHERE NOT later AND coalesce((to_jsonb(s) ->> 'since')::int8, 0) = 0
+"""
+_TABLES: Final = """
+SELECT c.oid::int8, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid IN ({then})
+"""
+# A column that was dropped keeps its place.
+_PLACES: Final = """
+SELECT a.attname, a.attisdropped FROM pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 ORDER BY a.attnum
+"""
+
+
+@dataclass(frozen=True)
+class Renames:
+    """`there`: by number the schema and name of relations that were there when the capture began. `roots`: by name the
+    table that a relation's rows belong to; `needed`: by table the columns that it has had since."""
+
+    connection: Connection
+    new: Catalogue
+    roots: Mapping[str, str]
+    needed: Mapping[str, Collection[str]]
+    there: Mapping[int, tuple[str, str]]
+    _found: dict[Relation, Relation] = field(default_factory=dict)
+
+    def now(self, relation: Relation) -> Relation:
+        """The relation with the names of now; as it is, where it has been called so all along or nobody knows."""
+        if relation not in self._found:
+            self._found[relation] = self._columns(self._table(relation))
+        return self._found[relation]
+
+    def away(self, tables: Iterable[str]) -> set[str]:
+        """Which of these have a name now that the way back does not know, and were there when the capture began."""
+        then = {self.roots.get(".".join(one), ".".join(one)) for one in self.there.values()}
+        return (then & set(tables)) - self.needed.keys()
+
+    def _table(self, relation: Relation) -> Relation:
+        schema, name = self.there.get(relation.oid, (relation.schema, relation.name))
+        root = self.roots.get(f"{schema}.{name}")
+        if root not in self.needed or root == self.roots.get(relation.qualified):
+            return relation
+        return replace(relation, schema=schema, name=name)
+
+    def _columns(self, relation: Relation) -> Relation:
+        """Those that the table has and the relation lacks are the ones that it has not, in their order, where these are
+        as many, and none can be a new one in place of one that was dropped."""
+        root = self.roots.get(relation.qualified, "")
+        names = [column.name for column in relation.columns]
+        lacking = set(self.needed.get(root, ())) - set(names)
+        others = [name for name in names if name not in self.new.tables[root].by_name] if lacking else []
+        if relation.oid not in self.there or not lacking or len(lacking) != len(others):
+            return relation
+        missing, dropped_before = [], False
+        for name, dropped in self.connection.execute(_PLACES, [relation.oid]).fetchall():
+            if name in lacking:
+                if dropped_before:
+                    return relation
+                missing.append(name)
+            dropped_before = dropped or (dropped_before and name not in names)
+        now = dict(zip(others, missing, strict=True))
+        columns = tuple(replace(column, name=now.get(column.name, column.name)) for column in relation.columns)
+        return replace(relation, columns=columns)
+
+
+def find_renames(
+    connection: Connection, spool: Path, mapping: WayBack | None, new: Catalogue, partitions: Mapping[str, str]
+) -> Renames:
+    """What was there when this spool's capture began. `connection`: to the migrated database."""
+    needed: dict[str, Collection[str]] = {}
+    if mapping is not None:
+        needed = {name: () for name in mapping.stash if name in new.tables}
+        needed |= {
+            rule.new: {one.new for one in rule.columns if one.new and one.kind != "generated"}
+            for rule in mapping.tables
+            if rule.new in new.tables
+        }
+    slot = str(read_header(spool)[0].get("slot", ""))
+    then = f"{_BY_LOG} UNION ALL {_BY_TRIGGERS}" if connection.execute(THERE).fetchone() == (True,) else _BY_LOG
+    rows = connection.execute(_TABLES.format(then=then).encode(), [slot]).fetchall() if needed else []
+    return Renames(connection, new, {**new.roots, **partitions}, needed, {int(oid): (a, b) for oid, a, b in rows})

@@ -1,0 +1,1 @@
+"""What a rollback could not carry, kept, and re-attached by the next launch."""

@@ -1,0 +1,378 @@
+"""The work of a re-attachment: which stashed value may be set, which row written, and what has to be told instead.
+
+A value is set where the row still is what it was when it was stashed, or where the column has its default still.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from pathlib import Path
+from typing import Final
+
+from safepoint.errors import DatabaseError
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.mapping.catalogue import Catalogue, Table
+from safepoint.wayback.mapping.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
+from safepoint.wayback.mapping.mapping import NOT_CARRIED
+from safepoint.wayback.mapping.natural import named
+from safepoint.wayback.replay.merging import silence, unsilence
+from safepoint.wayback.replay.statements import ask, run
+from safepoint.wayback.replay.work import quoted, rows_of
+from safepoint.wayback.stash import together
+from safepoint.wayback.stash.column_defaults import ColumnDefaults, Defaults
+from safepoint.wayback.stash.deletions import delete
+from safepoint.wayback.stash.left import Reattached, write_left
+from safepoint.wayback.stash.rivals import deferred
+from safepoint.wayback.stash.single_values import SingleValues
+from safepoint.wayback.stash.stash import Stash, StashedTable
+from safepoint.wayback.stash.whole_rows import ANEW, WRITTEN, WholeRows, orphans
+
+# Triggers are silent: what they did to other rows when the values were written has been carried or stashed itself.
+SETTINGS: Final = """
+SET LOCAL session_replication_role = replica;
+SET LOCAL row_security = off;
+"""
+STAGE: Final = """
+CREATE TEMP TABLE sp_lines (place int4, line jsonb, grp int8) ON COMMIT DROP;
+CREATE TEMP TABLE sp_left (relation text, key jsonb, col text, reason text, value text) ON COMMIT DROP;
+CREATE TEMP TABLE sp_later (n int8) ON COMMIT DROP;
+"""
+# Rows that were stashed before their table, or their partition, was emptied went with it.
+EMPTIED: Final = """
+DELETE FROM sp_lines l USING sp_lines t
+WHERE t.line ->> 'action' = 'truncate' AND l.line ->> 'action' <> 'truncate'
+  AND t.line ->> 'relation' IN (l.line ->> 'relation', l.line ->> 'leaf')
+  AND (l.place, (l.line ->> 'commit_lsn')::pg_lsn) < (t.place, (t.line ->> 'commit_lsn')::pg_lsn)
+"""
+# Of several stashes the newest says what a row is; of a row's columns each has its newest value. A row that was put
+# aside when it was new, and changed by a later launch that had it again, is new still.
+MERGE: Final = """
+CREATE TEMP TABLE sp_stash ON COMMIT DROP AS
+SELECT row_number() OVER () AS n, relation, key, last.place, last.witness, last.mapped, last.was, last.whole,
+       merged.vals, merged.grp, NULL::text AS bad,
+       CASE WHEN last.whole AND last.action = 'update' AND merged.new THEN 'insert' ELSE last.action END AS action
+FROM (SELECT DISTINCT line ->> 'relation' AS relation, line -> 'key' AS key FROM sp_lines
+      WHERE line ->> 'action' <> 'truncate' AND line -> 'key' <> '{}') k
+CROSS JOIN LATERAL (
+    SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness, l.line -> 'mapped' AS mapped,
+           l.line -> 'was' AS was, coalesce((l.line ->> 'whole')::boolean, false) AS whole
+    FROM sp_lines l
+    WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key
+    ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC LIMIT 1) last
+CROSS JOIN LATERAL (
+    SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn)
+                    FILTER (WHERE v.key IS NOT NULL), '{}') AS vals,
+           coalesce(bool_or(l.line ->> 'whole' = 'true' AND l.line ->> 'action' = 'insert'), false) AS new,
+           min(l.grp) AS grp
+    FROM sp_lines l LEFT JOIN LATERAL jsonb_each(l.line -> 'values') v ON true
+    WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
+"""
+
+
+class _InPart(Exception):
+    """Of transactions that come back whole or not at all only a part could be re-attached."""
+
+    def __init__(self, torn: together.Torn) -> None:
+        super().__init__(*torn)
+        self.torn = torn
+
+
+class _Broken(Exception):
+    """A rule, by its name, that what was written does not keep."""
+
+
+class Attaching:
+    """One re-attachment, inside its transaction."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        made: Collection[str],
+        new: Catalogue,
+        found: Sequence[Stash],
+        defaults: Defaults,
+    ) -> None:
+        """`made` are the tables that this launch's migration made."""
+        self.connection, self.made, self.new, self.found = connection, made, new, found
+        self.defaults = ColumnDefaults(connection, new, defaults)
+        self._begin(careful=False)
+
+    def _begin(self, *, careful: bool) -> None:
+        """`careful`: what was deleted goes at the end, as far as nothing refers to it then; no row is written before
+        one that it refers to."""
+        self.careful = careful
+        self._coming: list[str] = []
+        self.values = self.rows = self.already = 0
+        self.tables: Counter[str] = Counter()
+        self._changed: dict[str, Set[str]] = {}
+        self._lost: set[str] = set()
+
+    def run(self, out: Path) -> Reattached:
+        """All of it; what could not be re-attached stands in the file `out`."""
+        run(connection := self.connection, STAGE)
+        with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_lines (place, line) FROM STDIN") as copy:
+            for place, one in enumerate(self.found):
+                with one.rows.open(encoding="utf-8") as file:
+                    for line in file:
+                        copy.write_row((place, line))
+        together.mark(connection)
+        run(connection, "CREATE INDEX ON pg_temp.sp_lines ((line ->> 'relation'), (line -> 'key'))")
+        run(connection, "ANALYZE pg_temp.sp_lines")
+        run(connection, EMPTIED)
+        silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
+        while torn := self._tried():
+            together.leave(connection, torn)
+        unsilence(connection, silenced)
+        self._raise_sequences()
+        return self._answer(out)
+
+    def _tried(self) -> together.Torn:
+        """Attach all that is to be attached; gives the transactions of which only a part could be, and then nothing is
+        changed."""
+        connection = self.connection
+        run(connection, "DROP TABLE IF EXISTS pg_temp.sp_stash")
+        run(connection, MERGE)
+        run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_stash (n)")
+        run(connection, "CREATE INDEX ON pg_temp.sp_stash (relation)")
+        run(connection, "ANALYZE pg_temp.sp_stash")
+        try:
+            try:
+                self._once(careful=False)
+            except DatabaseError:  # what was deleted is needed, or a row of a circle could not be written
+                self._once(careful=True)
+        except _InPart as found:
+            return found.torn
+        return {}
+
+    def _once(self, *, careful: bool) -> None:
+        self._begin(careful=careful)
+        with self.connection.transaction():
+            self._attach()
+            if torn := together.torn(self.connection):
+                raise _InPart(torn)
+
+    def _attach(self) -> None:
+        connection, stashed = self.connection, self._stashed()
+        whole = [name for name, table in stashed.items() if table.whole]
+        connection.execute("UPDATE pg_temp.sp_stash SET whole = true WHERE relation = ANY(%s)", [whole])
+        names = self._parents_first(stashed)
+        keyed = [self.new.tables[name] for name in names if self._is_keyed(name, stashed[name])]
+        for one in keyed:
+            self._name_again(one)
+            self._delete(one, stashed[one.name].key)
+        self._coming = [] if self.careful else list(names)
+        found = [table for name in names if (table := self._table(name, stashed[name]))]
+        for table in found:  # once all rows are there that they may refer to
+            values = SingleValues(connection, self.new, table, stashed[table.name], self.defaults)
+            if self._holds(table, "NOT whole", values.attach):
+                self.values += values.changed
+                self.already += values.already
+                self.tables[table.name] += values.changed
+                self._changed[table.name] = self._changed.get(table.name, frozenset()) | values.columns
+                self._lost |= {table.name} if values.changed else set()
+        for one in reversed(keyed if self.careful else ()):
+            removed = self._whole(one, stashed[one.name]).remove()
+            self.rows += removed
+            self.tables[one.name] += removed
+        self._verify()
+
+    def _is_keyed(self, name: str, told: StashedTable) -> bool:
+        table = self.new.tables.get(name)
+        if table is None or name.partition(".")[2] in NOT_CARRIED:
+            return False
+        return bool(told.key) and all(one in table.by_name for one in told.key)
+
+    def _delete(self, table: Table, key: Sequence[str]) -> None:
+        """Rows of tables that were there before."""
+        deleted, already = delete(self.connection, table, key, careful=self.careful)
+        self.rows += deleted
+        self.already += already
+        self.tables[table.name] += deleted
+        if deleted:
+            self._changed[table.name] = {*table.by_name}
+            self._lost.add(table.name)
+
+    def _stashed(self) -> dict[str, StashedTable]:
+        """What the newest stash says of each table."""
+        return {name: table for one in self.found for name, table in one.tables.items()}
+
+    def _table(self, name: str, told: StashedTable) -> Table | None:
+        """Write its whole rows; gives the table where values may follow."""
+        bare = name.partition(".")[2]
+        table = self.new.tables.get(name)
+        if bare in NOT_CARRIED:
+            return None  # Django makes these itself, after each migration
+        if table is None:
+            if self.new.roots.get(name) is None:
+                self._leave(name, "the new schema has no such table")
+            return None  # a partition's name stands at a truncation only
+        if not self._is_keyed(name, told):
+            self._keyless(table, told)
+            return None
+        if name in self._coming:
+            self._coming.remove(name)
+        rows = self._whole(table, told)
+        if self._holds(table, "whole", rows.attach):
+            self.rows += rows.changed
+            self.already += rows.already
+            self.tables[name] += rows.changed
+            if rows.changed:
+                self._changed[name] = {*table.by_name}
+                self._lost |= {name} if rows.made else set()
+        return None if told.whole else table
+
+    def _holds(self, table: Table, which: str, write: Callable[[], None]) -> bool:
+        """Write, and see that deferrable exclusions hold: the triggers that look again at these are silent. Where one
+        does not, nothing is written of this table, and it is told."""
+        connection = self.connection
+        try:
+            with connection.transaction():
+                write()
+                for name, query in deferred(table):
+                    if ask(connection, f"SELECT EXISTS ({query})")[0][0]:
+                        raise _Broken(name)
+        except _Broken as broken:
+            self._leave(table.name, f"{broken} would not hold", which)
+            return False
+        return True
+
+    def _whole(self, table: Table, told: StashedTable) -> WholeRows:
+        made = told.whole and table.name in self.made
+        anew = made and self._made_anew(table, told)
+        words = self.defaults, self.careful, self._coming, anew
+        return WholeRows(self.connection, self.new, table, told.key, made, *words)
+
+    def _made_anew(self, table: Table, told: StashedTable) -> bool:
+        """Whether the migration made the table's rows of what mappers had given the old release of the stashed ones."""
+        return told.read and bool(ask(self.connection, f"SELECT EXISTS (SELECT FROM {rows_of(table)})")[0][0])
+
+    def _keyless(self, table: Table, told: StashedTable) -> None:
+        """Rows without a key can be inserted, where nothing else was done to them."""
+        name = literal(table.name)
+        lines = f"pg_temp.sp_lines WHERE line ->> 'relation' = {name}"
+        others = ask(self.connection, f"SELECT count(*) FROM {lines} AND line ->> 'action' <> 'insert'")[0][0]
+        anew = self._made_anew(table, told)
+        if told.key or others or not told.whole or table.name not in self.made or anew:
+            if not anew:
+                self._leave(table.name, "the table has no key by which the rows could be found")
+            why = ANEW if anew else "the table has no key by which the row could be found"
+            run(
+                self.connection,
+                f"INSERT INTO pg_temp.sp_left SELECT {name}, line -> 'key', '*', {literal(why)}, "
+                f"(line -> 'values')::text FROM {lines} AND line ->> 'action' <> 'truncate'",
+            )
+            return
+        self._changed[table.name] = {*table.by_name}
+        columns = list(table.written)
+        values = ", ".join(f"(line -> 'values' ->> {literal(c.name)})::{c.type}" for c in columns)
+        names = ", ".join(quote(column.name) for column in columns)
+        self.rows += run(
+            self.connection,
+            f"INSERT INTO {quoted(table)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {lines}",
+        )
+
+    def _name_again(self, table: Table) -> None:
+        """Ids of content types and permissions are others in this database: found again by what they name."""
+        for key in table.foreign_keys:
+            parent = self.new.tables[key.parent].relation
+            if parent not in (CONTENT_TYPES, PERMISSIONS) or len(key.columns) != 1:
+                continue
+            now = {label: number for number, label in named(self.connection, self.new, key.parent).items()}
+            # Each tenant's schema may have its own; an earlier version's stash has those of one, by the bare name.
+            pairs = [
+                (place, was, now.get(label))
+                for place, one in enumerate(self.found)
+                for was, label in one.identities.get(key.parent, one.identities.get(parent, {})).items()
+            ]
+            run(self.connection, "CREATE TEMP TABLE sp_ids (place int4, was text, now text) ON COMMIT DROP")
+            with self.connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_ids FROM STDIN") as copy:
+                for pair in pairs:
+                    copy.write_row(pair)
+            column = literal(key.columns[0])
+            path = f"ARRAY[{column}]"
+            which = f"s.relation = {literal(table.name)} AND s.{{where}} ->> {column} IS NOT NULL"
+            for where in ("vals", "key"):
+                run(
+                    self.connection,
+                    f"UPDATE pg_temp.sp_stash s SET bad = CASE WHEN i.now IS NULL THEN "
+                    f"{literal(f'what its {key.columns[0]} names is not there')} ELSE s.bad END, "
+                    f"{where} = jsonb_set(s.{where}, {path}, coalesce(to_jsonb(i.now), 'null')) "
+                    f"FROM pg_temp.sp_stash o LEFT JOIN pg_temp.sp_ids i ON i.place = o.place "
+                    f"AND i.was = o.{where} ->> {column} WHERE o.n = s.n AND {which.format(where=where)}",
+                )
+            run(self.connection, "DROP TABLE pg_temp.sp_ids")
+
+    def _leave(self, name: str, reason: str, which: str = "true") -> None:
+        run(
+            self.connection,
+            f"INSERT INTO pg_temp.sp_left SELECT relation, key, '*', {literal(reason)}, vals::text "
+            f"FROM pg_temp.sp_stash WHERE relation = {literal(name)} AND {which}",
+        )
+
+    def _parents_first(self, names: Iterable[str]) -> list[str]:
+        found: list[str] = []
+        pending = sorted(names)
+        while pending:
+            free = [name for name in pending if not self._needs(name) & (set(pending) - {name})]
+            for name in free or pending[:1]:  # a circle is begun anywhere
+                found.append(name)
+                pending.remove(name)
+        return found
+
+    def _needs(self, name: str) -> set[str]:
+        table = self.new.tables.get(name)
+        return set() if table is None else {key.parent for key in table.foreign_keys}
+
+    def _verify(self) -> None:
+        """Foreign keys from and to the columns that were written, asked of what stands there now.
+
+        What had no parent before (a constraint may be NOT VALID, or filled past) is none of this launch's business:
+        where only the children's columns were written, these are asked of the rows that were. Where rows were
+        neither removed nor given other values, no child lost its parent.
+        """
+        broken = []
+        for table in self.new.tables.values():
+            for key in table.foreign_keys:
+                lost = key.parent in self._lost and not self._changed[key.parent].isdisjoint(key.parent_columns)
+                if not lost and self._changed.get(table.name, frozenset()).isdisjoint(key.columns):
+                    continue
+                rows = orphans(table, key, self.new, "true" if lost else WRITTEN)
+                count = ask(self.connection, f"SELECT count(*) FROM {rows}")[0][0]
+                if count:
+                    broken.append(f"{table.name}.{key.name}: {count} rows without a parent")
+        if broken:
+            raise DatabaseError(
+                "Foreign keys would not hold after the re-attachment.",
+                subject=", ".join(self._changed),
+                found="; ".join(broken),
+                remedy="Nothing was changed. Move the stash's folder elsewhere and `safepoint retry`: then nothing of "
+                "it is re-attached, and its values stay in the file.",
+            )
+
+    def _raise_sequences(self) -> None:
+        """No number that was given out before the rollback is given out again."""
+        wanted: dict[str, int] = {}
+        for one in self.found:
+            for name, value in one.sequences.items():
+                wanted[name] = max(value, wanted.get(name, value))
+        for name, value in wanted.items():
+            self.connection.execute(
+                "SELECT setval(c.oid::regclass, least(greatest(%s, pg_sequence_last_value(c.oid)), s.seqmax)) "
+                "FROM pg_class c JOIN pg_sequence s ON s.seqrelid = c.oid WHERE c.oid = to_regclass(%s) "
+                "AND s.seqincrement > 0 AND coalesce(pg_sequence_last_value(c.oid), s.seqmin - 1) < %s",
+                [value, name, value],
+            )
+
+    def _answer(self, out: Path) -> Reattached:
+        left, preview = write_left(self.connection, out)
+        return Reattached(
+            launches=tuple(one.launch_id for one in self.found),
+            values=self.values,
+            rows=self.rows,
+            already=self.already,
+            left=left,
+            tables={name: count for name, count in self.tables.items() if count},
+            preview=preview,
+            file=str(out) if left else None,
+        )

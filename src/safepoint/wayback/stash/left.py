@@ -1,0 +1,70 @@
+"""What became of a re-attachment, and what it had to leave behind: the rows of `pg_temp.sp_left`, in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from safepoint.postgres.connections import Connection, streamed
+from safepoint.postgres.masking import without_secrets
+from safepoint.wayback.capture.settling import settling
+
+_PREVIEW: Final = 50
+
+
+@dataclass(frozen=True)
+class Left:
+    """What was not re-attached, and why. `column` is `*` for a whole row."""
+
+    table: str
+    key: Mapping[str, Any]
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reattached:
+    """`values` were set in rows that were carried, `rows` of whole tables were written or removed; `already` stood.
+
+    `left` could not be: the first are in `preview`, all of them in `file`.
+    """
+
+    launches: tuple[str, ...]
+    values: int
+    rows: int
+    already: int
+    left: int
+    tables: Mapping[str, int] = field(default_factory=dict)
+    preview: tuple[Left, ...] = ()
+    file: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """For the ledger."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Reattached:
+        """The inverse of `as_json`."""
+        preview = tuple(Left(**one) for one in data["preview"])
+        return cls(**{**data, "launches": tuple(data["launches"]), "preview": preview})
+
+
+def write_left(connection: Connection, out: Path) -> tuple[int, tuple[Left, ...]]:
+    """Gives how many there are, and the first ones."""
+    left, preview = 0, list[Left]()
+    with (
+        settling(out) as file,
+        connection.cursor() as cursor,
+        streamed(cursor, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3") as rows,
+    ):
+        for relation, key, column, reason, value in rows:
+            line = {"table": relation, "key": key, "column": column, "reason": reason, "value": value}
+            file.write(json.dumps(line) + "\n")
+            left += 1
+            if left <= _PREVIEW:
+                shown = without_secrets(key, relation)
+                preview.append(Left(relation.removeprefix("public."), shown, column, reason))
+    return left, tuple(preview)
