@@ -12,13 +12,14 @@ from safepoint.django.operations import NONE
 from safepoint.errors import DatabaseError
 from safepoint.launch.wayback import proving
 from safepoint.postgres.target import Target
+from safepoint.wayback.mapping.schemas import Schemas
 
 
 def test_what_postgresql_said_is_told_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> None:
         raise DatabaseError("Making the round trip: PostgreSQL refused.", subject="shop", found="division by zero")
 
-    monkeypatch.setattr(proving, "schemas_of", refused)
+    monkeypatch.setattr(Schemas, "of", refused)
     nowhere = Target("127.0.0.1", 1, "shop", "postgres")
     plan = parse(LEAST, Path("/plans/launch.toml"))
     found = proving.prove_way_back(plan, nowhere, nowhere, NONE, keep=lambda *_, **__: None, cancelled=lambda: False)
