@@ -8,8 +8,8 @@ from safepoint.config.rehearsal import Waiver
 from safepoint.django.operations import Operation, Operations
 from safepoint.rehearsal.catalogue import Picture
 from safepoint.rehearsal.changes import TableChange
-from safepoint.rehearsal.costs import Cost, Counted, Counts, Key, Share
-from safepoint.rehearsal.observation import Watched, observed
+from safepoint.rehearsal.costs import Cost, Counted, Counts, Key, Share, by_statement
+from safepoint.rehearsal.observation import MigrationRun, Watched, observed, rebuilding
 from safepoint.rehearsal.sampling import Sampled
 from safepoint.rehearsal.timeline import Applied
 from safepoint.rehearsal.unexpected import unexpected
@@ -29,6 +29,18 @@ def test_a_quick_write_among_many_slow_statements_is_known_to_be_its_migrations(
     assert wrote.migrations == ("a.0001_seed",) and len(seen.costs) == SLOW + 1
     shown = [one["text"] for one in seen.as_json()["costs"]]
     assert len(shown) == 20 and shown[0] == f"ALTER TABLE t{SLOW - 1} ADD a int" and wrote.text not in shown
+
+
+def test_what_built_an_index_is_shown_however_quick_it_was_on_the_copy() -> None:
+    texts = {number: f"UPDATE t{number} SET a = $1" for number in range(SLOW)} | {SLOW: 'CREATE INDEX "by_name" ON "t"'}
+    shares = (Share(9.0, {(number, True): Counts(1, 0.001 if number == SLOW else 1.0) for number in texts}),)
+    runs = (Applied("a.0001", 0.5, 8.0, True),)
+    nothing = Picture({}, {}, (), {})
+    seen = observed(Watched(9.0, runs, Sampled((), (), (), 0, 0, None), "", None), nothing, nothing)
+    built = MigrationRun("a.0001", 0.5, 8.0, True, 0, (), (), indexes=("by_name on public.t",))
+    seen = replace(seen, costs=rebuilding(by_statement(Counted(shares, texts), runs), [built]))
+    shown = [one["text"] for one in seen.as_json()["costs"]]
+    assert len(shown) == 21 and shown[-1] == texts[SLOW]
 
 
 def test_what_a_handler_of_post_migrate_wrote_is_laid_to_no_migration() -> None:

@@ -96,6 +96,10 @@ class Observed:
         """The migration that raised."""
         return next((one.label for one in self.migrations if not one.ok), None) if self.error else None
 
+    def _told(self) -> tuple[Cost, ...]:
+        """The slowest, and whatever rewrote a table or built an index: on a bigger table that takes long."""
+        return tuple(one for number, one in enumerate(self.costs) if number < _SLOWEST or one.rewrites or one.indexes)
+
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
         plain = (
@@ -114,7 +118,7 @@ class Observed:
             "migrations": [one.as_json() for one in self.migrations],
             "locks": [one.as_json() for one in self.locks],
             "statements": [one.as_json() for one in self.statements],
-            "costs": [one.as_json() for one in self.costs[:_SLOWEST]],
+            "costs": [one.as_json() for one in self._told()],
             "rewrites": list(self.rewrites),
             "indexes": list(self.indexes),
             "looks_every_seconds": EVERY,
