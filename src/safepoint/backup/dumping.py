@@ -192,10 +192,11 @@ def dump_error(error: CommandFailed, target: Target) -> CommandFailed:
             "pg_dump locks every table and sequence at once: raise max_locks_per_transaction on the server (a restart) "
             "until that times max_connections is well above their number, then try again.",
         ),
-        # Before what depends on the query that was under way: this may come at any of them.
+        # Before what depends on the query that was under way: this may come at any of them. The database's own encoding
+        # is refused where the session in which it is set is gone.
         *(
             (sign, "Was the database dropped, or the server stopped? Look into its log, then take the snapshot again.")
-            for sign in ("terminating connection", "closed the connection unexpectedly")
+            for sign in ("terminating connection", "closed the connection unexpectedly", "invalid client encoding")
         ),
         ("SET TRANSACTION SNAPSHOT", "The session that held the snapshot was ended: by whom? Then take it again."),
         ("does not exist", "A table or the database was dropped while the dump began: take the snapshot again."),
