@@ -82,7 +82,7 @@ def carried_through(
     ordered(stage, "launch", "--now")
     assert evidence(stage, "twin")["server"] == f"127.0.0.1:{other.port}"
     assert [name for name in databases(stage.server) if "twin" in name] == []
-    time.sleep(1.0)
+    time.sleep(1.0)  # people post on 2.0 meanwhile
     for boundary in rolling_back:
         killed_at(stage, boundary, "rollback")
     here = stage.environment["DATABASE_URL"]
@@ -128,7 +128,7 @@ def turn_round(stage: Stage, other: Server, there: str) -> None:
     assert release_that_answers(stage) == "2.0" and "accounting" in databases(stage.server)
     assert "accounting" not in databases(other)
     assert "insert,session_key" in (stage.launch_folder / "left-behind.csv").read_text()
-    time.sleep(1.0)
+    time.sleep(1.0)  # and go on posting there
 
 
 def test_a_launch_is_rolled_back_to_another_server_and_loses_nothing(

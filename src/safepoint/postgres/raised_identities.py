@@ -25,7 +25,7 @@ from safepoint.postgres.replica_identity import Identity, restore
 _MARK: Final = "made by Safepoint for launch "
 
 # What needs it: an identity by the primary key without one, by an index without it, or none at all. A partition's
-# primary key has to be its root's: the way back goes by no other (see `wayback.identity`). Under FULL a table with
+# primary key has to be its root's: the way back goes by no other (see `capture.identity`). Under FULL a table with
 # virtual columns (PostgreSQL 18) refuses what it should allow: there is nothing to be done for it, but to take FULL
 # back once there is a key. Nothing here may make the application's statement fail.
 _LOOK: Final = """

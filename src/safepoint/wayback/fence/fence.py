@@ -3,7 +3,7 @@
 Three holds, each undone exactly from what was recorded before: the database's default becomes read-only, the
 application's roles lose LOGIN, the sessions that are there are ended. The first two are one transaction, so there is
 nothing between them; a kill before or after it is answered by running `close` again. None of them is trusted to be
-enough (a superuser can set the default back): `wayback.quiet` proves that nobody wrote.
+enough (a superuser can set the default back): `fence.quiet` proves that nobody wrote.
 """
 
 from __future__ import annotations
