@@ -300,7 +300,7 @@ def test_a_server_that_refuses_the_conductors_login_refuses_the_conductor(
         application_roles=("x",),
     )
     guard = Guard(lambda: target_of(plan), "postgres", "accounting-2.0", "ann@one")
-    with pytest.raises(SafepointError, match="nothing is begun, and all is as it was") as told:
+    with pytest.raises(SafepointError, match="Nothing was done: things stand as") as told:
         guard.take()
     assert not guard.held and told.value.remedy and "not-the-password" not in str(told.value.as_json())
 

@@ -167,7 +167,7 @@ class Guard:
             return
         except (DatabaseError, PlanFileError) as error:
             raise type(error)(
-                f"{error.message.rstrip('.')}. Without that nothing is begun, and all is as it was.",
+                f"{error.message.rstrip('.')}. Nothing was done: things stand as `safepoint status` says.",
                 subject=error.subject,
                 remedy=error.remedy,
             ) from None
