@@ -87,13 +87,16 @@ def _only_one(plan_file: PlanFile) -> BinaryIO:
     file = (launch_folder(plan_file) / "follow.lock").open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         file.close()
         raise Refused(
             "This launch is being followed already, by another `safepoint follow`.",
             subject=plan_file.launch_id,
             remedy="Leave it at work; it ends with the launch's retirement.",
         ) from None
+    except OSError as error:  # a share without locks, say: the system does not say of which file
+        file.close()
+        raise OSError(error.errno, error.strerror, file.name) from error
     return file
 
 
