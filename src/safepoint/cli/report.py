@@ -25,10 +25,12 @@ def report(
 
     from safepoint.config import load
     from safepoint.launch.history import ledger_of
+    from safepoint.launch.lock import held
     from safepoint.launch.report import build, render
 
-    path, entries = ledger_of(load(plan), launch)
-    built = build(entries)
+    plan_file = load(plan)
+    path, entries = ledger_of(plan_file, launch)
+    built = build(entries, {"conducted": held(plan_file.conductor_lock, path.parent.name)})
     if json_:
         echo(json.dumps(built))
         return

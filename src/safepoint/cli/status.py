@@ -63,13 +63,10 @@ def standing_of(
         report["launch"]["timezone"] = made["timezone"]
         report["steps"] = report["history"] = [_not_reached(step) for step in made["steps"]]
     report["launch"]["plan_file"] = str(path)
-    told = standing(report)
+    mine = conductor if conductor is not None and conductor.launch == report["launch"]["id"] else None
+    told = standing({**report, "conducted": mine is not None})
     if the_plan is not None:
         told = _beside_another(_late(told, the_plan, now), plan_file)
-    mine = conductor if conductor is not None and conductor.launch == report["launch"]["id"] else None
-    under_way = report["launch"]["status"] in ("running", "waiting", "rolling back")
-    if under_way and mine is None:
-        told = _orphaned(told, report)
     elsewhere = None if isinstance(heard, str) else heard
     if elsewhere is not None:
         told = _elsewhere(told, elsewhere)
@@ -184,24 +181,6 @@ def _beside_another(told: dict[str, Any], plan_file: PlanFile) -> dict[str, Any]
         "open": f"As {other.launch_id} has it.",
         "safe": f"This launch has touched nothing; what is safe, {other.launch_id} says.",
         "next": f"{other.remedy(plan_file)} {told['next']}",
-    }
-
-
-def _orphaned(told: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    """A launch that is under way, and nobody carries it out."""
-    named, rollback = report["launch"], report["rollback"]
-    where = f" --plan {named['plan_file']}" if named["plan_file"] != "launch.toml" else ""
-    launch = f"safepoint launch{where}"
-    what, on = f"the launch of {named['application']} {named['new']}", "go on where it was"
-    if rollback is not None and rollback["status"] == "running":
-        way = f"to {named['new']}" if rollback["forth"] else f"back to {named['old']}"
-        what, on = f"{named['application']} on its way {way}", f"go on with the way {way}"
-    return {
-        **told,
-        "tone": "bad",
-        "headline": f"Nobody conducts {what}: its conductor has ended.",
-        "next": f"`{launch}` goes on where it was. {told['next']}",
-        "commands": [{"command": launch, "means": on}, *told["commands"]],
     }
 
 

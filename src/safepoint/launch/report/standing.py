@@ -21,6 +21,7 @@ Report = Mapping[str, Any]
 TONES = {"launched": "good", "failed": "bad", "aborted": "warn", "rolled back": "warn", "waiting": "ask"}
 
 _CLOSE = "rollback --stop-first"
+_ON = "launch, where it was"
 _STILL_OPEN = "return, while the site is open"
 MEANINGS = {
     "go": "say yes: go on with this step",
@@ -32,6 +33,7 @@ MEANINGS = {
     _STILL_OPEN: "end the rollback: {new} was never closed",
     "hold": "stop before the next step and wait for a person",
     "launch": "carry it out",
+    _ON: "go on where it was",
     "watch": "look at the checkpoints again and again; nothing is changed",
     "report": "write the report",
 }
@@ -46,15 +48,20 @@ def standing(report: Report) -> dict[str, Any]:
     launch = report["launch"]
     return {
         "headline": _headline(report),
-        "tone": TONES.get(launch["status"], "busy"),
+        "tone": "bad" if orphaned(report) else TONES.get(launch["status"], "busy"),
         "open": _open(report),
         "safe": _safe(report),
-        "next": _next(report),
+        "next": _next_of_orphan(report) if orphaned(report) else _next(report),
         "commands": [
             {"command": _command(report, name), "means": MEANINGS[_meant(report, name)].format(**launch)}
             for name in _choices(report)
         ],
     }
+
+
+def orphaned(report: Report) -> bool:
+    """Whether the launch is under way and nobody carries it out, as far as whoever made the report has looked."""
+    return not report.get("conducted", True) and report["launch"]["status"] in ("running", "waiting", "rolling back")
 
 
 def clock(report: Report, at: str | None, *, date: bool = False) -> str:
@@ -71,15 +78,18 @@ def _headline(report: Report) -> str:
     sentences = {
         "not begun": f"The launch of {app} {new} has not begun.",
         "running": f"The launch of {app} {new} is under way.",
-        "rolling back": f"{app} is on its way back to {old}.",
+        "rolling back": f"{app} is on its way {_whither(report)}.",
         "waiting": f"The launch of {app} {new} waits for a person.",
         "launched": f"{app} {new} is launched.",
         "failed": f"The launch of {app} {new} failed; {old} was not touched.",
         "aborted": f"The launch of {app} {new} was aborted.",
         "rolled back": f"{app} was rolled back to {old}.",
     }
+    if orphaned(report):
+        way = f"{app} on its way {_whither(report)}" if _way(report) else f"the launch of {app} {new}"
+        return f"Nobody conducts {way}: its conductor has ended."
     if status == "waiting" and _way(report):
-        return f"{app} waits for a person on its way back to {new if _returning(report) else old}."
+        return f"{app} waits for a person on its way {_whither(report)}."
     if status == "failed" and _done(report, "stop-traffic"):
         return f"The launch of {app} {new} failed."
     return sentences.get(status, f"The launch of {app} {new}: {status}.")
@@ -145,6 +155,10 @@ def _way(report: Report) -> list[str]:
     return (
         list(rollback["forth"] or rollback["steps"]) if rollback is not None and rollback["status"] == "running" else []
     )
+
+
+def _whither(report: Report) -> str:
+    return f"back to {report['launch']['new' if _returning(report) else 'old']}"
 
 
 def _returning(report: Report) -> bool:
@@ -228,6 +242,16 @@ def _next(report: Report) -> str:
     return text + _upcoming(report)
 
 
+def _next_of_orphan(report: Report) -> str:
+    """What `_next` says is for whoever conducts: here nothing runs, and nobody takes an answer."""
+    on, question = f"`{_command(report, 'launch')}` goes on where it was", report["question"]
+    if question is not None:
+        answers = " or ".join(f"`{_command(report, name)}`" for name in question["choices"])
+        return f"{on}, and waits there for {answers}: {question['question'].rstrip('.')}."
+    broken_off = [row["title"] for row in report["steps"] if row["verdict"] == "running"]
+    return f"{on}: {broken_off[-1] if broken_off else _upcoming(report).rstrip('.')}."
+
+
 def _was_closed(report: Report) -> bool:
     """Whether the site was closed in this try."""
     closing = row_of(report["steps"], "stop-traffic")
@@ -294,6 +318,8 @@ def _upcoming(report: Report) -> str:
 
 
 def _choices(report: Report) -> list[str]:
+    if orphaned(report):  # nothing is there that could be held
+        return ["launch", *(name for name in _choices({**report, "conducted": True}) if name != "hold")]
     status, question = report["launch"]["status"], report["question"]
     if question is not None:
         return list(question["choices"])
@@ -321,6 +347,8 @@ def _may_return(report: Report) -> bool:
 
 def _meant(report: Report, name: str) -> str:
     """The key of what a choice means where the launch stands."""
+    if name == "launch" and orphaned(report):
+        return _ON
     return _STILL_OPEN if name == "return" and "back-stop-traffic" not in _begun_of_way(report) else name
 
 
