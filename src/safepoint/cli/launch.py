@@ -45,13 +45,15 @@ def launch(
     from safepoint.launch.begin import prepare_launch
 
     plan_file, the_plan = prepare_launch(plan, hurry=now, at=at)
-    status = conduct(plan_file, the_plan, lambda c: c.launch(), plain=plain or json_, no_wait=no_wait, quiet=json_)
+    plain = plain or json_
+    status = conduct(plan_file, the_plan, "launch", lambda c: c.launch(), plain=plain, no_wait=no_wait, quiet=json_)
     end(plan_file, the_plan, status, json_=json_)
 
 
 def conduct(
     plan_file: PlanFile,
     the_plan: Plan,
+    word: str,
     work: Callable[[Conductor], str],
     *,
     plain: bool = False,
@@ -59,6 +61,9 @@ def conduct(
     quiet: bool = False,
 ) -> str:
     """Be the conductor for one piece of work, with the live timeline; Ctrl-C leaves, and the launch can go on later.
+
+    Args:
+        word: the command that was typed.
 
     Raises:
         Refused: another conductor is at work.
@@ -75,7 +80,9 @@ def conduct(
         timeline.on_entry(entry)
         asked.on_entry(entry)
 
-    conductor = Conductor(plan_file, the_plan, tell=timeline.on_progress, listeners=(listen,))
+    conductor = Conductor(
+        plan_file, the_plan, tell=timeline.on_progress, listeners=(listen,), command=f"safepoint {word}"
+    )
     answer: list[str] = []
     failure: list[BaseException] = []
 

@@ -81,7 +81,7 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
             subject=plan_file.launch_id,
             remedy="There is nothing to try again; see `safepoint report`.",
         )
-    ended = conduct(plan_file, the_plan, lambda c: c.launch(), plain=plain or json_, quiet=json_)
+    ended = conduct(plan_file, the_plan, "retry", lambda c: c.launch(), plain=plain or json_, quiet=json_)
     end(plan_file, the_plan, ended, json_=json_)
 
 
@@ -137,7 +137,7 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
     if the_plan is None:
         raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
     order = make_order("return")
-    ended = conduct(plan_file, the_plan, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    ended = conduct(plan_file, the_plan, "return", lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
     end(plan_file, the_plan, ended, json_=json_)
 
 
@@ -200,7 +200,7 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
     if the_plan is None:
         raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
     order = make_order(word, **details)
-    ended = conduct(plan_file, the_plan, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    ended = conduct(plan_file, the_plan, word, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
     taken = ended in ("rolled back", "aborted")
     if json_:
         import json

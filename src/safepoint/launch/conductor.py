@@ -41,13 +41,25 @@ def make_order(word: str, **details: Any) -> dict[str, Any]:
 
 
 class Conductor:
-    """Carries out one launch. A context: within it this process is the one conductor of the application."""
+    """Carries out one launch. A context: within it this process is the one conductor of the application.
 
-    def __init__(self, plan_file: PlanFile, plan: Plan, *, tell: Tell, listeners: tuple[Callable[[Entry], None], ...]):
+    Args:
+        command: what was typed, for whoever asks who conducts.
+    """
+
+    def __init__(
+        self,
+        plan_file: PlanFile,
+        plan: Plan,
+        *,
+        tell: Tell,
+        listeners: tuple[Callable[[Entry], None], ...],
+        command: str = "safepoint launch",
+    ) -> None:
         self.plan_file = plan_file
         self.plan = plan
         self.folder = plan_file.state / "launches" / plan.launch_id
-        self._lock = ConductorLock(plan_file.conductor_lock, plan.launch_id, "safepoint launch")
+        self._lock = ConductorLock(plan_file.conductor_lock, plan.launch_id, command)
         database = plan_file.database
         self._guard = Guard(lambda: target(database), database.maintenance, plan.launch_id, person())
         self._tell = tell
