@@ -69,6 +69,7 @@ def event_line(entry: Entry, state: State, marks: Marks) -> tuple[str, str] | No
         "decided": lambda: (marks.passed, f"{entry.step or '':<15} go by {data['by']}"),
         "order": lambda: (marks.running, f"{entry.step or '':<15} {data['order']} by {data['by']}: {data['fate']}"),
         "wayback": lambda: (marks.interrupted, f"the way back, {len(data['steps'])} steps: {data['reason']}"),
+        "wayforth": lambda: (marks.interrupted, f"turned round, {len(data['steps'])} steps: {data['reason']}"),
         "end": lambda: (
             marks.passed if data["status"] == "launched" else marks.interrupted,
             f"{data['status']}{': ' if data['reason'] else ''}{data['reason']}",

@@ -70,6 +70,7 @@ class State:
     notes: list[str] = field(default_factory=list)
     plan_file: str = ""
     way_back: bool = False
+    returning: bool = False
     over: bool = False
 
     def __post_init__(self) -> None:
@@ -92,8 +93,8 @@ class State:
             self.question = {"step": entry.step, **data}
         elif entry.kind in ("order", "decided"):
             self._order(entry)
-        elif entry.kind == "wayback":
-            self._way_back(entry)
+        elif entry.kind in ("wayback", "wayforth"):
+            self._take_way(entry)
         elif entry.kind == "end":
             self.status, self.reason, self.question = str(data["status"]), str(data["reason"]), None
         elif entry.kind.startswith("step."):
@@ -107,12 +108,15 @@ class State:
         if entry.kind == "order":
             self.notes.append(f"{entry.data['order']} by {entry.data['by']}: {entry.data['fate']}")
 
-    def _way_back(self, entry: Entry) -> None:
-        self.question, self.way_back = None, True
+    def _take_way(self, entry: Entry) -> None:
+        """The way back, or from there forth again: what ran is ended, what was to come of the other way never comes."""
+        self.question, self.way_back, self.returning = None, True, entry.kind == "wayforth"
         for line in self.lines.values():
             if line.verdict == "running":
                 line.verdict, line.moving = "interrupted", None
+        self.lines = {key: line for key, line in self.lines.items() if line.verdict or line.phase != "rollback"}
         for step in entry.data["steps"]:
+            self.lines.pop(step["id"], None)  # of an earlier rollback: it comes last now
             self.lines[step["id"]] = Line(step["id"], step["title"], "rollback")
 
     def _step(self, entry: Entry, now: float) -> None:

@@ -85,7 +85,8 @@ def _head(state: State, width: int, now: float) -> list[Text]:
     plan = state.plan
     title = f"{plan.application} {plan.old} -> {plan.new}"
     elapsed = format_duration(max(0.0, now - state.begun)) if state.begun is not None else ""
-    status = state.status or ("the way back" if state.way_back else "launching")
+    way = "the return" if state.returning else "the way back"
+    status = state.status or (way if state.way_back else "launching")
     if state.question is not None:
         status = "waits for a person"
     style = STYLES.get(state.status, "bold magenta" if state.question else "bold cyan")
