@@ -86,3 +86,10 @@ def test_a_question_on_the_way_back_says_where_that_leads_and_what_the_database_
     assert told["headline"] == "accounting waits for a person on its way back to 1.0."
     assert told["safe"].startswith("The database is the twin of the safe point, with ")
     assert "the migrated one is kept whole" in told["safe"]
+
+
+def test_a_swap_that_was_begun_is_not_said_to_be_done(story: Story) -> None:
+    story.begin("rollback").way_back("rollback ordered by grace").begun("back-swap")
+    assert "both whole" in said(story)["safe"]
+    story.done("back-swap", 0.1, attempt=2)
+    assert said(story)["safe"].startswith("The database is the twin of the safe point")

@@ -140,9 +140,12 @@ def _safe(report: Report) -> str:
 
 
 def _safe_while_swapped(report: Report) -> str:
-    """On a way back, from the swap on: another database has the live name."""
-    launch = report["launch"]
-    if "forth-swap" in _begun_of_way(report):
+    """On a way back, from the swap on: another database has the live name, or is about to have it."""
+    launch, begun = report["launch"], _begun_of_way(report)
+    if not _done(report, "forth-swap" if "forth-swap" in begun else "back-swap"):
+        text = "The twin of the safe point and the migrated database are both whole; which of them has the live name "
+        return text + "is being changed." + _snapshots(report)
+    if "forth-swap" in begun:
         return f"The migrated database has its place again, with all that {launch['new']} wrote." + _snapshots(report)
     carried = f" with {report['rollback']['carried']} transactions of {launch['new']} carried into it"
     text = f"The database is the twin of the safe point,{carried}; the migrated one is kept whole beside it."
@@ -235,7 +238,7 @@ def _next(report: Report) -> str:
         if server is not None:
             told += f"Make it last: lead whatever else uses the database to {server} (backups, jobs). "
             again += f" and {server} in [database]; `{_command(report, 'retire')}` first"
-        recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). " * _was_closed(report)
+        recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). " * was_closed(report)
         return f"{told}{recovered}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     text = f"Now: {running[-1]['title']}. Then: " if running else ""
@@ -252,7 +255,7 @@ def _next_of_orphan(report: Report) -> str:
     return f"{on}: {broken_off[-1] if broken_off else _upcoming(report).rstrip('.')}."
 
 
-def _was_closed(report: Report) -> bool:
+def was_closed(report: Report) -> bool:
     """Whether the site was closed in this try."""
     closing = row_of(report["steps"], "stop-traffic")
     since = closing["attempts"][0]["started"] if closing is not None and closing["attempts"] else None
