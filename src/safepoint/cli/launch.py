@@ -183,9 +183,19 @@ def end(plan_file: PlanFile, the_plan: Plan, status: str, *, json_: bool) -> NoR
     elif status != "launched":
         last_words(plan_file)
     code = EXIT_OF_STATUS.get(status, ExitCode.FAILED)
-    if status == "failed" and no_go(plan_file):
+    if no_go(plan_file) and (status == "failed" or (status == "aborted" and not _was_closed(plan_file))):
         code = ExitCode.NO_GO
     raise typer.Exit(int(code))
+
+
+def _was_closed(plan_file: PlanFile) -> bool:
+    """Whether the newest try kept anybody out: where it did not, a no-go took nothing back that people saw."""
+    from safepoint.launch.begin import entries_of
+    from safepoint.launch.report.model import build, present
+    from safepoint.launch.report.standing import was_closed
+
+    entries = entries_of(plan_file)
+    return was_closed(present(build(entries), entries))
 
 
 def refuse_without_launch(plan_file: PlanFile) -> None:

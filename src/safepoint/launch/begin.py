@@ -119,12 +119,14 @@ def last_reason(plan_file: PlanFile) -> str:
 
 
 def no_go(plan_file: PlanFile) -> bool:
-    """Whether the newest run ended because a gate or a check said no."""
-    failed = [entry for entry in entries_of(plan_file) if entry.kind == "step.failed"]
-    if not failed:
+    """Whether the newest run ended because a gate or a check said no, and not by a person's order."""
+    entries = entries_of(plan_file)
+    begun = max((entry.seq for entry in entries if entry.kind == "run"), default=0)
+    newest = [entry for entry in entries if entry.seq >= begun]
+    failed = [entry.data for entry in newest if entry.kind == "step.failed"]
+    if not failed or any(entry.kind == "wayback" and entry.data["by"] is not None for entry in newest):
         return False
-    last = failed[-1].data
-    return "evidence" in last or last.get("error", {}).get("error") == "Refused"
+    return "evidence" in failed[-1] or failed[-1].get("error", {}).get("error") == "Refused"
 
 
 def move(plan_file: PlanFile, at: str) -> PlanFile:
