@@ -354,4 +354,5 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
     elif alive:
         echo(f"{word}: given to the conductor ({alive}).")
     else:
-        echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and goes on.")
+        on = "waits for a person before its next step" if word == "hold" else "goes on"
+        echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and {on}.")
