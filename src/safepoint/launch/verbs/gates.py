@@ -272,11 +272,11 @@ def refuse_old_go(ground: Ground) -> None:
 
 
 def _said_go(entries: Sequence[Entry]) -> datetime:
-    """When the gate, or a person at or after it, said go last."""
+    """When the gate, or a person at or after it, said go last: a word may have been given before anybody took it."""
     tried = since_abort(entries)
-    gate = [e for e in tried if e.step == "gate-stop" and e.kind in ("step.done", "decided")]
+    gate = [e.when for e in tried if e.step == "gate-stop" and e.kind == "step.done"]
     words = [e for e in tried if e.kind == "order" and e.data["fate"] == "taken" and e.data["order"] in ("go", "retry")]
-    return max(entry.when for entry in (*gate, *words))
+    return max([*gate, *(min(e.when, datetime.fromisoformat(e.data.get("at", e.at))) for e in words)])
 
 
 def checkpoint_reasons(evidence: Mapping[str, Any] | None) -> list[Reason]:
