@@ -1,4 +1,4 @@
-"""Why `safepoint follow` cannot have its lock is said as it is."""
+"""Why `safepoint follow` cannot follow is said as it is."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import os
 from pathlib import Path
 
 import pytest
-from stories import PLAN_FILE, launched
+from stories import PLAN_FILE, Story, launched
 
-from safepoint.cli.follow import _only_one
+from safepoint.cli.follow import _only_one, _standby
 from safepoint.config import PlanFile, load
 from safepoint.errors import Refused
 from safepoint.launch.begin import launch_folder
+from safepoint.launch.lock import ConductorLock
 
 
 @pytest.fixture
@@ -37,3 +38,13 @@ def test_a_share_without_locks_is_not_told_as_another_follower(plan: PlanFile, m
     with pytest.raises(OSError, match="No locks available") as said:
         _only_one(plan)
     assert str(said.value.filename).endswith("follow.lock")
+
+
+def test_a_dead_conductor_is_not_said_to_follow(plan: PlanFile) -> None:
+    Story(launch_folder(plan) / "ledger.jsonl").begin()
+    with pytest.raises(Refused) as said:
+        _standby(plan)
+    assert "Nobody conducts it" in str(said.value.remedy) and "`safepoint launch`" in str(said.value.remedy)
+    with ConductorLock(plan.conductor_lock, plan.launch_id, "safepoint launch"), pytest.raises(Refused) as said:
+        _standby(plan)
+    assert str(said.value.remedy).startswith("Its conductor does that")

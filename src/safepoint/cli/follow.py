@@ -56,8 +56,8 @@ def _standby(plan_file: PlanFile) -> Standby:
             f"The launch {plan_file.launch_id} does not stand by for a way back.",
             subject=plan_file.launch_id,
             expected="a launch that was carried out and is not retired",
-            found="retired" if status == "launched" else str(status or "it is under way, and its conductor follows it"),
-            remedy="See `safepoint status`.",
+            found="retired" if status == "launched" else str(status or "it is under way"),
+            remedy="See `safepoint status`." if status is not None else _follower_of(plan_file),
         )
     standby = standby_of(plan_file, plan_file.launch_id, entries)
     if standby is None:
@@ -67,6 +67,15 @@ def _standby(plan_file: PlanFile) -> Standby:
             remedy="See what `safepoint report` says about the capture.",
         )
     return standby
+
+
+def _follower_of(plan_file: PlanFile) -> str:
+    """Who takes the capture off the server while the launch is under way."""
+    from safepoint.launch.lock import held
+
+    if held(plan_file.conductor_lock, plan_file.launch_id):
+        return "Its conductor does that; give the command again when the launch is over."
+    return "Nobody conducts it now: `safepoint launch` goes on with it, and does that, too."
 
 
 def _stands_by(entries: list[Entry]) -> bool:
