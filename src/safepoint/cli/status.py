@@ -87,7 +87,7 @@ def standing_of(
             if row["verdict"] == "running" and mine
         ],
         "next": None if step is None else {**_short(step, now), "at": step["at"], "in_seconds": _until(step, now)},
-        "done": sum(row["verdict"] == "pass" for row in rows),
+        "done": sum(row["verdict"] == "pass" or _waved_through(row) for row in rows),
         "steps": len(rows),
         "ledger": report["ledger"],
     }
@@ -146,6 +146,7 @@ def _not_reached(step: dict[str, Any]) -> dict[str, Any]:
         "started": None,
         "seconds": None,
         "evidence": None,
+        "decided": None,
         "attempts": [],
         "error": None,
     }
@@ -182,6 +183,11 @@ def _beside_another(told: dict[str, Any], plan_file: PlanFile) -> dict[str, Any]
         "safe": f"This launch has touched nothing; what is safe, {other.launch_id} says.",
         "next": f"{other.remedy(plan_file)} {told['next']}",
     }
+
+
+def _waved_through(row: dict[str, Any]) -> bool:
+    """A step in doubt, which a person has said go to."""
+    return row["verdict"] == "inconclusive" and row["decided"] is not None
 
 
 def _short(row: dict[str, Any] | Any, now: datetime) -> dict[str, Any]:
