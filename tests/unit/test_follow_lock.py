@@ -47,4 +47,4 @@ def test_a_dead_conductor_is_not_said_to_follow(plan: PlanFile) -> None:
     assert "Nobody conducts it" in str(said.value.remedy) and "`safepoint launch`" in str(said.value.remedy)
     with ConductorLock(plan.conductor_lock, plan.launch_id, "safepoint launch"), pytest.raises(Refused) as said:
         _standby(plan)
-    assert str(said.value.remedy).startswith("Its conductor does that")
+    assert str(said.value.remedy).startswith("Its conductor sees to")

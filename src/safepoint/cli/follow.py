@@ -74,8 +74,8 @@ def _follower_of(plan_file: PlanFile) -> str:
     from safepoint.launch.lock import held
 
     if held(plan_file.conductor_lock, plan_file.launch_id):
-        return "Its conductor does that; give the command again when the launch is over."
-    return "Nobody conducts it now: `safepoint launch` goes on with it, and does that, too."
+        return "Its conductor sees to the capture; give the command again once it is launched."
+    return "Nobody conducts it now, and nobody sees to the capture: `safepoint launch` goes on with it."
 
 
 def _stands_by(entries: list[Entry]) -> bool:
