@@ -73,7 +73,8 @@ def _seconds(option: str, text: str, default: timedelta) -> float:
 def _lines(seen: Seen, now: datetime, zone: ZoneInfo) -> list[str]:
     """One line where all is well; one more for each checkpoint that did not pass, and what to do about it."""
     passed = sum(point.verdict == "pass" for point in seen.checkpoints)
-    who = f"people are on {seen.release}" if seen.release else "nobody is let in"
+    people = "people" if seen.percent is None else f"{seen.percent} % of clients"
+    who = f"{people} are on {seen.release}" if seen.release else "nobody is let in"
     lines = [f"{now.astimezone(zone):%H:%M:%S}  {who}: {passed} of {len(seen.checkpoints)} checkpoints pass"]
     for point in seen.checkpoints:
         if point.verdict != "pass":

@@ -21,7 +21,7 @@ from safepoint.hosts import open_host
 from safepoint.launch.begin import entries_of, no_way_back, status_of
 from safepoint.launch.error_logs import Watched, watched
 from safepoint.launch.ground import newest_fact
-from safepoint.launch.storage import make_private, write_private
+from safepoint.launch.storage import make_private, storage_error, write_private
 from safepoint.launch.wayback import captured
 from safepoint.launch.wayback.pairs import standing_pair
 from safepoint.postgres.connections import connect
@@ -33,10 +33,12 @@ from safepoint.wayback.capture.spool import durable_end
 
 @dataclass(frozen=True)
 class Seen:
-    """One look. `release` is the version that people are on; None where nobody is let in."""
+    """One look. `release` is the version that people are on (None where nobody is let in), `percent` the share of them
+    where the router splits."""
 
     release: str | None
     checkpoints: tuple[Checkpoint, ...]
+    percent: int | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -46,7 +48,7 @@ class Seen:
     def as_json(self) -> dict[str, Any]:
         """JSON-safe."""
         points = [point.as_json() for point in self.checkpoints]
-        return {"release": self.release, "verdict": self.verdict, "checkpoints": points}
+        return {"release": self.release, "percent": self.percent, "verdict": self.verdict, "checkpoints": points}
 
 
 class Watching:
@@ -62,6 +64,7 @@ class Watching:
         plan = self._plan
         self._entries = entries_of(plan)
         self._status = status_of(self._entries)
+        self._percent: int | None = None
         release, router = self._who_is_let_in()
         found = [router]
         if release is not None:
@@ -74,8 +77,18 @@ class Watching:
         facts = newest_fact(self._entries, "capture")
         if self._status == "launched" and not no_way_back(self._entries) and facts and facts["mode"] != "none":
             found.append(timed("capture", "Capture", partial(self._capture, facts)))
-        self._marks.keep()
-        return Seen(None if release is None else release.version, tuple(found))
+        found += self._unkept()
+        return Seen(None if release is None else release.version, tuple(found), self._percent)
+
+    def _unkept(self) -> list[Checkpoint]:
+        """A disk that takes nothing ends no watch: this one knows how far the logs were read; a later one would not."""
+        try:
+            self._marks.keep()
+        except OSError as error:
+            said = storage_error(error, begun=bool(self._entries))
+            why = f"how far the error logs were read is not kept for another `safepoint watch`: {said.message}"
+            return [Checkpoint("state", "State folder", "fail", detail=why, remedy=said.remedy)]
+        return []
 
     def _who_is_let_in(self) -> tuple[Release | None, Checkpoint]:
         """By the router; where it cannot say to whom it leads, by how the launch ended."""
@@ -90,6 +103,7 @@ class Watching:
                 return Checkpoint("router", "Router", "fail", detail="the site is closed", remedy="`safepoint status`.")
             named = (one for one in (releases.old, releases.new) if one.upstream == state.upstream)
             seen.append(next(named, ended))
+            self._percent = state.percent
             return router_checkpoint.look(self._router, RouterState(state.mode, state.upstream))
 
         found = timed("router", "Router", look)
