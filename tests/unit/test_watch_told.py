@@ -13,6 +13,7 @@ import pytest
 from stories import PLAN_FILE, launched
 
 from safepoint.checkpoints.checkpoint import Checkpoint
+from safepoint.checkpoints.pages import status_remedy
 from safepoint.cli.watch import _lines
 from safepoint.config import load
 from safepoint.launch import watching
@@ -53,3 +54,8 @@ def test_who_is_let_in_is_a_share_while_the_canary_runs() -> None:
     passed = (Checkpoint("router", "Router", "pass"),)
     assert "people are on 2.0:" in _lines(Seen("2.0", passed), now, zone)[0]
     assert "10 % of clients are on 2.0:" in _lines(Seen("2.0", passed, 10), now, zone)[0]
+
+
+def test_a_release_that_says_it_cannot_serve_is_not_told_as_a_closed_site() -> None:
+    """It is asked at its own address: where its database is away, many answer 503."""
+    assert status_remedy(503).startswith("Read the application's error log")

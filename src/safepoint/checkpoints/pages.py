@@ -143,7 +143,7 @@ def status_remedy(status: int) -> str:
     if status == 404:
         return "There is no such page in this release: correct the path in the plan file."
     if status == 503:
-        return "The maintenance page answered: was the address to be asked behind a router that is closed?"
+        return "Read the application's error log (what it needs may be away); or a maintenance page answered before it."
     if status >= 500:
         return "Read the application's error log: the page itself fails."
     return "Open the page by hand."
