@@ -291,7 +291,7 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
     not_now, not_so = (any(sign in said for sign in signs) for signs in (_NOT_NOW, _NOT_SO))
     refuses = ("FATAL:" in said and not not_now) or not_so
     kind = DatabaseError if refuses else ServerAway
-    return kind(f"Cannot connect to {target}: {said}", subject=str(target), remedy=remedy)
+    return kind(f"Cannot connect to {target}: {said.rstrip('.')}.", subject=str(target), remedy=remedy)
 
 
 def cancel(connection: Connection) -> None:
