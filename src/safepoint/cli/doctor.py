@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safepoint.cli.saying import echo
-from safepoint.errors import ExitCode
+from safepoint.errors import ExitCode, SafepointError
 
 if TYPE_CHECKING:
+    from safepoint.config import PlanFile
     from safepoint.launch.doctor.finding import Finding
 
 _MARKS = {"ok": ("green", "ok"), "warning": ("yellow", "warning"), "failure": ("red", "FAILURE")}
@@ -24,19 +25,31 @@ def doctor(
     from safepoint.config import load
     from safepoint.launch.doctor.doctor import examine, failures
 
-    findings = examine(load(plan))
+    plan_file = load(plan)
+    findings = examine(plan_file)
     if json_:
         import json
 
         counts = {verdict: sum(one.verdict == verdict for one in findings) for verdict in _MARKS}
         echo(json.dumps({"findings": [one.as_json() for one in findings], "counts": counts}))
     else:
-        render(findings)
+        render(findings, _begun(plan_file))
     if failures(findings):
         raise typer.Exit(int(ExitCode.NO_GO))
 
 
-def render(findings: tuple[Finding, ...]) -> None:
+def _begun(plan_file: PlanFile) -> bool:
+    """Whether the launch is past what this looks at; one that failed or was aborted begins anew."""
+    from safepoint.launch.begin import entries_of, status_of
+
+    try:
+        entries = entries_of(plan_file)
+    except SafepointError:  # it is a finding
+        return False
+    return bool(entries) and status_of(entries) not in ("failed", "aborted")
+
+
+def render(findings: tuple[Finding, ...], begun: bool) -> None:
     """One line a check, its remedy below; the verdict last."""
     from rich.table import Table
     from rich.text import Text
@@ -58,6 +71,7 @@ def render(findings: tuple[Finding, ...]) -> None:
     failed = sum(one.verdict == "failure" for one in findings)
     warned = sum(one.verdict == "warning" for one in findings)
     end = "The launch can begin." if not failed else "The launch must not begin before the failures are gone."
+    end = "The launch has begun, and these are checks of before: see `safepoint status`." if begun else end
     console.print(f"\n{len(findings)} checks: {_count(failed, 'failure')}, {_count(warned, 'warning')}. {end}")
 
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from safepoint.config import PlanFile, format_duration
+from safepoint.launch.begin import entries_of
 from safepoint.launch.doctor.database import LOOKS as DATABASE
 from safepoint.launch.doctor.finding import Finding, Look, failure, guarded, ok, warning
 from safepoint.launch.doctor.launches import LOOKS as LAUNCHES
@@ -67,7 +68,9 @@ def timetable(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     starts = phase_starts(plan)
     zone = plan.launch.timezone.key
     first, stop = next(iter(starts.values())), starts["stop"]
-    if first < now:
+    if entries_of(plan):  # by the timetable that it began with; its date is a part of its name
+        yield ok("timetable", "The launch has begun: `safepoint status` says when its next step is due")
+    elif first < now:
         yield warning(
             "timetable",
             f"The first phase should have begun at {first:%Y-%m-%d %H:%M} ({zone}).",
