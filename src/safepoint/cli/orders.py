@@ -75,11 +75,12 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
         _send(plan_file, "retry", json_=json_)
         return
     the_plan = begun_plan(plan_file)
-    if status not in ("failed", "aborted") or the_plan is None:
+    if status != "failed" or the_plan is None:
+        anew = "`safepoint launch` would begin it anew" if status == "aborted" else "see `safepoint report`"
         raise Refused(
             f"The launch {plan_file.launch_id} is over: it was {status}.",
             subject=plan_file.launch_id,
-            remedy="There is nothing to try again; see `safepoint report`.",
+            remedy=f"There is nothing to try again; {anew}.",
         )
     ended = conduct(plan_file, the_plan, "retry", lambda c: c.launch(), plain=plain or json_, quiet=json_)
     end(plan_file, the_plan, ended, json_=json_)
