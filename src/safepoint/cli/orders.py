@@ -324,6 +324,7 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
     from safepoint.launch.conductor import make_order
     from safepoint.launch.engine import send
     from safepoint.launch.lock import holder
+    from safepoint.launch.storage import told
 
     entries = entries_of(plan_file)
     status = status_of(entries)
@@ -342,8 +343,11 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
             subject=plan_file.launch_id,
             remedy=f"Give it again in a moment: `safepoint {word}`.",
         )
-    order = make_order(word, **details)
-    send(launch_folder(plan_file), f"{plan_file.launch_id}:{runs[-1]}", order)
+    order, folder = make_order(word, **details), launch_folder(plan_file)
+    try:
+        send(folder, f"{plan_file.launch_id}:{runs[-1]}", order)
+    except Exception as error:  # of the engine's database, which is a file of ours
+        raise told(error, subject=str(folder), begun=True) from error
     alive = holder(plan_file.conductor_lock)
     if alive is not None and alive.launch != plan_file.launch_id:
         alive = None
