@@ -98,7 +98,7 @@ def _rollback(entries: Sequence[Entry], rows: Sequence[Mapping[str, Any]]) -> di
         return None
     run = way.data["run"]
     end = next((e for e in entries if e.kind == "end" and e.data["run"] == run and e.seq > way.seq), None)
-    spans = downtime(entries, way)
+    spans = downtime(entries, way, site(entries, planned(entries)))
     listing = row_of(rows, "back-list")
     evidence: Mapping[str, Any] = (listing or {}).get("evidence") or {}
     carrying: Mapping[str, Any] = (row_of(rows, "back-carry") or {}).get("evidence") or {}

@@ -51,20 +51,15 @@ def window(entries: Sequence[Entry]) -> dict[str, Any]:
     }
 
 
-def downtime(entries: Sequence[Entry], way: Entry) -> dict[str, Any]:
-    """How long a way back kept visitors out: from its closing of the site to the end of its opening.
+def downtime(entries: Sequence[Entry], way: Entry, spans: Sequence[Span]) -> dict[str, Any]:
+    """How long visitors were kept out for a way back, until the end of its opening; `spans` as `site` has them.
 
-    A way back that found the site closed already (the launch was aborted within the window) counts from that closing.
+    A way back that found the site closed already (the launch was aborted within the window) counts from that closing,
+    though it closes the site once more.
     """
-    run = way.data["run"]
-    closings = [e for e in entries if e.step == "stop-traffic" and e.kind.startswith("step.") and e.data["run"] == run]
-    if closings and _refused(closings[-1]):  # then the way back has found the site open
-        entries = [e for e in entries if e not in closings]
     opening = {step["id"] for step in way.data["steps"] if step["verb"] == "open-traffic"} or {"back-open"}
-    started = _moment(entries, "step.begun", "back-stop-traffic", run) or _moment(
-        entries, "step.begun", "stop-traffic", run
-    )
     ended = next((e.at for e in entries if e.seq > way.seq and e.kind == "step.done" and e.step in opening), None)
+    started = next((span["from"] for span in spans if span["open"] == "closed" and span["to"] == ended), None)
     return {
         "started": started,
         "ended": ended,
