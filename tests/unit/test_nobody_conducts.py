@@ -43,6 +43,11 @@ def test_between_two_steps_the_next_one_is_named(ledger: Path) -> None:
     assert "goes on where it was: Run the checkpoints." in said(ledger, "status")["next"]
 
 
+def test_a_gates_title_ends_as_the_question_that_it_is(ledger: Path) -> None:
+    migrated(ledger).done("checkpoints", 1).begun("gate-canary")
+    assert said(ledger, "status")["next"].endswith(": Go for the canary?")
+
+
 def test_a_question_is_not_said_to_be_taken_up_by_itself(ledger: Path) -> None:
     migrated(ledger).ask("gate-canary", "no login is configured", "go", "abort")
     told = said(ledger, "report")

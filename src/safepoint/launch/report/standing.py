@@ -241,7 +241,7 @@ def _next(report: Report) -> str:
         recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). " * was_closed(report)
         return f"{told}{recovered}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
-    text = f"Now: {running[-1]['title']}. Then: " if running else ""
+    text = f"Now: {_sentence(running[-1]['title'])} Then: " if running else ""
     return text + _upcoming(report)
 
 
@@ -252,7 +252,7 @@ def _next_of_orphan(report: Report) -> str:
         answers = " or ".join(f"`{_command(report, name)}`" for name in question["choices"])
         return f"{on}, and waits there for {answers}: {question['question'].rstrip('.')}."
     broken_off = [row["title"] for row in report["steps"] if row["verdict"] == "running"]
-    return f"{on}: {broken_off[-1] if broken_off else _upcoming(report).rstrip('.')}."
+    return f"{on}: {_sentence(broken_off[-1]) if broken_off else _upcoming(report)}"
 
 
 def was_closed(report: Report) -> bool:
@@ -317,7 +317,12 @@ def _upcoming(report: Report) -> str:
     if step is None:
         return "nothing more." if any(row["verdict"] == "running" for row in report["steps"]) else "Nothing is left."
     at = f" at {clock(report, step['at'], date=True)[:16]}" if step["at"] else ""
-    return f"{step['title']}{at}."
+    return _sentence(f"{step['title']}{at}")
+
+
+def _sentence(title: str) -> str:
+    """A step's title as one; a gate's is a question."""
+    return title if title.endswith("?") else f"{title}."
 
 
 def _choices(report: Report) -> list[str]:
