@@ -22,7 +22,8 @@ def affected_page(found: Affected, words: Words, launch_id: str) -> str:
     sums = found.totals
     tone = "bad" if sums.lost else "warn" if sums.users or sums.unknown or found.notes else "good"
     notes = "".join(f"<dt>Note</dt><dd>{escape(note)}</dd>" for note in found.notes)
-    others = "1 other user" if sums.whole == 1 else f"{sums.whole:,} other users"
+    other = "other user" if sums.users else "user"
+    others = f"1 {other}" if sums.whole == 1 else f"{sums.whole:,} {other}s"
     whole = f"Everything that {others} wrote was kept." if sums.whole else ""
     unknown = (
         f"<dt>Unknown</dt><dd>Changes that were not carried whole and lead to no user: {sums.unknown:,}, "
