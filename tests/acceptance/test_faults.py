@@ -164,7 +164,7 @@ def half_way(scene: Scene) -> Callable[[str], str]:
 def unhealthy(_scene: Scene) -> Callable[[str], str]:
     def change(text: str) -> str:
         text = new_release(text, 'health = "/healthz"', 'health = "/nowhere"')
-        return new_release(text, "[router]", "[router]").replace("stage = true", 'stage = true\nstart_timeout = "4s"')
+        return new_release(text, "[router]", "[router]").replace("stage = true", 'stage = true\nstart_timeout = "12s"')
 
     return change
 

@@ -18,7 +18,7 @@ def failing_while(flag: Path) -> Callable[[str], str]:
 
     def change(text: str) -> str:
         head, tail = brisk(text).split("[releases.new]")
-        start = f'start_timeout = "5s"\nstart = ["sh", "-c", "test -e {flag} || exec python \\"$@\\"", "sh", '
+        start = f'start_timeout = "15s"\nstart = ["sh", "-c", "test -e {flag} || exec python \\"$@\\"", "sh", '
         tail = tail.replace('start = ["python", ', start, 1)
         return f'{head}[releases.new]{tail}\n[gates]\ncanary = "person"\n'
 
@@ -48,7 +48,7 @@ def test_what_workers_wrote_is_carried_and_a_return_to_a_release_that_does_not_s
     scene = Scene(stage)
     try:
         live = scene.conduct("return")
-        live.until("ask", "forth-start-new")
+        live.until("ask", "forth-start-new", 90)
         told = scene.status()
         assert [one["command"].split()[1] for one in told["standing"]["commands"]] == ["retry", "rollback"]
         assert told["standing"]["open"].startswith("Nobody")

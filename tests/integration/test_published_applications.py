@@ -19,7 +19,8 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+# How long the packages of the applications take to come is not the applications' own.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900, func_only=True)]
 
 # Versions that go together; between them lie migrations that change data (hashes of tokens, permissions by their
 # names, codes made from others) and Django itself, from 4.2 to 5.2.

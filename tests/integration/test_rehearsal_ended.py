@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,9 +96,14 @@ def test_a_signal_ends_a_rehearsal_and_leaves_nothing(
     # The rollback of so small a database takes little more than a tenth of a second.
     after = 1.0 if more else 0.0 if at == "rehearse a rollback" else 0.2
     code, said, seconds = struck(made, tmp_path / "said", at, *signals, after=after)
+    for _ in range(2):
+        if code == ExitCode.DONE and not after:  # a busy machine may strike when all is done
+            shutil.rmtree(made.state)
+            code, said, seconds = struck(made, tmp_path / "said", at, *signals, after=after)
     assert code == ExitCode.INTERRUPTED, said
     assert "Traceback" not in said and "Exception" not in said, said
-    assert f"ended by {signals[0].name}" in said and "live database was only read" in said
+    # Who sees both at once, on a busy machine, may tell the one that came second.
+    assert any(f"ended by {one.name}" in said for one in signals) and "live database was only read" in said
     assert "scratch server" in said and "safepoint rehearse --plan" in said
     assert seconds < 15
     assert family(str(tmp_path / "said")) == []

@@ -15,6 +15,7 @@ from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.wayback import following
+from safepoint.launch.wayback.carried import carried_before
 from safepoint.launch.wayback.moved import refuse_without_twin
 from safepoint.wayback.replay.manner import NotWhole
 
@@ -43,7 +44,8 @@ class CarryAhead(Verb):
         """
         refuse_without_twin(ground)
         if ground.discards:
-            return _nothing("--discard was ordered")
+            ground.background.end(following.WORK)
+            return _discarding(ground)
         if ground.stops_first:
             return _nothing("--stop-first was ordered, the site closes now")
         ground.background.end(following.WORK)
@@ -66,6 +68,20 @@ class CarryAhead(Verb):
             f"{applied:,} transactions carried into the twin while the site was open",
             {"applied": applied, "rounds": rounds},
         )
+
+
+def _discarding(ground: Ground) -> Evidence:
+    """What is in the twin cannot be taken out of it again: a person hears of it while the site is open."""
+    before = carried_before(ground)
+    if before is None:
+        return _nothing("--discard was ordered")
+    return Evidence(
+        f"--discard was ordered, and {before['carried']} transactions are in the twin already: they were carried into "
+        "it since the launch, and cannot be taken out. Nothing is touched yet, the site is open: `safepoint return` "
+        "leaves it so; `safepoint go` takes the way back with these, and lists what was written later",
+        {"applied": 0, "carried": before["carried"]},
+        "inconclusive",
+    )
 
 
 def _elsewhere(error: CaptureElsewhere) -> Evidence:

@@ -17,14 +17,13 @@ from safepoint.launch.ledger import Entry
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.wayback import listed, unseen_of
-from safepoint.launch.wayback.moved import live_now, swapped
+from safepoint.launch.wayback.moved import live_now, twin_is_live
 from safepoint.launch.wayback.proof_standing import proven_mapping
 from safepoint.postgres.connections import connect
 from safepoint.wayback.capture import capture
 from safepoint.wayback.capture.promises import shown
 from safepoint.wayback.replay.merging import raise_new_sequences
 from safepoint.wayback.sessions import asking
-from safepoint.wayback.twin.twin import TwinFacts
 
 
 class WatchBetween(Verb):
@@ -60,7 +59,7 @@ class ListBetween(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """The fence stands and the twin bears the live name still. What cannot be known is said as an alarm."""
-        if not _live(ground) or not _let_in(ground):
+        if not twin_is_live(ground) or not _let_in(ground):
             return Evidence("the old release was not let in: nothing was written to the twin", _none())
         _give_no_number_again(ground)
         facts = _armed(ground)
@@ -96,7 +95,7 @@ class EndBetween(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Nothing of Safepoint stays in the application's database."""
-        if not _live(ground):  # the migrated database has a capture of its own, which stays
+        if not twin_is_live(ground):  # the migrated database has a capture of its own, which stays
             return Evidence("there is none")
         facts = _armed(ground)
         if facts is None:  # a server that stopped while it was made may have half of it still
@@ -117,12 +116,6 @@ def _give_no_number_again(ground: Ground) -> None:
         connect(live_now(ground)) as twin,
     ):
         raise_new_sequences(migrated, twin, mapping)
-
-
-def _live(ground: Ground) -> bool:
-    """Whether the twin bears the live name."""
-    twin = ground.fact("twin")
-    return twin is not None and swapped(ground, TwinFacts.from_json(dict(twin)))
 
 
 def _this_way_back(ground: Ground) -> Sequence[Entry]:

@@ -36,6 +36,7 @@ from safepoint.launch.snapshots.snapshots import scratch_of
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.prepare import snapshot_folder
+from safepoint.launch.wayback.carried import carried_before
 from safepoint.launch.wayback.moved import live_now
 from safepoint.launch.wayback.proof_standing import (
     CARRIED_BY,
@@ -240,22 +241,22 @@ class Carry(Verb):
         """One transaction with its LSN in it: a kill repeats nothing. What cannot be carried stays in the list."""
         proof = ground.fact(PROOF)
         if ground.discards:
-            return _listed_only("--discard was ordered")
+            return _listed_only(ground, "--discard was ordered")
         if proof is None or not proof["proven"]:
             waived = (proof or {}).get("waived")
             but = f", {in_words(waived)}" if waived else ""
-            return _listed_only(f"the way back was not proven before the launch{but}")
+            return _listed_only(ground, f"the way back was not proven before the launch{but}")
         if (ground.fact("capture") or {}).get("mode", "none") == "none":
-            return _listed_only("the changes could not be captured")
+            return _listed_only(ground, "the changes could not be captured")
         try:
             return _carried(ground, proof)
         except ServerAway:
             raise  # tried again once it is back: nothing was changed in the twin
         except (LockNotAvailable, ResourcesExhausted, StatementEnded) as error:
-            return _mendable(error)
+            return _mendable(ground, error)
         except (DatabaseError, Refused) as error:
             # Nothing was changed in the twin: the site must come back, and all is listed.
-            return _listed_only(f"{error.message} (nothing was changed in the twin)", error.as_json())
+            return _listed_only(ground, f"{error.message} (nothing was changed in the twin)", error.as_json())
 
 
 def _carried(ground: Ground, proof: Mapping[str, Any]) -> Evidence:
@@ -332,24 +333,6 @@ def _summary(outcome: Outcome) -> str:
     )
 
 
-def carried_now(ground: Ground) -> Mapping[str, Any] | None:
-    """What the newest carrying did; None where it carried nothing. A rollback may be turned round, and taken again."""
-    found = ground.evidence("back-carry")
-    return found if found is not None and "files" in found else None
-
-
-def carried_files(ground: Ground) -> Mapping[str, Path] | None:
-    """What the carrying put away or aside, as files beside the ledger; None where nothing was carried.
-
-    They are read out of the twin's records once the site is open again: with much in them they take a while.
-    """
-    if carried_now(ground) is None:
-        return None
-    with connect(live_now(ground)) as connection:
-        files = records.write_files(connection, ground.folder / "carried")
-    return {name: Path(path) for name, path in files.items()}
-
-
 def django_defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str | None]]:
     """By the new tables, as Django calls them, and columns: what it gives to a row in which nobody filled them in."""
     if proof is None or not proof["proven"]:
@@ -358,17 +341,27 @@ def django_defaults(proof: Mapping[str, Any] | None) -> dict[str, dict[str, str 
     return {table: {name: column.default for name, column in state.columns.items()} for table, state in after.items()}
 
 
-def _listed_only(reason: str, error: Mapping[str, Any] | None = None) -> Evidence:
-    return Evidence(f"nothing is carried, all is listed: {reason}", {"carried": 0, "reason": reason, "error": error})
+def _listed_only(ground: Ground, reason: str, error: Mapping[str, Any] | None = None) -> Evidence:
+    facts = {"carried": 0, "reason": reason, "error": error}
+    before = carried_before(ground)
+    if before is None:
+        return Evidence(f"nothing is carried, all is listed: {reason}", facts)
+    return Evidence(f"nothing more is carried: {reason}; {_stay(before)}", {**facts, **before})
 
 
-def _mendable(error: DatabaseError) -> Evidence:
+def _stay(before: Mapping[str, Any]) -> str:
+    return f"{before['carried']} transactions were carried into the twin before and stay there, the others are listed"
+
+
+def _mendable(ground: Ground, error: DatabaseError) -> Evidence:
     """What a person can mend is no reason to carry nothing: the person is asked, and the site is closed meanwhile."""
+    before = carried_before(ground)
+    without = ", and lists it" if before is None else f": {_stay(before)}"
     return Evidence(
         f"{error.message} PostgreSQL said: {error.found}. {error.remedy} Nothing was changed, and the spool has "
-        "everything: `safepoint retry` carries it once that is mended; `safepoint go` opens the site without it, and "
-        "lists it",
-        {"carried": 0, "reason": error.message, "error": error.as_json()},
+        f"everything: `safepoint retry` carries it once that is mended; `safepoint go` opens the site without "
+        f"it{without}",
+        {"carried": 0, "reason": error.message, "error": error.as_json(), **(before or {})},
         "inconclusive",
     )
 

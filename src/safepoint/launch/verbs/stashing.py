@@ -9,7 +9,8 @@ from safepoint.config import PlanFile
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
-from safepoint.launch.verbs.carrying import carried_files, django_defaults
+from safepoint.launch.verbs.carrying import django_defaults
+from safepoint.launch.wayback.carried import carried_files
 from safepoint.launch.wayback.proof_standing import PROOF, proven_mapping
 from safepoint.launch.whose import owner_of
 from safepoint.wayback.door import entering

@@ -15,8 +15,9 @@ from safepoint.launch.kept_logs import FOLDER, keep_logs
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
-from safepoint.launch.verbs.carrying import carried_files, carried_now, django_defaults
+from safepoint.launch.verbs.carrying import django_defaults
 from safepoint.launch.verbs.wayback import listed, unseen_of
+from safepoint.launch.wayback.carried import carried_files, carried_now, carrying_found
 from safepoint.launch.wayback.proof_standing import PROOF, proven_mapping
 from safepoint.wayback.affected import written
 from safepoint.wayback.affected.affected import (
@@ -116,12 +117,12 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     proof, carried = ground.fact(PROOF), carried_files(ground)
     kept = ground.target.on(ground.kept)
     mapping = proven_mapping(ground)
-    reason = None
-    if carried is None:
-        said = (ground.evidence("back-carry") or {}).get("reason")
-        reason = "nothing was carried back" + (f": {said}" if said else "")
-    partitions = (carried_now(ground) or {}).get("partitions")
-    fates = Fates(gathering.store, mapping, catalogue_of(kept), reason, partitions)
+    found = carrying_found(ground)
+    said, reason = found.get("reason"), None
+    if carried is None or said:
+        reason = f"{'nothing' if carried is None else 'nothing more'} was carried back" + (f": {said}" if said else "")
+    partitions, carried_to = found.get("partitions"), int(found.get("carried_to", 0))
+    fates = Fates(gathering.store, mapping, catalogue_of(kept), reason, partitions, carried_to)
     if carried is not None:
         fates.load(carried["put_aside"], carried["dangling"])
     told = Telling(fates, gathering, usual_values(kept, mapping, django_defaults(proof)))

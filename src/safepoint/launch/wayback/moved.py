@@ -46,23 +46,30 @@ def refuse_without_twin(ground: Ground) -> None:
         )
 
 
+def twin_is_live(ground: Ground) -> bool:
+    """Whether the twin bears the live name. On two servers a rollback can end when the migrated database has left that
+    name, and the twin has not taken it: then nobody bears it."""
+    known = ground.fact("twin")
+    if known is None:
+        return False
+    facts = TwinFacts.from_json(dict(known))
+    if not swapped(ground, facts):
+        return False  # the twin's server may be away
+    with ground.standing.at_twin() as connection:
+        return database_name(connection, facts.twin_oid) == facts.live
+
+
 def live_now(ground: Ground) -> Target:
     """The database of the live name: where the launch found it, or on the twin's server once a rollback has swapped."""
-    return ground.standing.swapped_in if _away(ground) else ground.target
+    pair = ground.standing
+    return pair.swapped_in if pair.apart and twin_is_live(ground) else ground.target
 
 
 def left_here(ground: Ground) -> Target:
     """A database of the launch's own server: the live one, or the one that is kept when its name has gone elsewhere."""
-    return ground.target.on(ground.kept) if _away(ground) else ground.target
-
-
-def _away(ground: Ground) -> bool:
-    return ground.standing.apart and _is_swapped(ground)
-
-
-def _is_swapped(ground: Ground) -> bool:
     facts = ground.fact("twin")
-    return facts is not None and swapped(ground, TwinFacts.from_json(dict(facts)))
+    gone = facts is not None and ground.standing.apart and swapped(ground, TwinFacts.from_json(dict(facts)))
+    return ground.target.on(ground.kept) if gone else ground.target
 
 
 def fence_there(ground: Ground, roles: tuple[str, ...]) -> None:
@@ -71,7 +78,7 @@ def fence_there(ground: Ground, roles: tuple[str, ...]) -> None:
     The launch's own fence is the migrated database's, under whatever name: it ends no session of the twin, and on
     another server it locks nobody out. `reopen_there` undoes this one; both may be run again.
     """
-    if not _is_swapped(ground):
+    if not twin_is_live(ground):
         return
     pair = ground.standing
     name = _fence_name(ground)

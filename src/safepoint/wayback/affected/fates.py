@@ -25,7 +25,8 @@ Usual = Mapping[str, Mapping[str, Collection[str]]]
 
 
 class Fates:
-    """What became of the rows that a replay did not carry whole. Made of its files; `reason` where it carried none.
+    """What became of the rows that a replay did not carry whole. Made of its files; `reason` where it carried none, or
+    none that was committed after `carried_to`.
 
     `partitions`: see `Outcome`.
     """
@@ -37,9 +38,10 @@ class Fates:
         new: Catalogue,
         reason: str | None,
         partitions: Mapping[str, str] | None = None,
+        carried_to: int = 0,
     ) -> None:
-        new = new if mapping is None or reason is not None else as_named(mapping, new)
-        self._store, self._new, self._reason = store, new, reason
+        new = new if mapping is None or (reason is not None and not carried_to) else as_named(mapping, new)
+        self._store, self._new, self._reason, self._carried_to = store, new, reason, carried_to
         self._mapping, self._partitions = mapping, partitions or {}
         self._roots = {**new.roots, **self._partitions}
         self._feeds = {} if mapping is None else with_since(mapping, new).feeds
@@ -107,7 +109,7 @@ class Fates:
 
     def _left_out(self, change: Change, table: str) -> tuple[Fate, str] | None:
         """Why nothing of this change was carried; None where it was."""
-        if self._reason is not None:
+        if self._reason is not None and not 0 < change.transaction.commit_lsn <= self._carried_to:
             return "not carried", self._reason
         if not change.transaction.commit_lsn:
             return "not carried", "the capture was lost before it was read"

@@ -137,6 +137,15 @@ def last_replay(connection: Connection) -> Last | None:
     return None if row is None else Last(int(row[0]), row[1], int(row[2]))
 
 
+def before(connection: Connection, launch_id: str) -> Last | None:
+    """How far a former replay of this launch came: a follower's, what was carried ahead, a rollback's that was turned
+    round. None where nothing of it is in the twin."""
+    comment, there = connection.execute(COMMENT).fetchone() or (None, None)
+    if there is None or comment != made_by(launch_id, "replay"):
+        return None
+    return last_replay(connection)
+
+
 def record(connection: Connection, lsn: int, outcome: Mapping[str, Any], spool_end: int) -> None:
     """Note how far the twin is. Whoever runs the replay again goes on behind this.
 

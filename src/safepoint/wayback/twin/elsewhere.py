@@ -30,6 +30,11 @@ ORDER BY 1
 """
 LOGIN: Final = "SELECT rolsuper, rolcreatedb FROM pg_roles WHERE rolname = current_user"
 THERE: Final = "SELECT rolname, rolcanlogin FROM pg_roles"
+# A superuser is a member of every role, and whoever owns the database that is asked of the last one.
+MEMBERS: Final = """
+SELECT m.rolname, g.rolname, m.rolsuper FROM pg_roles m JOIN pg_roles g ON g.oid <> m.oid
+WHERE m.rolname = ANY(%s) AND pg_has_role(m.oid, g.oid, 'MEMBER') AND g.rolname <> 'pg_database_owner' ORDER BY 1, 2
+"""
 CLUSTER: Final = "SELECT system_identifier::text FROM pg_control_system()"
 EXTENSIONS: Final = "SELECT extname FROM pg_extension ORDER BY 1"
 AVAILABLE: Final = "SELECT name FROM pg_available_extensions"
@@ -69,13 +74,7 @@ def _problems(live: Connection, there: Connection, pair: Pair, logins: Sequence[
     taken = there.execute("SELECT FROM pg_database WHERE datname = %s", [pair.live.dbname]).fetchone()
     if taken is not None:
         yield f"there is a database {pair.live.dbname} on {server}, whose name a rollback needs"
-    roles = {str(name): bool(can_login) for name, can_login in there.execute(THERE).fetchall()}
-    missing = [str(name) for (name,) in live.execute(ROLES).fetchall() if name not in roles]
-    if missing:
-        yield f"{server} has no role {', '.join(missing)}: create it with the password that it has here"
-    closed = [name for name in logins if name in roles and not roles[name]]
-    if closed:
-        yield f"the role {', '.join(closed)} may not log in on {server}"
+    yield from _of_roles(live, there, server, logins)
     available = {row[0] for row in there.execute(AVAILABLE).fetchall()}
     lacking = [str(name) for (name,) in live.execute(EXTENSIONS).fetchall() if name not in available]
     if lacking:
@@ -83,3 +82,24 @@ def _problems(live: Connection, there: Connection, pair: Pair, logins: Sequence[
     space = live.execute(TABLESPACE).fetchone()
     if there.execute("SELECT FROM pg_tablespace WHERE spcname = %s", space).fetchone() is None:
         yield f"{server} has no tablespace {space[0] if space else '?'}, which the database is in"
+
+
+def _of_roles(live: Connection, there: Connection, server: str, logins: Sequence[str]) -> Iterator[str]:
+    roles = {str(name): bool(can_login) for name, can_login in there.execute(THERE).fetchall()}
+    needed = [str(name) for (name,) in live.execute(ROLES).fetchall()]
+    missing = [name for name in dict.fromkeys((*needed, *logins)) if name not in roles]
+    if missing:
+        yield f"{server} has no role {', '.join(missing)}: create it with the password that it has here"
+    closed = [name for name in logins if name in roles and not roles[name]]
+    if closed:
+        yield f"the role {', '.join(closed)} may not log in on {server}"
+    for member, group in _memberships(live, there, [name for name in logins if name in roles]):
+        if group in roles and (group in needed or group.startswith("pg_")):
+            yield f"{member} is no member of {group} on {server}, and is one here: GRANT {group} TO {member}"
+
+
+def _memberships(live: Connection, there: Connection, logins: Sequence[str]) -> list[tuple[str, str]]:
+    """Of which roles these are members on the live server, and are not on the other one."""
+    known = {(member, group) for member, group, _ in there.execute(MEMBERS, [list(logins)]).fetchall()}
+    found = live.execute(MEMBERS, [list(logins)]).fetchall()
+    return [(member, group) for member, group, anything in found if not anything and (member, group) not in known]
