@@ -54,3 +54,14 @@ def test_a_table_that_was_packed_has_all_its_rows(database: Target) -> None:
         before = take(database, snapshot=export(connection))
         run(database, "vacuum full t")
         assert take(database, snapshot=export(connection)).tables == before.tables
+
+
+@pytest.mark.parametrize("having", ["", "create index on t (b)"])
+def test_a_table_that_is_dropped_then_is_no_doubt_about_the_server(database: Target, having: str) -> None:
+    run(database, ROWS, *([having] if having else []))
+    with reading(database) as connection:
+        snapshot = export(connection)
+        run(database, "drop table t")
+        with pytest.raises(DatabaseError) as raised:
+            take(database, snapshot=snapshot)
+    assert "ropped" in (raised.value.remedy or "")

@@ -49,7 +49,7 @@ _EMPTIED = "somebody emptied or rewrote it (TRUNCATE, ALTER TABLE) after the sna
 # it, and reading it may fail); up to format 2 it was hashed.
 _STORED = "and a.attgenerated <> 'v'"
 _TABLES = f"""
-    select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) / 8192,
+    select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), coalesce(pg_relation_size(c.oid), 0) / 8192,
            coalesce(x.condition, ''), ({COLUMNS.format(relation="c.oid")} {{stored}}),
            c.reltoastrelid <> 0 and pg_relation_size(c.reltoastrelid) > 0, c.relfilenode
     from pg_class c
