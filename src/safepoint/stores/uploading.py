@@ -61,9 +61,16 @@ class Uploading:
             self._withdraw()
             if seal is not None:  # what is whole there need not be sent again
                 Sending(self.folder, self.store, label_there.get("recipients", []), manifest).note_all(facts)
-        sealed = seal is not None and (label_there is not None or not visible)
-        claim = None if visible and not sealed else self._claimed(manifest)
-        if seal is not None and sealed:
+        elif visible and seal is not None:
+            if self._lies_in_the_clear(paths, total):
+                return replace(done, seconds=time.monotonic() - began)
+            self._withdraw()
+            visible = False
+        claim = None if visible and seal is None else self._claimed(manifest)
+        if seal is not None:
+            if not Sending(self.folder, self.store, seal.recipients, manifest).has_begun:
+                self.files.remove(self.snapshot_id)  # an upload in the clear may have broken off there
+                claim = self._claimed(manifest)
             done = self._sealed(seal, paths, done, label)
         else:
             self._clear(paths, total, visible=visible and label_there is None)
@@ -128,6 +135,17 @@ class Uploading:
         if not visible:
             self._put_last(self.folder / MANIFEST)
         self.report(Progress(what, total, total, "bytes"))
+
+    def _lies_in_the_clear(self, paths: list[Path], total: int) -> bool:
+        """Whether each file is there as it is here, from before somebody wanted it encrypted."""
+        before, names = 0, set(self.files.names(self.snapshot_id))
+        for path in paths:
+            relative = path.relative_to(self.folder).as_posix()
+            step = step_of(f"read back from {self.store}", before, total, self.report, self.cancelled)
+            if relative not in names or not self._same(path, place(self.snapshot_id, relative), step):
+                return False
+            before += path.stat().st_size
+        return True
 
     def _sealed(self, seal: Seal, paths: list[Path], done: Transfer, label: Mapping[str, Any]) -> Transfer:
         """Send each file encrypted that is not known to be there, and the manifest; then what is said in the clear."""
