@@ -21,7 +21,7 @@ from safepoint.backup.extensions import make_extensions
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
-from safepoint.backup.refreshing import list_archive, unfilled, write_lists
+from safepoint.backup.refreshing import fill, list_archive, unfilled, write_lists
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.traces import take_away
@@ -202,9 +202,11 @@ class _Restore:
                 here.run(restore(list_file=one), cancelled=asked)
             views: dict[str, str] = {}
             if written.refreshes is not None:
-                said = here.run(restore(list_file=written.refreshes, ends=False), check=False, cancelled=asked).stderr
-                with connect(target) as connection:
-                    views = unfilled(connection, self.manifest.fingerprint, said)
+                views = fill(
+                    written.refreshes,
+                    lambda one: here.run(restore(list_file=one, ends=False), check=False, cancelled=asked).stderr,
+                    lambda said: unfilled(target, self.manifest.fingerprint, said),
+                )
             if written.last is not None:
                 here.run(restore(list_file=written.last), cancelled=asked)
             return ahead.finish(), views
