@@ -17,7 +17,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.stores.age import SUFFIX, Seal
 from safepoint.stores.files import CHUNK, Files, Sent, Step
 from safepoint.stores.label import LABEL, LabelOfOtherVersion, LabelUnreadable, write_label
-from safepoint.stores.places import ENDS, MANIFEST, label_of, place
+from safepoint.stores.places import ENDS, MANIFEST, are_a_snapshots, label_of, place
 from safepoint.stores.reading_back import GivenBackOtherwise, read_back, step_of
 from safepoint.stores.sending import PREFIX, Sending
 from safepoint.stores.transfer import Transfer
@@ -68,7 +68,8 @@ class Uploading:
             visible = False
         claim = None if visible and seal is None else self._claimed(manifest)
         if seal is not None:
-            if not Sending(self.folder, self.store, seal.recipients, manifest).has_begun:
+            begun = Sending(self.folder, self.store, seal.recipients, manifest).has_begun
+            if not begun and are_a_snapshots(self.files.names(self.snapshot_id)):
                 self.files.remove(self.snapshot_id)  # an upload in the clear may have broken off there
                 claim = self._claimed(manifest)
             done = self._sealed(seal, paths, done, label)
