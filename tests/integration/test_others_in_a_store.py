@@ -49,10 +49,11 @@ def test_an_encrypted_upload_makes_no_room_among_them(snapshot: Path, tmp_path: 
     assert (away / THEIRS / "shop.dump").exists()
 
 
-def test_what_has_another_manifest_stays(backed_up: tuple[Path, Target], tmp_path: Path) -> None:
+@pytest.mark.parametrize("manifest", ['[{"Config": "x.json", "Layers": []}]', '{"row": 1}\n{"row": 2}\n'])
+def test_what_has_another_manifest_stays(backed_up: tuple[Path, Target], tmp_path: Path, manifest: str) -> None:
     """`docker save`, for one, writes a list of that name."""
     plan: PlanFile = copied(backed_up, tmp_path)
     old = aged(plan, "old", 50)
-    (plan.state / "snapshots" / old / "manifest.json").write_text('[{"Config": "x.json", "Layers": []}]')
+    (plan.state / "snapshots" / old / "manifest.json").write_text(manifest)
     answer(safepoint(plan, "prune", "--json"))
     assert (plan.state / "snapshots" / old).exists()
