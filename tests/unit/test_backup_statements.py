@@ -74,6 +74,7 @@ def test_each_statement_is_aimed_at_the_new_database() -> None:
     ]
     assert own_comment(DATABASE) == "it's the shop; DATABASE shop"
     assert own_comment("ALTER DATABASE shop CONNECTION LIMIT 5;") is None
+    assert own_comment(r"COMMENT ON DATABASE shop IS E'C:\\data\\new; it''s here';") == r"C:\data\new; it's here"
 
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1)

@@ -36,3 +36,18 @@ BY_THE_PATH = (
 def test_a_function_that_needs_a_search_path_is_what_has_to_be_changed(said: str) -> None:
     """A new snapshot alone would be no better."""
     assert "SET search_path" in (remedy_for(said) or "")
+
+
+BROKEN_RULES = (
+    'ERROR: insert or update on table "c" violates foreign key constraint "c_a_fkey"',
+    'ERROR: could not create unique index "users_email" DETAIL: Key (email)=(a@b.c) is duplicated.',
+    'COPY failed for table "a": ERROR: new row for relation "a" violates check constraint "a_a_check"',
+    'ERROR: null value in column "a" of relation "t" violates not-null constraint',
+    'ERROR: could not create exclusion constraint "room_during" DETAIL: Key (during)=(empty) conflicts with key',
+)
+
+
+@pytest.mark.parametrize("said", BROKEN_RULES)
+def test_rows_that_break_a_rule_of_their_own_are_what_has_to_be_mended(said: str) -> None:
+    """Each new snapshot has them as well."""
+    assert "Mend these rows" in (remedy_for(said) or "")

@@ -39,15 +39,19 @@ OPTIONS = (
 LOCK_TIMEOUT = 60.0
 _SAVEPOINT = "safepoint_reading"
 
+# A dump that locks it later finds it empty, too (https://www.postgresql.org/docs/current/mvcc-caveats.html), and then
+# both are equal. A table that was packed (VACUUM FULL, CLUSTER) is in another file as well, but has its rows.
+_EMPTIED = "somebody emptied or rewrote it (TRUNCATE, ALTER TABLE) after the snapshot's instant, whose rows are gone"
+
 # Everything whose rows a dump carries: tables, partitions' leaves, configuration tables of extensions (with the
 # condition that the extension gives). Materialised views are computed anew by a restore, foreign tables are elsewhere,
 # temporary tables are somebody's own. What a virtual column would be says its definition (PostgreSQL 18; no dump reads
 # it, and reading it may fail); up to format 2 it was hashed.
 _STORED = "and a.attgenerated <> 'v'"
 _TABLES = f"""
-    select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), pg_relation_size(c.oid) / 8192,
+    select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), coalesce(pg_relation_size(c.oid), 0) / 8192,
            coalesce(x.condition, ''), ({COLUMNS.format(relation="c.oid")} {{stored}}),
-           c.reltoastrelid <> 0 and pg_relation_size(c.reltoastrelid) > 0
+           c.reltoastrelid <> 0 and pg_relation_size(c.reltoastrelid) > 0, c.relfilenode
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     left join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
@@ -102,7 +106,8 @@ _LARGE_OBJECTS = f"""
 class Part:
     """A range of a table's pages to hash: from `first` up to, not including, `end` (None: to the table's end).
 
-    `wide`: it has values that are stored outside of their rows. Without `columns` (None) rows are only counted.
+    `wide`: it has values that are stored outside of their rows. Without `columns` (None) rows are only counted. `file`:
+    which one the table was in at the snapshot; None: it does not matter.
     """
 
     schema: str
@@ -114,6 +119,7 @@ class Part:
     wide: bool = False
     first: int | None = None
     end: int | None = None
+    file: int | None = field(default=None, compare=False)
 
 
 Sums = tuple[int, int, int]
@@ -214,7 +220,7 @@ def hash_tables(
         hashed: parts that need no hashing any more, while each row that came into their tables is in these sums.
 
     Raises:
-        DatabaseError: a table cannot be read, or was dropped meanwhile.
+        DatabaseError: a table cannot be read, or was dropped or emptied meanwhile.
         Interrupted: `cancelled` became true.
     """
     pieces = list_parts(connection, version=version, ordering=as_they_are if version == 1 else ordering)
@@ -235,6 +241,9 @@ def hash_tables(
         del work.sums[name]
     work.run(target, snapshot, [piece for piece in pieces if piece.name in doubtful], jobs)
     found = {name: combine(sums) for name, sums in sorted(work.sums.items())}
+    for part in work.moved:
+        if found[part.name].rows == 0:
+            raise _unreadable(part, _EMPTIED, "Take it again, when nobody does that.")
     return {name: replace(one, content="") if name in counted else one for name, one in found.items()}
 
 
@@ -251,9 +260,9 @@ def list_parts(
     query = tables + (sql.SQL("") if name is None else only)
     return [
         piece
-        for schema, table, found, pages, condition, facts, wide in connection.execute(query)
+        for schema, table, found, pages, condition, facts, wide, file in connection.execute(query)
         for columns in [ordering(found, tuple(RowColumn(*column) for column in facts))]
-        for piece in parts(Part(schema, table, found, pages, columns, condition, wide))
+        for piece in parts(Part(schema, table, found, pages, columns, condition, wide, file=file))
     ]
 
 
@@ -293,6 +302,7 @@ class _Work:
 
     def __init__(self, report: Report, cancelled: Cancelled, version: int) -> None:
         self.sums: dict[str, list[Sums]] = {}
+        self.moved: list[Part] = []
         self._queue: SimpleQueue[Part] = SimpleQueue()
         self._total = 0
         self._done = 0
@@ -349,11 +359,14 @@ class _Work:
 
     def _one(self, connection: Connection, part: Part) -> None:
         try:
-            # The table is unlocked by the same message (see `unlocking`): the first statement's rows are read.
-            query = sql.SQL("{}; rollback to savepoint {}").format(
-                hash_query(part, version=self._version), sql.Identifier(_SAVEPOINT)
+            # The table is unlocked by the same message (see `unlocking`).
+            query = sql.SQL("{}; select pg_relation_filenode({}); rollback to savepoint {}").format(
+                hash_query(part, version=self._version), sql.Literal(part.name), sql.Identifier(_SAVEPOINT)
             )
-            row = connection.execute(query).fetchone()
+            found = connection.execute(query)
+            row = found.fetchone()
+            found.nextset()
+            moved = part.file is not None and found.fetchone() != (part.file,)
         except psycopg.errors.LockNotAvailable:
             raise _unreadable(part, f"somebody held an exclusive lock on it for {LOCK_TIMEOUT:.0f} s") from None
         except psycopg.errors.QueryCanceled:
@@ -366,6 +379,7 @@ class _Work:
             raise _unreadable(part, str(error)) from None
         self.add(part, row or (0, 0, 0))
         with self._lock:
+            self.moved += [part] if moved else []
             self._done += part.pages
             self._report(Progress("fingerprint", self._done * 8192, self._total * 8192, "bytes"))
 

@@ -28,6 +28,10 @@ def special(said: str) -> str | None:
         "BYPASSRLS, or let a superuser take the snapshots.",
         "invalid byte sequence for encoding": "A name, a comment or a definition in this database has bytes that are "
         "no UTF-8, as SQL_ASCII takes any (rows may have them): write it anew, then take the snapshot again.",
+        **dict.fromkeys(
+            ("cache lookup failed", "could not open relation with OID"),
+            "Something was dropped or changed (a migration?) just when it began: take it again, when nobody does that.",
+        ),
         "permission denied for large object": "pg_read_all_data does not cover large objects: GRANT SELECT ON LARGE "
         "OBJECT ... for each of them, or let their owner, or a superuser, take the snapshots.",
     }

@@ -191,9 +191,9 @@ def parse_manifest(text: str | bytes, path: Path) -> Manifest:
     """Read the text of a manifest; `path` is for messages. Raises as `read_manifest`."""
     try:
         data = json.loads(text)
-        version = data.get("format")
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise _damaged(path, str(error)) from None
+    version = data.get("format") if isinstance(data, dict) else None  # somebody else's, perhaps
     if version != FORMAT:
         raise OtherVersion(
             f"{path} was written by another version of Safepoint.",

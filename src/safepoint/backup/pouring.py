@@ -13,7 +13,7 @@ from psycopg import sql
 from safepoint.backup.bare import strip
 from safepoint.backup.extensions import make_extensions
 from safepoint.backup.manifest import Manifest, verify_files
-from safepoint.backup.refreshing import grants_last, list_archive, unfilled, write_lists
+from safepoint.backup.refreshing import fill, grants_last, list_archive, unfilled, write_lists
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.restoring import measured, programs_for, remedy_for
 from safepoint.backup.selection import Selection, wanted_lines
@@ -115,13 +115,16 @@ class Pouring:
             lists = write_lists(Path(name), self._listed(Path(name)), self.manifest.fingerprint)
             for one in lists.first:
                 self._load(archive, one)
-            said = "" if lists.refreshes is None else self._load(archive, lists.refreshes, ends=False)
+            views: dict[str, str] = {}
+            if lists.refreshes is not None:
+                views = fill(lists.refreshes, lambda one: self._load(archive, one, ends=False), self._unfilled)
             if lists.last is not None:
                 self._load(archive, lists.last)
-            if lists.refreshes is None:
-                return {}
-        with self.asking(), connect(self.target) as connection:
-            return unfilled(connection, self.manifest.fingerprint, said)
+            return views
+
+    def _unfilled(self, said: str) -> dict[str, str]:
+        with self.asking():
+            return unfilled(self.target, self.manifest.fingerprint, said)
 
     def _part(self, archive: Path, folder: Path, selection: Selection) -> None:
         before, after = wanted_lines(self.listing(), self.manifest, selection)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,7 @@ __all__ = ["NAME", "Proof", "Restored", "prove", "read_proof", "restored"]
 
 NAME = "proof.json"
 _SHOWN = 10
+_COMPUTED = re.compile(r'^("(?:[^"]|"")+"|\S+) .*\bstored default ', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ def prove(
             if look is not None:
                 look(copy, found)
             if differences:
-                raise _differs(folder, differences, notes)
+                relations = copy.manifest.fingerprint.structure.get("relation", {})
+                raise _differs(folder, differences, (*notes, *computed_anew(relations, differences)))
     except Unrestorable as error:
         if (older := read_proof(folder)) is not None:
             raise _not_again(error, older) from error
@@ -110,6 +113,25 @@ def _compare(copy: Restored, found: Fingerprint) -> tuple[tuple[Difference, ...]
     if copy.shared:  # its roles are that server's own, which the notes say
         differences = tuple(one for one in differences if one.kind != "role")
     return differences, (*copy.notes, *lost(copy.manifest.fingerprint, found))
+
+
+def computed_anew(relations: Mapping[str, str], differences: Iterable[Difference]) -> tuple[str, ...]:
+    """What may be behind a difference of rows that no new snapshot helps against, as a sentence; or nothing. Pure.
+
+    Args:
+        relations: definitions of tables by name, as a fingerprint has them.
+    """
+    found = [
+        f"{one.name} ({', '.join(columns)})"
+        for one in differences
+        if one.kind == "table" and (columns := _COMPUTED.findall(relations.get(one.name, "")))
+    ]
+    if not found:
+        return ()
+    return (
+        f"a restore computes these columns anew: {', '.join(found)}. If a function that they call was changed since, "
+        "let the source compute them, too (UPDATE its rows), then take a new snapshot",
+    )
 
 
 def _proof(copy: Restored, found: Fingerprint, notes: tuple[str, ...], seconds: float) -> Proof:

@@ -8,7 +8,7 @@ restored and compared.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Final
 
 from safepoint.backup.particulars import BY_OTHERS
 from safepoint.backup.prints import Fingerprint
+from safepoint.backup.statements import names
 from safepoint.hosts.command import Command, Host
-from safepoint.postgres.connections import Connection
+from safepoint.postgres.connections import connect
+from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 
 _REFRESH: Final = re.compile(rb"\d+; \d+ \d+ MATERIALIZED VIEW DATA ")
@@ -34,6 +36,7 @@ _FAILED: Final = re.compile(
     r"ERROR:\s+(?P<why>[^\n]*)(?:(?!\nCommand was: ).)*\nCommand was: REFRESH MATERIALIZED VIEW (?P<view>[^\n]+);",
     re.DOTALL,
 )
+_TOO_EARLY: Final = "has not been populated"
 _EMPTY: Final = """
     select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind = 'm' and not c.relispopulated order by 1
@@ -106,7 +109,28 @@ def _lines(listing: Path) -> Iterator[bytes]:
         yield from lines
 
 
-def unfilled(connection: Connection, source: Fingerprint, said: str) -> dict[str, str]:
+def fill(refreshes: Path, refresh: Callable[[Path], str], look: Callable[[str], dict[str, str]]) -> dict[str, str]:
+    """Refresh what a list has; the views that could not be, each with the reason.
+
+    A dump knows what a view's query names, and not what is read by a function that it calls: one that came before
+    what it needs is refreshed again, as long as something comes of it.
+
+    Args:
+        refresh: lets `pg_restore` do what a list says; what it wrote.
+        look: gives, from all that it wrote, the views that are without data (see `unfilled`).
+    """
+    said = refresh(refreshes)
+    left, again = look(said), refreshes.with_name("again.list")
+    while early := [f" {' '.join(names(name))} ".encode() for name, why in left.items() if _TOO_EARLY in why]:
+        again.write_bytes(b"".join(line for line in _lines(refreshes) if any(name in line for name in early)))
+        said += f"\n{refresh(again)}" if again.stat().st_size else ""
+        before, left = len(left), look(said)
+        if len(left) == before:
+            break
+    return left
+
+
+def unfilled(target: Target, source: Fingerprint, said: str) -> dict[str, str]:
     """The materialised views that are without data in a copy, and not in its source; each with the reason.
 
     Args:
@@ -114,9 +138,11 @@ def unfilled(connection: Connection, source: Fingerprint, said: str) -> dict[str
     """
     relations = source.structure.get("relation", {})
     reasons = {match["view"]: match["why"] for match in _FAILED.finditer(said)}
+    with connect(target) as connection:
+        empty = [str(name) for (name,) in connection.execute(_EMPTY)]
     return {
         name: reasons.get(name, "it does not say why")
-        for (name,) in connection.execute(_EMPTY)
+        for name in empty
         if name in relations and not relations[name].startswith("materialised view without data")
     }
 

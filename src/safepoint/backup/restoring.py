@@ -21,7 +21,7 @@ from safepoint.backup.extensions import make_extensions
 from safepoint.backup.manifest import Manifest, Source, verify_files
 from safepoint.backup.prints import unseen
 from safepoint.backup.properties import NAME as PROPERTIES
-from safepoint.backup.refreshing import list_archive, unfilled, write_lists
+from safepoint.backup.refreshing import fill, list_archive, unfilled, write_lists
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.traces import take_away
@@ -41,6 +41,7 @@ _NO_SUCH_LOCALE = (
     psycopg.errors.UndefinedFile,
 )
 _REPORT_SECONDS = 0.5
+_BROKEN_RULE = re.compile(r"violates (?:\S+ ){1,2}constraint|could not create unique index|could not create exclusion")
 _SERVER_GONE = ("closed the connection unexpectedly", "terminating connection", "Connection refused")
 _FALLBACK_LOCALES = ("C.UTF-8", "C")
 # Said each time: otherwise it is that of template0, which the server's administrator chose.
@@ -201,9 +202,11 @@ class _Restore:
                 here.run(restore(list_file=one), cancelled=asked)
             views: dict[str, str] = {}
             if written.refreshes is not None:
-                said = here.run(restore(list_file=written.refreshes, ends=False), check=False, cancelled=asked).stderr
-                with connect(target) as connection:
-                    views = unfilled(connection, self.manifest.fingerprint, said)
+                views = fill(
+                    written.refreshes,
+                    lambda one: here.run(restore(list_file=one, ends=False), check=False, cancelled=asked).stderr,
+                    lambda said: unfilled(target, self.manifest.fingerprint, said),
+                )
             if written.last is not None:
                 here.run(restore(list_file=written.last), cancelled=asked)
             return ahead.finish(), views
@@ -287,6 +290,12 @@ def remedy_for(said: str) -> str | None:
             lambda text: "does not exist" in text and re.search(r'SQL function "|PL/pgSQL function ', text) is not None,
             "A function that a constraint, an index or a column of a table calls finds what it names by the search "
             "path alone, and a restore has none: ALTER FUNCTION ... SET search_path = ..., then take a new snapshot.",
+        ),
+        (
+            lambda text: _BROKEN_RULE.search(text) is not None,
+            "Rows at the source break a rule of its own, which is not checked again there: they came in while triggers "
+            "were off, an index does not fit the system's library any more, a check reads other tables. Mend these "
+            "rows, or that rule, at the source and take a new snapshot; until then each one fails alike.",
         ),
         (lambda text: "No space left" in text, "Make room for a whole copy of the database, then try again."),
         (

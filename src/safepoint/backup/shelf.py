@@ -361,5 +361,6 @@ def _damaged(snapshot_id: str, where: str, fault: SafepointError) -> Listed:
         datetime.strptime(stamp[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if stamp else datetime.min.replace(tzinfo=UTC)
     )
     other = isinstance(fault, OtherVersion | LabelOfOtherVersion)
-    unread = isinstance(fault, Unreadable)
+    # One that does not say when it was may be another program's: each id of ours does.
+    unread = isinstance(fault, Unreadable) or (stamp is None and not other)
     return Listed(snapshot_id, taken, 0, False, (where,), None, fault.message, other_version=other, unread=unread)

@@ -81,12 +81,13 @@ def for_database(script: str, name: str) -> list[str]:
 
 
 def own_comment(script: str) -> str | None:
-    """The comment that `database.sql` gives the database; None where it gives none."""
+    """The comment that `database.sql` gives the database; None where it gives none. As `format('%L')` writes it."""
     for statement in statements(script):
         match = _ON_DATABASE.match(statement)
         literal = statement[match.end() :].removeprefix("IS ") if match else ""
-        if match is not None and match["head"].startswith("COMMENT") and literal.startswith("'"):
-            return literal[1:-1].replace("''", "'")
+        if match is not None and match["head"].startswith("COMMENT") and literal.startswith(("'", "E'")):
+            text = literal.partition("'")[2][:-1].replace("''", "'")
+            return text.replace("\\\\", "\\") if literal.startswith("E") else text
     return None
 
 

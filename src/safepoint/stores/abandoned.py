@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from safepoint.stores.files import Files
+from safepoint.stores.places import are_a_snapshots
 
 AFTER: Final = timedelta(days=2)
 _STAMPED: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-\d{8}T\d{6}Z")
@@ -39,7 +40,8 @@ def give_up(files: Files, complete: Collection[str], before: datetime) -> tuple[
     """Remove folders without a manifest or label into which nothing was written since then; what went, and what stays
     as the store locks it.
 
-    Only what is called as a snapshot is: others may use the store, too.
+    Only what is called as a snapshot is, and has a snapshot's files alone: others may use the store, too, and name
+    their folders by the time as well.
 
     Args:
         complete: the snapshots that stay.
@@ -52,8 +54,10 @@ def _give_up(files: Files, folder: str, before: datetime) -> Abandoned | None:
     touched = files.touched(folder)
     if touched is None or touched >= before:
         return None
+    if not are_a_snapshots(names := files.names(folder)):
+        return None
     now = datetime.now(UTC)
-    locks = [files.locked_until(f"{folder}/{name}") for name in files.names(folder)]
+    locks = [files.locked_until(f"{folder}/{name}") for name in names]
     if until := max((lock for lock in locks if lock is not None and lock > now), default=None):
         return Abandoned(folder, touched, until)  # deleting it would only hide it
     files.remove(folder)

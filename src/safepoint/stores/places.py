@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 from safepoint.errors import StoreError
@@ -12,12 +13,23 @@ from safepoint.stores.label import LABEL, read_label
 MANIFEST: Final = "manifest.json"
 ENDS: Final = (MANIFEST, LABEL)
 """What is written last and removed first, in the clear and encrypted: without one of them nothing is seen."""
+_PARTS: Final = re.compile(
+    r"(?:archive/.+|archive\.dump|(?:globals|database|extensions)\.sql|(?:proof|manifest|sealed)\.json)(?:\.age)?"
+    r"|\.sending-.*",
+    re.DOTALL,
+)
+"""What the files of a snapshot are called, encrypted ones and notes of an upload among them."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,126}")
 
 
 def is_id(name: str) -> bool:
     """Whether a snapshot can be named so. Pure."""
     return _ID.fullmatch(name) is not None
+
+
+def are_a_snapshots(names: Iterable[str]) -> bool:
+    """Whether files of these names can all be a snapshot's, so that none of them is somebody else's. Pure."""
+    return all(_PARTS.fullmatch(name) for name in names)
 
 
 def place(snapshot_id: str, name: str) -> str:

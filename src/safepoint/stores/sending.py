@@ -35,6 +35,11 @@ class Sending:
             if found["of"] == self._of:
                 self._sent = {name: Sent(**fact) for name, fact in found["sent"].items()}
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an earlier upload sent anything."""
+        return bool(self._sent)
+
     def known(self, name: str) -> Sent | None:
         """What an earlier upload sent under that name."""
         return self._sent.get(name)

@@ -17,7 +17,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.stores.age import SUFFIX, Seal
 from safepoint.stores.files import CHUNK, Files, Sent, Step
 from safepoint.stores.label import LABEL, LabelOfOtherVersion, LabelUnreadable, write_label
-from safepoint.stores.places import ENDS, MANIFEST, label_of, place
+from safepoint.stores.places import ENDS, MANIFEST, are_a_snapshots, label_of, place
 from safepoint.stores.reading_back import GivenBackOtherwise, read_back, step_of
 from safepoint.stores.sending import PREFIX, Sending
 from safepoint.stores.transfer import Transfer
@@ -61,9 +61,17 @@ class Uploading:
             self._withdraw()
             if seal is not None:  # what is whole there need not be sent again
                 Sending(self.folder, self.store, label_there.get("recipients", []), manifest).note_all(facts)
-        sealed = seal is not None and (label_there is not None or not visible)
-        claim = None if visible and not sealed else self._claimed(manifest)
-        if seal is not None and sealed:
+        elif visible and seal is not None:
+            if self._lies_in_the_clear(paths, total):
+                return replace(done, seconds=time.monotonic() - began)
+            self._withdraw()
+            visible = False
+        claim = None if visible and seal is None else self._claimed(manifest)
+        if seal is not None:
+            begun = Sending(self.folder, self.store, seal.recipients, manifest).has_begun
+            if not begun and are_a_snapshots(self.files.names(self.snapshot_id)):
+                self.files.remove(self.snapshot_id)  # an upload in the clear may have broken off there
+                claim = self._claimed(manifest)
             done = self._sealed(seal, paths, done, label)
         else:
             self._clear(paths, total, visible=visible and label_there is None)
@@ -128,6 +136,17 @@ class Uploading:
         if not visible:
             self._put_last(self.folder / MANIFEST)
         self.report(Progress(what, total, total, "bytes"))
+
+    def _lies_in_the_clear(self, paths: list[Path], total: int) -> bool:
+        """Whether each file is there as it is here, from before somebody wanted it encrypted."""
+        before, names = 0, set(self.files.names(self.snapshot_id))
+        for path in paths:
+            relative = path.relative_to(self.folder).as_posix()
+            step = step_of(f"read back from {self.store}", before, total, self.report, self.cancelled)
+            if relative not in names or not self._same(path, place(self.snapshot_id, relative), step):
+                return False
+            before += path.stat().st_size
+        return True
 
     def _sealed(self, seal: Seal, paths: list[Path], done: Transfer, label: Mapping[str, Any]) -> Transfer:
         """Send each file encrypted that is not known to be there, and the manifest; then what is said in the clear."""

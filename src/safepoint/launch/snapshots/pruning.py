@@ -96,6 +96,8 @@ def carry_out(plan_file: PlanFile, pruning: Pruning, now: datetime) -> Pruning:
             done.append(_remove(plan_file, stores, one, now))
         except SafepointError as error:
             done.append(replace(one, verdict="failed", reason=f"{error.message} {error.remedy or ''}".strip()))
+        except OSError as error:  # another user's folder, say
+            done.append(replace(one, verdict="failed", reason=f"this machine does not remove it: {error}"))
     for name, store in stores.items():
         if name not in pruning.unreachable:
             with suppress(StoreError):  # they are invisible, and the next time will do
