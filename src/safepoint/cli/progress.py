@@ -83,7 +83,7 @@ def line(progress: Progress, seconds: float, moved: float) -> str:
     """One line: how much is done, how fast it goes, and how long it takes still. Pure."""
     from safepoint.config import format_duration
 
-    if progress.total == 1 and not progress.unit:
+    if progress.whole:
         return f"{progress.what}: {f'done in {format_duration(seconds)}' if progress.done else 'begun'}"
     rate = moved / seconds if seconds > 0 else 0.0
     parts = [_amount(progress.done, progress.unit)]
