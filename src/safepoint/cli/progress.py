@@ -88,7 +88,7 @@ def line(progress: Progress, seconds: float, moved: float) -> str:
     rate = moved / seconds if seconds > 0 else 0.0
     parts = [_amount(progress.done, progress.unit)]
     if progress.total:
-        so_far = parts[0].removesuffix(f" {progress.unit}")
+        so_far = parts[0] if progress.unit == "bytes" else parts[0].removesuffix(f" {progress.unit}")
         parts = [f"{so_far} of {_amount(progress.total, progress.unit)} ({progress.done / progress.total:.0%})"]
     if rate > 0:
         parts.append(f"{_amount(rate, progress.unit)}/s")
