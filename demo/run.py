@@ -7,10 +7,11 @@ that post over HTTP and keep every entry that was acknowledged to them. What is 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -46,14 +47,14 @@ def main() -> int:
 def launch_and_roll_back(stage: Stage) -> int:
     """Launch, let people write against 2.0, roll back; the exit code of the first that failed."""
     console.print("[dim]$ safepoint launch --now[/]")
-    code = stage.safepoint("launch", "--now").returncode
+    code = stage.safepoint("launch", "--now", timeout=None).returncode  # a slow machine may take its time
     if code != 0:
         console.print(f"[red]The launch ended with exit code {code}.[/]")
         return code
     console.print("\n  2.0 is open, and people go on posting against it for three seconds ...")
     time.sleep(3.0)
     console.print("  ... then something turns out to be wrong with 2.0.\n\n[dim]$ safepoint rollback[/]")
-    code = stage.safepoint("rollback").returncode
+    code = stage.safepoint("rollback", timeout=None).returncode
     time.sleep(1.5)
     return code
 
@@ -96,5 +97,15 @@ def summary(report: dict[str, Any], seconds: float) -> None:
     console.print(f"  took         {seconds:.0f} s")
 
 
+def play() -> NoReturn:
+    """Run the demo, and leave its stage whoever ends it: a signal's default action would leave the servers behind."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        console.print("\nInterrupted: what the demo started is stopped.")
+        sys.exit(130)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    play()

@@ -174,9 +174,9 @@ class Stage:
         return done
 
     def safepoint(
-        self, *words: str, capture: bool = False, env: Mapping[str, str] | None = None, timeout: float = 300
+        self, *words: str, capture: bool = False, env: Mapping[str, str] | None = None, timeout: float | None = 300
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of Safepoint as a user would."""
+        """Run a command of Safepoint as a user would; a test gives up on it after `timeout` seconds."""
         return subprocess.run(
             [str(Path(sys.executable).parent / "safepoint"), *words, "--plan", str(self.plan_path)],
             env={**os.environ, **self.environment, **(env or {})},

@@ -19,6 +19,11 @@ class Progress:
     total: float | None = None
     unit: str = ""
 
+    @property
+    def whole(self) -> bool:
+        """Whether it can only be told as begun or done, and neither by a share nor by the time that is left."""
+        return self.total == 1 and not self.unit
+
 
 Report: TypeAlias = Callable[[Progress], None]
 Cancelled: TypeAlias = Callable[[], bool]

@@ -12,6 +12,7 @@ def test_a_line_says_how_much_how_fast_and_how_long_still() -> None:
     assert line(Progress("restore", 50 * MB, 200 * MB, "bytes"), 5.0, 50 * MB) == (
         "restore: 50 MB of 200 MB (25%), 10 MB/s, 15.0 s left"
     )
+    assert line(Progress("verify files", 493, 300 * 1024, "bytes"), 0.0, 0) == "verify files: 493 bytes of 300 kB (0%)"
     assert line(Progress("dump", 3 * MB, None, "bytes"), 0.0, 0) == "dump: 3072 kB"
     assert (
         line(Progress("compare tables", 4, 4, "tables"), 2.0, 4) == "compare tables: 4 of 4 tables (100%), 2 tables/s"

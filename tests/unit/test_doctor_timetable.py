@@ -84,6 +84,11 @@ def test_a_check_that_looked_at_nothing_and_one_with_a_fault_of_its_own_have_fai
     assert finding.verdict == "failure" and "KeyError" in finding.message
 
 
+IN_A_CONTAINER = (
+    '[application]\nurl_env = "X"\nhost = "web"\n[hosts.web]\nkind = "compose"\nservice = "web"\nproject = "."'
+)
+
+
 @pytest.mark.parametrize(
     ("more", "verdict", "said"),
     [
@@ -92,9 +97,14 @@ def test_a_check_that_looked_at_nothing_and_one_with_a_fault_of_its_own_have_fai
         ("[rehearsal]\nrequired = false", "ok", "by the plan's choice"),
         ('[application]\nurl_env = "DATABASE_URL"', "ok", "data of the day before"),
         (
-            '[application]\nurl_env = "X"\nhost = "far"\n[hosts.far]\nkind = "ssh"\naddress = "far"',
+            IN_A_CONTAINER,
+            "failure",
+            "[scratch]",
+        ),
+        (
+            IN_A_CONTAINER + '\n[scratch]\nhost = "scratch.internal"\nuser = "postgres"',
             "warning",
-            "127.0.0.1",
+            "scratch.internal:5432",
         ),
     ],
 )

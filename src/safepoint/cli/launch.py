@@ -206,11 +206,18 @@ def refuse_without_launch(plan_file: PlanFile) -> None:
     """
     from safepoint.launch.begin import entries_of
     from safepoint.launch.elsewhere import refuse_elsewhere
+    from safepoint.launch.lock import held
     from safepoint.launch.others import other_launch
 
     if entries_of(plan_file):
         return
 
+    if held(plan_file.conductor_lock, plan_file.launch_id):  # its guard on the server is not another folder's
+        raise Refused(
+            f"The launch {plan_file.launch_id} is just beginning: its conductor has written nothing yet.",
+            subject=plan_file.launch_id,
+            remedy="Nothing live was touched. Give the order again in a moment.",
+        )
     other = other_launch(plan_file)
     if other is None:
         refuse_elsewhere(plan_file, [])  # without an answer this folder alone can say

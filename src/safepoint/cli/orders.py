@@ -21,7 +21,9 @@ PlainOption = Annotated[bool, typer.Option("--plain", help="One line an event in
 
 
 def go(
-    gate: Annotated[str | None, typer.Argument(help="The gate, when you want to name it.")] = None,
+    gate: Annotated[
+        str | None, typer.Argument(help="The gate (stop, canary, green), when you want to name it.")
+    ] = None,
     plan: PlanOption = Path("launch.toml"),
     json_: JsonOption = False,
 ) -> None:
@@ -34,13 +36,18 @@ def go(
             subject=plan_file.launch_id,
             remedy="See `safepoint status`." if question is None else _choices(question),
         )
-    if gate is not None and gate != question["step"]:
+    if gate is not None and not names(gate, question["step"]):
         raise Refused(
             f"The open question is at {question['step']!r}, not at {gate!r}.",
             subject=gate,
             remedy=f"Read it with `safepoint status`, then `safepoint go {question['step']}`.",
         )
     _send(plan_file, "go", json_=json_, gate=question["step"])
+
+
+def names(gate: str, step: str) -> bool:
+    """Whether a person means this step: by its id, or by the gate's name in the plan file (`stop`). Pure."""
+    return step in (gate, f"gate-{gate}")
 
 
 def hold(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:

@@ -83,12 +83,12 @@ def line(progress: Progress, seconds: float, moved: float) -> str:
     """One line: how much is done, how fast it goes, and how long it takes still. Pure."""
     from safepoint.config import format_duration
 
-    if progress.total == 1 and not progress.unit:
+    if progress.whole:
         return f"{progress.what}: {f'done in {format_duration(seconds)}' if progress.done else 'begun'}"
     rate = moved / seconds if seconds > 0 else 0.0
     parts = [_amount(progress.done, progress.unit)]
     if progress.total:
-        so_far = parts[0].removesuffix(f" {progress.unit}")
+        so_far = parts[0] if progress.unit == "bytes" else parts[0].removesuffix(f" {progress.unit}")
         parts = [f"{so_far} of {_amount(progress.total, progress.unit)} ({progress.done / progress.total:.0%})"]
     if rate > 0:
         parts.append(f"{_amount(rate, progress.unit)}/s")

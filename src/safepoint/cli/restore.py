@@ -59,7 +59,7 @@ def restore(
 
         echo(json.dumps(done.as_json()))
         return
-    echo("\n".join(_lines(done)))
+    echo("\n".join(lines_of(done)))
 
 
 def _refuse_both(snapshot_id: str, into: str | None, *, over: bool, only: list[str] | None) -> None:
@@ -80,7 +80,8 @@ def _refuse_both(snapshot_id: str, into: str | None, *, over: bool, only: list[s
         )
 
 
-def _lines(done: Placed | Replaced) -> list[str]:
+def lines_of(done: Placed | Replaced) -> list[str]:
+    """What is there now, and what is to be done next. Pure."""
     from safepoint.backup.placement import Placed
     from safepoint.config import format_duration
 
@@ -98,5 +99,6 @@ def _lines(done: Placed | Replaced) -> list[str]:
             f"  it is live as {done.live} now; nobody could connect for {format_duration(done.seconds_out)}",
             f"  the former database is kept as {done.kept_as}, with all that was written since the snapshot",
             f"  to bring it back: {'; '.join(done.undo)};",
+            "  restart the application and clear its cache: its sessions were ended, and it remembers the former one",
         ]
     return lines

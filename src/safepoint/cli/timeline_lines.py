@@ -113,6 +113,8 @@ def amount(value: float, unit: str) -> str:
 def progress_text(moving: Moving, now: float, *, bar: int, ascii_only: bool) -> str:
     """How far, how long still, what, how fast: `━━━━━──── 52%  14 s left  dump  1200 MB of 2300 MB  80 MB/s`."""
     progress = moving.progress
+    if progress.whole:
+        return f"{progress.what}: {'done' if progress.done else 'begun'}"
     parts = []
     done = progress.done
     if progress.total:

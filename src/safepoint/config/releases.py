@@ -30,9 +30,11 @@ class Release(Section):
     env: dict[str, str] = {}
     """Variables for its `manage.py`, `start` and `stop`."""
     start: Argv
-    """Starts it and returns. Given twice, it must be harmless."""
+    """Starts it, workers and schedulers included, and returns. Given twice, it must be harmless."""
     stop: Argv
-    """Stops it and returns. Given twice, it must be harmless."""
+    """Stops it, workers and schedulers included, and returns: what is left running works on in the other release's
+    schema, once the window is over. Given twice, it must be harmless.
+    """
     upstream: Address
     """Where it answers in plain HTTP, for the router and for the launch itself, which asks it there. Of several hosts
     it is one: a load balancer answers for a release that is gone, too, and would make it seem to be there still.

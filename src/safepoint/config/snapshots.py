@@ -32,7 +32,7 @@ class SnapshotSettings(Section):
     max_age: Duration = timedelta(hours=2)
     """How old the final snapshot may be when the window opens; with an older one the gate says no."""
     keep: Duration = timedelta(days=30)
-    """How long each stays on this machine, until `safepoint prune` lets it go."""
+    """How long each stays on this machine, until `safepoint prune` lets it go: 30 days at least."""
     keep_rules: KeepRules = KeepRules()
     encrypt_to: tuple[str, ...] = ()
     """Who can open what leaves this machine: age recipients (`age1...`) or SSH public keys; empty: in the clear."""
@@ -48,7 +48,7 @@ class Store(Section):
     options: dict[str, Any] = {}
     """What fsspec needs to know beyond the URL. A key that ends in `_env` names the variable that has its value."""
     keep: Duration = timedelta(days=30)
-    """How long each snapshot stays there, until `safepoint prune` lets it go."""
+    """How long each snapshot stays there, until `safepoint prune` lets it go: 30 days at least."""
     keep_rules: KeepRules = KeepRules()
     lock: Literal["auto", "none", "governance", "compliance"] = "auto"
     """How what is written to S3 is locked for the time of `keep`, where the bucket has Object Lock. `auto`: by the

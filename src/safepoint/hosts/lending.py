@@ -25,7 +25,8 @@ _FIRST, _MANY = 20_000, 12_000
 _TRIES: Final = 4
 _TAKEN: Final = "forwarding failed"  # what ssh says, whoever has the port, or where the server allows no forwarding
 _WORD: Final = "safepoint-lent\n"
-_LOOPBACK: Final = ("127.0.0.1", "localhost")
+LOOPBACK: Final = ("127.0.0.1", "localhost")
+"""Where what is listened to is reached from its own machine alone."""
 
 
 class NotLent(CommandFailed):
@@ -39,7 +40,7 @@ def lent(host: Host, address: str, port: int, *, cancelled: Cancelled = never) -
     Raises:
         NotLent: the other side allows it not, or is no machine that is reached over SSH.
     """
-    if isinstance(host, Here) or address not in _LOOPBACK:
+    if isinstance(host, Here) or address not in LOOPBACK:
         yield port
         return
     if not isinstance(host, Ssh):

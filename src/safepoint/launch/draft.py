@@ -20,6 +20,8 @@ from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts.here import Here
 
 _PLACES = ("manage.py", "src/manage.py")
+_ANYBODYS = frozenset({"conf", "config", "core", "project", "settings"})
+"""Packages of settings that are called so in any project."""
 _VENVS = (".venv", "venv", "env")
 
 
@@ -61,8 +63,10 @@ def draft_plan(
     project = _ask(runner)
     variable = next((name for name in url_variables(project.environment) if _redirects(runner, name)), None)
     version = _version(directory)
+    default = project.database()
+    called = called_after(directory.resolve().name, project.settings, default.name if default else "")
     names = Names(
-        application=application_name(_called(directory.resolve().name, project.settings)),
+        application=application_name(called),
         directory=_relative(directory, path.parent),
         python=release.manage[0],
         manage=manage,
@@ -72,7 +76,6 @@ def draft_plan(
     )
     text, look_at = compose(project, names)
     parse(text, path)  # what is written must load
-    default = project.database()
     known = {
         "Django": f"{project.django}, settings {project.settings or 'of the program itself'}",
         "database": f"{default.name} on {default.host or 'a socket'}, as {default.user}" if default else "none",
@@ -129,10 +132,13 @@ def application_name(folder: str) -> str:
     return (words if words[:1].isalpha() else f"app-{words}".rstrip("-"))[:31]
 
 
-def _called(folder: str, settings: str) -> str:
-    """A folder of a release (`release-1.0`, `current`) says nothing of the application; its settings' package may."""
-    of_release = re.fullmatch(r"(?:current|releases?|src|app|v)?[-_.]?[\d.]*", folder.lower())
-    return (settings.partition(".")[0] or folder) if of_release else folder
+def called_after(folder: str, settings: str, database: str) -> str:
+    """What an application is called: a folder of a release (`release-1.0`, `current`) says nothing of it, its settings'
+    package may, unless it has the name that everyone's has; then the database does. Pure."""
+    if not re.fullmatch(r"(?:current|releases?|src|app|v)?[-_.]?[\d.]*", folder.lower()):
+        return folder
+    package = settings.partition(".")[0]
+    return ("" if package in _ANYBODYS else package) or database or folder
 
 
 def _is_pooled(project: Project) -> bool:

@@ -61,8 +61,9 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
         kept = kept_name(plan_file.database.name, plan_file.launch_id)
         database = pair.live.on(kept) if rolled_back and pair.apart else pair.live
         if recorded is not None and not rolled_back:
-            capture.disarm(database, capture.CaptureFacts.from_json(dict(recorded)))
-            done.append("The capture is removed: slot, publication, raised replica identities.")
+            facts = capture.CaptureFacts.from_json(dict(recorded))
+            capture.disarm(database, facts)
+            done.append(f"The capture is removed: {facts.parts}.")
         if not rolled_back and feed.end(database, plan_file.launch_id):
             done.append("The twin's feed, which a fault had left, is removed.")
         quiet.drop_quiet_slot(database, plan_file.launch_id, maintenance=plan_file.database.maintenance)

@@ -31,12 +31,16 @@ def unexpected(
     changes: Iterable[TableChange],
     costs: Sequence[Cost] = (),
     said: Mapping[str, Collection[str]] | None = None,
+    *,
+    added_rows: Collection[str] = (),
+    removed_rows: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Columns with other values that no operation names, and rows that came or went in a table that was there.
 
     Args:
         costs: the statements of the run, as far as they were counted: they tell which migration it was.
         said: columns of which the plan file itself says how they change, by their old tables.
+        added_rows, removed_rows: the old tables of which it says that a migration adds, or removes, rows.
     """
     named, new = _named(operations), new_tables(operations)
     for change in changes:
@@ -55,10 +59,12 @@ def unexpected(
             and not named.intersection((table, name) for table in tables for name in (column.before, column.after))
         ]
         what = [f"other values in {', '.join(columns)}"] if columns else []
-        if change.added or change.removed:
+        added = 0 if set(tables).intersection(added_rows) else change.added
+        removed = 0 if set(tables).intersection(removed_rows) else change.removed
+        if added or removed:
             what.append(f"{change.added:,} rows more and {change.removed:,} gone")
         if what:
-            seen = ((_ADDS, change.added), (_REMOVES, change.removed), (_CHANGES, columns))
+            seen = ((_ADDS, added), (_REMOVES, removed), (_CHANGES, columns))
             verbs = "|".join(verb for verb, so in seen if so)
             yield _finding(operations, _writing(costs, tables, verbs), tables, "; ".join(what))
 

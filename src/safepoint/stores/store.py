@@ -268,8 +268,11 @@ class SnapshotStore:
         """How much room there is, in bytes; None where the store cannot tell."""
         if self._local is None:
             return None
-        there = next(path for path in (self._local, *self._local.parents) if path.exists())
-        return shutil.disk_usage(there).free
+        return shutil.disk_usage(_standing(self._local)).free
+
+    def on_disk_of(self, folder: Path) -> bool:
+        """Whether it is on the same disk (file system) as a folder of this machine: what takes that takes both."""
+        return self._local is not None and _standing(self._local).stat().st_dev == _standing(folder).stat().st_dev
 
     def _must_be_complete(self, snapshot_id: str) -> None:
         if not is_complete(self._files, snapshot_id):
@@ -280,3 +283,8 @@ class SnapshotStore:
                 found=", ".join(self.ids()[-5:]) or "no snapshot at all",
                 remedy="See `safepoint backups`; an upload that was cut short is completed by repeating it.",
             )
+
+
+def _standing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    return next(one for one in (path, *path.parents) if one.exists())

@@ -10,6 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from safepoint.config import PlanFile, format_duration
+from safepoint.hosts import open_host
+from safepoint.hosts.here import Here
+from safepoint.hosts.lending import LOOPBACK, NotLent, lent
 from safepoint.launch.begin import entries_of
 from safepoint.launch.doctor.database import LOOKS as DATABASE
 from safepoint.launch.doctor.finding import Finding, Look, failure, guarded, ok, warning
@@ -107,6 +110,28 @@ def _too_old(plan: PlanFile, starts: Mapping[str, datetime]) -> Iterator[Finding
             )
 
 
+def _reached(plan: PlanFile, without: str) -> Iterator[Finding]:
+    """Whether the application, where it is not on this machine, reaches the copy that it is rehearsed on."""
+    name = plan.application.host
+    host = open_host(name, plan.host(name), plan.folder)
+    if isinstance(host, Here):
+        return
+    if plan.scratch is not None and plan.scratch.host not in LOOPBACK:
+        yield warning(
+            "rehearsal",
+            f"The application on {name!r} has to reach the scratch server, {plan.scratch.host}:{plan.scratch.port}, to "
+            "be rehearsed; nobody has tried.",
+            "See that it may connect there; `safepoint rehearse` tries it.",
+        )
+        return
+    try:
+        # Whatever listens here: only the way to it is asked for.
+        with lent(host, LOOPBACK[0], 1):
+            yield ok("rehearsal", f"The application on {name!r} reaches copies on this machine by its sshd (tried)")
+    except NotLent as error:
+        yield failure("rehearsal", error.message, f"{error.remedy} Or {without}.")
+
+
 def rehearsal(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     """Whether the launch can rehearse itself; a plan that cannot must say that it does without."""
     del now
@@ -125,12 +150,7 @@ def rehearsal(plan: PlanFile, now: datetime) -> Iterator[Finding]:
         return
     if plan.application.url_env is None:
         yield ok("rehearsal", "For its rehearsal the application gets settings that lead to the copy, over its own")
-    if not here:
-        yield warning(
-            "rehearsal",
-            f"The copy is on this machine; the application on {host!r} has to reach 127.0.0.1 here to be rehearsed.",
-            f"Rehearse where the new release's code can run beside the copy, or {without}.",
-        )
+    yield from _reached(plan, without)
     if program() is None:
         yield warning("rehearsal", "squawk is not installed.", "pip install 'safepoint[lint]'; our own rules run.")
     else:

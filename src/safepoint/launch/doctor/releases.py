@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from urllib.parse import urlsplit
 
@@ -206,9 +206,22 @@ def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -
         yield failure(
             check,
             f"{variable} does not change the database of {manage.release.version} (tried).",
-            "Name the variable that its settings read in application.url_env; they read: "
-            + (", ".join(project.environment) or "none"),
+            without_effect(variable, project.environment),
         )
+
+
+def without_effect(variable: str, read: Sequence[str]) -> str:
+    """What to do where the variable that should lead the application to a database leads it nowhere. Pure.
+
+    Args:
+        read: the variables that the settings read.
+    """
+    if variable in read:
+        return (
+            f"Its settings read {variable}, so it is set once more on the way to them: let `manage` (a script that "
+            "sources a file, say) and the settings (.env) leave it as it is where it is set already."
+        )
+    return f"Name the variable that its settings read in application.url_env; they read: {', '.join(read) or 'none'}"
 
 
 def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:

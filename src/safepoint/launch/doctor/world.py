@@ -83,18 +83,27 @@ def _canary(plan: PlanFile, *, tells: bool) -> Iterator[Finding]:
 
 
 def stores(plan: PlanFile, now: datetime) -> Iterator[Finding]:
-    """Each store takes, gives back and deletes a probe, and has room."""
+    """Each store takes, gives back and deletes a probe, and has room; and one of them would outlive this disk."""
     del now
+    beside: dict[str, bool] = {}
     for settings in plan.stores:
 
         def look(name: str = settings.name) -> Iterator[Finding]:
             store = open_store(next(one for one in plan.stores if one.name == name), plan.folder)
+            beside[name] = store.on_disk_of(plan.state)
             store.check_writable()
             free = store.free_bytes()
             room = "" if free is None else f", {format_bytes(free)} free"
             yield ok("stores", f"The store {name} takes, gives back and deletes{room}")
 
         yield from guarded("stores", look)
+    if len(beside) == len(plan.stores) and all(beside.values()):
+        yield warning(
+            "stores",
+            f"No store is elsewhere: {', '.join(beside)} and the state folder are on one disk of this machine, and "
+            "what takes it takes every snapshot.",
+            "Add a store offsite: s3://, sftp://, gs://, az://, or a folder of another machine that is mounted here.",
+        )
 
 
 def test_user(plan: PlanFile, now: datetime) -> Iterator[Finding]:

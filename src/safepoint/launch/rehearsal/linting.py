@@ -36,7 +36,9 @@ def linted(
     findings: list[Finding] = []
     if intent.operations is not None:
         findings += lint(intent.operations, intent.pending, mode, seen, changes)
-        findings += unexpected(intent.operations, changes, seen.costs, plan.wayback.mappers)
+        known = plan.wayback
+        rows = {"added_rows": known.added_rows, "removed_rows": known.removed_rows}
+        findings += unexpected(intent.operations, changes, seen.costs, known.mappers, **rows)
     more, said = _squawk(plan, intent, findings, before, version)
     findings += more
     notes += said

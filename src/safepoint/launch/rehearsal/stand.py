@@ -266,7 +266,7 @@ class Stand:
                 stand = replace(self, cancelled=cancelled, beside=True)
                 found = stand._judged(release, apart, intent, sides, copies)
                 found = self._foreseen(found, fenced, told)
-                with part("undo", "undo the migrations"):
+                with part("undo", "wait until the migrations are undone, too"):
                     return replace(found, undo=undone())
 
     def _copies(self, stack: ExitStack, release: OnCopy, before: Target) -> tuple[OnCopy | str, Copies | str]:

@@ -64,7 +64,9 @@ class Pruning:
 
 def plan_pruning(plan_file: PlanFile, now: datetime) -> Pruning:
     """Decide, and change nothing."""
-    needed = standing_launches(plan_file.state)
+    standing = standing_launches(plan_file.state)
+    # One that was rolled back goes nowhere any more; and nobody retires it once the plan file has the next one's date.
+    needed = [launch_id for launch_id, status in standing.items() if status != "rolled back"]
     settings = plan_file.snapshot
     own = own_mark(plan_file)
     decisions = list[Decision]()

@@ -72,6 +72,11 @@ class CaptureFacts:
     follows_tables: bool = False
 
     @property
+    def parts(self) -> str:
+        """What of it stands in the database, for a person."""
+        return "its triggers" if self.mode == "triggers" else "slot, publication, raised replica identities"
+
+    @property
     def promises(self) -> tuple[str, ...]:
         """What cannot be promised for this capture, one sentence each; empty is everything but sequences and DDL."""
         later = self.follows_tables if self.mode == "triggers" else self.all_tables
