@@ -15,6 +15,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import UNCHANGED
 from safepoint.wayback.capture.changes import Change, Transaction
 from safepoint.wayback.mapping.catalogue import Catalogue
+from safepoint.wayback.mapping.expressions import PERMISSIONS
 from safepoint.wayback.mapping.mapping import NOT_CARRIED, TableRule, WayBack
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay.renamed import Renames, find_renames
@@ -106,6 +107,8 @@ class Fates:
         known = self._new.tables.get(table)
         if table in self._homeless and known is not None:
             name = table.partition(".")[2]
+            if name == PERMISSIONS and change.action not in ("delete", "truncate"):
+                return "stashed", "the old database keeps its own permissions: kept for the next launch"
             if name in NOT_CARRIED:
                 return "not carried", f"the old database keeps its own: {NOT_CARRIED[name]}"
             return "stashed", "the old release has no such table: kept for the next launch"

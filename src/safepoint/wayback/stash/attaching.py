@@ -13,7 +13,7 @@ from typing import Final
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
-from safepoint.wayback.mapping.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
+from safepoint.wayback.mapping.expressions import CONTENT_TYPES, ID_TABLES, PERMISSIONS, literal, quote
 from safepoint.wayback.mapping.mapping import NOT_CARRIED
 from safepoint.wayback.mapping.natural import named
 from safepoint.wayback.replay.merging import silence, unsilence
@@ -22,6 +22,7 @@ from safepoint.wayback.replay.work import quoted, rows_of
 from safepoint.wayback.stash import together
 from safepoint.wayback.stash.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.stash.deletions import delete
+from safepoint.wayback.stash.djangos_own import attach_own
 from safepoint.wayback.stash.left import Reattached, write_left
 from safepoint.wayback.stash.rivals import deferred
 from safepoint.wayback.stash.single_values import SingleValues
@@ -157,6 +158,7 @@ class Attaching:
         whole = [name for name, table in stashed.items() if table.whole]
         connection.execute("UPDATE pg_temp.sp_stash SET whole = true WHERE relation = ANY(%s)", [whole])
         names = self._parents_first(stashed)
+        self._djangos_own(stashed)
         keyed = [self.new.tables[name] for name in names if self._is_keyed(name, stashed[name])]
         for one in keyed:
             self._name_again(one)
@@ -176,6 +178,14 @@ class Attaching:
             self.rows += removed
             self.tables[one.name] += removed
         self._verify()
+
+    def _djangos_own(self, names: Iterable[str]) -> None:
+        for table in (self.new.tables[one] for one in sorted(names) if one in self.new.tables):
+            if table.relation in ID_TABLES:
+                made, already = attach_own(self.connection, self.new, table, self.found)
+                self.rows += made
+                self.already += already
+                self.tables[table.name] += made
 
     def _is_keyed(self, name: str, told: StashedTable) -> bool:
         table = self.new.tables.get(name)
@@ -199,10 +209,9 @@ class Attaching:
 
     def _table(self, name: str, told: StashedTable) -> Table | None:
         """Write its whole rows; gives the table where values may follow."""
-        bare = name.partition(".")[2]
         table = self.new.tables.get(name)
-        if bare in NOT_CARRIED:
-            return None  # Django makes these itself, after each migration
+        if name.partition(".")[2] in NOT_CARRIED:
+            return None
         if table is None:
             if self.new.roots.get(name) is None:
                 self._leave(name, "the new schema has no such table")
