@@ -88,7 +88,7 @@ def test_one_of_which_a_part_cannot_come_back_does_not_and_takes_what_builds_on_
 def test_one_of_which_a_part_can_be_found_by_nobody_is_not_kept(database: Target, tmp_path: Path) -> None:
     before = SHOP + "create table log (what text); insert into log values ('a')"
     with ground(database, tmp_path, before, RELAX, RELAXED) as made:
-        made.write(*FIRST, "insert into log values ('b')")
+        made.write(*FIRST, "update log set what = 'b'")
         made.write(*THEN)
         made.write(*OTHER)
         made.write("truncate log", f"update customer set name = '{LONG}' where id = 5")
