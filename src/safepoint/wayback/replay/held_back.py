@@ -30,6 +30,7 @@ _GONE = f"(NOT c.ends OR c.origin_tid IS NOT NULL OR {_UNKNOWN})"
 _CHANGED = "(c.op = 'update' AND c.verdict <> 'conflict' AND (c.birth IS NULL OR c.origin_tid IS NULL))"
 _DELETED = "(c.op = 'delete' AND c.verdict <> 'conflict')"
 _THERE = "o.ctid = c.row_tid AND o.tableoid = c.row_rel"
+_ITS_ORIGIN = "o.ctid = c.origin_tid AND o.tableoid = c.origin_rel"
 
 
 def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = False) -> None:
@@ -52,6 +53,8 @@ def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = F
     before = dict(_before(work, casts))
     attempt(connection, _changes(work, into, before, place, _earlier(connection, work, place), casts))
     attempt(connection, _deletions(work, into, before, place))
+    if work.moves:
+        _keep_moved(connection, work, into, before, casts)
     # Else it is taken for a few lines, and read once for each row that was put aside.
     run(connection, "ANALYZE safepoint.stash (relation, action, key, commit_lsn, whole)")
     run(
@@ -68,6 +71,41 @@ def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = F
         f"AND {written_key(work)} IN (SELECT k.key FROM safepoint.stash k "
         f"WHERE k.relation = {literal(work.new.name)} AND k.whole AND k.action = 'insert' UNION ALL "
         f"SELECT w.key FROM pg_temp.sp_waiting w WHERE w.relation = {literal(work.new.name)})",
+    )
+
+
+def _keep_moved(connection: Connection, work: Work, into: _Into, before: Mapping[str, str], casts: Casts) -> None:
+    """Rows that got another key, by the one that they had: the next launch's row has that."""
+    keys = {
+        str(rule.new): _in_new(work, rule, casts)
+        for rule in work.rule.columns
+        if (rule.column, rule.new) in work.rule.key
+    }
+    known_keys = {name: text for name, text in keys.items() if text is not None}
+    if len(known_keys) < len(keys):
+        return
+    had = [f"({known_keys[new.name]})::{new.type}" for _, new in work.keys]
+    place = place_of(connection, work, had)
+    if attempt(connection, _changes(work, into, {**known_keys, **before}, place, "false", casts, moved=known_keys)):
+        return
+    # The key that such a row has left is no deletion.
+    left = f"SELECT c.origin_tid, c.origin_rel FROM {work.change} c WHERE {_moved(work)}"
+    run(
+        connection,
+        f"UPDATE {work.change} c SET kept = true "
+        f"WHERE {_moved(work)} OR (c.op = 'delete' AND (c.row_tid, c.row_rel) IN ({left}))",
+    )
+
+
+def _moved(work: Work) -> str:
+    """Whether a change is that of a row that got another key: no new row has the one that it left, and whose key it got
+    has another one, too, and is not gone."""
+    left = f"SELECT FROM {work.change} m WHERE m.row_tid = c.origin_tid AND m.row_rel = c.origin_rel"
+    went = f"SELECT FROM {work.change} m WHERE m.origin_tid = c.row_tid AND m.origin_rel = c.row_rel"
+    return (
+        "(c.ends AND c.birth IS NOT NULL AND c.origin_tid IS NOT NULL AND c.verdict <> 'conflict' "
+        f"AND NOT EXISTS ({left} AND m.ends AND m.origin_tid IS NULL) "
+        f"AND (c.row_tid IS NULL OR EXISTS ({went} AND m.ends)))"
     )
 
 
@@ -111,11 +149,13 @@ class _Into:
     work: Work
     together: bool
 
-    def stash(self, action: str, values: str, was: str, place: str, whole: str, mapped: str = "NULL") -> str:
+    def stash(
+        self, action: str, values: str, was: str, place: str, whole: str, mapped: str = "NULL", key: str | None = None
+    ) -> str:
         work = self.work
         return (
-            f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, {action}, {written_key(work)}, {values}, "
-            f"{TRANSACTION}, NULL, {mapped}, {place}, {whole}, {was}, {leaf_of(work.sink)}, "
+            f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, {action}, {key or written_key(work)}, "
+            f"{values}, {TRANSACTION}, NULL, {mapped}, {place}, {whole}, {was}, {leaf_of(work.sink)}, "
             f"{TOGETHER if self.together else 'NULL'} FROM {work.change} c "
             f"JOIN {work.stage} s ON s._sp_at = {work.staged_at} JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx"
         )
@@ -152,9 +192,19 @@ def _earlier(connection: Connection, work: Work, place: str) -> str:
     return f"EXISTS ({lines} AND e.place = {place} AND e.key = {written_key(work)} AND e.values ? v.key)"
 
 
-def _changes(work: Work, into: _Into, before: Mapping[str, str], place: str, earlier: str, casts: Casts) -> str:
+def _changes(
+    work: Work,
+    into: _Into,
+    before: Mapping[str, str],
+    place: str,
+    earlier: str,
+    casts: Casts,
+    moved: Mapping[str, str] | None = None,
+) -> str:
     """What is new in changed rows: each column that is another than that of the twin's row `o`, as it would be in the
-    new schema, and those that the old schema has not, or only by what a mapper makes of them."""
+    new schema, and those that the old schema has not, or only by what a mapper makes of them. `moved`: of rows that got
+    another key, the one that they had."""
+    those, there = (_CHANGED, _THERE) if moved is None else (_moved(work), _ITS_ORIGIN)
     keys = {new for _, new in work.rule.key}
     names = [*before, *(name for name in work.sink.own if name not in before and name not in keys)]
     changed = (
@@ -162,19 +212,20 @@ def _changes(work: Work, into: _Into, before: Mapping[str, str], place: str, ear
         f"WHERE v.value IS DISTINCT FROM k.was -> v.key OR {earlier})"
     )
     joined = (
-        f" JOIN {rows_of(work.old)} o ON {_THERE} "
+        f" JOIN {rows_of(work.old)} o ON {there} "
         f"CROSS JOIN LATERAL (SELECT {as_object('s', names)} AS vals, {_was(before)} AS was OFFSET 0) k "
         f"CROSS JOIN LATERAL {changed} n"
     )
     # What has nothing to get keeps no transaction from being kept.
     values, which = (
-        ("coalesce(n.vals, '{}')", _CHANGED) if into.together else ("n.vals", f"{_CHANGED} AND n.vals IS NOT NULL")
+        ("coalesce(n.vals, '{}')", those) if into.together else ("n.vals", f"{those} AND n.vals IS NOT NULL")
     )
     # A key that is spelled otherwise (-0 for 0) would keep the spelling of the row that was there before.
-    again = f"(c.birth IS NULL OR {' AND '.join(_spelled_alike(work, casts))})"
+    again = "true" if moved else f"(c.birth IS NULL OR {' AND '.join(_spelled_alike(work, casts))})"
     if work.sink.reread:
         which += f" AND c.n < {work.sink.reread}"  # nobody wrote to the others
-    line = into.stash("c.op", values, "k.was", place, "false", _mapped(work))
+    key = None if moved is None else _was(moved)
+    line = into.stash("'update'", values, "k.was", place, "false", _mapped(work), key)
     return f"{line}{joined} WHERE {which} AND {again}"
 
 

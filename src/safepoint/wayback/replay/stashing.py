@@ -100,11 +100,15 @@ def _forget(connection: Connection, relation: str, after: int, keys: str, place:
     )
 
 
-def place_of(connection: Connection, work: Work) -> str:
-    """Where in the stash's index a change `c` is found: equal keys have the same place, however they are written."""
+def place_of(connection: Connection, work: Work, had: Sequence[str] = ()) -> str:
+    """Where in the stash's index a change `c` is found: equal keys have the same place, however they are written.
+
+    `had`: another key than that of the change, SQL for each of its columns.
+    """
     types = [new.type for _, new in work.keys]
     enums = {row[0] for row in connection.execute(_ENUMS, [types]).fetchall()}  # by label: the twin may not know it
-    values = [f"c.k{place}::text" if kind in enums else f"c.k{place}" for place, kind in enumerate(types)]
+    keys = had or [f"c.k{place}" for place in range(len(types))]
+    values = [f"{key}::text" if kind in enums else key for key, kind in zip(keys, types, strict=True)]
     try:
         with connection.transaction():
             run(connection, f"SELECT {_HASH}(ROW({', '.join(f'NULL::{kind}' for kind in types)}), 0)")
