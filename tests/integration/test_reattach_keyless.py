@@ -65,6 +65,18 @@ def test_what_was_changed_and_deleted_of_them_counts(database: Target, tmp_path:
         assert rows == [(1, "same", 4), (2, "long", 8000)]
 
 
+def test_rows_of_a_table_whose_name_a_partition_has_by_now_are_told(database: Target, tmp_path: Path) -> None:
+    parted = "create table logs (customer_id int, what text) partition by list (customer_id)"
+    now = f"{parted}; create table log partition of logs for values in (1)"
+    with (
+        rolled_back(database, tmp_path, *WRITES, before=BEFORE, migration=MADE, found=operations()) as (made, _),
+        launched_again(made, migration=now) as again,
+    ):
+        assert (attached(made, again).rows, ask(again, "select * from logs")) == (0, [])
+        why = "the new schema has a partition of this name"
+        assert told(made) == [("a", why), ("b", why)]
+
+
 def test_where_a_row_was_changed_that_the_migration_made_nothing_is_attached(database: Target, tmp_path: Path) -> None:
     writes = (*WRITES, "update log set customer_id = 2 where what = 'made'")
     with (

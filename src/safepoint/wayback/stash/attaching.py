@@ -229,9 +229,9 @@ class Attaching:
         if name.partition(".")[2] in NOT_CARRIED:
             return None
         if table is None:
-            if self.new.roots.get(name) is None:
-                self._leave(name, "the new schema has no such table")
-            return None  # a partition's name stands at a truncation only
+            parted = self.new.roots.get(name) is not None
+            self._leave(name, f"the new schema has {'a partition of this name' if parted else 'no such table'}")
+            return None
         if not self._is_found(name, told):
             self._leave(name, "the table has no key by which the row could be found")
             return None
