@@ -5,7 +5,7 @@ They are known by what they name. A permission that somebody made by hand is mad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from psycopg import sql
@@ -20,7 +20,7 @@ _LINES: Final = "SELECT n, place, action, vals FROM pg_temp.sp_stash WHERE relat
 _LEAVE: Final = """
 INSERT INTO pg_temp.sp_left SELECT relation, key, '*', %s, vals::text FROM pg_temp.sp_stash WHERE n = %s
 """
-_MAKE: Final = "INSERT INTO {} (name, content_type_id, codename) VALUES (%s, %s, %s)"
+_MAKE: Final = "INSERT INTO {} ({}) VALUES ({})"
 _DJANGO: Final = "Django makes these itself, after each migration"
 
 
@@ -49,8 +49,16 @@ def attach_own(connection: Connection, catalogue: Catalogue, table: Table, found
         elif number is None:
             connection.execute(_LEAVE, ["what its content_type_id names is not there", n])
         else:
-            statement = sql.SQL(_MAKE).format(table.identifier)
-            connection.execute(statement, [vals["name"], int(number), vals["codename"]])
+            _make(connection, table, {**vals, "content_type_id": number})
             there.add(label)
             made += 1
     return made, already
+
+
+def _make(connection: Connection, table: Table, vals: Mapping[str, str | None]) -> None:
+    """A row with a number of its own."""
+    columns = [one for one in table.written if one.name in vals and one.name not in table.key]
+    names = sql.SQL(", ").join(sql.Identifier(one.name) for one in columns)
+    # The type's name comes from format_type, which quotes what must be quoted.
+    values = sql.SQL(", ").join(sql.SQL("{}::{}").format(vals[one.name], sql.SQL(one.type)) for one in columns)
+    connection.execute(sql.SQL(_MAKE).format(table.identifier, names, values))
