@@ -231,8 +231,8 @@ class Truth:
                 for one in stash
                 if one["relation"] == f"public.{table.now}" and one["action"] in ("insert", "update")
             ]
-            was = {
-                tuple(one["key"][key] for key in keys): tuple(
+            was = {  # one that got another key is named by the one that it had
+                tuple(one["values"].get(key, one["key"][key]) for key in keys): tuple(
                     one["values"].get(each, "usual" if each[:6] == "since " else None) for each in names
                 )
                 for one in lines

@@ -42,7 +42,8 @@ _BATCH: Final = 500
 
 SCHEMA: Final = """
 CREATE TABLE aside (
-    place INTEGER PRIMARY KEY, relation TEXT, key TEXT, xid INTEGER, action TEXT, kind TEXT, reason TEXT, kept INTEGER);
+    place INTEGER PRIMARY KEY, relation TEXT, key TEXT, xid INTEGER, action TEXT, kind TEXT, reason TEXT, kept INTEGER,
+    line TEXT);
 CREATE TABLE dangling (relation TEXT, key TEXT, reason TEXT);
 CREATE TABLE users (user TEXT PRIMARY KEY, first TEXT, last TEXT,
     carried INTEGER DEFAULT 0, part INTEGER DEFAULT 0, stashed INTEGER DEFAULT 0, lost INTEGER DEFAULT 0);
@@ -301,6 +302,10 @@ class Telling:
     def renames(self, connection: Connection, spool: Path) -> Callable[[Relation], Relation]:
         """What gives a captured relation the names that it has now."""
         return self.fates.renames(connection, spool).now
+
+    def unwritten(self) -> Iterator[Change]:
+        """Rows that were put aside though nobody wrote to them."""
+        return self.fates.unwritten()
 
     def add(self, row: Row) -> None:
         """Count a line."""

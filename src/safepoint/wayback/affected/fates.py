@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from safepoint.postgres import pgoutput
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import UNCHANGED
-from safepoint.wayback.capture.changes import Change
+from safepoint.wayback.capture.changes import Change, Transaction
 from safepoint.wayback.mapping.catalogue import Catalogue
+from safepoint.wayback.mapping.expressions import PERMISSIONS
 from safepoint.wayback.mapping.mapping import NOT_CARRIED, TableRule, WayBack
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay.renamed import Renames, find_renames
@@ -20,6 +23,7 @@ from safepoint.wayback.replay.renamed import Renames, find_renames
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 KEPT = "kept for the next launch"
 """How the reason of what was carried in part begins where all that is missing comes back."""
+_READ: Final = "not it, but what a mapper reads for it was written to: "
 Usual = Mapping[str, Mapping[str, Collection[str]]]
 """New table -> column -> the values, as the log writes them, of a row in which nobody filled the column in."""
 
@@ -61,7 +65,8 @@ class Fates:
                 key = _canonical(one["key"] or one["values"])
                 row = (relation, key, one["xid"], one["action"], one["kind"], one["reason"], one.get("kept", False))
                 self._aside.add(relation)
-                self._store.execute("INSERT INTO aside VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row)
+                whole = json.dumps({**one, "relation": relation}) if one.get("read") else None
+                self._store.execute("INSERT INTO aside VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, whole))
         self._store.execute("CREATE INDEX aside_key ON aside (relation, key)")
         self._store.execute("CREATE INDEX aside_xid ON aside (relation, xid)")
         with dangling.open(encoding="utf-8") if dangling is not None else nullcontext(()) as lines:
@@ -77,6 +82,24 @@ class Fates:
         """Which relations of a spool had other names for a time. `connection`: to the migrated database."""
         return find_renames(connection, spool, self._mapping, self._new, self._partitions)
 
+    def unwritten(self) -> Iterator[Change]:
+        """Rows that were put aside though nobody wrote to them, but to what a mapper reads for them: as changes of
+        whoever did that. The spool has none of them."""
+        query = "SELECT line FROM aside WHERE line IS NOT NULL ORDER BY place"
+        for one in map(json.loads, (row[0] for row in self._store.execute(query))):
+            at = one["committed_at"]
+            moment = None if at is None else datetime.fromisoformat(at)
+            schema, _, name = one["relation"].partition(".")
+            columns = tuple(pgoutput.Column(column, 0, -1, column in one["key"]) for column in one["values"])
+            yield Change(
+                Transaction(one["xid"], pgoutput.parse_lsn(one["commit_lsn"]), moment),
+                pgoutput.Relation(0, schema, name, "d", columns),
+                "update",
+                one["values"],
+                {},
+                one["key"],
+            )
+
     def of(self, change: Change, usual: Usual) -> tuple[Fate, str]:
         """The fate of one change and the reason."""
         table = self._roots.get(change.table, change.table)
@@ -86,6 +109,8 @@ class Fates:
         known = self._new.tables.get(table)
         if table in self._homeless and known is not None:
             name = table.partition(".")[2]
+            if name == PERMISSIONS and change.action not in ("delete", "truncate"):
+                return "stashed", "the old database keeps its own permissions: kept for the next launch"
             if name in NOT_CARRIED:
                 return "not carried", f"the old database keeps its own: {NOT_CARRIED[name]}"
             return "stashed", "the old release has no such table: kept for the next launch"
@@ -157,7 +182,8 @@ class Fates:
     def _asked(self, change: Change, table: str, which: str, key: str = "") -> tuple[str, bool] | None:
         """`which`: a condition of ours over `aside`, with an index for each; what comes from rows are its values."""
         values = {"table": table, "key": key, "xid": change.transaction.xid}
-        query = f"SELECT reason, kept FROM aside WHERE relation = :table AND {which} ORDER BY place DESC LIMIT 1"
+        said = f"CASE WHEN line IS NULL THEN reason ELSE '{_READ}' || reason END"
+        query = f"SELECT {said}, kept FROM aside WHERE relation = :table AND {which} ORDER BY place DESC LIMIT 1"
         row = self._store.execute(query, values).fetchone()
         return None if row is None else (str(row[0]), bool(row[1]))
 

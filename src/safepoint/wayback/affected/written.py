@@ -23,7 +23,7 @@ from safepoint.wayback.affected.counting import UserCounts
 from safepoint.wayback.affected.owners import Owners, Schema
 from safepoint.wayback.affected.row_versions import rows_since, rows_unread
 from safepoint.wayback.capture.capture import CaptureFacts
-from safepoint.wayback.capture.changes import Change, Transaction
+from safepoint.wayback.capture.changes import Change, Transaction, in_order
 from safepoint.wayback.capture.settling import settling
 from safepoint.wayback.capture.spool import read_changes
 
@@ -106,6 +106,9 @@ class Told(Protocol):
     def renames(self, connection: Connection, spool: Path, /) -> Callable[[Relation], Relation]:
         """What gives a captured relation the names that it has now."""
 
+    def unwritten(self) -> Iterator[Change]:
+        """What is listed with the captured changes, in the order of its transactions."""
+
 
 class _Untold:
     """Nothing is known of any fate."""
@@ -118,6 +121,9 @@ class _Untold:
 
     def renames(self, _connection: Connection, _spool: Path, /) -> Callable[[Relation], Relation]:
         return lambda relation: relation
+
+    def unwritten(self) -> Iterator[Change]:
+        return iter(())
 
 
 UNTOLD: Final = _Untold()
@@ -183,7 +189,7 @@ def list_written(
     users = _Users(user_table, user_label, given or {})
 
     def changes(connection: Connection, schema: Schema) -> Iterator[Change]:
-        yield from read_changes(spool, told.renames(connection, spool))
+        yield from in_order(read_changes(spool, told.renames(connection, spool)), told.unwritten())
         if lost_since is not None:
             yield from rows_unread(connection, spool, lost_since, schema.primary_keys)
 

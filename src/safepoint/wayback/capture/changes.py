@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -70,6 +70,19 @@ def changes_of(
             return [Change(transaction, relations[oid], "truncate", {}, {}, {}) for oid in oids if oid in relations]
         case _:
             return []
+
+
+def in_order(changes: Iterator[Change], others: Iterator[Change]) -> Iterator[Change]:
+    """Both in the order of commits; of one transaction the others come last."""
+    other = next(others, None)
+    for change in changes:
+        while other is not None and other.transaction.commit_lsn < change.transaction.commit_lsn:
+            yield other
+            other = next(others, None)
+        yield change
+    if other is not None:
+        yield other
+    yield from others
 
 
 def _named(relation: pgoutput.Relation, values: pgoutput.Tuple | None, *, key_only: bool = False) -> dict[str, Value]:

@@ -49,11 +49,11 @@ def _query(catalogue: Catalogue, home: str) -> sql.Composed | None:
     words = {"home": sql.Literal(home), "table": table.identifier}
     if table.relation == CONTENT_TYPES:
         return sql.SQL(TYPES).format(**words)
-    types = _types_of(catalogue, table)
+    types = types_of(catalogue, table)
     return None if types is None else sql.SQL(RIGHTS).format(**words, types=types.identifier)
 
 
-def _types_of(catalogue: Catalogue, rights: Table) -> Table | None:
+def types_of(catalogue: Catalogue, rights: Table) -> Table | None:
     """The content types that permissions are of: those that they refer to, or that stand beside them."""
     referred = (key.parent for key in rights.foreign_keys if key.columns == ("content_type_id",))
     name = next(referred, f"{rights.schema}.{CONTENT_TYPES}")

@@ -14,7 +14,7 @@ from safepoint.wayback.mapping.expressions import Casts, literal, quote
 from safepoint.wayback.replay import held_back
 from safepoint.wayback.replay.compaction import find_touched
 from safepoint.wayback.replay.groups import join_groups
-from safepoint.wayback.replay.staged import MISSED, TRANSACTIONS, Sink, Truncation
+from safepoint.wayback.replay.staged import INSERT, MISSED, TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.replay.stashing import stash_table
 from safepoint.wayback.replay.statements import run
 from safepoint.wayback.replay.work import Scope, Work
@@ -83,8 +83,13 @@ def _join(connection: Connection, works: Sequence[Work], homeless: Sequence[Sink
 
 def _keep(connection: Connection, source: Connection, work: Work, aside: Scope, casts: Casts) -> None:
     """What they left of one table, by the rows that the twin has now."""
-    if not work.rule.key:
-        run(connection, f"INSERT INTO pg_temp.sp_torn SELECT s._sp_tx FROM {work.stage} s WHERE {aside.counting('s')}")
+    if not work.rule.key:  # new rows have to be found by nobody
+        others = f"s._sp_at & 3 <> {INSERT}"
+        run(
+            connection,
+            f"INSERT INTO pg_temp.sp_torn SELECT s._sp_tx FROM {work.stage} s WHERE {aside.counting('s')} AND {others}",
+        )
+        stash_table(connection, source, work.sink, aside)
         return
     find_touched(connection, source, work, aside)
     run(connection, f"UPDATE {work.change} SET verdict = 'transaction' WHERE verdict IS NULL")

@@ -38,7 +38,7 @@ CREATE TABLE safepoint.stash (
 CREATE TABLE safepoint.put_aside (
     relation text NOT NULL, action text NOT NULL, kind text NOT NULL, reason text NOT NULL, key jsonb NOT NULL,
     values jsonb NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz,
-    kept boolean NOT NULL DEFAULT false);
+    kept boolean NOT NULL DEFAULT false, read boolean NOT NULL DEFAULT false);
 CREATE TABLE safepoint.transactions (
     state text NOT NULL, xid int8 NOT NULL, commit_lsn pg_lsn NOT NULL, committed_at timestamptz);
 CREATE TABLE safepoint.dangling (

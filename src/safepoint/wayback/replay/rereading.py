@@ -30,6 +30,7 @@ from safepoint.wayback.replay.work import oid_of, rows_of
 
 # Of these the text is the value; a cast would cut it to the old type's length.
 _TEXTS: Final = frozenset({"text", "character varying", "character", "bit", "bit varying"})
+_NUMBERS: Final = frozenset({"smallint", "integer", "bigint", "numeric"})
 _ENUMS: Final = "SELECT t FROM unnest(%s::text[]) t JOIN pg_type y ON y.oid = to_regtype(t) WHERE y.typtype = 'e'"
 _FAILED: Final = -1
 
@@ -171,7 +172,7 @@ class _Table:
         except psycopg.DatabaseError as error:  # a value that the old type does not hold, or a type the twin lacks
             if not is_unmade(error):
                 raise
-            make([_says_other(old, f"r.v{place}") for place, (old, _) in enumerate(pairs)])
+            make([_says_other(old, made, f"r.v{place}") for place, (old, made) in enumerate(pairs)])
 
     def _stage(self, found: int, transaction: int) -> None:
         """What mappers make of these rows is brought with what else is to be looked up (`unchanged`)."""
@@ -196,12 +197,14 @@ class _Table:
         self.sink.unchanged += found
 
 
-def _says_other(old: Column, value: str) -> str:
+def _says_other(old: Column, made: Column, value: str) -> str:
+    if {old.base, made.base} <= _NUMBERS and old.type != "numeric":  # which has 1.0 and 1.00
+        return f"o.{quote(old.name)}::numeric IS DISTINCT FROM {value}::numeric"
     return f"{text_of(old, f'o.{quote(old.name)}')} IS DISTINCT FROM {value}"
 
 
 def _differs(old: Column, made: Column, value: str) -> str:
     """As `_says_other`, of what the old type makes of the value: 5 is 5.00 there."""
     if old.base in _TEXTS or made.base == old.base == old.type:
-        return _says_other(old, value)
-    return _says_other(old, text_of(old, f"{value}::{made.type}::{old.type}"))
+        return _says_other(old, made, value)
+    return _says_other(old, made, text_of(old, f"{value}::{made.type}::{old.type}"))

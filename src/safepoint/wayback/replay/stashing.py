@@ -67,9 +67,11 @@ def forget_older(
     run(connection, "CREATE INDEX IF NOT EXISTS stash_place ON safepoint.stash (place)")
     aside = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM safepoint.put_aside")}
     for work in works:
-        if work.rule.key and (work.rule.kept or work.old.name in aside):
-            for one in scope.of(work):
-                _forget_all(connection, one)
+        if not work.rule.kept and work.old.name not in aside:
+            continue
+        for one in scope.of(work):
+            _forget_all(connection, one)
+        if work.rule.key:
             # By the key's type: it may have been written otherwise then, 1.0 and not 1.00.
             same = " AND ".join(
                 f"(s.key ->> {literal(new.name)})::{new.type} = c.k{place}" for place, (_, new) in enumerate(work.keys)
@@ -98,11 +100,15 @@ def _forget(connection: Connection, relation: str, after: int, keys: str, place:
     )
 
 
-def place_of(connection: Connection, work: Work) -> str:
-    """Where in the stash's index a change `c` is found: equal keys have the same place, however they are written."""
+def place_of(connection: Connection, work: Work, had: Sequence[str] = ()) -> str:
+    """Where in the stash's index a change `c` is found: equal keys have the same place, however they are written.
+
+    `had`: another key than that of the change, SQL for each of its columns.
+    """
     types = [new.type for _, new in work.keys]
     enums = {row[0] for row in connection.execute(_ENUMS, [types]).fetchall()}  # by label: the twin may not know it
-    values = [f"c.k{place}::text" if kind in enums else f"c.k{place}" for place, kind in enumerate(types)]
+    keys = had or [f"c.k{place}" for place in range(len(types))]
+    values = [f"{key}::text" if kind in enums else key for key, kind in zip(keys, types, strict=True)]
     try:
         with connection.transaction():
             run(connection, f"SELECT {_HASH}(ROW({', '.join(f'NULL::{kind}' for kind in types)}), 0)")
@@ -150,7 +156,7 @@ def leaf_of(sink: Sink) -> str:
 
 def stash_truncations(connection: Connection, work: Work, scope: Scope) -> None:
     """A table that the twin has was emptied: what an earlier launch had stashed of its rows is gone."""
-    for one in scope.of(work) if work.rule.key else ():
+    for one in scope.of(work):
         if one.leaf == work.new.name:
             _emptied(connection, one)
 

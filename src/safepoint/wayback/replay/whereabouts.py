@@ -19,14 +19,15 @@ from safepoint.wayback.replay.work import Work
 def put_aside(connection: Connection, work: Work) -> None:
     """The rows that were not carried, whole, with the reason and the transaction that last wrote them.
 
-    A key is written as in the log, by which a row's fate is looked up. `kept`: see `held_back`.
+    A key is written as in the log, by which a row's fate is looked up. `kept`: see `held_back`; `read`: nobody wrote to
+    the row, but to what a mapper reads for it.
     """
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(work.old.name)}, c.op, c.verdict, c.reason, "
         f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {written_key(work)} END, "
-        f"coalesce({as_object('s', work.sink.own)}, '{{}}'), {TRANSACTION}, c.kept IS TRUE "
-        f"FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {'c.n' if work.rule.key else 'c.source'} "
+        f"coalesce({as_object('s', work.sink.own)}, '{{}}'), {TRANSACTION}, c.kept IS TRUE, "
+        f"{_read(work.sink, 'c.n')} FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {work.staged_at} "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NOT NULL",
     )
 
@@ -38,11 +39,15 @@ def put_aside_transactions(connection: Connection, sink: Sink, old: str) -> None
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(old)}, {action}, 'transaction', x.reason, "
-        f"{as_object('s', key)}, {as_object('s', sink.own)}, {TRANSACTION}, x.kept IS TRUE "
-        f"FROM pg_temp.{sink.stage} s JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx "
+        f"{as_object('s', key)}, {as_object('s', sink.own)}, {TRANSACTION}, x.kept IS TRUE, "
+        f"{_read(sink, 's._sp_at')} FROM pg_temp.{sink.stage} s JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx "
         f"ORDER BY s._sp_at",
     )
+
+
+def _read(sink: Sink, place: str) -> str:
+    return f"{place} >= {sink.reread}" if sink.reread else "false"
 
 
 def put_aside_truncations(connection: Connection, truncations: Collection[Truncation], old: Mapping[str, str]) -> None:

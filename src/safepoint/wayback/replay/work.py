@@ -41,6 +41,11 @@ class Work:
         return f"pg_temp.{self.sink.stage}"
 
     @property
+    def staged_at(self) -> str:
+        """The staged row's place of a change `c`."""
+        return "c.n" if self.rule.key else "c.source"
+
+    @property
     def moves(self) -> bool:
         """Whether rows may have got another key (without one: other values), or have gone to another partition."""
         return bool(self.sink.moves or (self.new.parted_by and self.sink.others))

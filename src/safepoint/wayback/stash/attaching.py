@@ -13,20 +13,21 @@ from typing import Final
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
-from safepoint.wayback.mapping.expressions import CONTENT_TYPES, PERMISSIONS, literal, quote
+from safepoint.wayback.mapping.expressions import CONTENT_TYPES, ID_TABLES, PERMISSIONS, literal
 from safepoint.wayback.mapping.mapping import NOT_CARRIED
 from safepoint.wayback.mapping.natural import named
 from safepoint.wayback.replay.merging import silence, unsilence
 from safepoint.wayback.replay.statements import ask, run
-from safepoint.wayback.replay.work import quoted, rows_of
+from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import together
 from safepoint.wayback.stash.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.stash.deletions import delete
+from safepoint.wayback.stash.djangos_own import attach_own
 from safepoint.wayback.stash.left import Reattached, write_left
 from safepoint.wayback.stash.rivals import deferred
 from safepoint.wayback.stash.single_values import SingleValues
 from safepoint.wayback.stash.stash import Stash, StashedTable
-from safepoint.wayback.stash.whole_rows import ANEW, WRITTEN, WholeRows, orphans
+from safepoint.wayback.stash.whole_rows import WRITTEN, WholeRows, orphans
 
 # Triggers are silent: what they did to other rows when the values were written has been carried or stashed itself.
 SETTINGS: Final = """
@@ -55,8 +56,9 @@ SELECT row_number() OVER () AS n, relation, key, last.place, last.witness, last.
 FROM (SELECT DISTINCT line ->> 'relation' AS relation, line -> 'key' AS key FROM sp_lines
       WHERE line ->> 'action' <> 'truncate' AND line -> 'key' <> '{}') k
 CROSS JOIN LATERAL (
-    SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness, l.line -> 'mapped' AS mapped,
-           l.line -> 'was' AS was, coalesce((l.line ->> 'whole')::boolean, false) AS whole
+    SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness,
+           nullif(l.line -> 'mapped', 'null') AS mapped, nullif(l.line -> 'was', 'null') AS was,
+           coalesce((l.line ->> 'whole')::boolean, false) AS whole
     FROM sp_lines l
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key
     ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC LIMIT 1) last
@@ -67,6 +69,19 @@ CROSS JOIN LATERAL (
            min(l.grp) AS grp
     FROM sp_lines l LEFT JOIN LATERAL jsonb_each(l.line -> 'values') v ON true
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
+"""
+# Rows without a key, counted by all their values: those that are alike are as good as one another. Where one was
+# changed or deleted that the stash does not have, nobody knows which it is here, and nothing of the table is attached.
+KEYLESS: Final = """
+INSERT INTO sp_stash
+SELECT (SELECT coalesce(max(n), 0) FROM sp_stash) + row_number() OVER (), relation, '{}', place, NULL, NULL, NULL, true,
+       vals, grp, CASE WHEN min(net) OVER (PARTITION BY relation) < 0 THEN
+                       'the table has no key by which the row could be found' END,
+       CASE WHEN net < 0 THEN 'delete' ELSE 'insert' END
+FROM (SELECT line ->> 'relation' AS relation, line -> 'values' AS vals, max(place) AS place, min(grp) AS grp,
+             sum(CASE line ->> 'action' WHEN 'delete' THEN -1 ELSE 1 END)::int AS net
+      FROM sp_lines WHERE line ->> 'action' <> 'truncate' AND line -> 'key' = '{}' GROUP BY 1, 2) l
+CROSS JOIN generate_series(1, abs(net))
 """
 
 
@@ -133,6 +148,7 @@ class Attaching:
         connection = self.connection
         run(connection, "DROP TABLE IF EXISTS pg_temp.sp_stash")
         run(connection, MERGE)
+        run(connection, KEYLESS)
         run(connection, "CREATE UNIQUE INDEX ON pg_temp.sp_stash (n)")
         run(connection, "CREATE INDEX ON pg_temp.sp_stash (relation)")
         run(connection, "ANALYZE pg_temp.sp_stash")
@@ -157,13 +173,14 @@ class Attaching:
         whole = [name for name, table in stashed.items() if table.whole]
         connection.execute("UPDATE pg_temp.sp_stash SET whole = true WHERE relation = ANY(%s)", [whole])
         names = self._parents_first(stashed)
-        keyed = [self.new.tables[name] for name in names if self._is_keyed(name, stashed[name])]
-        for one in keyed:
+        self._djangos_own(stashed)
+        found = [self.new.tables[name] for name in names if self._is_found(name, stashed[name])]
+        for one in found:
             self._name_again(one)
-            self._delete(one, stashed[one.name].key)
+            self._delete(one, stashed[one.name])
         self._coming = [] if self.careful else list(names)
-        found = [table for name in names if (table := self._table(name, stashed[name]))]
-        for table in found:  # once all rows are there that they may refer to
+        carried = [table for name in names if (table := self._table(name, stashed[name]))]
+        for table in carried:  # once all rows are there that they may refer to
             values = SingleValues(connection, self.new, table, stashed[table.name], self.defaults)
             if self._holds(table, "NOT whole", values.attach):
                 self.values += values.changed
@@ -171,21 +188,30 @@ class Attaching:
                 self.tables[table.name] += values.changed
                 self._changed[table.name] = self._changed.get(table.name, frozenset()) | values.columns
                 self._lost |= {table.name} if values.changed else set()
-        for one in reversed(keyed if self.careful else ()):
+        for one in reversed(found if self.careful else ()):
             removed = self._whole(one, stashed[one.name]).remove()
             self.rows += removed
             self.tables[one.name] += removed
         self._verify()
 
-    def _is_keyed(self, name: str, told: StashedTable) -> bool:
+    def _djangos_own(self, names: Iterable[str]) -> None:
+        for table in (self.new.tables[one] for one in sorted(names) if one in self.new.tables):
+            if table.relation in ID_TABLES:
+                made, already = attach_own(self.connection, self.new, table, self.found)
+                self.rows += made
+                self.already += already
+                self.tables[table.name] += made
+
+    def _is_found(self, name: str, told: StashedTable) -> bool:
+        """Whether there is a table, and it has the columns by which its rows are found."""
         table = self.new.tables.get(name)
         if table is None or name.partition(".")[2] in NOT_CARRIED:
             return False
-        return bool(told.key) and all(one in table.by_name for one in told.key)
+        return all(one in table.by_name for one in told.key)
 
-    def _delete(self, table: Table, key: Sequence[str]) -> None:
+    def _delete(self, table: Table, told: StashedTable) -> None:
         """Rows of tables that were there before."""
-        deleted, already = delete(self.connection, table, key, careful=self.careful)
+        deleted, already = delete(self.connection, table, told, careful=self.careful)
         self.rows += deleted
         self.already += already
         self.tables[table.name] += deleted
@@ -199,16 +225,15 @@ class Attaching:
 
     def _table(self, name: str, told: StashedTable) -> Table | None:
         """Write its whole rows; gives the table where values may follow."""
-        bare = name.partition(".")[2]
         table = self.new.tables.get(name)
-        if bare in NOT_CARRIED:
-            return None  # Django makes these itself, after each migration
+        if name.partition(".")[2] in NOT_CARRIED:
+            return None
         if table is None:
-            if self.new.roots.get(name) is None:
-                self._leave(name, "the new schema has no such table")
-            return None  # a partition's name stands at a truncation only
-        if not self._is_keyed(name, told):
-            self._keyless(table, told)
+            parted = self.new.roots.get(name) is not None
+            self._leave(name, f"the new schema has {'a partition of this name' if parted else 'no such table'}")
+            return None
+        if not self._is_found(name, told):
+            self._leave(name, "the table has no key by which the row could be found")
             return None
         if name in self._coming:
             self._coming.remove(name)
@@ -247,31 +272,6 @@ class Attaching:
         """Whether the migration made the table's rows of what mappers had given the old release of the stashed ones."""
         return told.read and bool(ask(self.connection, f"SELECT EXISTS (SELECT FROM {rows_of(table)})")[0][0])
 
-    def _keyless(self, table: Table, told: StashedTable) -> None:
-        """Rows without a key can be inserted, where nothing else was done to them."""
-        name = literal(table.name)
-        lines = f"pg_temp.sp_lines WHERE line ->> 'relation' = {name}"
-        others = ask(self.connection, f"SELECT count(*) FROM {lines} AND line ->> 'action' <> 'insert'")[0][0]
-        anew = self._made_anew(table, told)
-        if told.key or others or not told.whole or table.name not in self.made or anew:
-            if not anew:
-                self._leave(table.name, "the table has no key by which the rows could be found")
-            why = ANEW if anew else "the table has no key by which the row could be found"
-            run(
-                self.connection,
-                f"INSERT INTO pg_temp.sp_left SELECT {name}, line -> 'key', '*', {literal(why)}, "
-                f"(line -> 'values')::text FROM {lines} AND line ->> 'action' <> 'truncate'",
-            )
-            return
-        self._changed[table.name] = {*table.by_name}
-        columns = list(table.written)
-        values = ", ".join(f"(line -> 'values' ->> {literal(c.name)})::{c.type}" for c in columns)
-        names = ", ".join(quote(column.name) for column in columns)
-        self.rows += run(
-            self.connection,
-            f"INSERT INTO {quoted(table)} ({names}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {lines}",
-        )
-
     def _name_again(self, table: Table) -> None:
         """Ids of content types and permissions are others in this database: found again by what they name."""
         for key in table.foreign_keys:
@@ -292,7 +292,7 @@ class Attaching:
             column = literal(key.columns[0])
             path = f"ARRAY[{column}]"
             which = f"s.relation = {literal(table.name)} AND s.{{where}} ->> {column} IS NOT NULL"
-            for where in ("vals", "key"):
+            for where in ("vals", "key", "was"):
                 run(
                     self.connection,
                     f"UPDATE pg_temp.sp_stash s SET bad = CASE WHEN i.now IS NULL THEN "

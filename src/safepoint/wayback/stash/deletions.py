@@ -5,42 +5,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
-from safepoint.wayback.stash.whole_rows import match
+from safepoint.wayback.stash.meeting import AS_MADE, bring_together
+from safepoint.wayback.stash.stash import StashedTable
 
 
-def delete(connection: Connection, table: Table, key: Sequence[str], *, careful: bool) -> tuple[int, int]:
-    """Gives how many rows were deleted, and how many were gone already.
-
-    Args:
-        key: the columns by which they were stashed.
-        careful: they wait for `WholeRows.remove`.
-    """
-    those = f"s.relation = {literal(table.name)} AND NOT s.whole AND s.action = 'delete'"
-    if not ask(connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_stash s WHERE {those})")[0][0]:
+def delete(connection: Connection, table: Table, told: StashedTable, *, careful: bool) -> tuple[int, int]:
+    """Gives how many rows were deleted, and how many were gone already. `careful`: they wait for `WholeRows.remove`."""
+    those = "NOT s.whole AND s.action = 'delete'"
+    there = f"SELECT FROM pg_temp.sp_stash s WHERE s.relation = {literal(table.name)} AND {those}"
+    if not ask(connection, f"SELECT EXISTS ({there})")[0][0]:
         return 0, 0
-    names = [column.name for column in table.columns if column.name not in key]
+    names = [column.name for column in table.columns if column.name not in told.key]
     newer = " OR ".join(
         f"s.was ? {literal(name)} AND {written(f't.{quote(name)}')} IS DISTINCT FROM s.was ->> {literal(name)}"
         for name in names
     )
     known = ", ".join(map(literal, names)) or "''"
-    run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
-    run(
-        connection,
-        f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, t.ctid AS tid, t.tableoid AS rel, "
+    why = (
         f"CASE WHEN s.bad IS NOT NULL THEN s.bad WHEN t.ctid IS NULL THEN NULL "
         f"WHEN EXISTS (SELECT FROM jsonb_object_keys(s.was) k WHERE k <> ALL(ARRAY[{known}])) "
         f"THEN 'nobody knows whether the row was changed: the new schema has other columns' "
-        f"WHEN {newer or 'false'} THEN 'the row has newer values, and is not deleted' END AS why "
-        f"FROM pg_temp.sp_stash s LEFT JOIN {rows_of(table)} t ON {match(table, key)} WHERE {those}",
+        f"WHEN {newer or 'false'} OR NOT {AS_MADE} THEN 'the row has newer values, and is not deleted' "
+        f"WHEN {AS_MADE} IS NULL THEN 'nobody knows whether the row was changed: a mapper cannot be asked here' END"
     )
+    bring_together(connection, table, told, f"{why} AS why", those)
     run(
         connection,
         f"INSERT INTO pg_temp.sp_left SELECT {literal(table.name)}, key, '*', why, NULL FROM pg_temp.sp_met "

@@ -57,7 +57,7 @@ class SingleValues:
     def _whole(self, columns: Sequence[Column]) -> None:
         """Half of a change that was put aside could be what nobody wrote."""
         for column in columns:
-            has = f"m.vals ? {literal(column.name)} AND m.was ? {literal(column.name)}"
+            has = f"m.vals ? {literal(column.name)} AND (m.joined OR m.was ? {literal(column.name)})"
             self._refuse(column.name, f"{has} AND m.torn", "another value of the same change could not be set")
 
     def _rivals(self, columns: Sequence[Column]) -> None:
@@ -112,7 +112,7 @@ class SingleValues:
         run(
             self.connection,
             f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)}, "
-            f"torn = torn OR coalesce(was ? {literal(name)}, false) WHERE {condition}",
+            f"torn = torn OR joined OR coalesce(was ? {literal(name)}, false) WHERE {condition}",
         )
 
     def _set(self, columns: Sequence[Column]) -> None:

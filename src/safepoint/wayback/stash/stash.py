@@ -140,7 +140,7 @@ def _stashed(catalogue: Catalogue, mapping: WayBack, name: str, count: int, read
     known = catalogue.tables.get(catalogue.roots.get(name, name))
     rule = mapping.feeds.get(name)
     home = () if rule is None or known is None else witnessed(known.name, mapping, known.by_name)
-    mapped = {} if rule is None or not rule.read else _made(rule)
+    mapped = {} if rule is None else _made(rule)
     return StashedTable(rule is None, known.key if known else (), home, count, mapped, name in read)
 
 

@@ -27,15 +27,12 @@ SELECT DISTINCT g.label, ROW(l.line ->> 'relation', l.line -> 'key') AS what
 FROM sp_lines l JOIN sp_groups g ON g.place = l.place AND g.together = l.line ->> 'together'
 WHERE l.line -> 'key' <> '{}'
 """
-# Who has no key is told by the table.
+# Who has no key is told by all values.
 _TORN: Final = """
-SELECT DISTINCT ON (grp) grp, relation, key::text, reason FROM (
-    SELECT s.grp, f.relation, f.key, f.reason FROM sp_left f
-    JOIN sp_stash s ON s.relation = f.relation AND s.key = f.key WHERE s.grp IS NOT NULL
-    UNION ALL
-    SELECT l.grp, f.relation, f.key, f.reason FROM sp_left f
-    JOIN sp_lines l ON l.line ->> 'relation' = f.relation WHERE f.key = '{}' AND l.grp IS NOT NULL) t
-ORDER BY grp, relation, key
+SELECT DISTINCT ON (s.grp) s.grp, f.relation, f.key::text, f.reason FROM sp_left f
+JOIN sp_stash s ON s.relation = f.relation AND s.key = f.key AND (f.key <> '{}' OR f.value = s.vals::text)
+WHERE s.grp IS NOT NULL
+ORDER BY s.grp, f.relation, f.key
 """
 _LEAVE: Final = """
 WITH torn AS (SELECT * FROM unnest(%s::int8[], %s::text[], %s::text[], %s::text[]) t(grp, relation, key, reason)),

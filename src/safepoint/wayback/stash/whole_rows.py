@@ -74,7 +74,9 @@ class WholeRows:
             f"WHERE s.relation = {literal(table.name)} AND s.whole",
         )
         run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
-        self._drop("action = 'delete' AND tid IS NULL OR action <> 'delete' AND tid IS NOT NULL AND equal")
+        self._drop(
+            "action = 'delete' AND tid IS NULL AND key <> '{}' OR action <> 'delete' AND tid IS NOT NULL AND equal"
+        )
         self._refuse("bad IS NOT NULL", "bad")
         if self.anew:
             self._refuse("true", literal(ANEW))
@@ -284,8 +286,12 @@ def settable(connection: Connection, table: Table, columns: Sequence[Column]) ->
 
 
 def match(table: Table, key: Sequence[str]) -> str:
-    """Which row of a table a stashed one is."""
-    return " AND ".join(f"t.{quote(name)} = (s.key ->> {literal(name)})::{table.by_name[name].type}" for name in key)
+    """Which row of a table a stashed one is; without a key nobody knows."""
+    return (
+        "false"
+        if not key
+        else " AND ".join(f"t.{quote(name)} = (s.key ->> {literal(name)})::{table.by_name[name].type}" for name in key)
+    )
 
 
 def orphans(table: Table, key: ForeignKey, catalogue: Catalogue, which: str = "true") -> str:
