@@ -109,6 +109,21 @@ def test_a_column_that_is_new_under_a_former_ones_name_is_not_taken_for_it(datab
             rest(made, proven)
 
 
+@BOTH
+def test_what_stands_behind_a_column_that_the_launch_removed_may_have_another_name_for_a_time(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    """Its place is empty since before anything was captured: nothing new can have come into it."""
+    before = "create table item (id int primary key, legacy int, what text); insert into item values (1, 1, 'a');"
+    done = operations(("column-removed", "item", "item", "legacy", None))
+    with ground(database, tmp_path, before, "alter table item drop legacy", done, how=how) as made:
+        made.write("alter table item rename what to word")
+        made.write("update item set word = 'b' where id = 1", "insert into item values (2, 'c')")
+        made.drain()
+        made.write("alter table item rename word to what")
+        whole(made, made.carry())
+
+
 def test_columns_of_a_partition_stand_in_its_own_order(database: Target, tmp_path: Path) -> None:
     before = """
     create table visit (id int, day int, a text, b text, primary key (id, day)) partition by range (day);

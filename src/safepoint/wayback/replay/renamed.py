@@ -29,18 +29,25 @@ _TABLES: Final = """
 SELECT c.oid::int8, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid IN ({then})
 """
-# A column that was dropped keeps its place.
+# A column that was dropped keeps its place; one that was before the capture began (the launch removed it, say) is no
+# column that changes were captured of.
 _PLACES: Final = """
-SELECT a.attname, a.attisdropped FROM pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 ORDER BY a.attnum
+SELECT a.attname, a.attisdropped AND NOT coalesce(age(a.xmin) > b.began, false)
+FROM pg_attribute a CROSS JOIN (
+    SELECT greatest((SELECT age(xmin) FROM pg_publication WHERE pubname = %s),
+                    (SELECT age(xmin) FROM pg_namespace WHERE nspname = 'safepoint_capture')) AS began) b
+WHERE a.attrelid = %s AND a.attnum > 0 ORDER BY a.attnum
 """
 
 
 @dataclass(frozen=True)
 class Renames:
     """`there`: by number the schema and name of relations that were there when the capture began. `roots`: by name the
-    table that a relation's rows belong to; `needed`: by table the columns that it has had since."""
+    table that a relation's rows belong to; `needed`: by table the columns that it has had since. `slot`: the capture's,
+    and its publication's."""
 
     connection: Connection
+    slot: str
     new: Catalogue
     roots: Mapping[str, str]
     needed: Mapping[str, Collection[str]]
@@ -75,7 +82,7 @@ class Renames:
         if relation.oid not in self.there or not lacking or len(lacking) != len(others):
             return relation
         missing, dropped_before = [], False
-        for name, dropped in self.connection.execute(_PLACES, [relation.oid]).fetchall():
+        for name, dropped in self.connection.execute(_PLACES, [self.slot, relation.oid]).fetchall():
             if name in lacking:
                 if dropped_before:
                     return relation
@@ -101,4 +108,4 @@ def find_renames(
     slot = str(read_header(spool)[0].get("slot", ""))
     then = f"{_BY_LOG} UNION ALL {_BY_TRIGGERS}" if connection.execute(THERE).fetchone() == (True,) else _BY_LOG
     rows = connection.execute(_TABLES.format(then=then).encode(), [slot]).fetchall() if needed else []
-    return Renames(connection, new, {**new.roots, **partitions}, needed, {int(oid): (a, b) for oid, a, b in rows})
+    return Renames(connection, slot, new, {**new.roots, **partitions}, needed, {int(oid): (a, b) for oid, a, b in rows})
