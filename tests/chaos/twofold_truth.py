@@ -113,6 +113,8 @@ class Truth:
                 for one in [one for one in had if one[0] == leaf]:
                     del had[one]
                 continue
+            if old == new and not table.keyed:  # one row of those that are alike, and it is none other than before
+                continue
             if change.action != "insert":
                 assert had[old] > 0, (
                     "a carried transaction changes a row that is not so",
@@ -125,6 +127,13 @@ class Truth:
                 had[old] -= 1
             if change.action != "delete":
                 had[new] += 1
+        self._came_of(rows, twin, name, told)
+        self.tally["transactions put aside"] += len(left)
+
+    def _came_of(
+        self, rows: Mapping[str, Counter[Row]], twin: Target, name: str, told: Sequence[dict[str, Any]]
+    ) -> None:
+        """The twin has these rows of each table, and no others."""
         for table in self.world.tables:
             if not table.name:
                 continue
@@ -146,7 +155,6 @@ class Truth:
                 brief(there - truth),
                 told[:4],
             )
-        self.tally["transactions put aside"] += len(left)
 
     def _changes(self) -> Iterator[Change]:
         spool = self.folder / "triggers"
