@@ -32,6 +32,7 @@ def play(servers: Servers, major: int, folder: Path, seeds: range) -> Counter[st
             Play(servers(major), installation(major), seed, folder / str(seed), SHOWN).run(tally)
         except Exception as error:  # the others are to be played too
             wrong[f"SAFEPOINT_CHAOS_SEED={seed} SAFEPOINT_ODD_RUNS=1"] = f"{type(error).__name__}: {error}"
+            print(f"{seed} went wrong: {error}"[:2000], flush=True)
     assert not wrong, "\n\n".join(f"{seed}: {said[:2000]}" for seed, said in wrong.items())
     return tally
 

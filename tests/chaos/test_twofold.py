@@ -34,12 +34,13 @@ def play(servers: Servers, major: int, folder: Path, seeds: range) -> Counter[st
             tally[f"no world: {refused}"[:80]] += 1
         except Exception as error:  # the others are to be played too
             wrong[f"SAFEPOINT_CHAOS_SEED={seed} SAFEPOINT_ODD_RUNS=1"] = f"{type(error).__name__}: {error}"
+            print(f"{seed} went wrong: {error}"[:2000], flush=True)
         tally.update(one.tally)
     assert not wrong, "\n\n".join(f"{seed}: {said[:2000]}" for seed, said in wrong.items())
     return tally
 
 
-@pytest.mark.parametrize(("major", "seeds"), [(15, range(1, 2)), (18, range(21, 22))])
+@pytest.mark.parametrize(("major", "seeds"), [(15, range(2, 3)), (18, range(21, 22))])
 def test_a_few_entangled_worlds(servers: Servers, tmp_path: Path, major: int, seeds: range) -> None:
     tally = play(servers, major, tmp_path, seeds)
     assert tally["rows compared"] > 0 and tally["commit"] > 0

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import random
-
 from odd_worlds import Effect, quoted
+from twofold_moves import Moves
 from twofold_worlds import WIDER, Column, Reference, Table
 
 
-class Migration:
+class Migration(Moves):
     """Draws the migration of `tables` with `dice`, into `steps`."""
-
-    dice: random.Random
-    relaxes: bool
-    tables: list[Table]
-    steps: list[tuple[str, Effect | None]]
-
-    def chance(self, part: float) -> bool:
-        return self.dice.random() < part
 
     def migrate(self) -> None:
         """Draw the migration."""
-        for table in self.tables:
+        for table in list(self.tables):
             if self.chance(0.2):
                 after = f"{table.name} moved"
                 self._step(f"rename to {quoted(after)}", table, ("table-renamed", table.now, after, None, None))
@@ -30,12 +21,15 @@ class Migration:
             for column in table.columns:
                 self._change(table, column)
             self._change_key(table)
+            self.move_values(table)
             if self.chance(0.4):
                 effect: Effect = ("column-added", table.now, table.now, "extra", None)
                 self._step("add extra text default 'usual'", table, effect)
                 table.columns.append(Column("", "text", "extra", "text", default="'usual'"))
             if self.relaxes:
                 self._relax(table)
+        for table in list(self.tables):
+            self.change_rows(table)
         self._make_fresh()
         self._count()
 

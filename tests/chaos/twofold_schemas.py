@@ -10,21 +10,37 @@ import random
 
 from odd_worlds import Effect, quoted
 from twofold_migrations import Migration
-from twofold_worlds import ACTIONS, KEYED, KINDS, LATE, NAMES, PRELUDE, VALUES, Column, Reference, Table, insertion
+from twofold_shapes import Shapes
+from twofold_worlds import (
+    ACTIONS,
+    KEYED,
+    KINDS,
+    LATE,
+    NAMES,
+    PRELUDE,
+    SPANS,
+    VALUES,
+    Column,
+    Reference,
+    Table,
+    insertion,
+)
 
 
-class World(Migration):
+class World(Migration, Shapes):
     """Draws a schema and its migration. `before`: the statements of the old schema; those that begin with ? may fail.
     `steps`: the migration, each statement with what Django would tell of it; none where a twin is kept level."""
 
-    def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)  # a game, not secrets
+    def __init__(self, seed: int, major: int) -> None:
+        self.dice, self.major = random.Random(seed), major  # a game, not secrets
         self.migrates = self.chance(0.8)
         self.relaxes = self.migrates and self.chance(0.5)
         self.regions = 7
         self.before: list[str] = [PRELUDE]
         self.tables: list[Table] = []
         self.steps: list[tuple[str, Effect | None]] = []
+        self.both: set[str] = set()
+        self.unlike = False
         for number in range(self.dice.randint(3, 7)):
             self._table(number)
         for table in self.tables:
@@ -47,7 +63,7 @@ class World(Migration):
 
     def _table(self, number: int) -> None:
         dice = self.dice
-        kind = dice.choice(KINDS)
+        kind = dice.choice((*KINDS, "span") if self.major >= 18 else KINDS)
         parents = [one for one in self.tables if one.kind in ("id", "uuid", "nat")]
         if kind in ("line", "ptr") and not parents:
             kind = "id"
@@ -71,23 +87,32 @@ class World(Migration):
         parts = self._parts(table)
         how = {"list": "list (region)", "hash": "hash (region)", "deep": "range (region)"}.get(kind)
         tail = f" partition by {how}" if how else ""
-        self.before.append(f"create table {quoted(name)} ({', '.join(parts)}){tail}")
-        self._leaves(table)
+        holes = self.chance(0.2)
+        whole = self.with_holes(parts) if holes else parts
+        self.before.append(f"create table {quoted(name)} ({', '.join(whole)}){tail}")
+        if holes:
+            self.before.append(f'alter table {quoted(name)} drop "junk"')
+        names = ('"made" ', *(f"{quoted(one.name)} " for one in table.columns))
+        self._leaves(table, [one for one in parts if one.startswith(names)])
         self._besides(table)
         self._indexes(table)
+        self.shape(table)
         self.tables.append(table)
 
     def _parts(self, table: Table) -> list[str]:
         """Its columns and constraints, as they stand in CREATE TABLE."""
         parts = [self._definition(one) for one in table.columns]
         if table.kind not in ("none", "late"):
-            parts.append(f"primary key ({', '.join(quoted(one.name) for one in table.key)})")
+            alone = " without overlaps" if table.kind == "span" else ""
+            parts.append(f"primary key ({', '.join(quoted(one.name) for one in table.key)}{alone})")
         if table.kind == "late":
             parts.append(f'primary key ("id") deferrable initially {self.dice.choice(("deferred", "immediate"))}')
         if self.chance(0.3):
             table.columns[len(table.key)].bound = True
             source = quoted(table.columns[len(table.key)].name)
-            parts.append(f'"made" int generated always as (case when {source} is null then 0 else 1 end) stored')
+            parts.append(
+                f'"made" int generated always as (case when {source} is null then 0 else 1 end) {self._kept(table)}'
+            )
         if table.kind != "none" and self.chance(0.2):
             table.columns.append(Column("number", "int4", filled=True, bound=True, identity=True))
             parts.append(self._definition(table.columns[-1]))
@@ -98,10 +123,15 @@ class World(Migration):
             parts.append(f'unique ("id", {quoted(table.columns[1].name)})')
         return parts
 
+    def _kept(self, table: Table) -> str:
+        """Whether a generated column is stored; rows that are named by all that they say have no others."""
+        table.virtual = self.major >= 18 and table.kind not in ("none", "late") and self.chance(0.5)
+        return "virtual" if table.virtual else "stored"
+
     def _besides(self, table: Table) -> None:
         """What changes how its rows are logged and stored, and its triggers."""
         name = table.name
-        if self.chance(0.12):
+        if self.chance(0.12) and not table.virtual:
             self.before.append(f"alter table {quoted(name)} replica identity full")
         for column in table.columns:
             if column.type in ("text", "bytea", "jsonb") and self.chance(0.7):
@@ -123,6 +153,11 @@ class World(Migration):
             return [Column("code", "text", filled=True, bound=True)]
         if kind == "pair":
             return [Column("id", "int4", filled=True, bound=True), Column("lang", "text", filled=True, bound=True)]
+        if kind == "span":
+            return [
+                Column("id", "int4", filled=True, bound=True),
+                Column("during", "daterange", filled=True, bound=True),
+            ]
         if kind == "line":
             return [Column("no", "int4", filled=True, bound=True)]
         if kind in ("list", "hash", "deep"):
@@ -133,7 +168,8 @@ class World(Migration):
     def _definition(self, column: Column) -> str:
         words = [quoted(column.name), column.type]
         if column.identity:
-            words.append(f"generated {self.dice.choice(('always', 'by default'))} as identity")
+            steps = self.dice.choice(("", "", " (increment by 5 start 3)", " (increment by -1 maxvalue 900 start 800)"))
+            words.append(f"generated {self.dice.choice(('always', 'by default'))} as identity{steps}")
         if column.filled:
             words.append("not null")
         if column.default:
@@ -154,7 +190,10 @@ class World(Migration):
                 found.append(f"constraint {rule} unique{nulls} ({both}){self.dice.choice(LATE)}")
             elif column.type == "daterange" and self.chance(0.6):
                 late = self.dice.choice(("", " deferrable initially deferred"))
-                found.append(f"constraint {rule} exclude using gist ({name} with &&){late}")
+                other = [one for one in table.columns if one.type in ("int4", "date")]
+                also = f"{quoted(self.dice.choice(other).name)} with =, " if other and self.chance(0.4) else ""
+                where = f" where (not isempty({name}))" if self.chance(0.3) else ""
+                found.append(f"constraint {rule} exclude using gist ({also}{name} with &&){where}{late}")
             elif column.type in KEYED and self.chance(0.2):
                 found.append(f"constraint {rule} check ({name} <> {self.value(column.type)})")
             else:
@@ -174,10 +213,14 @@ class World(Migration):
         self.before.append(f"create unique index i{table.number} on {quoted(table.name)} {over}")
         column.bound = True
 
-    def _leaves(self, table: Table) -> None:
+    def _leaves(self, table: Table, parts: list[str]) -> None:
         name, ends = quoted(table.name), ("a", "b", "c")
         a, b, c = (quoted(f"{table.name}_{end}") for end in ends)
         table.leaves = tuple(f"{table.name}_{end}" for end in ends[: 2 if table.kind == "list" else 3])
+        if table.kind == "list" and self.chance(0.5):
+            self.attach_leaf(table, a, "for values in (0, 1, 2)", parts)
+            self.before.append(f"create table {b} partition of {name} default")
+            return
         self.before += {
             "list": [
                 f"create table {a} partition of {name} for values in (0, 1, 2)",
@@ -219,11 +262,18 @@ class World(Migration):
 
     def _constrain(self, table: Table, reference: Reference, action: str) -> None:
         own, there = (", ".join(quoted(one.name) for one in some) for some in (reference.columns, reference.targets))
+        match = ""
+        if reference.parent.kind == "span":
+            own, there, action = (*(words.replace(", ", ", period ") for words in (own, there)), "")
+        elif action == ACTIONS[4] and len(reference.columns) > 1 and self.chance(0.5):
+            action += f" ({quoted(reference.columns[1].name)})"
+        elif len(reference.columns) > 1 and self.chance(0.3):
+            match = " match full"
         rule = f"f{table.number}_{len(table.rules)}"
         late = self.dice.choice(LATE)
         self.before.append(
             f"alter table {quoted(table.name)} add constraint {rule} foreign key ({own}) "
-            f"references {quoted(reference.parent.name)} ({there}){action}{late}"
+            f"references {quoted(reference.parent.name)} ({there}){match}{action}{late}"
         )
         table.rules.append(rule)
 
@@ -256,6 +306,8 @@ class World(Migration):
         """A part of the key that is made of this number."""
         if column.type == "uuid":
             return f"md5('{number}')::uuid"
+        if column.type == "daterange":
+            return self.dice.choice(SPANS)
         if column.name == "lang":
             return self.dice.choice(("'de'", "'en'"))
         if column.name == "region":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from odd_worlds import quoted
 from twofold_schemas import World
-from twofold_worlds import Column, Table
+from twofold_worlds import Column, Table, insertion
 
 
 @dataclass
@@ -20,8 +20,11 @@ class Since:
     count: int = 0
 
     def draw(self) -> tuple[str, Callable[[], None]]:
-        """A column comes or goes, or a partition comes."""
+        """A column comes or goes, or a partition does."""
         roll = self.dice.random()
+        listed = [one for one in self.world.tables if one.name and f"{one.name}_a" in one.leaves and one.kind == "list"]
+        if roll < 0.12 and listed:
+            return self._detach(self.dice.choice(listed))
         if roll < 0.4 and (some := [one for one in self.world.tables if one.name and one.kind in ("list", "deep")]):
             return self._partition(self.dice.choice(some))
         added = [(table, one) for table in self.world.tables for one in table.columns if one.is_since]
@@ -63,4 +66,25 @@ class Since:
             table.leaves = (*table.leaves, name)
             self.world.regions = region + 1
 
+        if table.kind == "list" and self.dice.random() < 0.4:
+            return self._attach(table, name, region), known
         return f"create table {quoted(name)} partition of {quoted(table.now)} for values {bound}", known
+
+    def _attach(self, table: Table, name: str, region: int) -> str:
+        """A table that had rows before it became a partition."""
+        words = [f"create table {quoted(name)} (like {quoted(table.now)} including defaults including generated)"]
+        for number in range(self.dice.randint(0, 3)):
+            cells = self.world.cells(table, 60 + number)
+            part = next(str(one.now) for one in table.key if one.name == "region")
+            words.append(insertion(name, {**cells, part: str(region)}).replace(" overriding system value", ""))
+        words.append(f"alter table {quoted(table.now)} attach partition {quoted(name)} for values in ({region})")
+        return "; ".join(words)
+
+    def _detach(self, table: Table) -> tuple[str, Callable[[], None]]:
+        leaf = f"{table.name}_a"  # which was there before the launch, so that its rows stay the table's
+
+        def known() -> None:
+            table.leaves = tuple(one for one in table.leaves if one != leaf)
+            table.detached = (*table.detached, leaf)
+
+        return f"alter table {quoted(table.now)} detach partition {quoted(leaf)}", known

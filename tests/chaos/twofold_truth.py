@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from odd_worlds import quoted
+from twofold_rows import ORPHANS, SEQUENCES, Row, attempt, brief, difference, keys_of, lines_of, rows_of
 from twofold_schemas import World
 from twofold_worlds import Column, Table
 
-from safepoint.postgres.connections import Connection, connect
+from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected.affected import Gathering, Telling, catalogue_of
 from safepoint.wayback.affected.fates import Fates
@@ -30,27 +30,6 @@ from safepoint.wayback.replay.outcome import Outcome
 from safepoint.wayback.replay.renamed import find_renames
 from safepoint.wayback.stash.reattach import reattach
 from safepoint.wayback.stash.stash import keep_stash
-
-# Each foreign key of a database, as a query for its rows without a parent.
-ORPHANS = """
-select format('select count(*) from %s c where %s and not exists (select from %s p where %s)',
-    conrelid::regclass,
-    (select string_agg(format('c.%I is not null', a.attname), ' and ')
-     from unnest(conkey) k join pg_attribute a on a.attrelid = conrelid and a.attnum = k),
-    confrelid::regclass,
-    (select string_agg(format('p.%I = c.%I', b.attname, a.attname), ' and ')
-     from unnest(conkey, confkey) k(own, there) join pg_attribute a on a.attrelid = conrelid and a.attnum = own
-     join pg_attribute b on b.attrelid = confrelid and b.attnum = there))
-from pg_constraint where contype = 'f' and conparentid = 0
-"""
-SEQUENCES = """
-select c.relname, a.attname, pg_sequence_last_value(s.oid) from pg_class s
-join pg_depend d on d.objid = s.oid and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
-join pg_class c on c.oid = d.refobjid join pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid
-join pg_namespace n on n.oid = c.relnamespace where s.relkind = 'S' and n.nspname = 'public'
-"""
-
-Row = tuple[str | None, ...]
 
 
 @dataclass
@@ -68,7 +47,18 @@ class Truth:
     began: dict[str, Counter[Row]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.had = {table.name: self._keys(self.live.on(f"{self.live.dbname}_log"), table) for table in self._unlike()}
+        self.has = {table.name: self._keys(self.live, table) for table in self._unlike()}
         self.began = {table.now: _with_leaves(self.live, table) for table in self.world.tables}
+
+    def _unlike(self) -> list[Table]:
+        """Tables of which a migration may have added or removed rows."""
+        return [one for one in self.world.tables if self.world.unlike and one.name and one.keyed]
+
+    def _keys(self, target: Target, table: Table) -> set[Row]:
+        there = target != self.live
+        names = [str(one.name if there else one.now) for one in table.key]
+        return set(rows_of(target, table.name if there else table.now, [quoted(one) for one in names]))
 
     def alike(self, outs: dict[str, Outcome]) -> None:
         """Both captures lead to the same, and so do batches; of rows that only one of can stay, another one may."""
@@ -84,15 +74,15 @@ class Truth:
             return
         assert len(set(counts.values())) == 1, counts
         stashes = {name: _stash(self.folder / f"{name}.out") for name in outs}
-        assert stashes["log"] == stashes["trg"], _difference(stashes["log"], stashes["trg"])
-        assert stashes["log"] == stashes["bat"], _difference(stashes["log"], stashes["bat"])
+        assert stashes["log"] == stashes["trg"], difference(stashes["log"], stashes["trg"])
+        assert stashes["log"] == stashes["bat"], difference(stashes["log"], stashes["bat"])
 
     def is_true(self, twin: Target, name: str, outcome: Outcome) -> None:
         """Each row of the shadow is in the twin, or told; none is there that it has not, but those that are told."""
-        told = _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
+        told = lines_of(self.folder / f"{name}.out" / "put-aside.jsonl")
         assert len(told) == outcome.put_aside, (len(told), outcome.put_aside)
         assert self.world.relaxes or not told, (name, told[:3])
-        if self.policy == "transaction" and told:
+        if self.policy == "transaction" and told and not self.world.unlike:
             self._transactions_are_true(twin, name)
             return
         for table in self.world.tables:
@@ -103,11 +93,15 @@ class Truth:
 
     def _transactions_are_true(self, twin: Target, name: str) -> None:
         """What came of carrying out, one by one, the transactions that were not put aside."""
-        told = _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
+        told = lines_of(self.folder / f"{name}.out" / "put-aside.jsonl")
         left = {one["xid"] for one in told}
         whole = {one["xid"] for one in told if one["kind"] == "transaction"}
         assert left == whole, ("rows of a transaction that is carried", left - whole, told[:3])
-        tables = {f"public.{leaf}": table for table in self.world.tables for leaf in table.leaves or (table.now,)}
+        tables = {
+            f"public.{leaf}": table
+            for table in self.world.tables
+            for leaf in (*table.leaves, *table.detached) or (table.now,)
+        }
         rows = {now: Counter(had) for now, had in self.began.items()}
         for change in self._changes():
             table = tables.get(change.table)
@@ -119,18 +113,27 @@ class Truth:
                 for one in [one for one in had if one[0] == leaf]:
                     del had[one]
                 continue
+            if old == new and not table.keyed:  # one row of those that are alike, and it is none other than before
+                continue
             if change.action != "insert":
                 assert had[old] > 0, (
                     "a carried transaction changes a row that is not so",
                     name,
                     change.table,
-                    _brief(Counter([old])),
-                    [_brief(Counter([one])) for one, times in had.items() if times and one[1:3] == old[1:3]],
+                    brief(Counter([old])),
+                    [brief(Counter([one])) for one, times in had.items() if times and one[1:3] == old[1:3]],
                     told[:3],
                 )
                 had[old] -= 1
             if change.action != "delete":
                 had[new] += 1
+        self._came_of(rows, twin, name, told)
+        self.tally["transactions put aside"] += len(left)
+
+    def _came_of(
+        self, rows: Mapping[str, Counter[Row]], twin: Target, name: str, told: Sequence[dict[str, Any]]
+    ) -> None:
+        """The twin has these rows of each table, and no others."""
         for table in self.world.tables:
             if not table.name:
                 continue
@@ -138,7 +141,7 @@ class Truth:
             olds = [
                 f"{quoted(one.name)}::{one.now_type}" if one.now_type != one.type else quoted(one.name) for one in some
             ]
-            there = _rows(twin, table.name, olds)
+            there = rows_of(twin, table.name, olds)
             places = [place for place, one in enumerate(self._began_with(table)) if one.name]
             truth = Counter[Row]()
             for row, times in rows[table.now].items():
@@ -147,12 +150,11 @@ class Truth:
                 name,
                 table.name,
                 "missing",
-                _brief(truth - there),
+                brief(truth - there),
                 "too much",
-                _brief(there - truth),
+                brief(there - truth),
                 told[:4],
             )
-        self.tally["transactions put aside"] += len(left)
 
     def _changes(self) -> Iterator[Change]:
         spool = self.folder / "triggers"
@@ -166,27 +168,44 @@ class Truth:
 
     def _table_is_true(self, twin: Target, name: str, table: Table, told: list[dict[str, Any]]) -> None:
         # Of rows without a key, those that are alike are as good as one another.
-        some = [one for one in table.columns if one.name and (table.keyed or one.now)]
-        news = [quoted(one.now or one.name) for one in some]
+        some = [one for one in table.columns if one.name and (table.keyed or one.now or one.seen)]
+        news = [one.seen or f"new.{quoted(one.now or one.name)}" for one in some]
         olds = [f"{quoted(one.name)}::{one.now_type}" if one.now_type != one.type else quoted(one.name) for one in some]
-        truth, there = _rows(self.shadow, table.now, news), _rows(twin, table.name, olds)
+        truth, there = rows_of(self.shadow, table.now, news), rows_of(twin, table.name, olds)
+        places = [some.index(one) for one in table.key]
+        for leaf in table.detached:  # what was in it is the table's; which it is of two with one key nobody can say
+            apart = rows_of(self.shadow, leaf, news)
+            double = keys_of(truth, places) & keys_of(apart, places)
+            truth, there = (
+                Counter({row: n for row, n in rows.items() if tuple(row[one] for one in places) not in double})
+                for rows in (truth + apart, there)
+            )
+            told = [one for one in told if tuple(one["key"].get(str(key.now)) for key in table.key) not in double]
         self.tally["rows compared"] += truth.total()
-        if truth == there and not told:
+        if (truth == there and not told) or (self.world.unlike and not table.keyed):
             return
-        found = (name, table.name, "missing", _brief(truth - there), "too much", _brief(there - truth), told[:5])
+        found = (name, table.name, "missing", brief(truth - there), "too much", brief(there - truth), told[:5])
         if not table.keyed:
             assert told, found
             return
-        places = [some.index(one) for one in table.key]
         keys = [str(one.now) for one in table.key]
         listed = Counter((tuple(one["key"].get(key) for key in keys), one["action"]) for one in told)
-        assert max(listed.values(), default=1) == 1, ("listed twice", listed, found)
-        missing, staying = (
-            {tuple(row[place] for place in places) for row in rows} for rows in (truth - there, there - truth)
-        )
+        groups = any(one["kind"] == "transaction" for one in told)  # a constraint trigger asks for whole ones
+        assert max(listed.values(), default=1) == 1 or groups, ("listed twice", listed, found)
+        missing, staying = (keys_of(rows, places) for rows in (truth - there, there - truth))
+        if table.name in self.had:  # the twin is without rows that were added, and with those that were removed
+            missing -= self.has[table.name] - self.had[table.name]
+            staying -= self.had[table.name] - self.has[table.name]
+            named, gone = ({key for key, action in listed if (action == "delete") == one} for one in (False, True))
+            assert missing <= named and staying - missing <= gone, (missing - named, staying - gone, found)
+            return
+        if groups:
+            aside = {key for key, _ in listed}
+            assert missing | staying <= aside, ("not told", (missing | staying) - aside, found)
+            return
         named = {key for key, action in listed if action != "delete"}
         gone = {key for key, action in listed if action == "delete"}
-        idle = {tuple(row[place] for place in places) for row in truth & there}  # an UPDATE that changed nothing
+        idle = keys_of(truth & there, places)  # an UPDATE that changed nothing
         self.tally["told though nothing is missing"] += len(named & idle)
         assert missing == named - idle, ("rows that are not there", missing ^ named, found)
         assert staying - missing == gone, ("rows that stay", (staying - missing) ^ gone, found)
@@ -212,19 +231,17 @@ class Truth:
 
     def stashed(self, name: str) -> None:
         """What has no home in the old schema is in the stash as it is now: all of it, and nothing else."""
-        stash = _lines(self.folder / f"{name}.out" / "stash.jsonl")
-        if self.policy == "transaction" and (self.folder / f"{name}.out" / "put-aside.jsonl").stat().st_size:
+        stash = lines_of(self.folder / f"{name}.out" / "stash.jsonl")
+        told = lines_of(self.folder / f"{name}.out" / "put-aside.jsonl")
+        if (self.policy == "transaction" and told) or any(one["kind"] == "transaction" for one in told):
             return  # it is that of the transactions that were carried
-        aside = {
-            (one["relation"], tuple(sorted(one["key"].items())))
-            for one in _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
-        }
+        aside = {(one["relation"], tuple(sorted(one["key"].items()))) for one in told}
         for table in self.world.tables:
-            kept = [one for one in table.current if not one.name or not table.name]
-            if not kept or not table.keyed:
+            kept = [one for one in table.current if not (one.name and table.name) and not one.derived]
+            if not kept or not table.keyed or table.detached:
                 continue
             keys, names = [str(one.now) for one in table.key], [str(one.now) for one in kept]
-            rows = _rows(self.live, table.now, [quoted(one) for one in (*keys, *names)])
+            rows = rows_of(self.live, table.now, [quoted(one) for one in (*keys, *names)])
             now = {row[: len(keys)]: row[len(keys) :] for row in rows}
             lines = [
                 one
@@ -240,9 +257,10 @@ class Truth:
             assert len(was) == len(lines), ("stashed twice", table.now, lines)
             assert was.items() <= now.items(), ("stashed, and not so", table.now, was.items() - now.items())
             usual = () if not table.name else tuple(eval(one.default) for one in kept)
-            for key, values in now.items():
-                told = (f"public.{table.name}", tuple(sorted(zip(keys, key, strict=True)))) in aside
-                assert key in was or values == usual or told, ("not stashed", table.now, key, values)
+            added = self.has.get(table.name, set()) - self.had.get(table.name, set())
+            for key, values in now.items() if not table.moved else ():
+                lost = (f"public.{table.name}", tuple(sorted(zip(keys, key, strict=True)))) in aside
+                assert key in was or values == usual or lost or key in added, ("not stashed", table.now, key, values)
             self.tally["stashed rows"] += len(was)
 
     def attached_again(self, twin: Target, launch_id: str) -> None:
@@ -258,9 +276,11 @@ class Truth:
                 assert attempt(connection, statement) is None, statement
         done = reattach(twin, old, [stash], {}, launch_id="twofold-3", out=self.folder / "left.jsonl")
         for table in self.world.tables:
+            if table.moved or table.detached:  # the migration makes its rows of the old values; it has more of them
+                continue
             some = [quoted(str(one.now)) for one in table.current if not str(one.now).startswith("since ")]
-            there, truth = (_rows(target, table.now, some) for target in (twin, self.live))
-            found = (table.now, "missing", _brief(truth - there), "too much", _brief(there - truth), done)
+            there, truth = (rows_of(target, table.now, some) for target in (twin, self.live))
+            found = (table.now, "missing", brief(truth - there), "too much", brief(there - truth), done)
             assert not table.keyed or there == truth, ("attached again", found)
         self.tally["attached again"] += done.values + done.rows
 
@@ -290,22 +310,24 @@ class Truth:
 
     def _fates(self, name: str, rows: Sequence[dict[str, str]]) -> None:
         """Who is told that a row was not carried, or waits for the next launch, and only who is to be."""
-        told = _lines(self.folder / f"{name}.out" / "put-aside.jsonl")
+        told = lines_of(self.folder / f"{name}.out" / "put-aside.jsonl")
         fates = [(one, one["fate"], one["reason"].startswith("the old release has no such table")) for one in rows]
         lost = [one for one, fate, new in fates if fate == "not carried" or (fate == "stashed" and not new)]
         assert bool(told) or not lost, (name, lost[:3])
         roots = {leaf: table.now for table in self.world.tables for leaf in table.leaves}
         olds = {table.now: table.name or table.now for table in self.world.tables}
         tables = {"public." + olds[roots.get(one["table"], one["table"])] for one in lost}
+        # Of these what was written may be a row of the table that has the values now.
+        read = {f"public.{table.name}" for table in self.world.tables for one in table.columns if "select" in one.back}
         for one in told:
-            assert one["relation"] in tables or one["action"] == "delete", (name, one, lost)
+            assert one["relation"] in {*tables, *read} or one["action"] == "delete", (name, one, lost)
 
 
 def _with_leaves(target: Target, table: Table) -> Counter[Row]:
     """A table's rows, each behind the partition that it is in."""
     some = [quoted(str(one.now)) for one in table.current]
-    leaf = f"(select c.relname from pg_class c where c.oid = {quoted(table.now)}.tableoid)"
-    return _rows(target, table.now, [leaf, *some])
+    leaf = "(select c.relname from pg_class c where c.oid = new.tableoid)"
+    return rows_of(target, table.now, [leaf, *some])
 
 
 def _whole(table: Table, row: Mapping[str, Any], leaf: str) -> Row:
@@ -313,22 +335,11 @@ def _whole(table: Table, row: Mapping[str, Any], leaf: str) -> Row:
     return (leaf, *(row.get(name) for name in some))
 
 
-def _rows(target: Target, relation: str, values: Sequence[str]) -> Counter[Row]:
-    """A table's rows as the output functions write them."""
-    said = [f"case when {value} is distinct from null then format('%s', {value}) end" for value in values]
-    with connect(target) as connection:
-        return Counter(connection.execute(f"select {', '.join(said)} from {quoted(relation)}".encode()).fetchall())
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def _stash(folder: Path) -> Counter[str]:
     """Without places and times, which each capture has of its own; whether a row is new depends on how far the twin was
     before, and of a deleted one the log has only the key."""
     lines, emptied = [], set[str]()
-    for one in _lines(folder / "stash.jsonl"):
+    for one in lines_of(folder / "stash.jsonl"):
         gone = one["action"] == "delete"
         if one["action"] == "truncate":  # of several in one replay the last is noted
             emptied.add(json.dumps(one["relation"]))
@@ -342,20 +353,3 @@ def _stash(folder: Path) -> Counter[str]:
                 json.dumps((one["relation"], gone, one["key"], values, one["xid"], one["witness"]), sort_keys=True)
             )
     return Counter([*lines, *emptied])
-
-
-def _brief(rows: Counter[Row]) -> list[Row]:
-    return [tuple(value if value is None else value[:20] for value in row) for row in list(rows)[:6]]
-
-
-def _difference(one: Counter[str], other: Counter[str]) -> tuple[str, list[str], list[str]]:
-    return "stash", list((one - other).elements())[:4], list((other - one).elements())[:4]
-
-
-def attempt(connection: Connection, statement: str) -> str | None:
-    """What PostgreSQL said where it refused."""
-    try:
-        connection.execute(statement.encode())
-    except psycopg.Error as error:
-        return str(error).splitlines()[0]
-    return None

@@ -35,6 +35,9 @@ VALUES = {
     "bytea": (r"'\x00ff'", "decode(repeat('00ff5c', 1500), 'hex')"),
     "bool": ("true", "false"),
 }
+SPANS = tuple(
+    f"'[2026-0{one}-01,2026-0{other}-01)'::daterange" for one in range(1, 7) for other in range(one + 1, one + 4)
+)
 KEYED = ("int4", "varchar(5)", "date", "mood", "word", "numeric(8,2)")
 # What a migration widens, and a value that only the wider type holds.
 WIDER = {
@@ -55,7 +58,11 @@ KINDS = ("id", "id", "id", "uuid", "nat", "pair", "line", "ptr", "list", "hash",
 @dataclass
 class Column:
     """A column under its old name, and the one that it has after the migration: None where it was removed, and without
-    an old one where it was added. `bound`: a rule is about it. `beyond`: a value that only the new type holds."""
+    an old one where it was added.
+
+    `bound`: a rule is about it. `beyond`: a value that only the new type holds. `back`: how the plan makes a removed
+    one's value again of the row `new`, and `seen` as what it must be then; `derived`: such a value is made of this one.
+    """
 
     name: str
     type: str
@@ -66,6 +73,9 @@ class Column:
     identity: bool = False
     beyond: str = ""
     default: str = ""
+    back: str = ""
+    seen: str = ""
+    derived: bool = False
 
     @property
     def is_since(self) -> bool:
@@ -85,7 +95,8 @@ class Reference:
 @dataclass
 class Table:
     """A table; `primary`: its key is the primary one after the migration, too. `rules` are constraints that a migration
-    may drop."""
+    may drop. `moved`: the migration made it of another one's values; `virtual`: it has a
+    column that is not stored; `detached`: what was a partition of it until after the launch."""
 
     number: int
     name: str
@@ -97,6 +108,9 @@ class Table:
     leaves: tuple[str, ...] = ()
     references: list[Reference] = field(default_factory=list)
     rules: list[str] = field(default_factory=list)
+    moved: bool = False
+    virtual: bool = False
+    detached: tuple[str, ...] = ()
 
     @property
     def keyed(self) -> bool:

@@ -12,6 +12,7 @@ from twofold_worlds import VALUES, Column, Table, insertion
 
 Do = Literal["begin", "statement", "savepoint", "release", "back", "commit", "rollback", "prepare", "finish", "ddl"]
 SESSIONS = 3
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-.:'")
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ class Course:
         roll = self.dice.random()
         if roll < 0.26:
             return self._insert(table)
-        if roll < 0.30:
+        if roll < 0.29:
             return self._many(table)
+        if roll < 0.315:
+            return self._copy(table)
         if roll < 0.36 and table.key and table.kind != "late":
             return self._upsert(table)
         if roll < 0.56:
@@ -98,9 +101,18 @@ class Course:
             return f"delete from {self._target(table)} where {self._which(table)}"
         if roll < 0.94:
             return self._again(table)
-        if roll < 0.965:
+        return self._seldom(table)
+
+    def _seldom(self, table: Table) -> str:
+        roll = self.dice.random()
+        if roll < 0.2:
+            return self._swap(table)
+        if roll < 0.35:
+            return self._sequence(table)
+        if roll < 0.65:
             words = self.dice.choice(("", " cascade", " restart identity cascade"))
-            return f"truncate {self._target(table)}{words}"
+            both = f", {self._target(self.dice.choice(self.world.tables))}" if self.chance(0.3) else ""
+            return f"truncate {self._target(table)}{both}{words}"
         return f"set constraints all {self.dice.choice(('deferred', 'immediate'))}"
 
     def _target(self, table: Table) -> str:
@@ -126,6 +138,7 @@ class Course:
             if column.bound and name in cells and not cells[name].startswith("(select"):
                 cells[name] = {
                     "uuid": "md5(g::text)::uuid",
+                    "daterange": cells[name],
                     "text": "'en'" if column.name == "lang" else "'m' || g",
                 }.get(column.type, "g" if column.name != "region" else "g % 7")
         if not cells:
@@ -135,6 +148,48 @@ class Course:
         source = f"generate_series({base}, {base + rows}) g"
         values = ", ".join(cells.values()).replace("default", "null")
         return f"insert into {quoted(table.now)} ({names}) overriding system value select {values} from {source}"
+
+    def _copy(self, table: Table) -> str:
+        """Rows by COPY, as the server's own program says them."""
+        cells = {name: value for name, value in self.world.cells(table, 0).items() if set(value) <= _PLAIN}
+        self.count += 1
+        for column in table.key:
+            name = str(column.now)
+            if name in cells and column.type == "int4" and name != "region":
+                cells[name] = "{}"
+            elif name in cells and column.type == "text" and column.name != "lang":
+                cells[name] = "c{}"
+        if not cells or table.kind == "uuid":  # whose keys would be each database's own
+            return self._insert(table)
+        line = "|".join(value.split("::")[0].strip("'").replace("null", "") for value in cells.values())
+        first = self.dice.choice((self._number(), 1000 * self.count))
+        rows = "".join(line.replace("{}", str(first + place)) + "\\n" for place in range(self.dice.choice((1, 3, 30))))
+        names = ", ".join(map(quoted, cells))
+        return f"copy {quoted(table.now)} ({names}) from program $p$printf '{rows}'$p$ (delimiter '|', null '')"
+
+    def _swap(self, table: Table) -> str:
+        """Two rows exchange what only one of them may have."""
+        some = [one for one in table.current if one.type in ("int4", "mood", "date") and not one.identity]
+        if not some:
+            return self._insert(table)
+        column = self.dice.choice(some)
+        name, one, other = quoted(str(column.now)), self.world.value(column.type), self.world.value(column.type)
+        change = f"case when {name} = {one} then {other} else {one} end"
+        return f"update {self._target(table)} set {name} = {change} where {name} in ({one}, {other})"
+
+    def _sequence(self, table: Table) -> str:
+        """A number is taken, or said."""
+        some = [one for one in table.current if one.identity]
+        if not some:
+            return self._update(table)
+        name = "'" + quoted(table.now) + f"', '{self.dice.choice(some).now}'"
+        number = self.dice.choice((self._number(), 200, 700))
+        return self.dice.choice(
+            (
+                f"select setval(pg_get_serial_sequence({name}), {number})",
+                f"select nextval(pg_get_serial_sequence({name})) from generate_series(1, 20)",
+            )
+        )
 
     def _upsert(self, table: Table) -> str:
         cells = self.world.cells(table, self._number())

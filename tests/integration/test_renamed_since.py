@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from replay_ground import BOTH, RELAX, RELAXED, SHOP, ground, operations, whole
+from replay_ground import BOTH, RELAX, RELAXED, SHOP, ground, lines, operations, whole
 from test_schema_since import ahead, rest, told
 
 from safepoint.errors import Refused
@@ -107,6 +107,46 @@ def test_a_column_that_is_new_under_a_former_ones_name_is_not_taken_for_it(datab
         made.write("alter table customer drop post, add mail text")
         with pytest.raises(Refused, match="customer"):
             rest(made, proven)
+
+
+@BOTH
+def test_what_stands_behind_a_column_that_the_launch_removed_may_have_another_name_for_a_time(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    """Its place is empty since before anything was captured: nothing new can have come into it."""
+    before = "create table item (id int primary key, legacy int, what text); insert into item values (1, 1, 'a');"
+    done = operations(("column-removed", "item", "item", "legacy", None))
+    with ground(database, tmp_path, before, "alter table item drop legacy", done, how=how) as made:
+        made.write("alter table item rename what to word")
+        made.write("update item set word = 'b' where id = 1", "insert into item values (2, 'c')")
+        made.drain()
+        made.write("alter table item rename word to what")
+        whole(made, made.carry())
+
+
+@BOTH
+def test_what_a_mapper_reads_and_what_is_stashed_may_have_another_name_for_a_time(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    before = "create table item (id int primary key, price numeric(8, 2)); insert into item values (1, 1), (2, 2);"
+    migration = """
+    alter table item add cents int, add note text;
+    update item set cents = price * 100;
+    alter table item drop price;
+    """
+    done = operations(("column-removed", "item", "item", "price", None))
+    mappers = {"public.item": {"price": "round(new.cents / 100.0, 2)"}}
+    with ground(database, tmp_path, before, migration, done, mappers, how=how) as made:
+        made.write("alter table item rename cents to pennies", "alter table item rename note to word")
+        made.write("update item set pennies = 350 where id = 1", "insert into item values (3, 400, 'n')")
+        made.write("alter table item add passing int", "update item set passing = 1, word = 'w' where id = 2")
+        made.drain()
+        made.write("alter table item rename pennies to cents", "alter table item rename word to note")
+        made.write("alter table item drop passing")
+        outcome = made.carry()
+        assert made.old("select id, price::text from item order by 1") == [(1, "3.50"), (2, "2.00"), (3, "4.00")]
+        stash = {one["key"]["id"]: one["values"].get("note") for one in lines(outcome, "stash")}
+        assert stash == {"1": None, "2": "w", "3": "n"}
 
 
 def test_columns_of_a_partition_stand_in_its_own_order(database: Target, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ _READ: Final = 128 << 20
 _PIECE: Final = 1_000
 _SIZE: Final = 1 << 20
 _CHANGES: Final = (73, 85, 68, 84)  # I, U, D, T
+# PostgreSQL 18 says of a subtransaction that it is rolled back, as if it had been streamed, where it saw so before it
+# would have written the transaction to disk (ReorderBufferCheckAndTruncateAbortedTXN). Nothing of it ever came.
+_ROLLED_BACK: Final = b"A"
 
 # The server keeps what it decoded in a spill file of its own, we take it from there piece by piece: memory stays
 # small on both sides even for one giant transaction (which always comes whole, whatever upto_nchanges says). Messages
@@ -86,17 +89,21 @@ class LogDrain:
 
         What the last batch gave is durable then, and the server has not been told yet.
         """
-        read = 0
+        read = wider = 0
         while not self.cancelled():
             self._check()
             before = self.spool.position.commit_lsn
-            most = batch or batch_after(read, self.bytes)
+            most = max(batch or batch_after(read, self.bytes), wider)
             seen, commit = self._read(end, most)
             read += max(seen, 0)
             if seen < 0:
                 return False
-            if commit is None:
+            if commit is None and seen < most:
                 return True
+            if commit is None:  # one transaction that was rolled back has filled it
+                wider = most * 8
+                continue
+            wider = 0
             commit_lsn, end_lsn, transactions = commit
             last = seen < most  # it was not its limit that ended it; to see so by another read takes as long again
             let_go = parse_lsn(end) if last else end_lsn
@@ -131,8 +138,11 @@ class LogDrain:
                 if self.cancelled():
                     return -1, None
                 seen += len(piece)
-                last = piece[-1]
                 kinds = bytes([message[0] for message in piece])
+                if _ROLLED_BACK in kinds:
+                    piece = [message for message in piece if message[:1] != _ROLLED_BACK]
+                    kinds = kinds.replace(_ROLLED_BACK, b"")
+                last = piece[-1] if piece else last
                 if (place := kinds.rfind(b"C")) >= 0:
                     commit = piece[place]
                 if b"R" in kinds:

@@ -29,18 +29,27 @@ _TABLES: Final = """
 SELECT c.oid::int8, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND c.oid IN ({then})
 """
-# A column that was dropped keeps its place.
+# A column that was dropped keeps its place; one that was before the capture began (the launch removed it, say) is no
+# column that changes were captured of.
 _PLACES: Final = """
-SELECT a.attname, a.attisdropped FROM pg_attribute a WHERE a.attrelid = %s AND a.attnum > 0 ORDER BY a.attnum
+SELECT a.attname, a.attisdropped, a.attgenerated <> ''
+FROM pg_attribute a CROSS JOIN (
+    SELECT greatest((SELECT age(xmin) FROM pg_publication WHERE pubname = %s),
+                    (SELECT age(xmin) FROM pg_namespace WHERE nspname = 'safepoint_capture')) AS began) b
+WHERE a.attrelid = %s AND a.attnum > 0
+  AND NOT (a.attisdropped AND coalesce(age(a.xmin) > b.began, false))
+ORDER BY a.attnum
 """
 
 
 @dataclass(frozen=True)
 class Renames:
     """`there`: by number the schema and name of relations that were there when the capture began. `roots`: by name the
-    table that a relation's rows belong to; `needed`: by table the columns that it has had since."""
+    table that a relation's rows belong to; `needed`: by table the columns that the way back is about. `slot`: the
+    capture's, and its publication's."""
 
     connection: Connection
+    slot: str
     new: Catalogue
     roots: Mapping[str, str]
     needed: Mapping[str, Collection[str]]
@@ -66,22 +75,23 @@ class Renames:
         return replace(relation, schema=schema, name=name)
 
     def _columns(self, relation: Relation) -> Relation:
-        """Those that the table has and the relation lacks are the ones that it has not, in their order, where these are
-        as many, and none can be a new one in place of one that was dropped."""
+        """What stands where a column of another name stood is that column: nobody else gets its place. Whether it is
+        the same one behind a column that was dropped meanwhile nobody can say."""
         root = self.roots.get(relation.qualified, "")
         names = [column.name for column in relation.columns]
-        lacking = set(self.needed.get(root, ())) - set(names)
-        others = [name for name in names if name not in self.new.tables[root].by_name] if lacking else []
-        if relation.oid not in self.there or not lacking or len(lacking) != len(others):
+        known = self.new.tables[root].by_name if root in self.needed else {}
+        needed = set(self.needed.get(root, ()))
+        if relation.oid not in self.there or not needed or known.keys() >= set(names):
             return relation
-        missing, dropped_before = [], False
-        for name, dropped in self.connection.execute(_PLACES, [relation.oid]).fetchall():
-            if name in lacking:
-                if dropped_before:
-                    return relation
-                missing.append(name)
-            dropped_before = dropped or (dropped_before and name not in names)
-        now = dict(zip(others, missing, strict=True))
+        places = self.connection.execute(_PLACES, [self.slot, relation.oid]).fetchall()
+        places = [one for one in places if one[0] in names or not one[2]]
+        at, now = 0, dict[str, str]()
+        for name in names:
+            if name in known:
+                at = 1 + next((place for place, one in enumerate(places) if one[0] == name), len(places))
+            elif at < len(places) and not places[at][1] and places[at][0] not in names and name not in needed:
+                now[name] = places[at][0]
+                at += 1
         columns = tuple(replace(column, name=now.get(column.name, column.name)) for column in relation.columns)
         return replace(relation, columns=columns)
 
@@ -94,11 +104,11 @@ def find_renames(
     if mapping is not None:
         needed = {name: () for name in mapping.stash if name in new.tables}
         needed |= {
-            rule.new: {one.new for one in rule.columns if one.new and one.kind != "generated"}
+            rule.new: {*rule.kept, *(one.new for one in rule.columns if one.new and one.kind != "generated")}
             for rule in mapping.tables
             if rule.new in new.tables
         }
     slot = str(read_header(spool)[0].get("slot", ""))
     then = f"{_BY_LOG} UNION ALL {_BY_TRIGGERS}" if connection.execute(THERE).fetchone() == (True,) else _BY_LOG
     rows = connection.execute(_TABLES.format(then=then).encode(), [slot]).fetchall() if needed else []
-    return Renames(connection, new, {**new.roots, **partitions}, needed, {int(oid): (a, b) for oid, a, b in rows})
+    return Renames(connection, slot, new, {**new.roots, **partitions}, needed, {int(oid): (a, b) for oid, a, b in rows})
