@@ -131,7 +131,7 @@ def application_name(folder: str) -> str:
 
 def _called(folder: str, settings: str) -> str:
     """A folder of a release (`release-1.0`, `current`) says nothing of the application; its settings' package may."""
-    of_release = re.fullmatch(r"(?:current|releases?|src|app|v)?[-_.]?[\d.]*", folder.lower())
+    of_release = re.fullmatch(r"(?:current|old|new|releases?|src|app|v)?[-_.]?[\d.]*", folder.lower())
     return (settings.partition(".")[0] or folder) if of_release else folder
 
 
