@@ -77,8 +77,9 @@ def test_behind_a_connection_pooler_the_server_itself_is_named_and_to_be_looked_
     assert f"127.0.0.1:{pooled.port}" in draft.known["connection pooler"]
 
 
-def test_a_release_folder_gives_no_name_to_the_application(site: Path) -> None:
-    release = site.rename(site.parent / "release-1.0")
+@pytest.mark.parametrize("folder", ["release-1.0", "old"])
+def test_a_release_folder_gives_no_name_to_the_application(site: Path, folder: str) -> None:
+    release = site.rename(site.parent / folder)
     draft = draft_plan(release, release / "launch.toml", python=sys.executable)
     assert 'application = "shop"' in draft.text and "" not in draft.look_at
 

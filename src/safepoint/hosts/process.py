@@ -6,7 +6,9 @@ so that a Ctrl-C at the terminal reaches the conductor alone, which then decides
 
 from __future__ import annotations
 
+import itertools
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -25,6 +27,7 @@ GRACE_SECONDS = 5.0
 
 _POLL_SECONDS = 0.02
 _SHOWN_LINES = 15
+_NAMING_WORDS, _LONGEST_WORD = 4, 80
 
 
 @dataclass(frozen=True)
@@ -259,12 +262,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _out_of_time(result: Result, host: str, timeout: float) -> CommandFailed:
     said = _last_lines(result.stderr)
     return CommandFailed(
-        f"The command {result.command.argv[0]} on {host} ran out of time and was ended.",
+        f"The command {_named(result)} on {host} ran out of time and was ended.",
         subject=result.command.shown(),
         expected=f"an end within {timeout:g} s",
         found=f"still running after {result.seconds:.1f} s" + (f", saying:\n{said}" if said else ""),
-        remedy="Find out what it waits for, or give it more time.",
+        remedy="Find out what it waits for (a lock, another machine, or its turn on a busy one), then try again.",
     )
+
+
+def _named(result: Result) -> str:
+    """The first words of the command, up to a program in them: of `python -m shop migrate` the first says nothing."""
+    words = itertools.takewhile(lambda word: len(word) <= _LONGEST_WORD and "\n" not in word, result.command.argv[1:])
+    return shlex.join([result.command.argv[0], *itertools.islice(words, _NAMING_WORDS)])
 
 
 def _raise_stream_fault(fault: BaseException, result: Result, host: str) -> NoReturn:

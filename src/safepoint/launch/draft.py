@@ -135,7 +135,7 @@ def application_name(folder: str) -> str:
 def called_after(folder: str, settings: str, database: str) -> str:
     """What an application is called: a folder of a release (`release-1.0`, `current`) says nothing of it, its settings'
     package may, unless it has the name that everyone's has; then the database does. Pure."""
-    if not re.fullmatch(r"(?:current|releases?|src|app|v)?[-_.]?[\d.]*", folder.lower()):
+    if not re.fullmatch(r"(?:current|old|new|releases?|src|app|v)?[-_.]?[\d.]*", folder.lower()):
         return folder
     package = settings.partition(".")[0]
     return ("" if package in _ANYBODYS else package) or database or folder

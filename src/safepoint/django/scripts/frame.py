@@ -33,7 +33,11 @@ def reply(work):
 
 
 def leave():
-    """A process that waits for more work holds no connection: somebody may want to copy its database."""
+    """A process that waits for more work holds no connection: somebody may want to copy its database.
+
+    Nor is one of the time before the work used, which an app may have opened while it was loaded: its database may
+    have been exchanged for another one since, which ended it.
+    """
     try:
         from django.db import connections
 
@@ -48,6 +52,7 @@ def leave():
 
 def run(work):
     """Each script's reply."""
+    leave()
     replies = {name: reply(one) for name, one in work["scripts"].items()}
     leave()
     return replies
