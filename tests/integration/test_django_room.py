@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from django_site import at_hand, manage_of, site_database, write_site
+from django_site import manage_of, site_database, write_site
 from psycopg import sql
 
 from safepoint.config import Application
@@ -40,9 +40,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shop(server: Server, site: Path) -> Iterator[Target]:
     """A database at release 1: shop.0001 applied, 0002 and 0003 pending."""
     with site_database(server) as target:
-        at_hand(site, target).run("migrate", "shop", "0001", "-v", "0")
-        at_hand(site, target).run("migrate", "sessions", "-v", "0")
-        at_hand(site, target).run("migrate", "auth", "-v", "0")
+        manage_of(site, target).run("migrate", "shop", "0001", "-v", "0")
+        manage_of(site, target).run("migrate", "sessions", "-v", "0")
+        manage_of(site, target).run("migrate", "auth", "-v", "0")
         yield target
 
 
@@ -324,7 +324,8 @@ def test_one_that_waits_ends_when_its_conductor_is_killed(site: Path, shop: Targ
         assert standby.ready(30)
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    env = {**os.environ, "TESTPW": shop.password or "", "PYTHONPATH": str(Path(__file__).parent)}
+    path = os.pathsep.join(map(str, Path(__file__).parents[:2]))
+    env = {**os.environ, "TESTPW": shop.password or "", "PYTHONPATH": path}
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=env, timeout=60, check=False)
     assert ended.returncode == -signal.SIGKILL
     deadline = time.monotonic() + 10
