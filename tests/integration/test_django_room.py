@@ -20,7 +20,7 @@ from psycopg import sql
 
 from safepoint.config import Application
 from safepoint.django.cache import clear_caches
-from safepoint.django.inspector import IDENTITY, inspect, pending, redirects, url_variables
+from safepoint.django.inspector import IDENTITY, inspect, pending, redirected, url_variables
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import is_clean, migrate
 from safepoint.django.standby import Standby
@@ -146,8 +146,8 @@ def test_the_script_may_arrive_long_after_the_shell_has_started(site: Path, shop
 
 def test_which_variable_moves_the_database_is_tried_and_not_guessed(site: Path, shop: Target) -> None:
     manage = manage_of(site, shop)
-    assert redirects(manage, "DATABASE_URL")
-    assert not redirects(manage, "SHOP_URL")
+    assert redirected(manage, "DATABASE_URL") is not None
+    assert redirected(manage, "SHOP_URL") is None
     assert url_variables(("CACHE_URL", "PG_DSN", "DATABASE_URL", "SHOP_DB_URL")) == ("DATABASE_URL", "SHOP_DB_URL")
 
 
