@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import ready_clusters
+import typer.main
 from hypothesis import settings
 from postgres_servers import FOLDER, Servers, drop_database, fresh_database
 
@@ -32,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     usable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= _ROOM
     if usable and "TMPDIR" not in os.environ:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+    # All our commands are put together anew for each that is run: what that comes to is the same each time.
+    typer.main.get_command = functools.cache(typer.main.get_command)
     if (folder := ready_clusters.begin()) is not None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 

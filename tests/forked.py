@@ -17,6 +17,7 @@ import dbos._sys_db_sqlite as engine_state
 import fsspec.implementations.local as folders
 import httpx
 import sqlalchemy.dialects.sqlite as dialect
+import typer.main
 
 from safepoint import cli
 from safepoint.cli import timeline
@@ -43,8 +44,9 @@ def safepoint(
     Raises:
         subprocess.TimeoutExpired: it did not end within `timeout` seconds, and was killed.
     """
-    # What the commands import late is imported here, so that the children find it there.
+    # What the commands import late is imported here, so that the children find it there; and so are they put together.
     verbs.verb("migrate")
+    typer.main.get_command(cli.app)
 
     def command() -> None:
         if bare:

@@ -15,6 +15,7 @@ from typing import Any
 
 import forked
 import pytest
+from loaded_django import python
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
 
@@ -59,6 +60,8 @@ class QuickStage(Stage):
         return super().writers(count, rate)
 
     def _fill(self) -> None:
+        folder = Path(python()).parent  # what its plan file calls `python`
+        self.environment["PATH"] = f"{folder}{os.pathsep}{self.environment['PATH']}"
         known, key = self._filled, (self._lines, self._major)
         # The password of those who post stands in the books, as a hash.
         known.password = self.environment["ACCOUNTING_DEMO_PASSWORD"] = (

@@ -142,9 +142,13 @@ class Live:
 
     def until(self, kind: str, step: str | None = None, seconds: float = 40.0) -> Entry:
         """Wait until its ledger has a new entry of that kind (and step)."""
-        deadline = time.monotonic() + seconds
+        deadline, looked_at = time.monotonic() + seconds, -1
+        ledger = self.scene.stage.launch_folder / "ledger.jsonl"
         while time.monotonic() < deadline:
-            for entry in self.scene.entries[self.scene.seen :]:
+            size = ledger.stat().st_size if ledger.exists() else 0
+            new = [] if size == looked_at else self.scene.entries[self.scene.seen :]  # each look checks the whole chain
+            looked_at = size
+            for entry in new:
                 if entry.kind == kind and step in (None, entry.step):
                     return entry
             assert self.process.poll() is None, self.process.communicate()[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from awkward import run, snap
 from books import Books, books
 from commanded import backed_up_folder
+from loaded_django import python
 from plan_file import PASSWORD_ENV, plan_file
 from postgres_servers import Servers, has_postgres
 from ready_shop import Shop, ready_shop
@@ -86,8 +86,8 @@ def shop(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
             "grant create on schema public to shop",
         )
         try:
-            django_site.at_hand(folder, target).run("migrate", "shop", "0001", "--verbosity", "0")
-            django_site.at_hand(folder, target).run("migrate", "auth", "--verbosity", "0")
+            django_site.manage_of(folder, target).run("migrate", "shop", "0001", "--verbosity", "0")
+            django_site.manage_of(folder, target).run("migrate", "auth", "--verbosity", "0")
             run(
                 target,
                 "insert into shop_item (name, kind, urgent) select 'item', 'a', false from generate_series(1, 50)",
@@ -117,7 +117,7 @@ def shop_plan(shop: tuple[Path, Target], tmp_path: Path, monkeypatch: pytest.Mon
 
     def make(more: str = "", *, url_env: str | None = "DATABASE_URL", **env: str) -> PlanFile:
         made = plan_file(tmp_path, target)
-        text = made.path.read_text().replace('["python", "manage.py"]', f'["{sys.executable}", "src/manage.py"]')
+        text = made.path.read_text().replace('["python", "manage.py"]', f'["{python()}", "src/manage.py"]')
         text = text.replace('directory = "."', f'directory = "{folder}"')
         if url_env:
             text = text.replace("[releases.old]", f'[application]\nurl_env = "{url_env}"\n\n[releases.old]')

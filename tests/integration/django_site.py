@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
-from django_at_hand import AtHand
+from loaded_django import python
 from psycopg import sql
 
 from safepoint.config import Release
@@ -235,11 +233,11 @@ def write_site(folder: Path) -> Path:
 
 
 def manage_of(folder: Path, target: Target, *, database_url: bool = True, **env: str) -> Manage:
-    """The project's manage.py, pointed at a database, in this interpreter."""
+    """The project's manage.py, pointed at a database."""
     release = Release(
         version="1",
         directory=str(folder),
-        manage=(sys.executable, "src/manage.py"),
+        manage=(python(), "src/manage.py"),
         env=env,
         start=("true",),
         stop=("true",),
@@ -247,11 +245,6 @@ def manage_of(folder: Path, target: Target, *, database_url: bool = True, **env:
     )
     secrets = {"DATABASE_URL": target.url()} if database_url else {}
     return Manage(Here("here", folder), release, {}, secrets, str(folder))
-
-
-def at_hand(folder: Path, target: Target) -> Manage:
-    """The same, where Django is loaded already: for what tests stand on."""
-    return replace(manage_of(folder, target), host=AtHand("here", folder))
 
 
 @contextmanager
@@ -273,7 +266,7 @@ def running(folder: Path, target: Target, **env: str) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "src/manage.py", "runserver", f"127.0.0.1:{port}", "--noreload", "--skip-checks"],
+        [python(), "src/manage.py", "runserver", f"127.0.0.1:{port}", "--noreload", "--skip-checks"],
         cwd=folder,
         env={**os.environ, "DATABASE_URL": target.url(), **env},
         stdout=subprocess.DEVNULL,

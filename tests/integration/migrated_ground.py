@@ -90,7 +90,7 @@ def migrated(
     """The first migrations and rows, copied as the twin; then the following ones, and the capture is armed."""
     twin = database.on(f"{database.dbname}_twin")
     write_project(folder, first)
-    manage = django_site.at_hand(folder, database)
+    manage = django_site.manage_of(folder, database)
     manage.run("migrate", "--verbosity", "0")
     with connect(database) as connection:
         for statement in rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from django_site import at_hand, running, site_database, write_site
+from django_site import manage_of, running, site_database, write_site
+from loaded_django import python
 from psycopg import sql
 
 from safepoint.config import PlanFile
@@ -93,7 +93,7 @@ class Shop:
             "user": self.target.user,
             "role": self.role,
             "folder": self.folder,
-            "python": sys.executable,
+            "python": python(),
             "upstream": self.upstream,
         }
         return PLAN.format(**{**values, **changes})
@@ -114,7 +114,7 @@ def ready_shop(server: Server, folder: Path) -> Iterator[Shop]:
         try:
             admin.execute(sql.SQL("alter database {name} owner to {role}").format(**words))
             login = target.login(role, "for tests")
-            manage = at_hand(folder, login)
+            manage = manage_of(folder, login)
             for app_name in ("auth", "sessions"):
                 manage.run("migrate", app_name, "-v", "0")
             manage.run("migrate", "shop", "0001", "-v", "0")

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import django_at_hand
 import psycopg
 import pytest
+from loaded_django import python
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server, free_port
@@ -59,7 +59,13 @@ class Site:
 
     def manage(self, release: str, *words: str, check: bool = True) -> str:
         """Run manage.py of a release; its output."""
-        done = django_at_hand.manage(("src/manage.py", *words), DEMO / "accounting" / f"release-{release}", self.env)
+        done = subprocess.run(
+            [python(), "src/manage.py", *words],
+            cwd=DEMO / "accounting" / f"release-{release}",
+            env=self.env,
+            capture_output=True,
+            text=True,
+        )
         assert not check or done.returncode == 0, done.stderr
         return done.stdout + done.stderr
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import django_site
 import pytest
+from loaded_django import python
 from plan_file import PASSWORD_ENV, plan_file
 
 from safepoint.config import PlanFile, load
@@ -180,7 +180,7 @@ def yard(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     state = tmp_path_factory.mktemp("plan")
     with django_site.site_database(server) as target:
         login = _owner(target)
-        manage = django_site.at_hand(folder, login)
+        manage = django_site.manage_of(folder, login)
         manage.run("migrate", "auth", "--verbosity", "0")
         manage.run("migrate", "sessions", "--verbosity", "0")
         manage.run("migrate", "shop", "--verbosity", "0")
@@ -198,7 +198,7 @@ def yard(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
                 connection.execute(statement.encode())
         try:
             plan = plan_file(state, target)
-            text = plan.path.read_text().replace('["python", "manage.py"]', f'["{sys.executable}", "src/manage.py"]')
+            text = plan.path.read_text().replace('["python", "manage.py"]', f'["{python()}", "src/manage.py"]')
             text = text.replace('directory = "."', f'directory = "{folder}"')
             text = text.replace("[releases.old]", '[application]\nurl_env = "DATABASE_URL"\n\n[releases.old]')
             text = text.replace('version = "2.0"', 'version = "2.0"\nhealth = "/health/"\nenv = { YARD = "no" }')

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django_site import at_hand, running, site_database, write_site
+from django_site import manage_of, running, site_database, write_site
 
 from safepoint.checkpoints import database as checks
 from safepoint.checkpoints.chromium import Chromium, Visit, browse
@@ -150,7 +150,7 @@ def site(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     """The site with a test user; it knows the hosts 127.0.0.1 and shop.test."""
     folder = write_site(tmp_path_factory.mktemp("site"))
     with site_database(server) as target:
-        manage = at_hand(folder, target)
+        manage = manage_of(folder, target)
         manage.run("migrate", "-v", "0")
         code = f"from django.contrib.auth.models import User; User.objects.create_user('tess', password={PASSWORD!r})"
         manage.run("shell", "-c", code)
@@ -258,7 +258,7 @@ def test_a_release_is_asked_under_its_public_name_as_the_router_would(site: str)
 def test_secure_cookies_and_origins_hold_where_the_public_name_has_tls(server: Server, tmp_path: Path) -> None:
     folder = write_site(tmp_path)
     with site_database(server) as target:
-        manage = at_hand(folder, target)
+        manage = manage_of(folder, target)
         manage.run("migrate", "-v", "0")
         code = f"from django.contrib.auth.models import User; User.objects.create_user('tess', password={PASSWORD!r})"
         manage.run("shell", "-c", code)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+from loaded_django import python
 from ready_shop import NOW, Shop, found
 
 from safepoint.launch.doctor import releases as doctor_releases
@@ -28,7 +28,7 @@ def test_what_is_pending_in_a_further_database_is_told_for_no_step_applies_it(re
     assert "(reports, again), which this launch does not touch" in found(new, "release-new", "further").message
     assert not [one for one in new if "pending in the database" in one.message]  # `migrate` never had it
     subprocess.run(
-        [sys.executable, "src/manage.py", "migrate", "shop", "0001", "--database", "reports", "-v", "0"],
+        [python(), "src/manage.py", "migrate", "shop", "0001", "--database", "reports", "-v", "0"],
         cwd=ready.folder,
         env={**os.environ, **env},
         check=True,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from datetime import date
 from pathlib import Path
 
 import pytest
 from django_site import write_site
+from loaded_django import python
 from pooler import pooler
 from typer.testing import CliRunner
 
@@ -28,7 +28,7 @@ def site(tmp_path: Path, database: Target, monkeypatch: pytest.MonkeyPatch) -> P
 
 def test_the_file_loads_and_holds_what_the_project_says(site: Path, database: Target) -> None:
     path = site / "launch.toml"
-    draft = draft_plan(site, path, python=sys.executable, today=date(2026, 2, 1))
+    draft = draft_plan(site, path, python=python(), today=date(2026, 2, 1))
     write_plan(draft, path)
     plan = load(path)
     assert plan.launch.application == "my-shop" and plan.launch.date == date(2026, 2, 8)
@@ -36,7 +36,7 @@ def test_the_file_loads_and_holds_what_the_project_says(site: Path, database: Ta
     assert plan.database.application_roles == (database.user,)
     assert plan.application.url_env == "DATABASE_URL"
     assert plan.application.error_log == str(site / "src/error.log")
-    assert plan.releases.old.manage == (sys.executable, "src/manage.py")
+    assert plan.releases.old.manage == (python(), "src/manage.py")
     assert plan.cache.clear == ()
     assert {
         "launch.date",
@@ -56,23 +56,23 @@ def test_an_installed_product_without_a_manage_py_is_named_by_its_module(
     (site / "src/manage.py").rename(site / "src/shop/__main__.py")
     monkeypatch.setenv("PYTHONPATH", str(site / "src"))
     with pytest.raises(Refused) as caught:
-        draft_plan(site, site / "launch.toml", python=sys.executable)
+        draft_plan(site, site / "launch.toml", python=python())
     assert caught.value.remedy is not None and "--module" in caught.value.remedy
-    words = ["init", str(site), "--python", sys.executable, "--module", "shop", "--file", str(site / "launch.toml")]
+    words = ["init", str(site), "--python", python(), "--module", "shop", "--file", str(site / "launch.toml")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     plan = load(site / "launch.toml")
-    assert plan.releases.old.manage == plan.releases.new.manage == (sys.executable, "-m", "shop")
+    assert plan.releases.old.manage == plan.releases.new.manage == (python(), "-m", "shop")
     assert plan.application.url_env == "DATABASE_URL"
 
 
 def test_behind_a_connection_pooler_the_server_itself_is_named_and_to_be_looked_at(
     site: Path, database: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "database.port" not in draft_plan(site, site / "launch.toml", python=sys.executable).look_at
+    assert "database.port" not in draft_plan(site, site / "launch.toml", python=python()).look_at
     with pooler(database) as pooled:
         monkeypatch.setenv("DATABASE_URL", pooled.url())
-        draft = draft_plan(site, site / "launch.toml", python=sys.executable)
+        draft = draft_plan(site, site / "launch.toml", python=python())
     assert f"port = {database.port} " in draft.text and "database.port" in draft.look_at
     assert f"127.0.0.1:{pooled.port}" in draft.known["connection pooler"]
 
@@ -80,7 +80,7 @@ def test_behind_a_connection_pooler_the_server_itself_is_named_and_to_be_looked_
 @pytest.mark.parametrize("folder", ["release-1.0", "old"])
 def test_a_release_folder_gives_no_name_to_the_application(site: Path, folder: str) -> None:
     release = site.rename(site.parent / folder)
-    draft = draft_plan(release, release / "launch.toml", python=sys.executable)
+    draft = draft_plan(release, release / "launch.toml", python=python())
     assert 'application = "shop"' in draft.text and "" not in draft.look_at
 
 
@@ -88,13 +88,13 @@ def test_the_release_is_named_by_the_newest_tag(site: Path) -> None:
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@example.com"]
     for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"], ["tag", "v1.4.2"]):
         subprocess.run([*git, *words], cwd=site, check=True)
-    draft = draft_plan(site, site / "launch.toml", python=sys.executable)
+    draft = draft_plan(site, site / "launch.toml", python=python())
     assert 'version = "1.4.2"' in draft.text
     assert ".safepoint and backups" in draft.known["not for git"]
 
 
 def test_the_command_writes_once_and_refuses_the_second_time(site: Path) -> None:
-    words = ["init", str(site), "--python", sys.executable, "--json"]
+    words = ["init", str(site), "--python", python(), "--json"]
     first = CliRunner().invoke(app, words)
     assert first.exit_code == 0, first.output
     assert json.loads(first.output)["file"] == str(site / "launch.toml")
@@ -108,7 +108,7 @@ def test_a_database_that_is_away_does_not_keep_the_file_from_being_written(
     site: Path, database: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database.on("nowhere").url())
-    draft = draft_plan(site, site / "launch.toml", python=sys.executable)
+    draft = draft_plan(site, site / "launch.toml", python=python())
     assert "nowhere" in draft.known["database said"]
     assert draft.known["database address"] == "DATABASE_URL (tried)"
 
@@ -122,6 +122,6 @@ def test_a_folder_without_manage_py_is_refused_and_nothing_is_written(tmp_path: 
 def test_settings_that_cannot_be_read_say_what_they_miss(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
     with pytest.raises(CommandFailed) as caught:
-        draft_plan(site, site / "launch.toml", python=sys.executable)
+        draft_plan(site, site / "launch.toml", python=python())
     assert "DATABASE_URL" in caught.value.message and "--python" in str(caught.value.remedy)
     assert not (site / "launch.toml").exists()

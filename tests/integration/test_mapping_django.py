@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from loaded_django import python
 from postgres_servers import drop_database, fresh_database
 from psycopg import sql
 from replay_ground import ask
@@ -111,7 +111,7 @@ def manage(folder: Path, release: str, target: Target) -> Manage:
     }
     words = Release(
         version=release,
-        manage=(sys.executable, "src/manage.py"),
+        manage=(python(), "src/manage.py"),
         start=("true",),
         stop=("true",),
         upstream="127.0.0.1:1",

@@ -100,7 +100,6 @@ def clear_caches(
     manage: Manage,
     commands: Sequence[Sequence[str]],
     *,
-    timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
     standby: Standby | None = None,
 ) -> Cleared:
@@ -117,7 +116,7 @@ def clear_caches(
     """
     began = time.monotonic()
     parameters = {"commands": [list(c) for c in commands], "key": f"safepoint-probe-{secrets.token_hex(8)}"}
-    answer = ask(manage, "cache", parameters, timeout=timeout, cancelled=cancelled, standby=standby)
+    answer = ask(manage, "cache", parameters, cancelled=cancelled, standby=standby)
     cleared = Cleared(
         ran=tuple(" ".join(command) for command in answer["ran"]),
         unknown=tuple(" ".join(command) for command in answer["unknown"]),

@@ -175,16 +175,11 @@ def pending(manage: Manage, *, timeout: float | None = 120) -> tuple[Migration, 
     return known.pending
 
 
-def redirects(manage: Manage, variable: str, *, timeout: float | None = 60) -> bool:
-    """Whether this environment variable decides where the project's default database is: tried, not guessed.
-
-    The project is started once with an address that leads nowhere (port 1); nothing is connected to.
-    """
-    return redirected(manage, variable, timeout=timeout) is not None
-
-
 def redirected(manage: Manage, variable: str, *, timeout: float | None = 60) -> ProjectDatabase | None:
-    """The project's default database where this variable has another address; None where it does not go by it."""
+    """The project's default database where this variable has another address; None where it does not go by it.
+
+    Tried, not guessed: the project is started once with an address that leads nowhere (port 1), without connecting.
+    """
     nowhere = "postgresql://safepoint@127.0.0.1:1/safepoint_nowhere"
     others = {name: value for name, value in manage.secrets.items() if name != variable}
     env = {**manage.env, variable: of_its_kind(variable, nowhere), "PGCONNECT_TIMEOUT": "2"}

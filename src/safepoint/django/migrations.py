@@ -23,7 +23,7 @@ class Migrated:
         return {**asdict(self), "applied": list(self.applied)}
 
 
-def is_clean(manage: Manage, *, timeout: float | None = 120) -> bool:
+def is_clean(manage: Manage) -> bool:
     """Whether no migration is pending (`migrate --check`).
 
     Django answers with exit code 1 both for "pending" and for every failure: only a run that printed neither a
@@ -32,7 +32,7 @@ def is_clean(manage: Manage, *, timeout: float | None = 120) -> bool:
     Raises:
         CommandFailed: the command failed, so that nobody knows.
     """
-    result = manage.run("migrate", "--check", check=False, timeout=timeout)
+    result = manage.run("migrate", "--check", check=False, timeout=120)
     if result.code == 0:
         return True
     if result.code != 1 or _failed(result.stderr):

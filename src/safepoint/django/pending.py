@@ -101,13 +101,13 @@ class Reversal:
     refused: Refusal | None = None
 
 
-def read_pending(manage: Manage, *, database: str = "default", timeout: float | None = 120) -> Pending:
+def read_pending(manage: Manage) -> Pending:
     """Ask the release which migrations are pending, and what is in their files. Nothing is changed.
 
     Raises:
         CommandFailed: the project cannot be started, or its database does not answer.
     """
-    return pending(ask(manage, "pending", {"database": database}, timeout=timeout))
+    return pending(ask(manage, "pending", {"database": "default"}))
 
 
 def pending(answer: dict[str, Any]) -> Pending:
@@ -125,8 +125,6 @@ def reverse(
     migrations: Sequence[str],
     *,
     identity: str,
-    database: str = "default",
-    timeout: float | None = None,
     cancelled: Callable[[], bool] | None = None,
     standby: Standby | None = None,
 ) -> Reversal:
@@ -141,12 +139,12 @@ def reverse(
         CommandFailed: the project cannot be started, or its database does not answer.
         Interrupted: it was cancelled.
     """
-    parameters = {"database": database, "migrations": list(migrations), "identity": identity}
-    answer = ask(manage, "reversal", parameters, timeout=timeout, cancelled=cancelled, standby=standby)
+    parameters = {"database": "default", "migrations": list(migrations), "identity": identity}
+    answer = ask(manage, "reversal", parameters, timeout=None, cancelled=cancelled, standby=standby)
     if "elsewhere" in answer:
         raise Refused(
             "The application does not go to the copy on which its migrations are to be undone.",
-            subject=database,
+            subject="default",
             expected=f"database {identity} (oid@start of the server)",
             found=str(answer["elsewhere"]),
             remedy="Do the settings take the address of the default database from this variable alone? "

@@ -77,8 +77,6 @@ def look_well(
     folder: str,
     live: Iterable[str] | None,
     clear: Sequence[Sequence[str]],
-    database: str = "default",
-    timeout: float | None = 120,
     cancelled: Callable[[], bool] | None = None,
     standby: Standby | None = None,
 ) -> Wellness:
@@ -99,9 +97,9 @@ def look_well(
     scripts: dict[str, dict[str, Any]] = {
         "standins": away,
         "cache": {**cache, "key": f"safepoint-probe-{secrets.token_hex(8)}"},
-        "wellness": {"database": database, "path": path, "host": host},
+        "wellness": {"database": "default", "path": path, "host": host},
     }
-    answers = ask_all(manage, scripts, timeout=timeout, cancelled=cancelled, standby=standby)
+    answers = ask_all(manage, scripts, cancelled=cancelled, standby=standby)
     led, found = _whole(answers["standins"]), _whole(answers["wellness"])
     emptied = answers["cache"]
     refused = emptied.message if isinstance(emptied, CommandFailed) else None

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from safepoint.config import Release
 from safepoint.config.load import parse
-from safepoint.django.inspector import Project, inspect, redirects, url_variables
+from safepoint.django.inspector import Project, inspect, redirected, url_variables
 from safepoint.django.managepy import Manage
 from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts.here import Here
@@ -169,7 +169,7 @@ def _ask(manage: Manage) -> Project:
 
 def _redirects(manage: Manage, name: str) -> bool:
     try:
-        return redirects(manage, name)
+        return redirected(manage, name) is not None
     except CommandFailed:
         return False  # a variable of that name which is no database address
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,3 @@ class Transfer:
     seconds: float
     sha256: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of each file as it lies in the store, where it is encrypted."""
-
-    def as_json(self) -> dict[str, Any]:
-        """As it stands in the ledger."""
-        return {name: value for name, value in asdict(self).items() if name != "sha256"}

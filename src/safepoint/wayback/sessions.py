@@ -6,8 +6,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import psycopg
 
@@ -30,8 +30,7 @@ _OTHERS: Final = f"""datid = ANY(%s) AND pid <> pg_backend_pid() AND {BACKEND_KI
 # Where the beginning is hidden (no pg_read_all_stats), the session may well be one from before.
 SESSIONS = f"""
 SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(host(client_addr), 'local'),
-       coalesce(state, {BACKEND_KIND}), {BACKEND_KIND}, coalesce(backend_start::text, ''),
-       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8
+       coalesce(state, {BACKEND_KIND}), {BACKEND_KIND}, coalesce(backend_start::text, '')
 FROM pg_stat_activity
 WHERE {_OTHERS} AND (%s::timestamptz IS NULL OR coalesce(backend_start < %s::timestamptz, true))
 ORDER BY backend_start
@@ -65,7 +64,7 @@ ORDER BY p.prepared
 
 @dataclass(frozen=True)
 class Session:
-    """One session of someone else. `transaction_seconds` is the age of its open transaction, 0 without one."""
+    """One session of someone else."""
 
     pid: int
     role: str
@@ -74,11 +73,6 @@ class Session:
     state: str
     kind: str
     started: str
-    transaction_seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The session for the ledger."""
-        return asdict(self)
 
     def __str__(self) -> str:
         name = f" {self.application!r}" if self.application else ""

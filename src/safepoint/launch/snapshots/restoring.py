@@ -26,7 +26,7 @@ from safepoint.launch.snapshots.snapshots import UNDER_WAY, UNREADABLE, local_to
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target, target
-from safepoint.progress import Cancelled, Report, never, silent
+from safepoint.progress import Report, silent
 from safepoint.wayback.fence.fence import SUBSCRIPTIONS
 from safepoint.wayback.sessions import asking, at_maintenance, database_oid, keeping_out, prepared, walsenders
 
@@ -67,7 +67,6 @@ def restore_into(
     *,
     only: tuple[str, ...] = (),
     report: Report = silent,
-    cancelled: Cancelled = never,
 ) -> Placed:
     """Restore a snapshot's folder as a new database on the live server.
 
@@ -87,14 +86,11 @@ def restore_into(
         only=only,
         jobs=plan_file.snapshot.jobs,
         report=report,
-        cancelled=cancelled,
         extra=local_tools(plan_file),
     )
 
 
-def restore_over(
-    plan_file: PlanFile, folder: Path, *, report: Report = silent, cancelled: Cancelled = never
-) -> Replaced:
+def restore_over(plan_file: PlanFile, folder: Path, *, report: Report = silent) -> Replaced:
     """Restore a snapshot beside the live database, compare it there, and swap their names.
 
     Raises:
@@ -113,7 +109,7 @@ def restore_over(
         _refuse_held(connection, live)
         staying = [str(row[0]) for row in connection.execute(_STAYING, {"name": live}).fetchall()]
     swept = sweep(database, unfinished(live), maintenance=maintenance)
-    placed = restore_into(plan_file, folder, beside, report=report, cancelled=cancelled)
+    placed = restore_into(plan_file, folder, beside, report=report)
     refuse_launch(plan_file)
     seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
     told = [f"{name}, left by a restore that was killed, is gone" for name in swept]

@@ -145,9 +145,9 @@ def few(connection: Connection, temporary: str, table: Table) -> bool:
     return not inherited and bool(0 <= touched * _FEW <= rows)
 
 
-def key_match(value: str, old: Column, new: Column, row: str = "o") -> str:
+def key_match(value: str, old: Column, new: Column) -> str:
     """How a key in the new type is compared with the old table's column, so that its index serves where it can."""
-    column = f"{row}.{quote(old.name)}"
+    column = f"o.{quote(old.name)}"
     if old.base == new.base or {old.base, new.base} <= _INTEGERS or {old.base, new.base} <= _TEXTS:
         return f"{column} = {value}"
     return f"{column}::text = {value}::text"
