@@ -38,6 +38,7 @@ STAGE: Final = """
 CREATE TEMP TABLE sp_lines (place int4, line jsonb, grp int8) ON COMMIT DROP;
 CREATE TEMP TABLE sp_left (relation text, key jsonb, col text, reason text, value text) ON COMMIT DROP;
 CREATE TEMP TABLE sp_later (n int8) ON COMMIT DROP;
+CREATE TEMP TABLE sp_taken (n int8) ON COMMIT DROP;
 """
 # Rows that were stashed before their table, or their partition, was emptied went with it.
 EMPTIED: Final = """

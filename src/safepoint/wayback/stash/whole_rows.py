@@ -18,6 +18,7 @@ from safepoint.wayback.mapping.tenants import TENANT, lists_tenants
 from safepoint.wayback.replay.statements import REFUSED, ask, failing, run
 from safepoint.wayback.replay.work import quoted, refers, rows_of
 from safepoint.wayback.stash.column_defaults import ColumnDefaults
+from safepoint.wayback.stash.numbers import TAKEN, alike, lost_to, numbered, refers_to_taken
 from safepoint.wayback.stash.rivals import RIVAL, put_aside_rivals
 
 # The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
@@ -69,7 +70,8 @@ class WholeRows:
         run(
             connection,
             f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.action, t.ctid AS tid, "
-            f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal FROM pg_temp.sp_stash s "
+            f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal, {alike(table, self.key)} AS alike "
+            f"FROM pg_temp.sp_stash s "
             f"LEFT JOIN {rows_of(table)} t ON {match(table, self.key)} "
             f"WHERE s.relation = {literal(table.name)} AND s.whole",
         )
@@ -78,6 +80,8 @@ class WholeRows:
             "action = 'delete' AND tid IS NULL AND key <> '{}' OR action <> 'delete' AND tid IS NOT NULL AND equal"
         )
         self._refuse("bad IS NOT NULL", "bad")
+        if self.made and numbered(table, self.key):
+            self._taken()
         if self.anew:
             self._refuse("true", literal(ANEW))
         if not self.made:
@@ -143,6 +147,15 @@ class WholeRows:
         if emptied and self.made and not self.anew:
             self.changed += run(self.connection, f"DELETE FROM {rows_of(self.table)}")
 
+    def _taken(self) -> None:
+        """Rows that the migration made stay; where nobody knows which of them a stashed one is, it is all of these."""
+        which = "m.tid IS NOT NULL AND NOT m.alike AND m.action <> 'delete'"
+        if not self.anew:
+            which += " AND m.action = 'insert'"
+        run(self.connection, f"INSERT INTO pg_temp.sp_taken SELECT m.n FROM pg_temp.sp_met m WHERE {which}")
+        if not self.anew:
+            self._refuse(which, literal(TAKEN))
+
     def _drop(self, condition: str) -> None:
         self.already += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {condition}")
 
@@ -181,6 +194,9 @@ class WholeRows:
                     )
                 condition += f" AND NOT EXISTS (SELECT FROM {rows} o.action <> 'delete' AND {coming})"
             checks.append((condition, literal(f"the row of {parent.relation} that it refers to is not there")))
+            if not key.period:
+                taken = f"m.action <> 'delete' AND {given} AND {refers_to_taken(key, parent, values)}"
+                checks.append((taken, literal(lost_to(parent))))
         if lists_tenants(self.catalogue, self.table):
             there = f"SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = m.vals ->> {literal(TENANT)}"
             condition = f"m.action <> 'delete' AND m.tid IS NULL AND NOT EXISTS ({there})"
@@ -267,6 +283,8 @@ def orphaned(table: Table, name: str, catalogue: Catalogue) -> Iterator[tuple[st
         )
         condition = f"{filled} AND NOT EXISTS (SELECT FROM {rows_of(parent)} p WHERE {same})"
         yield condition, f"the row of {parent.relation} that it refers to is not there"
+        by_own = dict(zip(key.columns, values, strict=True))
+        yield f"{filled} AND {refers_to_taken(key, parent, by_own)}", lost_to(parent)
 
 
 @contextmanager

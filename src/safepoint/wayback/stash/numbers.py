@@ -1,0 +1,52 @@
+"""Stashed new rows whose number another row has by now, which the next launch's migration made.
+
+Numbers that a sequence gives out say nothing of a row: without an equal unique value beside it, two rows of one number
+are two rows. The migration's stays, the stashed one is told, and so is what refers to that one.
+
+`pg_temp.sp_stash` holds what is to be attached, `pg_temp.sp_taken` such rows of it: see `attaching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from safepoint.wayback.mapping.catalogue import ForeignKey, Table
+from safepoint.wayback.mapping.expressions import literal, quote, written
+
+TAKEN: Final = "the migration has given its number to another row"
+
+
+def numbered(table: Table, key: Sequence[str]) -> bool:
+    """Whether a sequence alone says what key a row gets. Pure."""
+    if len(key) != 1 or any(key[0] in one.columns for one in table.foreign_keys):
+        return False
+    column = table.by_name[key[0]]
+    return column.identity or column.sequence is not None
+
+
+def alike(table: Table, key: Sequence[str]) -> str:
+    """Whether a row `t` and the stashed one `s` are the same by what only one may have, beside their number. Pure."""
+    others = [one.columns for one in table.uniques if one.plain and {*one.columns} != {*key}]
+    same = (
+        " AND ".join(f"{written(f't.{quote(name)}')} = s.vals ->> {literal(name)}" for name in columns)
+        for columns in others
+    )
+    return " OR ".join(f"coalesce({one}, false)" for one in same) or "false"
+
+
+def refers_to_taken(key: ForeignKey, parent: Table, values: Mapping[str, str]) -> str:
+    """Whether a foreign key's value, by its own columns as SQL, is meant for such a row. Pure."""
+    same = " AND ".join(
+        f"(o.vals ->> {literal(other)})::{parent.by_name[other].type} = {values[own]}"
+        for own, other in zip(key.columns, key.parent_columns, strict=True)
+    )
+    return (
+        "EXISTS (SELECT FROM pg_temp.sp_stash o JOIN pg_temp.sp_taken x ON x.n = o.n "
+        f"WHERE o.relation = {literal(parent.name)} AND {same})"
+    )
+
+
+def lost_to(parent: Table) -> str:
+    """Why a row that refers to such a row does not come back. Pure."""
+    return f"the row of {parent.relation} that it refers to does not come back"
