@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from django_site import at_hand, manage_of, write_site
+from django_site import manage_of, write_site
 
 from safepoint.django.standby import Standby
 from safepoint.postgres.connections import connect
@@ -25,7 +25,7 @@ END = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datnam
 
 def test_a_connection_that_was_ended_while_the_process_waited_is_not_used(tmp_path: Path, database: Target) -> None:
     site = write_site(tmp_path)
-    at_hand(site, database).run("migrate", "shop", "0001", "-v", "0")
+    manage_of(site, database).run("migrate", "shop", "0001", "-v", "0")
     (site / "src/shop/apps.py").write_text(APPS)
     standby = Standby(manage_of(site, database))
     try:

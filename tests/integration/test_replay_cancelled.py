@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from replay_ground import RELAX, RELAXED, SHOP, Ground, ground
+from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ground
 
 from safepoint.errors import StatementEnded
 from safepoint.launch.step import Evidence
 from safepoint.launch.verbs import carrying
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.twin.pair import Pair
 
 WAITING = """
 SELECT pid FROM pg_stat_activity
@@ -29,19 +30,23 @@ class Proven:
     """What the step asks of its launch before it carries."""
 
     discards = False
+    launch_id = LAUNCH
+
+    def __init__(self, made: Ground) -> None:
+        self.standing = Pair(made.live, made.twin, LAUNCH)
 
     def fact(self, _name: str) -> dict[str, Any]:
         return {"proven": True, "mode": "logical"}
 
 
-def step(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> Evidence:
+def step(monkeypatch: pytest.MonkeyPatch, made: Ground, error: BaseException) -> Evidence:
     """What the step makes of that error."""
 
     def raised(*_: object) -> None:
         raise error
 
     monkeypatch.setattr(carrying, "_carried", raised)
-    ground: Any = Proven()
+    ground: Any = Proven(made)
     return carrying.Carry().apply(ground)
 
 
@@ -88,7 +93,7 @@ def test_a_carrying_that_somebody_ended_is_asked_about_and_carried_then(
             how(made, holder, watching)
             replay.join(30)
         (ended,) = found
-        asked = step(monkeypatch, ended)
+        asked = step(monkeypatch, made, ended)
         assert asked.verdict == "inconclusive" and "`safepoint retry` carries it" in asked.summary
         outcome = made.replay()
         assert (outcome.transactions, outcome.carried) == (1, 1)

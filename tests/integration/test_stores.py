@@ -60,7 +60,6 @@ def test_what_was_put_in_comes_back_bit_by_bit(place: Place, snapshot: Path, tmp
     store.fetch(SNAPSHOT, tmp_path / "fetched")
     assert sums(tmp_path / "fetched") == sums(snapshot)
     assert store.manifest(SNAPSHOT) == (snapshot / "manifest.json").read_bytes()
-    json.dumps(sent.as_json())
 
 
 def test_an_upload_that_is_repeated_sends_nothing_and_reads_all_back(
