@@ -206,7 +206,7 @@ def _rolled_back_once(scene: Scene) -> str:
     # Another terminal may have another environment: whom the server refuses closes no site.
     refused = scene.run("rollback", "--json", env={"SAFEPOINT_DB_PASSWORD": "not-the-password"})
     assert (refused.code, scene.release()) == (1, "2.0"), refused.text
-    assert "all is as it was" in refused.json()["message"] and "password_env" in refused.json()["remedy"]
+    assert "Nothing was done" in refused.json()["message"] and "password_env" in refused.json()["remedy"]
     with pytest.MonkeyPatch.context() as patch:  # the environment of `scene.run` is this one with the stage's over it
         patch.delitem(scene.stage.environment, "SECRET_KEY")
         refused = scene.run("rollback", "--json")

@@ -14,7 +14,7 @@ from safepoint import __version__
 from safepoint.errors import Refused
 from safepoint.launch.ledger import Entry
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of what a launch records. It changes when entries, facts or files change so that another version cannot go on."""
 
 
