@@ -27,7 +27,7 @@ from safepoint.launch.wayback import twin_choice
 from safepoint.launch.wayback.proof_standing import PROOF, capture_reasons, read_tables, way_back_reasons
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture import capture_mode
+from safepoint.wayback.capture import capture_mode, slot
 from safepoint.wayback.fence import fence
 
 _APART: Final = timedelta(minutes=1)
@@ -145,6 +145,27 @@ def early_reasons(ran: Sequence[str]) -> list[Reason]:
     ]
 
 
+def staying_reasons(found: Sequence[tuple[str, float]]) -> list[Reason]:
+    """Whether a transaction of another database would end the launch with the site closed, when all is migrated. Pure.
+
+    Args:
+        found: see `slot.staying_open`.
+    """
+    if not found:
+        return []
+    oldest, age = found[0]
+    others = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    wait = format_duration(slot.MAKE_SECONDS)
+    return [
+        (
+            "inconclusive",
+            f"a transaction has been writing for {format_duration(age)} and is open ({oldest}{others}): the capture "
+            f"begins once all of the cluster have ended, and waits {wait} for them, with the site closed; let it end "
+            "first",
+        )
+    ]
+
+
 def _ran_early(ground: Ground) -> list[str]:
     """What was recorded besides (a tenant who came since has all former migrations) is no concern of the launch."""
     listed = ground.fact("pending") or {}
@@ -231,7 +252,10 @@ def _for_the_window(ground: Ground) -> list[Reason]:
             ("inconclusive", f"whether the way back was proven on this schema is not known: {error.message}")
         )
     with connect(ground.target) as connection:
-        reasons += capture_reasons(*capture_mode.foresee(connection, plan.wayback.capture), plan)
+        mode, why = capture_mode.foresee(connection, plan.wayback.capture)
+        reasons += capture_reasons(mode, why, plan)
+        if mode == "logical":
+            reasons += staying_reasons(slot.staying_open(connection))
     held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     if held is not None:
         reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: see to them first"))

@@ -27,7 +27,7 @@ from safepoint.wayback.capture.identity import Uncovered
 from safepoint.wayback.capture.log_drain import LogDrain, let_go_of, mark_restart
 from safepoint.wayback.capture.promises import HAS_LARGE_OBJECTS, HIDDEN, RIGHTS, Mode, gaps
 from safepoint.wayback.capture.publication import publish, unpublish, unpublished
-from safepoint.wayback.capture.slot import REPLACED, drop_slot, look_up_slot, lost, make_slot, whole_slot
+from safepoint.wayback.capture.slot import MAKE_SECONDS, REPLACED, drop_slot, look_up_slot, lost, make_slot, whole_slot
 from safepoint.wayback.capture.spool import Spool
 from safepoint.wayback.capture.timelines import current_timeline, has_all
 from safepoint.wayback.capture.trigger_drain import TriggerDrain
@@ -148,7 +148,7 @@ def arm(
     *,
     purpose: Purpose = "capture",
     lock_timeout: float = 5.0,
-    timeout: float = 15.0,
+    timeout: float = MAKE_SECONDS,
 ) -> CaptureFacts:
     """Start capturing, after the migration and before traffic. May be run again until traffic is let in.
 

@@ -14,6 +14,8 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback.sessions import POLL_SECONDS
 
 _FREE_SECONDS: Final = 10
+MAKE_SECONDS: Final = 15.0
+"""For how long the making of a slot waits for the transactions that are open in the cluster, which it has to."""
 
 MAKE: Final = "SELECT pg_create_logical_replication_slot(%s, 'pgoutput')"
 # From PostgreSQL 17 on standbys copy such a slot (where they have `sync_replication_slots`), and one of them that takes
@@ -37,6 +39,17 @@ WRITING = """
 SELECT 'pid ' || pid::text || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ' (' ||
        coalesce(state, '?') || ')'
 FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() LIMIT 5
+"""
+# The fence ends the sessions of the database itself, and refuses what is prepared in it.
+STAYING = """
+SELECT 'pid ' || pid::text || ' of ' || coalesce(usename, '?') || ' in ' || datname,
+       extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age
+FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND datname <> current_database()
+UNION ALL
+SELECT 'the prepared transaction ' || gid || ' in ' || database,
+       extract(epoch FROM clock_timestamp() - prepared)::float8
+FROM pg_prepared_xacts WHERE database <> current_database()
+ORDER BY age DESC
 """
 
 
@@ -95,11 +108,18 @@ def make_slot(connection: Connection, database: str, name: str, timeout: float) 
             subject=name,
             expected=f"all transactions that were open to end within {timeout:g} s",
             found=_open_transactions(connection),
-            remedy="End these sessions (they may be in another database), then `safepoint retry`.",
+            remedy="End these sessions (they may be in another database); `safepoint status` says what is next.",
         ) from None
     except psycopg.errors.ConfigurationLimitExceeded as error:
         return f"all replication slots are in use ({error.diag.message_hint or 'raise max_replication_slots'})"
     return None
+
+
+def staying_open(connection: Connection) -> list[tuple[str, float]]:
+    """Writing transactions of other databases that have been open for longer than the making of a slot waits, each
+    with its age in seconds, the oldest first."""
+    found = connection.execute(STAYING).fetchall()
+    return [(str(who), float(age)) for who, age in found if age is not None and age > MAKE_SECONDS]
 
 
 def whole_slot(connection: Connection, name: str) -> Slot:
