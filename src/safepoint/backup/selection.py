@@ -159,9 +159,22 @@ def left_out(manifest: Manifest, selection: Selection) -> tuple[str, ...]:
     ]
     said = [f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else []
     notes = [f"foreign keys to what was left out are not there: {', '.join([*keys[:_SHOWN], *said])}"] if keys else []
+    views = _views(manifest, selection)
+    if views:
+        said = [f"and {len(views) - _SHOWN} more"] if len(views) > _SHOWN else []
+        notes.append(f"views were left out, whatever tables they read: {', '.join([*views[:_SHOWN], *said])}")
     if many := manifest.fingerprint.large_objects.rows:
         notes.append(f"large objects ({many:,}) were left out, whatever rows refer to them by their oids")
     return tuple(notes)
+
+
+def _views(manifest: Manifest, selection: Selection) -> list[str]:
+    """Those of the schemas that were asked for as a whole."""
+    schemas = {names(name)[0] for name in selection.tables} & {*selection.words}
+    found = manifest.fingerprint.structure.get("relation", {}).items()
+    return sorted(
+        name for name, text in found if text.startswith(("view", "materialised view")) and names(name)[0] in schemas
+    )
 
 
 class _Rows:
