@@ -102,8 +102,8 @@ def _account(account: Account, words: Words) -> str:
         else ""
     )
     return (
-        f'<details class="step"{" open" if account.lost else ""}><summary><span>{_chip(tone, word)}</span>'
-        f'<span></span><span><b>{who}</b></span><span></span><span class="sum">{told}</span></summary>'
+        f'<details class="step user"{" open" if account.lost else ""}><summary><span>{_chip(tone, word)}</span>'
+        f'<span><b>{who}</b></span><span class="sum">{told}</span></summary>'
         f'<div class="proof">{_items(account)}{text}</div></details>'
     )
 
