@@ -69,9 +69,16 @@ SELECT f.snapshot::text, coalesce(
         AND f.timeline <> {CURRENT}
 FROM safepoint_capture.forgotten f, CAST(nullif(%s, '') AS pg_snapshot) known
 """
+# `pg_partition_tree` locks what it lists, and would wait for whoever has just emptied a partition and goes on.
 LEAVES: Final = """
-SELECT r.relation::int8, ARRAY(SELECT t.relid::oid::int8 FROM pg_partition_tree(r.relation::regclass) t WHERE t.isleaf)
-FROM safepoint_capture.shapes r JOIN pg_class c ON c.oid = r.relation WHERE c.relkind = 'p'
+WITH RECURSIVE below AS (
+    SELECT r.relation AS root, r.relation AS relation
+    FROM safepoint_capture.shapes r JOIN pg_class c ON c.oid = r.relation WHERE c.relkind = 'p'
+    UNION
+    SELECT b.root, i.inhrelid FROM below b JOIN pg_inherits i ON i.inhparent = b.relation AND NOT i.inhdetachpending
+)
+SELECT b.root::int8, coalesce(array_agg(c.oid::int8) FILTER (WHERE c.relkind <> 'p'), '{}')
+FROM below b JOIN pg_class c ON c.oid = b.relation GROUP BY b.root
 """
 # Those of a capture that was armed by a former version have no `since`.
 KNOWN: Final = """
