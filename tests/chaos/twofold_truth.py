@@ -113,7 +113,7 @@ class Truth:
                 for one in [one for one in had if one[0] == leaf]:
                     del had[one]
                 continue
-            if old == new and not table.keyed:  # one row of those that are alike, and it is none other than before
+            if change.action == "update" and old == new and not table.keyed:  # one of those that are alike, as before
                 continue
             if change.action != "insert":
                 assert had[old] > 0, (
