@@ -59,7 +59,7 @@ class Moves:
             self.steps.append(("?" + insertion(table.now, self.cells(table, number)), None))
 
     def cells(self, table: Table, number: int, *, old: bool = False) -> dict[str, str]:
-        raise NotImplementedError
+        raise NotImplementedError  # the world, which these moves are a part of, has it
 
     def _free(self, table: Table) -> list[Column]:
         referring = {id(one) for reference in table.references for one in reference.columns}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from launched_twice import attached, launched_again, rolled_back
 from replay_ground import ask, operations
@@ -16,7 +17,7 @@ BEFORE = (
     + "insert into person (full_name) values ('Di Ox'), ('Ed Py')"
 )
 LONG = "update person set first = 'Anna Maria Luisa'"
-WORDS = {"before": BEFORE, "migration": CHANGE, "found": CHANGES, "mappers": MAPPERS}
+WORDS: dict[str, Any] = {"before": BEFORE, "migration": CHANGE, "found": CHANGES, "mappers": MAPPERS}
 
 
 def test_changed_ones_come_back_where_the_mapper_makes_what_it_made(database: Target, tmp_path: Path) -> None:
@@ -32,7 +33,7 @@ def test_changed_ones_come_back_where_the_mapper_makes_what_it_made(database: Ta
         "update person set code = 'newer' where id = 4",
     )
     with (
-        rolled_back(database, tmp_path, *writes, **WORDS) as (made, _),  # type: ignore[arg-type]
+        rolled_back(database, tmp_path, *writes, **WORDS) as (made, _),
         launched_again(made, *since, migration=CHANGE) as again,
     ):
         done = attached(made, again)
@@ -56,7 +57,7 @@ def test_deleted_ones_and_what_was_written_with_them(database: Target, tmp_path:
         [f"{LONG} where id = 1", "delete from person where id = 3", "update person set cost = 9 where id = 4"],
         [f"{LONG} where id = 2", "delete from person where id = 5"],
     )
-    with rolled_back(database, tmp_path, *writes, policy="transaction", **WORDS) as (made, _):  # type: ignore[arg-type]
+    with rolled_back(database, tmp_path, *writes, policy="transaction", **WORDS) as (made, _):
         assert ask(made.twin, "select count(*), max(cost) from person") == [(5, 3)]
         with launched_again(made, "update person set full_name = 'Ed Pye' where id = 5", migration=CHANGE) as again:
             done = attached(made, again)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from launched_twice import attached, launched_again, rolled_back
 from replay_ground import ask, operations
@@ -17,7 +18,11 @@ insert into item select n, 'i' || n, 'n' || n, n from generate_series(1, 7) n;
 insert into part values (1, 6, 'p');
 """
 WIDER = "alter table item alter name type text, drop legacy, add tag text; alter table part alter name type text"
-WORDS = {"before": BEFORE, "migration": WIDER, "found": operations(("column-removed", "item", "item", "legacy", None))}
+WORDS: dict[str, Any] = {
+    "before": BEFORE,
+    "migration": WIDER,
+    "found": operations(("column-removed", "item", "item", "legacy", None)),
+}
 LONG = "name = 'too long'"
 
 
@@ -32,7 +37,7 @@ def test_they_are_found_by_the_key_that_they_had(database: Target, tmp_path: Pat
     )
     since = "update item set name = 'newer' where id = 2; insert into item values (40, 'other', 'x', 1)"
     with (
-        rolled_back(database, tmp_path, *writes, **WORDS) as (made, _),  # type: ignore[arg-type]
+        rolled_back(database, tmp_path, *writes, **WORDS) as (made, _),
         launched_again(made, since, migration=WIDER) as again,
     ):
         assert ask(made.twin, "select min(id), max(id) from item") == [(1, 40)]
@@ -65,7 +70,7 @@ def test_keys_that_were_exchanged_are_exchanged_again(database: Target, tmp_path
         "update item set id = 1 where id = 2",
         f"update item set id = 2, {LONG} where id = -1",
     ]
-    with rolled_back(database, tmp_path, exchange, policy="transaction", **WORDS) as (made, _):  # type: ignore[arg-type]
+    with rolled_back(database, tmp_path, exchange, policy="transaction", **WORDS) as (made, _):
         assert ask(made.twin, "select id, code from item where id < 3 order by id") == [(1, "i1"), (2, "i2")]
         with launched_again(made, migration=WIDER) as again:
             assert attached(made, again).left == 0
@@ -78,7 +83,7 @@ def test_one_whose_former_key_a_new_row_has_is_not_taken_for_that_one(database: 
         f"update item set id = 10, {LONG} where id = 1",
         f"insert into item (id, name) values (1, '{5 * 'new '}')",
     ]
-    with rolled_back(database, tmp_path, *writes, **WORDS) as (_, stash):  # type: ignore[arg-type]
+    with rolled_back(database, tmp_path, *writes, **WORDS) as (_, stash):
         lines = [json.loads(line) for line in stash.rows.read_text().splitlines()]
         assert [(one["key"]["id"], one["values"]["name"]) for one in lines] == [("1", 5 * "new ")]
         aside = [json.loads(line) for line in (tmp_path / "out" / "put-aside.jsonl").read_text().splitlines()]
@@ -90,7 +95,7 @@ def test_one_that_took_the_key_of_a_row_that_was_deleted_is_not_kept_without_the
 ) -> None:
     swapped = ["delete from item where id = 5", f"update item set id = 5, {LONG} where id = 1"]
     writes = (swapped, f"update item set {LONG}")
-    with rolled_back(database, tmp_path, *writes, **WORDS) as (_, stash):  # type: ignore[arg-type]
+    with rolled_back(database, tmp_path, *writes, **WORDS) as (_, stash):
         assert {json.loads(line)["key"]["id"] for line in stash.rows.read_text().splitlines()} == {
             "2",
             "3",
@@ -107,7 +112,7 @@ def test_a_transaction_with_one_comes_back_whole(database: Target, tmp_path: Pat
         [f"update item set id = 10, {LONG} where id = 1", "delete from item where id = 5", "delete from part"],
         ["update item set id = 20 where id = 2", f"update item set {LONG} where id = 3"],
     ]
-    with rolled_back(database, tmp_path, *writes, policy="transaction", **WORDS) as (made, _):  # type: ignore[arg-type]
+    with rolled_back(database, tmp_path, *writes, policy="transaction", **WORDS) as (made, _):
         assert ask(made.twin, "select count(*) from item") == [(7,)]
         with launched_again(made, "update item set code = 'newer' where id = 2", migration=WIDER) as again:
             assert attached(made, again).left == 0

@@ -58,3 +58,21 @@ def test_a_value_of_a_column_that_named_such_a_row_is_told(database: Target, tmp
         assert ("entry", "first", "the row of tag that it refers to does not come back") in {
             (one.table, one.column, one.reason) for one in done.preview
         }
+
+
+def test_nor_does_what_referred_to_one_of_a_transaction_that_does_not_come_back(
+    database: Target, tmp_path: Path
+) -> None:
+    relaxed = "alter table entry alter memo drop not null;"
+    aside = ("update entry set memo = null where id = 8", "insert into tag (name) values ('mine')")
+    writes = (aside, "insert into entry_tags (entry_id, tag_id) values (1, 3)")
+    migration = SECOND + relaxed + "insert into tag (name) values ('made');"
+    with (
+        rolled_back(database, tmp_path, *writes, policy="transaction", migration=FIRST + relaxed) as (made, _),
+        launched_again(made, migration=migration) as again,
+    ):
+        done = attached(made, again)
+        assert ask(again, "select name from tag where id = 3") == [("made",)]
+        assert ask(again, "select memo from entry where id = 8") == [("m8",)]
+        assert ask(again, "select entry_id, tag_id from entry_tags") == []
+        assert {one.table for one in done.preview} == {"entry", "entry_tags", "tag"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from launched_twice import OWNER, attached, launched_again, rolled_back
 from replay_ground import LAUNCH, Ground, ask, ground, lines, operations
@@ -20,7 +21,7 @@ insert into entry values (1, 'a'), (2, 'b');
 insert into log values (1, 'old'), (2, 'old');
 """
 WIDER = "alter table entry alter memo type text; alter table log alter what type text"
-WORDS = {"before": BEFORE, "migration": WIDER, "found": operations()}
+WORDS: dict[str, Any] = {"before": BEFORE, "migration": WIDER, "found": operations()}
 LONG = "insert into log values (1, 'too long'), (1, 'too long'), (2, 'short')"
 
 
@@ -64,7 +65,7 @@ def test_what_is_emptied_by_the_next_replay_does_not_come_back(database: Target,
 
 
 def test_what_the_next_launch_does_to_one_that_it_had_again_counts(database: Target, tmp_path: Path) -> None:
-    with rolled_back(database, tmp_path, LONG, **WORDS) as (made, first):  # type: ignore[arg-type]
+    with rolled_back(database, tmp_path, LONG, **WORDS) as (made, first):
         with launched_again(made, migration=WIDER) as again:
             assert attached(made, again).rows == 2
             take(first, "shop-2.1")
@@ -88,7 +89,7 @@ def test_a_transaction_that_wrote_a_line_of_a_log_comes_back_whole(database: Tar
         ["update entry set memo = 'too long' where id = 1", "insert into log values (1, 'new')"],
         ["update entry set memo = 'too long' where id = 2", "delete from log where entry_id = 2"],
     )
-    with rolled_back(database, tmp_path, *writes, policy="transaction", **WORDS) as (made, stash):  # type: ignore[arg-type]
+    with rolled_back(database, tmp_path, *writes, policy="transaction", **WORDS) as (made, stash):
         assert {name: one.rows for name, one in stash.tables.items()} == {"public.entry": 1, "public.log": 1}
         with launched_again(made, migration=WIDER) as again:
             assert (attached(made, again).left, ask(made.twin, "select count(*) from log")) == (0, [(2,)])

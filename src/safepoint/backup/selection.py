@@ -157,15 +157,17 @@ def left_out(manifest: Manifest, selection: Selection) -> tuple[str, ...]:
         for name, text in sorted(manifest.fingerprint.structure.get("constraint", {}).items())
         if text.startswith("FOREIGN KEY") and ends.lead_out(name)
     ]
-    said = [f"and {len(keys) - _SHOWN} more"] if len(keys) > _SHOWN else []
-    notes = [f"foreign keys to what was left out are not there: {', '.join([*keys[:_SHOWN], *said])}"] if keys else []
-    views = _views(manifest, selection)
-    if views:
-        said = [f"and {len(views) - _SHOWN} more"] if len(views) > _SHOWN else []
-        notes.append(f"views were left out, whatever tables they read: {', '.join([*views[:_SHOWN], *said])}")
+    notes = [f"foreign keys to what was left out are not there: {_named(keys)}"] if keys else []
+    if views := _views(manifest, selection):
+        notes.append(f"views were left out, whatever tables they read: {_named(views)}")
     if many := manifest.fingerprint.large_objects.rows:
         notes.append(f"large objects ({many:,}) were left out, whatever rows refer to them by their oids")
     return tuple(notes)
+
+
+def _named(found: Sequence[str]) -> str:
+    more = [f"and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+    return ", ".join([*found[:_SHOWN], *more])
 
 
 def _views(manifest: Manifest, selection: Selection) -> list[str]:

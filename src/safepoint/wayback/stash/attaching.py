@@ -38,7 +38,7 @@ STAGE: Final = """
 CREATE TEMP TABLE sp_lines (place int4, line jsonb, grp int8) ON COMMIT DROP;
 CREATE TEMP TABLE sp_left (relation text, key jsonb, col text, reason text, value text) ON COMMIT DROP;
 CREATE TEMP TABLE sp_later (n int8) ON COMMIT DROP;
-CREATE TEMP TABLE sp_taken (n int8) ON COMMIT DROP;
+CREATE TEMP TABLE sp_taken (relation text, vals jsonb) ON COMMIT DROP;
 """
 # Rows that were stashed before their table, or their partition, was emptied went with it.
 EMPTIED: Final = """
@@ -89,9 +89,9 @@ CROSS JOIN generate_series(1, abs(net))
 class _InPart(Exception):
     """Of transactions that come back whole or not at all only a part could be re-attached."""
 
-    def __init__(self, torn: together.Torn) -> None:
+    def __init__(self, torn: together.Torn, taken: Sequence[tuple[object, ...]]) -> None:
         super().__init__(*torn)
-        self.torn = torn
+        self.torn, self.taken = torn, taken
 
 
 class _Broken(Exception):
@@ -159,6 +159,9 @@ class Attaching:
             except DatabaseError:  # what was deleted is needed, or a row of a circle could not be written
                 self._once(careful=True)
         except _InPart as found:
+            # Their lines go, and what refers to one whose number is another row's is to be told all the same.
+            with connection.cursor() as cursor:
+                cursor.executemany("INSERT INTO pg_temp.sp_taken VALUES (%s, %s::jsonb)", found.taken)
             return found.torn
         return {}
 
@@ -167,7 +170,7 @@ class Attaching:
         with self.connection.transaction():
             self._attach()
             if torn := together.torn(self.connection):
-                raise _InPart(torn)
+                raise _InPart(torn, ask(self.connection, "SELECT DISTINCT relation, vals::text FROM pg_temp.sp_taken"))
 
     def _attach(self) -> None:
         connection, stashed = self.connection, self._stashed()

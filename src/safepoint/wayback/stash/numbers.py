@@ -3,7 +3,7 @@
 Numbers that a sequence gives out say nothing of a row: without an equal unique value beside it, two rows of one number
 are two rows. The migration's stays, the stashed one is told, and so is what refers to that one.
 
-`pg_temp.sp_stash` holds what is to be attached, `pg_temp.sp_taken` such rows of it: see `attaching`.
+`pg_temp.sp_stash` holds what is to be attached, `pg_temp.sp_taken` the values of such rows: see `attaching`.
 """
 
 from __future__ import annotations
@@ -38,13 +38,10 @@ def alike(table: Table, key: Sequence[str]) -> str:
 def refers_to_taken(key: ForeignKey, parent: Table, values: Mapping[str, str]) -> str:
     """Whether a foreign key's value, by its own columns as SQL, is meant for such a row. Pure."""
     same = " AND ".join(
-        f"(o.vals ->> {literal(other)})::{parent.by_name[other].type} = {values[own]}"
+        f"(x.vals ->> {literal(other)})::{parent.by_name[other].type} = {values[own]}"
         for own, other in zip(key.columns, key.parent_columns, strict=True)
     )
-    return (
-        "EXISTS (SELECT FROM pg_temp.sp_stash o JOIN pg_temp.sp_taken x ON x.n = o.n "
-        f"WHERE o.relation = {literal(parent.name)} AND {same})"
-    )
+    return f"EXISTS (SELECT FROM pg_temp.sp_taken x WHERE x.relation = {literal(parent.name)} AND {same})"
 
 
 def lost_to(parent: Table) -> str:

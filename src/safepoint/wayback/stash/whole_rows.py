@@ -152,7 +152,8 @@ class WholeRows:
         which = "m.tid IS NOT NULL AND NOT m.alike AND m.action <> 'delete'"
         if not self.anew:
             which += " AND m.action = 'insert'"
-        run(self.connection, f"INSERT INTO pg_temp.sp_taken SELECT m.n FROM pg_temp.sp_met m WHERE {which}")
+        taken = f"SELECT {literal(self.table.name)}, m.vals FROM pg_temp.sp_met m WHERE {which}"
+        run(self.connection, f"INSERT INTO pg_temp.sp_taken {taken}")
         if not self.anew:
             self._refuse(which, literal(TAKEN))
 
