@@ -17,7 +17,7 @@ import psycopg
 from odd_schemas import Maker
 from odd_worlds import Effect, quoted
 from postgres_servers import drop_database, fresh_database
-from replay_ground import Ground, lines, operations
+from replay_ground import Ground, armed, lines, operations
 
 from safepoint.backup import fingerprint
 from safepoint.backup.explain import explain
@@ -169,7 +169,8 @@ class Play:
         how: How = self.dice.choice(("logical", "logical", "triggers"))
         # What an effect is stands as plain text in `odd_schemas`, which knows nothing of Safepoint.
         done = operations(*effects)  # type: ignore[arg-type]
-        made = Ground(self.live, self.twin, self.folder, done, self._mappers(), arm(self.live, LAUNCH, how))
+        mappers = self._mappers()
+        made = Ground(self.live, self.twin, self.folder, done, mappers, armed(self.live, self.twin, done, mappers, how))
         try:
             mapping = made.mapping()
             assert not mapping.problems, mapping.problems
@@ -283,9 +284,9 @@ class Play:
     def _attached_again(self, mapping: WayBack, told: Sequence[dict[str, Any]]) -> None:
         """The next launch migrates the twin once more: what the old schema had no place for comes back, and what it
         could not hold; each row is as it was then, or told as not kept, or as not attached."""
-        stash = keep_stash(
-            self.folder, LAUNCH, "2.0", self.folder / "out" / "stash.jsonl", self.live, mapping, owner="odd/odd"
-        )
+        rows = self.folder / "out" / "stash.jsonl"
+        words = (self.folder, LAUNCH, "2.0", rows, self.live, mapping)
+        stash = keep_stash(*words, spool=self.folder / "spool", owner="odd/odd")
         if stash is None:
             return
         again = self.twin.on(f"{self.twin.dbname}_again")

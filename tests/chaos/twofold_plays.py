@@ -108,7 +108,8 @@ class Play:
     # -- what is written -----------------------------------------------------------------------------------------
 
     def _captured(self) -> None:
-        facts = {name: arm(self.live, launch, HOW[name]) for name, launch in LAUNCHES.items()}
+        whole = self._mapping().stash
+        facts = {name: arm(self.live, launch, HOW[name], whole=whole) for name, launch in LAUNCHES.items()}
         self._publish_public(facts["log"])
         try:
             self.mapping = self._mapping()

@@ -266,7 +266,8 @@ class Truth:
     def attached_again(self, twin: Target, launch_id: str) -> None:
         """The next launch migrates the last twin once more, and gets back what was stashed: then all is as it was."""
         rows = self.folder / "bat.out" / "stash.jsonl"
-        stash = keep_stash(self.folder, launch_id, "2.0", rows, self.live, self.mapping, owner="twofold/twofold")
+        words = (self.folder, launch_id, "2.0", rows, self.live, self.mapping)
+        stash = keep_stash(*words, spool=self.folder / "log", owner="twofold/twofold")
         if stash is None:
             return
         with connect(twin) as connection:

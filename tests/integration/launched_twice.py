@@ -13,6 +13,7 @@ from replay_ground import LAUNCH, Ground, ground, operations
 from safepoint.django.operations import Operations
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.capture.capture import How
 from safepoint.wayback.mapping.catalogue import read_catalogue
 from safepoint.wayback.replay import records
 from safepoint.wayback.replay.manner import Policy
@@ -71,21 +72,24 @@ def rolled_back(
     migration: str = FIRST,
     found: Operations = OPERATIONS,
     mappers: Mapping[str, Mapping[str, str]] | None = None,
+    how: How = "auto",
 ) -> Iterator[tuple[Ground, Stash]]:
     """A launch was rolled back after these writes, each a transaction: `live` is the kept database now, `twin` the live
     one."""
-    with ground(database, folder, before, migration, found, mappers) as made:
+    with ground(database, folder, before, migration, found, mappers, how) as made:
         for one in writes:
             made.write(*([one] if isinstance(one, str) else one))
         made.carry(policy=policy)
-        mapping = made.mapping()
-        stash = keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER)
-        assert stash is not None
-        assert (
-            keep_stash(folder, LAUNCH, "2.0", folder / "out" / "stash.jsonl", made.live, mapping, owner=OWNER) == stash
-        )
+        stash = keep(made, folder, folder / "out" / "stash.jsonl")
+        assert stash is not None and keep(made, folder, folder / "out" / "stash.jsonl") == stash
         records.remove(made.twin, LAUNCH)
         yield made, stash
+
+
+def keep(made: Ground, folder: Path, rows: Path, launch: str = LAUNCH) -> Stash | None:
+    """What a replay of that launch stashed goes into the state folder."""
+    words = (folder, launch, launch.partition("-")[2], rows, made.live, made.mapping())
+    return keep_stash(*words, spool=made.spool, owner=OWNER)
 
 
 @contextmanager

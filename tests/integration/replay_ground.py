@@ -125,6 +125,15 @@ def ask(target: Target, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql.SQL(query)).fetchall()
 
 
+def armed(
+    live: Target, twin: Target, found: Operations, mappers: Mapping[str, Mapping[str, str]], how: How
+) -> CaptureFacts:
+    """As a launch arms the capture."""
+    with connect(twin) as old, connect(live) as new:
+        mapping = plan_mapping(read_catalogue(old), read_catalogue(new), found, mappers)
+    return arm(live, LAUNCH, how, whole=mapping.stash)
+
+
 @contextmanager
 def ground(
     database: Target,
@@ -146,7 +155,8 @@ def ground(
         with connect(database) as connection:
             _run(connection, migration)
         folder.mkdir(parents=True, exist_ok=True)
-        made = Ground(database, twin, folder, found or operations(), mappers or {}, arm(database, LAUNCH, how))
+        steps, given = found or operations(), mappers or {}
+        made = Ground(database, twin, folder, steps, given, armed(database, twin, steps, given, how))
         yield made
         disarm(database, made.facts)
     finally:

@@ -43,7 +43,7 @@ def roll_back(made: Ground, state: Path) -> None:
     """What of a rollback writes into the state folder."""
     files = made.carry().files
     list_written(made.live, made.spool, made.folder / "affected.csv")
-    keep_stash(state, LAUNCH, "2.0", Path(files["stash"]), made.live, made.mapping(), owner="shop")
+    keep_stash(state, LAUNCH, "2.0", Path(files["stash"]), made.live, made.mapping(), spool=made.spool, owner="shop")
 
 
 def check(made: Ground, state: Path) -> None:

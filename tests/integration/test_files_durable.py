@@ -64,7 +64,14 @@ def test_it_is_whole_and_in_its_place_after_the_power_failed(
             write_letters(gathering, made.live, UserTable.of({}), words, letters, shown=1)
         files = [Path(path) for path in outcome.files.values()]
         stash = keep_stash(
-            tmp_path, LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, made.mapping(), owner="shop"
+            tmp_path,
+            LAUNCH,
+            "2.0",
+            Path(outcome.files["stash"]),
+            made.live,
+            made.mapping(),
+            spool=made.spool,
+            owner="shop",
         )
         assert stash is not None and stash.count == 2
         assert disk.lacks(listed, letters, *files, *stash.folder.iterdir()) == []

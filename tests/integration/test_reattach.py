@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from launched_twice import BEFORE, FIRST, OWNER, SECOND, attached, launched_again, rolled_back
+from launched_twice import BEFORE, FIRST, OWNER, SECOND, attached, keep, launched_again, rolled_back
 from replay_ground import LAUNCH, ask
 
 from safepoint.errors import ProofFailed
@@ -23,7 +23,6 @@ from safepoint.wayback.stash.stash import (
     MANIFEST,
     damaged,
     give_back,
-    keep_stash,
     of_others,
     take,
     verify,
@@ -207,7 +206,7 @@ def test_after_another_rollback_the_stash_waits_again_and_the_newer_one_says_wha
         links = [{**one, "action": "delete"} for one in lines if one["relation"] == "public.entry_tags"]
         emptied = {**gone, "relation": "public.mark", "action": "truncate", "key": {}, "values": {}}
         newer.write_text("".join(json.dumps(one) + "\n" for one in (usd, gone, emptied, *links)))
-        keep_stash(tmp_path, "shop-2.1", "2.1", newer, made.live, made.mapping(), owner=OWNER)
+        keep(made, tmp_path, newer, "shop-2.1")
         with launched_again(made) as again:
             done = attached(made, again, "shop-2.2")
             assert done.launches == (LAUNCH, "shop-2.1") and done.left == 0, done.preview

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from launched_twice import OWNER, attached, launched_again, rolled_back
+from launched_twice import attached, keep, launched_again, rolled_back
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, Ground, ask, ground, operations
 
 from safepoint.postgres.connections import connect
@@ -13,7 +13,7 @@ from safepoint.postgres.target import Target
 from safepoint.wayback.capture.capture import arm, disarm
 from safepoint.wayback.replay import records
 from safepoint.wayback.replay.replay import replay
-from safepoint.wayback.stash.stash import give_back, keep_stash, take
+from safepoint.wayback.stash.stash import give_back, take
 
 LONG = "x" * 30
 NEW = (
@@ -106,7 +106,7 @@ def test_what_a_second_launch_did_to_a_row_that_it_had_again_is_not_forgotten(da
             disarm(again, second.facts)
             assert (outcome.put_aside, outcome.stashed, outcome.not_carried) == (2, 1, 0)
             rows = second.folder / "out" / "stash.jsonl"
-            newer = keep_stash(tmp_path, "shop-2.1", "2.1", rows, again, second.mapping(), owner=OWNER)
+            newer = keep(second, tmp_path, rows, "shop-2.1")
             assert newer is not None and [one.launch_id for one in give_back(tmp_path, "shop-2.1")] == [LAUNCH]
             records.remove(made.twin, "shop-2.1")
         with launched_again(made, migration=RELAX) as third:
@@ -123,7 +123,7 @@ def test_what_was_emptied_later_does_not_come_back(database: Target, tmp_path: P
         assert made.carry().put_aside == 1
         made.write("truncate customer cascade", f"insert into customer (name) values ('{LONG}')")
         rows = Path(made.carry().files["stash"])
-        stash = keep_stash(tmp_path, LAUNCH, "2.0", rows, made.live, made.mapping(), owner=OWNER)
+        stash = keep(made, tmp_path, rows)
         assert stash is not None and set(stash.tables) == {"public.customer"}
         records.remove(made.twin, LAUNCH)
         with launched_again(made, migration=RELAX) as again:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launched_twice import OWNER, attached, launched_again, rolled_back
+from launched_twice import attached, keep, launched_again, rolled_back
 from replay_ground import LAUNCH, RELAX, RELAXED, SHOP, ask, ground, operations
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.replay import records
-from safepoint.wayback.stash.stash import keep_stash
 
 LONG = "x" * 30
 MOODS = "create table task (id int primary key, name varchar(5), mood text); insert into task values (1, 'a', 'ok');"
@@ -37,7 +36,7 @@ def test_what_a_later_transaction_took_back_does_not_come_back_with_the_earlier_
         made.carry(policy="transaction")
         made.write("update customer set name = 'c1' where id = 1", f"update customer set name = '{LONG}' where id = 2")
         rows = Path(made.carry(policy="transaction").files["stash"])
-        assert keep_stash(tmp_path, LAUNCH, "2.0", rows, made.live, made.mapping(), owner=OWNER) is not None
+        assert keep(made, tmp_path, rows) is not None
         records.remove(made.twin, LAUNCH)
         with launched_again(made, migration=RELAX) as again:
             assert attached(made, again).left == 0

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from launched_twice import OWNER, attached, launched_again, rolled_back
+from launched_twice import attached, keep, launched_again, rolled_back
 from replay_ground import RELAX, RELAXED, SHOP, Ground, ask, ground, lines
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture.capture import arm, disarm
 from safepoint.wayback.replay import records
 from safepoint.wayback.replay.replay import replay
-from safepoint.wayback.stash.stash import give_back, keep_stash, take
+from safepoint.wayback.stash.stash import give_back, take
 
 LONG = "x" * 30
 SHOPPED = {"before": SHOP, "migration": RELAX, "found": RELAXED}
@@ -126,7 +126,7 @@ def test_what_the_next_launch_does_to_rows_that_it_had_again_is_kept_too(databas
             disarm(again, second.facts)
             assert (outcome.stashed, outcome.not_carried) == (1, 0)
             rows = second.folder / "out" / "stash.jsonl"
-            assert keep_stash(tmp_path, "shop-2.1", "2.1", rows, again, second.mapping(), owner=OWNER) is not None
+            assert keep(second, tmp_path, rows, "shop-2.1") is not None
             give_back(tmp_path, "shop-2.1")
             records.remove(made.twin, "shop-2.1")
         with launched_again(made, migration=RELAX) as third:

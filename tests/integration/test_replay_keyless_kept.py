@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from launched_twice import OWNER, attached, launched_again, rolled_back
+from launched_twice import attached, keep, launched_again, rolled_back
 from replay_ground import LAUNCH, Ground, ask, ground, lines, operations
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture.capture import arm, disarm
 from safepoint.wayback.replay import records
 from safepoint.wayback.replay.replay import replay
-from safepoint.wayback.stash.stash import give_back, keep_stash, take
+from safepoint.wayback.stash.stash import give_back, take
 
 BEFORE = """
 create table entry (id int primary key, memo varchar(5));
@@ -33,8 +33,7 @@ def test_they_come_back_and_changes_of_others_are_told(database: Target, tmp_pat
         assert (outcome.put_aside, outcome.not_carried) == (4, 1)
         kept = [(one["values"]["what"], one["kept"]) for one in lines(outcome, "put_aside")]
         assert sorted(kept) == [("longer yet", False), ("old", False), ("too long", True), ("too long", True)]
-        mapping = made.mapping()
-        stash = keep_stash(tmp_path, LAUNCH, "2.0", tmp_path / "out" / "stash.jsonl", made.live, mapping, owner=OWNER)
+        stash = keep(made, tmp_path, tmp_path / "out" / "stash.jsonl")
         assert stash is not None and stash.count == 2
         records.remove(made.twin, LAUNCH)
         with launched_again(made, migration=WIDER) as again:
@@ -49,7 +48,7 @@ def test_one_that_is_gone_by_the_next_replay_does_not_come_back(database: Target
         assert made.carry().put_aside == 2
         made.write("delete from log where ctid = (select min(ctid) from log where what = 'too long')")
         rows = Path(made.carry().files["stash"])
-        assert keep_stash(tmp_path, LAUNCH, "2.0", rows, made.live, made.mapping(), owner=OWNER)
+        assert keep(made, tmp_path, rows)
         records.remove(made.twin, LAUNCH)
         with launched_again(made, migration=WIDER) as again:
             assert (attached(made, again).rows, attached(made, again).left) == (1, 0)
@@ -77,7 +76,7 @@ def test_what_the_next_launch_does_to_one_that_it_had_again_counts(database: Tar
             outcome = replay(made.twin, again, second.spool, second.mapping(), **words)
             disarm(again, second.facts)
             assert (outcome.put_aside, outcome.not_carried) == (1, 0)
-            assert keep_stash(tmp_path, "shop-2.1", "2.1", out / "stash.jsonl", again, second.mapping(), owner=OWNER)
+            assert keep(second, tmp_path, out / "stash.jsonl", "shop-2.1")
             give_back(tmp_path, "shop-2.1")
             records.remove(made.twin, "shop-2.1")
         with launched_again(made, migration=WIDER) as third:

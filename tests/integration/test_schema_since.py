@@ -101,7 +101,14 @@ def test_a_table_and_a_partition_that_were_made_since_keep_nothing_else_from_bei
             ("visit_2", "carried"),
         ]
         kept = keep_stash(
-            tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven, owner="shop/shop"
+            tmp_path / "state",
+            LAUNCH,
+            "2.0",
+            Path(outcome.files["stash"]),
+            made.live,
+            proven,
+            spool=made.spool,
+            owner="shop/shop",
         )
         assert kept is not None and kept.tables["tenant.note"].whole and kept.tables["tenant.note"].rows == 1
 
@@ -232,7 +239,14 @@ def test_a_column_that_was_added_since_is_stashed_and_keeps_nothing_from_being_c
         assert fates["customer", "id=10", "insert"] == fates["purchase", "id=1", "update"] == "carried in part"
         assert fates["customer", "id=9", "insert"] == "carried"
         kept = keep_stash(
-            tmp_path / "state", LAUNCH, "2.0", Path(outcome.files["stash"]), made.live, proven, owner="shop/shop"
+            tmp_path / "state",
+            LAUNCH,
+            "2.0",
+            Path(outcome.files["stash"]),
+            made.live,
+            proven,
+            spool=made.spool,
+            owner="shop/shop",
         )
         assert kept is not None and kept.tables["public.customer"].home == ("id", "name", "mail")
         again = rest(made, proven)

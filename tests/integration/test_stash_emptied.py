@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from launched_twice import OWNER, launched_again
+from launched_twice import keep, launched_again
 from replay_ground import BOTH, LAUNCH, ask, ground, lines
 
 from safepoint.postgres.connections import connect
@@ -14,7 +14,6 @@ from safepoint.wayback.capture.capture import How
 from safepoint.wayback.mapping.catalogue import read_catalogue
 from safepoint.wayback.replay import records
 from safepoint.wayback.stash.reattach import reattach
-from safepoint.wayback.stash.stash import keep_stash
 
 NEW = {
     "plain": "create table visit (id int, day int, primary key (id, day));",
@@ -35,9 +34,7 @@ def test_emptied_rows_do_not_come_back_with_the_next_launch(
         outcome = made.carry()
         rows = [one["key"]["id"] for one in lines(outcome, "stash") if one["action"] != "truncate"]
         assert rows == ["4"]
-        stash = keep_stash(
-            tmp_path, LAUNCH, "2.0", tmp_path / "out" / "stash.jsonl", made.live, made.mapping(), owner=OWNER
-        )
+        stash = keep(made, tmp_path, tmp_path / "out" / "stash.jsonl")
         assert stash is not None
         records.remove(made.twin, LAUNCH)
         with connect(made.twin) as connection:

@@ -19,7 +19,7 @@ from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import answered_clean, ready_to_check
 from safepoint.launch.wayback import levelling
 from safepoint.launch.wayback.moved import left_here
-from safepoint.launch.wayback.proof_standing import refuse_uncaptured
+from safepoint.launch.wayback.proof_standing import proven_mapping, refuse_uncaptured
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress
 from safepoint.wayback.capture import capture
@@ -182,7 +182,10 @@ class Arm(Verb):
         Raises:
             NeedsPerson: nothing would be captured, and a rollback carry nothing, by a way back that is proven.
         """
-        facts = capture.arm(ground.target, ground.launch_id, ground.plan.wayback.capture)
+        # What rows of the migration's own tables were before they changed is what the next launch knows them by.
+        mapping = proven_mapping(ground)
+        made = () if mapping is None else mapping.stash
+        facts = capture.arm(ground.target, ground.launch_id, ground.plan.wayback.capture, whole=made)
         if facts.mode == "none":
             refuse_uncaptured(ground, facts.reason or "it cannot be")
         ground.record("capture", facts.as_json())

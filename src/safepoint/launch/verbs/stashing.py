@@ -91,6 +91,7 @@ class KeepStash(Verb):
             rows, release = carried["stash"], ground.release("new").version
             kept = stash.keep_stash(
                 *(state, launch_id, release, rows, ground.target.on(ground.kept), mapping),
+                spool=ground.folder / "spool",
                 owner=owner_of(ground.plan),
                 again=bool(back),
             )

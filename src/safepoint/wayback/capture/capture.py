@@ -9,7 +9,7 @@ for a consuming read is not undone by a rollback.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -147,6 +147,7 @@ def arm(
     how: How = "auto",
     *,
     purpose: Purpose = "capture",
+    whole: Collection[str] = (),
     lock_timeout: float = 5.0,
     timeout: float = MAKE_SECONDS,
 ) -> CaptureFacts:
@@ -157,6 +158,7 @@ def arm(
 
     Args:
         how: see `config.Wayback.capture`.
+        whole: tables of which the log is to say what a row was before it was changed or deleted, `schema.table`.
         lock_timeout: seconds to wait for a table whose replica identity must be set, or that gets triggers.
         timeout: seconds to wait for transactions that are open anywhere in the cluster, which a slot's making has to.
 
@@ -171,7 +173,7 @@ def arm(
         reason = why_not_decoded(connection, how, may_replicate)
         _refuse_hidden(connection, choose(how, reason))
         identities, uncovered, all_tables = publish(
-            connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None
+            connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None, whole=whole
         )
         if reason is None:
             reason = _make_slot(connection, name, timeout)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.replica_identity import Identity
@@ -47,6 +49,14 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_toast%'
 ORDER BY 1, 2
+"""
+# A table, or the partitions that have its rows.
+_OF_THEM = """
+SELECT DISTINCT n.nspname, c.relname
+FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace
+CROSS JOIN LATERAL (SELECT r.oid UNION SELECT relid FROM pg_partition_tree(r.oid)) t(oid)
+JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND s.nspname || '.' || r.relname = ANY(%s)
 """
 
 
@@ -102,8 +112,19 @@ def survey(connection: Connection) -> list[Table]:
     return [Table(*row) for row in connection.execute(TABLES).fetchall()]
 
 
-def decide(tables: Sequence[Table]) -> tuple[list[Identity], list[Uncovered]]:
-    """Which replica identities must be set, and which tables cannot be covered. Pure."""
+def with_rows(connection: Connection, tables: Collection[str]) -> set[str]:
+    """Of these tables, and their partitions, those that have rows."""
+    found = connection.execute(_OF_THEM, [list(tables)]).fetchall()
+    any_row = sql.SQL("SELECT FROM ONLY {} LIMIT 1")
+    return {".".join(one) for one in found if connection.execute(any_row.format(sql.Identifier(*one))).rowcount}
+
+
+def decide(tables: Sequence[Table], whole: Collection[str] = ()) -> tuple[list[Identity], list[Uncovered]]:
+    """Which replica identities must be set, and which tables cannot be covered. Pure.
+
+    Args:
+        whole: tables of which the log is to say what a changed row was before, where that does no harm.
+    """
     identities: list[Identity] = []
     uncovered: list[Uncovered] = []
     for table in tables:
@@ -111,8 +132,12 @@ def decide(tables: Sequence[Table]) -> tuple[list[Identity], list[Uncovered]]:
             uncovered.append(Uncovered(table.name, "it is unlogged, so the write-ahead log knows nothing of its rows"))
         elif not table.owned:
             uncovered.append(Uncovered(table.name, "the conductor's role does not own it", published_fails=True))
-        elif table.partitioned or table.covered:
-            continue  # a partitioned table has no rows of its own
+        elif table.partitioned:
+            continue  # it has no rows of its own
+        elif table.name in whole and table.identity != "f" and not table.full_fails:
+            identities.append(Identity(table.schema, table.relation, table.identity, table.own_index, "f"))
+        elif table.covered:
+            continue
         elif (chosen := _choice(table)) is not None:
             now, index = chosen
             prior = Identity(table.schema, table.relation, table.identity, table.own_index, now, index)

@@ -6,7 +6,7 @@ What was changed for it stands in its comment, written in the same transaction: 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.raised_identities import unwatch, watch
 from safepoint.postgres.replica_identity import Identity, restore
-from safepoint.wayback.capture.identity import Table, Uncovered, decide, survey
+from safepoint.wayback.capture.identity import Table, Uncovered, decide, survey, with_rows
 from safepoint.wayback.capture.promises import covers_all
 from safepoint.wayback.names import made_by
 
@@ -47,9 +47,19 @@ _SENDS_COMPUTED: Final = 180000
 
 
 def publish(
-    connection: Connection, launch_id: str, name: str, purpose: str = "capture", *, superuser: bool, dry: bool = False
+    connection: Connection,
+    launch_id: str,
+    name: str,
+    purpose: str = "capture",
+    *,
+    superuser: bool,
+    dry: bool = False,
+    whole: Collection[str] = (),
 ) -> tuple[tuple[Identity, ...], tuple[Uncovered, ...], bool]:
-    """Replica identities, publication and its comment, in one transaction; or what is there of an earlier try."""
+    """Replica identities, publication and its comment, in one transaction; or what is there of an earlier try.
+
+    `dry` decides only; of the rows of `whole` that are there the log is to say what they were before they changed.
+    """
     found = publication(connection, launch_id, name, purpose)
     if found is not None:
         return (
@@ -59,7 +69,7 @@ def publish(
         )
     with connection.transaction():
         tables = survey(connection)
-        identities, uncovered = decide(tables)
+        identities, uncovered = decide(tables, with_rows(connection, whole))
         if dry:
             return (), tuple(uncovered), False
         for identity in identities:

@@ -24,6 +24,7 @@ from safepoint.wayback.stash.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.stash.deletions import delete
 from safepoint.wayback.stash.djangos_own import attach_own
 from safepoint.wayback.stash.left import Reattached, write_left
+from safepoint.wayback.stash.renumbering import renumber
 from safepoint.wayback.stash.rivals import deferred
 from safepoint.wayback.stash.single_values import SingleValues
 from safepoint.wayback.stash.stash import Stash, StashedTable
@@ -48,28 +49,33 @@ WHERE t.line ->> 'action' = 'truncate' AND l.line ->> 'action' <> 'truncate'
   AND (l.place, (l.line ->> 'commit_lsn')::pg_lsn) < (t.place, (t.line ->> 'commit_lsn')::pg_lsn)
 """
 # Of several stashes the newest says what a row is; of a row's columns each has its newest value. A row that was put
-# aside when it was new, and changed by a later launch that had it again, is new still.
+# aside when it was new, and changed by a later launch that had it again, is new still. Several may have one number:
+# people's own, and the migration's (`renumbering`).
 MERGE: Final = """
 CREATE TEMP TABLE sp_stash ON COMMIT DROP AS
 SELECT row_number() OVER () AS n, relation, key, last.place, last.witness, last.mapped, last.was, last.whole,
-       merged.vals, merged.grp, NULL::text AS bad,
-       CASE WHEN last.whole AND last.action = 'update' AND merged.new THEN 'insert' ELSE last.action END AS action
-FROM (SELECT DISTINCT line ->> 'relation' AS relation, line -> 'key' AS key FROM sp_lines
+       merged.vals, merged.grp, merged.bad,
+       CASE WHEN last.action = 'update' AND (kind = 'own' OR last.whole AND merged.new) THEN 'insert'
+            ELSE last.action END AS action
+FROM (SELECT DISTINCT line ->> 'relation' AS relation, line -> 'key' AS key, coalesce(line ->> 'as', '') AS kind
+      FROM sp_lines
       WHERE line ->> 'action' <> 'truncate' AND line -> 'key' <> '{}') k
 CROSS JOIN LATERAL (
     SELECT l.place, l.line ->> 'action' AS action, l.line ->> 'witness' AS witness,
            nullif(l.line -> 'mapped', 'null') AS mapped, nullif(l.line -> 'was', 'null') AS was,
            coalesce((l.line ->> 'whole')::boolean, false) AS whole
     FROM sp_lines l
-    WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key
+    WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key AND coalesce(l.line ->> 'as', '') = kind
     ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC LIMIT 1) last
 CROSS JOIN LATERAL (
     SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn)
                     FILTER (WHERE v.key IS NOT NULL), '{}') AS vals,
            coalesce(bool_or(l.line ->> 'whole' = 'true' AND l.line ->> 'action' = 'insert'), false) AS new,
-           min(l.grp) AS grp
+           min(l.grp) AS grp, max(l.line ->> 'bad') AS bad
     FROM sp_lines l LEFT JOIN LATERAL jsonb_each(l.line -> 'values') v ON true
-    WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key) merged
+    WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key
+      AND coalesce(l.line ->> 'as', '') = kind) merged
+WHERE NOT (kind = 'own' AND last.action = 'delete')
 """
 # Rows without a key, counted by all their values: those that are alike are as good as one another. Where one was
 # changed or deleted that the stash does not have, nobody knows which it is here, and nothing of the table is attached.
@@ -136,6 +142,8 @@ class Attaching:
         run(connection, "CREATE INDEX ON pg_temp.sp_lines ((line ->> 'relation'), (line -> 'key'))")
         run(connection, "ANALYZE pg_temp.sp_lines")
         run(connection, EMPTIED)
+        made = self._parents_first(name for name in self.made if name in self.new.tables)
+        renumber(connection, self.new, made, self.found)
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)

@@ -15,6 +15,7 @@ from safepoint.wayback.mapping.catalogue import ForeignKey, Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
 
 TAKEN: Final = "the migration has given its number to another row"
+UNFOUND: Final = "the migration has made no row like the one that it was, or several"
 
 
 def numbered(table: Table, key: Sequence[str]) -> bool:
@@ -23,6 +24,13 @@ def numbered(table: Table, key: Sequence[str]) -> bool:
         return False
     column = table.by_name[key[0]]
     return column.identity or column.sequence is not None
+
+
+def given_out(table: Table, key: Sequence[str]) -> bool:
+    """Whether its key says nothing of a row: a sequence's number, or a UUID. Pure."""
+    if len(key) == 1 and table.by_name[key[0]].base == "uuid":
+        return not any(key[0] in one.columns for one in table.foreign_keys)
+    return numbered(table, key)
 
 
 def alike(table: Table, key: Sequence[str]) -> str:
@@ -42,6 +50,11 @@ def refers_to_taken(key: ForeignKey, parent: Table, values: Mapping[str, str]) -
         for own, other in zip(key.columns, key.parent_columns, strict=True)
     )
     return f"EXISTS (SELECT FROM pg_temp.sp_taken x WHERE x.relation = {literal(parent.name)} AND {same})"
+
+
+def unfound(parent: Table) -> str:
+    """Why a row that refers to one that is not known again does not come back. Pure."""
+    return f"the migration has made no row of {parent.relation} like the one that it refers to, or several"
 
 
 def lost_to(parent: Table) -> str:

@@ -28,8 +28,10 @@ from safepoint.wayback.mapping.natural import named
 from safepoint.wayback.mapping.reading import read_tables
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay.merging import LAST_VALUES
+from safepoint.wayback.stash.made_rows import note_made
 
 ROWS: Final = "stash.jsonl"
+MADE: Final = "made.jsonl"
 MANIFEST: Final = "manifest.json"
 TAKEN: Final = "reattached.json"
 _FORMAT: Final = 1
@@ -54,7 +56,8 @@ class StashedTable:
 @dataclass(frozen=True)
 class Stash:
     """One launch's stash. `identities`: per table of Django's own, its ids and what they name; `sequences`: how far
-    the migrated database had given out numbers. `owner`: whose it is, None where an earlier version did not say."""
+    the migrated database had given out numbers. `owner`: whose it is, None where an earlier version did not say;
+    `made_sha256` is of `made`."""
 
     folder: Path
     launch_id: str
@@ -66,11 +69,17 @@ class Stash:
     sequences: Mapping[str, int]
     taken_by: str | None = None
     owner: str | None = None
+    made_sha256: str | None = None
 
     @property
     def rows(self) -> Path:
         """The lines."""
         return self.folder / ROWS
+
+    @property
+    def made(self) -> Path | None:
+        """What rows of the migration's were that the lines name; None where they name none, or nobody knows."""
+        return None if self.made_sha256 is None else self.folder / MADE
 
     @property
     def count(self) -> int:
@@ -86,6 +95,7 @@ def keep_stash(
     kept: Target,
     mapping: WayBack,
     *,
+    spool: Path,
     owner: str,
     again: bool = False,
 ) -> Stash | None:
@@ -95,6 +105,7 @@ def keep_stash(
         state: the state folder.
         owner: whose it is: several applications may share a state folder, and have tables of the same names.
         rows: the replay's file.
+        spool: what the capture noted: it says what changed rows were before.
         kept: the migrated database, under its present name: what ids name, and how far its sequences are.
         again: earlier stashes wait again: even that a table was emptied since says something then.
     """
@@ -104,6 +115,9 @@ def keep_stash(
     counts = _counted(rows, mapping)
     if not counts and not again:
         return None
+    folder = state / "stash" / launch_id
+    shutil.rmtree(folder, ignore_errors=True)  # half written: it has no manifest
+    folder.mkdir(mode=0o700, parents=True)
     with connect(kept, application_name="safepoint stash") as connection:
         catalogue = read_catalogue(connection)
         sequences = {row[0]: int(row[1]) for row in connection.execute(LAST_VALUES).fetchall() if row[1] is not None}
@@ -112,12 +126,10 @@ def keep_stash(
         homes = sorted(name for name in parents if catalogue.tables[name].relation in ID_TABLES)
         identities = {name: named(connection, catalogue, name) for name in homes}
         read = read_tables(connection, mapping, catalogue)
+        note_made(connection, catalogue, mapping, rows, spool, folder / MADE)
     catalogue = as_named(mapping, catalogue)
     mapping = with_since(mapping, catalogue)
     told = {name: _stashed(catalogue, mapping, name, count, read) for name, count in counts.items()}
-    folder = state / "stash" / launch_id
-    shutil.rmtree(folder, ignore_errors=True)  # half written: it has no manifest
-    folder.mkdir(mode=0o700, parents=True)
     _copy(rows, folder / ROWS)
     data = {
         "format": _FORMAT,
@@ -126,6 +138,7 @@ def keep_stash(
         "owner": owner,
         "made_at": datetime.now(UTC).isoformat(),
         "sha256": _digest(folder / ROWS),
+        "made_sha256": _digest(folder / MADE) if (folder / MADE).exists() else None,
         "tables": {name: asdict(table) for name, table in told.items()},
         "identities": identities,
         "sequences": sequences,
@@ -193,15 +206,18 @@ def verify(stash: Stash) -> None:
     Raises:
         ProofFailed: they are not, or they are gone.
     """
-    found = _digest(stash.rows) if stash.rows.exists() else "no file"
-    if found != stash.sha256:
-        raise ProofFailed(
-            f"The stash of launch {stash.launch_id} is not as it was written.",
-            subject=str(stash.rows),
-            expected=f"SHA-256 {stash.sha256}",
-            found=found,
-            remedy=f"Restore it from a copy; or move {stash.folder} elsewhere, then nothing of it is re-attached.",
-        )
+    for path, sha256 in ((stash.rows, stash.sha256), (stash.made, stash.made_sha256)):
+        if path is None:
+            continue
+        found = _digest(path) if path.exists() else "no file"
+        if found != sha256:
+            raise ProofFailed(
+                f"The stash of launch {stash.launch_id} is not as it was written.",
+                subject=str(path),
+                expected=f"SHA-256 {sha256}",
+                found=found,
+                remedy=f"Restore it from a copy; or move {stash.folder} elsewhere, then nothing of it is re-attached.",
+            )
 
 
 def take(stash: Stash, launch_id: str) -> None:
@@ -260,6 +276,7 @@ def _read(folder: Path) -> Stash | None:
             sequences=data["sequences"],
             taken_by=json.loads(taken.read_text(encoding="utf-8"))["launch"] if taken.exists() else None,
             owner=data.get("owner"),
+            made_sha256=data.get("made_sha256"),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

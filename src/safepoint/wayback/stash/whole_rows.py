@@ -79,9 +79,9 @@ class WholeRows:
         self._drop(
             "action = 'delete' AND tid IS NULL AND key <> '{}' OR action <> 'delete' AND tid IS NOT NULL AND equal"
         )
-        self._refuse("bad IS NOT NULL", "bad")
         if self.made and numbered(table, self.key):
             self._taken()
+        self._refuse("bad IS NOT NULL", "bad")
         if self.anew:
             self._refuse("true", literal(ANEW))
         if not self.made:

@@ -1,0 +1,155 @@
+"""Rows that the migration made, as it made them: kept beside the stash for those that it changes, or refers to.
+
+A stashed line has their numbers, and the next migration may number its rows otherwise: rows that it makes them of were
+added or deleted meanwhile. By what they were they are known again (`renumbering`). What changed them later says what
+they were before: for these tables the log has whole old rows (`capture.arm`), and triggers note them anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from safepoint.postgres import pgoutput
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.capture.spool import read_messages
+from safepoint.wayback.mapping.catalogue import Catalogue, Table
+from safepoint.wayback.mapping.expressions import literal, quote, written
+from safepoint.wayback.mapping.mapping import NOT_CARRIED, WayBack
+from safepoint.wayback.replay.statements import run
+from safepoint.wayback.replay.work import rows_of
+from safepoint.wayback.stash.numbers import given_out
+
+_STAGE: Final = """
+CREATE TEMP TABLE sp_wanted (relation text, key text);
+CREATE TEMP TABLE sp_before (relation text, key text, n int8, was jsonb);
+"""
+_END: Final = "DROP TABLE pg_temp.sp_wanted, pg_temp.sp_before"
+_OIDS: Final = """
+SELECT c.oid::int8, r.name FROM unnest(%s::text[]) r(name)
+JOIN pg_namespace s ON s.nspname || '.' = left(r.name, length(s.nspname) + 1)
+JOIN pg_class p ON p.relnamespace = s.oid AND s.nspname || '.' || p.relname = r.name
+CROSS JOIN LATERAL (SELECT p.oid UNION SELECT relid FROM pg_partition_tree(p.oid)) c(oid)
+"""
+_INSERT, _UPDATE, _DELETE, _RELATION, _WHOLE = b"IUDRO"
+
+
+def note_made(kept: Connection, catalogue: Catalogue, mapping: WayBack, rows: Path, spool: Path, out: Path) -> None:
+    """Write a line for each: its table, its key, what it was; nothing (`null`) of one that people made since, for what
+    is stashed of it may be its last change alone. No file where there is none.
+
+    Args:
+        kept: the migrated database, which nobody changes any more.
+        catalogue: its tables.
+        rows: the stash's lines.
+        spool: what the capture noted.
+    """
+    tables = {
+        name: table
+        for name, table in catalogue.tables.items()
+        if name not in mapping.feeds and table.relation not in NOT_CARRIED and given_out(table, table.key)
+    }
+    if not tables:
+        return
+    run(kept, _STAGE)
+    of = {int(oid).to_bytes(4, "big"): str(name) for oid, name in kept.execute(_OIDS, [list(tables)]).fetchall()}
+    with kept.cursor() as cursor, cursor.copy("COPY pg_temp.sp_wanted FROM STDIN") as copy:
+        for line in _wanted(rows, catalogue, tables):
+            copy.write_row(line)
+    with kept.cursor() as cursor, cursor.copy("COPY pg_temp.sp_before FROM STDIN") as copy:
+        for before in _before(spool, tables, of):
+            copy.write_row(before)
+    run(kept, "CREATE INDEX ON pg_temp.sp_before (relation, key, n)")
+    lines = 0
+    with out.open("wb") as file:
+        out.chmod(0o600)
+        for name, table in tables.items():
+            with kept.cursor() as cursor, cursor.copy(_asked(name, table).encode()) as copy:
+                for piece in copy:
+                    lines += file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    if not lines:
+        out.unlink()
+    run(kept, _END)
+
+
+def _wanted(rows: Path, catalogue: Catalogue, tables: Mapping[str, Table]) -> Iterator[tuple[str, str]]:
+    """What the lines name of these tables' rows."""
+    leads = {
+        name: [
+            (key.columns[0], key.parent)
+            for key in table.foreign_keys
+            if key.parent in tables and key.parent_columns == tables[key.parent].key
+        ]
+        for name, table in catalogue.tables.items()
+    }
+    with rows.open(encoding="utf-8") as file:
+        for line in file:
+            one = json.loads(line)
+            name = one["relation"]
+            if name in tables and one["key"]:
+                yield name, one["key"][tables[name].key[0]]
+            for column, parent in leads.get(name, ()):
+                for values in (one["values"], one.get("was") or {}):
+                    if values.get(column) is not None:
+                        yield parent, values[column]
+
+
+def _before(
+    spool: Path, tables: Mapping[str, Table], of: Mapping[bytes, str]
+) -> Iterator[tuple[str, str, int, str | None]]:
+    """Whole rows of these tables, as they were before each change of them, in commit order; None: there was none.
+
+    `of` says by its number, as messages have it, which table's rows a relation has.
+    """
+    columns: dict[bytes, tuple[str, ...]] = {}
+    for n, message in enumerate(read_messages(spool)):
+        kind, oid = message[0], message[1:5]
+        if oid not in of or kind not in (_RELATION, _INSERT, _UPDATE, _DELETE):
+            continue
+        if kind != _INSERT and kind != _RELATION and message[5] != _WHOLE:
+            continue
+        said = pgoutput.decode(message)
+        if isinstance(said, pgoutput.Relation):
+            columns[oid] = tuple(one.name for one in said.columns)
+            continue
+        assert isinstance(said, pgoutput.Insert | pgoutput.Update | pgoutput.Delete)  # noqa: S101 - its kind says so
+        row = _readable(columns[oid], (said.new if isinstance(said, pgoutput.Insert) else said.old) or ())
+        key = row.get(tables[of[oid]].key[0])
+        if key is not None:
+            yield of[oid], key, n, None if kind == _INSERT else json.dumps(row, ensure_ascii=False)
+
+
+def _readable(names: Sequence[str], values: Sequence[pgoutput.Value]) -> dict[str, str | None]:
+    """A row without what is no text: a SQL_ASCII database may hold anything."""
+    row: dict[str, str | None] = {}
+    for name, value in zip(names, values, strict=True):
+        with suppress(UnicodeEncodeError):
+            if value is None or (isinstance(value, str) and value.encode() is not None):
+                row[name] = value
+    return row
+
+
+def _asked(name: str, table: Table) -> str:
+    """What each was before its first change, or is. JSON has no control characters of its own: see `records.EXPORT`."""
+    key = table.by_name[table.key[0]]
+    columns = [column.name for column in table.written]
+    names, values = (
+        ", ".join(one) for one in (map(literal, columns), (written(f"t.{quote(name)}") for name in columns))
+    )
+    return f"""
+COPY (
+    SELECT jsonb_build_object('relation', {literal(name)}, 'key', w.key, 'was', CASE WHEN b.n IS NULL
+        THEN jsonb_object(ARRAY[{names}]::text[], ARRAY[{values}]::text[]) ELSE b.was END)
+    FROM (SELECT DISTINCT key FROM pg_temp.sp_wanted WHERE relation = {literal(name)}) w
+    LEFT JOIN LATERAL (SELECT n, was FROM pg_temp.sp_before WHERE relation = {literal(name)} AND key = w.key
+                       ORDER BY n LIMIT 1) b ON true
+    LEFT JOIN {rows_of(table)} t ON t.{quote(key.name)} = w.key::{key.type}
+    WHERE b.n IS NOT NULL OR t.{quote(key.name)} IS NOT NULL
+) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
+"""

@@ -1,0 +1,220 @@
+"""Rows that the migration makes, under the numbers that it has given them this time.
+
+Who adds or deletes rows on the old release changes what the next migration makes of them, and so what numbers (or
+UUIDs) its rows get. A stashed line has those of then: where another row has it now, or none, the row is looked for by
+what it was (`made_rows`), and the line names that one. Where none is like it, or several are, the line is told.
+
+`pg_temp.sp_lines` holds the lines, `pg_temp.sp_made` what the rows were: see `attaching`. A line of a row that people
+made is marked as `own`, one of a row that is not found as `lost`: another row may have that number by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from safepoint.postgres.connections import Connection
+from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
+from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote, written
+from safepoint.wayback.replay.statements import ask, run
+from safepoint.wayback.replay.work import rows_of
+from safepoint.wayback.stash.numbers import UNFOUND, given_out, numbered, unfound
+from safepoint.wayback.stash.stash import Stash
+
+_STAGE: Final = """
+CREATE TEMP TABLE sp_made (
+    place int4, relation text, key text, was jsonb, now text, own boolean NOT NULL DEFAULT false) ON COMMIT DROP;
+CREATE TEMP TABLE sp_line (place int4, line jsonb) ON COMMIT DROP;
+"""
+_FILLED: Final = """
+INSERT INTO sp_made (place, relation, key, was)
+SELECT place, line ->> 'relation', line ->> 'key', nullif(line -> 'was', 'null') FROM sp_line
+"""
+# The moment at which a migration made a row is another one each time.
+_MOMENTS: Final = ("date", "time", "timestamp")
+_OWN: Final = '{"as": "own"}'
+_LOST: Final = '{"as": "lost"}'
+_GONE: Final = "made no more"
+
+
+def renumber(connection: Connection, catalogue: Catalogue, made: Iterable[str], found: Sequence[Stash]) -> None:
+    """Have the lines name rows by the keys that they have now.
+
+    Args:
+        made: the tables that this launch's migration made, parents first.
+        found: the stashes, oldest first.
+    """
+    run(connection, _STAGE)
+    with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_line FROM STDIN") as copy:
+        for place, one in enumerate(found):
+            if one.made is not None:
+                with one.made.open(encoding="utf-8") as file:
+                    for line in file:
+                        copy.write_row((place, line))
+    if not run(connection, _FILLED):
+        return
+    run(connection, "CREATE INDEX ON pg_temp.sp_made (relation, place, key)")
+    run(connection, "ANALYZE pg_temp.sp_made")
+    known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
+    for name in made:
+        table = catalogue.tables[name]
+        if name in known and given_out(table, table.key):
+            _Renumbering(connection, catalogue, table).run(len(found))
+
+
+class _Renumbering:
+    """Of one table's rows."""
+
+    def __init__(self, connection: Connection, catalogue: Catalogue, table: Table) -> None:
+        self.connection, self.catalogue, self.table = connection, catalogue, table
+        self.key = table.by_name[table.key[0]]
+        self.name = literal(table.name)
+
+    def run(self, places: int) -> None:
+        """Stash by stash: a later one's rows may be what an earlier one's were re-attached to."""
+        self._mark_own()
+        for place in range(places):
+            if ask(self.connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {self._of(place)})")[0][0]:
+                self._gather(place)
+                self._find(place)
+                self._name_lines(place)
+                self._name_children(place)
+                run(self.connection, "DROP TABLE pg_temp.sp_prior")
+
+    def _of(self, place: int) -> str:
+        return f"m.relation = {self.name} AND m.place = {place}"
+
+    def _mark_own(self) -> None:
+        """What people made since a launch is said to be so by the stash of that one."""
+        key = f"l.line -> 'key' ->> {literal(self.key.name)}"
+        run(
+            self.connection,
+            f"UPDATE pg_temp.sp_lines l SET line = l.line || '{_OWN}' WHERE l.line ->> 'relation' = {self.name} "
+            f"AND (l.line ->> 'action' = 'insert' OR EXISTS (SELECT FROM pg_temp.sp_made m "
+            f"WHERE m.relation = {self.name} AND m.place = l.place AND m.key = {key} AND m.was IS NULL))",
+        )
+        run(self.connection, f"DELETE FROM pg_temp.sp_made WHERE relation = {self.name} AND was IS NULL")
+
+    def _gather(self, place: int) -> None:
+        """What earlier stashes say of each row, as it was re-attached."""
+        run(
+            self.connection,
+            f"CREATE TEMP TABLE sp_prior ON COMMIT DROP AS "
+            f"SELECT l.line -> 'key' ->> {literal(self.key.name)} AS key, l.line ? 'as' AS own, "
+            f"jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn) AS vals "
+            f"FROM pg_temp.sp_lines l, jsonb_each(l.line -> 'values') v "
+            f"WHERE l.line ->> 'relation' = {self.name} AND l.line -> 'key' <> '{{}}' AND l.place < {place} "
+            f"AND l.line ->> 'as' IS DISTINCT FROM 'lost' GROUP BY 1, 2",
+        )
+
+    def _find(self, place: int) -> None:
+        """People's own by what earlier stashes say; the migration's by their keys, then by what they were."""
+        of, columns, number = f"{self._of(place)} AND m.now IS NULL", self._compared(), f"t.{quote(self.key.name)}"
+        rows = f"{rows_of(self.table)} t LEFT JOIN pg_temp.sp_prior p ON NOT p.own AND p.key = {number}::text"
+        run(
+            self.connection,
+            f"UPDATE pg_temp.sp_made m SET now = m.key, own = true FROM pg_temp.sp_prior p "
+            f"WHERE {of} AND p.own AND p.key = m.key AND {self._same(columns, None)}",
+        )
+        # A UUID is given out but once.
+        same = self._same(columns, "t") if numbered(self.table, self.table.key) else "true"
+        run(
+            self.connection,
+            f"UPDATE pg_temp.sp_made m SET now = m.key FROM {rows} "
+            f"WHERE {of} AND {number} = m.key::{self.key.type} AND {same}",
+        )
+        if columns and ask(self.connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {of})")[0][0]:
+            self._look_for(place, of, rows, columns)
+
+    def _look_for(self, place: int, of: str, rows: str, columns: Sequence[Column]) -> None:
+        """By all that a row was, where that is said of one alone, and one alone is so that is no other's."""
+        names, number = [literal(one.name) for one in columns], f"t.{quote(self.key.name)}::text"
+        was = f"md5(ARRAY[{', '.join(f'm.was ->> {name}' for name in names)}]::text)"
+        now = f"md5(ARRAY[{', '.join(self._value(one, 't') for one in columns)}]::text)"
+        told = " OR ".join(f"m.was ->> {name} IS NOT NULL" for name in names)
+        whole = " AND ".join(f"m.was ? {name}" for name in names)
+        run(
+            self.connection,
+            f"WITH meant AS (SELECT {was} AS digest, min(m.key) AS key FROM pg_temp.sp_made m "
+            f"WHERE {of} AND ({told}) AND {whole} GROUP BY 1 HAVING count(*) = 1), "
+            f"there AS (SELECT {now} AS digest, min({number}) AS key FROM {rows} "
+            f"WHERE NOT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {self._of(place)} AND NOT m.own "
+            f"AND m.now = {number}) GROUP BY 1 HAVING count(*) = 1) "
+            f"UPDATE pg_temp.sp_made m SET now = there.key FROM meant JOIN there USING (digest) "
+            f"WHERE {of} AND m.key = meant.key",
+        )
+
+    def _compared(self) -> list[Column]:
+        """By which columns a row is known: not by moments of its making, nor by ids that are others each time."""
+        others = {
+            key.columns[0]
+            for key in self.table.foreign_keys
+            if key.parent == self.table.name or self.catalogue.tables[key.parent].relation in ID_TABLES
+        }
+        return [
+            one
+            for one in self.table.written
+            if one.name not in {self.key.name, *others} and one.base.partition(" ")[0] not in _MOMENTS
+        ]
+
+    def _same(self, columns: Sequence[Column], row: str | None) -> str:
+        """Whether the row, as it is re-attached by then, is what one was of which `m` tells."""
+        names = [(literal(one.name), self._value(one, row)) for one in columns]
+        equal = (f"(NOT m.was ? {name} OR {now} IS NOT DISTINCT FROM m.was ->> {name})" for name, now in names)
+        return " AND ".join(equal) or "true"
+
+    def _value(self, column: Column, row: str | None) -> str:
+        name, there = literal(column.name), "NULL" if row is None else written(f"{row}.{quote(column.name)}")
+        return f"CASE WHEN p.vals ? {name} THEN p.vals ->> {name} ELSE {there} END"
+
+    def _name_lines(self, place: int) -> None:
+        key = literal(self.key.name)
+        self._rewrite(
+            f"{_renamed(key, ('key', 'values', 'was'))} || CASE WHEN m.own THEN '{_OWN}' ELSE '{{}}' END::jsonb",
+            f"l.line || jsonb_build_object('bad', {literal(UNFOUND)}) || '{_LOST}'",
+            f"{self._of(place)} AND l.place = m.place AND l.line ->> 'relation' = m.relation "
+            f"AND l.line -> 'key' ->> {key} = m.key AND NOT l.line ? 'as' AND (m.own OR m.now IS DISTINCT FROM m.key)",
+        )
+
+    def _name_children(self, place: int) -> None:
+        """What refers to them, in lines and in what rows of other tables were."""
+        changed = f"{self._of(place)} AND m.now IS DISTINCT FROM m.key"
+        now = f"to_jsonb(coalesce(m.now, {literal(_GONE)}))"
+        for child in self.catalogue.tables.values():
+            for key in child.foreign_keys:
+                if key.parent != self.table.name or key.parent_columns != (self.key.name,):
+                    continue
+                column, name = literal(key.columns[0]), literal(child.name)
+                met = f"{changed} AND l.place = m.place AND l.line ->> 'relation' = {name}"
+                self._rewrite(
+                    _renamed(column, ("key", "values")),
+                    f"l.line || jsonb_build_object('bad', {literal(unfound(self.table))})",
+                    f"{met} AND l.line -> 'values' ->> {column} = m.key",
+                )
+                run(
+                    self.connection,
+                    f"UPDATE pg_temp.sp_lines l SET line = jsonb_set(l.line, ARRAY['was', {column}], {now}) "
+                    f"FROM pg_temp.sp_made m WHERE {met} AND l.line -> 'was' ->> {column} = m.key",
+                )
+                run(
+                    self.connection,
+                    f"UPDATE pg_temp.sp_made c SET was = jsonb_set(c.was, ARRAY[{column}], {now}) "
+                    f"FROM pg_temp.sp_made m WHERE {changed} AND c.place = m.place AND c.relation = {name} "
+                    f"AND c.was ->> {column} = m.key",
+                )
+
+    def _rewrite(self, found: str, lost: str, which: str) -> None:
+        run(
+            self.connection,
+            f"UPDATE pg_temp.sp_lines l SET line = CASE WHEN m.now IS NULL THEN {lost} ELSE {found} END "
+            f"FROM pg_temp.sp_made m WHERE {which}",
+        )
+
+
+def _renamed(column: str, places: Sequence[str]) -> str:
+    """A line `l` with `m.now` for that column, wherever it has it."""
+    line = "l.line"
+    for place in places:
+        has = f"coalesce({line} -> '{place}' ? {column}, false)"
+        line = f"CASE WHEN {has} THEN jsonb_set({line}, ARRAY['{place}', {column}], to_jsonb(m.now)) ELSE {line} END"
+    return line
