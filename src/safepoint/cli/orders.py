@@ -329,6 +329,7 @@ def _choices(question: dict[str, Any]) -> str:
 def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> None:
     from safepoint.launch.begin import entries_of, launch_folder, status_of
     from safepoint.launch.conductor import make_order
+    from safepoint.launch.edited import edited
     from safepoint.launch.engine import send
     from safepoint.launch.lock import holder
     from safepoint.launch.storage import told
@@ -358,13 +359,17 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
     alive = holder(plan_file.conductor_lock)
     if alive is not None and alive.launch != plan_file.launch_id:
         alive = None
+    since = edited(plan_file, folder) if alive else None
     if json_:
         import json
 
         given = {"launch": plan_file.launch_id, "order": order["order"], "id": order["id"]}
-        echo(json.dumps({**given, "conductor": str(alive) if alive else None}))
+        told = {"conductor": str(alive) if alive else None, "edited": str(since) if since else None}
+        echo(json.dumps({**given, **told}))
     elif alive:
         echo(f"{word}: given to the conductor ({alive}).")
+        if since:
+            echo(str(since))
     else:
         on = "waits for a person before its next step" if word == "hold" else "goes on"
         echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and {on}.")

@@ -49,7 +49,8 @@ def standing_of(
     """
     from dataclasses import asdict
 
-    from safepoint.launch.begin import entries_of
+    from safepoint.launch.begin import entries_of, launch_folder
+    from safepoint.launch.edited import edited
     from safepoint.launch.plan import make_plan
     from safepoint.launch.report.model import build, present
     from safepoint.launch.report.standing import standing, upcoming
@@ -73,6 +74,7 @@ def standing_of(
     elif isinstance(heard, str) and not entries:
         told = _unasked(told, heard)
     step = None if elsewhere else upcoming(report)
+    since = edited(plan_file, launch_folder(plan_file)) if mine else None
     # Of a rollback that was turned round nothing more is to be done.
     rows = [row for row in report["steps"] if report["launch"]["status"] != "launched" or row["phase"] != "rollback"]
     return {
@@ -80,6 +82,7 @@ def standing_of(
         "standing": told,
         "elsewhere": elsewhere.as_json() if elsewhere else None,
         "conductor": asdict(mine) if mine else None,
+        "edited": str(since) if since else None,
         "question": report["question"],
         "running": [
             {**_short(row, now), "waits": _waits(entries, row, now)}
@@ -232,6 +235,8 @@ def _show(answer: dict[str, Any]) -> None:
     if conductor is not None:
         who = f"{conductor['user']} on {conductor['machine']} (process {conductor['pid']}), {conductor['command']}"
         facts.append(("conductor", who))
+    if answer["edited"]:
+        facts.append(("plan file", answer["edited"]))
     facts += [
         (
             "now",

@@ -134,6 +134,15 @@ class Timeline:
         except Exception as fault:  # showing must never end a launch
             self._fault(fault)
 
+    def on_edited(self, said: str) -> None:
+        """What somebody edited in the plan file meanwhile; empty where there is nothing new."""
+        if not said:
+            return
+        with self._lock:
+            self._state.notes.append(said)
+            if self.plain:
+                self._line(datetime.now(UTC), self._marks.doubt, said)
+
     def _tell(self, entry: Entry) -> None:
         told = event_line(entry, self._state, self._marks)
         if told is None:
