@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safepoint.cli.saying import echo
+from safepoint.cli.saying import echo, plan_typed
 from safepoint.errors import ExitCode, SafepointError
+from safepoint.launch.typed import typed
 
 if TYPE_CHECKING:
     from safepoint.config import PlanFile
@@ -63,9 +64,9 @@ def render(findings: tuple[Finding, ...], begun: bool) -> None:
     table.add_column(overflow="fold")
     for one in findings:
         colour, word = _MARKS[one.verdict]
-        message = Text(one.message)
+        message = Text(typed(one.message, plan_typed()))
         if one.remedy is not None and one.verdict != "ok":
-            message.append(f"\n→ {one.remedy}", style="bold")
+            message.append(f"\n→ {typed(one.remedy, plan_typed())}", style="bold")
         table.add_row(Text(word, style=colour), one.check, message)
     console.print(table)
     failed = sum(one.verdict == "failure" for one in findings)

@@ -364,8 +364,8 @@ def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> Non
         import json
 
         given = {"launch": plan_file.launch_id, "order": order["order"], "id": order["id"]}
-        told = {"conductor": str(alive) if alive else None, "edited": str(since) if since else None}
-        echo(json.dumps({**given, **told}))
+        known = {"conductor": str(alive) if alive else None, "edited": str(since) if since else None}
+        echo(json.dumps({**given, **known}))
     elif alive:
         echo(f"{word}: given to the conductor ({alive}).")
         if since:

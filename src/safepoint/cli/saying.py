@@ -10,6 +10,7 @@ import typer
 
 from safepoint.cli.streams import Unanswered
 from safepoint.errors import SafepointError
+from safepoint.launch.typed import typed
 
 # Control characters but for line ends and tabs, and those that turn the direction of text round: what a database or a
 # log holds would else clear the screen, set the terminal's title, or show a line that we did not write.
@@ -25,12 +26,28 @@ def visible(text: str) -> str:
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print a text for people or, as JSON, for programs."""
-    typer.echo(visible(text), err=err, nl=nl)
+    typer.echo(visible(typed(text, _inside_json(plan_typed()) if asks_for_json() else plan_typed())), err=err, nl=nl)
 
 
 def asks_for_json() -> bool:
     """Whether a program reads what this process answers."""
     return "--json" in sys.argv
+
+
+def plan_typed() -> str:
+    """The plan file that this command was given, which those that are named as the next ones need as well."""
+    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        if word == "--plan":
+            return following
+        if word.startswith("--plan="):
+            return word.removeprefix("--plan=")
+    return ""
+
+
+def _inside_json(text: str) -> str:
+    import json
+
+    return json.dumps(text)[1:-1]
 
 
 def say(error: SafepointError) -> None:

@@ -56,14 +56,13 @@ def standing_of(
     from safepoint.launch.report.standing import standing, upcoming
 
     entries = entries_of(plan_file)
-    report = present(build(entries), entries)
+    report = present(build(entries, plan_file=str(path)), entries)
     the_plan = None if entries else make_plan(plan_file)
     if the_plan is not None:
         made = the_plan.as_json()
         report["launch"].update({"id": made["launch_id"], **{k: made[k] for k in ("application", "old", "new")}})
         report["launch"]["timezone"] = made["timezone"]
         report["steps"] = report["history"] = [_not_reached(step) for step in made["steps"]]
-    report["launch"]["plan_file"] = str(path)
     mine = conductor if conductor is not None and conductor.launch == report["launch"]["id"] else None
     told = standing({**report, "conducted": mine is not None})
     if the_plan is not None:

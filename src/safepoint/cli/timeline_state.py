@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from safepoint.launch.typed import typed, typed_in
+
 if TYPE_CHECKING:
     from safepoint.launch.ledger import Entry
     from safepoint.launch.plan import Plan
@@ -90,7 +92,7 @@ class State:
             self.begun = now if self.begun is None else self.begun
             self.notes.append(f"resumed after {data['after']}")
         elif entry.kind == "ask":
-            self.question = {"step": entry.step, **data}
+            self.question = {"step": entry.step, **typed_in(data, self.plan_file)}
         elif entry.kind in ("order", "decided"):
             self._order(entry)
         elif entry.kind in ("wayback", "wayforth"):
@@ -131,8 +133,8 @@ class State:
         evidence = data.get("evidence") or {}
         line.verdict = evidence.get("verdict", "pass") if entry.kind == "step.done" else data["verdict"]
         line.seconds, line.moving = data.get("seconds"), None
-        line.summary = str(data.get("summary") or evidence.get("summary", ""))
-        line.remedy = str((data.get("error") or {}).get("remedy") or "")
+        line.summary = typed(str(data.get("summary") or evidence.get("summary", "")), self.plan_file)
+        line.remedy = typed(str((data.get("error") or {}).get("remedy") or ""), self.plan_file)
         if data.get("already"):
             line.summary = f"found done already: {line.summary}"
 

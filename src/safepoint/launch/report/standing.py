@@ -5,7 +5,6 @@ Works on the report's data alone, so that the page, `safepoint status` and the e
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import PurePath
@@ -14,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from safepoint.config.durations import format_duration
 from safepoint.launch.report.steps import row_of
+from safepoint.launch.typed import option, typed_in
 from safepoint.launch.undo import AHEAD, cannot_return
 
 Report = Mapping[str, Any]
@@ -46,7 +46,7 @@ def standing(report: Report) -> dict[str, Any]:
         report: as `model.present` gives it.
     """
     launch = report["launch"]
-    return {
+    found = {
         "headline": _headline(report),
         "tone": "bad" if orphaned(report) else TONES.get(launch["status"], "busy"),
         "open": _open(report),
@@ -57,6 +57,7 @@ def standing(report: Report) -> dict[str, Any]:
             for name in _choices(report)
         ],
     }
+    return dict(typed_in(found, str(launch["plan_file"])))
 
 
 def orphaned(report: Report) -> bool:
@@ -362,8 +363,7 @@ def _meant(report: Report, name: str) -> str:
 
 def _command(report: Report, name: str) -> str:
     """What to type. The plan file is named where it is not the one that the command takes by itself."""
-    plan_file = str(report["launch"]["plan_file"])
-    return f"safepoint {name}" + ("" if plan_file in ("", "launch.toml") else f" --plan {shlex.quote(plan_file)}")
+    return f"safepoint {name}" + option(str(report["launch"]["plan_file"]))
 
 
 def span(seconds: float | None) -> str:
