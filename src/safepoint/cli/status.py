@@ -53,7 +53,7 @@ def standing_of(
     from safepoint.launch.edited import edited
     from safepoint.launch.plan import make_plan
     from safepoint.launch.report.model import build, present
-    from safepoint.launch.report.standing import standing, upcoming
+    from safepoint.launch.report.standing import counted, standing, upcoming
 
     entries = entries_of(plan_file)
     report = present(build(entries, plan_file=str(path)), entries)
@@ -74,8 +74,6 @@ def standing_of(
         told = _unasked(told, heard)
     step = None if elsewhere else upcoming(report)
     since = edited(plan_file, launch_folder(plan_file)) if mine else None
-    # Of a rollback that was turned round nothing more is to be done.
-    rows = [row for row in report["steps"] if report["launch"]["status"] != "launched" or row["phase"] != "rollback"]
     return {
         "launch": report["launch"],
         "standing": told,
@@ -89,8 +87,7 @@ def standing_of(
             if row["verdict"] == "running" and mine
         ],
         "next": None if step is None else {**_short(step, now), "at": step["at"], "in_seconds": _until(step, now)},
-        "done": sum(row["verdict"] == "pass" or _waved_through(row) for row in rows),
-        "steps": len(rows),
+        **counted(report),
         "ledger": report["ledger"],
     }
 
@@ -187,11 +184,6 @@ def _beside_another(told: dict[str, Any], plan_file: PlanFile) -> dict[str, Any]
     }
 
 
-def _waved_through(row: dict[str, Any]) -> bool:
-    """A step in doubt, which a person has said go to."""
-    return row["verdict"] == "inconclusive" and row["decided"] is not None
-
-
 def _short(row: dict[str, Any] | Any, now: datetime) -> dict[str, Any]:
     from datetime import datetime
 
@@ -228,7 +220,7 @@ def _show(answer: dict[str, Any]) -> None:
     for line in wrapped(told["headline"], width):
         console.print(Text(line, style=style.get(told["tone"], "bold cyan")))
     known = ", as this state folder has it" if answer["elsewhere"] else ""
-    passed = f"{answer['done']} of {answer['steps']} steps passed{known}"
+    passed = f"{answer['done']} of {answer['steps']} steps{answer['of']} passed{known}"
     facts = [("launch", f"{launch['id']}, {launch['status']}, {passed}")]
     conductor = answer["conductor"]
     if conductor is not None:

@@ -76,14 +76,20 @@ class State:
     over: bool = False
 
     def __post_init__(self) -> None:
-        for step in self.plan.steps:
-            self.lines[step.id] = Line(step.id, step.title, step.phase, step.gate, step.at)
+        self._expect_plan()
+
+    def _expect_plan(self) -> None:
+        """All its steps are to come: what an earlier try did is done again."""
+        self.lines = {step.id: Line(step.id, step.title, step.phase, step.gate, step.at) for step in self.plan.steps}
 
     def take(self, entry: Entry, now: float) -> None:
         """Learn from a ledger entry."""
         data = entry.data
         if entry.kind == "run":
             self.since, self.begun, self.status, self.question = entry.when, now, "", None
+            self.way_back = self.returning = False
+            if data["course"] == "launch":
+                self._expect_plan()
             self.notes += [str(data["note"])] if data.get("note") else []
         if entry.kind == "launch":
             self.plan_file = str(data.get("plan_file", ""))
@@ -116,7 +122,7 @@ class State:
         for line in self.lines.values():
             if line.verdict == "running":
                 line.verdict, line.moving = "interrupted", None
-        self.lines = {key: line for key, line in self.lines.items() if line.verdict or line.phase != "rollback"}
+        self.lines = {key: line for key, line in self.lines.items() if line.verdict}
         for step in entry.data["steps"]:
             self.lines.pop(step["id"], None)  # of an earlier rollback: it comes last now
             self.lines[step["id"]] = Line(step["id"], step["title"], "rollback")

@@ -302,6 +302,25 @@ def _summary(row: Mapping[str, Any]) -> str:
     return str((row["evidence"] or {}).get("summary", "see the ledger"))
 
 
+def counted(report: Report) -> dict[str, Any]:
+    """How many steps passed (`done`) of how many (`steps`), `of` which way: of one that was left none is to come."""
+    way, rows, status = _way(report), list(report["steps"]), report["launch"]["status"]
+    if way:
+        begun = [step for step in _begun_of_way(report) if step in way]
+        done = sum(row["id"] in begun and _passed(row) for row in rows)
+        return {"done": done, "steps": len(way), "of": f" of the way {_whither(report)}"}
+    if status == "launched":  # also after a rollback that was turned round
+        rows = [row for row in rows if row["phase"] != "rollback"]
+    if status in ("aborted", "rolled back"):
+        rows = [row for row in rows if row["verdict"] != "not reached"]
+    return {"done": sum(map(_passed, rows)), "steps": len(rows), "of": ""}
+
+
+def _passed(row: Mapping[str, Any]) -> bool:
+    """Also one in doubt, which a person has said go to."""
+    return row["verdict"] == "pass" or (row["verdict"] == "inconclusive" and row["decided"] is not None)
+
+
 def upcoming(report: Report) -> Mapping[str, Any] | None:
     """The next step of the plan that has not begun; None when there is none, or when the way back was taken."""
     if report["launch"]["status"] in ("launched", "aborted", "rolled back"):
