@@ -72,6 +72,8 @@ def standing_of(
         told = _elsewhere(told, elsewhere)
     elif isinstance(heard, str) and not entries:
         told = _unasked(told, heard)
+    elif conductor is None and (said := _replaced(plan_file, entries)) is not None:
+        told = {**told, "tone": "warn", "safe": f"{said} When the launch ended: {told['safe']}"}
     step = None if elsewhere else upcoming(report)
     since = edited(plan_file, launch_folder(plan_file)) if mine else None
     return {
@@ -112,6 +114,15 @@ def _heard(plan_file: PlanFile, conductor: Holder | None) -> Refused | str | Non
         return refuse_elsewhere(plan_file, entries)
     except Refused as elsewhere:
         return elsewhere
+
+
+def _replaced(plan_file: PlanFile, entries: list[Entry]) -> str | None:
+    """Of a launch that is over: whether another database is live than it left, which no ledger says."""
+    from safepoint.launch.begin import status_of
+    from safepoint.launch.replaced import replaced
+
+    over = entries and status_of(entries) in ("launched", "aborted", "rolled back")
+    return replaced(plan_file, entries) if over else None
 
 
 def _elsewhere(told: dict[str, Any], found: Refused) -> dict[str, Any]:
