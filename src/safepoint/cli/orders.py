@@ -42,7 +42,7 @@ def go(
             subject=gate,
             remedy=f"Read it with `safepoint status`, then `safepoint go {question['step']}`.",
         )
-    _send(plan_file, "go", json_=json_, gate=question["step"])
+    _send(plan_file, "go", json_=json_, **_answered(question))
 
 
 def names(gate: str, step: str) -> bool:
@@ -79,7 +79,7 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
                 subject=plan_file.launch_id,
                 remedy="See `safepoint status`." if question is None else _choices(question),
             )
-        _send(plan_file, "retry", json_=json_)
+        _send(plan_file, "retry", json_=json_, **_answered(question))
         return
     the_plan = begun_plan(plan_file)
     if status != "failed" or the_plan is None:
@@ -201,7 +201,7 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
     refuse_other(plan_file.conductor_lock, plan_file.launch_id)
     if held(plan_file.conductor_lock, plan_file.launch_id):
         _refuse_second_way_back(plan_file, entries, closing=bool(details.get("stop_first")))
-        _send(plan_file, word, json_=json_, **details)
+        _send(plan_file, word, json_=json_, **details, **_answered(_open_question(plan_file)))
         interrupt(plan_file.state / "launches" / plan_file.launch_id)
         return
     the_plan = begun_plan(plan_file)
@@ -319,6 +319,11 @@ def _open_question(plan_file: PlanFile) -> dict[str, Any] | None:
     from safepoint.launch.begin import entries_of, open_question
 
     return open_question(entries_of(plan_file))
+
+
+def _answered(question: dict[str, Any] | None) -> dict[str, Any]:
+    """Which question an order is about: given twice it must not answer the next one, too."""
+    return {} if question is None else {"gate": question["step"], "attempt": question["attempt"]}
 
 
 def _choices(question: dict[str, Any]) -> str:
