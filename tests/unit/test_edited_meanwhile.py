@@ -49,7 +49,7 @@ def test_status_says_what_the_conductor_does_not_know(conducted: PlanFile) -> No
     write(conducted, "[checkpoints]\nerror_lines = 7\n")
     said = str(told(conducted, "status")["edited"])
     assert said.startswith("launch.toml was edited since the conductor read it (checkpoints.error_lines).")
-    assert "`safepoint launch` goes on where it was" in said and "steps and times" not in said
+    assert "`safepoint launch` goes on where it was" in said and "The times" not in said
 
 
 def test_nobody_conducts_so_the_next_one_reads_it(conducted: PlanFile) -> None:

@@ -15,8 +15,8 @@ from safepoint.launch.storage import write_private
 READ: Final = "plan-read.json"
 """The file in a launch's folder that has the plan file as its conductor read it. The models hold no secret."""
 
-_TIMETABLE: Final = ("timetable", "launch.date", "launch.timezone", "rehearsal.required", "wayback.prove")
-"""What says which steps there are and when: the plan that a launch began with stands, whoever goes on with it."""
+_TIMETABLE: Final = ("timetable", "launch.date", "launch.timezone")
+"""What says when: the plan that a launch began with stands, whoever goes on with it."""
 
 _SHOWN = 5  # keys that a sentence names
 
@@ -37,7 +37,7 @@ class Edited:
                 " It goes on by what it read: end it (Ctrl-C in its terminal); `safepoint launch` goes on where it was,"
                 " by the file as it is now."
             )
-        return text + " The steps and times of a launch that has begun stay as they were." * bool(fixed)
+        return text + " The times of a launch that has begun stay as they were." * bool(fixed)
 
 
 def keep_read(plan_file: PlanFile, folder: Path) -> None:

@@ -88,7 +88,12 @@ class ProveWayBack(Verb):
         )
 
     def check(self, ground: Ground) -> Evidence | None:
-        """The launch's own rehearsal has migrated a copy already, and proven it there."""
+        """The launch's own rehearsal has migrated a copy already, and proven it there. Or a person has given it up
+        since the launch began, whose plan stands.
+        """
+        if not ground.plan.wayback.prove:
+            said = "not proven by the plan's choice ([wayback] prove = false): a rollback lists and carries nothing"
+            return Evidence(said, {"proven": False})
         proof = ground.fact(PROOF)
         if proof is None or not ground.is_of_this_run(PROOF):
             return None

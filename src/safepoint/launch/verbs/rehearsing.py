@@ -27,6 +27,12 @@ class Rehearse(Verb):
         """What it runs besides reading."""
         return (command((*plan.releases.new.manage, "migrate", "--noinput")).shown() + "  (on a restored copy)",)
 
+    def check(self, ground: Ground) -> Evidence | None:
+        """The plan of a launch that has begun stands: where a person has given the rehearsal up since, it has this step."""
+        if ground.plan.rehearsal.required:
+            return None
+        return Evidence("not rehearsed by the plan's choice ([rehearsal] required = false)")
+
     def apply(self, ground: Ground) -> Evidence:
         """A no-go ends the launch a day before its window; run again, it rehearses anew, on another snapshot.
 
