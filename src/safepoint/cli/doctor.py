@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safepoint.cli.progress import told_when_slow
 from safepoint.cli.saying import echo, plan_typed
 from safepoint.errors import ExitCode, SafepointError
 from safepoint.launch.typed import typed
@@ -27,7 +28,8 @@ def doctor(
     from safepoint.launch.doctor.doctor import examine, failures
 
     plan_file = load(plan)
-    findings = examine(plan_file)
+    with told_when_slow("The releases, the database and the stores are still being looked at"):
+        findings = examine(plan_file)
     if json_:
         import json
 

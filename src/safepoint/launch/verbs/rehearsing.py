@@ -28,7 +28,7 @@ class Rehearse(Verb):
         return (command((*plan.releases.new.manage, "migrate", "--noinput")).shown() + "  (on a restored copy)",)
 
     def check(self, ground: Ground) -> Evidence | None:
-        """The plan of a launch that has begun stands: where a person has given the rehearsal up since, it has this step."""
+        """The plan of a launch that has begun stands: it has this step, also where a person gave it up since."""
         if ground.plan.rehearsal.required:
             return None
         return Evidence("not rehearsed by the plan's choice ([rehearsal] required = false)")
