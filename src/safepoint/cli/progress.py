@@ -77,7 +77,7 @@ class Paces:
 class Lines:
     """Progress as lines: one when something begins, one every few seconds while it goes on, and one at its end."""
 
-    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
         self._paces = Paces(clock)

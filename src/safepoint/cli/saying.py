@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from typing import Final
@@ -24,9 +25,24 @@ def visible(text: str) -> str:
     return text if text.isprintable() else text.replace("\r\n", "\n").translate(_ACTS)
 
 
-def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print a text for people or, as JSON, for programs."""
-    typer.echo(visible(typed(text, _inside_json(plan_typed()) if asks_for_json() else plan_typed())), err=err, nl=nl)
+def echo(text: str, *, err: bool = False, nl: bool = True) -> bool:
+    """Print a text for people or, as JSON, for programs.
+
+    Returns:
+        False where whoever read has gone (`| head`): what the command did is done, and its exit code says how.
+    """
+    plan = _inside_json(plan_typed()) if asks_for_json() else plan_typed()
+    try:
+        typer.echo(visible(typed(text, plan)), err=err, nl=nl)
+    except BrokenPipeError:
+        let_go(1 + err)
+        return False
+    return True
+
+
+def let_go(number: int) -> None:
+    """Write nothing more to a stream that nobody reads: what is buffered still would raise when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def asks_for_json() -> bool:
@@ -56,8 +72,8 @@ def say(error: SafepointError) -> None:
         import json
 
         with suppress(OSError, Unanswered):  # then it is said as to a person
-            echo(json.dumps(error.as_json()))
-            return
+            if echo(json.dumps(error.as_json())):
+                return
     lines = [f"safepoint: {error.message}"]
     labels = (("expected", error.expected), ("found", error.found), ("next", error.remedy))
     lines += [f"  {label + ':':<10}{value}" for label, value in labels if value is not None]
