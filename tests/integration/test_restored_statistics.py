@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from awkward import run, snap
 from postgres_servers import Servers, drop_database
 
 from safepoint.backup.placement import place
-from safepoint.errors import Interrupted
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.progress import Progress
 
 MADE = """
     create schema "Of Sales"; set search_path = "Of Sales", public;
@@ -39,18 +36,3 @@ def test_tables_partitioned_ones_and_views_are_analysed(database: Target, server
             assert pages == (500,)
     finally:
         drop_database(copy)
-
-
-def test_an_order_ends_it_and_leaves_nothing(database: Target, servers: Servers, tmp_path: Path) -> None:
-    run(database, MADE.format(db=database.dbname))
-    folder = snap(database, servers(17), tmp_path / "snapshots")
-    copy, reached = f"{database.dbname}_copy", list[Progress]()
-
-    def report(progress: Progress) -> None:
-        if progress.what == "statistics":
-            reached.append(progress)
-
-    with pytest.raises(Interrupted):
-        place(folder, database, copy, report=report, cancelled=lambda: bool(reached))
-    with connect(database) as connection:
-        assert connection.execute("select count(*) from pg_database where datname = %s", [copy]).fetchone() == (0,)

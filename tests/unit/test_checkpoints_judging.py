@@ -176,6 +176,15 @@ def test_the_detail_says_in_which_way_and_never_the_password() -> None:
     assert "s3cret" not in json.dumps([good.as_json(), bad.as_json()])
 
 
+def test_a_visit_that_failed_names_the_address_that_was_tried_and_not_the_site_that_is_closed() -> None:
+    failed, task = Outcome(False, "HTTP session", "logging in", "no"), Visit("http://a", "http://a", "/in/", "t", "p")
+    assert "at http://a/in/, and" in str(judge_visit(task, failed, "", 1.0).remedy)
+    task = Visit("http://127.0.0.1:8002", "https://shop.test", "/in/", "t", "p")
+    assert "at http://127.0.0.1:8002/in/ (with the header Host: shop.test), and" in str(
+        judge_visit(task, failed, "", 1.0).remedy
+    )
+
+
 def test_chromium_goes_without_its_sandbox_only_as_root_and_is_led_to_the_release() -> None:
     assert "--no-sandbox" in flags("http://a", "http://a", root=True)
     assert "--no-sandbox" not in flags("http://a", "http://a", root=False)

@@ -10,7 +10,8 @@ from pathlib import Path
 from stories import PLAN, launched
 
 from safepoint.cli.printer import Printer
-from safepoint.cli.timeline import Timeline, TimelineConsole
+from safepoint.cli.terminal import Terminal
+from safepoint.cli.timeline import Timeline
 from safepoint.launch.plan import Plan
 
 
@@ -25,7 +26,7 @@ def test_a_launch_does_not_wait_for_a_terminal_that_takes_nothing(tmp_path: Path
     except BlockingIOError:
         os.set_blocking(writer, True)
     with os.fdopen(writer, "w", encoding="utf-8") as file:
-        timeline = Timeline(Plan.from_json(PLAN), console=TimelineConsole(file=file, width=80), plain=True)
+        timeline = Timeline(Plan.from_json(PLAN), console=Terminal(file=file, width=80), plain=True)
         told = threading.Event()
 
         def conduct() -> None:

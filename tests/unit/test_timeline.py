@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from stories import PLAN, Story, launched, migrated, prepared, rolled_back
 
-from safepoint.cli.timeline import Timeline, TimelineConsole
+from safepoint.cli.terminal import Terminal
+from safepoint.cli.timeline import Timeline
 from safepoint.cli.timeline_lines import marks_for
 from safepoint.cli.timeline_state import State
 from safepoint.cli.timeline_view import frame
@@ -41,7 +42,7 @@ def shown(state: State, now: float, width: int = 80, height: int = 60, encoding:
 
 
 def plain_output(story: Story, **options: Any) -> list[str]:
-    console = TimelineConsole(file=io.StringIO(), width=80, force_terminal=options.pop("terminal", False))
+    console = Terminal(file=io.StringIO(), width=80, force_terminal=options.pop("terminal", False))
     with Timeline(THE_PLAN, console=console, **options) as timeline:
         for entry in story.entries:
             timeline.on_entry(entry)
@@ -154,7 +155,7 @@ def test_an_ascii_terminal_gets_ascii(path: Path) -> None:
 
 
 def test_the_last_frame_leaves_the_whole_plan_on_the_screen(path: Path) -> None:
-    console = TimelineConsole(file=io.StringIO(), width=80, height=10, force_terminal=True)
+    console = Terminal(file=io.StringIO(), width=80, height=10, force_terminal=True)
     story = launched(path)
     with Timeline(THE_PLAN, console=console) as timeline:
         assert not timeline.plain
@@ -204,7 +205,7 @@ def test_no_color_and_plain_and_quiet_are_obeyed_on_a_terminal(path: Path, monke
 
 def test_progress_off_a_terminal_is_told_every_ten_seconds_at_most(path: Path) -> None:
     clock = [0.0]
-    console = TimelineConsole(file=io.StringIO(), width=80)
+    console = Terminal(file=io.StringIO(), width=80)
     story = prepared(path).begun("gate-stop")
     step = THE_PLAN.step("gate-stop")
     with Timeline(THE_PLAN, console=console, monotonic=lambda: clock[0]) as timeline:
@@ -221,7 +222,7 @@ def test_progress_off_a_terminal_is_told_every_ten_seconds_at_most(path: Path) -
 
 def test_a_launch_that_goes_on_shows_what_a_former_conductor_did(path: Path) -> None:
     story = migrated(path)
-    console = TimelineConsole(file=io.StringIO(), width=120, height=60, force_terminal=True)
+    console = Terminal(file=io.StringIO(), width=120, height=60, force_terminal=True)
     timeline = Timeline(THE_PLAN, console=console, history=story.entries)
     assert timeline._state.lines["migrate"].summary == "11 migrations applied"
 
@@ -240,7 +241,7 @@ class BrokenPipe(io.StringIO):
 def test_a_closed_output_does_not_reach_the_conductor(path: Path, terminal: bool) -> None:
     story = rolled_back(path)
     out = BrokenPipe()
-    console = TimelineConsole(file=out, width=80, force_terminal=terminal)
+    console = Terminal(file=out, width=80, force_terminal=terminal)
     timeline = Timeline(THE_PLAN, console=console)
     with timeline:
         for entry in story.entries:
@@ -253,7 +254,7 @@ def test_an_entry_of_another_version_does_not_reach_the_conductor(path: Path) ->
     story = prepared(path)
     strange = replace(story.entries[-1], kind="step.done", step="of-the-future", data={})
     unknown = replace(THE_PLAN.steps[0], id="of-the-future-too")
-    console = TimelineConsole(file=io.StringIO(), width=80)
+    console = Terminal(file=io.StringIO(), width=80)
     with Timeline(THE_PLAN, console=console) as timeline:
         timeline.on_entry(replace(strange, kind="step.begun"))
         timeline.on_entry(strange)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from stories import PLAN, Story, launched
 
-from safepoint.cli.timeline import Timeline, TimelineConsole
+from safepoint.cli.terminal import Terminal
+from safepoint.cli.timeline import Timeline
 from safepoint.cli.timeline_lines import marks_for
 from safepoint.cli.timeline_state import State
 from safepoint.cli.timeline_view import frame
@@ -44,7 +45,7 @@ def test_what_it_ended_does_not_run_and_what_it_gave_up_is_not_to_come(story: St
 
 
 def test_off_a_terminal_it_has_a_line(story: Story) -> None:
-    console = TimelineConsole(file=io.StringIO(), width=80)
+    console = Terminal(file=io.StringIO(), width=80)
     with Timeline(Plan.from_json(PLAN), console=console, plain=True) as timeline:
         for entry in story.entries:
             timeline.on_entry(entry)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from safepoint.errors import Interrupted
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.progress import Cancelled, Progress, Report
+from safepoint.progress import Progress, Report
 
 # A partition's are made with its parent's.
 _TABLES = """
@@ -23,19 +22,16 @@ _TABLES = """
 """
 
 
-def analyse(target: Target, *, report: Report, cancelled: Cancelled) -> tuple[str, ...]:
+def analyse(target: Target, *, report: Report) -> tuple[str, ...]:
     """Make them, table by table; a sentence for each one where PostgreSQL refuses.
 
     Raises:
-        Interrupted: `cancelled` became true.
         psycopg.Error: the connection was lost.
     """
     notes = []
     with connect(target, application_name="safepoint restore") as connection:
         tables = connection.execute(_TABLES).fetchall()
         for number, table in enumerate(tables):
-            if cancelled():
-                raise Interrupted("The restore was ended by an order.", subject=str(target))
             try:
                 connection.execute(sql.SQL("analyze {}").format(sql.Identifier(*table)))
             except psycopg.Error as error:

@@ -32,7 +32,7 @@ from safepoint.backup.unfinished import UNFINISHED, alone, mark
 from safepoint.errors import DatabaseError, ProofFailed, Refused, SafepointError
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect, undisturbed
 from safepoint.postgres.target import Target
-from safepoint.progress import Cancelled, Report, never, silent
+from safepoint.progress import Report, never, silent
 
 _GONE = "the new database was removed again; nothing else was touched"
 _LEFT = (
@@ -71,7 +71,6 @@ def place(
     only: tuple[str, ...] = (),
     jobs: int = 2,
     report: Report = silent,
-    cancelled: Cancelled = never,
     extra: Path | None = None,
 ) -> Placed:
     """Restore a snapshot as a new database, and compare it with the snapshot's fingerprint.
@@ -87,10 +86,9 @@ def place(
         Refused: there is a database of that name, the server is too old, or `only` means nothing.
         ProofFailed: a file is damaged (nothing was touched), or the copy differs (it stands, and says so).
         DatabaseError: PostgreSQL refused; the new database is gone again.
-        Interrupted: `cancelled` became true; likewise.
     """
     began = time.monotonic()
-    manifest = verify_files(folder, report=report, cancelled=cancelled)
+    manifest = verify_files(folder, report=report)
     selection = select(manifest, only) if only else None
     with connect(target.on(maintenance), options=OWN_NAMES) as connection:
         login = undisturbed(connection, target)
@@ -103,7 +101,7 @@ def place(
         selection,
         jobs,
         report,
-        cancelled,
+        never,
     )
     made, rows, tables, notes = work.run()
     return Placed(
@@ -138,7 +136,7 @@ class _Placement(Pouring):
                 views = self.load_archive()
                 notes += [*of_views(views), *self._properties()]
                 with self.asking():
-                    notes += analyse(self.target, report=self.report, cancelled=self.cancelled)
+                    notes += analyse(self.target, report=self.report)
                 rows, tables, more = self._compare(views)
             except ProofFailed:
                 raise
@@ -163,7 +161,7 @@ class _Placement(Pouring):
     def _compare(self, views: Collection[str]) -> tuple[int, int, list[str]]:
         """Rows and tables that are equal, and what may differ (roles are the server's own)."""
         expected = self.manifest.fingerprint
-        found = take(self.target, jobs=self.jobs, report=self.report, cancelled=self.cancelled, version=expected.format)
+        found = take(self.target, jobs=self.jobs, report=self.report, version=expected.format)
         if self.selection is not None:
             wanted = self.selection.tables
             whole = groups(expected.structure)

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psycopg
+
 from safepoint.backup.particulars import BY_OTHERS
 from safepoint.backup.prints import Fingerprint
 from safepoint.backup.statements import names
 from safepoint.hosts.command import Command, Host
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 
@@ -138,13 +140,24 @@ def unfilled(target: Target, source: Fingerprint, said: str) -> dict[str, str]:
     """
     relations = source.structure.get("relation", {})
     reasons = {match["view"]: match["why"] for match in _FAILED.finditer(said)}
-    with connect(target) as connection:
-        empty = [str(name) for (name,) in connection.execute(_EMPTY)]
-    return {
-        name: reasons.get(name, "it does not say why")
-        for name in empty
-        if name in relations and not relations[name].startswith("materialised view without data")
-    }
+    left: dict[str, str] = {}
+    with connect(target, options=OWN_NAMES) as connection:
+        for name in [str(name) for (name,) in connection.execute(_EMPTY)]:
+            if name in relations and not relations[name].startswith("materialised view without data"):
+                why = reasons.get(name) or _refused(connection, name)
+                left |= {name: why} if why else {}
+    return left
+
+
+def _refused(connection: Connection, view: str) -> str | None:
+    """Why a view cannot be refreshed, where `pg_restore` did not say that of its name: it writes in the encoding of the
+    database, in which a name that is not ASCII has other bytes. None where it can be.
+    """
+    try:
+        connection.execute(f"REFRESH MATERIALIZED VIEW {view}".encode())
+    except psycopg.Error as error:
+        return error.diag.message_primary or " ".join(str(error).split()) or "it does not say why"
+    return None
 
 
 def notes(views: dict[str, str]) -> tuple[str, ...]:

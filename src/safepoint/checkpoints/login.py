@@ -127,6 +127,12 @@ def _by_session(task: Visit) -> Outcome:
     return Outcome(ok, "HTTP session", stage, said)
 
 
+def _host(task: Visit) -> str:
+    """By which name a release that is not open to people yet was asked."""
+    public = urlsplit(task.public_url).netloc
+    return "" if task.base_url == task.public_url else f" (with the header Host: {public})"
+
+
 def judge_visit(task: Visit, outcome: Outcome, why_not: str, seconds: float) -> Checkpoint:
     """The checkpoint of a visit; its detail says in which way it was made. Pure."""
     way = f"by {outcome.way}" + (f" ({why_not})" if why_not else "")
@@ -149,6 +155,7 @@ def judge_visit(task: Visit, outcome: Outcome, why_not: str, seconds: float) -> 
         _TITLE,
         "fail",
         detail=f"{detail}, {way}",
-        remedy=f"Try it by hand at {task.public_url.rstrip('/')}{task.path}, and read the application's error log.",
+        remedy=f"Try it by hand at {task.base_url.rstrip('/')}{task.path}{_host(task)}, and read the application's "
+        "error log.",
         **common,
     )

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safepoint.cli.saying import echo
+from safepoint.cli.progress import told_when_slow
+from safepoint.cli.saying import echo, plan_typed
 from safepoint.errors import ExitCode, SafepointError
+from safepoint.launch.typed import typed
 
 if TYPE_CHECKING:
     from safepoint.config import PlanFile
@@ -26,7 +28,8 @@ def doctor(
     from safepoint.launch.doctor.doctor import examine, failures
 
     plan_file = load(plan)
-    findings = examine(plan_file)
+    with told_when_slow("The releases, the database and the stores are still being looked at"):
+        findings = examine(plan_file)
     if json_:
         import json
 
@@ -63,9 +66,9 @@ def render(findings: tuple[Finding, ...], begun: bool) -> None:
     table.add_column(overflow="fold")
     for one in findings:
         colour, word = _MARKS[one.verdict]
-        message = Text(one.message)
+        message = Text(typed(one.message, plan_typed()))
         if one.remedy is not None and one.verdict != "ok":
-            message.append(f"\n→ {one.remedy}", style="bold")
+            message.append(f"\n→ {typed(one.remedy, plan_typed())}", style="bold")
         table.add_row(Text(word, style=colour), one.check, message)
     console.print(table)
     failed = sum(one.verdict == "failure" for one in findings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -16,7 +15,7 @@ import typer
 
 from safepoint.cli.launch import PlanOption, refuse_without_launch
 from safepoint.cli.printer import Printer
-from safepoint.cli.saying import echo
+from safepoint.cli.saying import echo, let_go
 from safepoint.errors import Refused
 
 if TYPE_CHECKING:
@@ -187,8 +186,8 @@ class _Leave:
         try:
             echo(line)
             sys.stdout.flush()
-        except OSError:  # the reader, or the terminal, has gone; what is buffered still would raise at the end
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError:  # the terminal has gone
+            let_go(1)
 
     def __call__(self) -> bool:
         return self.look() if time.monotonic() > self._next else self._over

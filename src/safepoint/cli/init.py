@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safepoint.cli.progress import told_when_slow
 from safepoint.cli.saying import echo
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def init(
     from safepoint.launch.draft import draft_plan, write_plan
 
     path = file if file is not None else directory / "launch.toml"
-    draft = draft_plan(directory, path, python=python, module=module)
+    with told_when_slow("The project is being started and asked for its settings"):
+        draft = draft_plan(directory, path, python=python, module=module)
     write_plan(draft, path)
     if json_:
         import json

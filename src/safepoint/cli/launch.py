@@ -71,6 +71,7 @@ def conduct(
     from safepoint.cli.timeline import Timeline
     from safepoint.launch.begin import entries_of, open_question
     from safepoint.launch.conductor import Conductor
+    from safepoint.launch.edited import Edits
 
     history = entries_of(plan_file)
     timeline = Timeline(the_plan, plain=plain, quiet=quiet, history=history)
@@ -96,7 +97,8 @@ def conduct(
     with timeline:
         thread = threading.Thread(target=run, name="conductor", daemon=True)
         thread.start()
-        code = _attend(thread, conductor, asked if no_wait else None)
+        edits = Edits(plan_file, conductor.folder)
+        code = _attend(thread, conductor, asked if no_wait else None, lambda: timeline.on_edited(edits.news()))
     if code is not None:
         _leave(plan_file, conductor, code, quiet=quiet)
     if failure:
@@ -143,8 +145,14 @@ class _Asked:
         return self._open or (self._stands and time.monotonic() - self._since > self.PATIENCE)
 
 
-def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None) -> ExitCode | None:
-    """Wait for the work's end; the code to leave with where it is left before."""
+def _attend(
+    thread: threading.Thread, conductor: Conductor, asked: _Asked | None, look: Callable[[], None]
+) -> ExitCode | None:
+    """Wait for the work's end; the code to leave with where it is left before.
+
+    Args:
+        look: is called again and again meanwhile.
+    """
     leave: list[ExitCode] = []
     signal.signal(signal.SIGTERM, lambda *_: leave.append(ExitCode.INTERRUPTED))
     signal.signal(signal.SIGINT, lambda *_: leave.append(ExitCode.INTERRUPTED))
@@ -155,6 +163,7 @@ def _attend(thread: threading.Thread, conductor: Conductor, asked: _Asked | None
     signal.signal(signal.SIGTSTP, lambda *_: None)
     while thread.is_alive():
         thread.join(0.1)
+        look()
         if asked is not None and asked:
             leave.append(ExitCode.NEEDS_PERSON)
         if conductor.refusal is not None:

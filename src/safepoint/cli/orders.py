@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safepoint.cli.ending import last_words
+from safepoint.cli.giving import give, let_end
 from safepoint.cli.launch import PlanOption, conduct, end, refuse_without_launch
 from safepoint.cli.saying import echo
 from safepoint.errors import ExitCode, Refused
@@ -42,7 +43,7 @@ def go(
             subject=gate,
             remedy=f"Read it with `safepoint status`, then `safepoint go {question['step']}`.",
         )
-    _send(plan_file, "go", json_=json_, gate=question["step"])
+    give(plan_file, "go", json_=json_, **_answered(question))
 
 
 def names(gate: str, step: str) -> bool:
@@ -62,7 +63,7 @@ def hold(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> N
             subject=plan_file.launch_id,
             remedy="See `safepoint status` for what can be ordered meanwhile.",
         )
-    _send(plan_file, "hold", json_=json_)
+    give(plan_file, "hold", json_=json_)
 
 
 def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
@@ -79,7 +80,7 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
                 subject=plan_file.launch_id,
                 remedy="See `safepoint status`." if question is None else _choices(question),
             )
-        _send(plan_file, "retry", json_=json_)
+        give(plan_file, "retry", json_=json_, **_answered(question))
         return
     the_plan = begun_plan(plan_file)
     if status != "failed" or the_plan is None:
@@ -123,7 +124,7 @@ def rollback(
 def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:
     """During a rollback, until the old release is open: turn round, and return to the new release and its database."""
     from safepoint.launch.begin import begun_plan, entries_of, status_of
-    from safepoint.launch.conductor import interrupt, make_order
+    from safepoint.launch.conductor import make_order
     from safepoint.launch.lock import held, refuse_other
 
     plan_file = _load(plan)
@@ -138,8 +139,8 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
     _refuse_return(plan_file, entries, taken)
     refuse_other(plan_file.conductor_lock, plan_file.launch_id)
     if held(plan_file.conductor_lock, plan_file.launch_id):
-        _send(plan_file, "return", json_=json_)
-        interrupt(plan_file.state / "launches" / plan_file.launch_id)
+        if not give(plan_file, "return", json_=json_, interrupts=True):
+            return_(plan, plain, json_)  # it says why that cannot be any more
         return
     the_plan = begun_plan(plan_file)
     if the_plan is None:
@@ -173,12 +174,48 @@ def retire(
 
 
 def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **details: Any) -> None:
-    from safepoint.launch.begin import begun_plan, entries_of, last_reason, no_way_back, status_of
-    from safepoint.launch.conductor import interrupt, make_order
+    from safepoint.launch.begin import begun_plan, entries_of, last_reason
+    from safepoint.launch.conductor import make_order
     from safepoint.launch.lock import held, refuse_other
 
     refuse_without_launch(plan_file)
     entries = entries_of(plan_file)
+    _refuse_over(plan_file, entries, word)
+    refuse_other(plan_file.conductor_lock, plan_file.launch_id)
+    if held(plan_file.conductor_lock, plan_file.launch_id):
+        _refuse_second_way_back(plan_file, entries, closing=bool(details.get("stop_first")))
+        about = _answered(_open_question(plan_file))
+        if not give(plan_file, word, json_=json_, interrupts=True, **details, **about):
+            let_end(plan_file, word)
+            _take_back(plan_file, word, plain=plain, json_=json_, **details)
+        return
+    the_plan = begun_plan(plan_file)
+    if the_plan is None:
+        raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
+    order = make_order(word, **details)
+    ended = conduct(plan_file, the_plan, word, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    taken = ended in ("rolled back", "aborted")
+    if json_:
+        import json
+
+        answer = {"launch": plan_file.launch_id, "status": ended, "reason": last_reason(plan_file)}
+        echo(json.dumps({**answer, "affected": _affected(plan_file)}))
+    elif not taken:  # it was turned round
+        last_words(plan_file)
+    elif (affected := _affected(plan_file)) is not None:
+        for line in _told(affected):
+            echo(line)
+    raise typer.Exit(int(ExitCode.DONE if taken else ExitCode.FAILED))
+
+
+def _refuse_over(plan_file: PlanFile, entries: list[Entry], word: str) -> None:
+    """A launch that is over, and of which nothing can be taken back, or not by an abort.
+
+    Raises:
+        Refused: so it is.
+    """
+    from safepoint.launch.begin import no_way_back, status_of
+
     status = status_of(entries)
     if status in ("rolled back", "aborted"):  # another run would only hide why it was
         raise Refused(
@@ -198,29 +235,6 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
             subject=plan_file.launch_id,
             remedy="To bring the old release back now: `safepoint rollback`.",
         )
-    refuse_other(plan_file.conductor_lock, plan_file.launch_id)
-    if held(plan_file.conductor_lock, plan_file.launch_id):
-        _refuse_second_way_back(plan_file, entries, closing=bool(details.get("stop_first")))
-        _send(plan_file, word, json_=json_, **details)
-        interrupt(plan_file.state / "launches" / plan_file.launch_id)
-        return
-    the_plan = begun_plan(plan_file)
-    if the_plan is None:
-        raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
-    order = make_order(word, **details)
-    ended = conduct(plan_file, the_plan, word, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
-    taken = ended in ("rolled back", "aborted")
-    if json_:
-        import json
-
-        answer = {"launch": plan_file.launch_id, "status": ended, "reason": last_reason(plan_file)}
-        echo(json.dumps({**answer, "affected": _affected(plan_file)}))
-    elif not taken:  # it was turned round
-        last_words(plan_file)
-    elif (affected := _affected(plan_file)) is not None:
-        for line in _told(affected):
-            echo(line)
-    raise typer.Exit(int(ExitCode.DONE if taken else ExitCode.FAILED))
 
 
 def _told(affected: dict[str, Any]) -> list[str]:
@@ -321,50 +335,11 @@ def _open_question(plan_file: PlanFile) -> dict[str, Any] | None:
     return open_question(entries_of(plan_file))
 
 
+def _answered(question: dict[str, Any] | None) -> dict[str, Any]:
+    """Which question an order is about: given twice it must not answer the next one, too."""
+    return {} if question is None else {"gate": question["step"], "attempt": question["attempt"]}
+
+
 def _choices(question: dict[str, Any]) -> str:
     words = " or ".join(f"`safepoint {word}`" for word in question["choices"])
     return f"The question is: {question['question'].rstrip('.')}. Answer with {words}."
-
-
-def _send(plan_file: PlanFile, word: str, *, json_: bool, **details: Any) -> None:
-    from safepoint.launch.begin import entries_of, launch_folder, status_of
-    from safepoint.launch.conductor import make_order
-    from safepoint.launch.engine import send
-    from safepoint.launch.lock import holder
-    from safepoint.launch.storage import told
-
-    entries = entries_of(plan_file)
-    status = status_of(entries)
-    if status is not None:
-        raise Refused(
-            f"The launch {plan_file.launch_id} is over: it was {status}.",
-            subject=plan_file.launch_id,
-            remedy="`safepoint launch` goes on with it; see `safepoint report`."
-            if status in ("failed", "aborted")
-            else "Nothing of it runs that could take this order; see `safepoint status`.",
-        )
-    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
-    if not runs:
-        raise Refused(
-            f"The launch {plan_file.launch_id} is just beginning, and takes no order yet. Nothing is touched so far.",
-            subject=plan_file.launch_id,
-            remedy=f"Give it again in a moment: `safepoint {word}`.",
-        )
-    order, folder = make_order(word, **details), launch_folder(plan_file)
-    try:
-        send(folder, f"{plan_file.launch_id}:{runs[-1]}", order)
-    except Exception as error:  # of the engine's database, which is a file of ours
-        raise told(error, subject=str(folder), begun=True) from error
-    alive = holder(plan_file.conductor_lock)
-    if alive is not None and alive.launch != plan_file.launch_id:
-        alive = None
-    if json_:
-        import json
-
-        given = {"launch": plan_file.launch_id, "order": order["order"], "id": order["id"]}
-        echo(json.dumps({**given, "conductor": str(alive) if alive else None}))
-    elif alive:
-        echo(f"{word}: given to the conductor ({alive}).")
-    else:
-        on = "waits for a person before its next step" if word == "hold" else "goes on"
-        echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and {on}.")

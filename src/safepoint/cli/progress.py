@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from safepoint.progress import Progress, Report
 
 _EVERY_SECONDS = 5.0
+_SLOW_SECONDS = 15.0
 
 
 @contextmanager
@@ -33,6 +34,24 @@ def shown(*, quiet: bool) -> Iterator[Report]:
             yield report
     else:
         yield Lines(lambda line: echo(line, err=True))
+
+
+@contextmanager
+def told_when_slow(what: str, *, after: float = _SLOW_SECONDS) -> Iterator[None]:
+    """Say on standard error, again and again, that something is still at work which does not tell how far it is."""
+    over, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(after):
+            echo(f"{what}: {time.monotonic() - began:.0f} s so far; Ctrl-C ends it.", err=True)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 class Paces:
@@ -58,7 +77,7 @@ class Paces:
 class Lines:
     """Progress as lines: one when something begins, one every few seconds while it goes on, and one at its end."""
 
-    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> None:
         self._write = write
         self._clock = clock
         self._paces = Paces(clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from typing import Final
@@ -10,6 +11,7 @@ import typer
 
 from safepoint.cli.streams import Unanswered
 from safepoint.errors import SafepointError
+from safepoint.launch.typed import typed
 
 # Control characters but for line ends and tabs, and those that turn the direction of text round: what a database or a
 # log holds would else clear the screen, set the terminal's title, or show a line that we did not write.
@@ -23,14 +25,45 @@ def visible(text: str) -> str:
     return text if text.isprintable() else text.replace("\r\n", "\n").translate(_ACTS)
 
 
-def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print a text for people or, as JSON, for programs."""
-    typer.echo(visible(text), err=err, nl=nl)
+def echo(text: str, *, err: bool = False, nl: bool = True) -> bool:
+    """Print a text for people or, as JSON, for programs.
+
+    Returns:
+        False where whoever read has gone (`| head`): what the command did is done, and its exit code says how.
+    """
+    plan = _inside_json(plan_typed()) if asks_for_json() else plan_typed()
+    try:
+        typer.echo(visible(typed(text, plan)), err=err, nl=nl)
+    except BrokenPipeError:
+        let_go(1 + err)
+        return False
+    return True
+
+
+def let_go(number: int) -> None:
+    """Write nothing more to a stream that nobody reads: what is buffered still would raise when the process ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def asks_for_json() -> bool:
     """Whether a program reads what this process answers."""
     return "--json" in sys.argv
+
+
+def plan_typed() -> str:
+    """The plan file that this command was given, which those that are named as the next ones need as well."""
+    for word, following in zip(sys.argv, [*sys.argv[1:], ""], strict=True):
+        if word == "--plan":
+            return following
+        if word.startswith("--plan="):
+            return word.removeprefix("--plan=")
+    return ""
+
+
+def _inside_json(text: str) -> str:
+    import json
+
+    return json.dumps(text)[1:-1]
 
 
 def say(error: SafepointError) -> None:
@@ -39,8 +72,8 @@ def say(error: SafepointError) -> None:
         import json
 
         with suppress(OSError, Unanswered):  # then it is said as to a person
-            echo(json.dumps(error.as_json()))
-            return
+            if echo(json.dumps(error.as_json())):
+                return
     lines = [f"safepoint: {error.message}"]
     labels = (("expected", error.expected), ("found", error.found), ("next", error.remedy))
     lines += [f"  {label + ':':<10}{value}" for label, value in labels if value is not None]

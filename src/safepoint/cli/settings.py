@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safepoint.cli.saying import echo
 from safepoint.errors import PlanFileError
 
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ def settings(
     if json_:
         import json
 
-        typer.echo(json.dumps(json_schema(), indent=2))
+        echo(json.dumps(json_schema(), indent=2))
         return
     if markdown:
-        typer.echo("\n".join(as_markdown(tables())))
+        echo("\n".join(as_markdown(tables())))
         return
-    typer.echo("\n\n".join("\n".join(_lines(table)) for table in found))
+    echo("\n\n".join("\n".join(_lines(table)) for table in found))
 
 
 def _lines(table: Table) -> Iterator[str]:

@@ -49,20 +49,20 @@ def standing_of(
     """
     from dataclasses import asdict
 
-    from safepoint.launch.begin import entries_of
+    from safepoint.launch.begin import entries_of, launch_folder
+    from safepoint.launch.edited import edited
     from safepoint.launch.plan import make_plan
     from safepoint.launch.report.model import build, present
-    from safepoint.launch.report.standing import standing, upcoming
+    from safepoint.launch.report.standing import counted, standing, upcoming
 
     entries = entries_of(plan_file)
-    report = present(build(entries), entries)
+    report = present(build(entries, plan_file=str(path)), entries)
     the_plan = None if entries else make_plan(plan_file)
     if the_plan is not None:
         made = the_plan.as_json()
         report["launch"].update({"id": made["launch_id"], **{k: made[k] for k in ("application", "old", "new")}})
         report["launch"]["timezone"] = made["timezone"]
         report["steps"] = report["history"] = [_not_reached(step) for step in made["steps"]]
-    report["launch"]["plan_file"] = str(path)
     mine = conductor if conductor is not None and conductor.launch == report["launch"]["id"] else None
     told = standing({**report, "conducted": mine is not None})
     if the_plan is not None:
@@ -72,14 +72,16 @@ def standing_of(
         told = _elsewhere(told, elsewhere)
     elif isinstance(heard, str) and not entries:
         told = _unasked(told, heard)
+    elif conductor is None and (said := _replaced(plan_file, entries)) is not None:
+        told = {**told, "tone": "warn", "safe": f"{said} When the launch ended: {told['safe']}"}
     step = None if elsewhere else upcoming(report)
-    # Of a rollback that was turned round nothing more is to be done.
-    rows = [row for row in report["steps"] if report["launch"]["status"] != "launched" or row["phase"] != "rollback"]
+    since = edited(plan_file, launch_folder(plan_file)) if mine else None
     return {
         "launch": report["launch"],
         "standing": told,
         "elsewhere": elsewhere.as_json() if elsewhere else None,
         "conductor": asdict(mine) if mine else None,
+        "edited": str(since) if since else None,
         "question": report["question"],
         "running": [
             {**_short(row, now), "waits": _waits(entries, row, now)}
@@ -87,8 +89,7 @@ def standing_of(
             if row["verdict"] == "running" and mine
         ],
         "next": None if step is None else {**_short(step, now), "at": step["at"], "in_seconds": _until(step, now)},
-        "done": sum(row["verdict"] == "pass" or _waved_through(row) for row in rows),
-        "steps": len(rows),
+        **counted(report),
         "ledger": report["ledger"],
     }
 
@@ -113,6 +114,15 @@ def _heard(plan_file: PlanFile, conductor: Holder | None) -> Refused | str | Non
         return refuse_elsewhere(plan_file, entries)
     except Refused as elsewhere:
         return elsewhere
+
+
+def _replaced(plan_file: PlanFile, entries: list[Entry]) -> str | None:
+    """Of a launch that is over: whether another database is live than it left, which no ledger says."""
+    from safepoint.launch.begin import status_of
+    from safepoint.launch.replaced import replaced
+
+    over = entries and status_of(entries) in ("launched", "aborted", "rolled back")
+    return replaced(plan_file, entries) if over else None
 
 
 def _elsewhere(told: dict[str, Any], found: Refused) -> dict[str, Any]:
@@ -185,11 +195,6 @@ def _beside_another(told: dict[str, Any], plan_file: PlanFile) -> dict[str, Any]
     }
 
 
-def _waved_through(row: dict[str, Any]) -> bool:
-    """A step in doubt, which a person has said go to."""
-    return row["verdict"] == "inconclusive" and row["decided"] is not None
-
-
 def _short(row: dict[str, Any] | Any, now: datetime) -> dict[str, Any]:
     from datetime import datetime
 
@@ -226,12 +231,14 @@ def _show(answer: dict[str, Any]) -> None:
     for line in wrapped(told["headline"], width):
         console.print(Text(line, style=style.get(told["tone"], "bold cyan")))
     known = ", as this state folder has it" if answer["elsewhere"] else ""
-    passed = f"{answer['done']} of {answer['steps']} steps passed{known}"
+    passed = f"{answer['done']} of {answer['steps']} steps{answer['of']} passed{known}"
     facts = [("launch", f"{launch['id']}, {launch['status']}, {passed}")]
     conductor = answer["conductor"]
     if conductor is not None:
         who = f"{conductor['user']} on {conductor['machine']} (process {conductor['pid']}), {conductor['command']}"
         facts.append(("conductor", who))
+    if answer["edited"]:
+        facts.append(("plan file", answer["edited"]))
     facts += [
         (
             "now",

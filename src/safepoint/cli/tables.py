@@ -6,6 +6,9 @@ import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from safepoint.cli.saying import plan_typed
+from safepoint.launch.typed import typed
+
 WIDTH_ELSEWHERE = 240  # columns, where the output is no terminal: nobody looks at line ends there
 _BORDERS = 3  # columns that a column's border and blanks take
 
@@ -55,5 +58,5 @@ def paragraph(headings: Sequence[str], line: Sequence[str], whole: int, width: i
 
 def wrapped(text: str, width: int, *, indent: str = "") -> list[str]:
     """Lines of a text in which no word is broken, nor a date or an option at its hyphens: they are copied. Pure."""
-    lines = textwrap.wrap(text, max(20, width), break_long_words=False, break_on_hyphens=False)
+    lines = textwrap.wrap(typed(text, plan_typed()), max(20, width), break_long_words=False, break_on_hyphens=False)
     return [f"{indent}{line}" for line in lines]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from safepoint.cli.saying import visible
+from safepoint.cli.saying import let_go, visible
 
 
 class Terminal(Console):
@@ -18,6 +19,14 @@ class Terminal(Console):
 
     def __init__(self, **words: Any) -> None:
         super().__init__(highlight=False, markup=False, **words)
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read is gone (`safepoint doctor | head`): nothing more is written, and the command ends by its own
+        code. Rich's own would end the process, and a launch with it.
+        """
+        self.quiet = True
+        if self.file is sys.stdout:
+            let_go(1)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """As Rich's."""

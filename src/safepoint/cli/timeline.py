@@ -7,7 +7,6 @@ show something says so at the end, and the launch goes on.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,17 +35,6 @@ REFRESH = 8  # frames a second: fast enough to look alive, a few percent of one 
 QUIET = 10.0  # seconds between two progress lines of one step, off a terminal
 
 
-class TimelineConsole(Terminal):
-    """A console whose reader may go away (`safepoint launch | head`): Rich's own would end the process then."""
-
-    def on_broken_pipe(self) -> None:
-        """Write nothing more. The launch goes on."""
-        self.quiet = True
-        if self.file is sys.stdout:
-            # What is buffered still would raise when the process ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 class Timeline:
     """Shows a launch while it is carried out. A context; give `on_entry` and `on_progress` to the conductor.
 
@@ -62,10 +50,10 @@ class Timeline:
         plain: bool = False,
         quiet: bool = False,
         history: Sequence[Entry] = (),
-        console: TimelineConsole | None = None,
+        console: Terminal | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console = console or TimelineConsole()
+        self._console = console or Terminal()
         self._quiet = quiet
         self.plain = plain or quiet or not self._console.is_terminal or bool(os.environ.get("NO_COLOR"))
         self.faults: list[str] = []
@@ -133,6 +121,15 @@ class Timeline:
                     self._line(datetime.now(UTC), self._marks.running, f"{step.id:<15} {text}")
         except Exception as fault:  # showing must never end a launch
             self._fault(fault)
+
+    def on_edited(self, said: str) -> None:
+        """What somebody edited in the plan file meanwhile; empty where there is nothing new."""
+        if not said:
+            return
+        with self._lock:
+            self._state.notes.append(said)
+            if self.plain:
+                self._line(datetime.now(UTC), self._marks.doubt, said)
 
     def _tell(self, entry: Entry) -> None:
         told = event_line(entry, self._state, self._marks)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safepoint.config.durations import format_bytes, format_duration
+from safepoint.launch.typed import option, typed
 
 if TYPE_CHECKING:
     from safepoint.cli.timeline_state import Moving, State
@@ -75,7 +75,10 @@ def event_line(entry: Entry, state: State, marks: Marks) -> tuple[str, str] | No
             f"{data['status']}{': ' if data['reason'] else ''}{data['reason']}",
         ),
     }.get(entry.kind)
-    return None if told is None else told()
+    if told is None:
+        return None
+    mark, text = told()
+    return mark, typed(text, state.plan_file)
 
 
 def _begins(data: Mapping[str, Any], launch_id: str) -> str:
@@ -95,7 +98,7 @@ def _step_line(entry: Entry, state: State, marks: Marks) -> tuple[str, str]:
 
 def question_lines(question: Mapping[str, Any], plan_file: str) -> list[str]:
     """What to type, one line a choice."""
-    where = "" if plan_file in ("", "launch.toml") else f" --plan {shlex.quote(plan_file)}"
+    where = option(plan_file)
     commands = [(f"safepoint {choice}{where}", ANSWERS.get(choice, "")) for choice in question.get("choices", ())]
     width = max((len(command) for command, _ in commands), default=0)
     return [f"{command:<{width}}  {means}".rstrip() for command, means in commands]

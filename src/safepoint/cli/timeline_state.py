@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from safepoint.launch.typed import typed, typed_in
+
 if TYPE_CHECKING:
     from safepoint.launch.ledger import Entry
     from safepoint.launch.plan import Plan
@@ -74,14 +76,20 @@ class State:
     over: bool = False
 
     def __post_init__(self) -> None:
-        for step in self.plan.steps:
-            self.lines[step.id] = Line(step.id, step.title, step.phase, step.gate, step.at)
+        self._expect_plan()
+
+    def _expect_plan(self) -> None:
+        """All its steps are to come: what an earlier try did is done again."""
+        self.lines = {step.id: Line(step.id, step.title, step.phase, step.gate, step.at) for step in self.plan.steps}
 
     def take(self, entry: Entry, now: float) -> None:
         """Learn from a ledger entry."""
         data = entry.data
         if entry.kind == "run":
             self.since, self.begun, self.status, self.question = entry.when, now, "", None
+            self.way_back = self.returning = False
+            if data["course"] == "launch":
+                self._expect_plan()
             self.notes += [str(data["note"])] if data.get("note") else []
         if entry.kind == "launch":
             self.plan_file = str(data.get("plan_file", ""))
@@ -90,7 +98,7 @@ class State:
             self.begun = now if self.begun is None else self.begun
             self.notes.append(f"resumed after {data['after']}")
         elif entry.kind == "ask":
-            self.question = {"step": entry.step, **data}
+            self.question = {"step": entry.step, **typed_in(data, self.plan_file)}
         elif entry.kind in ("order", "decided"):
             self._order(entry)
         elif entry.kind in ("wayback", "wayforth"):
@@ -114,7 +122,7 @@ class State:
         for line in self.lines.values():
             if line.verdict == "running":
                 line.verdict, line.moving = "interrupted", None
-        self.lines = {key: line for key, line in self.lines.items() if line.verdict or line.phase != "rollback"}
+        self.lines = {key: line for key, line in self.lines.items() if line.verdict}
         for step in entry.data["steps"]:
             self.lines.pop(step["id"], None)  # of an earlier rollback: it comes last now
             self.lines[step["id"]] = Line(step["id"], step["title"], "rollback")
@@ -131,8 +139,8 @@ class State:
         evidence = data.get("evidence") or {}
         line.verdict = evidence.get("verdict", "pass") if entry.kind == "step.done" else data["verdict"]
         line.seconds, line.moving = data.get("seconds"), None
-        line.summary = str(data.get("summary") or evidence.get("summary", ""))
-        line.remedy = str((data.get("error") or {}).get("remedy") or "")
+        line.summary = typed(str(data.get("summary") or evidence.get("summary", "")), self.plan_file)
+        line.remedy = typed(str((data.get("error") or {}).get("remedy") or ""), self.plan_file)
         if data.get("already"):
             line.summary = f"found done already: {line.summary}"
 

@@ -46,12 +46,12 @@ def watch(
         seen = watching.now()
         verdicts.add(seen.verdict)
         now = datetime.now(UTC)
-        echo(
+        read = echo(
             json.dumps({"at": now.isoformat(), **seen.as_json()})
             if json_
             else "\n".join(_lines(seen, now, plan_file.launch.timezone))
         )
-        if began + pause > end:
+        if began + pause > end or not read:
             break
         # From one look's begin to the next one's; Ctrl-C ends it, for nothing is under way.
         time.sleep(max(0.0, began + pause - time.monotonic()))

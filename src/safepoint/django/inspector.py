@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from safepoint.django.managepy import Manage, of_its_kind
 from safepoint.django.piped import ask
 from safepoint.errors import CommandFailed
+
+START_SECONDS: Final = 600.0
+"""How long a project may take to start and answer: large ones on a slow disk, or a busy machine, take minutes."""
 
 # Two connections that lead to one database give the same text, whatever names and addresses they use.
 IDENTITY = """
@@ -129,7 +132,7 @@ def inspect(
     manage: Manage,
     *,
     database: str = "default",
-    timeout: float | None = 120,
+    timeout: float | None = START_SECONDS,
     cancelled: Callable[[], bool] | None = None,
 ) -> Project:
     """Ask a project about itself: one start of Django, read-only.
@@ -157,7 +160,7 @@ def project(answer: dict[str, Any]) -> Project:
     return Project(**fields)
 
 
-def pending(manage: Manage, *, timeout: float | None = 120) -> tuple[Migration, ...]:
+def pending(manage: Manage, *, timeout: float | None = START_SECONDS) -> tuple[Migration, ...]:
     """The migrations that `migrate` would apply, in its order.
 
     Raises:
@@ -175,7 +178,7 @@ def pending(manage: Manage, *, timeout: float | None = 120) -> tuple[Migration, 
     return known.pending
 
 
-def redirected(manage: Manage, variable: str, *, timeout: float | None = 60) -> ProjectDatabase | None:
+def redirected(manage: Manage, variable: str, *, timeout: float | None = START_SECONDS) -> ProjectDatabase | None:
     """The project's default database where this variable has another address; None where it does not go by it.
 
     Tried, not guessed: the project is started once with an address that leads nowhere (port 1), without connecting.

@@ -16,6 +16,7 @@ from safepoint.config import PlanFile
 from safepoint.errors import Refused, SafepointError
 from safepoint.launch import course, surroundings, undo, versions, whose
 from safepoint.launch.background import Background
+from safepoint.launch.edited import keep_read
 from safepoint.launch.guard import Guard
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
@@ -94,6 +95,7 @@ class Conductor:
         for folder in (self.folder.parent, self.folder):
             make_private(folder)
         probe_room(self.folder)
+        keep_read(self.plan_file, self.folder)
         (self.folder / INTERRUPT).unlink(missing_ok=True)
         self.ledger = Ledger(self.folder / "ledger.jsonl")
         self.ledger.listeners.extend(self._listeners)

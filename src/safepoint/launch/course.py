@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 FOREVER = 7 * 24 * 3600.0
 """Seconds for which one `receive` waits for a person; it is asked again when they are over."""
 
+_EARLIER = "ignored: it answers an earlier question"
+
 _FOUND = 300
 """Characters of what was found that a question repeats; all of it stands in the ledger."""
 
@@ -138,7 +140,7 @@ def _asked_forth(
         order = durable.receive(FOREVER)
         if order is None:
             continue
-        if order["order"] in ("go", "retry") and order["order"] in choices and order.get("gate") in (None, step["id"]):
+        if order["order"] in ("go", "retry") and order["order"] in choices and _answers(order, step, attempt):
             durable.perform("order", run, step["id"], order, "taken")
             return bool(order["order"] == "go")
         if _may_leave(durable, run, step["id"], order, otherwise=f"this step takes {' or '.join(choices)}"):
@@ -193,18 +195,26 @@ def _asked_back(
         order = durable.receive(FOREVER)
         if order is None:
             continue
-        if order["order"] == "go" and "go" in choices and order.get("gate") in (None, step["id"]):
-            durable.perform("order", run, step["id"], order, "taken")
-            durable.perform("decided", run, step["id"], attempt, order["by"])
-            return True
         if order["order"] == "return":
             if _may_return(durable, run, step["id"], order):
                 return order
             continue
+        if not _answers(order, step, attempt):
+            durable.perform("order", run, step["id"], order, _EARLIER)
+            continue
+        if order["order"] == "go" and "go" in choices:
+            durable.perform("order", run, step["id"], order, "taken")
+            durable.perform("decided", run, step["id"], attempt, order["by"])
+            return True
         if order["order"] in ("retry", "abort", "rollback"):  # all of them want the way back to go on
             durable.perform("order", run, step["id"], order, "taken")
             return False
         durable.perform("order", run, step["id"], order, f"ignored: this step takes {' or '.join(choices)}")
+
+
+def _answers(order: Mapping[str, Any], step: Mapping[str, Any], attempt: int) -> bool:
+    """Whether an order answers this question. One that was given twice must not answer the next, which nobody read."""
+    return order.get("gate") in (None, step["id"]) and order.get("attempt") in (None, attempt)
 
 
 def _question(outcome: Mapping[str, Any]) -> str:
@@ -250,7 +260,7 @@ def _held(durable: Durable, run: int, step: Mapping[str, Any], order: Mapping[st
         if answer["order"] == "hold":
             durable.perform("order", run, step["id"], answer, "ignored: it is held already")
             continue
-        if answer["order"] == "go":
+        if answer["order"] == "go" and _answers(answer, step, 0):
             durable.perform("order", run, step["id"], answer, "taken")
             return None
         if (turn := _turn(durable, run, step, answer)) is not None:
@@ -299,7 +309,10 @@ def _asked(
         order = durable.receive(FOREVER)
         if order is None:
             continue
-        if order["order"] == "go" and "go" in choices and order.get("gate") in (None, step["id"]):
+        if order["order"] in ("go", "retry") and not _answers(order, step, attempt):
+            durable.perform("order", run, step["id"], order, _EARLIER)
+            continue
+        if order["order"] == "go" and "go" in choices:
             durable.perform("order", run, step["id"], order, "taken")
             durable.perform("decided", run, step["id"], attempt, order["by"])
             return ON

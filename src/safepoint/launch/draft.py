@@ -156,7 +156,7 @@ def _refuse_existing(path: Path) -> None:
 
 def _ask(manage: Manage) -> Project:
     try:
-        return inspect(manage, timeout=60)
+        return inspect(manage)
     except CommandFailed as error:
         remedy = (
             f"{error.remedy} `safepoint init` asks the project's own settings: set the environment variables that "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from psycopg import sql
@@ -32,7 +32,6 @@ _UNLOGGED = f"""
     select format('%s.%s', n.nspname, c.relname) {_OWN_TABLES} and c.relpersistence = 'u' and c.relkind = 'r' order by 1
 """
 
-_SEQUENCES = f"select count(*) {_OWN_TABLES} and c.relkind = 'S'"
 _TABLES = f"select count(*) {_OWN_TABLES} and c.relkind = 'r'"
 
 # Without pg_read_all_stats the kind of other roles' sessions is NULL, like all but datid, pid, usesysid and
@@ -83,8 +82,6 @@ _SETTINGS = (
     "superuser_reserved_connections",
     "max_replication_slots",
     "max_wal_senders",
-    "max_prepared_transactions",
-    "max_slot_wal_keep_size",
 )
 
 
@@ -123,7 +120,6 @@ class Survey:
     server_version: str
     database: str
     database_bytes: int
-    encoding: str
     data_directory: str | None
     wal_level: str
     max_connections: int
@@ -133,17 +129,13 @@ class Survey:
     used_replication_slots: int
     max_wal_senders: int
     used_wal_senders: int
-    max_prepared_transactions: int
-    max_slot_wal_keep_size: str
     tables: int
     tables_without_key: tuple[str, ...]
     unlogged_tables: tuple[str, ...]
-    sequences: int
     large_objects: int
     prepared_transactions: tuple[str, ...]
     idle_in_transaction: tuple[Session, ...]
     sessions: tuple[Session, ...]
-    extensions: dict[str, str]
     login: Login
 
     @property
@@ -166,16 +158,6 @@ class Survey:
         """How many more replication connections can be opened."""
         return max(0, self.max_wal_senders - self.used_wal_senders)
 
-    def as_json(self) -> dict[str, Any]:
-        """For `doctor --json` and the ledger."""
-        return {
-            **asdict(self),
-            "used_connections": self.used_connections,
-            "free_connections": self.free_connections,
-            "free_replication_slots": self.free_replication_slots,
-            "free_wal_senders": self.free_wal_senders,
-        }
-
 
 def survey(connection: Connection) -> Survey:
     """Look at the server and at the connection's database. It only reads, and needs no special right."""
@@ -185,7 +167,6 @@ def survey(connection: Connection) -> Survey:
         server_version=str(settings["server_version"]).split()[0],
         database=_value(connection, "select current_database()"),
         database_bytes=_value(connection, "select pg_database_size(current_database())"),
-        encoding=_value(connection, "show server_encoding"),
         data_directory=_value(
             connection, "select setting from pg_settings where name = 'data_directory'", missing=None
         ),
@@ -197,12 +178,9 @@ def survey(connection: Connection) -> Survey:
         used_replication_slots=_value(connection, "select count(*) from pg_replication_slots"),
         max_wal_senders=int(settings["max_wal_senders"]),
         used_wal_senders=_value(connection, "select count(*) from pg_stat_replication"),
-        max_prepared_transactions=int(settings["max_prepared_transactions"]),
-        max_slot_wal_keep_size=settings["max_slot_wal_keep_size"],
         tables=_value(connection, _TABLES),
         tables_without_key=_column(connection, _WITHOUT_KEY),
         unlogged_tables=_column(connection, _UNLOGGED),
-        sequences=_value(connection, _SEQUENCES),
         large_objects=_value(connection, "select count(*) from pg_largeobject_metadata"),
         prepared_transactions=_column(
             connection, "select gid from pg_prepared_xacts where database = current_database() order by prepared"
@@ -212,7 +190,6 @@ def survey(connection: Connection) -> Survey:
             for pid, user, application, seconds in connection.execute(_IDLE_IN_TRANSACTION)
         ),
         sessions=tuple(Session(*row) for row in connection.execute(_SESSIONS)),
-        extensions=dict(connection.execute("select extname, extversion from pg_extension order by 1")),
         login=_login(connection),
     )
 

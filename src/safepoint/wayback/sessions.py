@@ -15,6 +15,7 @@ from safepoint.errors import DatabaseError, LockNotAvailable, ResourcesExhausted
 from safepoint.postgres.catalog import BACKEND_KIND
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect, was_lost
 from safepoint.postgres.target import Target
+from safepoint.wayback.holders import locking, shown
 
 POLL_SECONDS: Final = 0.05
 _LETTING_GO: Final = 5.0
@@ -86,8 +87,11 @@ def at_maintenance(target: Target, maintenance: str, *, lock_timeout: float | No
 
 
 @contextmanager
-def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]:
+def asking(what: str, subject: str, remedy: str | None = None, *, at: Connection | None = None) -> Iterator[None]:
     """Turn PostgreSQL's refusals into errors that say what was being done.
+
+    Args:
+        at: where it is done: there it is asked who has the locks, where one was not had in time.
 
     Raises:
         LockNotAvailable: a lock was not had in time.
@@ -100,7 +104,11 @@ def asking(what: str, subject: str, remedy: str | None = None) -> Iterator[None]
         yield
     except psycopg.Error as error:
         kind, happened, helps = _refusal(error)
-        raise kind(f"{what}: {happened}.", subject=subject, found=_said(error), remedy=remedy or helps) from error
+        said = _said(error)
+        if kind is LockNotAvailable and at is not None and (holders := locking(at)):
+            happened, said = f"{happened}; {holders[0]}", f"{said}. Locks of others: {shown(holders)}"
+            helps = f"Let it end, or end it: SELECT pg_terminate_backend({holders[0].pid}); then try again."
+        raise kind(f"{what}: {happened}.", subject=subject, found=said, remedy=remedy or helps) from error
 
 
 def _refusal(error: psycopg.Error) -> tuple[type[DatabaseError], str, str | None]:

@@ -286,17 +286,51 @@ def _marks(report: Report, axis: Axis, height: float) -> Iterator[str]:
         for run in report["conductors"]
         if run["kind"] == "resumed"
     ]
-    taken = 0.0
-    for at, kind, text, told in sorted(flags):
-        x = axis.x(posix(at))
-        label_x = max(x + 2, taken)
-        taken = label_x + 6.4 * len(text) + 8
+    flags.sort()
+    places = [axis.x(posix(at)) for at, *_ in flags]
+    labels = flag_labels([(x, text) for x, (_, _, text, _) in zip(places, flags, strict=True)])
+    for (at, kind, _, told), x, (label_x, label) in zip(flags, places, labels, strict=True):
         yield (
             f"<g><title>{escape(f'{clock(report, at, date=True)} {told}')}</title>"
             f'<line class="mark {kind}" x1="{x:.1f}" x2="{x:.1f}" y1="14" y2="{height - 4}"/>'
             f'<circle class="mark {kind}" cx="{x:.1f}" cy="12" r="3"/>'
-            f'<text class="mark-label {kind}" x="{label_x + 4:.1f}" y="12">{escape(text)}</text></g>'
+            f'<text class="mark-label {kind}" x="{label_x:.1f}" y="12">{escape(label)}</text></g>'
         )
+
+
+def flag_labels(flags: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Where each flag's word begins, and the word: beside its line, none over another or over the edge. Pure.
+
+    Of flags that stand too near to each other the first has its word, and how many more there are: all of them have
+    their title, and their line in the report's tables.
+
+    Args:
+        flags: where each stands, from left to right, and its word.
+    """
+    labels, free, place = [(x, "") for x, _ in flags], float(LABELS), 0
+    while place < len(flags):
+        x, _ = flags[place]
+        near = [flags[place]]
+        while place + len(near) < len(flags) and flags[place + len(near)][0] < x + _wide(_together(near)):
+            near.append(flags[place + len(near)])
+        label = _together(near)
+        right, left = x + 6, x - _wide(label)
+        begins = right if right + _wide(label) <= WIDTH else left
+        if begins >= free:
+            labels[place], free = (begins, label), begins + _wide(label)
+        place += len(near)
+    return labels
+
+
+def _together(flags: Sequence[tuple[float, str]]) -> str:
+    word, more = flags[0][1], len(flags) - 1
+    same = {other for _, other in flags} == {word}
+    return word + (f" \u00d7{more + 1}" if same and more else f" +{more}" if more else "")
+
+
+def _wide(word: str) -> float:
+    """How much room a flag's word takes, with what parts it from the next."""
+    return 7.0 * len(word) + 8
 
 
 def _told_order(order: Mapping[str, Any]) -> str:

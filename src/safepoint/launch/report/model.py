@@ -10,15 +10,19 @@ from safepoint.launch.ledger import GENESIS, Entry
 from safepoint.launch.report.standing import standing
 from safepoint.launch.report.steps import of_newest_begin, open_question, planned, row_of, step_rows
 from safepoint.launch.report.times import downtime, site, window
+from safepoint.launch.typed import typed_in
 
 Report = dict[str, Any]
 
 
-def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None) -> Report:
+def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None, *, plan_file: str | None = None) -> Report:
     """Build the report from entries that `ledger.read` has checked; `extra` adds what the ledger cannot know.
 
     All times are ISO 8601 in UTC, all spans seconds; what is not known (yet) is None. Of `extra`, `writers`
     (`acknowledged`, `failed_requests`, `present_after`) has its place in the report; other keys are added as they are.
+
+    Args:
+        plan_file: as it is named now; else it is named as the launch began.
     """
     rows = step_rows(entries)
     report: Report = {
@@ -42,8 +46,10 @@ def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None) -> R
         },
         **(extra or {}),
     }
+    if plan_file is not None:
+        report["launch"]["plan_file"] = plan_file
     report["standing"] = standing(present(report, entries))
-    return report
+    return dict(typed_in(report, str(report["launch"]["plan_file"])))
 
 
 def present(report: Report, entries: Sequence[Entry]) -> Report:

@@ -5,7 +5,6 @@ Works on the report's data alone, so that the page, `safepoint status` and the e
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import PurePath
@@ -14,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from safepoint.config.durations import format_duration
 from safepoint.launch.report.steps import row_of
+from safepoint.launch.typed import option, typed_in
 from safepoint.launch.undo import AHEAD, cannot_return
 
 Report = Mapping[str, Any]
@@ -46,7 +46,7 @@ def standing(report: Report) -> dict[str, Any]:
         report: as `model.present` gives it.
     """
     launch = report["launch"]
-    return {
+    found = {
         "headline": _headline(report),
         "tone": "bad" if orphaned(report) else TONES.get(launch["status"], "busy"),
         "open": _open(report),
@@ -57,6 +57,7 @@ def standing(report: Report) -> dict[str, Any]:
             for name in _choices(report)
         ],
     }
+    return dict(typed_in(found, str(launch["plan_file"])))
 
 
 def orphaned(report: Report) -> bool:
@@ -301,6 +302,25 @@ def _summary(row: Mapping[str, Any]) -> str:
     return str((row["evidence"] or {}).get("summary", "see the ledger"))
 
 
+def counted(report: Report) -> dict[str, Any]:
+    """How many steps passed (`done`) of how many (`steps`), `of` which way: of one that was left none is to come."""
+    way, rows, status = _way(report), list(report["steps"]), report["launch"]["status"]
+    if way:
+        begun = [step for step in _begun_of_way(report) if step in way]
+        done = sum(row["id"] in begun and _passed(row) for row in rows)
+        return {"done": done, "steps": len(way), "of": f" of the way {_whither(report)}"}
+    if status == "launched":  # also after a rollback that was turned round
+        rows = [row for row in rows if row["phase"] != "rollback"]
+    if status in ("aborted", "rolled back"):
+        rows = [row for row in rows if row["verdict"] != "not reached"]
+    return {"done": sum(map(_passed, rows)), "steps": len(rows), "of": ""}
+
+
+def _passed(row: Mapping[str, Any]) -> bool:
+    """Also one in doubt, which a person has said go to."""
+    return row["verdict"] == "pass" or (row["verdict"] == "inconclusive" and row["decided"] is not None)
+
+
 def upcoming(report: Report) -> Mapping[str, Any] | None:
     """The next step of the plan that has not begun; None when there is none, or when the way back was taken."""
     if report["launch"]["status"] in ("launched", "aborted", "rolled back"):
@@ -362,8 +382,7 @@ def _meant(report: Report, name: str) -> str:
 
 def _command(report: Report, name: str) -> str:
     """What to type. The plan file is named where it is not the one that the command takes by itself."""
-    plan_file = str(report["launch"]["plan_file"])
-    return f"safepoint {name}" + ("" if plan_file in ("", "launch.toml") else f" --plan {shlex.quote(plan_file)}")
+    return f"safepoint {name}" + option(str(report["launch"]["plan_file"]))
 
 
 def span(seconds: float | None) -> str:

@@ -26,7 +26,7 @@ from safepoint.launch.snapshots.snapshots import UNDER_WAY, UNREADABLE, local_to
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target, target
-from safepoint.progress import Cancelled, Report, never, silent
+from safepoint.progress import Report, silent
 from safepoint.wayback.fence.fence import SUBSCRIPTIONS
 from safepoint.wayback.sessions import asking, at_maintenance, database_oid, keeping_out, prepared, walsenders
 
@@ -67,7 +67,6 @@ def restore_into(
     *,
     only: tuple[str, ...] = (),
     report: Report = silent,
-    cancelled: Cancelled = never,
 ) -> Placed:
     """Restore a snapshot's folder as a new database on the live server.
 
@@ -87,7 +86,6 @@ def restore_into(
         only=only,
         jobs=plan_file.snapshot.jobs,
         report=report,
-        cancelled=cancelled,
         extra=local_tools(plan_file),
     )
 

@@ -90,7 +90,7 @@ class ProveWayBack(Verb):
     def check(self, ground: Ground) -> Evidence | None:
         """The launch's own rehearsal has migrated a copy already, and proven it there."""
         proof = ground.fact(PROOF)
-        if proof is None or not ground.is_of_this_run(PROOF):
+        if proof is None or not ground.plan.wayback.prove or not ground.is_of_this_run(PROOF):
             return None
         if not proof["proven"]:
             return _told(ground, unproven(*proof["reasons"]))
@@ -99,7 +99,12 @@ class ProveWayBack(Verb):
         return Evidence(said, {"proven": True, "tables": tables})
 
     def apply(self, ground: Ground) -> Evidence:
-        """Without a proof a rollback lists instead of carrying: this step ends the launch, unless that was accepted."""
+        """Without a proof a rollback lists instead of carrying: this step ends the launch, unless that was accepted, or
+        a person has given it up since the launch began, whose plan stands.
+        """
+        if not ground.plan.wayback.prove:
+            said = "not proven by the plan's choice ([wayback] prove = false): a rollback lists and carries nothing"
+            return Evidence(said, {"proven": False})
         reason = _cannot_try(ground)
         if reason is not None:
             return _unproven(ground, [reason])

@@ -30,8 +30,11 @@ class Rehearse(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """A no-go ends the launch a day before its window; run again, it rehearses anew, on another snapshot.
 
-        What was found stands beside the snapshot, so that the gate finds it, and any later one of the command.
+        What was found stands beside the snapshot, so that the gate finds it, and any later one of the command. The plan
+        of a launch that has begun has this step also where a person gave the rehearsal up since.
         """
+        if not ground.plan.rehearsal.required:
+            return Evidence("not rehearsed by the plan's choice ([rehearsal] required = false)")
         snapshot = snapshot_folder(ground, "prelaunch").name
         done = rehearse(ground.plan, snapshot, report=ground.report, cancelled=ground.cancelled)
         page = rehearsal_folder(ground.plan, snapshot) / PAGE

@@ -124,7 +124,7 @@ def read_tables(live: Target) -> Catalogue:
     Raises:
         LockNotAvailable: somebody holds one of them for longer than a gate waits.
     """
-    with connect(live, lock_timeout=5) as connection, asking("Reading the tables", live.dbname):
+    with connect(live, lock_timeout=5) as connection, asking("Reading the tables", live.dbname, at=connection):
         return read_catalogue(connection)
 
 

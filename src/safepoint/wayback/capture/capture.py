@@ -167,7 +167,10 @@ def arm(
         Refused: a slot or publication of this name is there that is not ours, or policies hide rows from us.
     """
     name = between_name(launch_id) if purpose == "between" else capture_name(launch_id)
-    with _connected(target, lock_timeout=lock_timeout) as connection, asking("Arming the capture", target.dbname):
+    with (
+        _connected(target, lock_timeout=lock_timeout) as connection,
+        asking("Arming the capture", target.dbname, at=connection),
+    ):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         start_xid = int(_one(connection, "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"))
         reason = why_not_decoded(connection, how, may_replicate)
@@ -379,7 +382,7 @@ def disarm_unrecorded(target: Target, launch_id: str, purpose: Purpose) -> None:
 
 
 def _end(target: Target, launch_id: str, name: str, purpose: Purpose) -> None:
-    with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", name):
+    with _connected(target, lock_timeout=5) as connection, asking("Ending the capture", name, at=connection):
         drop_slot(connection, name)
         if purpose != "twin":
             triggers.uninstall(connection, launch_id)

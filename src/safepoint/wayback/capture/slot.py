@@ -11,6 +11,7 @@ import psycopg
 
 from safepoint.errors import CaptureElsewhere, CaptureLost, DatabaseError, Refused
 from safepoint.postgres.connections import Connection
+from safepoint.wayback.holders import shown, writing
 from safepoint.wayback.sessions import POLL_SECONDS
 
 _FREE_SECONDS: Final = 10
@@ -34,11 +35,6 @@ SELECT database, plugin, coalesce(wal_status, 'lost'), safe_wal_size, active, ac
        coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn), 0)::int8,
        coalesce(database = current_database(), false)
 FROM pg_replication_slots WHERE slot_name = %s
-"""
-WRITING = """
-SELECT 'pid ' || pid::text || ' of ' || coalesce(usename, '?') || ' in ' || coalesce(datname, '?') || ' (' ||
-       coalesce(state, '?') || ')'
-FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() LIMIT 5
 """
 # The fence ends the sessions of the database itself, and refuses what is prepared in it.
 STAYING = """
@@ -103,12 +99,15 @@ def make_slot(connection: Connection, database: str, name: str, timeout: float) 
             make = MAKE_FAILING_OVER if connection.info.server_version >= FAILS_OVER else MAKE
             connection.execute(make.encode(), (name,))
     except psycopg.errors.QueryCanceled:
+        found_open = writing(connection)
+        oldest = f", the oldest by {found_open[0]}" if found_open else ""
         raise DatabaseError(
-            "The capture's slot could not be made: transactions are open in the cluster.",
+            f"The capture's slot could not be made: transactions are open in the cluster{oldest}.",
             subject=name,
             expected=f"all transactions that were open to end within {timeout:g} s",
-            found=_open_transactions(connection),
-            remedy="End these sessions (they may be in another database); `safepoint status` says what is next.",
+            found=shown(found_open) or "none that pg_stat_activity shows: prepared transactions, perhaps",
+            remedy="End these sessions (SELECT pg_terminate_backend(PID); they may be in another database); "
+            "`safepoint status` says what is next.",
         ) from None
     except psycopg.errors.ConfigurationLimitExceeded as error:
         return f"all replication slots are in use ({error.diag.message_hint or 'raise max_replication_slots'})"
@@ -205,8 +204,3 @@ def read_elsewhere(path: Path, known: str, gone: str) -> CaptureElsewhere:
         remedy="Give the command on the machine where the launch was followed or conducted last; or bring `spool` and "
         f"`spool.pos` of its launch's folder to {path.parent}.",
     )
-
-
-def _open_transactions(connection: Connection) -> str:
-    rows = connection.execute(WRITING).fetchall()
-    return "; ".join(str(row[0]) for row in rows) or "none that pg_stat_activity shows: prepared transactions, perhaps"

@@ -148,7 +148,7 @@ def carry(
             found=" ".join(mapping.problems[:5]),
             remedy="Write mappers into [wayback.tables] of the plan file, or roll back with --discard.",
         )
-    with asking("Carrying transactions back", connection.info.dbname), connection.transaction():
+    with asking("Carrying transactions back", connection.info.dbname, at=connection), connection.transaction():
         carrying = _Carrying(connection, source, mapping, launch_id, manner, catalogues, cancelled, report)
         return carrying.run(spool, out, None if up_to is None else parse_lsn(up_to))
 

@@ -57,7 +57,7 @@ def reattach(
         stashes.verify(one)
     with (
         connect(migrated, application_name="safepoint reattach", lock_timeout=5) as connection,
-        asking("Re-attaching the stash", migrated.dbname),
+        asking("Re-attaching the stash", migrated.dbname, at=connection),
         connection.transaction(),
     ):
         done = _marked(connection, launch_id)

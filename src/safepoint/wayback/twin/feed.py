@@ -57,7 +57,10 @@ def opened(target: Target, launch_id: str, *, timeout: float = _WAIT) -> Iterato
     """
     name = feed_name(launch_id)
     # Setting a replica identity locks its table for an instant, and the application is at work.
-    with _connected(target, lock_timeout=5) as connection, asking("Beginning the twin's feed", target.dbname):
+    with (
+        _connected(target, lock_timeout=5) as connection,
+        asking("Beginning the twin's feed", target.dbname, at=connection),
+    ):
         superuser, may_replicate = connection.execute(RIGHTS).fetchone() or (False, False)
         reason = cannot_decode(connection, may_replicate=may_replicate)
         if reason is not None:
@@ -115,7 +118,7 @@ def begins_at(target: Target, launch_id: str) -> str | None:
 def end(target: Target, launch_id: str) -> bool:
     """Remove slot and publication; gives whether there was a slot. May be run again at any time."""
     name = feed_name(launch_id)
-    with _connected(target, lock_timeout=5) as connection, asking("Ending the twin's feed", name):
+    with _connected(target, lock_timeout=5) as connection, asking("Ending the twin's feed", name, at=connection):
         found = look_up_slot(connection, name)
         drop_slot(connection, name)
         unpublish(connection, launch_id, name, _PURPOSE)

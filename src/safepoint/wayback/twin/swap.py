@@ -8,13 +8,14 @@ that already happened, or happened by half, is known as such.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from psycopg import sql
 
-from safepoint.errors import DatabaseError, Refused
+from safepoint.errors import DatabaseError, Refused, ResourcesExhausted, ServerAway
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import Mark, kept_name
@@ -73,7 +74,8 @@ def swap(pair: Pair, facts: TwinFacts, kept_as: str | None = None) -> SwapFacts:
         launch_id=facts.launch_id,
         at=facts.at,
     )
-    return _exchange(exchange, _Side(pair.live, pair.maintenance), _Side(pair.twin, pair.twin_maintenance))
+    with _saying_half_way(pair, facts, kept_as, "`safepoint return`"):
+        return _exchange(exchange, _Side(pair.live, pair.maintenance), _Side(pair.twin, pair.twin_maintenance))
 
 
 def unswap(pair: Pair, facts: TwinFacts, kept_as: str | None = None) -> SwapFacts:
@@ -90,7 +92,44 @@ def unswap(pair: Pair, facts: TwinFacts, kept_as: str | None = None) -> SwapFact
         launch_id=facts.launch_id,
         at=facts.at,
     )
-    return _exchange(exchange, _Side(pair.twin, pair.twin_maintenance), _Side(pair.live, pair.maintenance))
+    with _saying_half_way(pair, facts, kept_as, "`safepoint retry`"):
+        return _exchange(exchange, _Side(pair.twin, pair.twin_maintenance), _Side(pair.live, pair.maintenance))
+
+
+@contextmanager
+def _saying_half_way(pair: Pair, facts: TwinFacts, kept_as: str, then: str) -> Iterator[None]:
+    """Where the twin's server goes away between the renames on two servers: what a person can do without it.
+
+    No database bears the live name here then, and no command that needs both servers can change that.
+
+    Args:
+        then: the command that opens the site on the new release again, once the name is back.
+
+    Raises:
+        ServerAway, ResourcesExhausted: that of the swap.
+    """
+    try:
+        yield
+    except (ServerAway, ResourcesExhausted) as error:
+        if not pair.apart or not _is_kept(pair, facts, kept_as):
+            raise
+        rename = sql.SQL("ALTER DATABASE {} RENAME TO {};").format(sql.Identifier(kept_as), sql.Identifier(facts.live))
+        raise type(error)(
+            f"{error.message} No database of {pair.live.address} is called {facts.live} now: the migrated one is "
+            f"{kept_as} there, and the twin is on {pair.server}.",
+            subject=error.subject,
+            expected=error.expected,
+            found=error.found,
+            remedy=f"Once {pair.server} answers, `safepoint retry` goes on. Where it is gone for good, so is the twin: "
+            f"give on {pair.live.address}, in its database {pair.maintenance}, {rename.as_string()} "
+            f"Then {then} opens the site on the new release again, with all that was written there.",
+        ) from error
+
+
+def _is_kept(pair: Pair, facts: TwinFacts, kept_as: str) -> bool:
+    with suppress(DatabaseError), pair.at_live() as connection:
+        return database_name(connection, facts.live_oid) == kept_as
+    return False
 
 
 @dataclass(frozen=True)

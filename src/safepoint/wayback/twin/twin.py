@@ -37,7 +37,7 @@ OWN_TRANSACTIONS: Final = 3
 """How many transaction ids making a twin uses: CREATE DATABASE, its settings and grants, its mark."""
 
 DATABASE = """
-SELECT d.oid::int8, d.datname, pg_get_userbyid(d.datdba), d.datconnlimit, d.datallowconn,
+SELECT d.oid::int8, d.datname, pg_get_userbyid(d.datdba), d.datconnlimit,
        shobj_description(d.oid, 'pg_database')
 FROM pg_database d WHERE d.datname = %s
 """
@@ -51,7 +51,6 @@ class Database:
     name: str
     owner: str
     connection_limit: int
-    allows_connections: bool
     comment: str | None
 
     @property

@@ -1,0 +1,122 @@
+"""An order is given to the run that is under way, and whether somebody takes it up."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from safepoint.cli.saying import echo
+from safepoint.errors import Refused
+
+if TYPE_CHECKING:
+    from safepoint.config import PlanFile
+
+_HEEDING = 5.0
+"""Seconds within which a conductor that is alive has taken up an order that ends its step; it may be busy ending it."""
+_LEAVING = 10.0
+"""Seconds for which a conductor whose run has ended is waited for."""
+
+
+def give(plan_file: PlanFile, word: str, *, json_: bool, interrupts: bool = False, **details: Any) -> bool:
+    """Give an order to the run that is under way.
+
+    Args:
+        interrupts: it ends the running step. A conductor takes it up at once then.
+
+    Returns:
+        False where the run ended just before it came: nothing was said, and nobody will read it.
+    """
+    from safepoint.launch.begin import entries_of, launch_folder, status_of
+    from safepoint.launch.conductor import interrupt, make_order
+    from safepoint.launch.engine import send
+    from safepoint.launch.storage import told
+
+    entries = entries_of(plan_file)
+    status = status_of(entries)
+    if status is not None and interrupts:
+        return False
+    if status is not None:
+        raise Refused(
+            f"The launch {plan_file.launch_id} is over: it was {status}.",
+            subject=plan_file.launch_id,
+            remedy="`safepoint launch` goes on with it; see `safepoint report`."
+            if status in ("failed", "aborted")
+            else "Nothing of it runs that could take this order; see `safepoint status`.",
+        )
+    runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
+    if not runs:
+        raise Refused(
+            f"The launch {plan_file.launch_id} is just beginning, and takes no order yet. Nothing is touched so far.",
+            subject=plan_file.launch_id,
+            remedy=f"Give it again in a moment: `safepoint {word}`.",
+        )
+    order, folder = make_order(word, **details), launch_folder(plan_file)
+    try:
+        send(folder, f"{plan_file.launch_id}:{runs[-1]}", order)
+    except Exception as error:  # of the engine's database, which is a file of ours
+        raise told(error, subject=str(folder), begun=True) from error
+    if interrupts:
+        interrupt(folder)
+        if not _heeded(plan_file, order["id"]):
+            return False
+    _tell(plan_file, word, order, json_=json_)
+    return True
+
+
+def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, json_: bool) -> None:
+    """Who has it now, and what that one does not know of the plan file."""
+    from safepoint.launch.begin import launch_folder
+    from safepoint.launch.edited import edited
+    from safepoint.launch.lock import holder
+
+    alive = holder(plan_file.conductor_lock)
+    if alive is not None and alive.launch != plan_file.launch_id:
+        alive = None
+    since = edited(plan_file, launch_folder(plan_file)) if alive else None
+    if json_:
+        import json
+
+        given = {"launch": plan_file.launch_id, "order": order["order"], "id": order["id"]}
+        known = {"conductor": str(alive) if alive else None, "edited": str(since) if since else None}
+        echo(json.dumps({**given, **known}))
+    elif alive:
+        echo(f"{word}: given to the conductor ({alive}).")
+        if since:
+            echo(str(since))
+    else:
+        on = "waits for a person before its next step" if word == "hold" else "goes on"
+        echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and {on}.")
+
+
+def let_end(plan_file: PlanFile, word: str) -> None:
+    """Wait until the conductor of a run that has ended has left: its lock is free in a moment.
+
+    Raises:
+        Refused: something else holds it (`retire`).
+    """
+    from safepoint.launch.lock import held, holder
+
+    deadline = time.monotonic() + _LEAVING
+    while held(plan_file.conductor_lock, plan_file.launch_id):
+        if time.monotonic() >= deadline:
+            raise Refused(
+                f"Another command is at work, and takes no order: {holder(plan_file.conductor_lock)}.",
+                subject=plan_file.launch_id,
+                remedy=f"Wait for its end; then give this again: `safepoint {word}`.",
+            )
+        time.sleep(0.1)
+
+
+def _heeded(plan_file: PlanFile, order_id: str) -> bool:
+    """Whether an order that ends the running step is taken up; False where the run ended before it was read."""
+    from safepoint.launch.begin import entries_of, status_of
+
+    deadline = time.monotonic() + _HEEDING
+    while time.monotonic() < deadline:
+        entries = entries_of(plan_file)
+        if any(entry.key == f"order:{order_id}" for entry in entries):
+            return True
+        if status_of(entries) is not None:
+            return False
+        time.sleep(0.1)
+    return True
