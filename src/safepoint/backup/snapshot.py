@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 
-from safepoint.backup.contents import read_sequences, reading
+from safepoint.backup.contents import reading
 from safepoint.backup.dumping import (
     Job,
     choose_compression,
@@ -34,6 +34,7 @@ from safepoint.backup.partial import SUFFIX, abandoned, filling
 from safepoint.backup.prints import Fingerprint, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.properties import database_sql
+from safepoint.backup.sequences import read_sequences
 from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
