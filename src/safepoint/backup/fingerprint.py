@@ -14,7 +14,8 @@ from safepoint.backup.contents import (
 )
 from safepoint.backup.hindrances import GRANT, ended, special
 from safepoint.backup.ownership import read_ownership, read_roles
-from safepoint.backup.prints import FORMAT, Difference, Fingerprint, SequencePrint, TablePrint, compare
+from safepoint.backup.prints import FORMAT, Difference, Fingerprint, TablePrint, compare
+from safepoint.backup.sequence_prints import SequencePrint
 from safepoint.backup.sequences import read_sequences
 from safepoint.backup.structure import read_extensions, read_settings, read_structure
 from safepoint.backup.undumped import KIND as UNDUMPED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from safepoint.backup.contents import unlocking
-from safepoint.backup.prints import SequencePrint
+from safepoint.backup.sequence_prints import SequencePrint
 from safepoint.postgres.connections import Connection
 
 _SEQUENCES = """
