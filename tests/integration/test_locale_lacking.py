@@ -57,12 +57,30 @@ def test_rows_that_keep_their_rules_at_home_are_not_to_be_mended(
 
 
 @pytest.mark.skipif(not has_postgres(15), reason="PostgreSQL 15, which is built with ICU, is not installed")
+@pytest.mark.parametrize(
+    ("needs", "said"),
+    [
+        (
+            (
+                "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+                "create table t (a text collate ci primary key)",
+            ),
+            "ICU is not supported",
+        ),
+        (('create table t (a text collate "de-x-icu")',), "collation .*de-x-icu"),
+    ],
+    ids=["own-collation", "built-in-collation"],
+)
 def test_a_collation_of_icu_asks_for_a_server_that_has_it(
-    servers: Servers, server: Server, new_database: Callable[..., Target], tmp_path: Path
+    servers: Servers,
+    server: Server,
+    new_database: Callable[..., Target],
+    tmp_path: Path,
+    needs: tuple[str, ...],
+    said: str,
 ) -> None:
     source = new_database(servers(15))
-    ci = "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
-    run(source, ci, "create table t (a text collate ci primary key)")
-    with pytest.raises(DatabaseError, match="ICU is not supported") as raised:
+    run(source, *needs)
+    with pytest.raises(DatabaseError, match=said) as raised:
         place(snap(source, servers(15), tmp_path / "snapshots"), server.target, "elsewhere")
     assert "with ICU" in (raised.value.remedy or "")

@@ -42,6 +42,7 @@ _NO_SUCH_LOCALE = (
 )
 _REPORT_SECONDS = 0.5
 _BROKEN_RULE = re.compile(r"violates (?:\S+ ){1,2}constraint|could not create unique index|could not create exclusion")
+_NO_COLLATION = re.compile(r'collation "[^"]+" for encoding "[^"]+" does not exist')
 _SERVER_GONE = ("closed the connection unexpectedly", "terminating connection", "Connection refused")
 _FALLBACK_LOCALES = ("C.UTF-8", "C")
 LACKED = "lacks the locale"
@@ -309,9 +310,11 @@ def remedy_for(said: str) -> str | None:
             "Install the extension for the PostgreSQL that it is restored into, then try again.",
         ),
         (
-            lambda text: "ICU is not supported in this build" in text,
-            "The database needs a PostgreSQL that is built with ICU: that of a distribution, named in database.tools, "
-            "or a server that is named in [scratch] (for a proof); then try again.",
+            lambda text: "ICU is not supported in this build" in text or _NO_COLLATION.search(text) is not None,
+            "The database needs a collation that the PostgreSQL it is restored into has not. One of ICU (NAME-x-icu) "
+            "asks for a PostgreSQL that is built with ICU, as a distribution's is: name it in database.tools, or for a "
+            "proof, a server in [scratch]. One of the system's library asks for that locale on the machine before its "
+            "server is made, or for pg_import_system_collations('pg_catalog') afterwards. Then try again.",
         ),
         (
             lambda text: "does not exist" in text and re.search(r'SQL function "|PL/pgSQL function ', text) is not None,
