@@ -32,3 +32,20 @@ def test_one_that_was_set_back_is_told_and_one_that_went_on_is_not(
     assert read_manifest(folder).fingerprint.tables["public.bill"].rows == 50
     told = [note for note in prove(folder, scratch_parent=tmp_path / "scratch").notes if "public.bill_id_seq" in note]
     assert len(told) == ("restart" in change)
+
+
+def test_one_that_is_dropped_when_all_was_read_spoils_no_snapshot(
+    database: Target, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waited for the dump's lock drops the table as soon as that is done; its number is looked at once more."""
+    run(database, "create table staging (id serial)", "insert into staging select from generate_series(1, 50)")
+    read_all = snapshot._dump_and_fingerprint
+
+    def then_dropped(*words: Any) -> Any:
+        found = read_all(*words)
+        run(database, "drop table staging")
+        return found
+
+    monkeypatch.setattr(snapshot, "_dump_and_fingerprint", then_dropped)
+    folder = snap(database, server, tmp_path / "snapshots")
+    assert prove(folder, scratch_parent=tmp_path / "scratch").rows == 50

@@ -8,12 +8,14 @@ from safepoint.backup.contents import unlocking
 from safepoint.backup.sequence_prints import SequencePrint
 from safepoint.postgres.connections import Connection
 
+# The catalogue is that of the snapshot: one that was dropped since has no state any more.
 _SEQUENCES = """
     select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname)
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
     where c.relkind = 'S' and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'information_schema')
       and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
                       and d.deptype = 'e')
+      and to_regclass(format('%I.%I', n.nspname, c.relname)) is not null
     order by 3
 """
 
