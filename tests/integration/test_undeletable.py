@@ -31,5 +31,6 @@ def test_what_the_store_does_not_delete_is_no_removed_snapshot(s3: Address, tmp_
         with pytest.raises(StoreError, match="failed to remove") as raised:
             store.remove(SNAPSHOT)
         assert door.faults > 0 and store.ids() == [SNAPSHOT]
+        assert not store.keeps_versions()
     assert "still there" in (raised.value.found or "")
     assert "delete" in (raised.value.remedy or "")

@@ -79,6 +79,11 @@ class FsspecFiles:
         with self._at(name, "look for a lock on") as (fs, path):
             return lock.until(fs, path)
 
+    def keeps_versions(self) -> bool:
+        """See `Files.keeps_versions`."""
+        with self._at("", "ask for the versions of") as (fs, path):
+            return lock.keeps_versions(fs, path)
+
     def digest(self, name: str, step: Step) -> str:
         """See `Files.digest`."""
         digest = hashlib.sha256()
