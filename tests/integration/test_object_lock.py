@@ -133,11 +133,13 @@ def test_a_locked_snapshot_at_expiry_is_told_and_no_error_and_the_others_go(
     going = [Decision(place, "one", now, 1, "drop", "older than 30 days") for place in ("locked", "offsite")]
     done = carry_out(plan, Pruning(tuple(going), {}), now)
     assert [one.verdict for one in done.decisions] == ["locked", "dropped"]
+    assert "hidden" not in done.decisions[1].reason
     assert "locks it until" in done.decisions[0].reason
     assert not done.failed
     assert store.ids() == ["one"]  # not hidden behind a delete marker: it can still be restored
     done = carry_out(plan, Pruning(tuple(going[:1]), {}), now + 31 * DAY)
     assert [one.verdict for one in done.decisions] == ["dropped"]
+    assert "only hidden" in done.decisions[0].reason  # a bucket that locks keeps versions
     assert store.ids() == []
 
 

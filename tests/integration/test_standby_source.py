@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from awkward import run, snap
@@ -94,3 +95,27 @@ def test_what_no_standby_has_is_asked_of_the_primary(
     with pytest.raises(DatabaseError, match="during recovery") as caught:
         snap(shop[1], pair[1], tmp_path / "snapshots")
     assert "take the snapshot from the primary" in (caught.value.remedy or "")
+
+
+def test_a_conflict_that_ends_who_holds_the_snapshot_is_told_as_one(
+    pair: tuple[Server, Server], shop: tuple[Target, Target], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does nothing meanwhile, so it is the first to go; the others only miss what it held."""
+    run_globals = snapshot.run_globals
+    holding = "select count(*) from pg_stat_activity where application_name = 'safepoint fingerprint'"
+
+    def then_vacuumed(*words: Any) -> None:
+        run_globals(*words)
+        run(shop[0], "delete from entry where id < 50", "vacuum entry")
+        with connect(shop[1].on("postgres")) as connection:
+            while connection.execute(holding).fetchone() != (0,):
+                time.sleep(0.05)
+
+    monkeypatch.setattr(snapshot, "run_globals", then_vacuumed)
+    run(shop[1], "alter system set max_standby_streaming_delay = 0", "select pg_reload_conf()")
+    try:
+        with pytest.raises(DatabaseError, match="conflict with recovery") as caught:
+            snap(shop[1], pair[1], tmp_path / "snapshots")
+    finally:
+        run(shop[1], "alter system reset max_standby_streaming_delay", "select pg_reload_conf()")
+    assert "hot_standby_feedback" in (caught.value.remedy or "")

@@ -13,11 +13,11 @@ from safepoint.backup.contents import Part, combine, hash_query, parts
 from safepoint.backup.prints import (
     Difference,
     Fingerprint,
-    SequencePrint,
     TablePrint,
     compare,
     normalised,
 )
+from safepoint.backup.sequence_prints import SequencePrint
 from safepoint.errors import ProofFailed
 
 PRINT = Fingerprint(

@@ -25,6 +25,7 @@ some = st.lists(
 )
 clocks = st.floats(-100, 100_000 / 24).map(lambda days: NOW + timedelta(days=days))
 periods = st.integers(0, 120).map(lambda days: timedelta(days=days))
+rules = st.builds(Rules, st.integers(0, 40), st.integers(0, 20), st.integers(0, 14))
 
 
 @given(some, clocks, periods)
@@ -109,12 +110,20 @@ def test_a_proven_one_of_a_clock_that_was_years_ahead_makes_no_other_one_old() -
     assert decide([*good, wrong], NOW).keep["wrong"]
 
 
+@given(some, clocks, periods, rules)
+def test_one_from_the_future_lets_nothing_go(
+    snapshots: list[Kept], now: datetime, keep: timedelta, wanted: Rules
+) -> None:
+    """Both clocks were wrong then, and are right again: backups fail ever since, and `prune` runs each night."""
+    future = Kept("future", now + timedelta(days=300), proven=True)
+    assert (
+        decide([*snapshots, future], now, keep, wanted).drop.keys() <= decide(snapshots, now, keep, wanted).drop.keys()
+    )
+
+
 def test_one_of_a_clock_that_was_years_behind_is_not_taken_for_old() -> None:
     wrong = Kept("wrong", NOW - timedelta(days=3650), proven=True, dated=False)
     assert "wrong" in decide([made("new", 1), wrong], NOW).keep
-
-
-rules = st.builds(Rules, st.integers(0, 40), st.integers(0, 20), st.integers(0, 14))
 
 
 @given(some, clocks, periods, rules)

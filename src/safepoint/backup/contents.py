@@ -1,4 +1,4 @@
-"""The content of tables, sequences and large objects, hashed inside PostgreSQL so that no row travels.
+"""The content of tables and large objects, hashed inside PostgreSQL so that no row travels.
 
 How rows are hashed stands in `postgres.rows`. Up to format 1 of the fingerprint each row was cast to text and that
 hashed twice, which took twice as long or more; snapshots of that time are compared in the same way still.
@@ -18,7 +18,8 @@ import psycopg
 from psycopg import sql
 
 from safepoint.backup.hindrances import GRANT, ended, special
-from safepoint.backup.prints import FORMAT, SequencePrint, TablePrint
+from safepoint.backup.prints import FORMAT, TablePrint
+from safepoint.backup.standing import STANDING, Standing
 from safepoint.errors import DatabaseError, Interrupted
 from safepoint.postgres.connections import Connection, cancel, connect
 from safepoint.postgres.rows import COLUMNS, Ordering, RowColumn, as_they_are, content, hash_rows
@@ -42,6 +43,10 @@ _SAVEPOINT = "safepoint_reading"
 # A dump that locks it later finds it empty, too (https://www.postgresql.org/docs/current/mvcc-caveats.html), and then
 # both are equal. A table that was packed (VACUUM FULL, CLUSTER) is in another file as well, but has its rows.
 _EMPTIED = "somebody emptied or rewrote it (TRUNCATE, ALTER TABLE) after the snapshot's instant, whose rows are gone"
+_RENAMED = (
+    "it, or a column of it, was renamed or dropped after the snapshot's instant, and something else has that name"
+)
+_LATER = "Take it again, when nobody does that."
 
 # Everything whose rows a dump carries: tables, partitions' leaves, configuration tables of extensions (with the
 # condition that the extension gives). Materialised views are computed anew by a restore, foreign tables are elsewhere,
@@ -51,7 +56,7 @@ _STORED = "and a.attgenerated <> 'v'"
 _TABLES = f"""
     select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname), coalesce(pg_relation_size(c.oid), 0) / 8192,
            coalesce(x.condition, ''), ({COLUMNS.format(relation="c.oid")} {{stored}}),
-           c.reltoastrelid <> 0 and pg_relation_size(c.reltoastrelid) > 0, c.relfilenode
+           c.reltoastrelid <> 0 and pg_relation_size(c.reltoastrelid) > 0, {STANDING}
     from pg_class c
     join pg_namespace n on n.oid = c.relnamespace
     left join pg_depend d on d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e'
@@ -71,15 +76,6 @@ _HASH_TEXT = """
            coalesce(sum(hashtextextended(line, {seed_2})), 0)
     from (select safepoint_whole_row::text collate "C" as line
           from only {table} as safepoint_whole_row {condition} offset 0) as lines
-"""
-
-_SEQUENCES = """
-    select n.nspname, c.relname, format('%I.%I', n.nspname, c.relname)
-    from pg_class c join pg_namespace n on n.oid = c.relnamespace
-    where c.relkind = 'S' and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'information_schema')
-      and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
-                      and d.deptype = 'e')
-    order by 3
 """
 
 # A large object's pages may have holes, and ends of zeros that a dump writes out: pages are compared without them,
@@ -106,8 +102,8 @@ _LARGE_OBJECTS = f"""
 class Part:
     """A range of a table's pages to hash: from `first` up to, not including, `end` (None: to the table's end).
 
-    `wide`: it has values that are stored outside of their rows. Without `columns` (None) rows are only counted. `file`:
-    which one the table was in at the snapshot; None: it does not matter.
+    `wide`: it has values that are stored outside of their rows. Without `columns` (None) rows are only counted. `then`:
+    which table it was at the snapshot; None: it does not matter.
     """
 
     schema: str
@@ -119,7 +115,7 @@ class Part:
     wide: bool = False
     first: int | None = None
     end: int | None = None
-    file: int | None = field(default=None, compare=False)
+    then: Standing | None = field(default=None, compare=False)
 
 
 Sums = tuple[int, int, int]
@@ -237,13 +233,16 @@ def hash_tables(
         for piece, _ in beforehand
         if sum(rows for rows, _, _ in work.sums[piece.name]) != hashed.inserted[piece.name]
     }
-    for name in doubtful:
+    # Rows of a table that was packed between two of its parts stand in other pages: it is hashed at once.
+    packed = {name for name, files in work.files.items() if len(files) > 1}
+    for name in doubtful | packed:
         del work.sums[name]
-    work.run(target, snapshot, [piece for piece in pieces if piece.name in doubtful], jobs)
+    again = {replace(piece, first=None, end=None) for piece in pieces if piece.name in packed}
+    work.run(target, snapshot, again.union(piece for piece in pieces if piece.name in doubtful - packed), jobs)
     found = {name: combine(sums) for name, sums in sorted(work.sums.items())}
-    for part in work.moved:
-        if found[part.name].rows == 0:
-            raise _unreadable(part, _EMPTIED, "Take it again, when nobody does that.")
+    for piece in left:
+        if found[piece.name].rows == 0 and piece.then is not None and work.files[piece.name] != {piece.then.file}:
+            raise _unreadable(piece, _EMPTIED, _LATER)
     return {name: replace(one, content="") if name in counted else one for name, one in found.items()}
 
 
@@ -260,25 +259,10 @@ def list_parts(
     query = tables + (sql.SQL("") if name is None else only)
     return [
         piece
-        for schema, table, found, pages, condition, facts, wide, file in connection.execute(query)
+        for schema, table, found, pages, condition, facts, wide, *then in connection.execute(query)
         for columns in [ordering(found, tuple(RowColumn(*column) for column in facts))]
-        for piece in parts(Part(schema, table, found, pages, columns, condition, wide, file=file))
+        for piece in parts(Part(schema, table, found, pages, columns, condition, wide, then=Standing(*then)))
     ]
-
-
-def read_sequences(connection: Connection) -> dict[str, SequencePrint]:
-    """The state of all sequences. It obeys no snapshot: what is read is the state of this moment."""
-    found = connection.execute(_SEQUENCES).fetchall()
-    result: dict[str, SequencePrint] = {}
-    for start in range(0, len(found), 200):
-        queries = [
-            sql.SQL("select {}, last_value, is_called from {}").format(sql.Literal(name), sql.Identifier(schema, table))
-            for schema, table, name in found[start : start + 200]
-        ]
-        with unlocking(connection):
-            for name, last, called in connection.execute(sql.SQL(" union all ").join(queries)):
-                result[name] = SequencePrint(last, called)
-    return result
 
 
 def hash_large_objects(connection: Connection) -> TablePrint:
@@ -302,7 +286,7 @@ class _Work:
 
     def __init__(self, report: Report, cancelled: Cancelled, version: int) -> None:
         self.sums: dict[str, list[Sums]] = {}
-        self.moved: list[Part] = []
+        self.files: dict[str, set[int | None]] = {}
         self._queue: SimpleQueue[Part] = SimpleQueue()
         self._total = 0
         self._done = 0
@@ -360,13 +344,15 @@ class _Work:
     def _one(self, connection: Connection, part: Part) -> None:
         try:
             # The table is unlocked by the same message (see `unlocking`).
-            query = sql.SQL("{}; select pg_relation_filenode({}); rollback to savepoint {}").format(
-                hash_query(part, version=self._version), sql.Literal(part.name), sql.Identifier(_SAVEPOINT)
+            query = sql.SQL("{}; {}; rollback to savepoint {}").format(
+                hash_query(part, version=self._version),
+                sql.SQL("select") if part.then is None else part.then.now(),
+                sql.Identifier(_SAVEPOINT),
             )
             found = connection.execute(query)
             row = found.fetchone()
             found.nextset()
-            moved = part.file is not None and found.fetchone() != (part.file,)
+            now = found.fetchone()
         except psycopg.errors.LockNotAvailable:
             raise _unreadable(part, f"somebody held an exclusive lock on it for {LOCK_TIMEOUT:.0f} s") from None
         except psycopg.errors.QueryCanceled:
@@ -377,9 +363,12 @@ class _Work:
             raise _unreadable(part, str(error), GRANT) from None
         except psycopg.Error as error:
             raise _unreadable(part, str(error)) from None
+        if part.then is not None and now is not None and not part.then.is_called(part.name, now[1]):
+            raise _unreadable(part, _RENAMED, _LATER)
         self.add(part, row or (0, 0, 0))
         with self._lock:
-            self.moved += [part] if moved else []
+            if now:
+                self.files.setdefault(part.name, set()).add(now[0])
             self._done += part.pages
             self._report(Progress("fingerprint", self._done * 8192, self._total * 8192, "bytes"))
 

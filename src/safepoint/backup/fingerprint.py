@@ -9,13 +9,14 @@ from safepoint.backup.contents import (
     Hashed,
     hash_large_objects,
     hash_tables,
-    read_sequences,
     reading,
     unlocking,
 )
 from safepoint.backup.hindrances import GRANT, ended, special
 from safepoint.backup.ownership import read_ownership, read_roles
-from safepoint.backup.prints import FORMAT, Difference, Fingerprint, SequencePrint, TablePrint, compare
+from safepoint.backup.prints import FORMAT, Difference, Fingerprint, TablePrint, compare
+from safepoint.backup.sequence_prints import SequencePrint
+from safepoint.backup.sequences import read_sequences
 from safepoint.backup.structure import read_extensions, read_settings, read_structure
 from safepoint.backup.undumped import KIND as UNDUMPED
 from safepoint.backup.undumped import read as read_undumped

@@ -22,7 +22,7 @@ from safepoint.backup.pouring import Pouring
 from safepoint.backup.prints import Difference, compare, gathered, lost, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.refreshing import notes as of_views
-from safepoint.backup.restoring import create_database, locales, programs_for
+from safepoint.backup.restoring import LACKED, create_database, locales, programs_for, under_locale
 from safepoint.backup.roles import make_missing
 from safepoint.backup.scattered import groups
 from safepoint.backup.selection import left_out, select
@@ -133,7 +133,8 @@ class _Placement(Pouring):
                 made, notes = make_missing(connection, self.folder, self.manifest, self.listing)
                 notes += [*unseen(self.manifest.fingerprint), *self._database(connection)]
             try:
-                views = self.load_archive()
+                with under_locale(notes):
+                    views = self.load_archive()
                 notes += [*of_views(views), *self._properties()]
                 with self.asking():
                     notes += analyse(self.target, report=self.report)
@@ -230,9 +231,7 @@ class _Placement(Pouring):
                 psycopg.errors.FeatureNotSupported,
                 psycopg.errors.UndefinedFile,
             ) as error:
-                notes.append(
-                    f"this server lacks the locale, so texts are sorted otherwise: {error.diag.message_primary}"
-                )
+                notes.append(f"this server {LACKED}, so texts are sorted otherwise: {error.diag.message_primary}")
             else:
                 mark(connection, self.target.dbname, UNFINISHED.format(self.manifest.id))
                 return notes

@@ -16,6 +16,7 @@ from typing import Any
 from safepoint.backup.definitions import normal_form, own_name
 from safepoint.backup.particulars import OF_ONE_VERSION, settled
 from safepoint.backup.scattered import groups
+from safepoint.backup.sequence_prints import SequencePrint, of_parts, set_back
 from safepoint.backup.undumped import KIND as UNDUMPED
 from safepoint.backup.undumped import lost as lost_of
 from safepoint.errors import ProofFailed
@@ -28,7 +29,6 @@ FORMATS = (1, 2, 3, 4, 5)
 # Of a user mapping: there may be options, but the login is not shown them, and so its dump has none.
 UNSEEN = "options that are not shown to this login"
 _SHOWN = 200
-_CYCLES = re.compile(r" cache \d+ cycle\b")
 _LITERAL = re.compile(r"('(?:[^']|'')*')")
 _CAST = re.compile(
     r"::(?:\"[^\"]+\"|[a-z_]\w*)(?:\.(?:\"[^\"]+\"|\w+))?(?: varying| precision)?(?:\(\d+(?:, ?\d+)?\))?"
@@ -53,32 +53,6 @@ class TablePrint:
 
     def __str__(self) -> str:
         return f"{self.rows:,} rows, content {self.content}"
-
-
-@dataclass(frozen=True)
-class SequencePrint:
-    """A sequence's state; `until` is its later state where others drew numbers while the dump ran."""
-
-    last: int
-    called: bool
-    until: tuple[int, bool] | None = None
-
-    def holds(self, found: SequencePrint, *, definition: str = "") -> bool:
-        """Whether a restored state is one that this sequence had between the two looks at it.
-
-        Args:
-            definition: tells whether it may have begun again at its other end meanwhile.
-        """
-        if self.until is None:
-            return (found.last, found.called) == (self.last, self.called)
-        low, high = sorted((self.last, self.until[0]))
-        if _CYCLES.search(definition) is not None and (self.last > self.until[0]) != (" increment -" in definition):
-            return found.last <= low or found.last >= high
-        return low <= found.last <= high
-
-    def __str__(self) -> str:
-        shown = f"{self.last}{'' if self.called else ' (not used yet)'}"
-        return shown if self.until is None else f"{shown} to {self.until[0]}"
 
 
 @dataclass(frozen=True)
@@ -200,7 +174,7 @@ class Fingerprint:
                 server_version_num=data["server_version_num"],
                 encoding=data["encoding"],
                 tables={name: TablePrint(*parts) for name, parts in data["tables"].items()},
-                sequences={name: _sequence(parts) for name, parts in data["sequences"].items()},
+                sequences={name: of_parts(parts) for name, parts in data["sequences"].items()},
                 large_objects=TablePrint(*data["large_objects"]),
                 structure=data["structure"],
                 ownership=data["ownership"],
@@ -349,8 +323,12 @@ def unseen(found: Fingerprint) -> tuple[str, ...]:
 
 
 def lost(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
-    """What a copy lacks because no dump has it, as a sentence; or nothing."""
-    return lost_of(expected.structure.get(UNDUMPED, {}), found.structure.get(UNDUMPED, {}))
+    """What a copy lacks because no dump has it, or has of a later moment, as sentences; or nothing."""
+    definitions = expected.structure.get("sequence definition", {})
+    return (
+        *lost_of(expected.structure.get(UNDUMPED, {}), found.structure.get(UNDUMPED, {})),
+        *set_back(expected.sequences, found.sequences, definitions),
+    )
 
 
 def _seen(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
@@ -389,10 +367,6 @@ def _missing(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str]) -> l
 def _older(ownership: Mapping[str, str]) -> dict[str, str]:
     """Grants without MAINTAIN, which PostgreSQL 17 added to what ALL means."""
     return {name: re.sub(r", [^,]+=maintain\\*?(?=,|;|$)", "", text) for name, text in ownership.items()}
-
-
-def _sequence(parts: list[Any]) -> SequencePrint:
-    return SequencePrint(parts[0], parts[1], (parts[2], parts[3]) if len(parts) == 4 else None)
 
 
 def _cut(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -25,7 +25,7 @@ from safepoint.backup.refreshing import fill, list_archive, unfilled, write_list
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.scratch import OWN, Room, Scratch
 from safepoint.backup.traces import take_away
-from safepoint.errors import CommandFailed, Interrupted, Unrestorable
+from safepoint.errors import CommandFailed, Interrupted, SafepointError, Unrestorable
 from safepoint.hosts.here import Here
 from safepoint.hosts.temporary import HeldFolder
 from safepoint.postgres import tools
@@ -42,8 +42,11 @@ _NO_SUCH_LOCALE = (
 )
 _REPORT_SECONDS = 0.5
 _BROKEN_RULE = re.compile(r"violates (?:\S+ ){1,2}constraint|could not create unique index|could not create exclusion")
+_NO_COLLATION = re.compile(r'collation "[^"]+" for encoding "[^"]+" does not exist')
 _SERVER_GONE = ("closed the connection unexpectedly", "terminating connection", "Connection refused")
 _FALLBACK_LOCALES = ("C.UTF-8", "C")
+LACKED = "lacks the locale"
+"""What notes say of a place that a database like the source's cannot be made in."""
 # Said each time: otherwise it is that of template0, which the server's administrator chose.
 _LIBC = ("locale_provider", "libc")
 
@@ -142,7 +145,8 @@ class _Restore:
             target = undisturbed(connection, place.login).on(place.database)
         strip(target, self.manifest.fingerprint)
         make_extensions(target, self.folder)
-        hashed, views = self._archive(target)
+        with under_locale(notes):
+            hashed, views = self._archive(target)
         notes += of_views(views)
         with self._failing(f"{PROPERTIES} could not be run"):
             notes += room.bring_properties(self.folder / PROPERTIES, self.cancelled)
@@ -174,7 +178,7 @@ class _Restore:
                     connection.execute(create_database(source, words, self.manifest.fingerprint.encoding))
                     self.room.made(connection)
                 except _NO_SUCH_LOCALE as error:
-                    notes.append(f"this machine lacks the locale: {error.diag.message_primary}")
+                    notes.append(f"this machine {LACKED}: {error.diag.message_primary}")
                 except psycopg.Error as error:
                     raise _unrestorable(self.folder, f"its database cannot be made: {error}") from error
                 else:
@@ -274,6 +278,25 @@ def create_database(source: Source, words: tuple[tuple[str, str], ...], encoding
     )
 
 
+@contextmanager
+def under_locale(notes: Sequence[str]) -> Iterator[None]:
+    """Rows that keep a rule under their own locale may break it under another one, and then nothing is wrong with them.
+
+    Args:
+        notes: among them which locale is lacking, where one is.
+    """
+    try:
+        yield
+    except SafepointError as error:
+        lacking = next((note for note in notes if LACKED in note), None)
+        if lacking is not None and _BROKEN_RULE.search(error.message):
+            error.remedy = (
+                f"This may be as {lacking}. Install it there, or name a server that has it ([scratch], for a proof); "
+                "then try again. If the same rows are refused there, too, they break a rule of the source's own."
+            )
+        raise
+
+
 def remedy_for(said: str) -> str | None:
     """What to do about what `pg_restore` said; None where that is not known. Pure."""
     remedies: tuple[tuple[Callable[[str], bool], str], ...] = (
@@ -285,6 +308,13 @@ def remedy_for(said: str) -> str | None:
         (
             lambda text: "extension" in text and ("not available" in text or "could not open" in text),
             "Install the extension for the PostgreSQL that it is restored into, then try again.",
+        ),
+        (
+            lambda text: "ICU is not supported in this build" in text or _NO_COLLATION.search(text) is not None,
+            "The database needs a collation that the PostgreSQL it is restored into has not. One of ICU (NAME-x-icu) "
+            "asks for a PostgreSQL that is built with ICU, as a distribution's is: name it in database.tools, or for a "
+            "proof, a server in [scratch]. One of the system's library asks for that locale on the machine before its "
+            "server is made, or for pg_import_system_collations('pg_catalog') afterwards. Then try again.",
         ),
         (
             lambda text: "does not exist" in text and re.search(r'SQL function "|PL/pgSQL function ', text) is not None,

@@ -71,10 +71,10 @@ def decide(snapshots: Iterable[Kept], now: datetime, keep: timedelta = MINIMUM, 
         rules: what stays longer.
     """
     ordered = sorted(snapshots, key=lambda one: (one.taken, one.id))
-    sure = [one for one in ordered if one.proven and one.dated]
+    sure = [one for one in ordered if one.proven and one.dated and one.taken <= now]
     newest_proven = max(sure, key=lambda one: (one.taken, one.id), default=None)
     period = max(keep, MINIMUM)
-    ruled = _by_rules([one for one in sure if one.taken <= now], rules)
+    ruled = _by_rules(sure, rules)
     kept: dict[str, str] = {}
     dropped: dict[str, str] = {}
     for one in ordered:

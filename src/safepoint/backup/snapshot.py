@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 
-from safepoint.backup.contents import read_sequences, reading
+from safepoint.backup.contents import reading
 from safepoint.backup.dumping import (
     Job,
     choose_compression,
@@ -34,7 +34,8 @@ from safepoint.backup.partial import SUFFIX, abandoned, filling
 from safepoint.backup.prints import Fingerprint, unseen
 from safepoint.backup.properties import NAME as PROPERTIES
 from safepoint.backup.properties import database_sql
-from safepoint.errors import DatabaseError, Interrupted, Refused
+from safepoint.backup.sequences import read_sequences
+from safepoint.errors import CommandFailed, DatabaseError, Interrupted, Refused
 from safepoint.hosts.command import Command, Host
 from safepoint.hosts.here import Here
 from safepoint.person import person
@@ -256,7 +257,7 @@ def _dump_and_fingerprint(folder: Path, job: Job, snapshot: str, dump: Command) 
 def _held(target: Target, at: Instant | None) -> Iterator[tuple[Connection, str]]:
     """A transaction that keeps an exported snapshot alive while others read through it."""
     try:
-        with reading(target, None if at is None else at.snapshot) as connection:
+        with reading(target, None if at is None else at.snapshot) as connection, _asked_why(connection):
             yield connection, export(connection)
     except psycopg.errors.InsufficientPrivilege as error:
         raise DatabaseError(
@@ -271,6 +272,22 @@ def _held(target: Target, at: Instant | None) -> Iterator[tuple[Connection, str]
             remedy=special(str(error))
             or "Does the server still run, and was the session ended by somebody? Then take it again.",
         ) from error
+
+
+@contextmanager
+def _asked_why(connection: Connection) -> Iterator[None]:
+    """The session that holds the snapshot may be ended by a standby's conflict with its primary, while it does nothing;
+    others only say that the snapshot is not there.
+    """
+    try:
+        yield
+    except (DatabaseError, CommandFailed):
+        try:
+            connection.execute("select")
+        except psycopg.Error as error:
+            if special(str(error)) is not None:
+                raise
+        raise
 
 
 def _source(connection: Connection, target: Target) -> Source:

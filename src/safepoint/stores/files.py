@@ -85,6 +85,10 @@ class Files(Protocol):
         """Until when a file cannot be removed; None where nothing locks it."""
         ...
 
+    def keeps_versions(self) -> bool:
+        """Whether what is removed is only hidden, as the store keeps versions; false where it does not tell."""
+        ...
+
     def digest(self, name: str, step: Step) -> str:
         """Read a file of the store and say its SHA-256, in hexadecimal."""
         ...

@@ -79,6 +79,11 @@ class FsspecFiles:
         with self._at(name, "look for a lock on") as (fs, path):
             return lock.until(fs, path)
 
+    def keeps_versions(self) -> bool:
+        """See `Files.keeps_versions`."""
+        with self._at("", "ask for the versions of") as (fs, path):
+            return lock.keeps_versions(fs, path)
+
     def digest(self, name: str, step: Step) -> str:
         """See `Files.digest`."""
         digest = hashlib.sha256()
@@ -139,6 +144,8 @@ class FsspecFiles:
         with self._at(name, "remove") as (fs, path):
             with suppress(FileNotFoundError):
                 fs.rm(path, recursive=True)
+            if hasattr(fs, "call_s3"):
+                _refuse_left(fs, path)
             self._give_up_below(fs, path, None)
 
     def tidy(self, before: datetime) -> None:
@@ -172,6 +179,15 @@ class FsspecFiles:
             if isinstance(fault, Unreachable):
                 self._opened = None
             raise fault from error
+
+
+def _refuse_left(fs: Any, path: str) -> None:
+    """S3 answers that it has deleted files, and within that answer which ones it did not; s3fs passes these over
+    (API page of DeleteObjects).
+    """
+    fs.invalidate_cache()
+    if left := [name for name, entry in fs.find(path, detail=True).items() if entry.get("type") != "directory"]:
+        raise PermissionError(f"it answered as if it had, but {left[0]} is still there ({len(left)} in all)")
 
 
 def _time_of(entry: dict[str, Any]) -> datetime:

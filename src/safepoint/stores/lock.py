@@ -71,6 +71,17 @@ def until(fs: Any, path: str) -> datetime | None:
     return found if isinstance(found, datetime) else None
 
 
+def keeps_versions(fs: Any, path: str) -> bool:
+    """Whether a deletion only puts a marker before an object's versions ("How S3 Versioning works")."""
+    if not hasattr(fs, "call_s3"):
+        return False
+    try:
+        answer = fs.call_s3("get_bucket_versioning", Bucket=fs.split_path(path)[0])
+    except Exception:  # the server knows nothing of it, or does not tell
+        return False
+    return bool(answer.get("Status") == "Enabled")
+
+
 def _configuration(fs: Any, path: str) -> dict[str, Any] | None:
     bucket = fs.split_path(path)[0]
     try:

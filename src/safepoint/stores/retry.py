@@ -71,6 +71,10 @@ class Retrying:
         """See `Files.locked_until`."""
         return self._insist(lambda: self._files.locked_until(name))
 
+    def keeps_versions(self) -> bool:
+        """See `Files.keeps_versions`."""
+        return self._insist(self._files.keeps_versions)
+
     def digest(self, name: str, step: Step) -> str:
         """See `Files.digest`. A broken link costs the piece that it hit."""
         digest, done = hashlib.sha256(), 0

@@ -218,6 +218,10 @@ class SnapshotStore:
                 return self._files.locked_until(place(snapshot_id, name))
         return None
 
+    def keeps_versions(self) -> bool:
+        """Whether what is removed is only hidden there; false also where the store does not tell."""
+        return self._files.keeps_versions()
+
     def remove(self, snapshot_id: str) -> None:
         """Remove a snapshot, complete or not; nothing happens where there is none."""
         for name in (*ENDS, ""):

@@ -118,7 +118,8 @@ def _remove(plan_file: PlanFile, stores: dict[str, SnapshotStore], one: Decision
         # Deleting it would only hide it (S3 puts a delete marker): it stays visible for as long as it is there.
         return replace(one, verdict="locked", reason=f"the store locks it until {until:%Y-%m-%d}; {one.reason}")
     store.remove(one.snapshot_id)
-    return replace(one, verdict="dropped")
+    hidden = "; only hidden, as the bucket keeps versions: a lifecycle rule of its own (for noncurrent ones) removes it"
+    return replace(one, verdict="dropped", reason=one.reason + hidden if store.keeps_versions() else one.reason)
 
 
 def _left(place: str, one: Abandoned) -> Decision:

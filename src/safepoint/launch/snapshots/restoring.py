@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +22,7 @@ from safepoint.backup.placement import Placed, place
 from safepoint.backup.proof import refuse_damaged
 from safepoint.backup.unfinished import sweep
 from safepoint.config import PlanFile, format_bytes
-from safepoint.errors import Refused
+from safepoint.errors import Refused, SafepointError
 from safepoint.launch.doctor.disk_room import server_disk
 from safepoint.launch.snapshots.snapshots import UNDER_WAY, UNREADABLE, local_tools, standing_launches
 from safepoint.postgres.catalog import survey
@@ -110,8 +112,9 @@ def restore_over(plan_file: PlanFile, folder: Path, *, report: Report = silent) 
         staying = [str(row[0]) for row in connection.execute(_STAYING, {"name": live}).fetchall()]
     swept = sweep(database, unfinished(live), maintenance=maintenance)
     placed = restore_into(plan_file, folder, beside, report=report)
-    refuse_launch(plan_file)
-    seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
+    with _told_beside(live, beside, kept):
+        refuse_launch(plan_file)
+        seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
     told = [f"{name}, left by a restore that was killed, is gone" for name in swept]
     told += _read_only(folder, live)
     told += [f"with the former database, {kept}, stays {one}" for one in staying]
@@ -129,7 +132,7 @@ def exchange(database: Target, maintenance: str, *, live: str, beside: str, kept
     """
     with (
         at_maintenance(database, maintenance, lock_timeout=30.0) as connection,
-        asking("Swapping the databases", live, f"Nothing was changed: {beside} stands beside. Try again."),
+        asking("Swapping the databases", live, "Nothing was changed."),
     ):
         oids = [_refuse_held(connection, live), database_oid(connection, beside) or 0]
         began = time.monotonic()
@@ -137,6 +140,20 @@ def exchange(database: Target, maintenance: str, *, live: str, beside: str, kept
             connection.execute(rename(live, kept).encode())
             connection.execute(rename(beside, live).encode())
         return round(time.monotonic() - began, 3)
+
+
+@contextmanager
+def _told_beside(live: str, beside: str, kept: str) -> Iterator[None]:
+    """What hinders the swap at the end of a long restore lets nobody restore all anew, nor forget what stands there."""
+    try:
+        yield
+    except SafepointError as error:
+        by_hand = f"{rename(live, kept)}; {rename(beside, live)};"
+        error.remedy = (
+            f"{error.remedy or ''} The restored database, whole and compared, stands beside as {beside}: once nothing "
+            f"is in the way, give it the live name by hand, in one transaction ({by_hand}), or drop it."
+        ).strip()
+        raise
 
 
 def rename(old: str, new: str) -> str:
