@@ -1,7 +1,8 @@
 """Stashed values set in rows that were carried back, and went through the next migration again.
 
-A value is set where the row still is what it was when it was stashed, or where the column has its default still; of a
-row whose changes were put aside, where the column has the value still that it had then.
+A value is set where the row still is what it was when it was stashed, or where the column has its default still: that
+says nothing of a column which mappers read, for the migration fills it by what the old release has; of a row whose
+changes were put aside, where the column has the value still that it had then.
 
 `pg_temp.sp_stash` holds what is to be attached, `pg_temp.sp_left` takes what cannot be: see `attaching`.
 """
@@ -12,7 +13,7 @@ from collections.abc import Sequence, Set
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table, Unique
-from safepoint.wayback.mapping.expressions import literal, quote, written
+from safepoint.wayback.mapping.expressions import literal, mentions, quote, written
 from safepoint.wayback.replay.statements import ask, attempt, failing, run
 from safepoint.wayback.replay.work import refers, rows_of
 from safepoint.wayback.stash.column_defaults import ColumnDefaults
@@ -84,6 +85,8 @@ class SingleValues:
         equal = f"{has} AND {now} IS NOT DISTINCT FROM {value}"
         self.already += run(connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {equal}")
         usual = " OR ".join(f"{now} IS NOT DISTINCT FROM {one}" for one in self.defaults.usual(table, column))
+        if any(mentions(mapper, name) for mapper in self.told.mapped.values()):
+            usual = f"m.as_made AND ({usual})"
         newer = (
             f"CASE WHEN m.was ? {literal(name)} THEN {now} IS DISTINCT FROM m.was ->> {literal(name)} "
             f"ELSE NOT (m.same OR {usual}) END"
