@@ -207,6 +207,14 @@ def test_operations_that_may_change_rows_are_marked_and_defaults_are_known() -> 
     assert columns["tag_id"]["references"] == "shop.tag" and columns["id"]["primary_key"]
 
 
+def test_what_does_nothing_forwards_is_no_data_migration() -> None:
+    found, _ = walk(
+        "migrations.RunPython(migrations.RunPython.noop, lambda *_: None), migrations.RunSQL(migrations.RunSQL.noop),"
+        "Own(migrations.RunPython.noop), migrations.RunSQL([], state_operations=[migrations.DeleteModel('item')])"
+    )
+    assert [one["opaque"] for one in found] == [False, False, True, True]
+
+
 # Nothing new is asked of a row by the same columns in another order, by more of them, or by a rule that goes.
 TOGETHER = {
     '{("code", "tag")}': 1,

@@ -60,6 +60,13 @@ def freeze(ground: Ground, left_out: Mapping[Which, Sequence[str]]) -> dict[str,
     return digests
 
 
+def alike(digests: Mapping[str, str]) -> str:
+    """What has to be known of two folders with the same files in them: a product that is installed beside them."""
+    if digests["old"] != digests["new"]:
+        return ""
+    return "; both folders hold the same files: what makes the releases differ lies elsewhere, and is NOT frozen"
+
+
 def changes(ground: Ground, which: Which, left_out: Sequence[str], digest: str) -> str | None:
     """What of the code is not as it was frozen, some of the files by name; None where all is."""
     found, kept = _listed(ground, which, left_out), _kept(ground, which)

@@ -228,9 +228,20 @@ def opaque(operation):
     """Whether it may change rows, or structure that Django's state does not know of."""
     if any(opaque(one) for one in getattr(operation, "database_operations", ())):
         return True
+    if idle(operation):
+        return False
     if any(kind.__name__ in ("RunPython", "RunSQL") for kind in type(operation).__mro__):
         return True
     return not type(operation).__module__.startswith(("django.db.migrations.", "django.contrib."))
+
+
+def idle(operation):
+    """Whether it does something backwards alone: Django's own RunPython or RunSQL, with `noop` forwards."""
+    if type(operation).__module__ == "django.db.migrations.operations.special":
+        if hasattr(operation, "code"):
+            return operation.code is type(operation).noop
+        return hasattr(operation, "sql") and not operation.state_operations and not sql_of(operation.sql).strip()
+    return False
 
 
 def table_of(operation, app, found):

@@ -148,16 +148,30 @@ def commands():
 
 
 def error_logs():
-    """Files that LOGGING's handlers write to."""
-    handlers = (settings.LOGGING or {}).get("handlers", {})
-    return sorted({str(h["filename"]) for h in handlers.values() if isinstance(h, dict) and h.get("filename")})
+    """The files that errors of pages come to, then those of the project's own; all of LOGGING's where no logger leads
+    to one. A file of something else's (reports of a security policy) would be watched for nothing."""
+    files, loggers = log_files(), {"": (settings.LOGGING or {}).get("root") or {}}
+    loggers.update((settings.LOGGING or {}).get("loggers") or {})
+    reached = []
+    for name in ("django.request", "django", ""):
+        reached += loggers.get(name, {}).get("handlers") or []
+        if name and loggers.get(name, {}).get("propagate") is False:
+            break
+    reached += loggers[""].get("handlers") or []
+    return list(dict.fromkeys(files[one] for one in reached if one in files)) or sorted(set(files.values()))
+
+
+def log_files():
+    """The file of each of LOGGING's handlers that has one."""
+    handlers = (settings.LOGGING or {}).get("handlers") or {}
+    return {name: str(h["filename"]) for name, h in handlers.items() if isinstance(h, dict) and h.get("filename")}
 
 
 def data():
     """Where the settings have put what is no code: uploads, caches, sessions and logs in files."""
     backends = [cache for cache in settings.CACHES.values() if "filebased" in str(cache.get("BACKEND", ""))]
     found = [settings.MEDIA_ROOT, settings.SESSION_FILE_PATH, *(cache.get("LOCATION") for cache in backends)]
-    real = [str(Path(str(one)).resolve()) for one in (*found, *error_logs()) if one]
+    real = [str(Path(str(one)).resolve()) for one in (*found, *log_files().values()) if one]
     # A folder of the whole project (MEDIA_ROOT = BASE_DIR) would leave out all of it.
     here = str(Path.cwd().resolve())
     return sorted({one for one in real if one != here and not here.startswith(one.rstrip("/") + "/")})

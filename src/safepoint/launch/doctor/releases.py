@@ -12,7 +12,7 @@ from safepoint.django.inspector import IDENTITY, Project, inspect, redirected
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
-from safepoint.launch.doctor.finding import Finding, Look, failure, guarded, ok, warning
+from safepoint.launch.doctor.finding import Finding, Look, failure, guarded, ok, some, warning
 from safepoint.launch.doctor.others import other_databases
 from safepoint.launch.doctor.settings import handed_on, lost_engine, lost_options, other_log, restless, session_of
 from safepoint.postgres.connections import connect
@@ -172,7 +172,7 @@ def _migrations_of(release: Release, project: Project, which: str) -> Iterator[F
         return
     python = sum(migration.runs_python for migration in project.pending)
     sql = sum(migration.runs_sql for migration in project.pending)
-    yield ok("migrations", f"{len(labels)} pending ({python} run Python, {sql} run SQL): {', '.join(labels[:8])}")
+    yield ok("migrations", f"{len(labels)} pending ({python} run Python, {sql} run SQL): {some(labels)}")
     loose = [migration.label for migration in project.pending if not migration.atomic]
     if loose:
         yield warning(

@@ -213,7 +213,7 @@ def frozen_reasons(ground: Ground) -> list[Reason]:
         if changed is not None:
             kept = f"what of it is no code (uploads, pid files) belongs into releases.{which}.data"
             reasons.append(("fail", f"the code of the {which} release changed since the freeze: {changed}; {kept}"))
-    return reasons or [("pass", "the code is as it was frozen")]
+    return reasons or [("pass", f"the code is as it was frozen{frozen.alike(fact)}")]
 
 
 class GateStop(Verb):

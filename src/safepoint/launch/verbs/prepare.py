@@ -232,7 +232,7 @@ class Freeze(Verb):
         ground.renew("project", project.as_json())
         ground.renew(surroundings.FACT, {"names": surroundings.names_set(ground.plan, project.environment)})
         return Evidence(
-            f"old {digests['old'][:12]}, new {digests['new'][:12]}; Django {project.django}",
+            f"old {digests['old'][:12]}, new {digests['new'][:12]}; Django {project.django}{frozen.alike(digests)}",
             {**digests, "django": project.django},
         )
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from safepoint.config import PlanFile
+from safepoint.django.operations import read_operations
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
-from safepoint.launch.verbs.carrying import django_defaults
+from safepoint.launch.verbs.carrying import defaults_of, django_defaults
+from safepoint.launch.verbs.migrate import migrating
 from safepoint.launch.wayback.carried import carried_files
 from safepoint.launch.wayback.proof_standing import PROOF, proven_mapping
 from safepoint.launch.whose import owner_of
@@ -55,7 +57,7 @@ class Reattach(Verb):
                 ground.target,
                 old,
                 waiting,
-                django_defaults(proof),
+                _defaults(ground),
                 launch_id=ground.launch_id,
                 out=out,
                 homeless=homeless,
@@ -72,6 +74,14 @@ class Reattach(Verb):
             f"{what} are re-attached{stood}{left}{untold}",
             {**done.as_json(), "unread": unread},
         )
+
+
+def _defaults(ground: Ground) -> dict[str, dict[str, str | None]]:
+    """What Django gives to columns that nobody filled in. Where nothing was proven nobody has asked for it yet."""
+    known = django_defaults(ground.fact(PROOF))
+    if known:
+        return known
+    return defaults_of(read_operations(migrating(ground), (), cancelled=ground.cancelled))
 
 
 class KeepStash(Verb):

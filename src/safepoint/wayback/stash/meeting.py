@@ -24,12 +24,14 @@ AS_MADE: Final = "{as_made}"
 
 def meet(connection: Connection, table: Table, told: StashedTable) -> None:
     """Make `sp_met` of what was changed. `same`: the row is what it was when it was stashed, by its other columns, and
-    by what the plan's mappers make of it; `joined`: for these all belongs together that a line has."""
+    by what the plan's mappers make of it; that alone is `as_made`, NULL where they cannot be asked here. `joined`: for
+    these all belongs together that a line has."""
     same = as_it_was(table)
     if told.home and all(column in table.by_name for column in told.home):
         same = f"(s.witness = {witness([written(f't.{quote(column)}') for column in told.home])} OR {same})"
     columns = (
         f"s.vals, s.bad, s.was, coalesce({same} AND {AS_MADE}, false) AS same, "
+        f"{AS_MADE} AS as_made, "
         f"s.was IS NOT NULL AND s.mapped IS NOT NULL AS joined, false AS torn"
     )
     bring_together(connection, table, told, columns, "NOT s.whole AND s.action <> 'delete'")

@@ -35,12 +35,24 @@ def given_out(table: Table, key: Sequence[str]) -> bool:
 
 def alike(table: Table, key: Sequence[str]) -> str:
     """Whether a row `t` and the stashed one `s` are the same by what only one may have, beside their number. Pure."""
-    others = [one.columns for one in table.uniques if one.plain and {*one.columns} != {*key}]
     same = (
         " AND ".join(f"{written(f't.{quote(name)}')} = s.vals ->> {literal(name)}" for name in columns)
-        for columns in others
+        for columns in _others(table, key)
     )
     return " OR ".join(f"coalesce({one}, false)" for one in same) or "false"
+
+
+def like_one(table: Table, key: Sequence[str]) -> str:
+    """The same of a row `t` of any number and the stashed one `m`, so that an index finds it; empty where nothing but
+    its number is a row's own. Pure."""
+    return " OR ".join(
+        " AND ".join(f"t.{quote(name)} = (m.vals ->> {literal(name)})::{table.by_name[name].type}" for name in columns)
+        for columns in _others(table, key)
+    )
+
+
+def _others(table: Table, key: Sequence[str]) -> list[tuple[str, ...]]:
+    return [one.columns for one in table.uniques if one.plain and {*one.columns} != {*key}]
 
 
 def refers_to_taken(key: ForeignKey, parent: Table, values: Mapping[str, str]) -> str:

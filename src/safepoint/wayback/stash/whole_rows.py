@@ -18,13 +18,15 @@ from safepoint.wayback.mapping.tenants import TENANT, lists_tenants
 from safepoint.wayback.replay.statements import REFUSED, ask, failing, run
 from safepoint.wayback.replay.work import quoted, refers, rows_of
 from safepoint.wayback.stash.column_defaults import ColumnDefaults
-from safepoint.wayback.stash.numbers import TAKEN, alike, lost_to, numbered, refers_to_taken
+from safepoint.wayback.stash.numbers import TAKEN, alike, like_one, lost_to, numbered, refers_to_taken
 from safepoint.wayback.stash.rivals import RIVAL, put_aside_rivals
 
 # The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
 WRITTEN: Final = "age(c.xmin) <= age(pg_current_xact_id()::xid)"
 
 ANEW: Final = "what it said was given to the old release, and the migration has made rows of that"
+NOT_ANEW: Final = "the migration has made rows of what the old release was given, and none like this one"
+GONE_ANEW: Final = "it was deleted, and the migration has made rows of what the old release was given since"
 
 
 class WholeRows:
@@ -83,7 +85,7 @@ class WholeRows:
             self._taken()
         self._refuse("bad IS NOT NULL", "bad")
         if self.anew:
-            self._refuse("true", literal(ANEW))
+            self._made_anew()
         if not self.made:
             self._refuse("action = 'delete'", "'it was there before this launch, and may be needed'")
             self._refuse("tid IS NOT NULL", "'a row of this key is there, with other values'")
@@ -157,8 +159,23 @@ class WholeRows:
         if not self.anew:
             self._refuse(which, literal(TAKEN))
 
+    def _made_anew(self) -> None:
+        """What the migration has made again is there; of the rest it is said what the old release could not be given.
+        Only by what but one row may have, beside its number, is a row known to be like another."""
+        others = [column for column in self.columns if column.name not in self.key]
+        self._refuse("action = 'delete'", literal(GONE_ANEW))
+        if like := like_one(self.table, self.key):
+            same = " AND ".join(
+                f"{written(f't.{quote(one.name)}')} IS NOT DISTINCT FROM m.vals ->> {literal(one.name)}"
+                for one in others
+            )
+            there = f"SELECT FROM {rows_of(self.table)} t WHERE ({like})"
+            self._drop(f"EXISTS ({there} AND {same})")
+            self._refuse(f"NOT EXISTS ({there})", literal(NOT_ANEW))
+        self._refuse("true", literal(ANEW))
+
     def _drop(self, condition: str) -> None:
-        self.already += run(self.connection, f"DELETE FROM pg_temp.sp_met WHERE {condition}")
+        self.already += run(self.connection, f"DELETE FROM pg_temp.sp_met m WHERE {condition}")
 
     def _refuse(self, condition: str, reason: str) -> int:
         run(

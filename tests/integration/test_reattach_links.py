@@ -1,0 +1,51 @@
+"""A foreign key that became links of a table of its own, and back: what a mapper could not give the old release is told
+as that, and what the next migration has made of what it could is told no more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from launched_twice import attached, launched_again, rolled_back
+from replay_ground import ask, operations
+
+from safepoint.postgres.target import Target
+from safepoint.wayback.stash.whole_rows import GONE_ANEW, NOT_ANEW
+
+BEFORE = """
+create table part (id int primary key);
+create table item (id int primary key, part int references part);
+insert into part select generate_series(1, 5);
+insert into item select n, n from generate_series(1, 4) n;
+"""
+CHANGE = """
+create table item_parts (id serial primary key, item_id int not null references item,
+    part_id int not null references part, unique (item_id, part_id));
+insert into item_parts (item_id, part_id) select id, part from item where part is not null order by id;
+alter table item drop part;
+"""
+CHANGES = operations(("column-removed", "item", "item", "part", None))
+MAPPERS = {"item": {"part": "(select p.part_id from item_parts p where p.item_id = new.id order by p.id desc limit 1)"}}
+WRITES = (
+    "delete from item_parts where item_id = 1",
+    "insert into item_parts (item_id, part_id) values (1, 3)",
+    "insert into item_parts (item_id, part_id) values (2, 4)",
+    "insert into item_parts (item_id, part_id) values (2, 5)",
+    "delete from item_parts where item_id = 3",
+)
+
+
+def test_links_that_are_there_again_are_told_no_more_and_others_as_what_they_are(
+    database: Target, tmp_path: Path
+) -> None:
+    words = {"before": BEFORE, "migration": CHANGE, "found": CHANGES, "mappers": MAPPERS}
+    with (
+        rolled_back(database, tmp_path, *WRITES, **words) as (made, _),  # type: ignore[arg-type]
+        # One takes a link back that the new release had removed.
+        launched_again(made, "update item set part = 3 where id = 3", migration=CHANGE) as again,
+    ):
+        done = attached(made, again)
+        assert ask(again, "select item_id, part_id from item_parts order by 1") == [(1, 3), (2, 5), (3, 3), (4, 4)]
+        left = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
+    told = [(json.loads(one["value"])["part_id"], one["reason"]) for one in left]
+    assert sorted(told, key=str) == [("4", NOT_ANEW), (None, GONE_ANEW), (None, GONE_ANEW)] and done.left == 3
