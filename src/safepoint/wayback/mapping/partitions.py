@@ -1,13 +1,16 @@
-"""Partitions that a table had at the safe point and has no longer: dropped, detached or renamed after the launch. Pure.
+"""Partitions that a table had at the safe point and has no longer, since the launch. Pure.
 
-Old partitions go by a nightly job. What was written to them before is the table's, and the twin has a place for it.
+Old ones go by a nightly job: they are dropped, detached, or renamed. What was written to them
+before is the table's, and the twin has a place for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
-from safepoint.wayback.mapping.catalogue import Catalogue
+from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.mapping import WayBack
 
 
@@ -27,3 +30,29 @@ def former(mapping: WayBack, old: Catalogue, new: Catalogue) -> Mapping[str, str
         for leaf in leaves
         if new.roots.get(leaf, leaf) == leaf and leaf not in mapping.feeds and leaf not in mapping.stash
     }
+
+
+def with_apart(new: Catalogue, partitions: Mapping[str, str], mapping: WayBack) -> Catalogue:
+    """The catalogue with what has their rows now (`Table.apart`): of what is dropped nothing has them.
+
+    Args:
+        partitions: as `former` gives them.
+        mapping: as it was proven: columns that have come since a partition need not have.
+    """
+    apart = defaultdict[str, list[Table]](list)
+    needed = mapping.known_columns
+    for leaf, name in partitions.items():
+        own, table = new.tables.get(leaf), new.tables[name]
+        if own is not None and table.key and not own.partitioned and _is_like(own, table, needed[name]):
+            apart[name].append(own)
+    tables = {name: replace(new.tables[name], apart=tuple(leaves)) for name, leaves in apart.items()}
+    return replace(new, tables={**new.tables, **tables}) if tables else new
+
+
+def _is_like(leaf: Table, table: Table, needed: Collection[str]) -> bool:
+    """Whether its rows can stand for the table's: each column is of the same type, or came since."""
+    for column in table.columns:
+        own = leaf.by_name.get(column.name)
+        if own.type != column.type if own is not None else column.name in needed:
+            return False
+    return True

@@ -22,7 +22,7 @@ from safepoint.wayback.door import entering
 from safepoint.wayback.mapping.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.mapping.mapping import WayBack
 from safepoint.wayback.mapping.natural import make_tables
-from safepoint.wayback.mapping.partitions import former
+from safepoint.wayback.mapping.partitions import former, with_apart
 from safepoint.wayback.mapping.reading import Readings, find_readings, refuse_faults
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay import records, whereabouts
@@ -189,8 +189,9 @@ class _Carrying:
         self.old, self.new = self.catalogues or (read_catalogue(self.connection), read_catalogue(self.source))
         if not self.manner.same_schema:
             self.new = as_named(self.mapping, self.new)
-            self.mapping = with_since(self.mapping, self.new)
             self.partitions = former(self.mapping, self.old, self.new)
+            self.new = with_apart(self.new, self.partitions, self.mapping)
+            self.mapping = with_since(self.mapping, self.new)
             self._find_readings()
         taken = 0 if earlier is None else earlier.transactions
         staged = self._stage(spool, after=after, up_to=up_to, start=start, earlier=taken)
