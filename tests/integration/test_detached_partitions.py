@@ -81,3 +81,26 @@ def test_a_column_that_came_after_its_partition_went_keeps_no_row_back(
         assert made.old("select id, what from visit where id > 30 order by 1") == [(40, "new"), (41, "new")]
         stashed = {line["key"]["id"]: line["values"] for line in lines(outcome, "stash")}
         assert stashed == {"40": {"note": "n"} | gone, "41": {"note": "n", "since": "s"}}
+
+
+ARCHIVE = """
+create table archive (day int, id int, what text, body text, primary key (id, day)) partition by range (day);
+create table archive_rest partition of archive default;
+"""
+
+
+@BOTH
+def test_a_partition_that_another_table_got_since_is_still_the_one_that_the_twin_has(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    with ground(database, tmp_path, SHOP + PARTED + ARCHIVE, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("insert into visit values (5, 50, 'new'), (15, 51, 'new')", "delete from visit where id = 4")
+        made.write("update visit set what = 'new' where id in (3, 13)")
+        made.write(DETACH, "alter table archive attach partition visit_1 for values from (0) to (10)")
+        made.write("update archive set what = 'late' where id = 5", "insert into archive values (77, 52, 'new')")
+        outcome = rest(made, proven)
+        assert outcome.put_aside == 0, outcome.aside
+        whole = "select day, id, what, md5(body) from visit{} union all select day, id, what, md5(body) from archive{}"
+        assert sorted(made.old(whole.format("", "")), key=str) == sorted(made.new(whole.format("", "")), key=str)
+        assert made.old("select id from archive") == [(52,)]

@@ -1,6 +1,6 @@
 """Partitions that a table had at the safe point and has no longer, since the launch. Pure.
 
-Old ones go by a nightly job: they are dropped, detached, or renamed. What was written to them
+Old ones go by a nightly job: they are dropped, detached, renamed, or given to another table. What was written to them
 before is the table's, and the twin has a place for it.
 """
 
@@ -17,19 +17,23 @@ from safepoint.wayback.mapping.mapping import WayBack
 def former(mapping: WayBack, old: Catalogue, new: Catalogue) -> Mapping[str, str]:
     """By the name of each such partition the new table whose rows it had.
 
-    One that the launch itself has made a table of its own is not among them: it has a rule, or goes to the stash.
+    One that the launch itself has made a table of its own is not among them: it has a rule, or goes to the stash. Nor
+    is one that another table has now whose columns are others.
     """
     parted = [
         (rule.new, old.tables[rule.old].leaves)
         for rule in mapping.tables
         if rule.old in old.tables and rule.new in new.tables and new.tables[rule.new].partitioned
     ]
-    return {
-        leaf: table
-        for table, leaves in parted
-        for leaf in leaves
-        if new.roots.get(leaf, leaf) == leaf and leaf not in mapping.feeds and leaf not in mapping.stash
-    }
+    found = {}
+    for table, leaves in parted:
+        needed = mapping.known_columns[table] & new.tables[table].by_name.keys()
+        for leaf in leaves:
+            now = new.roots.get(leaf, leaf)
+            like = now == leaf or needed <= new.tables[now].by_name.keys()
+            if now != table and like and leaf not in mapping.feeds and leaf not in mapping.stash:
+                found[leaf] = table
+    return found
 
 
 def with_apart(new: Catalogue, partitions: Mapping[str, str], mapping: WayBack) -> Catalogue:
@@ -42,9 +46,12 @@ def with_apart(new: Catalogue, partitions: Mapping[str, str], mapping: WayBack) 
     apart = defaultdict[str, list[Table]](list)
     needed = mapping.known_columns
     for leaf, name in partitions.items():
-        own, table = new.tables.get(leaf), new.tables[name]
-        if own is not None and table.key and not own.partitioned and _is_like(own, table, needed[name]):
-            apart[name].append(own)
+        own, table = new.tables.get(new.roots.get(leaf, "")), new.tables[name]
+        if own is not None and table.key and (own.name != leaf or not own.partitioned):
+            schema, _, relation = leaf.partition(".")
+            own = replace(own, schema=schema, relation=relation, partitioned=False)
+            if _is_like(own, table, needed[name]):
+                apart[name].append(own)
     tables = {name: replace(new.tables[name], apart=tuple(leaves)) for name, leaves in apart.items()}
     return replace(new, tables={**new.tables, **tables}) if tables else new
 
