@@ -20,7 +20,13 @@ class Since:
     count: int = 0
 
     def draw(self) -> tuple[str, Callable[[], None]]:
-        """A column comes or goes, or a partition does."""
+        """A column comes or goes, a partition or a table of the new schema does, or a type gets a value."""
+        roll = self.dice.random()
+        fresh = [one for one in self.world.tables if one.now == "fresh"]
+        if roll < 0.05 and fresh and self.world.relaxes:
+            return 'drop table "fresh"', lambda: self.world.tables.remove(fresh[0])
+        if roll < 0.1 and self.world.relaxes:
+            return self._mood()
         roll = self.dice.random()
         listed = [one for one in self.world.tables if one.name and f"{one.name}_a" in one.leaves and one.kind == "list"]
         if roll < 0.12 and listed:
@@ -56,6 +62,19 @@ class Since:
         column = Column("", "text", f"since {self.count}", "text", default="'usual'")
         words = f"alter table {quoted(table.now)} add {quoted(str(column.now))} text default 'usual'"
         return words, lambda: table.columns.append(column)
+
+    def _mood(self) -> tuple[str, Callable[[], None]]:
+        """A value that the old schema's type has not."""
+        self.count += 1
+        value = f"mood {self.count}"
+
+        def known() -> None:
+            for column in (one for table in self.world.tables for one in table.current):
+                if column.type == column.now_type == "mood":
+                    column.beyond = f"'{value}'::mood"
+
+        place = self.dice.choice((" before 'mid'", " after 'low'", ""))
+        return f"alter type mood add value '{value}'{place}", known
 
     def _partition(self, table: Table) -> tuple[str, Callable[[], None]]:
         self.count += 1

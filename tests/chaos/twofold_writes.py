@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from odd_worlds import quoted
+from twofold_exchanges import Exchanges
 from twofold_schemas import World
 from twofold_worlds import VALUES, Column, Table, insertion
 
@@ -24,7 +25,7 @@ class Step:
     words: str = ""
 
 
-class Course:
+class Course(Exchanges):
     """Draws steps. What a session is in the middle of is known here: which steps follow depends on no answer."""
 
     def __init__(self, world: World, seed: int) -> None:
@@ -61,6 +62,8 @@ class Course:
                 return [Step(session, "finish", self.prepared.pop(self.dice.randrange(len(self.prepared))))]
             self.open[session] = []
             return [Step(session, "begin"), Step(session, "statement", self.statement())]
+        if roll < 0.07:
+            return [Step(session, "statement", one) for one in self.exchanges(self.dice.choice(self.world.tables))]
         if roll < 0.55:
             return [Step(session, "statement", self.statement())]
         if roll < 0.65:
