@@ -21,7 +21,7 @@ import psycopg
 from odd_worlds import quoted
 from postgres_servers import drop_database, fresh_database
 from replay_ground import operations
-from twofold_rows import attempt
+from twofold_rows import SCHEMAS, attempt
 from twofold_schemas import World
 from twofold_since import Since
 from twofold_truth import Truth
@@ -95,6 +95,8 @@ class Play:
             for copy in (self.shadow, *self.twins):
                 words = f'create database "{copy.dbname}" template "{self.live.dbname}" strategy file_copy'
                 connection.execute(words.encode())
+            for one in (self.live, self.shadow, *self.twins):  # what the application finds its tables by
+                connection.execute(f'alter database "{one.dbname}" set search_path = public, other'.encode())
         with connect(self.live) as live, connect(self.shadow) as shadow:
             for statement, effect in self.world.steps:
                 self._show(statement)
@@ -132,7 +134,7 @@ class Play:
             ).fetchone()
             computed = " with (publish_generated_columns = stored)" if self.server.installation.major >= 18 else ""
             connection.execute(f"drop publication {name}".encode())
-            connection.execute(f"create publication {name} for tables in schema public{computed}".encode())
+            connection.execute(f"create publication {name} for tables in schema {SCHEMAS}{computed}".encode())
             said = str(row[0] if row else "").replace("'", "''")
             connection.execute(f"comment on publication {name} is '{said}'".encode())
 
@@ -158,7 +160,7 @@ class Play:
         for table in self.world.tables:
             for column in table.columns:
                 if column.back:
-                    found.setdefault(f"public.{table.name}", {})[column.name] = column.back
+                    found.setdefault(table.old, {})[column.name] = column.back
         return found
 
     def _write(self, facts: dict[str, CaptureFacts]) -> None:
@@ -218,20 +220,20 @@ class Play:
             return
         manner = Manner(only_whole=True) if self.world.migrates else level.MANNER
         words = {"launch_id": LAUNCHES["log"], "out": self.folder / "bat.out"}
-        with (
-            self._struck(),
-            connect(self.live, options=READ_ONLY, lock_timeout=0.2) as source,  # a session may have emptied a table
-            entering(self.twins[2], "postgres") as connection,
-        ):
-            self.holder = connection.info.backend_pid
-            try:
+        try:
+            with (
+                self._struck(),
+                connect(self.live, options=READ_ONLY, lock_timeout=0.2) as source,  # a session may have emptied a table
+                entering(self.twins[2], "postgres") as connection,
+            ):
+                self.holder = connection.info.backend_pid
                 carry(connection, source, self.folder / "log", self.mapping, manner, **words)
                 self.tally["batches"] += 1
-            except NotWhole:
-                assert self.world.relaxes or any(table.moved for table in self.world.tables)
-                self.whole = False
-            except (DatabaseError, psycopg.Error):
-                self.tally["struck"] += 1
+        except NotWhole:
+            assert self.world.relaxes or any(table.moved for table in self.world.tables)
+            self.whole = False
+        except (DatabaseError, psycopg.Error):
+            self.tally["struck"] += 1
 
     @contextmanager
     def _struck(self) -> Iterator[None]:
@@ -274,6 +276,8 @@ class Play:
         for twin, name in zip(self.twins, outs, strict=True):
             self.truth.is_true(twin, name, outs[name])
             self.truth.stashed(name)
+            if not (self.policy == "transaction" and outs[name].put_aside):
+                self.truth.decoys(twin)
             if self.world.migrates:  # of a twin that is kept level they are set when it is finished
                 self.truth.sequences(twin)
         self.truth.alike(outs)

@@ -49,6 +49,10 @@ class World(Migration, Shapes):
             self._refer(table)
         for table in self.tables:
             self._fill(table)
+        self.decoys: list[str] = []
+        self.before.append("create schema other; create schema side")
+        if self.chance(0.4):
+            self._spread()
         for table in self.tables:
             table.now = table.name
             for column in table.columns:
@@ -57,6 +61,19 @@ class World(Migration, Shapes):
             self.migrate()
         said = Column("what", "text", "what", "text")
         self.tables.append(Table(98, "noted", "none", [], [said], now="noted"))
+
+    def _spread(self) -> None:
+        """Over two schemas, which the application looks through; in a third one are tables of the same names."""
+        for table in self.tables:
+            if self.chance(0.5):
+                table.schema = "other"
+                moving = [table.name, *(leaf for leaf in table.leaves if self.chance(0.5))]
+                self.before += [f"alter table {quoted(name)} set schema other" for name in moving]
+            elif self.chance(0.5):
+                self.decoys.append(table.name)
+                self.before.append(f'create table side.{quoted(table.name)} ("id" int primary key, "what" text)')
+        if self.chance(0.5):
+            self.before.append("alter type mood set schema other; alter domain word set schema other")
 
     def alone(self, table: Table) -> bool:
         """Whether no rule that a trigger asks for is about its rows: a foreign key, or what is asked for at the end."""

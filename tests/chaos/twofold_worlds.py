@@ -124,6 +124,17 @@ class Table:
     virtual: bool = False
     own: bool = False
     detached: tuple[str, ...] = ()
+    schema: str = "public"
+
+    @property
+    def old(self) -> str:
+        """What it is called in reports, before the migration."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def new(self) -> str:
+        """And after it."""
+        return f"{self.schema}.{self.now}"
 
     @property
     def keyed(self) -> bool:

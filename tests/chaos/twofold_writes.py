@@ -88,6 +88,8 @@ class Course(Exchanges):
     def statement(self) -> str:
         table = self.dice.choice(self.world.tables)
         roll = self.dice.random()
+        if self.world.decoys and self.chance(0.06):
+            return self._decoy()
         if roll < 0.26:
             return self._insert(table)
         if roll < 0.29:
@@ -130,6 +132,17 @@ class Course(Exchanges):
         rows = [self.world.cells(table, self._number()) for _ in range(self.dice.choice((1, 1, 1, 2, 4)))]
         clash = " on conflict do nothing" if self.chance(0.15) else ""
         return insertion(table.now, *rows, clash=clash)
+
+    def _decoy(self) -> str:
+        """To a table that only has the name of another one."""
+        place, number = f"side.{quoted(self.dice.choice(self.world.decoys))}", self.dice.randint(1, 9)
+        return self.dice.choice(
+            (
+                f"insert into {place} values ({number}, 'a') on conflict (\"id\") do update set \"what\" = 'b'",
+                f'delete from {place} where "id" = {number}',
+                f'update {place} set "id" = "id" + 10 where "id" = {number}',
+            )
+        )
 
     def _many(self, table: Table) -> str:
         """A batch in one statement; its keys are its own."""
