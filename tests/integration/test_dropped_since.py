@@ -27,3 +27,19 @@ def test_a_new_column_that_is_dropped_since_keeps_nothing_back(database: Target,
         assert (outcome.carried, outcome.put_aside) == (4, 0)
         assert made.old("select total from purchase order by id") == made.new("select total from purchase order by id")
         assert [line["values"] for line in lines(outcome, "stash")] == [{"note": "said"}]  # by the first replay
+
+
+@BOTH
+def test_a_new_column_that_is_renamed_since_is_stashed_by_its_name_of_now(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    with ground(database, tmp_path, SHOP, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("update purchase set total = 8, note = 'early' where id = 2")
+        made.write("alter table purchase rename note to remark")
+        made.write("update purchase set total = 9, remark = 'late' where id = 3")
+        assert changed_rules(proven, made.mapping()) == ()
+        outcome = rest(made, proven)
+        assert (outcome.carried, outcome.put_aside) == (2, 0)
+        stashed = {line["key"]["id"]: line["values"] for line in lines(outcome, "stash")}
+        assert stashed == {"2": {"remark": "early"}, "3": {"remark": "late"}}
