@@ -66,12 +66,10 @@ class Exchanges:
         ]
 
     def _away(self, table: Table, some: list[Column]) -> str:
-        """To another partition, under another number, with other values."""
+        """To another partition, with other values. Under another number it would be another row: see `design.md`."""
         sets = [f"{quoted(str(one.now))} = {self.world.cell(one)}" for one in some if self.dice.random() < 0.3]
-        for one in table.key:
-            name = quoted(str(one.now))
-            number = self.dice.choice((f"{name} + 1", f"{name} - 1", str(self.dice.randint(1, 12))))
-            sets.append(f"{name} = {self.dice.choice((f'6 - {name}', number)) if one.name == 'region' else number}")
+        region = next(quoted(str(one.now)) for one in table.key if one.name == "region")
+        sets.append(f"{region} = {self.dice.choice((f'6 - {region}', f'{region} + 1', f'{region} - 3'))}")
         key = ", ".join(quoted(str(one.now)) for one in table.key)
         order = ", ".join(f"{quoted(str(one.now))}::text" for one in table.key)
         few = f"select {key} from {quoted(table.now)} order by {order} offset {self.dice.randint(0, 4)}"

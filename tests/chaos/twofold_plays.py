@@ -302,7 +302,10 @@ class Play:
             return
         if not self.world.relaxes:
             self.truth.attached_again(self.twins[2], LAUNCHES["log"])
-        lists = {name: self.truth.listed(name, spool) for name, spool in (("log", "log"), ("trg", "triggers"))}
+        lists = {
+            name: self.truth.listed(name, spool, outs[name].partitions)
+            for name, spool in (("log", "log"), ("trg", "triggers"))
+        }
         assert lists["log"] == lists["trg"], ("lists", lists["log"] - lists["trg"], lists["trg"] - lists["log"])
         self.tally[f"relaxed, by {self.policy}" if self.world.relaxes else "strict"] += 1
 

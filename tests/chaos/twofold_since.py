@@ -106,4 +106,11 @@ class Since:
             table.leaves = tuple(one for one in table.leaves if one != leaf)
             table.detached = (*table.detached, leaf)
 
-        return f"alter table {quoted(table.now)} detach partition {quoted(leaf)}", known
+        words = f"alter table {quoted(table.now)} detach partition {quoted(leaf)}"
+        if self.dice.random() < 0.5:
+            self.count += 1
+            archive = f'side."archive {self.count}"'
+            like = f"(like {quoted(table.now)} including defaults including generated)"
+            words += f"; create table {archive} {like} partition by list (region)"
+            words += f"; alter table {archive} attach partition {quoted(leaf)} for values in (0, 1, 2)"
+        return words, known

@@ -198,7 +198,9 @@ class Truth:
         if table.name in self.had:  # the twin is without rows that were added, and with those that were removed
             missing -= self.has[table.name] - self.had[table.name]
             staying -= self.had[table.name] - self.has[table.name]
-            named, gone = ({key for key, action in listed if (action == "delete") == one} for one in (False, True))
+            named, gone = (
+                {key for key, action in listed if groups or (action == "delete") == one} for one in (False, True)
+            )
             assert missing <= named and staying - missing <= gone, (missing - named, staying - gone, found)
             return
         if groups:
@@ -290,11 +292,11 @@ class Truth:
             assert not table.keyed or there == truth, ("attached again", found)
         self.tally["attached again"] += done.values + done.rows
 
-    def listed(self, name: str, spool: str) -> Counter[Row]:
+    def listed(self, name: str, spool: str, partitions: Mapping[str, str]) -> Counter[Row]:
         """The list of all that was written, each with its fate, without what only one capture can know."""
         out = self.folder / f"{name}.csv"
         with Gathering(self.folder) as gathering:
-            fates = Fates(gathering.store, self.mapping, catalogue_of(self.live), None)
+            fates = Fates(gathering.store, self.mapping, catalogue_of(self.live), None, partitions)
             fates.load(self.folder / f"{name}.out" / "put-aside.jsonl")
             told = Telling(fates, gathering, {})
             list_written(self.live, self.folder / spool, out, user_table="no_such", user_label="x", told=told)
