@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from replay_ground import BOTH, RELAX, RELAXED, SHOP, ground, lines, operations
-from test_schema_since import rest
+from test_schema_since import rest, told
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture.capture import How
@@ -104,3 +104,21 @@ def test_a_partition_that_another_table_got_since_is_still_the_one_that_the_twin
         whole = "select day, id, what, md5(body) from visit{} union all select day, id, what, md5(body) from archive{}"
         assert sorted(made.old(whole.format("", "")), key=str) == sorted(made.new(whole.format("", "")), key=str)
         assert made.old("select id from archive") == [(52,)]
+
+
+@BOTH
+def test_a_partition_that_has_another_name_and_is_detached_then_is_still_the_tables(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    with ground(database, tmp_path, SHOP + PARTED, RELAX + GREATER, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("update visit set what = 'early' where id in (1, 11)", "insert into visit values (3, 30, 'e', 'e')")
+        made.write("alter table visit_1 rename to visit_old")
+        made.write("update visit set what = 'late' where id in (2, 12)", "insert into visit values (3, 31, 'e', 'e')")
+        made.write("alter table visit detach partition visit_old")
+        outcome = rest(made, proven)
+        assert (outcome.carried, outcome.put_aside, lines(outcome, "stash")) == (2, 0, [])
+        query = "select id, what, md5(body) from {} where id in (1, 2, 11, 12, 30, 31) order by 1"
+        both = "(select * from visit union all select day, id, what, body from visit_old) v"
+        assert made.old(query.format("visit")) == made.new(query.format(both))
+        assert {row["fate"] for row in told(made, proven, outcome.partitions)} == {"carried"}

@@ -7,7 +7,7 @@ before is the table's, and the twin has a place for it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
@@ -33,6 +33,28 @@ def former(mapping: WayBack, old: Catalogue, new: Catalogue) -> Mapping[str, str
             like = now == leaf or needed <= new.tables[now].by_name.keys()
             if now != table and like and leaf not in mapping.feeds and leaf not in mapping.stash:
                 found[leaf] = table
+    return found
+
+
+def renamed(
+    mapping: WayBack, new: Catalogue, partitions: Mapping[str, str], there: Callable[[], Mapping[int, tuple[str, str]]]
+) -> Mapping[str, str]:
+    """Those of them that got another name before they became tables of their own, by that name: where the table can be
+    only one.
+
+    Args:
+        partitions: as `former` gives them.
+        there: what gives the relations that there were when the capture began, with schema and name of now.
+    """
+    gone = {table for leaf, table in partitions.items() if leaf not in new.roots}
+    known = {*mapping.feeds, *mapping.stash, *mapping.kept}
+    found = {}
+    for name in map(".".join, there().values() if gone else ()):
+        own = new.tables.get(name)
+        if own is not None and name not in known and not own.partitioned:
+            alike = [one for one in gone if _is_like(own, new.tables[one], mapping.known_columns[one])]
+            if len(alike) == 1:
+                found[name] = alike[0]
     return found
 
 
