@@ -23,11 +23,12 @@ from safepoint.wayback.door import entering
 from safepoint.wayback.mapping.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.mapping.mapping import WayBack
 from safepoint.wayback.mapping.natural import make_tables
-from safepoint.wayback.mapping.partitions import former, renamed, with_apart
+from safepoint.wayback.mapping.partitions import former, renamed
 from safepoint.wayback.mapping.reading import Readings, find_readings, refuse_faults
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay import records, whereabouts
 from safepoint.wayback.replay.accounting import Accounting
+from safepoint.wayback.replay.apart import find_apart
 from safepoint.wayback.replay.applying import Applying
 from safepoint.wayback.replay.compaction import untyped
 from safepoint.wayback.replay.dangling import find_dangling
@@ -192,7 +193,7 @@ class _Carrying:
             self.new = as_named(self.mapping, self.new)
             there, went = partial(names_now, self.source, spool), former(self.mapping, self.old, self.new)
             self.partitions = {**went, **renamed(self.mapping, self.new, went, there)}
-            self.new = with_apart(self.new, self.partitions, self.mapping)
+            self.new = find_apart(self.source, self.new, self.partitions, self.mapping)
             self.mapping = with_since(self.mapping, self.new)
             self._find_readings()
         taken = 0 if earlier is None else earlier.transactions
