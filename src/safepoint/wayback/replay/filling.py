@@ -69,11 +69,9 @@ def bring_all(
     wanted: Sequence[tuple[Any, ...]],
     into: str,
 ) -> list[tuple[int, str]]:
-    """Bring the values of these rows; where a mapper fails, of halves of them, so that only the rows fail of which it
-    does: gives these, with what PostgreSQL said."""
-    if not any(table.by_name[name].made for name in names):
-        bring(connection, migrated, values_of(table, keys, names, wanted), into)
-        return []
+    """Bring the values of these rows; where a mapper fails, or a key is none any more (an enum's value has another name
+    since), of halves of them, so that only the rows fail of which it does: gives these, with what PostgreSQL said."""
+    made = any(table.by_name[name].made for name in names)
     pending, failed = [wanted], []
     while pending:
         piece = pending.pop()
@@ -81,7 +79,7 @@ def bring_all(
             with connection.transaction():
                 bring(connection, migrated, values_of(table, keys, names, piece), into)
         except psycopg.DatabaseError as error:
-            if not is_unmade(error):
+            if not (is_unmade(error) if made else isinstance(error, psycopg.errors.InvalidTextRepresentation)):
                 raise
             if len(piece) > 1:
                 pending += [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
