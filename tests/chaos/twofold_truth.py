@@ -171,6 +171,10 @@ class Truth:
     def _table_is_true(self, twin: Target, name: str, table: Table, told: list[dict[str, Any]]) -> None:
         # Of rows without a key, those that are alike are as good as one another.
         some = [one for one in table.columns if one.name and (table.keyed or one.now or one.seen)]
+        if (
+            table.kind == "deep"
+        ):  # which row it was nobody can tell where partitions go by all of the key: see `design.md`
+            some = [one for one in some if one.now or one.seen]
         news = [one.seen or f"new.{quoted(one.now or one.name)}" for one in some]
         olds = [f"{quoted(one.name)}::{one.now_type}" if one.now_type != one.type else quoted(one.name) for one in some]
         truth, there = rows_of(self.shadow, table.now, news), rows_of(twin, table.name, olds)
@@ -309,9 +313,12 @@ class Truth:
         named = {
             leaf for table in self.world.tables if table.keyed and table.primary for leaf in (table.now, *table.leaves)
         }
+        # What a mapper reads is the last one's doing: of two at a time triggers see another one as the last.
+        read = {table.now for table in self.world.tables for one in table.columns if "select" in one.back}
         return Counter(
             (
-                *(one["xid"], one["table"], one["action"]),
+                "" if bare(one["table"]) in read else one["xid"],
+                *(one["table"], one["action"]),
                 one["key"] if bare(one["table"]) in named else "",
                 one["fate"] if plain else "",
             )
