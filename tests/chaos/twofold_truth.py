@@ -364,8 +364,8 @@ def _stash(folder: Path) -> Counter[str]:
         if one["action"] == "truncate":  # of several in one replay the last is noted
             emptied.add(json.dumps(one["relation"]))
         else:
-            # Whether a column that came since was seen before depends on when the capture was read.
-            values = {name: value for name, value in one["values"].items() if name[:6] != "since " or value != "usual"}
+            # Whether a column that came since was seen, before or until it went, depends on when the capture was read.
+            values = {name: value for name, value in one["values"].items() if name[:6] != "since "}
             values = {} if gone else values
             if one["values"] and not values and not gone:
                 continue
