@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def play(servers: Servers, major: int, folder: Path, seeds: range) -> Counter[st
         except Exception as error:  # the others are to be played too
             wrong[f"SAFEPOINT_CHAOS_SEED={seed} SAFEPOINT_ODD_RUNS=1"] = f"{type(error).__name__}: {error}"
             print(f"{seed} went wrong: {error}"[:2000], flush=True)
+            if SHOWN:
+                traceback.print_exc()
         tally.update(one.tally)
     assert not wrong, "\n\n".join(f"{seed}: {said[:2000]}" for seed, said in wrong.items())
     return tally

@@ -46,7 +46,7 @@ class Migration(Moves):
     def _relax(self, table: Table) -> None:
         for rule in table.rules:
             if self.chance(0.5):
-                self._step(f"drop constraint {rule}", table)
+                self._step(f"drop constraint if exists {rule}", table)
         for column in table.columns:
             if column.filled and not column.identity and column not in table.key and column.now and self.chance(0.5):
                 self._step(f"alter {quoted(column.now)} drop not null", table)

@@ -21,7 +21,8 @@ import psycopg
 from odd_worlds import quoted
 from postgres_servers import drop_database, fresh_database
 from replay_ground import operations
-from twofold_rows import attempt
+from twofold_guards import Guards
+from twofold_rows import SCHEMAS, attempt
 from twofold_schemas import World
 from twofold_since import Since
 from twofold_truth import Truth
@@ -42,6 +43,7 @@ from safepoint.wayback.replay.replay import READ_ONLY, carry, replay
 from safepoint.wayback.trial.roundtrip import doubtful, round_trip
 from safepoint.wayback.twin import level
 
+TRIGGERS_OWN = "safepoint_capture.changes, safepoint_capture.forgotten"
 LAUNCHES = {"triggers": "twofold-2", "log": "twofold-1"}  # in the order of arming: the log tells of the other
 
 
@@ -71,12 +73,20 @@ class Play:
         self.dice = random.Random(self.seed * 7919)  # a game
         self.live = fresh_database(self.server)
         self.shadow, *self.twins = (self.live.on(f"{self.live.dbname}_{one}") for one in ("s", "log", "trg", "bat"))
+        admins = self.live, self.shadow, *self.twins
+        self.writing = self.live, self.shadow
+        self.guards = Guards.of(self.live) if self.dice.random() < 0.2 else None
         try:
             self._make()
+            if self.guards is not None:
+                self.live, _, *self.twins = (self.guards.own(one) for one in admins)
+                self.tally["ordinary roles"] += 1
             self._captured()
         finally:
-            for target in (*self.twins, self.shadow, self.live):
+            for target in admins:
                 drop_database(target)
+            if self.guards is not None:
+                self.guards.drop()
 
     def _show(self, words: str) -> None:
         if self.shown:
@@ -89,12 +99,16 @@ class Play:
                 said = attempt(connection, statement.removeprefix("?"))
                 if said and not statement.startswith("?"):
                     raise NoWorld(said)
+        if self.guards is not None:
+            self.guards.give(self.live, self.world, self.dice)
         with connect(self.live.on("postgres")) as connection:
             small = f"alter database \"{self.live.dbname}\" set logical_decoding_work_mem = '64kB'"
             connection.execute(small.encode())  # what is more than that is written to disk while it is decoded
             for copy in (self.shadow, *self.twins):
                 words = f'create database "{copy.dbname}" template "{self.live.dbname}" strategy file_copy'
                 connection.execute(words.encode())
+            for one in (self.live, self.shadow, *self.twins):  # what the application finds its tables by
+                connection.execute(f'alter database "{one.dbname}" set search_path = public, other'.encode())
         with connect(self.live) as live, connect(self.shadow) as shadow:
             for statement, effect in self.world.steps:
                 self._show(statement)
@@ -110,7 +124,7 @@ class Play:
     def _captured(self) -> None:
         whole = self._mapping().stash
         facts = {name: arm(self.live, launch, HOW[name], whole=whole) for name, launch in LAUNCHES.items()}
-        self._publish_public(facts["log"])
+        self._publish_ours(facts["log"])
         try:
             self.mapping = self._mapping()
             self.policy: Policy = self.dice.choice(("row", "row", "transaction")) if self.world.relaxes else "row"
@@ -123,17 +137,20 @@ class Play:
             for one in facts.values():
                 disarm(self.live, one)
 
-    def _publish_public(self, facts: CaptureFacts) -> None:
+    def _publish_ours(self, facts: CaptureFacts) -> None:
         """What the triggers note is not published: no replay knows those tables."""
         with connect(self.live) as connection, connection.transaction():
             name = quoted(facts.publication)
+            if self.guards is not None:  # where single tables are published
+                connection.execute(f"alter publication {name} drop table {TRIGGERS_OWN}".encode())
+                return
             row = connection.execute(
                 "select obj_description(oid, 'pg_publication') from pg_publication where pubname = %s",
                 [facts.publication],
             ).fetchone()
             computed = " with (publish_generated_columns = stored)" if self.server.installation.major >= 18 else ""
             connection.execute(f"drop publication {name}".encode())
-            connection.execute(f"create publication {name} for tables in schema public{computed}".encode())
+            connection.execute(f"create publication {name} for tables in schema {SCHEMAS}{computed}".encode())
             said = str(row[0] if row else "").replace("'", "''")
             connection.execute(f"comment on publication {name} is '{said}'".encode())
 
@@ -159,14 +176,15 @@ class Play:
         for table in self.world.tables:
             for column in table.columns:
                 if column.back:
-                    found.setdefault(f"public.{table.name}", {})[column.name] = column.back
+                    found.setdefault(table.old, {})[column.name] = column.back
         return found
 
     def _write(self, facts: dict[str, CaptureFacts]) -> None:
         """All steps, in both databases; what comes so far is drained, and carried into the last twin, in between."""
         self.whole = True
         since = Since(self.world, self.dice)
-        with _sessions(self.live) as lives, _sessions(self.shadow) as shadows:
+        live, shadow = self.writing
+        with _sessions(live, self.guards) as lives, _sessions(shadow, self.guards) as shadows:
             for _ in range(self.dice.randint(1, 4)):
                 steps = self.course.steps(self.dice.randint(10, 60))
                 ends = self.dice.random() < 0.6
@@ -187,18 +205,18 @@ class Play:
         """Somebody changes the schema, while no session is in the middle of something."""
         if self.dice.random() < 0.3:
             words, known = since.draw()
-            if self._step(Step(0, "ddl", words), lives, shadows):
+            if self._step(Step(SESSIONS, "ddl", words), lives, shadows):
                 known()
         if self.dice.random() < 0.2:
             away, back, other, own = since.rename()
-            if self._step(Step(0, "ddl", away), lives, shadows):
+            if self._step(Step(SESSIONS, "ddl", away), lives, shadows):
                 other()
                 for step in [*self.course.steps(self.dice.randint(5, 20)), *self.course.ending()]:
                     self._step(step, lives, shadows)
                 if self.dice.random() < 0.5:
                     for name, one in facts.items():
                         drain(self.live, one, self.folder / name)
-                assert self._step(Step(0, "ddl", back), lives, shadows)
+                assert self._step(Step(SESSIONS, "ddl", back), lives, shadows)
                 own()
 
     def _step(self, step: Step, lives: Sequence[Connection], shadows: Sequence[Connection]) -> bool:
@@ -219,20 +237,20 @@ class Play:
             return
         manner = Manner(only_whole=True) if self.world.migrates else level.MANNER
         words = {"launch_id": LAUNCHES["log"], "out": self.folder / "bat.out"}
-        with (
-            self._struck(),
-            connect(self.live, options=READ_ONLY, lock_timeout=0.2) as source,  # a session may have emptied a table
-            entering(self.twins[2], "postgres") as connection,
-        ):
-            self.holder = connection.info.backend_pid
-            try:
+        try:
+            with (
+                self._struck(),
+                connect(self.live, options=READ_ONLY, lock_timeout=0.2) as source,  # a session may have emptied a table
+                entering(self.twins[2], "postgres") as connection,
+            ):
+                self.holder = connection.info.backend_pid
                 carry(connection, source, self.folder / "log", self.mapping, manner, **words)
                 self.tally["batches"] += 1
-            except NotWhole:
-                assert self.world.relaxes or any(table.moved for table in self.world.tables)
-                self.whole = False
-            except (DatabaseError, psycopg.Error):
-                self.tally["struck"] += 1
+        except NotWhole:
+            assert self.world.relaxes or any(table.moved for table in self.world.tables)
+            self.whole = False
+        except (DatabaseError, psycopg.Error):
+            self.tally["struck"] += 1
 
     @contextmanager
     def _struck(self) -> Iterator[None]:
@@ -243,7 +261,7 @@ class Play:
             return
 
         def strike() -> None:
-            with connect(self.live.on("postgres")) as connection:
+            with connect(self.writing[0].on("postgres")) as connection:
                 connection.execute("select pg_terminate_backend(%s) where %s > 0", [self.holder, self.holder])
 
         timer = threading.Timer(self.dice.random() * 0.4, strike)
@@ -275,6 +293,8 @@ class Play:
         for twin, name in zip(self.twins, outs, strict=True):
             self.truth.is_true(twin, name, outs[name])
             self.truth.stashed(name)
+            if not (self.policy == "transaction" and outs[name].put_aside):
+                self.truth.decoys(twin)
             if self.world.migrates:  # of a twin that is kept level they are set when it is finished
                 self.truth.sequences(twin)
         self.truth.alike(outs)
@@ -283,7 +303,10 @@ class Play:
             return
         if not self.world.relaxes:
             self.truth.attached_again(self.twins[2], LAUNCHES["log"])
-        lists = {name: self.truth.listed(name, spool) for name, spool in (("log", "log"), ("trg", "triggers"))}
+        lists = {
+            name: self.truth.listed(name, spool, outs[name].partitions)
+            for name, spool in (("log", "log"), ("trg", "triggers"))
+        }
         assert lists["log"] == lists["trg"], ("lists", lists["log"] - lists["trg"], lists["trg"] - lists["log"])
         self.tally[f"relaxed, by {self.policy}" if self.world.relaxes else "strict"] += 1
 
@@ -299,11 +322,13 @@ HOW: dict[str, How] = {"log": "logical", "triggers": "triggers"}
 
 
 @contextmanager
-def _sessions(target: Target) -> Iterator[list[Connection]]:
+def _sessions(target: Target, guards: Guards | None) -> Iterator[list[Connection]]:
+    """The application's, and behind them one of who may change the schema."""
     found: list[Connection] = []
+    login = target if guards is None else target.login(guards.application, "x")
     try:
-        for _ in range(SESSIONS):
-            found.append(connect(target))
+        for one in (*[login] * SESSIONS, target):
+            found.append(connect(one))
             found[-1].execute(
                 "set lock_timeout = '30ms'; set statement_timeout = '5s'; set client_min_messages = error"
             )

@@ -41,8 +41,10 @@ select c.relname, a.attname, pg_sequence_last_value(s.oid) * sign(q.seqincrement
 from pg_class s join pg_sequence q on q.seqrelid = s.oid
 join pg_depend d on d.objid = s.oid and d.classid = 'pg_class'::regclass and d.deptype in ('a', 'i')
 join pg_class c on c.oid = d.refobjid join pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid
-join pg_namespace n on n.oid = c.relnamespace where s.relkind = 'S' and n.nspname = 'public'
+join pg_namespace n on n.oid = c.relnamespace where s.relkind = 'S' and n.nspname in ('public', 'other')
 """
+
+SCHEMAS = "public, other, side"
 
 Row = tuple[str | None, ...]
 
@@ -52,6 +54,11 @@ def rows_of(target: Target, relation: str, values: Sequence[str]) -> Counter[Row
     said = [f"case when {value} is distinct from null then format('%s', {value}) end" for value in values]
     with connect(target) as connection:
         return Counter(connection.execute(f"select {', '.join(said)} from {quoted(relation)} new".encode()).fetchall())
+
+
+def bare(relation: str) -> str:
+    """Its name without its schema's."""
+    return relation.rpartition(".")[2]
 
 
 def keys_of(rows: Counter[Row], places: Sequence[int]) -> set[Row]:

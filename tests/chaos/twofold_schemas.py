@@ -13,6 +13,7 @@ from twofold_migrations import Migration
 from twofold_shapes import Shapes
 from twofold_worlds import (
     ACTIONS,
+    COMPUTED,
     KEYED,
     KINDS,
     LATE,
@@ -35,6 +36,7 @@ class World(Migration, Shapes):
         self.dice, self.major = random.Random(seed), major  # a game, not secrets
         self.migrates = self.chance(0.8)
         self.relaxes = self.migrates and self.chance(0.5)
+        self.chained = self.chance(0.2)  # each table refers to the one before
         self.regions = 7
         self.before: list[str] = [PRELUDE]
         self.tables: list[Table] = []
@@ -47,6 +49,10 @@ class World(Migration, Shapes):
             self._refer(table)
         for table in self.tables:
             self._fill(table)
+        self.decoys: list[str] = []
+        self.before.append("create schema other; create schema side")
+        if self.chance(0.4):
+            self._spread()
         for table in self.tables:
             table.now = table.name
             for column in table.columns:
@@ -55,6 +61,26 @@ class World(Migration, Shapes):
             self.migrate()
         said = Column("what", "text", "what", "text")
         self.tables.append(Table(98, "noted", "none", [], [said], now="noted"))
+
+    def _spread(self) -> None:
+        """Over two schemas, which the application looks through; in a third one are tables of the same names."""
+        for table in self.tables:
+            if self.chance(0.5):
+                table.schema = "other"
+                moving = [table.name, *(leaf for leaf in table.leaves if self.chance(0.5))]
+                self.before += [f"alter table {quoted(name)} set schema other" for name in moving]
+            elif self.chance(0.5):
+                self.decoys.append(table.name)
+                self.before.append(f'create table side.{quoted(table.name)} ("id" int primary key, "what" text)')
+        if self.chance(0.5):
+            self.before.append("alter type mood set schema other; alter domain word set schema other")
+
+    def alone(self, table: Table) -> bool:
+        """Whether no rule that a trigger asks for is about its rows: a foreign key, or what is asked for at the end."""
+        named = [statement for statement in self.before if quoted(table.name) in statement]
+        referred = any(one.parent is table for other in self.tables for one in other.references)
+        late = any("deferrable" in statement for statement in named)
+        return not (table.references or referred or late)
 
     def value(self, type_: str) -> str:
         return f"{self.dice.choice(VALUES[type_])}::{type_}"
@@ -108,11 +134,7 @@ class World(Migration, Shapes):
         if table.kind == "late":
             parts.append(f'primary key ("id") deferrable initially {self.dice.choice(("deferred", "immediate"))}')
         if self.chance(0.3):
-            table.columns[len(table.key)].bound = True
-            source = quoted(table.columns[len(table.key)].name)
-            parts.append(
-                f'"made" int generated always as (case when {source} is null then 0 else 1 end) {self._kept(table)}'
-            )
+            parts.append(f'"made" int generated always as ({self._computed(table)}) {self._kept(table)}')
         if table.kind != "none" and self.chance(0.2):
             table.columns.append(Column("number", "int4", filled=True, bound=True, identity=True))
             parts.append(self._definition(table.columns[-1]))
@@ -123,9 +145,20 @@ class World(Migration, Shapes):
             parts.append(f'unique ("id", {quoted(table.columns[1].name)})')
         return parts
 
+    def _computed(self, table: Table) -> str:
+        """An expression over some of its columns, which are to stay as they are."""
+        some = [one for one in table.columns[len(table.key) :] if one.name != "touched"]
+        some = self.dice.sample(some, self.dice.randint(1, min(3, len(some))))
+        for column in some:
+            column.bound = True
+        table.own = any(one.type in ("mood", "word") for one in some)
+        forms = [(COMPUTED.get(one.type, "case when {} is null then 0 else 1 end"), one) for one in some]
+        return " + ".join(form.format(quoted(one.name)) for form, one in forms)
+
     def _kept(self, table: Table) -> str:
         """Whether a generated column is stored; rows that are named by all that they say have no others."""
-        table.virtual = self.major >= 18 and table.kind not in ("none", "late") and self.chance(0.5)
+        plain = table.kind not in ("none", "late") and not table.own
+        table.virtual = self.major >= 18 and plain and self.chance(0.5)
         return "virtual" if table.virtual else "stored"
 
     def _besides(self, table: Table) -> None:
@@ -246,16 +279,20 @@ class World(Migration, Shapes):
         for reference in table.references:  # its own key
             action = self.dice.choice(ACTIONS[:4])
             self._constrain(table, reference, action)
-        for place in range(self.dice.choice((0, 1, 1, 2))):
+        for place in range(self.dice.choice((1, 1, 2) if self.chained else (0, 1, 1, 2))):
             parents = [one for one in self.tables if one.kind not in ("none", "late")]
             if not parents:
                 return
             parent = table if table in parents and self.chance(0.25) else self.dice.choice(parents)
+            before = [one for one in parents if one.number < table.number]
+            if self.chained and not place and before:
+                parent = before[-1]
             filled = self.chance(0.2)
             some = [Column(f"to{place}_{one.name}", one.type, filled=False, bound=True) for one in parent.key]
             table.columns += some
             for column in some:
-                self.before.append(f"alter table {quoted(table.name)} add {quoted(column.name)} {column.type}")
+                usual = " default 2" if column.type == "int4" and self.chance(0.3) else ""
+                self.before.append(f"alter table {quoted(table.name)} add {quoted(column.name)} {column.type}{usual}")
             reference = Reference(some, parent, parent.key)
             table.references.append(reference)
             self._constrain(table, reference, self.dice.choice(ACTIONS[:4] if filled else ACTIONS))

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 
 from odd_worlds import quoted
-from twofold_worlds import KEYED, Table
+from twofold_worlds import KEYED, Column, Table
 
 
 class Shapes:
@@ -39,13 +39,17 @@ class Shapes:
         self.before.append(f"alter table {quoted(table.name)} attach partition {leaf} {bound}")
 
     def shape(self, table: Table) -> None:
-        """Triggers that come late, or again; rules of one partition."""
+        """Triggers that come late, or again; rules of one partition; hundreds of columns that nobody writes."""
         name = quoted(table.name)
         if self.chance(0.1) and not table.parted:
             self.before.append(
                 f"create constraint trigger later after insert or update or delete on {name} "
                 "deferrable initially deferred for each row execute function note()"
             )
+        if self.chance(0.06) and not table.virtual:
+            many = ", ".join(f'add "w{place}" {"text" if place % 3 else "int default 7"}' for place in range(420))
+            self.before.append(f"alter table {name} {many}")
+            table.columns += [Column("w0", "int4", default="7"), Column("w418", "text")]
         counts = [one for one in table.columns if one.name == "touched"]
         if counts and table.keyed and self.chance(0.4):
             match = " and ".join(f"{quoted(one.name)} = new.{quoted(one.name)}" for one in table.key)

@@ -20,7 +20,13 @@ class Since:
     count: int = 0
 
     def draw(self) -> tuple[str, Callable[[], None]]:
-        """A column comes or goes, or a partition does."""
+        """A column comes or goes, a partition or a table of the new schema does, or a type gets a value."""
+        roll = self.dice.random()
+        fresh = [one for one in self.world.tables if one.now == "fresh"]
+        if roll < 0.05 and fresh and self.world.relaxes:
+            return 'drop table "fresh"', lambda: self.world.tables.remove(fresh[0])
+        if roll < 0.1 and self.world.relaxes:
+            return self._mood()
         roll = self.dice.random()
         listed = [one for one in self.world.tables if one.name and f"{one.name}_a" in one.leaves and one.kind == "list"]
         if roll < 0.12 and listed:
@@ -57,6 +63,19 @@ class Since:
         words = f"alter table {quoted(table.now)} add {quoted(str(column.now))} text default 'usual'"
         return words, lambda: table.columns.append(column)
 
+    def _mood(self) -> tuple[str, Callable[[], None]]:
+        """A value that the old schema's type has not."""
+        self.count += 1
+        value = f"mood {self.count}"
+
+        def known() -> None:
+            for column in (one for table in self.world.tables for one in table.current):
+                if column.type == column.now_type == "mood":
+                    column.beyond = f"'{value}'::mood"
+
+        place = self.dice.choice((" before 'mid'", " after 'low'", ""))
+        return f"alter type mood add value '{value}'{place}", known
+
     def _partition(self, table: Table) -> tuple[str, Callable[[], None]]:
         self.count += 1
         name, region = f"{table.name}_{self.count}", self.world.regions
@@ -87,4 +106,11 @@ class Since:
             table.leaves = tuple(one for one in table.leaves if one != leaf)
             table.detached = (*table.detached, leaf)
 
-        return f"alter table {quoted(table.now)} detach partition {quoted(leaf)}", known
+        words = f"alter table {quoted(table.now)} detach partition {quoted(leaf)}"
+        if self.dice.random() < 0.5:
+            self.count += 1
+            archive = f'side."archive {self.count}"'
+            like = f"(like {quoted(table.now)} including defaults including generated)"
+            words += f"; create table {archive} {like} partition by list (region)"
+            words += f"; alter table {archive} attach partition {quoted(leaf)} for values in (0, 1, 2)"
+        return words, known

@@ -35,6 +35,16 @@ VALUES = {
     "bytea": (r"'\x00ff'", "decode(repeat('00ff5c', 1500), 'hex')"),
     "bool": ("true", "false"),
 }
+# Of some types what a generated column makes of a value.
+COMPUTED = {
+    "int4": "coalesce({}, 0) * 3",
+    "text": "length(coalesce({}, ''))",
+    "varchar(5)": "ascii(coalesce({}, ''))",
+    "numeric(8,2)": "coalesce({}, 0)::int",
+    "bool": "coalesce({}::int, 2)",
+    "jsonb": "coalesce(length({} ->> 'k'), -1)",
+    "text[]": "coalesce(cardinality({}), -1)",
+}
 SPANS = tuple(
     f"'[2026-0{one}-01,2026-0{other}-01)'::daterange" for one in range(1, 7) for other in range(one + 1, one + 4)
 )
@@ -49,7 +59,8 @@ WIDER = {
 NAMES = ("plain", "Upper", "with space", "select", "üml", "new", "old", "key", "op", "tx", "n", "o", "c", "existed")
 ACTIONS = (
     *("", " on delete cascade", " on delete cascade on update cascade", " on update cascade", " on delete set null"),
-    *(" on delete set null on update set null", " on delete set default"),
+    *(" on delete set null on update set null", " on delete set default", " on delete set default on update cascade"),
+    *(" on delete set null on update cascade", " on delete cascade on update set default"),
 )
 LATE = ("", "", " deferrable initially deferred", " deferrable")
 KINDS = ("id", "id", "id", "uuid", "nat", "pair", "line", "ptr", "list", "hash", "deep", "late", "none")
@@ -95,8 +106,9 @@ class Reference:
 @dataclass
 class Table:
     """A table; `primary`: its key is the primary one after the migration, too. `rules` are constraints that a migration
-    may drop. `moved`: the migration made it of another one's values; `virtual`: it has a
-    column that is not stored; `detached`: what was a partition of it until after the launch."""
+    may drop. `moved`: the migration made it of another one's values; `virtual`: it has a column that is not stored;
+    `own`: one that is computed of types of the application's; `detached`: what was a partition of it until after the
+    launch."""
 
     number: int
     name: str
@@ -110,7 +122,19 @@ class Table:
     rules: list[str] = field(default_factory=list)
     moved: bool = False
     virtual: bool = False
+    own: bool = False
     detached: tuple[str, ...] = ()
+    schema: str = "public"
+
+    @property
+    def old(self) -> str:
+        """What it is called in reports, before the migration."""
+        return f"{self.schema}.{self.name}"
+
+    @property
+    def new(self) -> str:
+        """And after it."""
+        return f"{self.schema}.{self.now}"
 
     @property
     def keyed(self) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from odd_worlds import quoted
+from twofold_exchanges import Exchanges
 from twofold_schemas import World
 from twofold_worlds import VALUES, Column, Table, insertion
 
@@ -24,7 +25,7 @@ class Step:
     words: str = ""
 
 
-class Course:
+class Course(Exchanges):
     """Draws steps. What a session is in the middle of is known here: which steps follow depends on no answer."""
 
     def __init__(self, world: World, seed: int) -> None:
@@ -61,6 +62,8 @@ class Course:
                 return [Step(session, "finish", self.prepared.pop(self.dice.randrange(len(self.prepared))))]
             self.open[session] = []
             return [Step(session, "begin"), Step(session, "statement", self.statement())]
+        if roll < 0.07:
+            return [Step(session, "statement", one) for one in self.exchanges(self.dice.choice(self.world.tables))]
         if roll < 0.55:
             return [Step(session, "statement", self.statement())]
         if roll < 0.65:
@@ -85,6 +88,8 @@ class Course:
     def statement(self) -> str:
         table = self.dice.choice(self.world.tables)
         roll = self.dice.random()
+        if self.world.decoys and self.chance(0.06):
+            return self._decoy()
         if roll < 0.26:
             return self._insert(table)
         if roll < 0.29:
@@ -127,6 +132,17 @@ class Course:
         rows = [self.world.cells(table, self._number()) for _ in range(self.dice.choice((1, 1, 1, 2, 4)))]
         clash = " on conflict do nothing" if self.chance(0.15) else ""
         return insertion(table.now, *rows, clash=clash)
+
+    def _decoy(self) -> str:
+        """To a table that only has the name of another one."""
+        place, number = f"side.{quoted(self.dice.choice(self.world.decoys))}", self.dice.randint(1, 9)
+        return self.dice.choice(
+            (
+                f"insert into {place} values ({number}, 'a') on conflict (\"id\") do update set \"what\" = 'b'",
+                f'delete from {place} where "id" = {number}',
+                f'update {place} set "id" = "id" + 10 where "id" = {number}',
+            )
+        )
 
     def _many(self, table: Table) -> str:
         """A batch in one statement; its keys are its own."""

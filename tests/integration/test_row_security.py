@@ -69,3 +69,29 @@ def test_the_capture_is_not_armed_where_policies_would_hide_rows_from_the_way_ba
     with pytest.raises(Refused, match=r"public\.purchase") as told:
         arm(shop.login(ROLE, "x"), LAUNCH, how)
     assert f"ALTER ROLE {ROLE} BYPASSRLS" in str(told.value.remedy)
+
+
+def test_a_detached_partition_that_the_conductor_may_not_read_keeps_only_its_own_rows_back(
+    shop: Target, tmp_path: Path
+) -> None:
+    """Through its table it could be read by whoever may read that one."""
+    parted = """
+        create table visit (id int, day int, what text, body text, primary key (id, day)) partition by range (day);
+        create table visit_1 partition of visit for values from (0) to (10);
+        create table visit_2 partition of visit for values from (10) to (20);
+        insert into visit select n, n, 'w', (select string_agg(md5(n || ' ' || g), '') from generate_series(1, 300) g)
+            from generate_series(1, 19) n;
+    """
+    grant = f"""
+        alter table visit alter body type varchar(90000); grant select on all tables in schema public to {ROLE};
+        grant select on all sequences in schema public to {ROLE};
+    """
+    with ground(shop, tmp_path, SHOP + parted, grant, how="logical") as made:
+        proven = made.mapping()
+        with connect(shop) as admin:
+            admin.execute(f"revoke pg_read_all_data from {ROLE}; revoke select on visit_1 from {ROLE}".encode())
+        made.write("update visit set what = 'new' where id in (1, 11)", "alter table visit detach partition visit_1")
+        made.drain()
+        outcome = replay(made.twin, made.live.login(ROLE, "x"), made.spool, proven, launch_id=LAUNCH)
+        assert [dict(one.key)["id"] for one in outcome.aside] == ["1"]
+        assert made.old("select what from visit where id = 11") == [("new",)]

@@ -104,9 +104,8 @@ ARRAY(SELECT CASE WHEN a.attcollation <> p.attcollation THEN (
       JOIN pg_attribute a ON a.attrelid = o.conrelid AND a.attnum = k.own
       JOIN pg_attribute p ON p.attrelid = o.confrelid AND p.attnum = k.other ORDER BY k.i)
 """
-# PostgreSQL 18 has constraints that are only told, NOT ENFORCED.
+# PostgreSQL 18 has constraints that are only told, and keys whose last column is a PERIOD: parents cover it together.
 _ENFORCED = "coalesce((to_jsonb(o) ->> 'conenforced')::bool, true)"
-# And keys whose last column is a PERIOD: parents have to cover it, several together perhaps.
 _PERIOD = "coalesce((to_jsonb(o) ->> 'conperiod')::bool, false)"
 # MATCH FULL is a check besides: of its columns all are NULL, or none is.
 CONSTRAINTS = f"""
@@ -239,7 +238,7 @@ class Trigger:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `leaves` are the partitions that hold its rows; empty for an ordinary table.
+    """A table. `leaves` are the partitions that hold its rows; empty for an ordinary table. `apart`: see `partitions`.
 
     `replica` are the columns of the index that REPLICA IDENTITY USING INDEX chose; `partial_keys` are the foreign keys
     that single partitions have, or that lead to one; `parted_by` are the columns that say which partition is a row's.
@@ -259,6 +258,7 @@ class Table:
     exclusions: tuple[Exclusion, ...] = ()
     partial_keys: tuple[ForeignKey, ...] = ()
     parted_by: tuple[str, ...] = ()
+    apart: tuple[Table, ...] = ()
 
     @property
     def name(self) -> str:

@@ -178,8 +178,8 @@ def changed_rules(proven: WayBack, now: WayBack) -> tuple[str, ...]:
     """The old tables about which the way back would decide otherwise now than it was proven to. Pure.
 
     A table or a column that was made since is no rule's business: what is written to it goes to the stash, and the rest
-    is carried. Nor is a table that is gone: whether rows of it were captured, which have no rule any more, a replay
-    tells.
+    is carried. Nor is a column that is gone, of which the old schema knows nothing, or a table that is gone: whether
+    rows of it were captured, which have no rule any more, a replay tells.
     """
     there = {*now.feeds, *now.stash}
     gone = {rule.old for rule in proven.tables if rule.new not in there} & now.kept.keys()
@@ -212,11 +212,11 @@ def _named_in(rule: TableRule, old: Table) -> TableRule:
 
 
 def _others(was: TableRule | None, now: TableRule | None) -> bool:
-    """Whether two rules differ in more than columns that came to be stashed, and a key where there was none."""
+    """Whether two rules differ in more than what is stashed of a row, and a key where there was none."""
     if was is None or now is None:
         return was != now
     now = now if was.key else replace(now, key=())
-    return replace(now, stash=was.stash) != was or not set(was.stash) <= set(now.stash)
+    return replace(now, stash=was.stash) != was
 
 
 def _decisions(way: WayBack) -> dict[str, TableRule | None]:

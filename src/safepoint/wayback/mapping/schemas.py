@@ -77,6 +77,7 @@ def _table(data: dict[str, Any]) -> Table:
             "checks": tuple((name, check) for name, check in data["checks"]),
             **{name: tuple(data[name]) for name in ("primary_key", "leaves", "replica")},
             "parted_by": tuple(data.get("parted_by", ())),
+            "apart": tuple(_table(dict(one)) for one in data.get("apart", ())),
         }
     )
 

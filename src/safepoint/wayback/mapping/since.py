@@ -1,6 +1,7 @@
 """What a mapped table got after the launch: columns, which the old schema has no place for, and keys. Pure.
 
-A release that mends something brings a column: it is stashed, and everything else is as it was proven to be.
+A release that mends something brings a column: it is stashed, and everything else is as it was proven to be. Or it
+takes one away again that the old schema never had.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from safepoint.wayback.mapping.mapping import TableRule, WayBack
 
 
 def with_since(mapping: WayBack, new: Catalogue) -> WayBack:
-    """The way back with what has come since among the columns that it stashes."""
+    """The way back with what has come since among the columns that it stashes, and without what is gone of these."""
     return replace(mapping, tables=tuple(_with_since(rule, new) for rule in mapping.tables))
 
 
@@ -57,4 +58,4 @@ def _with_since(rule: TableRule, new: Catalogue) -> TableRule:
     mapped = [column.expression or "" for column in rule.columns if column.kind == "mapped"]
     more = [one.name for one in table.written if one.name not in known]
     more = [name for name in more if not any(mentions(expression, name) for expression in mapped)]
-    return replace(rule, stash=(*rule.stash, *more)) if more else rule
+    return replace(rule, stash=(*(name for name in rule.stash if name in table.by_name), *more))

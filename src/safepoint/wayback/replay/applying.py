@@ -177,16 +177,21 @@ class Applying:
         if self.manner.policy == "row" and not guarded:
             return False
         before = self._excluded()
+        of_row = of_emptied = "true"
+        if self.manner.policy == "row":
+            names = {one.new.name for one in guarded}
+            touched = [f"SELECT _sp_tx FROM {one.stage}" for one in guarded]
+            touched += [f"SELECT {one.transaction}" for one in self.scope.truncations if one.table in names]
+            of_row, of_emptied = (f"{tx} IN ({' UNION '.join(touched)})" for tx in ("s._sp_tx", "c.tx"))
         for work in self.works:
-            condition = "true"
-            if self.manner.policy == "row":
-                touched = " UNION ".join(f"SELECT _sp_tx FROM {one.stage}" for one in guarded)
-                condition = f"s._sp_tx IN ({touched})"
             run(
                 self.connection,
-                f"INSERT INTO pg_temp.sp_excluded SELECT s._sp_tx, min(c.reason) FROM {work.change} c "
-                f"JOIN {work.stage} s ON {whereabouts.same_key(work)} WHERE c.verdict IS NOT NULL AND {condition} "
-                f"GROUP BY s._sp_tx ON CONFLICT DO NOTHING",
+                f"INSERT INTO pg_temp.sp_excluded SELECT tx, min(reason) FROM ("
+                f"SELECT s._sp_tx AS tx, c.reason FROM {work.change} c JOIN {work.stage} s "
+                f"ON {whereabouts.same_key(work)} WHERE c.verdict IS NOT NULL AND {of_row} "
+                # What went with all of its table was staged by nobody.
+                f"UNION ALL SELECT c.tx, c.reason FROM {work.change} c WHERE c.verdict IS NOT NULL "
+                f"AND {work.emptied} AND {of_emptied}) e GROUP BY tx ON CONFLICT DO NOTHING",
             )
         named = [(work.sink, [new.name for _, new in work.keys]) for work in self.works]
         named += [(sink, list(sink.table.key)) for sink in self.homeless]

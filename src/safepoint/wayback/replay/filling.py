@@ -17,6 +17,7 @@ from safepoint.wayback.mapping.expressions import literal, quote
 from safepoint.wayback.mapping.reading import texts_of
 from safepoint.wayback.replay.staged import Sink
 from safepoint.wayback.replay.statements import ask, in_a_line, is_unmade, run
+from safepoint.wayback.replay.work import quoted, rows_of
 
 PIECE: Final = 2_000
 GONE: Final = """
@@ -26,13 +27,12 @@ SELECT w._sp_at FROM pg_temp.sp_wanted w WHERE NOT EXISTS (SELECT FROM pg_temp.s
 
 
 def fill(
-    connection: Connection, migrated: Connection, sink: Sink, rows: str, keys: Sequence[str], wanted: str
+    connection: Connection, migrated: Connection, sink: Sink, keys: Sequence[str], wanted: str
 ) -> list[tuple[int, str]]:
     """Bring the values into the staged rows; of rows that the migrated database has no longer `GONE` tells.
 
     Args:
-        rows: the migrated table as it stands in SQL.
-        keys: the columns of its key.
+        keys: the columns of the table's key.
         wanted: a query of the staged rows that need it: `_sp_at`, and the key as text.
 
     Returns:
@@ -48,7 +48,7 @@ def fill(
     with connection.cursor("sp_wanted") as cursor:
         cursor.execute("SELECT * FROM pg_temp.sp_wanted")
         while piece := cursor.fetchmany(PIECE):
-            failed += bring_all(connection, migrated, sink.table, rows, keys, names, piece, "pg_temp.sp_brought")
+            failed += bring_all(connection, migrated, sink.table, keys, names, piece, "pg_temp.sp_brought")
     run(connection, "ANALYZE pg_temp.sp_wanted")
     run(connection, "ANALYZE pg_temp.sp_brought (at)")
     pairs = ", ".join(
@@ -64,25 +64,22 @@ def bring_all(
     connection: Connection,
     migrated: Connection,
     table: Table,
-    rows: str,
     keys: Sequence[str],
     names: Sequence[str],
     wanted: Sequence[tuple[Any, ...]],
     into: str,
 ) -> list[tuple[int, str]]:
-    """Bring the values of these rows; where a mapper fails, of halves of them, so that only the rows fail of which it
-    does: gives these, with what PostgreSQL said."""
-    if not any(table.by_name[name].made for name in names):
-        bring(connection, migrated, values_of(table, rows, keys, names, wanted), into)
-        return []
+    """Bring the values of these rows; where a mapper fails, or a key is none any more (an enum's value has another name
+    since), of halves of them, so that only the rows fail of which it does: gives these, with what PostgreSQL said."""
+    made = any(table.by_name[name].made for name in names)
     pending, failed = [wanted], []
     while pending:
         piece = pending.pop()
         try:
             with connection.transaction():
-                bring(connection, migrated, values_of(table, rows, keys, names, piece), into)
+                bring(connection, migrated, values_of(table, keys, names, piece), into)
         except psycopg.DatabaseError as error:
-            if not is_unmade(error):
+            if not (is_unmade(error) if made else isinstance(error, psycopg.errors.InvalidTextRepresentation)):
                 raise
             if len(piece) > 1:
                 pending += [piece[: len(piece) // 2], piece[len(piece) // 2 :]]
@@ -92,12 +89,7 @@ def bring_all(
 
 
 def values_of(
-    table: Table,
-    rows: str,
-    keys: Sequence[str],
-    names: Sequence[str],
-    wanted: Sequence[tuple[Any, ...]],
-    head: str = "w.at",
+    table: Table, keys: Sequence[str], names: Sequence[str], wanted: Sequence[tuple[Any, ...]], head: str = "w.at"
 ) -> str:
     """The query for the values of rows of which a number is wanted, and the key as text. A COPY has no parameters, so
     they stand in it. `head`: what stands before the values.
@@ -111,7 +103,26 @@ def values_of(
         f"new.{quote(name)} = w.k{place}::{table.by_name[name].type}" for place, name in enumerate(keys)
     )
     values, join = texts_of(table, names)
-    return f"SELECT {head}{values} FROM unnest({arrays}) w(at{places}) JOIN {rows} new ON {match}{join}"
+    return " UNION ALL ".join(
+        f"SELECT {head}{values} FROM unnest({arrays}) w(at{places}) JOIN {rows} new ON {match}{join} WHERE {which}"
+        for rows, which in standing(table)
+    )
+
+
+def standing(table: Table) -> list[tuple[str, str]]:
+    """Where the rows of a migrated table are, as SQL, and which of these rows `new` are its own: what was a partition
+    until after the launch has its rows still, but those that the table has again. Pure."""
+    found = [(rows_of(table), "true")]
+    same = " AND ".join(f"r.{quote(name)} = new.{quote(name)}" for name in table.key)
+    for leaf in table.apart:
+        columns = ", ".join(
+            ("" if one.name in leaf.by_name else f"NULL::{one.type} AS ") + quote(one.name)
+            for one in table.columns
+            if one.made is None
+        )
+        rows = f"(SELECT tableoid, {columns} FROM ONLY {quoted(leaf)})"
+        found.append((rows, f"NOT EXISTS (SELECT FROM {rows_of(table)} r WHERE {same})"))
+    return found
 
 
 def bring(connection: Connection, migrated: Connection, query: str, into: str) -> None:

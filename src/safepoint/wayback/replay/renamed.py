@@ -96,6 +96,14 @@ class Renames:
         return replace(relation, columns=columns)
 
 
+def names_now(connection: Connection, spool: Path) -> dict[int, tuple[str, str]]:
+    """Schema and name of the relations that were there when this spool's capture began, by their numbers."""
+    slot = str(read_header(spool)[0].get("slot", ""))
+    then = f"{_BY_LOG} UNION ALL {_BY_TRIGGERS}" if connection.execute(THERE).fetchone() == (True,) else _BY_LOG
+    rows = connection.execute(_TABLES.format(then=then).encode(), [slot]).fetchall()
+    return {int(oid): (schema, name) for oid, schema, name in rows}
+
+
 def find_renames(
     connection: Connection, spool: Path, mapping: WayBack | None, new: Catalogue, partitions: Mapping[str, str]
 ) -> Renames:
@@ -109,6 +117,5 @@ def find_renames(
             if rule.new in new.tables
         }
     slot = str(read_header(spool)[0].get("slot", ""))
-    then = f"{_BY_LOG} UNION ALL {_BY_TRIGGERS}" if connection.execute(THERE).fetchone() == (True,) else _BY_LOG
-    rows = connection.execute(_TABLES.format(then=then).encode(), [slot]).fetchall() if needed else []
-    return Renames(connection, slot, new, {**new.roots, **partitions}, needed, {int(oid): (a, b) for oid, a, b in rows})
+    there = names_now(connection, spool) if needed else {}
+    return Renames(connection, slot, new, {**new.roots, **partitions}, needed, there)

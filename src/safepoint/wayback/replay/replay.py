@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,11 +23,12 @@ from safepoint.wayback.door import entering
 from safepoint.wayback.mapping.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.mapping.mapping import WayBack
 from safepoint.wayback.mapping.natural import make_tables
-from safepoint.wayback.mapping.partitions import former
+from safepoint.wayback.mapping.partitions import former, renamed
 from safepoint.wayback.mapping.reading import Readings, find_readings, refuse_faults
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay import records, whereabouts
 from safepoint.wayback.replay.accounting import Accounting
+from safepoint.wayback.replay.apart import find_apart
 from safepoint.wayback.replay.applying import Applying
 from safepoint.wayback.replay.compaction import untyped
 from safepoint.wayback.replay.dangling import find_dangling
@@ -35,7 +37,7 @@ from safepoint.wayback.replay.made_since import make_partitions
 from safepoint.wayback.replay.manner import Manner, NotWhole, Policy
 from safepoint.wayback.replay.merging import Merged, raise_sequences
 from safepoint.wayback.replay.outcome import Outcome
-from safepoint.wayback.replay.renamed import Renames, find_renames
+from safepoint.wayback.replay.renamed import Renames, find_renames, names_now
 from safepoint.wayback.replay.rereading import refuse_stirred, reread
 from safepoint.wayback.replay.staged import Sink, Staged
 from safepoint.wayback.replay.staging import stage
@@ -189,8 +191,10 @@ class _Carrying:
         self.old, self.new = self.catalogues or (read_catalogue(self.connection), read_catalogue(self.source))
         if not self.manner.same_schema:
             self.new = as_named(self.mapping, self.new)
+            there, went = partial(names_now, self.source, spool), former(self.mapping, self.old, self.new)
+            self.partitions = {**went, **renamed(self.mapping, self.new, went, there)}
+            self.new = find_apart(self.source, self.new, self.partitions, self.mapping)
             self.mapping = with_since(self.mapping, self.new)
-            self.partitions = former(self.mapping, self.old, self.new)
             self._find_readings()
         taken = 0 if earlier is None else earlier.transactions
         staged = self._stage(spool, after=after, up_to=up_to, start=start, earlier=taken)

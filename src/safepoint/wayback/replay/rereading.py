@@ -21,7 +21,7 @@ from safepoint.wayback.mapping.expressions import written as as_written
 from safepoint.wayback.mapping.mapping import TableRule
 from safepoint.wayback.mapping.reading import Reading, Readings, texts_of
 from safepoint.wayback.replay.compaction import key_match
-from safepoint.wayback.replay.filling import PIECE, bring, bring_all, values_of
+from safepoint.wayback.replay.filling import PIECE, bring, bring_all, standing, values_of
 from safepoint.wayback.replay.manner import NotWhole
 from safepoint.wayback.replay.staged import META, UPDATE, Staged
 from safepoint.wayback.replay.staging import make_sink
@@ -122,8 +122,9 @@ class _Table:
         values, join = texts_of(self.new, names)
         try:
             with self.connection.transaction():
-                query = f"SELECT 0::int8{values} FROM {rows_of(self.new)} new{join}"
-                bring(self.connection, self.migrated, query, "pg_temp.sp_reread")
+                for rows, which in standing(self.new):
+                    query = f"SELECT 0::int8{values} FROM {rows} new{join} WHERE {which}"
+                    bring(self.connection, self.migrated, query, "pg_temp.sp_reread")
         except psycopg.DatabaseError as error:
             if not is_unmade(error):
                 raise
@@ -137,7 +138,7 @@ class _Table:
                 self._read_piece(names, piece)
 
     def _read_piece(self, names: Sequence[str], piece: Sequence[tuple[object, ...]]) -> None:
-        words = self.new, rows_of(self.new), self.names, names, piece
+        words = self.new, self.names, names, piece
         failed = {n for n, _ in bring_all(self.connection, self.migrated, *words, "pg_temp.sp_reread")}
         if rows := [row for row in piece if row[0] in failed]:
             keys = ", ".join(f"{literal(list(column))}::text[]" for column in list(zip(*rows, strict=True))[1:])
@@ -177,8 +178,9 @@ class _Table:
     def _stage(self, found: int, transaction: int) -> None:
         """What mappers make of these rows is brought with what else is to be looked up (`unchanged`)."""
         if self.new.partitioned:
-            oids = ask(self.migrated, f"SELECT {', '.join(map(oid_of, self.new.leaves))}")[0]
-            self.sink.leaves.update(zip(map(int, oids), self.new.leaves, strict=True))
+            leaves = [*self.new.leaves, *(one.name for one in self.new.apart)]
+            oids = ask(self.migrated, f"SELECT {', '.join(map(oid_of, leaves))}")[0]
+            self.sink.leaves.update(zip(map(int, oids), leaves, strict=True))
         unchanged = f"{literal([*self.made.values()])}::text[]"
         head = (
             f"(({self.staged.at} + w.at) * 4 + {UPDATE})::int8, {transaction}::int4, new.tableoid, NULL::text[], "
@@ -188,7 +190,7 @@ class _Table:
         with self.connection.cursor("sp_stale") as cursor:
             cursor.execute("SELECT * FROM pg_temp.sp_stale")
             while piece := cursor.fetchmany(PIECE):
-                query = values_of(self.new, rows_of(self.new), self.names, self.sink.own, piece, head)
+                query = values_of(self.new, self.names, self.sink.own, piece, head)
                 bring(self.connection, self.migrated, query, into)
         self.sink.reread = (self.staged.at + 1) * 4
         self.staged.at += found

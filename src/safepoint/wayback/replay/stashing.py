@@ -14,7 +14,7 @@ from safepoint.wayback.mapping.expressions import literal, quote, written
 from safepoint.wayback.replay.recovering import recovered
 from safepoint.wayback.replay.staged import TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.replay.statements import ask, run
-from safepoint.wayback.replay.unchanged import fill_last
+from safepoint.wayback.replay.unchanged import UNKNOWN, fill_last
 from safepoint.wayback.replay.work import Scope, Work
 
 # A commit's time comes as microseconds since 2000-01-01 (protocol-logicalrep-message-formats).
@@ -45,6 +45,8 @@ def stash_values(connection: Connection, work: Work) -> int:
         said = recovered(connection, work)
         values = f"CASE WHEN {said} THEN {values} ELSE {as_object('s', work.rule.kept)} END"
         which = "true" if work.rule.stash else f"NOT ({said})"
+    if work.sink.unchanged:
+        values = f"({values}) - coalesce((SELECT u.columns FROM {UNKNOWN} u WHERE u.at = c.n), '{{}}')"
     if work.sink.reread:  # what nobody wrote to is what the migration made
         which = f"({which}) AND c.n < {work.sink.reread}"
     return run(

@@ -24,6 +24,8 @@ _REST: Final = """
 s._sp_unchanged IS NOT NULL AND EXISTS (SELECT FROM unnest(s._sp_unchanged) u(col)
     WHERE NOT EXISTS (SELECT FROM pg_temp.sp_told w WHERE w.at = s._sp_at AND w.col = u.col))
 """
+UNKNOWN: Final = "pg_temp.sp_unknown"
+"""After `fill_unchanged`: columns of staged rows whose values nobody knows, and that are only stashed."""
 
 
 def fill_unchanged(connection: Connection, migrated: Connection, work: Work, scope: Scope) -> None:
@@ -52,14 +54,28 @@ def fill_unchanged(connection: Connection, migrated: Connection, work: Work, sco
         f"SELECT s._sp_at, {key} FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n "
         f"WHERE {_REST} AND c.verdict IS NULL"
     )
-    failed = fill(connection, migrated, work.sink, rows_of(work.sink.table), keys, wanted)
+    failed = fill(connection, migrated, work.sink, keys, wanted)
+    _spare(connection, work)
     run(
         connection,
         f"UPDATE {work.change} SET verdict = 'conflict', reason = 'a large value was not in the log, and the migrated "
-        f"database has the row no longer' WHERE n IN ({GONE})",
+        f"database has the row no longer' WHERE n IN ({GONE}) AND n NOT IN (SELECT at FROM {UNKNOWN})",
     )
     for n, said in failed:
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
+
+
+def _spare(connection: Connection, work: Work) -> None:
+    """Of a row that went with its partition nothing is lost to the old schema where it has no place for the value."""
+    run(connection, "CREATE TEMP TABLE IF NOT EXISTS sp_unknown (at int8 PRIMARY KEY, columns text[]) ON COMMIT DROP")
+    run(
+        connection,
+        f"INSERT INTO {UNKNOWN} SELECT s._sp_at, array_agg(u.col) FROM {work.stage} s "
+        f"CROSS JOIN unnest(s._sp_unchanged) u(col) WHERE s._sp_at IN ({GONE}) "
+        f"AND NOT EXISTS (SELECT FROM pg_temp.sp_told w WHERE w.at = s._sp_at AND w.col = u.col) "
+        f"GROUP BY s._sp_at HAVING array_agg(u.col) <@ {literal(list(work.rule.stash))}::text[] "
+        f"ON CONFLICT DO NOTHING",
+    )
 
 
 def distrust(connection: Connection, work: Work, made: Mapping[str, str]) -> None:
@@ -144,7 +160,7 @@ def fill_last(connection: Connection, migrated: Connection, sink: Sink, scope: S
         f"SELECT _sp_at, {key} FROM (SELECT DISTINCT ON ({key}) * FROM {stage} l WHERE {counting} "
         f"ORDER BY {key}, _sp_at DESC) s WHERE _sp_unchanged IS NOT NULL AND {known}"
     )
-    fill(connection, migrated, sink, rows_of(sink.table), list(sink.table.key), wanted)
+    fill(connection, migrated, sink, list(sink.table.key), wanted)
 
 
 def _overwritten(stage: str, same_key: str) -> str:

@@ -46,6 +46,11 @@ class Work:
         return "c.n" if self.rule.key else "c.source"
 
     @property
+    def emptied(self) -> str:
+        """Whether a change `c` is of a row that only a TRUNCATE took: it is staged nowhere."""
+        return "c.n < 0" if self.rule.key else "c.source IS NULL"
+
+    @property
     def moves(self) -> bool:
         """Whether rows may have got another key (without one: other values), or have gone to another partition."""
         return bool(self.sink.moves or (self.new.parted_by and self.sink.others))

@@ -1,0 +1,123 @@
+"""A partition that is detached after the launch lives on as a table: what the log has not of its rows is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from replay_ground import BOTH, RELAX, RELAXED, SHOP, ground, lines, operations
+from test_schema_since import rest, told
+
+from safepoint.postgres.target import Target
+from safepoint.wayback.capture.capture import How
+
+PARTED = """
+create table visit (day int, id int, what text, body text, primary key (id, day)) partition by range (day);
+create table visit_1 (body text, id int not null, what text, day int not null);
+alter table visit attach partition visit_1 for values from (0) to (10);
+create table visit_2 partition of visit for values from (10) to (20);
+create table visit_3 partition of visit for values from (20) to (30);
+insert into visit select n, n, 'w', (select string_agg(md5(n || ' ' || g), '') from generate_series(1, 300) g)
+    from generate_series(1, 21) n;
+"""
+DETACH = "alter table visit detach partition visit_1"
+GREATER = "alter table visit alter what type varchar(2000), alter body type varchar(90000)"
+
+
+def test_a_large_value_that_the_log_has_not_is_found_in_the_detached_partition(
+    database: Target, tmp_path: Path
+) -> None:
+    with ground(database, tmp_path, SHOP + PARTED, RELAX + GREATER, RELAXED, how="logical") as made:
+        proven = made.mapping()
+        made.write("update visit set what = 'new' where id in (1, 3, 11)", "update visit set day = 4 where id = 12")
+        made.write("update visit set what = 'twice' where id = 1", DETACH)
+        # Rows with the keys of those that went with it: of both, what is the table's counts.
+        made.write("create table visit_9 partition of visit for values from (0) to (10)")
+        made.write("insert into visit select day, id, 'again', body || 'z' from visit_1 where id = 1")
+        made.write("update visit set what = 'more' where id = 1")
+        outcome = rest(made, proven)
+        assert outcome.put_aside == 0, outcome.aside
+        query = "select day, id, what, md5(body) from {} where id in (1, 3, 11, 12) order by 2, 1"
+        both = "(select * from visit union all select day, id, what, body from visit_1 where id > 1) v"
+        assert made.old(query.format("visit")) == made.new(query.format(both))
+
+
+@BOTH
+def test_what_a_mapper_reads_of_rows_in_a_detached_partition_is_read_there(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    moved = """
+        create table said (id int primary key, what text); insert into said select id, what from visit;
+        alter table visit drop what
+    """
+    reading = {"public.visit": {"what": "(select s.what from said s where s.id = new.id)"}}
+    found = operations(
+        ("column-removed", "purchase", "purchase", "legacy", None), ("column-removed", "visit", "visit", "what", None)
+    )
+    with ground(database, tmp_path, SHOP + PARTED, RELAX + moved, found, reading, how=how) as made:
+        proven = made.mapping()
+        made.write("update visit set body = 'new' where id = 1", "insert into visit values (5, 50), (15, 51)")
+        made.write("insert into said values (50, 'fifty'), (51, 'more')", DETACH)
+        made.write("update said set what = 'late' where id in (2, 12, 50)")
+        assert rest(made, proven).put_aside == 0
+        whats = "select id, what from visit where id in (1, 2, 3, 12, 50, 51) order by 1"
+        assert made.old(whats) == [(1, "w"), (2, "late"), (3, "w"), (12, "late"), (50, "late"), (51, "more")]
+
+
+@pytest.mark.parametrize(
+    ("goes", "gone"), [(DETACH, {"since": None}), ("drop table visit_1", {})], ids=["detached", "dropped"]
+)
+def test_a_column_that_came_after_its_partition_went_keeps_no_row_back(
+    database: Target, tmp_path: Path, goes: str, gone: dict[str, None]
+) -> None:
+    noted = "alter table visit add note text default 'n'"
+    with ground(database, tmp_path, SHOP + PARTED, RELAX + noted, RELAXED, how="logical") as made:
+        proven = made.mapping()
+        made.write("insert into visit values (3, 40, 'new', 'new'), (13, 41, 'new', 'new')", goes)
+        made.write("alter table visit add since text default 's'")
+        outcome = rest(made, proven)
+        assert outcome.put_aside == 0
+        assert made.old("select id, what from visit where id > 30 order by 1") == [(40, "new"), (41, "new")]
+        stashed = {line["key"]["id"]: line["values"] for line in lines(outcome, "stash")}
+        assert stashed == {"40": {"note": "n"} | gone, "41": {"note": "n", "since": "s"}}
+
+
+ARCHIVE = """
+create table archive (day int, id int, what text, body text, primary key (id, day)) partition by range (day);
+create table archive_rest partition of archive default;
+"""
+
+
+@BOTH
+def test_a_partition_that_another_table_got_since_is_still_the_one_that_the_twin_has(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    with ground(database, tmp_path, SHOP + PARTED + ARCHIVE, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("insert into visit values (5, 50, 'new'), (15, 51, 'new')", "delete from visit where id = 4")
+        made.write("update visit set what = 'new' where id in (3, 13)")
+        made.write(DETACH, "alter table archive attach partition visit_1 for values from (0) to (10)")
+        made.write("update archive set what = 'late' where id = 5", "insert into archive values (77, 52, 'new')")
+        outcome = rest(made, proven)
+        assert outcome.put_aside == 0, outcome.aside
+        whole = "select day, id, what, md5(body) from visit{} union all select day, id, what, md5(body) from archive{}"
+        assert sorted(made.old(whole.format("", "")), key=str) == sorted(made.new(whole.format("", "")), key=str)
+        assert made.old("select id from archive") == [(52,)]
+
+
+@BOTH
+def test_a_partition_that_has_another_name_and_is_detached_then_is_still_the_tables(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    with ground(database, tmp_path, SHOP + PARTED, RELAX + GREATER, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("update visit set what = 'early' where id in (1, 11)", "insert into visit values (3, 30, 'e', 'e')")
+        made.write("alter table visit_1 rename to visit_old")
+        made.write("update visit set what = 'late' where id in (2, 12)", "insert into visit values (3, 31, 'e', 'e')")
+        made.write("alter table visit detach partition visit_old")
+        outcome = rest(made, proven)
+        assert (outcome.carried, outcome.put_aside, lines(outcome, "stash")) == (2, 0, [])
+        query = "select id, what, md5(body) from {} where id in (1, 2, 11, 12, 30, 31) order by 1"
+        both = "(select * from visit union all select day, id, what, body from visit_old) v"
+        assert made.old(query.format("visit")) == made.new(query.format(both))
+        assert {row["fate"] for row in told(made, proven, outcome.partitions)} == {"carried"}
