@@ -19,7 +19,7 @@ from safepoint.wayback.door import entering
 from safepoint.wayback.mapping.catalogue import read_catalogue
 from safepoint.wayback.replay.stash_schema import schema_name
 from safepoint.wayback.stash import stash
-from safepoint.wayback.stash.left import Reattached
+from safepoint.wayback.stash.left import MOVED, Reattached
 from safepoint.wayback.stash.reattach import forget_mark, reattach
 
 LEFT = "not-reattached.jsonl"
@@ -69,6 +69,8 @@ class Reattach(Verb):
         forget_mark(ground.target, ground.launch_id)
         left = f"; {done.left} could not be, each with its reason in {LEFT}" if done.left else ""
         stood = f" ({done.already} stood there already)" if done.already else ""
+        if done.moved:
+            left += f"; {done.moved} new ones have other numbers, for the migration has given theirs away: see {MOVED}"
         what = f"{done.values} values and {done.rows} rows of {', '.join(done.launches)}"
         return Evidence(
             f"{what} are re-attached{stood}{left}{untold}",

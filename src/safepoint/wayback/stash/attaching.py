@@ -23,7 +23,7 @@ from safepoint.wayback.stash import together
 from safepoint.wayback.stash.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.stash.deletions import delete
 from safepoint.wayback.stash.djangos_own import attach_own
-from safepoint.wayback.stash.left import Reattached, write_left
+from safepoint.wayback.stash.left import MOVED, Reattached, write_left, write_moved
 from safepoint.wayback.stash.renumbering import renumber
 from safepoint.wayback.stash.rivals import deferred
 from safepoint.wayback.stash.single_values import SingleValues
@@ -142,13 +142,13 @@ class Attaching:
         run(connection, "CREATE INDEX ON pg_temp.sp_lines ((line ->> 'relation'), (line -> 'key'))")
         run(connection, "ANALYZE pg_temp.sp_lines")
         run(connection, EMPTIED)
+        self._raise_sequences()
         made = self._parents_first(name for name in self.made if name in self.new.tables)
         renumber(connection, self.new, made, self.found)
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)
         unsilence(connection, silenced)
-        self._raise_sequences()
         return self._answer(out)
 
     def _tried(self) -> together.Torn:
@@ -378,6 +378,7 @@ class Attaching:
 
     def _answer(self, out: Path) -> Reattached:
         left, preview = write_left(self.connection, out)
+        moved, moves = write_moved(self.connection, out.with_name(MOVED))
         return Reattached(
             launches=tuple(one.launch_id for one in self.found),
             values=self.values,
@@ -387,4 +388,6 @@ class Attaching:
             tables={name: count for name, count in self.tables.items() if count},
             preview=preview,
             file=str(out) if left else None,
+            moved=moved,
+            moves=moves,
         )

@@ -11,8 +11,15 @@ from typing import Any, Final
 from safepoint.postgres.connections import Connection, streamed
 from safepoint.postgres.masking import without_secrets
 from safepoint.wayback.capture.settling import settling
+from safepoint.wayback.replay.statements import ask
 
+MOVED: Final = "new-numbers.jsonl"
 _PREVIEW: Final = 50
+_MOVED: Final = """
+SELECT v.relation, v.was, v.now FROM pg_temp.sp_moved v WHERE NOT EXISTS (
+    SELECT FROM pg_temp.sp_left f
+    WHERE f.relation = v.relation AND f.key = jsonb_build_object(v.col, v.now) AND f.col = '*') ORDER BY 1, v.was::int8
+"""
 
 
 @dataclass(frozen=True)
@@ -26,10 +33,20 @@ class Left:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """A row that came back under another number, for the migration has given its own to another one."""
+
+    table: str
+    was: str
+    now: str
+
+
+@dataclass(frozen=True)
 class Reattached:
     """`values` were set in rows that were carried, `rows` of whole tables were written or removed; `already` stood.
 
-    `left` could not be: the first are in `preview`, all of them in `file`.
+    `left` could not be: the first are in `preview`, all of them in `file`. `moved` rows of people's own have another
+    number than they had: the first are in `moves`, all of them in the file `MOVED` beside that one.
     """
 
     launches: tuple[str, ...]
@@ -40,6 +57,8 @@ class Reattached:
     tables: Mapping[str, int] = field(default_factory=dict)
     preview: tuple[Left, ...] = ()
     file: str | None = None
+    moved: int = 0
+    moves: tuple[Moved, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""
@@ -49,7 +68,8 @@ class Reattached:
     def from_json(cls, data: Mapping[str, Any]) -> Reattached:
         """The inverse of `as_json`."""
         preview = tuple(Left(**one) for one in data["preview"])
-        return cls(**{**data, "launches": tuple(data["launches"]), "preview": preview})
+        moves = tuple(Moved(**one) for one in data.get("moves", ()))
+        return cls(**{**data, "launches": tuple(data["launches"]), "preview": preview, "moves": moves})
 
 
 def write_left(connection: Connection, out: Path) -> tuple[int, tuple[Left, ...]]:
@@ -68,3 +88,12 @@ def write_left(connection: Connection, out: Path) -> tuple[int, tuple[Left, ...]
                 shown = without_secrets(key, relation)
                 preview.append(Left(relation.removeprefix("public."), shown, column, reason))
     return left, tuple(preview)
+
+
+def write_moved(connection: Connection, out: Path) -> tuple[int, tuple[Moved, ...]]:
+    """The same of rows that have another number now; no file where there are none."""
+    moves = [Moved(relation.removeprefix("public."), *numbers) for relation, *numbers in ask(connection, _MOVED)]
+    if moves:
+        with settling(out) as file:
+            file.writelines(json.dumps(asdict(one)) + "\n" for one in moves)
+    return len(moves), tuple(moves[:_PREVIEW])

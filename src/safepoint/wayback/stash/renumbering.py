@@ -2,7 +2,8 @@
 
 Who adds or deletes rows on the old release changes what the next migration makes of them, and so what numbers (or
 UUIDs) its rows get. A stashed line has those of then: where another row has it now, or none, the row is looked for by
-what it was (`made_rows`), and the line names that one. Where none is like it, or several are, the line is told.
+what it was (`made_rows`), and the line names that one. Where none is like it, or several are, the line is told. Rows of
+people's own whose number the migration has given to one of its rows get the next number that is free.
 
 `pg_temp.sp_lines` holds the lines, `pg_temp.sp_made` what the rows were: see `attaching`. A line of a row that people
 made is marked as `own`, one of a row that is not found as `lost`: another row may have that number by now.
@@ -11,20 +12,24 @@ made is marked as `own`, one of a row that is not found as `lost`: another row m
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
+
+import psycopg
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
 from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote, written
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
-from safepoint.wayback.stash.numbers import UNFOUND, given_out, numbered, unfound
+from safepoint.wayback.stash.numbers import UNFOUND, alike, given_out, numbered, unfound
 from safepoint.wayback.stash.stash import Stash
 
 _STAGE: Final = """
 CREATE TEMP TABLE sp_made (
     place int4, relation text, key text, was jsonb, now text, own boolean NOT NULL DEFAULT false) ON COMMIT DROP;
 CREATE TEMP TABLE sp_line (place int4, line jsonb) ON COMMIT DROP;
+CREATE TEMP TABLE sp_moved (relation text, col text, was text, now text) ON COMMIT DROP;
 """
 _FILLED: Final = """
 INSERT INTO sp_made (place, relation, key, was)
@@ -62,6 +67,10 @@ def renumber(connection: Connection, catalogue: Catalogue, made: Iterable[str], 
             _Renumbering(connection, catalogue, table).run(len(found))
 
 
+class _NoNumber(Exception):
+    """What a sequence gives out is given out already."""
+
+
 class _Renumbering:
     """Of one table's rows."""
 
@@ -78,8 +87,11 @@ class _Renumbering:
                 self._gather(place)
                 self._find(place)
                 self._name_lines(place)
-                self._name_children(place)
                 run(self.connection, "DROP TABLE pg_temp.sp_prior")
+        if numbered(self.table, self.table.key):
+            self._move_own(places)
+        for place in range(places):
+            self._name_children(place)
 
     def _of(self, place: int) -> str:
         return f"m.relation = {self.name} AND m.place = {place}"
@@ -124,23 +136,24 @@ class _Renumbering:
             f"WHERE {of} AND {number} = m.key::{self.key.type} AND {same}",
         )
         if columns and ask(self.connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {of})")[0][0]:
-            self._look_for(place, of, rows, columns)
+            self._look_for(place, columns, "p.key", "pg_temp.sp_prior p", "p.own", own=True)
+            self._look_for(place, columns, f"{number}::text", rows, "true", own=False)
 
-    def _look_for(self, place: int, of: str, rows: str, columns: Sequence[Column]) -> None:
+    def _look_for(self, place: int, columns: Sequence[Column], key: str, rows: str, which: str, *, own: bool) -> None:
         """By all that a row was, where that is said of one alone, and one alone is so that is no other's."""
-        names, number = [literal(one.name) for one in columns], f"t.{quote(self.key.name)}::text"
+        of, names = f"{self._of(place)} AND m.now IS NULL", [literal(one.name) for one in columns]
         was = f"md5(ARRAY[{', '.join(f'm.was ->> {name}' for name in names)}]::text)"
-        now = f"md5(ARRAY[{', '.join(self._value(one, 't') for one in columns)}]::text)"
+        now = f"md5(ARRAY[{', '.join(self._value(one, None if own else 't') for one in columns)}]::text)"
         told = " OR ".join(f"m.was ->> {name} IS NOT NULL" for name in names)
         whole = " AND ".join(f"m.was ? {name}" for name in names)
         run(
             self.connection,
             f"WITH meant AS (SELECT {was} AS digest, min(m.key) AS key FROM pg_temp.sp_made m "
             f"WHERE {of} AND ({told}) AND {whole} GROUP BY 1 HAVING count(*) = 1), "
-            f"there AS (SELECT {now} AS digest, min({number}) AS key FROM {rows} "
-            f"WHERE NOT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {self._of(place)} AND NOT m.own "
-            f"AND m.now = {number}) GROUP BY 1 HAVING count(*) = 1) "
-            f"UPDATE pg_temp.sp_made m SET now = there.key FROM meant JOIN there USING (digest) "
+            f"there AS (SELECT {now} AS digest, min({key}) AS key FROM {rows} "
+            f"WHERE {which} AND NOT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {self._of(place)} AND m.own = {own} "
+            f"AND m.now = {key}) GROUP BY 1 HAVING count(*) = 1) "
+            f"UPDATE pg_temp.sp_made m SET now = there.key, own = {own} FROM meant JOIN there USING (digest) "
             f"WHERE {of} AND m.key = meant.key",
         )
 
@@ -166,6 +179,50 @@ class _Renumbering:
     def _value(self, column: Column, row: str | None) -> str:
         name, there = literal(column.name), "NULL" if row is None else written(f"{row}.{quote(column.name)}")
         return f"CASE WHEN p.vals ? {name} THEN p.vals ->> {name} ELSE {there} END"
+
+    def _move_own(self, places: int) -> None:
+        """People's own rows whose number one of the migration's has by now get the next that the sequence gives out.
+        Where it gives out none, they are told later on."""
+        self._gather(places)
+        with suppress(_NoNumber, psycopg.errors.SequenceGeneratorLimitExceeded), self.connection.transaction():
+            run(
+                self.connection,
+                f"INSERT INTO pg_temp.sp_moved SELECT {self.name}, {literal(self.key.name)}, s.key, "
+                f"nextval({literal(str(self.key.sequence))})::text FROM pg_temp.sp_prior s "
+                f"JOIN {rows_of(self.table)} t ON t.{quote(self.key.name)} = s.key::{self.key.type} "
+                f"WHERE s.own AND NOT ({alike(self.table, self.table.key)}) AND NOT EXISTS ("
+                f"SELECT FROM pg_temp.sp_lines l WHERE l.line ->> 'relation' = {self.name} AND l.line ->> 'as' = 'own' "
+                f"AND l.line ->> 'action' = 'delete' AND l.line -> 'key' ->> {literal(self.key.name)} = s.key)",
+            )
+            twice = (
+                f"SELECT FROM pg_temp.sp_moved v WHERE v.relation = {self.name} AND (EXISTS (SELECT FROM "
+                f"pg_temp.sp_prior p WHERE p.own AND p.key = v.now) OR EXISTS (SELECT FROM {rows_of(self.table)} t "
+                f"WHERE t.{quote(self.key.name)} = v.now::{self.key.type}))"
+            )
+            if ask(self.connection, f"SELECT EXISTS ({twice})")[0][0]:
+                raise _NoNumber  # somebody gives out numbers by hand
+        run(self.connection, "DROP TABLE pg_temp.sp_prior")
+        run(
+            self.connection,
+            # Where an earlier move had given it another number, a stash knows it by that one.
+            f"INSERT INTO pg_temp.sp_made (place, relation, key, now, own) "
+            f"SELECT DISTINCT l.place, v.relation, v.was, v.was, true "
+            f"FROM pg_temp.sp_moved v JOIN pg_temp.sp_lines l ON l.line ->> 'relation' = v.relation "
+            f"AND l.line -> 'key' ->> v.col = v.was AND l.line ->> 'as' = 'own' WHERE v.relation = {self.name} "
+            f"AND NOT EXISTS (SELECT FROM pg_temp.sp_made m WHERE m.relation = v.relation AND m.place = l.place "
+            f"AND m.own AND m.now = v.was)",
+        )
+        run(
+            self.connection,
+            f"UPDATE pg_temp.sp_made m SET now = v.now FROM pg_temp.sp_moved v "
+            f"WHERE v.relation = {self.name} AND m.relation = v.relation AND m.own AND m.now = v.was",
+        )
+        run(
+            self.connection,
+            f"UPDATE pg_temp.sp_lines l SET line = {_renamed(literal(self.key.name), ('key', 'values', 'was'))} "
+            f"FROM pg_temp.sp_moved m WHERE m.relation = {self.name} AND l.line ->> 'relation' = m.relation "
+            f"AND l.line ->> 'as' = 'own' AND l.line -> 'key' ->> m.col = m.was",
+        )
 
     def _name_lines(self, place: int) -> None:
         key = literal(self.key.name)
