@@ -61,10 +61,12 @@ def renumber(connection: Connection, catalogue: Catalogue, made: Iterable[str], 
     run(connection, "CREATE INDEX ON pg_temp.sp_made (relation, place, key)")
     run(connection, "ANALYZE pg_temp.sp_made")
     known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
+    run(connection, "SET LOCAL enable_nestloop = off")  # nobody can estimate how many rows what stands in JSON finds
     for name in made:
         table = catalogue.tables[name]
         if name in known and given_out(table, table.key):
             _Renumbering(connection, catalogue, table).run(len(found))
+    run(connection, "SET LOCAL enable_nestloop TO DEFAULT")
 
 
 class _NoNumber(Exception):
@@ -118,6 +120,7 @@ class _Renumbering:
             f"WHERE l.line ->> 'relation' = {self.name} AND l.line -> 'key' <> '{{}}' AND l.place < {place} "
             f"AND l.line ->> 'as' IS DISTINCT FROM 'lost' GROUP BY 1, 2",
         )
+        run(self.connection, "ANALYZE pg_temp.sp_prior")
 
     def _find(self, place: int) -> None:
         """People's own by what earlier stashes say; the migration's by their keys, then by what they were."""
@@ -184,6 +187,7 @@ class _Renumbering:
         """People's own rows whose number one of the migration's has by now get the next that the sequence gives out.
         Where it gives out none, they are told later on."""
         self._gather(places)
+        key = literal(self.key.name)
         with suppress(_NoNumber, psycopg.errors.SequenceGeneratorLimitExceeded), self.connection.transaction():
             run(
                 self.connection,
@@ -208,7 +212,7 @@ class _Renumbering:
             f"INSERT INTO pg_temp.sp_made (place, relation, key, now, own) "
             f"SELECT DISTINCT l.place, v.relation, v.was, v.was, true "
             f"FROM pg_temp.sp_moved v JOIN pg_temp.sp_lines l ON l.line ->> 'relation' = v.relation "
-            f"AND l.line -> 'key' ->> v.col = v.was AND l.line ->> 'as' = 'own' WHERE v.relation = {self.name} "
+            f"AND l.line -> 'key' ->> {key} = v.was AND l.line ->> 'as' = 'own' WHERE v.relation = {self.name} "
             f"AND NOT EXISTS (SELECT FROM pg_temp.sp_made m WHERE m.relation = v.relation AND m.place = l.place "
             f"AND m.own AND m.now = v.was)",
         )
@@ -221,7 +225,7 @@ class _Renumbering:
             self.connection,
             f"UPDATE pg_temp.sp_lines l SET line = {_renamed(literal(self.key.name), ('key', 'values', 'was'))} "
             f"FROM pg_temp.sp_moved m WHERE m.relation = {self.name} AND l.line ->> 'relation' = m.relation "
-            f"AND l.line ->> 'as' = 'own' AND l.line -> 'key' ->> m.col = m.was",
+            f"AND l.line ->> 'as' = 'own' AND l.line -> 'key' ->> {key} = m.was",
         )
 
     def _name_lines(self, place: int) -> None:
