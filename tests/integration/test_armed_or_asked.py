@@ -11,6 +11,7 @@ from books import LAUNCH, Books
 from safepoint.errors import NeedsPerson
 from safepoint.launch.verbs.migrate import Arm
 from safepoint.wayback.capture.capture import CaptureFacts, disarm
+from safepoint.wayback.mapping.mapping import WayBack
 
 
 class Stand:
@@ -22,7 +23,7 @@ class Stand:
         wayback = SimpleNamespace(capture="logical", waived=lambda _release: waiver)
         releases = SimpleNamespace(new=SimpleNamespace(version="2.0"))
         self.plan = SimpleNamespace(wayback=wayback, releases=releases)
-        self.proof, self.recorded = {"proven": proven}, dict[str, Any]()
+        self.proof, self.recorded = {"proven": proven, "mapping": WayBack(()).as_json()}, dict[str, Any]()
 
     def fact(self, _name: str) -> dict[str, Any]:
         return self.proof

@@ -143,7 +143,7 @@ class Attaching:
         run(connection, "ANALYZE pg_temp.sp_lines")
         run(connection, EMPTIED)
         self._raise_sequences()
-        made = self._parents_first(name for name in self.made if name in self.new.tables)
+        made = self._parents_first(name for name in self.made if name in self.new.tables and not self._read(name))
         renumber(connection, self.new, made, self.found)
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
@@ -279,6 +279,11 @@ class Attaching:
         anew = made and self._made_anew(table, told)
         words = self.defaults, self.careful, self._coming, anew
         return WholeRows(self.connection, self.new, table, told.key, made, *words)
+
+    def _read(self, name: str) -> bool:
+        """Whether mappers read the stashed rows of a table: the migration may have made its rows of what these gave."""
+        told = self._stashed().get(name)
+        return told is not None and told.read
 
     def _made_anew(self, table: Table, told: StashedTable) -> bool:
         """Whether the migration made the table's rows of what mappers had given the old release of the stashed ones."""
