@@ -293,8 +293,7 @@ class Play:
         for twin, name in zip(self.twins, outs, strict=True):
             self.truth.is_true(twin, name, outs[name])
             self.truth.stashed(name)
-            if not (self.policy == "transaction" and outs[name].put_aside):
-                self.truth.decoys(twin)
+            self.truth.decoys(twin, name)
             if self.world.migrates:  # of a twin that is kept level they are set when it is finished
                 self.truth.sequences(twin)
         self.truth.alike(outs)
