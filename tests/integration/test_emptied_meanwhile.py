@@ -9,13 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from at_the_instant import is_not_taken
 from awkward import run
 
 from safepoint.backup.contents import reading
 from safepoint.backup.fingerprint import export, take
-from safepoint.backup.snapshot import Instant, take_snapshot
 from safepoint.errors import DatabaseError
-from safepoint.hosts.here import Here
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 
@@ -31,21 +30,7 @@ def test_a_table_without_its_rows_of_that_instant_is_no_snapshot(
     database: Target, server: Server, tmp_path: Path, change: str
 ) -> None:
     run(database, ROWS)
-    with reading(database) as connection:
-        at = Instant("0/0", export(connection))
-        run(database, change)
-        with pytest.raises(DatabaseError, match=r"public\.t .*emptied or rewrote") as raised:
-            take_snapshot(
-                database,
-                Here("here", Path.cwd()),
-                installation=server.installation,
-                folder=tmp_path,
-                snapshot_id="s",
-                launch_id=None,
-                at=at,
-            )
-    assert "Take it again" in (raised.value.remedy or "")
-    assert not (tmp_path / "s").exists()
+    is_not_taken(database, server, tmp_path, change, r"public\.t .*emptied or rewrote")
 
 
 def test_a_table_that_was_packed_has_all_its_rows(database: Target) -> None:

@@ -154,6 +154,7 @@ def _refused(connection: Connection, view: str) -> str | None:
     database, in which a name that is not ASCII has other bytes. None where it can be.
     """
     try:
+        # The name is PostgreSQL's own, quoted where it has to be (`_EMPTY`).
         connection.execute(f"REFRESH MATERIALIZED VIEW {view}".encode())
     except psycopg.Error as error:
         return error.diag.message_primary or " ".join(str(error).split()) or "it does not say why"

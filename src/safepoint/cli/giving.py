@@ -15,6 +15,8 @@ _HEEDING = 5.0
 """Seconds within which a conductor that is alive has taken up an order that ends its step; it may be busy ending it."""
 _LEAVING = 10.0
 """Seconds for which a conductor whose run has ended is waited for."""
+_LOOK = 0.1
+"""Seconds between two looks: of another process's ledger and lock nobody is told."""
 
 
 def give(plan_file: PlanFile, word: str, *, json_: bool, interrupts: bool = False, **details: Any) -> bool:
@@ -104,7 +106,7 @@ def let_end(plan_file: PlanFile, word: str) -> None:
                 subject=plan_file.launch_id,
                 remedy=f"Wait for its end; then give this again: `safepoint {word}`.",
             )
-        time.sleep(0.1)
+        time.sleep(_LOOK)
 
 
 def _heeded(plan_file: PlanFile, order_id: str) -> bool:
@@ -118,5 +120,5 @@ def _heeded(plan_file: PlanFile, order_id: str) -> bool:
             return True
         if status_of(entries) is not None:
             return False
-        time.sleep(0.1)
+        time.sleep(_LOOK)
     return True

@@ -10,9 +10,9 @@ from safepoint.django.operations import read_operations
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
-from safepoint.launch.verbs.carrying import defaults_of, django_defaults
 from safepoint.launch.verbs.migrate import migrating
 from safepoint.launch.wayback.carried import carried_files
+from safepoint.launch.wayback.new_defaults import defaults_of, django_defaults
 from safepoint.launch.wayback.proof_standing import PROOF, proven_mapping
 from safepoint.launch.whose import owner_of
 from safepoint.wayback.door import entering

@@ -15,9 +15,9 @@ from safepoint.launch.kept_logs import FOLDER, keep_logs
 from safepoint.launch.report.affected import affected_page
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
-from safepoint.launch.verbs.carrying import django_defaults
 from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.launch.wayback.carried import carried_files, carried_now, carrying_found
+from safepoint.launch.wayback.new_defaults import django_defaults
 from safepoint.launch.wayback.proof_standing import PROOF, proven_mapping
 from safepoint.wayback.affected import written
 from safepoint.wayback.affected.affected import (

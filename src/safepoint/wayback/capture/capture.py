@@ -178,16 +178,11 @@ def arm(
         identities, uncovered, all_tables = publish(
             connection, launch_id, name, purpose, superuser=superuser, dry=reason is not None, whole=whole
         )
-        if reason is None:
-            reason = _make_slot(connection, name, timeout)
-            if reason is not None:
-                unpublish(connection, launch_id, name, purpose)
-                identities = ()
+        if reason is None and (reason := _make_slot(connection, name, timeout)) is not None:
+            unpublish(connection, launch_id, name, purpose)
+            identities = ()
         mode, reason = settled(connection, how, reason)
-        follows = False
-        if mode == "triggers":
-            installed = install(connection, launch_id)
-            uncovered, follows = installed.uncovered, installed.follows
+        installed = install(connection, launch_id) if mode == "triggers" else None
         return CaptureFacts(
             launch_id=launch_id,
             database=target.dbname,
@@ -199,11 +194,11 @@ def arm(
             start_xid=start_xid,
             all_tables=all_tables,
             identities=tuple(identities),
-            uncovered=tuple(uncovered),
+            uncovered=tuple(uncovered if installed is None else installed.uncovered),
             large_objects=bool(_one(connection, HAS_LARGE_OBJECTS)),
             armed_at=str(_one(connection, "SELECT clock_timestamp()::text")),
             purpose=purpose,
-            follows_tables=follows,
+            follows_tables=installed is not None and installed.follows,
         )
 
 
