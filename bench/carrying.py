@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 from results import Result
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
@@ -139,7 +140,7 @@ def _native(live: Target, native: Target) -> float:
     """Seconds until a subscription has applied everything."""
     with connect(live) as connection:
         end = connection.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
-    words = " ".join(f"{key}={value}" for key, value in live.conninfo().items())
+    words = make_conninfo(**live.conninfo())
     began = time.perf_counter()
     with connect(native) as connection:
         connection.execute(

@@ -39,6 +39,10 @@ from safepoint.wayback.sessions import asking, end_holders
 
 WORK: Final = "follow the launch"
 EVERY: Final = 1.0
+"""Seconds between two rounds where the twin follows."""
+SPOOLED_EVERY: Final = 5.0
+"""The same where changes are only spooled. Nobody waits for these, and each round costs those who write a session of
+the server's, and syncs of its disk and ours."""
 _TRIES: Final = 4
 _AWAY: Final = 2.0
 _FINAL: Final = (CaptureLost, NotWhole, Refused)
@@ -186,7 +190,7 @@ def _follow(standby: Standby, stop: Cancelled, told: Callable[[Look], None]) -> 
     if standby.mapping is None:
         while not stop():
             told(Look(_drained(standby, stop), 0, _retained(standby)))
-            _wait(stop, EVERY)
+            _wait(stop, SPOOLED_EVERY)
         return
     with _applying(standby, stop) as (mapping, twin, source):
         while not stop():
