@@ -74,7 +74,7 @@ def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, json_: bool)
     alive = holder(plan_file.conductor_lock)
     if alive is not None and alive.launch != plan_file.launch_id:
         alive = None
-    since = edited(plan_file, launch_folder(plan_file)) if alive else None
+    since = edited(plan_file, launch_folder(plan_file)) if alive or plan_file.fault else None
     if json_:
         import json
 
@@ -83,7 +83,7 @@ def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, json_: bool)
         echo(json.dumps({**given, **known}))
     elif alive:
         echo(f"{word}: given to the conductor ({alive}).")
-        if since:
+        if since and not plan_file.fault:  # that was said before
             echo(str(since))
     else:
         on = "waits for a person before its next step" if word == "hold" else "goes on"

@@ -11,6 +11,7 @@ from safepoint.cli.ending import last_words
 from safepoint.cli.giving import give, let_end
 from safepoint.cli.launch import PlanOption, conduct, end, refuse_without_launch
 from safepoint.cli.saying import echo
+from safepoint.cli.standing_plan import standing_plan
 from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
@@ -322,9 +323,7 @@ def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry], *, closin
 
 
 def _load(plan: Path) -> PlanFile:
-    from safepoint.config import load
-
-    plan_file = load(plan)
+    plan_file = standing_plan(plan)
     refuse_without_launch(plan_file)
     return plan_file
 
