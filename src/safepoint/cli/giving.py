@@ -90,6 +90,21 @@ def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, json_: bool)
         echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and {on}.")
 
 
+def begun_by_another(plan_file: PlanFile) -> bool:
+    """Whether another terminal was quicker to become the conductor, in the moment in which nobody was; once it has
+    begun what it conducts.
+    """
+    from safepoint.launch.begin import entries_of, status_of
+    from safepoint.launch.lock import held
+
+    deadline = time.monotonic() + _LEAVING
+    while there := held(plan_file.conductor_lock, plan_file.launch_id):
+        if status_of(entries_of(plan_file)) is None or time.monotonic() >= deadline:
+            break
+        time.sleep(_LOOK)
+    return there
+
+
 def let_end(plan_file: PlanFile, word: str) -> None:
     """Wait until the conductor of a run that has ended has left: its lock is free in a moment.
 
