@@ -307,3 +307,27 @@ def test_a_disk_that_fills_up_in_the_window_stops_the_conductor_and_the_way_back
     assert ended.code == 0, ended.text
     assert scene.release() == "1.0"
     assert scene.left() == []
+
+
+# -- the plan file -------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_file_that_is_broken_while_the_site_is_closed_takes_nobody_s_way_back_away(scene: Scene) -> None:
+    """A colleague saves a half-edited file at the worst moment: every command was refused, `abort` as well."""
+    scene.new_launch()
+    killed = scene.run("launch", "--now", "--plain", env={VARIABLE: "migrate:recorded"})
+    assert killed.code == -signal.SIGKILL, killed.text
+    path = scene.stage.plan_path
+    text = path.read_text()
+    path.write_text(text.replace("[database]", "[database"))
+    refused = scene.run("launch", "--plain")
+    assert refused.code == 2 and "`safepoint rollback" in refused.text and "plan-read.toml" in refused.text
+    standing = scene.run("status")
+    assert standing.code == 0 and "CANNOT BE USED as it is now" in standing.text and "line" in standing.text
+    assert scene.release() is None
+    taken = scene.run("abort", "--plain")
+    assert taken.code == 0, taken.text
+    assert "CANNOT BE USED as it is now" in taken.text
+    path.write_text(text)
+    assert scene.release() == "1.0" and scene.left() == []
+    assert scene.status()["launch"]["status"] == "rolled back"

@@ -165,6 +165,21 @@ def test_what_ran_before_a_person_tried_again_has_run_too(launch: Begin) -> None
     assert made.evidence("migrate")["applied"] == [*LISTED, "shop.0004_waits"]
 
 
+def test_who_has_the_lock_that_a_migration_waited_for_in_vain_is_named(launch: Begin, copy: Target) -> None:
+    """A person has to know whom to end: behind the fence it may be a login that the launch does not know."""
+    made = launch({}, retries=0)
+    with connect(copy, autocommit=False, application_name="nightly job") as other:
+        other.execute("lock table shop_item")
+        answer = made.run("migrate")
+        pid = other.info.backend_pid
+    assert answer["verdict"] == "fail" and answer["ask"], answer
+    assert "while it applied shop.0002_price" in answer["summary"]
+    assert f"pid {pid} of {copy.user} (nightly job) in {copy.dbname}, idle in transaction for" in answer["summary"]
+    assert "public.shop_item AccessExclusiveLock" in answer["found"]
+    assert f"pg_terminate_backend({pid}); then `safepoint retry`" in answer["remedy"]
+    assert made.run("migrate", attempt=2)["verdict"] == "pass", made.ledger.entries[-1].data["error"]
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["locked", "killed"])
 def test_what_a_migration_that_is_not_atomic_did_to_rows_is_not_done_twice(
     launch: Begin, copy: Target, killed: bool

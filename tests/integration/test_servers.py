@@ -110,6 +110,25 @@ def raise_after_noting(server: Server, pids: list[int | None]) -> None:
     raise ZeroDivisionError
 
 
+def test_one_that_is_interrupted_in_the_instant_of_its_start_is_ended_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not written down that it is there: it was waited for, and not told to end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(self: Server, _timeout: float) -> bool:
+        assert self._process is not None
+        started.append(self._process)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Server, "_wait_ready", interrupted)
+    server, begun = Server.create(tmp_path / "server", installation(17)), time.monotonic()
+    with pytest.raises(KeyboardInterrupt), server:
+        pass
+    assert started[0].returncode is not None and time.monotonic() - begun < 8
+    assert not (tmp_path / "server").exists()
+
+
 def test_a_taken_port_is_replaced_by_a_free_one(tmp_path: Path, server: Server) -> None:
     with Server.create(tmp_path / "a", installation(17), port=server.port) as other:
         assert other.port != server.port

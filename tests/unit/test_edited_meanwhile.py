@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from safepoint.cli import app
 from safepoint.config import PlanFile, load
 from safepoint.launch.begin import launch_folder, move
-from safepoint.launch.edited import Edits, edited, keep_read
+from safepoint.launch.edited import Edits, edited
+from safepoint.launch.last_read import keep_read
 from safepoint.launch.lock import ConductorLock
 
 MANY = ["size_growth = 0.5", "connections_share = 0.5", "capture_wal_gb = 2", "error_lines = 7"]
@@ -72,7 +73,7 @@ def test_the_screen_of_the_conductor_says_each_edit_once(conducted: PlanFile) ->
     write(conducted, "[checkpoints]\nerror_lines = 7\n# a note\n")
     assert edits.news() == ""
     write(conducted, "[checkpoints\n")
-    assert "every command refuses it now: " in edits.news()
+    assert "cannot be used as it is now: " in edits.news()
     write(conducted, "")
     assert edits.news() == "launch.toml is again as the conductor read it."
 

@@ -34,6 +34,32 @@ def test_no_launch_that_has_begun_is_sent_to_a_folder_that_knows_nothing_of_it(n
         assert said.remedy.endswith("; then run the command again.")
 
 
+def test_of_a_full_disk_it_is_said_what_may_be_moved_away_and_nothing_that_the_launch_needs(tmp_path: Path) -> None:
+    """At 3 a.m. nobody knows what in that folder may go."""
+    launch = "shop-2.0-20260301"
+    sizes = {"shop-manual-3f-20260227T020000Z": 3, "shop-1.9-20260101-final-1": 5, f"{launch}-final-1": 9}
+    for folder in (launch, "shop-1.9-20260101"):
+        (tmp_path / "launches" / folder).mkdir(parents=True)
+    for name, megabytes in {**sizes, "shop-manual-4a-20260228T020000Z": 0}.items():
+        (tmp_path / "snapshots" / name).mkdir(parents=True)
+        (tmp_path / "snapshots" / name / "manifest.json").write_text("{}")
+        (tmp_path / "snapshots" / name / "archive").write_bytes(bytes(megabytes << 20))
+    (tmp_path / "snapshots" / "shop-manual-5b.partial").mkdir()
+    folder, lock = str(tmp_path / "launches" / launch), str(tmp_path / "conductor-shop.lock")
+    older, manual = (tmp_path / "snapshots" / name for name in list(sizes)[1::-1])
+    for error, subject in ((refused(errno.ENOSPC, lock), folder), (OSError(errno.ENOSPC, "No space left"), folder)):
+        remedy = str(told(error, subject=subject, begun=True).remedy)
+        assert "1 MB at the least. The way back reads none of these, which may be moved to another disk" in remedy
+        assert f": {older} (" in remedy
+        assert f", {manual} (" in remedy and f"{launch}-final" not in remedy and "4a" not in remedy
+        assert remedy.endswith("; then run the command again.")
+    remedy = str(told(refused(errno.ENOSPC, lock), begun=True).remedy)  # of which launch, nobody has said
+    assert str(manual) in remedy and str(older) not in remedy
+    for path in (older, manual):
+        (path / "manifest.json").unlink()
+    assert "nothing in the state folder can be spared" in str(told(refused(errno.ENOSPC, folder), begun=True).remedy)
+
+
 def test_where_nothing_has_begun_another_place_is_an_answer(tmp_path: Path) -> None:
     remedy = told(refused(errno.ENOSPC, str(tmp_path / "conductor.lock"))).remedy
     assert remedy is not None and "launch.state" in remedy

@@ -16,6 +16,7 @@ import typer
 from safepoint.cli.launch import PlanOption, refuse_without_launch
 from safepoint.cli.printer import Printer
 from safepoint.cli.saying import echo, let_go
+from safepoint.cli.standing_plan import standing_plan
 from safepoint.errors import Refused
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def follow(
 
     Otherwise the server keeps all its write-ahead log for the way back. It makes way for a rollback by itself.
     """
-    from safepoint.config import load
-
-    plan_file = load(plan)
+    plan_file = standing_plan(plan)
     refuse_without_launch(plan_file)
     standby = _standby(plan_file)
     with _only_one(plan_file):

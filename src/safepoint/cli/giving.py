@@ -74,7 +74,7 @@ def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, json_: bool)
     alive = holder(plan_file.conductor_lock)
     if alive is not None and alive.launch != plan_file.launch_id:
         alive = None
-    since = edited(plan_file, launch_folder(plan_file)) if alive else None
+    since = edited(plan_file, launch_folder(plan_file)) if alive or plan_file.fault else None
     if json_:
         import json
 
@@ -83,11 +83,26 @@ def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, json_: bool)
         echo(json.dumps({**given, **known}))
     elif alive:
         echo(f"{word}: given to the conductor ({alive}).")
-        if since:
+        if since and not plan_file.fault:  # that was said before
             echo(str(since))
     else:
         on = "waits for a person before its next step" if word == "hold" else "goes on"
         echo(f"{word}: written down. No conductor is alive: `safepoint launch` takes it up and {on}.")
+
+
+def begun_by_another(plan_file: PlanFile) -> bool:
+    """Whether another terminal was quicker to become the conductor, in the moment in which nobody was; once it has
+    begun what it conducts.
+    """
+    from safepoint.launch.begin import entries_of, status_of
+    from safepoint.launch.lock import held
+
+    deadline = time.monotonic() + _LEAVING
+    while there := held(plan_file.conductor_lock, plan_file.launch_id):
+        if status_of(entries_of(plan_file)) is None or time.monotonic() >= deadline:
+            break
+        time.sleep(_LOOK)
+    return there
 
 
 def let_end(plan_file: PlanFile, word: str) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from safepoint.cli.ending import last_words, tell_left
 from safepoint.cli.saying import echo, say
-from safepoint.errors import ExitCode, Refused
+from safepoint.errors import ExitCode, PlanFileError, Refused
 
 if TYPE_CHECKING:
     from safepoint.config import PlanFile
@@ -43,8 +43,12 @@ def launch(
 ) -> None:
     """Carry out the launch, or go on where it was."""
     from safepoint.launch.begin import prepare_launch
+    from safepoint.launch.last_read import to_go_on
 
-    plan_file, the_plan = prepare_launch(plan, hurry=now, at=at)
+    try:
+        plan_file, the_plan = prepare_launch(plan, hurry=now, at=at)
+    except PlanFileError as error:
+        raise to_go_on(error, plan) if error.subject == str(plan) else error from None
     plain = plain or json_
     status = conduct(plan_file, the_plan, "launch", lambda c: c.launch(), plain=plain, no_wait=no_wait, quiet=json_)
     end(plan_file, the_plan, status, json_=json_)

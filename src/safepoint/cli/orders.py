@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safepoint.cli.ending import last_words
-from safepoint.cli.giving import give, let_end
+from safepoint.cli.giving import begun_by_another, give, let_end
 from safepoint.cli.launch import PlanOption, conduct, end, refuse_without_launch
 from safepoint.cli.saying import echo
+from safepoint.cli.standing_plan import standing_plan
 from safepoint.errors import ExitCode, Refused
 
 if TYPE_CHECKING:
@@ -146,7 +147,13 @@ def return_(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, 
     if the_plan is None:
         raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
     order = make_order("return")
-    ended = conduct(plan_file, the_plan, "return", lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    try:
+        ended = conduct(plan_file, the_plan, "return", lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    except Refused:
+        if not begun_by_another(plan_file):
+            raise
+        return_(plan, plain, json_)
+        return
     end(plan_file, the_plan, ended, json_=json_)
 
 
@@ -193,7 +200,13 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
     if the_plan is None:
         raise Refused("The ledger holds no plan.", subject=plan_file.launch_id, remedy="See `safepoint report`.")
     order = make_order(word, **details)
-    ended = conduct(plan_file, the_plan, word, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    try:
+        ended = conduct(plan_file, the_plan, word, lambda c: c.rollback(order), plain=plain or json_, quiet=json_)
+    except Refused:
+        if not begun_by_another(plan_file):
+            raise
+        _take_back(plan_file, word, plain=plain, json_=json_, **details)  # an order to that one, or why it needs none
+        return
     taken = ended in ("rolled back", "aborted")
     if json_:
         import json
@@ -322,9 +335,7 @@ def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry], *, closin
 
 
 def _load(plan: Path) -> PlanFile:
-    from safepoint.config import load
-
-    plan_file = load(plan)
+    plan_file = standing_plan(plan)
     refuse_without_launch(plan_file)
     return plan_file
 

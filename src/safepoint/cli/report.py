@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from safepoint.cli.saying import echo
+from safepoint.cli.standing_plan import standing_plan
 
 
 def report(
@@ -23,12 +24,11 @@ def report(
     """Write the report of the launch as one self-contained page."""
     import json
 
-    from safepoint.config import load
     from safepoint.launch.history import ledger_of
     from safepoint.launch.lock import held
     from safepoint.launch.report import build, render
 
-    plan_file = load(plan)
+    plan_file = standing_plan(plan)
     path, entries = ledger_of(plan_file, launch)
     built = build(entries, {"conducted": held(plan_file.conductor_lock, path.parent.name)})
     if json_:

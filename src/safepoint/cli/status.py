@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safepoint.cli.saying import echo
+from safepoint.cli.standing_plan import standing_plan
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,10 +28,9 @@ def status(
     import json
     from datetime import UTC, datetime
 
-    from safepoint.config import load
     from safepoint.launch.lock import holder
 
-    plan_file = load(plan)
+    plan_file = standing_plan(plan)
     conductor = holder(plan_file.conductor_lock)
     answer = standing_of(plan_file, plan, conductor, datetime.now(UTC), _heard(plan_file, conductor))
     if json_:
@@ -75,7 +75,7 @@ def standing_of(
     elif conductor is None and (said := _replaced(plan_file, entries)) is not None:
         told = {**told, "tone": "warn", "safe": f"{said} When the launch ended: {told['safe']}"}
     step = None if elsewhere else upcoming(report)
-    since = edited(plan_file, launch_folder(plan_file)) if mine else None
+    since = edited(plan_file, launch_folder(plan_file)) if mine or plan_file.fault else None
     return {
         "launch": report["launch"],
         "standing": told,

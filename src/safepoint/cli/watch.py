@@ -10,6 +10,7 @@ import typer
 
 from safepoint.cli.launch import PlanOption
 from safepoint.cli.saying import echo
+from safepoint.cli.standing_plan import standing_plan
 from safepoint.errors import ExitCode, PlanFileError
 
 if TYPE_CHECKING:
@@ -34,10 +35,9 @@ def watch(
     import time
     from datetime import UTC, datetime
 
-    from safepoint.config import load
     from safepoint.launch.watching import Watching
 
-    plan_file = load(plan)
+    plan_file = standing_plan(plan)
     seconds = 0.0 if once else _seconds("--for", duration, plan_file.watch.duration)
     pause = _seconds("--every", every, plan_file.watch.every)
     watching, end, verdicts = Watching(plan_file), time.monotonic() + seconds, set()

@@ -4,7 +4,7 @@ from safepoint.config.checkpoints import Checkpoints, Login
 from safepoint.config.database import Application, Database
 from safepoint.config.durations import Moment, format_bytes, format_duration, parse_duration
 from safepoint.config.hosts import AnyHost, ComposeHost, HereHost, SshHost
-from safepoint.config.load import load
+from safepoint.config.load import load, parse, state_folders
 from safepoint.config.plan_file import PlanFile
 from safepoint.config.releases import Release
 from safepoint.config.routers import AnyRouter, CaddyRouter, CommandRouter
@@ -37,5 +37,7 @@ __all__ = [
     "format_bytes",
     "format_duration",
     "load",
+    "parse",
     "parse_duration",
+    "state_folders",
 ]

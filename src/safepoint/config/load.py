@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from safepoint.config.day import Launch
 from safepoint.config.plan_file import PlanFile
 from safepoint.errors import PlanFileError
 
 _HEADER = re.compile(r"^\s*\[(\[)?\s*([^\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"^\s*(\"[^\"]+\"|'[^']+'|[A-Za-z0-9_.-]+)\s*=")
+_LINE = re.compile(r"\bline (\d+)")
 _TAGS = {"here", "compose", "ssh", "caddy", "command"}
 
 
@@ -49,10 +52,12 @@ def parse(text: str, path: Path) -> PlanFile:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise PlanFileError(
-            f"{path}: this is not valid TOML: {error}.", subject=str(path), remedy="Correct that line."
+            f"{path}: this is not valid TOML: {error}{_key_at(text, str(error))}.",
+            subject=str(path),
+            remedy="Correct that line.",
         ) from None
     try:
-        return PlanFile.model_validate({**data, "path": path})
+        return PlanFile.model_validate({**data, "path": path}).read_as(text)
     except ValidationError as error:
         lines = key_lines(text)
         faults = [_fault(path, lines, dict(e)) for e in _root_causes(error)]
@@ -62,6 +67,27 @@ def parse(text: str, path: Path) -> PlanFile:
             subject=str(path),
             remedy=f"Correct {these} in {path.name}; `safepoint settings` says what each takes.",
         ) from None
+
+
+def _key_at(text: str, said: str) -> str:
+    """Of a line that `tomllib` names, the key that it gives, or the table that it begins."""
+    number = _LINE.search(said)
+    here = [key for key, line in key_lines(text).items() if number and line == int(number[1])]
+    return f", {'.'.join(map(str, here[-1]))}" if here else ""
+
+
+def state_folders(path: Path) -> list[Path]:
+    """Where the state folder of a plan file may be that cannot be used: where it still says so, and by default."""
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        text = ""
+    names = [str(Launch.model_fields["state"].default)]
+    if (number := key_lines(text).get(("launch", "state"))) is not None:
+        with suppress(tomllib.TOMLDecodeError):
+            found: Any = tomllib.loads(text.splitlines()[number - 1])
+            names.insert(0, str(found.get("launch", found).get("state", names[0])))
+    return list(dict.fromkeys((path.resolve().parent / name).resolve() for name in names))
 
 
 def _root_causes(error: ValidationError) -> list[ErrorDetails]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from safepoint.config.checkpoints import Checkpoints
 from safepoint.config.database import Application, Database
@@ -46,6 +46,8 @@ class PlanFile(Section):
     rehearsal: Rehearsal = Rehearsal()
     timetable: Timetable = Timetable()
     path: Path = Field(default=Path("launch.toml"), exclude=True)
+    _text: str = PrivateAttr(default="")
+    _fault: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _stores_encrypt(self) -> PlanFile:
@@ -88,6 +90,25 @@ class PlanFile(Section):
                 "scratch names the server of the database itself: copies are never made beside what is live"
             )
         return self
+
+    def read_as(self, text: str, fault: str = "") -> PlanFile:
+        """This plan file, with the text that it was read from.
+
+        Args:
+            fault: what is wrong with the file now, where this is not it, but what a conductor read before.
+        """
+        self._text, self._fault = text, fault
+        return self
+
+    @property
+    def text(self) -> str:
+        """What was read."""
+        return self._text
+
+    @property
+    def fault(self) -> str:
+        """Why the file as it is now is not gone by (see `launch.last_read`); empty where it is."""
+        return self._fault
 
     @property
     def folder(self) -> Path:

@@ -148,7 +148,7 @@ def move(plan_file: PlanFile, at: str) -> PlanFile:
     data["timetable"] = moments
     data["launch"]["date"] = stop.date().isoformat()
     data["launch"]["id"] = plan_file.launch_id
-    return PlanFile.model_validate({**data, "path": plan_file.path})
+    return PlanFile.model_validate({**data, "path": plan_file.path}).read_as(plan_file.text)
 
 
 def _stop_at(at: str, zone: ZoneInfo) -> datetime:

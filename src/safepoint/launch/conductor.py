@@ -16,8 +16,8 @@ from safepoint.config import PlanFile
 from safepoint.errors import Refused, SafepointError
 from safepoint.launch import course, surroundings, undo, versions, whose
 from safepoint.launch.background import Background
-from safepoint.launch.edited import keep_read
 from safepoint.launch.guard import Guard
+from safepoint.launch.last_read import keep_read
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan

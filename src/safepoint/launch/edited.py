@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,7 @@ from typing import Any, Final
 
 from safepoint.config import PlanFile, load
 from safepoint.errors import PlanFileError
-from safepoint.launch.storage import write_private
-
-READ: Final = "plan-read.json"
-"""The file in a launch's folder that has the plan file as its conductor read it. The models hold no secret."""
+from safepoint.launch.last_read import READ, kept_of
 
 _TIMETABLE: Final = ("timetable", "launch.date", "launch.timezone")
 """What says when: the plan that a launch began with stands, whoever goes on with it."""
@@ -23,12 +19,15 @@ _SHOWN = 5  # keys that a sentence names
 
 @dataclass(frozen=True)
 class Edited:
-    """The keys of the plan file that are not as the living conductor read them."""
+    """The keys of the plan file that are not as the living conductor read them; or why it cannot be used (`fault`)."""
 
     name: str
     keys: tuple[str, ...]
+    fault: str = ""
 
     def __str__(self) -> str:
+        if self.fault:
+            return f"{self.name} cannot be used as it is now: {self.fault}."
         named = ", ".join(self.keys[:_SHOWN]) + (f" and {len(self.keys) - _SHOWN} more" * (len(self.keys) > _SHOWN))
         fixed = [key for key in self.keys if key.startswith(_TIMETABLE)]
         text = f"{self.name} was edited since the conductor read it ({named})."
@@ -40,28 +39,18 @@ class Edited:
         return text + " The times of a launch that has begun stay as they were." * bool(fixed)
 
 
-def keep_read(plan_file: PlanFile, folder: Path) -> None:
-    """Note what this conductor goes by.
-
-    Args:
-        folder: the launch's.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    write_private(folder / READ, json.dumps(_leaves(_as_it_stands(plan_file))))
-
-
 def edited(plan_file: PlanFile, folder: Path) -> Edited | None:
     """What was edited since the conductor of this launch read it; None where nothing was, or nobody knows.
 
-    Only of a living conductor it says anything: the next one reads the file anew.
+    Only of a living conductor it says anything, for the next one reads the file anew; but for a file that cannot be
+    used.
     """
-    try:
-        before = json.loads((folder / READ).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # a former version conducts, or the share is away: no reason to answer nothing else
+    if plan_file.fault:
+        return Edited(plan_file.path.name, (), plan_file.fault)
+    kept = kept_of(plan_file, folder)
+    if kept is None:  # a former version conducts, or the share is away: no reason to answer nothing else
         return None
-    now = json.loads(json.dumps(_leaves(plan_file)))
+    before, now = _leaves(kept), _leaves(plan_file)
     keys = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     return Edited(plan_file.path.name, tuple(keys)) if keys else None
 
@@ -82,7 +71,10 @@ class Edits:
         try:
             found = edited(load(self._path), self._folder)
         except PlanFileError as error:
-            said = f"{self._path.name} was edited, and every command refuses it now: {error.message.splitlines()[0]}"
+            said = (
+                f"{self._path.name} cannot be used as it is now: {error.message.splitlines()[0]} This launch, and "
+                f"orders to it, go by what was read ({self._folder / READ}); nothing new can be begun."
+            )
         else:
             said = "" if found is None else str(found)
             if self._said and not said:
@@ -98,14 +90,6 @@ class Edits:
         except OSError:
             return None
         return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _as_it_stands(plan_file: PlanFile) -> PlanFile:
-    """Without what `--at` moved, which is not in the file."""
-    try:
-        return load(plan_file.path)
-    except PlanFileError:
-        return plan_file
 
 
 def _leaves(plan_file: PlanFile) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from safepoint.config import PlanFile, format_bytes
+from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import Refused
 from safepoint.launch.begin import entries_of, launch_folder, status_of
+from safepoint.launch.clocks import APART, clock_ahead
 from safepoint.launch.ground import newest_fact
 from safepoint.launch.guard import Guard
 from safepoint.launch.kept_logs import FOLDER as LOGS
@@ -137,7 +138,13 @@ def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
         )
     if any(entry.kind == "retiring" for entry in entries):
         return  # it goes on
-    due = due_at(entries, plan_file)
+    due, by = due_at(entries, plan_file), ""
+    if not hurry and now >= due:  # a timer on a machine whose clock is ahead would give the way back up days too early
+        database = plan_file.database
+        ahead = clock_ahead(target(database).on(database.maintenance))
+        if ahead > APART.total_seconds():
+            now -= timedelta(seconds=ahead)
+            by = f" by the server's clock; this machine's is {format_duration(ahead)} ahead of it: set it (NTP)"
     if not hurry and now < due:
         kept, over = (
             ("The way back is kept", "will want to go back")
@@ -148,7 +155,7 @@ def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
             f"{kept} until {due:%Y-%m-%d %H:%M %Z}.",
             subject="timetable.retire",
             expected=f"{due.isoformat()} or later",
-            found=now.isoformat(timespec="minutes"),
+            found=f"{now.isoformat(timespec='minutes')}{by}",
             remedy=f"Wait; or, if nobody {over} any more: `safepoint retire --now`.",
         )
 

@@ -163,7 +163,7 @@ class Stepping:
 
 
 def as_told(error: Exception, step_id: str, folder: Path) -> SafepointError:
-    """An error of a step as a person can act on it: what the system refused (a full disk) is no fault of ours. Pure.
+    """An error of a step as a person can act on it: what the system refused (a full disk) is no fault of ours.
 
     Args:
         folder: the launch's own, which a step writes its files to.

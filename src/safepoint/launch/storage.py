@@ -7,6 +7,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from safepoint.config.durations import format_bytes
 from safepoint.errors import SafepointError
 
 _REMEDIES = {
@@ -20,7 +21,7 @@ _REMEDIES = {
 }
 
 _ROOM = (
-    "Make room there (or move the whole state folder to where there is some, and name that in launch.state); "
+    "Make room there (or move the whole state folder to where there is some, and name that in launch.state){}; "
     "then run the command again."
 )
 _RIGHTS = "Let this user write there; then run the command again."
@@ -50,6 +51,10 @@ NAMELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.
 
 _DAMAGED = ("file is not a database", "disk image is malformed")
 """What SQLite says of a file that is damaged."""
+
+_LEAST = "1 MB"
+_NAMED = 4
+"""How many things a remedy names that may be moved away."""
 
 ROOM = 1024 * 1024
 """Bytes that must be free for the ledger and the engine's state before anything is conducted, and meanwhile."""
@@ -104,8 +109,46 @@ def probe_room(folder: Path) -> None:
             probe.unlink()
 
 
+def spare(where: Path, launch_id: str | None = None) -> list[tuple[Path, int]]:
+    """What lies in a state folder and this launch's way back does not read, with its bytes, the largest first: whole
+    snapshots of others; where no launch is named, of none.
+
+    Args:
+        where: the state folder, or anything in it.
+    """
+    state = next((one for one in (where, *where.parents) if (one / "launches").is_dir()), None)
+    if state is None:
+        return []
+    kept = {launch_id} if launch_id else {path.name for path in (state / "launches").glob("*")}
+    found = [path.parent for path in (state / "snapshots").glob("*/manifest.json")]
+    others = [path for path in found if not any(path.name.startswith(f"{one}-") for one in kept)]
+    sized = [(path, _bytes(path)) for path in others]
+    return sorted([one for one in sized if one[1] >= ROOM], key=lambda one: one[1], reverse=True)
+
+
+def _bytes(path: Path) -> int:
+    """What a folder takes on its disk, as far as it can be read."""
+    found = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            with suppress(OSError):
+                found += os.lstat(Path(folder) / name).st_blocks * 512
+    return found
+
+
+def _to_free(where: str, launch_id: str | None) -> str:
+    found = spare(Path(where), launch_id)
+    if not found:
+        return f": {_LEAST} at the least; nothing in the state folder can be spared"
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    named = ", ".join(f"{path} ({format_bytes(size)})" for path, size in found[:_NAMED])
+    return (
+        f": {_LEAST} at the least. The way back reads none of these, which may be moved to another disk: {named}{more}"
+    )
+
+
 def storage_error(error: OSError, *, subject: str | None = None, begun: bool = False) -> SafepointError:
-    """The error as a person can act on it. Pure.
+    """The error as a person can act on it; of a full disk with what may be moved away.
 
     Args:
         subject: the file or folder, where `error` names none.
@@ -114,11 +157,19 @@ def storage_error(error: OSError, *, subject: str | None = None, begun: bool = F
     where = str(error.filename or subject or "Safepoint's state folder")
     remedies = _BEGUN if begun or "launches" in Path(where).parts else _REMEDIES
     remedy = remedies.get(error.errno or 0, "Look at that file or folder; then run the command again.")
+    if remedy is _ROOM:
+        remedy = remedy.format(_to_free(where, _launch_of(where) or _launch_of(subject or "")))
     return SafepointError(
         f"{where}: {error.strerror or error}.",
         subject=where,
         remedy=remedy,
     )
+
+
+def _launch_of(where: str) -> str | None:
+    """Whose a path below `launches` is. Pure."""
+    parts = Path(where).parts
+    return parts[parts.index("launches") + 1] if "launches" in parts[:-1] else None
 
 
 def of_sqlite(said: str, what: str) -> OSError | None:
@@ -134,7 +185,7 @@ def of_sqlite(said: str, what: str) -> OSError | None:
 
 
 def told(error: Exception, *, subject: str | None = None, begun: bool = False) -> SafepointError:
-    """Any error as a person can act on it; the arguments are those of `storage_error`. Pure."""
+    """Any error as a person can act on it; the arguments are those of `storage_error`."""
     if isinstance(error, SafepointError):
         return error
     if isinstance(error, OSError):

@@ -212,6 +212,8 @@ class Server:
         When it does not end within `timeout` seconds the next harder order follows, SIGKILL at last.
         """
         pid = self.pid
+        if pid is None and self._process is not None and self._process.poll() is None:
+            pid = self._process.pid  # it has been started this instant, and has not written down that it is there
         if pid is not None:
             born = processes.birth(pid)
             orders = [signal.SIGINT] if mode == "fast" else []

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -134,7 +135,8 @@ def read_rehearsal(folder: Path) -> dict[str, Any] | None:
 def rehearsals_of(plan_file: PlanFile) -> list[dict[str, Any]]:
     """All rehearsals of the release that is launched, on whichever copy of its database; the newest first.
 
-    `folder` of each is where it stands.
+    `folder` of each is where it stands. One that was made by a clock that was ahead comes last: it would else stand
+    before all that are made to replace it.
     """
     paths = [path for place in ("snapshots", "rehearsals") for path in (plan_file.state / place).glob(f"*/{NAME}")]
     release, own = plan_file.releases.new.version, own_mark(plan_file)
@@ -144,7 +146,8 @@ def rehearsals_of(plan_file: PlanFile) -> list[dict[str, Any]]:
         for folder, one in found
         if one and one["release"] == release and _source(folder, one) == own
     ]
-    return sorted(ours, key=lambda one: str(one["made_at"]), reverse=True)
+    now = datetime.now(UTC).isoformat()
+    return sorted(ours, key=lambda one: (str(one["made_at"]) <= now, str(one["made_at"])), reverse=True)
 
 
 def _source(folder: Path, data: Mapping[str, Any]) -> str | None:

@@ -11,9 +11,10 @@ from safepoint.launch.ledger import Entry
 Span = dict[str, Any]
 
 
-def seconds_between(start: str, end: str) -> float:
-    """Seconds from one ISO time to another, to the millisecond."""
-    return round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds(), 3)
+def seconds_between(start: str, end: str) -> float | None:
+    """Seconds from one ISO time to a later one, to the millisecond; None where the clock was set back in between."""
+    seconds = round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds(), 3)
+    return seconds if seconds >= 0 else None
 
 
 def _moment(entries: Sequence[Entry], kind: str, step: str, run: int) -> str | None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from safepoint.config import PlanFile, format_duration
 from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import LockNotAvailable, NeedsPerson, Refused
 from safepoint.launch import frozen
+from safepoint.launch.clocks import APART, clock_ahead
 from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.judging import Reason, judge
 from safepoint.launch.ledger import Entry
@@ -26,11 +27,8 @@ from safepoint.launch.verbs.prepare import taken_at
 from safepoint.launch.wayback import twin_choice
 from safepoint.launch.wayback.proof_standing import PROOF, capture_reasons, read_tables, way_back_reasons
 from safepoint.postgres.connections import connect
-from safepoint.postgres.target import Target
 from safepoint.wayback.capture import capture_mode, slot
 from safepoint.wayback.fence import fence
-
-_APART: Final = timedelta(minutes=1)
 
 
 def snapshot_reasons(
@@ -43,12 +41,19 @@ def snapshot_reasons(
     ]
     if age is None:
         reasons.append(("inconclusive", "its age is not known"))
-    elif age > limit or age < timedelta(0):
-        shown = format_duration(abs(age.total_seconds()))
+    elif age < -APART:
+        reasons.append(("fail", f"it is {_to_come(age)}; `safepoint launch` takes another"))
+    elif age > limit:
+        shown = format_duration(age.total_seconds())
         reasons.append(("fail", f"it is {shown} old, and {format_duration(limit.total_seconds())} is allowed"))
     else:
-        reasons.append(("pass", f"it is {format_duration(age.total_seconds())} old"))
+        reasons.append(("pass", f"it is {format_duration(max(0.0, age.total_seconds()))} old"))
     return reasons
+
+
+def _to_come(age: timedelta) -> str:
+    """Of what was taken later than it is now."""
+    return f"{format_duration(-age.total_seconds())} from being taken: this machine's clock was set back since"
 
 
 def rehearsal_reasons(
@@ -77,8 +82,10 @@ def rehearsal_reasons(
         why = "; ".join(these["reasons"])
         reasons.append(("fail", f"{made} says no-go ({why}); mend that, then run `{command}`"))
     age = now - datetime.fromisoformat(these["snapshot"]["taken_at"])
-    if age > limit or age < timedelta(0):
-        shown, allowed = format_duration(abs(age.total_seconds())), format_duration(limit.total_seconds())
+    if age < -APART:
+        reasons.append(("fail", f"{made} has a snapshot that is {_to_come(age)}: run `{command}`"))
+    elif age > limit:
+        shown, allowed = format_duration(age.total_seconds()), format_duration(limit.total_seconds())
         reasons.append(("fail", f"{made} has a snapshot {shown} old, {allowed} is allowed: run `{command}`"))
     return reasons or [("pass", f"these {len(pending.migrations)} migrations were rehearsed on the data of the day")]
 
@@ -104,7 +111,7 @@ def clock_reasons(ahead: float) -> list[Reason]:
     Args:
         ahead: seconds that its clock is before the server's.
     """
-    if abs(ahead) <= _APART.total_seconds():
+    if abs(ahead) <= APART.total_seconds():
         return []
     by, which = format_duration(abs(ahead)), "ahead of" if ahead > 0 else "behind"
     return [
@@ -114,14 +121,6 @@ def clock_reasons(ahead: float) -> list[Reason]:
             "than people were told; set it (NTP)",
         )
     ]
-
-
-def clock_ahead(server: Target) -> float:
-    """Seconds that this machine's clock is before a server's."""
-    with connect(server) as connection:
-        row = connection.execute("SELECT clock_timestamp()").fetchone()
-        now = datetime.now(UTC)
-    return 0.0 if row is None else float((now - row[0]).total_seconds())
 
 
 def early_reasons(ran: Sequence[str]) -> list[Reason]:

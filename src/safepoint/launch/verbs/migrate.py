@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from safepoint.config import PlanFile, format_duration
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import is_clean, migrate, replacements
 from safepoint.django.pending import read_pending
-from safepoint.errors import CommandFailed, LockNotAvailable, ProofFailed
+from safepoint.errors import CommandFailed, LockNotAvailable, ProofFailed, SafepointError
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
 from safepoint.launch.recorded import compare, ran_since, read_records
@@ -20,12 +21,15 @@ from safepoint.launch.verbs.readying import answered_clean, ready_to_check
 from safepoint.launch.wayback import levelling
 from safepoint.launch.wayback.moved import left_here
 from safepoint.launch.wayback.proof_standing import proven_mapping, refuse_uncaptured
+from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.progress import Progress
 from safepoint.wayback.capture import capture
 from safepoint.wayback.capture.promises import shown
 from safepoint.wayback.fence import fence, quiet
 from safepoint.wayback.fence.login import drop_migration_login, migration_login
+from safepoint.wayback.holders import Holder, locking
+from safepoint.wayback.holders import shown as shown_holders
 
 
 def migrating(ground: Ground) -> Manage:
@@ -88,10 +92,11 @@ class Migrate(Verb):
             try:
                 ready_to_check(ground, manage)
                 done = migrate(manage, cancelled=ground.cancelled)
-            except LockNotAvailable as error:
+            except LockNotAvailable as refused:
+                error = _with_holders(ground, refused)  # before anything else: they may go, or are ended, next
                 _refuse_a_second_run(manage, error)
                 if attempt == tries:
-                    raise
+                    raise error from refused
                 ground.report(Progress(f"waiting for a lock: {error.message}", attempt + 1, tries + 1, "tries"))
                 _end_other_sessions(ground)
                 ground.pause(min(0.5 * (attempt + 1), 10.0))
@@ -125,6 +130,21 @@ def _refuse_a_second_run(manage: Manage, error: LockNotAvailable | None = None) 
         subject=stopped.label,
         found=None if error is None else error.message,
         remedy="Roll back. One operation for each migration that is not atomic leaves nothing half-way.",
+    )
+
+
+def _with_holders(ground: Ground, error: LockNotAvailable) -> LockNotAvailable:
+    """What `migrate` said of a lock, and who has locks in the database now: a person may have to end them."""
+    holders: list[Holder] = []
+    with suppress(SafepointError), connect(ground.target, application_name="safepoint migrate") as connection:
+        holders = locking(connection)
+    if not holders:
+        return error
+    return LockNotAvailable(
+        f"{error.message.rstrip('.')}; {holders[0]}",
+        subject=error.subject,
+        found=f"locks of others: {shown_holders(holders)}",
+        remedy=f"Let it end, or end it: SELECT pg_terminate_backend({holders[0].pid}); then `safepoint retry`.",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -108,15 +108,17 @@ def _capture(ground: Ground) -> Checkpoint:
 def _backup(ground: Ground) -> Checkpoint:
     """By its age when the site was closed, which no later one can make up for: of what was before it this is the last.
 
-    By its age now, a long migration would be taken back for it, and a watch of two hours end in the middle.
+    By its age now, a long migration would be taken back for it, and a watch of two hours end in the middle. It was
+    taken before that, whatever the clock says that was set in between: a question would keep the site closed.
     """
     folder = snapshot_folder(ground, "final")
     manifest = read_manifest(folder)
+    closed_at = _closed_at(ground)
     return backup_checkpoint.backup(
         taken_at=manifest.taken_at,
         size_bytes=manifest.total_bytes,
         proven=read_proof(folder) is not None,
-        now=_closed_at(ground) or datetime.now(UTC),
+        now=datetime.now(UTC) if closed_at is None else max(closed_at, manifest.taken_at),
         max_age=ground.plan.snapshot.max_age,
     )
 
@@ -191,7 +193,7 @@ class Canary(Verb):
                 remedy="Look at the router, then `safepoint retry`.",
             )
         look = Look(ground, _canary(ground))
-        found = _watched(ground, ground.plan.canary.hold.total_seconds(), every=1.0, look=look)
+        found = _watched(ground, _after(ground.plan.canary.hold.total_seconds()), every=1.0, look=look)
         evidence = _evidence(found, percent=percent, seen=router.tells_split, logs=look.logs.marks())
         hold = format_duration(ground.plan.canary.hold.total_seconds())
         by = "" if router.tells_split else ", by the word of its command (the router has none for `state`)"
@@ -251,12 +253,12 @@ class Watch(Verb):
         before = _doubts(ground)
         told = [doubt["evidence"]["logs"] for doubt in before if "logs" in doubt["evidence"]]
         look = Look(ground, RouterState("open", ground.release("new").upstream), error_logs.Reading(ground, told))
-        if (until := ground.step.params.get("until")) is not None:
-            whole = 0.0 if ground.hurry else (datetime.fromisoformat(until) - datetime.now(UTC)).total_seconds()
-        else:  # while it was a question, nobody watched
-            whole = watch.duration.total_seconds() - sum(doubt["seconds"] for doubt in before)
-        seconds = max(0.0, whole)
-        found = _watched(ground, seconds, every=watch.every.total_seconds(), look=look)
+        until = ground.step.params.get("until")
+        if until is None:  # while it was a question, nobody watched
+            end = _after(watch.duration.total_seconds() - sum(doubt["seconds"] for doubt in before))
+        else:
+            end = _after(0.0) if ground.hurry else _at(datetime.fromisoformat(until))
+        found = _watched(ground, end, every=watch.every.total_seconds(), look=look)
         evidence = _evidence(found)
         if evidence.verdict == "pass":
             return evidence
@@ -269,13 +271,28 @@ def _doubts(ground: Ground) -> list[Mapping[str, Any]]:
     return [e.data for e in tried if e.kind == "step.failed" and e.step == ground.step.id and "evidence" in e.data]
 
 
-def _watched(ground: Ground, seconds: float, *, every: float, look: Look) -> list[Checkpoint]:
+End = Callable[[], float]
+"""How many seconds are left; asked at each look."""
+
+
+def _after(seconds: float) -> End:
+    """So long from now, whatever becomes of the clock."""
+    until = time.monotonic() + seconds
+    return lambda: until - time.monotonic()
+
+
+def _at(until: datetime) -> End:
+    """At that hour, also where the clock is set, or the machine sleeps, meanwhile."""
+    return lambda: (until - datetime.now(UTC)).total_seconds()
+
+
+def _watched(ground: Ground, end: End, *, every: float, look: Look) -> list[Checkpoint]:
     """The newest checkpoints after watching; ends early when one fails."""
     begun = time.monotonic()
     while True:
         found = look.now(with_login=False)
-        passed = time.monotonic() - begun
-        ground.report(Progress("watching", min(passed, seconds), seconds, "s"))
-        if passed >= seconds or worst(found) == "fail":
+        passed, left = time.monotonic() - begun, max(0.0, end())
+        ground.report(Progress("watching", passed, passed + left, "s"))
+        if left <= 0.0 or worst(found) == "fail":
             return found
-        ground.pause(min(every, seconds - passed))
+        ground.pause(min(every, left))

@@ -107,7 +107,8 @@ def newest_way_back(plan_file: PlanFile) -> Known:
             remedy="Run `safepoint rehearse`: it migrates a copy and keeps both schemas. "
             "The launch's own step prove-way-back does so too.",
         )
-    return max(ours, key=lambda known: known.made_at)
+    now = datetime.now(UTC)  # a clock that was ahead makes nothing the newest for ever
+    return max(ours, key=lambda known: (known.made_at <= now, known.made_at))
 
 
 def _read(path: Path) -> Known | None:

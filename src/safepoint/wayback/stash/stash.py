@@ -11,9 +11,9 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -109,7 +109,8 @@ def keep_stash(
         kept: the migrated database, under its present name: what ids name, and how far its sequences are.
         again: earlier stashes wait again: even that a table was emptied since says something then.
     """
-    found = next((one for one in read_stashes(state) if one.launch_id == launch_id), None)
+    before = read_stashes(state)
+    found = next((one for one in before if one.launch_id == launch_id), None)
     if found is not None:
         return found
     counts = _counted(rows, mapping)
@@ -136,7 +137,7 @@ def keep_stash(
         "launch": launch_id,
         "release": release,
         "owner": owner,
-        "made_at": datetime.now(UTC).isoformat(),
+        "made_at": _later(before).isoformat(),
         "sha256": _digest(folder / ROWS),
         "made_sha256": _digest(folder / MADE) if (folder / MADE).exists() else None,
         "tables": {name: asdict(table) for name, table in told.items()},
@@ -147,6 +148,11 @@ def keep_stash(
     for one in (folder.parent, state):
         sync_folder(one)
     return _read(folder)
+
+
+def _later(before: Sequence[Stash]) -> datetime:
+    """Now, but later than all that are there: the newest says what a row is, also by a clock that was set back."""
+    return max([datetime.now(UTC), *(one.made_at + timedelta(microseconds=1) for one in before)])
 
 
 def _stashed(catalogue: Catalogue, mapping: WayBack, name: str, count: int, read: Collection[str]) -> StashedTable:
