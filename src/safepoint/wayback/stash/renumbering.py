@@ -11,7 +11,7 @@ made is marked as `own`, one of a row that is not found as `lost`: another row m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -22,6 +22,7 @@ from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
 from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote, written
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
+from safepoint.wayback.stash import loose_names
 from safepoint.wayback.stash.numbers import UNFOUND, alike, given_out, numbered, unfound
 from safepoint.wayback.stash.stash import Stash
 
@@ -42,7 +43,7 @@ _LOST: Final = '{"as": "lost"}'
 _GONE: Final = "made no more"
 
 
-def renumber(connection: Connection, catalogue: Catalogue, made: Iterable[str], found: Sequence[Stash]) -> None:
+def renumber(connection: Connection, catalogue: Catalogue, made: Collection[str], found: Sequence[Stash]) -> None:
     """Have the lines name rows by the keys that they have now.
 
     Args:
@@ -58,6 +59,7 @@ def renumber(connection: Connection, catalogue: Catalogue, made: Iterable[str], 
                         copy.write_row((place, line))
     if not run(connection, _FILLED):
         return
+    loose_names.stage(connection, catalogue, found)
     run(connection, "CREATE INDEX ON pg_temp.sp_made (relation, place, key)")
     run(connection, "ANALYZE pg_temp.sp_made")
     known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
@@ -66,6 +68,8 @@ def renumber(connection: Connection, catalogue: Catalogue, made: Iterable[str], 
         table = catalogue.tables[name]
         if name in known and given_out(table, table.key):
             _Renumbering(connection, catalogue, table).run(len(found))
+    anew = known & catalogue.tables.keys() - {*made}
+    loose_names.tell(connection, [catalogue.tables[name] for name in sorted(anew)], len(found))
     run(connection, "SET LOCAL enable_nestloop TO DEFAULT")
 
 
@@ -94,6 +98,7 @@ class _Renumbering:
             self._move_own(places)
         for place in range(places):
             self._name_children(place)
+            loose_names.follow(self.connection, self.table, place)
 
     def _of(self, place: int) -> str:
         return f"m.relation = {self.name} AND m.place = {place}"
