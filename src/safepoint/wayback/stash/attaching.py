@@ -144,11 +144,12 @@ class Attaching:
         run(connection, EMPTIED)
         self._raise_sequences()
         made = self._parents_first(name for name in self.made if name in self.new.tables and not self._read(name))
-        renumber(connection, self.new, made, self.found)
+        done = renumber(connection, self.new, made, self.found)
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)
         unsilence(connection, silenced)
+        self.already += done
         return self._answer(out)
 
     def _tried(self) -> together.Torn:
