@@ -1,5 +1,5 @@
-"""A rehearsed rollback goes by a capture that is armed as the launch arms it: the log says what a row of the migration's
-own table was before it was changed."""
+"""A rehearsed rollback goes by a capture that is armed as the launch arms it: the log says what a row of the tables that
+the migration made was before it was changed."""
 
 from __future__ import annotations
 
