@@ -1,4 +1,4 @@
-"""A rehearsed rollback goes by a capture that is armed as the launch arms it: the log says what a row of the tables that
+"""A rehearsed rollback goes by a capture that is armed as the launch arms it: the log says what a row of a table that
 the migration made was before it was changed."""
 
 from __future__ import annotations
