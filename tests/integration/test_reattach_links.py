@@ -8,8 +8,10 @@ from pathlib import Path
 
 from launched_twice import attached, launched_again, rolled_back
 from replay_ground import ask, operations
+from test_affected import told
 
 from safepoint.postgres.target import Target
+from safepoint.wayback.affected.affected import UserTable
 from safepoint.wayback.stash.whole_rows import GONE_ANEW, NOT_ANEW
 
 BEFORE = """
@@ -47,5 +49,44 @@ def test_links_that_are_there_again_are_told_no_more_and_others_as_what_they_are
         done = attached(made, again)
         assert ask(again, "select item_id, part_id from item_parts order by 1") == [(1, 3), (2, 5), (3, 3), (4, 4)]
         left = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
-    told = [(json.loads(one["value"])["part_id"], one["reason"]) for one in left]
-    assert sorted(told) == [("1", GONE_ANEW), ("3", GONE_ANEW), ("4", NOT_ANEW)] and done.left == 3
+    said = [(json.loads(one["value"])["part_id"], one["reason"]) for one in left]
+    assert sorted(said) == [("1", GONE_ANEW), ("2", NOT_ANEW), ("3", GONE_ANEW), ("4", NOT_ANEW)] and done.left == 4
+
+
+def test_a_link_of_the_migrations_that_a_mapper_passes_over_is_told_at_the_rollback_and_by_the_next_launch(
+    database: Target, tmp_path: Path
+) -> None:
+    """Without a change of its own: people added links, and the mapper takes one of these."""
+    words = {"before": BEFORE, "migration": CHANGE, "found": CHANGES, "mappers": MAPPERS}
+    writes = (
+        "insert into item_parts (item_id, part_id) values (2, 5)",
+        "insert into item_parts (id, item_id, part_id) values (-1, 3, 1)",  # the mapper takes the migration's still
+    )
+    with rolled_back(database, tmp_path, *writes, **words) as (made, stash):  # type: ignore[arg-type]
+        assert ask(made.twin, "select id, part from item order by id") == [(1, 1), (2, 5), (3, 3), (4, 4)]
+        _, rows = told(made, UserTable("nobody", "x"), given={})
+        lines = [(row["table"], row["key"], row["fate"]) for row in rows]
+        assert lines == [
+            ("item_parts", "id=5", "stashed"),
+            ("item_parts", "id=-1", "stashed"),
+            ("item_parts", "id=2", "stashed"),
+        ]
+        assert rows[2]["values"] == "id=2; item_id=2; part_id=2"
+        said = "nobody wrote to it: of the rows that item.part is made of, the old schema has a place for others"
+        assert rows[2]["reason"] == f"{said}: kept for the next launch"
+        assert stash.count == 3
+        with launched_again(made, migration=CHANGE) as again:
+            done = attached(made, again)
+            left = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
+    assert sorted(json.loads(one["value"])["part_id"] for one in left) == ["1", "2"] and done.left == 2
+
+
+def test_what_a_mapper_tells_of_is_not_passed_over(database: Target, tmp_path: Path) -> None:
+    every = "(select string_agg(p.part_id::text, ',' order by p.part_id) from item_parts p where p.item_id = new.id)"
+    before = BEFORE.replace("part int references part", "part text")
+    change = CHANGE.replace("id, part from", "id, part::int from")
+    words = {"before": before, "migration": change, "found": CHANGES, "mappers": {"item": {"part": every}}}
+    writes = ("insert into item_parts (item_id, part_id) values (2, 5)",)
+    with rolled_back(database, tmp_path, *writes, **words) as (made, stash):  # type: ignore[arg-type]
+        assert ask(made.twin, "select part from item where id = 2") == [("2,5",)]
+        assert stash.count == 1

@@ -94,6 +94,26 @@ def test_where_none_is_like_it_or_several_are_it_is_told_with_what_refers_to_it(
         ]
 
 
+def test_a_deletion_is_done_where_the_migration_makes_no_row_for_what_the_row_was_of(
+    database: Target, tmp_path: Path
+) -> None:
+    """Its person is gone, and so are the remarks on it; of the other one there is a row, which says something else."""
+    writes = ("delete from remark where profile_id in (4, 7); delete from profile where id in (4, 7)",)
+    since = "delete from person where id = 7; update person set name = 'other' where id = 4"
+    with (
+        rolled_back(database, tmp_path, *writes, before=BEFORE, migration=MIGRATION) as (made, _),
+        launched_again(made, since, migration=MIGRATION) as again,
+    ):
+        done = attached(made, again)
+        told = [(one.table, one.key["id"], one.reason.partition(",")[0]) for one in done.preview]
+        assert sorted(told) == [
+            ("profile", "4", "the migration has made no row like the one that it was"),
+            ("remark", "4", "the migration has made no row like the one that it was"),
+        ]
+        assert (done.left, done.already) == (2, 2)
+        assert ask(again, "select person_id from profile order by 1") == [(1,), (2,), (3,), (4,), (5,), (6,), (8,)]
+
+
 def test_a_row_of_peoples_own_is_not_taken_for_the_one_that_has_its_number_now(
     database: Target, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ class Nobody:
         return {}
 
 
-def row(user: str, number: int, fate: str, reason: str = "", table: str = "invoice") -> Row:
-    at = f"2026-03-01T08:{number // 60 % 60:02}:{number % 60:02}.000+00:00"
-    return Row(at, 1, "0/1", table, "insert", f"id={number}", user, "row", False, "", fate, reason)
+def row(
+    user: str, number: int, fate: str, reason: str = "", table: str = "invoice", action: str = "insert", later: int = 0
+) -> Row:
+    at = f"2026-03-01T{8 + later:02}:{number // 60 % 60:02}:{number % 60:02}.000+00:00"
+    return Row(at, 1, "0/1", table, action, f"id={number}", user, "row", False, "", fate, reason, f"id={number}")
 
 
 def accounts(gathering: Gathering) -> list[Account]:
@@ -63,6 +66,34 @@ def test_what_is_lost_is_told_also_of_a_user_of_whom_much_else_is_put_away(gathe
     assert gone[-1] == "- and 10 more" and len(gone) == 21
     (away,) = (lines for heading, lines in told.items() if "come back" in heading)
     assert away[-1] == "- and 480 more that are put away or were kept in part"
+
+
+def test_a_row_that_was_changed_several_times_has_one_line(gathering: Gathering) -> None:
+    for number in range(30):
+        gathering.add(row("ann", number, "not carried", "its customer is not there"))
+        for hour in (1, 2, 3):
+            gathering.add(row("ann", number, "not carried", f"reason {hour}", action="update", later=hour))
+    gathering.add(row("ann", 1, "not carried", "reason 4", action="delete", later=4))
+    for number in range(40, 43):
+        gathering.add(row("ann", number, "stashed", "kept", action="update"))
+        gathering.add(row("ann", number, "stashed", "kept", action="update", later=1))
+    (ann,) = accounts(gathering)
+    assert (ann.lost, ann.stashed) == (121, 6)  # these are changes
+    told = sections(text := letter(ann, WORDS))
+    (gone,) = (lines for heading, lines in told.items() if "enter them again" in heading)
+    assert gone[0] == "- 2026-03-01 11:00 UTC: insert of invoice id=0 (reason 3)"
+    assert gone[1] == "- 2026-03-01 12:00 UTC: delete of invoice id=1 (reason 4)"
+    assert gone[-1] == "- and 10 more" and len(gone) == 21
+    (away,) = (lines for heading, lines in told.items() if "come back" in heading)
+    assert len(away) == 3 and "more that are put away" not in text
+    assert "and 13 more, in affected.csv" in page_of(gathering)
+
+
+def test_rows_without_a_key_are_told_each_by_itself(gathering: Gathering) -> None:
+    for number in range(3):
+        gathering.add(replace(row("ann", number, "not carried", "discarded"), named=""))
+    (ann,) = accounts(gathering)
+    assert ann.rows == {"gone": 3} and len(ann.items) == 3
 
 
 @pytest.mark.parametrize(

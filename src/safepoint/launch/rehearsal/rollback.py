@@ -14,6 +14,7 @@ from typing import Final
 
 from safepoint.backup.proof import Restored
 from safepoint.config import PlanFile, format_bytes
+from safepoint.django.operations import Operations
 from safepoint.errors import Interrupted, SafepointError
 from safepoint.launch.rehearsal.undo import furnished_copy
 from safepoint.launch.wayback.proving import Proven
@@ -21,6 +22,7 @@ from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled
 from safepoint.rehearsal import ground
 from safepoint.wayback.capture.capture import CaptureFacts, arm
+from safepoint.wayback.mapping.schemas import Schemas
 from safepoint.wayback.trial.trial import LAUNCH, Trial, failed, not_tried, try_replay
 
 _MAINTENANCE: Final = "postgres"
@@ -50,7 +52,13 @@ class Ready:
 
 
 def make_copies(
-    stack: ExitStack, plan: PlanFile, copy: Restored, before: Target, *, first: Callable[[], object] = lambda: None
+    stack: ExitStack,
+    plan: PlanFile,
+    copy: Restored,
+    before: Target,
+    operations: Operations | None,
+    *,
+    first: Callable[[], object] = lambda: None,
 ) -> Copies | str:
     """Make them, gone with their server; or why there are none. Nobody may be connected to either database.
 
@@ -59,6 +67,7 @@ def make_copies(
 
     Args:
         stack: removes the folder.
+        operations: what the migrations did, as far as that is known.
         first: waits for whoever copies the migrated database meanwhile: a capture must not be in that copy.
     """
     if copy.shared:
@@ -78,10 +87,16 @@ def make_copies(
     folder = stack.enter_context(TemporaryDirectory(prefix="trial-", dir=place))
     began = time.monotonic()
     try:
-        armed: CaptureFacts | SafepointError = arm(copy.target, LAUNCH, plan.wayback.capture)
+        how: CaptureFacts | SafepointError = armed(plan, before, copy.target, operations)
     except SafepointError as error:
-        armed = error
-    return Copies(undone, Ready(twin, armed, Path(folder), round(time.monotonic() - began, 3)))
+        how = error
+    return Copies(undone, Ready(twin, how, Path(folder), round(time.monotonic() - began, 3)))
+
+
+def armed(plan: PlanFile, before: Target, migrated: Target, operations: Operations | None) -> CaptureFacts:
+    """As a launch arms it: the log is to say what rows of the migration's own tables were."""
+    known = None if operations is None else Schemas.of(before, migrated, operations).mapping(plan.wayback.mappers)
+    return arm(migrated, LAUNCH, plan.wayback.capture, whole=() if known is None else known.stash)
 
 
 def rehearse_rollback(

@@ -254,7 +254,7 @@ class Stand:
         undoing = Undoing(release.manage, scratch, intent.pending, sides.before, sides.picture, was, jobs)
         with ExitStack() as stack:
             with part("prepare", "copy it"):
-                apart, copies = self._copies(stack, release, sides.before)
+                apart, copies = self._copies(stack, release, sides.before, intent.operations)
             if isinstance(copies, str):
                 found = self._judged(release, apart, intent, sides, copies)
                 found = self._foreseen(found, fenced, told)
@@ -269,11 +269,13 @@ class Stand:
                 with part("undo", "wait until the migrations are undone, too"):
                     return replace(found, undo=undone())
 
-    def _copies(self, stack: ExitStack, release: OnCopy, before: Target) -> tuple[OnCopy | str, Copies | str]:
+    def _copies(
+        self, stack: ExitStack, release: OnCopy, before: Target, operations: Operations | None
+    ) -> tuple[OnCopy | str, Copies | str]:
         """Copying waits for the disk as much as it works: all of it at once."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rehearsal") as pool:
             apart = pool.submit(started_copy, release, self.copy.manifest.source.database_bytes)
-            made = make_copies(stack, self.plan, self.copy, before, first=apart.result)
+            made = make_copies(stack, self.plan, self.copy, before, operations, first=apart.result)
         return apart.result(), made
 
     def _judged(

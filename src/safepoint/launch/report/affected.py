@@ -117,7 +117,7 @@ def _items(account: Account) -> str:
         f'<td class="long">{escape(item.reason)}</td></tr>'
         for item in account.items[:_ROWS]
     )
-    left = account.affected - min(len(account.items), _ROWS)
+    left = sum(account.rows.values()) - min(len(account.items), _ROWS)
     more = f'<p class="quiet">and {left:,} more, in affected.csv</p>' if left > 0 else ""
     return f'<table class="grid stacked">{head}{rows}</table>{more}'
 

@@ -334,6 +334,7 @@ def _summary(outcome: Outcome) -> str:
     return f"{outcome.carried} of {outcome.transactions} transactions carried back{when}" + (
         (f"; {listed} listed with their reason" if listed else "")
         + (f"; {outcome.dangling} rows name one that was not carried" if outcome.dangling else "")
+        + (f"; {outcome.passed_over} rows that nobody wrote have no place any more" if outcome.passed_over else "")
         + (f"; the old schema got the partitions {', '.join(outcome.made)}, as made since" if outcome.made else "")
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from safepoint.wayback.affected.fates import KEPT, Fate
@@ -10,7 +11,7 @@ from safepoint.wayback.affected.fates import KEPT, Fate
 
 @dataclass(frozen=True)
 class Item:
-    """A changed row that was not carried whole."""
+    """A changed row that was not carried whole, by the last change of it that was not."""
 
     at: str
     table: str
@@ -40,9 +41,10 @@ def told_of(fate: str, reason: str) -> Told:
 
 @dataclass(frozen=True)
 class Account:
-    """One user: how many changed rows fared how, and the first of those that were not carried whole, by what is told.
+    """One user: how many changes fared how, and the first rows that were not carried whole, by what is told.
 
-    `user` is empty for the rows that lead to no user.
+    `user` is empty for the rows that lead to no user. `rows`: how many each thing is told of, however often each was
+    changed.
     """
 
     user: str
@@ -55,12 +57,17 @@ class Account:
     items: tuple[Item, ...] = ()
     name: str = ""
     email: str = ""
+    rows: Mapping[Told, int] = field(default_factory=dict)
 
     @property
     def affected(self) -> int:
-        """Rows that were not carried whole."""
+        """Changes that were not carried whole."""
         return self.part + self.stashed + self.lost
 
     def of(self, told: Told) -> list[Item]:
         """The items of which this is told."""
         return [item for item in self.items if item.told == told]
+
+    def left(self, *told: Told) -> int:
+        """How many more rows than its items there are of which this is told."""
+        return sum(max(0, self.rows.get(one, 0) - len(self.of(one))) for one in told)

@@ -22,7 +22,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.pgoutput import Relation
 from safepoint.postgres.target import Target
-from safepoint.wayback.affected.accounts import TOLD, Account, Item, told_of
+from safepoint.wayback.affected.accounts import TOLD, Account, Item, Told, told_of
 from safepoint.wayback.affected.fates import Fates, Usual
 from safepoint.wayback.affected.letters import Words, letter
 from safepoint.wayback.affected.owners import Owners, Person
@@ -37,7 +37,7 @@ from safepoint.wayback.mapping.since import with_since
 
 HEADINGS: Final = ("user", "name", "email", "first", "last", "carried", "carried_in_part", "stashed", "not_carried")
 _ITEMS: Final = 20
-"""How many changes of a user are shown for each thing that is told of them."""
+"""How many changed rows of a user are shown for each thing that is told of them."""
 _BATCH: Final = 500
 
 SCHEMA: Final = """
@@ -48,13 +48,20 @@ CREATE TABLE dangling (relation TEXT, key TEXT, reason TEXT);
 CREATE TABLE users (user TEXT PRIMARY KEY, first TEXT, last TEXT,
     carried INTEGER DEFAULT 0, part INTEGER DEFAULT 0, stashed INTEGER DEFAULT 0, lost INTEGER DEFAULT 0);
 CREATE TABLE items (user TEXT, told INTEGER, place INTEGER, at TEXT, relation TEXT, action TEXT, key TEXT, fate TEXT,
-    reason TEXT, PRIMARY KEY (user, told, place)) WITHOUT ROWID;
+    reason TEXT, named TEXT, PRIMARY KEY (user, told, place)) WITHOUT ROWID;
+CREATE TABLE rows (user TEXT, told INTEGER, relation TEXT, named TEXT, PRIMARY KEY (user, told, relation, named))
+    WITHOUT ROWID;
 CREATE TABLE gathered (notes TEXT);
 """
 COUNT: Final = """
 INSERT INTO users (user, first, last, carried, part, stashed, lost) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (user) DO UPDATE SET last = excluded.last, carried = carried + excluded.carried,
     part = part + excluded.part, stashed = stashed + excluded.stashed, lost = lost + excluded.lost
+"""
+_LAST: Final = """
+UPDATE items SET at = ?1, fate = ?2, reason = ?3,
+    action = CASE action WHEN 'insert' THEN CASE ?4 WHEN 'update' THEN action ELSE ?4 END ELSE ?4 END
+WHERE user = ?5 AND told = ?6 AND relation = ?7 AND named = ?8
 """
 _PLACES: Final[Mapping[str, int]] = {"carried": 2, "carried in part": 3, "stashed": 4, "not carried": 5}
 _HELD: Final = 10_000
@@ -107,6 +114,7 @@ class Gathering:
         self.notes: tuple[str, ...] = ()
         self._stays = False
         self._counts: dict[str, list[Any]] = {}
+        self._unnamed = 0
         if not kept:
             self._path.unlink(missing_ok=True)
             private(self._path).close()
@@ -159,12 +167,19 @@ class Gathering:
             self._count()
         if row.fate == "carried":
             return
+        # Several changes of one row are told in one line: by the last of them, but that it is a new row.
         told = TOLD.index(told_of(row.fate, row.reason))
-        found = self.store.execute("SELECT count(*) FROM items WHERE user = ? AND told = ?", (row.user, told))
+        self._unnamed += not row.named
+        one = (row.user, told, row.table, row.named or f"#{self._unnamed}")
+        if not self.store.execute("INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?)", one).rowcount:
+            self.store.execute(_LAST, (row.committed_at, row.fate, row.reason, row.action, *one))
+            return
+        found = self.store.execute("SELECT count(*) FROM items WHERE user = ? AND told = ?", one[:2])
         (place,) = found.fetchone()
         if place < _ITEMS:
-            values = (row.user, told, place, row.committed_at, row.table, row.action, row.key, row.fate, row.reason)
-            self.store.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+            shown = (row.committed_at, row.table, row.action, row.key, row.fate, row.reason)
+            values = (*one[:2], place, *shown, one[3])
+            self.store.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
 
     def _count(self) -> None:
         """Bring what was counted into the file: memory does not grow with the users."""
@@ -184,13 +199,19 @@ class Gathering:
                 for row in batch:
                     person = people.get(row[0], Person(row[0]))
                     account = Account(*row)
-                    yield replace(account, items=self._items(row[0]), name=person.name, email=person.email)
+                    account = replace(account, items=self._items(row[0]), rows=self._rows(row[0]))
+                    yield replace(account, name=person.name, email=person.email)
 
     def _items(self, user: str) -> tuple[Item, ...]:
         rows = self.store.execute(
             "SELECT at, relation, action, key, fate, reason FROM items WHERE user = ? ORDER BY told, place", (user,)
         )
         return tuple(Item(*row) for row in rows)
+
+    def _rows(self, user: str) -> dict[Told, int]:
+        """How many rows each thing is told of."""
+        counts = self.store.execute("SELECT told, count(*) FROM rows WHERE user = ? GROUP BY 1", (user,))
+        return {TOLD[told]: int(count) for told, count in counts.fetchall()}
 
     def totals(self) -> Totals:
         """The sums over all users."""

@@ -18,6 +18,7 @@ from safepoint.wayback.mapping.catalogue import Catalogue
 from safepoint.wayback.mapping.expressions import PERMISSIONS
 from safepoint.wayback.mapping.mapping import NOT_CARRIED, TableRule, WayBack
 from safepoint.wayback.mapping.since import as_named, with_since
+from safepoint.wayback.replay.passed_over import KIND
 from safepoint.wayback.replay.renamed import Renames, find_renames
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
@@ -182,7 +183,7 @@ class Fates:
     def _asked(self, change: Change, table: str, which: str, key: str = "") -> tuple[str, bool] | None:
         """`which`: a condition of ours over `aside`, with an index for each; what comes from rows are its values."""
         values = {"table": table, "key": key, "xid": change.transaction.xid}
-        said = f"CASE WHEN line IS NULL THEN reason ELSE '{_READ}' || reason END"
+        said = f"CASE WHEN line IS NULL OR kind = '{KIND}' THEN reason ELSE '{_READ}' || reason END"
         query = f"SELECT {said}, kept FROM aside WHERE relation = :table AND {which} ORDER BY place DESC LIMIT 1"
         row = self._store.execute(query, values).fetchone()
         return None if row is None else (str(row[0]), bool(row[1]))

@@ -31,22 +31,22 @@ def letter(account: Account, words: Words) -> str:
         f"we had to take release {words.new} of {words.application} back to {words.old}. Between "
         f"{_minute(account.first)} and {_minute(account.last)} you made {count} change{'s' if count > 1 else ''}. "
         f"{_kept(account)}",
-        *_part(_GONE, account.of("gone"), account.lost),
+        *_part(_GONE, account.of("gone"), account.left("gone")),
         *_part(_SHORT, account.of("short")),
         *_part(_AWAY, account.of("away")),
     ]
-    left = account.part + account.stashed - len(account.of("short")) - len(account.of("away"))
-    if left > 0:
+    left = account.left("short", "away")
+    if left:
         lines.append(f"- and {left} more that are put away or were kept in part")
     return "\n".join(lines)
 
 
-def _part(heading: str, items: Sequence[Item], count: int = 0) -> Iterator[str]:
+def _part(heading: str, items: Sequence[Item], left: int = 0) -> Iterator[str]:
     if items:
         yield from ("", heading)
         yield from (f"- {_item(item)}" for item in items)
-    if count > len(items):
-        yield f"- and {count - len(items)} more"
+    if left:
+        yield f"- and {left} more"
 
 
 def _kept(account: Account) -> str:

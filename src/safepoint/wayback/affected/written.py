@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -56,7 +57,8 @@ _PREVIEW: Final = 200
 class Row:
     """One line of the list. `user_from` says how the user is known: by the row, by its transaction, or unknown.
 
-    `fate` is empty until the replay is done: see `affected`.
+    `fate` is empty until the replay is done: see `affected`. `named`: a digest of its key, whose values `key` may mask
+    or cut; empty where it has none.
     """
 
     committed_at: str
@@ -71,6 +73,7 @@ class Row:
     values: str
     fate: str = ""
     reason: str = ""
+    named: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """For the report."""
@@ -290,20 +293,26 @@ def describe(
         source = "row" if user is not None else "transaction" if len(others) == 1 else "unknown"
         name = user if user is not None else next(iter(others)) if len(others) == 1 else ""
         became, why = fate(change)
+        key = _key(change, schema)
         yield Row(
             committed_at=committed,
             xid=at.xid,
             commit_lsn=lsn,
             table=_short(change.table),
             action=change.action,
-            key=_summary(_key(change, schema), change.table),
+            key=_summary(key, change.table),
             user=name,
             user_from=source,
             housekeeping=change.relation.name in HOUSEKEEPING,
             values=_summary(change.new or change.old, change.table),
             fate=became,
             reason=why,
+            named=_digest(key),
         )
+
+
+def _digest(key: Mapping[str, Any]) -> str:
+    return blake2b(repr(sorted(key.items())).encode(errors="replace"), digest_size=16).hexdigest() if key else ""
 
 
 def _named(transaction: Transaction) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
 from safepoint.wayback.mapping.courses import Course, Courses
 from safepoint.wayback.mapping.expressions import ID_TABLES
 from safepoint.wayback.mapping.leads import Keys, Leads
-from safepoint.wayback.mapping.loose import loose_references
+from safepoint.wayback.mapping.loose import loose_references, references_to_made
 from safepoint.wayback.mapping.mapping import NOT_CARRIED, SAME, ColumnRule, Kind, Mappers, TableRule, WayBack, short
 from safepoint.wayback.mapping.tenants import named
 
@@ -83,7 +83,9 @@ class _Planning:
             label: name for label, name in self.old_keys.models.items() if any(one.kind is not None for one in loose)
         }
         told = tuple(self.problems), tuple(dict.fromkeys(self.notes))  # a migration may have run SQL ten times
-        return WayBack(tuple(rules), stash, kept, self._models(), *told, loose, labels)
+        to_made = tuple(references_to_made(stash, self.new_keys, self.operations))
+        made = {label: name for label, name in self.new_keys.models.items() if to_made and name in stash}
+        return WayBack(tuple(rules), stash, kept, self._models(), *told, loose, labels, to_made, made)
 
     def _models(self) -> dict[str, str]:
         """Renamed models, and those that went to another app with their table: new label -> old label."""

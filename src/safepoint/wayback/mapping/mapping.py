@@ -109,7 +109,8 @@ class WayBack:
 
     `models` are renamed models, and those that went to another app with their table, new label -> old label, for
     content types. `problems` must be empty before a rollback may carry rows; `notes` are for a person to read. `loose`
-    are references that no constraint holds, `labels` the old tables of models, `app.model`.
+    are references that no constraint holds, `labels` the old tables of models, `app.model`; `to_made` are those of the
+    new schema that may name rows of new tables, `made` these tables of models.
     """
 
     tables: tuple[TableRule, ...]
@@ -120,6 +121,8 @@ class WayBack:
     notes: tuple[str, ...] = ()
     loose: tuple[Loose, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    to_made: tuple[Loose, ...] = ()
+    made: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def feeds(self) -> Mapping[str, TableRule]:
@@ -169,9 +172,9 @@ class WayBack:
             )
             for rule in data["tables"]
         )
-        loose = tuple(Loose(**one) for one in data.get("loose", ()))
+        loose = {name: tuple(Loose(**one) for one in data.get(name, ())) for name in ("loose", "to_made")}
         words = {name: tuple(data[name]) for name in ("problems", "notes")}
-        return cls(**{**data, **words, "tables": tables, "loose": loose})
+        return cls(**{**data, **words, **loose, "tables": tables})
 
 
 def changed_rules(proven: WayBack, now: WayBack) -> tuple[str, ...]:

@@ -9,12 +9,13 @@ from typing import Any
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.pgoutput import format_lsn
 from safepoint.wayback.mapping.catalogue import Catalogue
-from safepoint.wayback.mapping.mapping import WayBack
+from safepoint.wayback.mapping.reading import Readings
 from safepoint.wayback.replay import held_back, stashing, whereabouts
 from safepoint.wayback.replay.held_whole import keep_whole
 from safepoint.wayback.replay.holding import any_aside
 from safepoint.wayback.replay.merging import Merged
 from safepoint.wayback.replay.outcome import TableOutcome
+from safepoint.wayback.replay.passed_over import KIND, keep_passed_over
 from safepoint.wayback.replay.staged import Sink, Truncation
 from safepoint.wayback.replay.work import Scope, Work
 
@@ -24,6 +25,7 @@ class Accounting:
 
     Args:
         source: a connection to what was captured.
+        readings: the way back, and what mappers read.
         old: the twin's catalogue.
         after: the last commit that an earlier replay carried; 0 where there was none.
         waiting: see `Manner`.
@@ -33,13 +35,14 @@ class Accounting:
         self,
         connection: Connection,
         source: Connection,
-        mapping: WayBack,
+        readings: Readings,
         old: Catalogue,
         after: int,
         waiting: Sequence[Path] = (),
     ) -> None:
         self.waiting = waiting
-        self.connection, self.source, self.mapping, self.old, self.after = connection, source, mapping, old, after
+        self.connection, self.source, self.readings, self.old, self.after = connection, source, readings, old, after
+        self.passed_over = 0
 
     def where(
         self, works: Sequence[Work], homeless: Sequence[Sink], scope: Scope, truncations: Sequence[Truncation]
@@ -72,9 +75,10 @@ class Accounting:
                 whereabouts.put_aside_transactions(connection, work.sink, work.old.name)
             for sink in homeless:
                 whereabouts.put_aside_transactions(connection, sink, sink.table.name)
-            names = {rule.new: rule.old for rule in self.mapping.tables}
+            names = {rule.new: rule.old for rule in self.readings.mapping.tables}
             whereabouts.put_aside_truncations(connection, left_out, names)
         whereabouts.classify(connection, works, aside, homeless, scope.truncations)
+        self.passed_over = keep_passed_over(connection, self.source, self.readings, homeless)
         return stashed
 
     def states(self) -> dict[str, int]:
@@ -89,8 +93,8 @@ class Accounting:
         """What was done to each table."""
         rows = self.connection.execute(
             "SELECT relation, count(*) FILTER (WHERE kind <> 'conflict'), count(*) FILTER (WHERE kind = 'conflict') "
-            "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn GROUP BY 1",
-            [format_lsn(self.after)],
+            "FROM safepoint.put_aside WHERE commit_lsn > %s::pg_lsn AND kind <> %s GROUP BY 1",
+            [format_lsn(self.after), KIND],
         ).fetchall()
         aside: dict[str, tuple[Any, ...]] = {row[0]: row[1:] for row in rows}
         none = Merged(0, 0, 0)

@@ -9,6 +9,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue
 from safepoint.wayback.mapping.expressions import FILLED, literal, quote, written
 from safepoint.wayback.mapping.mapping import Loose, TableRule, WayBack
+from safepoint.wayback.replay.passed_over import KIND
 from safepoint.wayback.replay.staged import TRANSACTIONS
 from safepoint.wayback.replay.stashing import TRANSACTION
 from safepoint.wayback.replay.statements import ask, run
@@ -20,7 +21,8 @@ _INDEXED: Final = {"smallint": "int8", "integer": "int8", "bigint": "int8", "uui
 
 def find_dangling(connection: Connection, works: Sequence[Work], mapping: WayBack, old: Catalogue) -> int:
     """Note them in `safepoint.dangling`, once all that was put aside is noted; gives how many rows."""
-    aside = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM safepoint.put_aside")}
+    query = f"SELECT DISTINCT relation FROM safepoint.put_aside WHERE kind <> '{KIND}'"
+    aside = {row[0] for row in ask(connection, query)}
     rules = {rule.old: rule for rule in mapping.tables}
     found = 0
     for work in works if aside else ():

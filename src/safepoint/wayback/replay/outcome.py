@@ -50,7 +50,7 @@ class Outcome:
     All of it counts what was done so far, also by earlier replays of the same capture; `now` are the transactions of
     this one. `already`: it had been done before, nothing was changed now. `aside` are the first rows; all stand in
     `files`. `partitions`: see `partitions.former`. `dangling` rows were carried and name one that was not (`loose`).
-    `made` are partitions that the twin got (`made_since`).
+    `made` are partitions that the twin got (`made_since`). `passed_over` rows nobody wrote: see there.
     """
 
     launch_id: str
@@ -72,6 +72,7 @@ class Outcome:
     partitions: Mapping[str, str] = field(default_factory=dict)
     dangling: int = 0
     made: tuple[str, ...] = ()
+    passed_over: int = 0
 
     def after(self, earlier: Outcome) -> Outcome:
         """This replay and those before it as one: what became of everything so far."""
@@ -80,7 +81,7 @@ class Outcome:
             before = tables.get(one.table, TableOutcome(one.table))
             sums = {name: getattr(before, name) + getattr(one, name) for name in _COUNTED}
             tables[one.table] = TableOutcome(one.table, **sums)
-        counts = ("transactions", "changes", "carried", "partly", "stashed", "not_carried", "dangling")
+        counts = ("transactions", "changes", "carried", "partly", "stashed", "not_carried", "dangling", "passed_over")
         return replace(
             self,
             **{name: getattr(earlier, name) + getattr(self, name) for name in counts},

@@ -212,7 +212,7 @@ class _Carrying:
         homeless = [sink for name, sink in staged.sinks.items() if is_homeless(name, self.mapping)]
         applying = self._applying(staged, works, homeless)
         merged = applying.run()
-        accounting = Accounting(self.connection, self.source, self.mapping, self.old, after, self.manner.waiting)
+        accounting = Accounting(self.connection, self.source, self.readings, self.old, after, self.manner.waiting)
         stashed = accounting.where(works, homeless, applying.scope, staged.truncations)
         outcome = self._outcome(accounting, staged, works, merged, stashed, up_to)
         if self.manner.only_whole and outcome.put_aside:
@@ -291,6 +291,7 @@ class _Carrying:
             partitions=self.partitions,
             dangling=dangling,
             made=self.made,
+            passed_over=accounting.passed_over,
         )
 
     def _sequences(self, earlier: Outcome) -> dict[str, int]:

@@ -87,7 +87,7 @@ def forget_older(
     for sink in homeless:
         if sink.table.key:
             keys = f"(SELECT DISTINCT {as_object('g', sink.table.key)} AS key FROM pg_temp.{sink.stage} g) c"
-            _forget(connection, sink.table.name, after, keys, _place_by("c.key"), "s.key = c.key")
+            _forget(connection, sink.table.name, after, keys, place_by("c.key"), "s.key = c.key")
 
 
 def _forget(connection: Connection, relation: str, after: int, keys: str, place: str, same: str) -> None:
@@ -119,7 +119,8 @@ def place_of(connection: Connection, work: Work, had: Sequence[str] = ()) -> str
     return f"{_HASH}(ROW({', '.join(values)}), 0)"
 
 
-def _place_by(key: str) -> str:
+def place_by(key: str) -> str:
+    """The same of a row of a table that the old schema does not have, by its key as JSON."""
     return f"jsonb_hash_extended({key}, 0)"
 
 
@@ -139,7 +140,7 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
         _forget_all(connection, one)
         _emptied(connection, one)
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
-    place = _place_by(as_object("s", key)) if key else _NOWHERE
+    place = place_by(as_object("s", key)) if key else _NOWHERE
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {as_object('s', key)}, "

@@ -13,19 +13,18 @@ from typing import Final
 from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
-from safepoint.wayback.mapping.expressions import CONTENT_TYPES, ID_TABLES, PERMISSIONS, literal
+from safepoint.wayback.mapping.expressions import ID_TABLES, literal
 from safepoint.wayback.mapping.mapping import NOT_CARRIED
-from safepoint.wayback.mapping.natural import named
 from safepoint.wayback.replay.merging import silence, unsilence
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import together
 from safepoint.wayback.stash.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.stash.deletions import delete
-from safepoint.wayback.stash.djangos_own import attach_own
+from safepoint.wayback.stash.djangos_own import attach_own, name_again
+from safepoint.wayback.stash.exclusions import Pair, broken, to_leave
 from safepoint.wayback.stash.left import MOVED, Reattached, write_left, write_moved
 from safepoint.wayback.stash.renumbering import renumber
-from safepoint.wayback.stash.rivals import deferred
 from safepoint.wayback.stash.single_values import SingleValues
 from safepoint.wayback.stash.stash import Stash, StashedTable
 from safepoint.wayback.stash.whole_rows import WRITTEN, WholeRows, orphans
@@ -101,7 +100,11 @@ class _InPart(Exception):
 
 
 class _Broken(Exception):
-    """A rule, by its name, that what was written does not keep."""
+    """A rule, by its name, that what was written does not keep, and by which rows."""
+
+    def __init__(self, name: str, pairs: Sequence[Pair]) -> None:
+        super().__init__(name)
+        self.why, self.rows = f"{name} would not hold", to_leave(pairs)
 
 
 class Attaching:
@@ -144,11 +147,12 @@ class Attaching:
         run(connection, EMPTIED)
         self._raise_sequences()
         made = self._parents_first(name for name in self.made if name in self.new.tables and not self._read(name))
-        renumber(connection, self.new, made, self.found)
+        done = renumber(connection, self.new, made, self.found)
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)
         unsilence(connection, silenced)
+        self.already += done
         return self._answer(out)
 
     def _tried(self) -> together.Torn:
@@ -188,7 +192,7 @@ class Attaching:
         self._djangos_own(stashed)
         found = [self.new.tables[name] for name in names if self._is_found(name, stashed[name])]
         for one in found:
-            self._name_again(one)
+            name_again(connection, self.new, one, self.found)
             self._delete(one, stashed[one.name])
         self._coming = [] if self.careful else list(names)
         carried = [table for name in names if (table := self._table(name, stashed[name]))]
@@ -261,18 +265,23 @@ class Attaching:
 
     def _holds(self, table: Table, which: str, write: Callable[[], None]) -> bool:
         """Write, and see that deferrable exclusions hold: the triggers that look again at these are silent. Where one
-        does not, nothing is written of this table, and it is told."""
-        connection = self.connection
-        try:
-            with connection.transaction():
-                write()
-                for name, query in deferred(table):
-                    if ask(connection, f"SELECT EXISTS ({query})")[0][0]:
-                        raise _Broken(name)
-        except _Broken as broken:
-            self._leave(table.name, f"{broken} would not hold", which)
-            return False
-        return True
+        does not, all is written again without the rows that break it, which are told; without any where nobody knows
+        which they are."""
+        connection, key = self.connection, self._stashed()[table.name].key
+        while True:
+            try:
+                with connection.transaction():
+                    write()
+                    if (found := broken(connection, table, key, which)) is not None:
+                        raise _Broken(*found)
+            except _Broken as error:
+                if not error.rows:
+                    self._leave(table.name, error.why, which)
+                    return False
+                those = [error.why, sorted(error.rows)]
+                connection.execute("UPDATE pg_temp.sp_stash SET bad = %s WHERE n = ANY(%s)", those)
+            else:
+                return True
 
     def _whole(self, table: Table, told: StashedTable) -> WholeRows:
         made = told.whole and table.name in self.made
@@ -288,37 +297,6 @@ class Attaching:
     def _made_anew(self, table: Table, told: StashedTable) -> bool:
         """Whether the migration made the table's rows of what mappers had given the old release of the stashed ones."""
         return told.read and bool(ask(self.connection, f"SELECT EXISTS (SELECT FROM {rows_of(table)})")[0][0])
-
-    def _name_again(self, table: Table) -> None:
-        """Ids of content types and permissions are others in this database: found again by what they name."""
-        for key in table.foreign_keys:
-            parent = self.new.tables[key.parent].relation
-            if parent not in (CONTENT_TYPES, PERMISSIONS) or len(key.columns) != 1:
-                continue
-            now = {label: number for number, label in named(self.connection, self.new, key.parent).items()}
-            # Each tenant's schema may have its own; an earlier version's stash has those of one, by the bare name.
-            pairs = [
-                (place, was, now.get(label))
-                for place, one in enumerate(self.found)
-                for was, label in one.identities.get(key.parent, one.identities.get(parent, {})).items()
-            ]
-            run(self.connection, "CREATE TEMP TABLE sp_ids (place int4, was text, now text) ON COMMIT DROP")
-            with self.connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_ids FROM STDIN") as copy:
-                for pair in pairs:
-                    copy.write_row(pair)
-            column = literal(key.columns[0])
-            path = f"ARRAY[{column}]"
-            which = f"s.relation = {literal(table.name)} AND s.{{where}} ->> {column} IS NOT NULL"
-            for where in ("vals", "key", "was"):
-                run(
-                    self.connection,
-                    f"UPDATE pg_temp.sp_stash s SET bad = CASE WHEN i.now IS NULL THEN "
-                    f"{literal(f'what its {key.columns[0]} names is not there')} ELSE s.bad END, "
-                    f"{where} = jsonb_set(s.{where}, {path}, coalesce(to_jsonb(i.now), 'null')) "
-                    f"FROM pg_temp.sp_stash o LEFT JOIN pg_temp.sp_ids i ON i.place = o.place "
-                    f"AND i.was = o.{where} ->> {column} WHERE o.n = s.n AND {which.format(where=where)}",
-                )
-            run(self.connection, "DROP TABLE pg_temp.sp_ids")
 
     def _leave(self, name: str, reason: str, which: str = "true") -> None:
         run(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,8 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback.capture.spool import read_messages
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
-from safepoint.wayback.mapping.mapping import NOT_CARRIED, WayBack
+from safepoint.wayback.mapping.loose import leads_of, numbered_by
+from safepoint.wayback.mapping.mapping import NOT_CARRIED, Loose, WayBack
 from safepoint.wayback.replay.statements import run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash.numbers import given_out
@@ -38,13 +39,22 @@ CROSS JOIN LATERAL (SELECT p.oid UNION SELECT relid FROM pg_partition_tree(p.oid
 _INSERT, _UPDATE, _DELETE, _RELATION, _WHOLE = b"IUDRO"
 
 
-def note_made(kept: Connection, catalogue: Catalogue, mapping: WayBack, rows: Path, spool: Path, out: Path) -> None:
+def note_made(
+    kept: Connection,
+    catalogue: Catalogue,
+    mapping: WayBack,
+    identities: Mapping[str, Mapping[str, str]],
+    rows: Path,
+    spool: Path,
+    out: Path,
+) -> None:
     """Write a line for each: its table, its key, what it was; nothing (`null`) of one that people made since, for what
     is stashed of it may be its last change alone. No file where there is none.
 
     Args:
         kept: the migrated database, which nobody changes any more.
         catalogue: its tables.
+        identities: by table of content types, what its ids name.
         rows: the stash's lines.
         spool: what the capture noted.
     """
@@ -58,8 +68,11 @@ def note_made(kept: Connection, catalogue: Catalogue, mapping: WayBack, rows: Pa
     run(kept, _STAGE)
     of = {int(oid).to_bytes(4, "big"): str(name) for oid, name in kept.execute(_OIDS, [list(tables)]).fetchall()}
     with kept.cursor() as cursor, cursor.copy("COPY pg_temp.sp_wanted FROM STDIN") as copy:
-        for line in _wanted(rows, catalogue, tables):
-            copy.write_row(line)
+        for wanted in _wanted(rows, catalogue, tables):
+            copy.write_row(wanted)
+        for wanted in _loosely(rows, catalogue, mapping, identities):
+            if wanted[0] in tables:
+                copy.write_row(wanted)
     with kept.cursor() as cursor, cursor.copy("COPY pg_temp.sp_before FROM STDIN") as copy:
         for before in _before(spool, tables, of):
             copy.write_row(before)
@@ -98,6 +111,22 @@ def _wanted(rows: Path, catalogue: Catalogue, tables: Mapping[str, Table]) -> It
                 for values in (one["values"], one.get("was") or {}):
                     if values.get(column) is not None:
                         yield parent, values[column]
+
+
+def _loosely(
+    rows: Path, catalogue: Catalogue, mapping: WayBack, identities: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """What they name by no constraint."""
+    loose: dict[str, list[Loose]] = {}
+    for one in mapping.to_made:
+        loose.setdefault(one.table, []).append(one)
+    with rows.open(encoding="utf-8") if loose else nullcontext(()) as lines:
+        for line in map(json.loads, lines):
+            values = {**(line.get("was") or {}), **line["values"]}
+            for one in loose.get(line["relation"], ()):
+                parent, number = leads_of(one, values, identities, mapping.made), values.get(one.column)
+                if parent is not None and number is not None:
+                    yield numbered_by(catalogue, parent), number
 
 
 def _before(

@@ -2,8 +2,9 @@
 
 Who adds or deletes rows on the old release changes what the next migration makes of them, and so what numbers (or
 UUIDs) its rows get. A stashed line has those of then: where another row has it now, or none, the row is looked for by
-what it was (`made_rows`), and the line names that one. Where none is like it, or several are, the line is told. Rows of
-people's own whose number the migration has given to one of its rows get the next number that is free.
+what it was (`made_rows`), and the line names that one. Where none is like it, or several are, the line is told; but
+what was deleted is gone already where no row is of the rows that it was of (`_mark_gone`). Rows of people's own whose
+number the migration has given to one of its rows get the next number that is free.
 
 `pg_temp.sp_lines` holds the lines, `pg_temp.sp_made` what the rows were: see `attaching`. A line of a row that people
 made is marked as `own`, one of a row that is not found as `lost`: another row may have that number by now.
@@ -11,7 +12,7 @@ made is marked as `own`, one of a row that is not found as `lost`: another row m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -22,12 +23,14 @@ from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
 from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote, written
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
+from safepoint.wayback.stash import loose_names
 from safepoint.wayback.stash.numbers import UNFOUND, alike, given_out, numbered, unfound
 from safepoint.wayback.stash.stash import Stash
 
 _STAGE: Final = """
 CREATE TEMP TABLE sp_made (
-    place int4, relation text, key text, was jsonb, now text, own boolean NOT NULL DEFAULT false) ON COMMIT DROP;
+    place int4, relation text, key text, was jsonb, now text, own boolean NOT NULL DEFAULT false,
+    gone boolean NOT NULL DEFAULT false) ON COMMIT DROP;
 CREATE TEMP TABLE sp_line (place int4, line jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE sp_moved (relation text, col text, was text, now text) ON COMMIT DROP;
 """
@@ -40,10 +43,11 @@ _MOMENTS: Final = ("date", "time", "timestamp")
 _OWN: Final = '{"as": "own"}'
 _LOST: Final = '{"as": "lost"}'
 _GONE: Final = "made no more"
+_UNKNOWN: Final = "nobody knows which"
 
 
-def renumber(connection: Connection, catalogue: Catalogue, made: Iterable[str], found: Sequence[Stash]) -> None:
-    """Have the lines name rows by the keys that they have now.
+def renumber(connection: Connection, catalogue: Catalogue, made: Collection[str], found: Sequence[Stash]) -> int:
+    """Have the lines name rows by the keys that they have now; gives how many deletions are done already.
 
     Args:
         made: the tables that this launch's migration made, parents first.
@@ -57,16 +61,21 @@ def renumber(connection: Connection, catalogue: Catalogue, made: Iterable[str], 
                     for line in file:
                         copy.write_row((place, line))
     if not run(connection, _FILLED):
-        return
+        return 0
+    loose_names.stage(connection, catalogue, found)
     run(connection, "CREATE INDEX ON pg_temp.sp_made (relation, place, key)")
     run(connection, "ANALYZE pg_temp.sp_made")
     known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
     run(connection, "SET LOCAL enable_nestloop = off")  # nobody can estimate how many rows what stands in JSON finds
+    done = 0
     for name in made:
         table = catalogue.tables[name]
         if name in known and given_out(table, table.key):
-            _Renumbering(connection, catalogue, table).run(len(found))
+            done += _Renumbering(connection, catalogue, table).run(len(found))
+    anew = known & catalogue.tables.keys() - {*made}
+    loose_names.tell(connection, [catalogue.tables[name] for name in sorted(anew)], len(found))
     run(connection, "SET LOCAL enable_nestloop TO DEFAULT")
+    return done
 
 
 class _NoNumber(Exception):
@@ -81,19 +90,25 @@ class _Renumbering:
         self.key = table.by_name[table.key[0]]
         self.name = literal(table.name)
 
-    def run(self, places: int) -> None:
-        """Stash by stash: a later one's rows may be what an earlier one's were re-attached to."""
+    def run(self, places: int) -> int:
+        """Stash by stash: a later one's rows may be what an earlier one's were re-attached to. Gives how many deletions
+        were left out, for they are done."""
+        done = 0
         self._mark_own()
         for place in range(places):
             if ask(self.connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {self._of(place)})")[0][0]:
                 self._gather(place)
                 self._find(place)
+                self._mark_gone(place)
+                done += self._leave_out(place)
                 self._name_lines(place)
                 run(self.connection, "DROP TABLE pg_temp.sp_prior")
         if numbered(self.table, self.table.key):
             self._move_own(places)
         for place in range(places):
             self._name_children(place)
+            loose_names.follow(self.connection, self.table, place)
+        return done
 
     def _of(self, place: int) -> str:
         return f"m.relation = {self.name} AND m.place = {place}"
@@ -158,6 +173,38 @@ class _Renumbering:
             f"AND m.now = {key}) GROUP BY 1 HAVING count(*) = 1) "
             f"UPDATE pg_temp.sp_made m SET now = there.key, own = {own} FROM meant JOIN there USING (digest) "
             f"WHERE {of} AND m.key = meant.key",
+        )
+
+    def _mark_gone(self, place: int) -> None:
+        """Rows of other rows, which say what they are: a link, by the two that it links; a row of one other row, by
+        that one. Where none is of those, the migration did not make it, whatever else it may say now."""
+        by = [one.columns[0] for one in self.table.foreign_keys if len(one.columns) == 1 and not one.period]
+        uniques = (one.columns for one in self.table.uniques if one.plain and {*one.columns} != {self.key.name})
+        sets = [one for one in uniques if {*one} <= {*by}] or ([tuple(by)] if len({*by}) == 1 else [])
+        for names in sets:
+            columns = [self.table.by_name[name] for name in names]
+            told = [f"m.was ->> {literal(one.name)}" for one in columns]
+            given = " AND ".join(f"{one} IS NOT NULL AND {one} <> '{_UNKNOWN}'" for one in told)
+            same, own = (
+                " AND ".join(f"{self._value(one, row)} = {value}" for one, value in zip(columns, told, strict=True))
+                for row in ("t", None)
+            )
+            number = f"t.{quote(self.key.name)}::text"
+            rows = f"{rows_of(self.table)} t LEFT JOIN pg_temp.sp_prior p ON NOT p.own AND p.key = {number}"
+            run(
+                self.connection,
+                f"UPDATE pg_temp.sp_made m SET gone = true WHERE {self._of(place)} AND m.now IS NULL AND {given} "
+                f"AND NOT EXISTS (SELECT FROM {rows} WHERE {same}) "
+                f"AND NOT EXISTS (SELECT FROM pg_temp.sp_prior p WHERE p.own AND {own})",
+            )
+
+    def _leave_out(self, place: int) -> int:
+        """Deletions of rows that the migration did not make this time."""
+        return run(
+            self.connection,
+            f"DELETE FROM pg_temp.sp_lines l USING pg_temp.sp_made m WHERE {self._of(place)} AND m.gone "
+            f"AND l.place = m.place AND l.line ->> 'relation' = m.relation AND l.line ->> 'action' = 'delete' "
+            f"AND l.line -> 'key' ->> {literal(self.key.name)} = m.key AND NOT l.line ? 'as'",
         )
 
     def _compared(self) -> list[Column]:
@@ -240,7 +287,7 @@ class _Renumbering:
     def _name_children(self, place: int) -> None:
         """What refers to them, in lines and in what rows of other tables were."""
         changed = f"{self._of(place)} AND m.now IS DISTINCT FROM m.key"
-        now = f"to_jsonb(coalesce(m.now, {literal(_GONE)}))"
+        now = f"to_jsonb(coalesce(m.now, CASE WHEN m.gone THEN '{_GONE}' ELSE '{_UNKNOWN}' END))"
         for child in self.catalogue.tables.values():
             for key in child.foreign_keys:
                 if key.parent != self.table.name or key.parent_columns != (self.key.name,):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from safepoint.postgres.connections import Connection
@@ -67,13 +67,3 @@ def _query(table: Table, unique: Unique, values: Mapping[str, str], which: str) 
         SELECT c.n FROM coming c JOIN {rows} t ON {same}
         WHERE NOT EXISTS (SELECT FROM coming g WHERE g.tid = t.ctid AND g.rel = t.tableoid)
     """
-
-
-def deferred(table: Table) -> Iterator[tuple[str, str]]:
-    """A table's deferrable exclusions, by name, each with a query for rows that break it."""
-    for exclusion in table.exclusions:
-        keys = ", ".join(f"({expression}) AS e{place}" for place, expression in enumerate(exclusion.expressions))
-        where = f" WHERE {exclusion.predicate}" if exclusion.predicate else ""
-        rows = f"(SELECT ctid AS tid, {keys} FROM {rows_of(table)}{where})"
-        both = " AND ".join(f"a.e{place} {one} b.e{place}" for place, one in enumerate(exclusion.operators))
-        yield exclusion.name, f"SELECT FROM {rows} a JOIN {rows} b ON a.tid < b.tid AND {both}"

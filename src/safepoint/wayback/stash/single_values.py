@@ -43,6 +43,7 @@ class SingleValues:
     def attach(self) -> None:
         """Set them; what cannot be set goes to `sp_left` with its reason."""
         connection, name = self.connection, literal(self.table.name)
+        self.columns, self.changed, self.already = frozenset(), 0, 0  # it may be tried again
         meet(connection, self.table, self.told)
         run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
         run(

@@ -23,7 +23,7 @@ from safepoint.postgres.target import Target
 from safepoint.wayback.capture.spool_position import sync_folder
 from safepoint.wayback.mapping.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.mapping.expressions import ID_TABLES
-from safepoint.wayback.mapping.mapping import TableRule, WayBack
+from safepoint.wayback.mapping.mapping import Loose, TableRule, WayBack
 from safepoint.wayback.mapping.natural import named
 from safepoint.wayback.mapping.reading import read_tables
 from safepoint.wayback.mapping.since import as_named, with_since
@@ -57,7 +57,8 @@ class StashedTable:
 class Stash:
     """One launch's stash. `identities`: per table of Django's own, its ids and what they name; `sequences`: how far
     the migrated database had given out numbers. `owner`: whose it is, None where an earlier version did not say;
-    `made_sha256` is of `made`."""
+    `made_sha256` is of `made`. `referring`: columns that name rows of new tables by no constraint, `models` these
+    by label."""
 
     folder: Path
     launch_id: str
@@ -70,6 +71,8 @@ class Stash:
     taken_by: str | None = None
     owner: str | None = None
     made_sha256: str | None = None
+    referring: tuple[Loose, ...] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> Path:
@@ -124,10 +127,11 @@ def keep_stash(
         sequences = {row[0]: int(row[1]) for row in connection.execute(LAST_VALUES).fetchall() if row[1] is not None}
         tables = [catalogue.tables[root] for name in counts if (root := catalogue.roots.get(name)) is not None]
         parents = {key.parent for table in tables for key in table.foreign_keys}
-        homes = sorted(name for name in parents if catalogue.tables[name].relation in ID_TABLES)
-        identities = {name: named(connection, catalogue, name) for name in homes}
+        homes = {name for name in parents if catalogue.tables[name].relation in ID_TABLES}
+        homes |= {one.types for one in mapping.to_made if one.types is not None and one.types in catalogue.tables}
+        identities = {name: named(connection, catalogue, name) for name in sorted(homes)}
         read = read_tables(connection, mapping, catalogue)
-        note_made(connection, catalogue, mapping, rows, spool, folder / MADE)
+        note_made(connection, catalogue, mapping, identities, rows, spool, folder / MADE)
     catalogue = as_named(mapping, catalogue)
     mapping = with_since(mapping, catalogue)
     told = {name: _stashed(catalogue, mapping, name, count, read) for name, count in counts.items()}
@@ -143,6 +147,8 @@ def keep_stash(
         "tables": {name: asdict(table) for name, table in told.items()},
         "identities": identities,
         "sequences": sequences,
+        "referring": [asdict(one) for one in mapping.to_made],
+        "models": dict(mapping.made),
     }
     _write(folder / MANIFEST, data)
     for one in (folder.parent, state):
@@ -283,6 +289,8 @@ def _read(folder: Path) -> Stash | None:
             taken_by=json.loads(taken.read_text(encoding="utf-8"))["launch"] if taken.exists() else None,
             owner=data.get("owner"),
             made_sha256=data.get("made_sha256"),
+            referring=tuple(Loose(**one) for one in data.get("referring", ())),
+            models=data.get("models", {}),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

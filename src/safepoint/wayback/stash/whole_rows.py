@@ -62,6 +62,7 @@ class WholeRows:
     def attach(self) -> None:
         """Write them, parents of theirs first; what cannot be written goes to `sp_left` with its reason."""
         connection, table = self.connection, self.table
+        self.changed = self.already = 0  # it may be tried again
         self._truncate()
         run(connection, "DROP TABLE IF EXISTS pg_temp.sp_met")
         equal = " AND ".join(
