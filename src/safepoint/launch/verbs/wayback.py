@@ -89,8 +89,8 @@ def listed(
 def unseen_of(drained: Mapping[str, Any]) -> tuple[str, ...]:
     """What a drain found that the capture has not seen, a sentence each."""
     return tuple(
-        f"{table} is not captured, or was not for a time: it was made after the capture was armed, or what captures it "
-        "was switched off."
+        f"{table} is not captured, or was not for a time: it was made after the capture was armed, what captures it "
+        "was switched off, or it was rewritten by ALTER TABLE (SET UNLOGGED, ALTER COLUMN ... TYPE)."
         for table in drained.get("unseen") or ()
     )
 
