@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from safepoint.errors import Refused
 from safepoint.postgres.catalog import BACKEND_KIND, survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.fence.fence import close, reopen, survey_fence
+from safepoint.wayback.fence.fence import close, in_the_way, reopen, survey_fence
 from safepoint.wayback.fence.login import drop_migration_login, migration_login
 from safepoint.wayback.sessions import sessions
 
@@ -83,6 +84,23 @@ def test_a_replication_consumer_that_the_conductor_cannot_see_is_refused(half_bl
     words = {**half_blind.worker.conninfo(), "replication": "database", "application_name": "debezium"}
     with psycopg.connect(**words, autocommit=True), pytest.raises(Refused, match="debezium"):  # type: ignore[arg-type]
         close(half_blind.conductor, prior)
+
+
+def test_a_superusers_session_that_the_conductor_may_not_end_is_told_before_the_site_is_closed(
+    half_blind: HalfBlind,
+) -> None:
+    """Monitoring, say. It kept all others from being ended, too."""
+    conductor, prior = half_blind.conductor, survey_fence(half_blind.conductor, [half_blind.site.role])
+    with connect(half_blind.site.target, application_name="monitoring") as session:
+        said = in_the_way(conductor)
+        assert said is not None and f"pid {session.info.backend_pid} of {half_blind.site.target.user}" in said, said
+        with connect(half_blind.worker), ThreadPoolExecutor(1) as pool:
+            closing = pool.submit(close, conductor, prior)
+            time.sleep(0.5)
+            session.close()  # one that looks for a moment, and is gone again
+            assert closing.result().ended_sessions == 2
+    reopen(conductor, prior)
+    assert in_the_way(conductor) is None
 
 
 def test_a_session_whose_beginning_is_hidden_counts_as_one_from_before(half_blind: HalfBlind) -> None:
