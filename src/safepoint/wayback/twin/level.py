@@ -355,9 +355,9 @@ def finish(pair: Pair, *, at: str, prior: FencePrior | None, began: float) -> Tw
         live, made = live_database(at_live, pair.live.dbname), look_up(at_twin, twin)
         if made is None or made.mark is None:
             raise DatabaseError(f"The twin {twin} vanished.", subject=twin)
-        notes: list[str] = []
+        notes: tuple[str, ...] = ()
         if made.mark.role != "twin":
-            notes = furnish(at_live, live, at_twin, twin, prior)
+            notes = furnish(at_live, live, at_twin, twin, prior).notes
             mark = Mark(launch_id, "twin", at, own_words(live.comment))
             name, limit = sql.Identifier(twin), sql.Literal(live.connection_limit)
             with connect(pair.twin, application_name="safepoint twin") as inside, inside.transaction():
