@@ -108,14 +108,15 @@ class Swap(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Looks by oid which of the two carries the name: swapping twice is impossible."""
         pair = ground.standing
-        facts = swap(pair, TwinFacts.from_json(dict(ground.need("twin"))), ground.kept)
+        twin = TwinFacts.from_json(dict(ground.need("twin")))
+        facts = swap(pair, twin, ground.kept)
         there = "" if not pair.apart else f"; {pair.live.dbname} is on {pair.server} now"
         where = "" if not pair.apart else f" on {pair.live.address}"
         with pair.at_live() as connection:
             reading = standbys(connection)
         return Evidence(
             f"swapped in {format_duration(facts.seconds)}{there}; the migrated database is kept as {facts.kept_as}"
-            f"{where}{left_reading(reading)}",
+            f"{where}{left_reading(reading)}{''.join(f'; {note}' for note in twin.notes)}",
             {**facts.as_json(), "server": pair.server, "standbys": reading},
         )
 
