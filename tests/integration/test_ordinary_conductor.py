@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
@@ -12,17 +13,21 @@ import pytest
 from awkward import snap
 from books import Books, books
 from postgres_servers import Servers, drop_database, fresh_database, has_postgres
+from twin_ground import drop_others, twin_of
 
 from safepoint.backup.placement import place
 from safepoint.backup.proof import prove
 from safepoint.checkpoints import database as checks
 from safepoint.errors import Refused
+from safepoint.launch.verbs.gates import lacking_reasons
 from safepoint.postgres.catalog import BACKEND_KIND, survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.fence.fence import close, reopen, survey_fence
+from safepoint.wayback.fence.fence import close, in_the_way, reopen, survey_fence
 from safepoint.wayback.fence.login import drop_migration_login, migration_login
 from safepoint.wayback.sessions import sessions
+from safepoint.wayback.settings import not_ours
+from safepoint.wayback.twin.twin import drop_twin
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,23 @@ def test_a_replication_consumer_that_the_conductor_cannot_see_is_refused(half_bl
         close(half_blind.conductor, prior)
 
 
+def test_a_superusers_session_that_the_conductor_may_not_end_is_told_before_the_site_is_closed(
+    half_blind: HalfBlind,
+) -> None:
+    """Monitoring, say. It kept all others from being ended, too."""
+    conductor, prior = half_blind.conductor, survey_fence(half_blind.conductor, [half_blind.site.role])
+    with connect(half_blind.site.target, application_name="monitoring") as session:
+        said = in_the_way(conductor)
+        assert said is not None and f"pid {session.info.backend_pid} of {half_blind.site.target.user}" in said, said
+        with connect(half_blind.worker), ThreadPoolExecutor(1) as pool:
+            closing = pool.submit(close, conductor, prior)
+            time.sleep(0.5)
+            session.close()  # one that looks for a moment, and is gone again
+            assert closing.result().ended_sessions == 2
+    reopen(conductor, prior)
+    assert in_the_way(conductor) is None
+
+
 def test_a_session_whose_beginning_is_hidden_counts_as_one_from_before(half_blind: HalfBlind) -> None:
     with connect(half_blind.worker) as job, connect(half_blind.conductor.on("postgres")) as looking:
         oid = looking.execute("select oid::int8 from pg_database where datname = %s", [half_blind.worker.dbname])
@@ -136,3 +158,35 @@ def test_the_migrations_login_is_removed_with_what_it_made_by_a_conductor_that_i
             assert dict(made.fetchall()) == {"mine": owner, "made_by_migration": owner}
     finally:
         drop_migration_login(half_blind.site.target, "launch-1", owner)
+
+
+def test_what_only_a_superuser_may_set_is_told_before_the_window_and_does_not_end_it(half_blind: HalfBlind) -> None:
+    """A server's operations people set how it logs; an application's variable has no other one who may set it."""
+    conductor, owner, name = half_blind.conductor, half_blind.site.role, half_blind.site.target.dbname
+    with connect(half_blind.site.target.on("postgres")) as admin, connect(conductor.on("postgres")) as looking:
+        admin.execute(f"alter database {name} set log_min_duration_statement = '250ms'".encode())
+        admin.execute(f"alter database {name} set app.tenant = '7'".encode())
+        admin.execute(f"alter role {half_blind.worker.user} in database {name} set work_mem = '8MB'".encode())
+        admin.execute(f"alter role {owner} set log_statement = 'ddl'".encode())
+        left = not_ours(looking, name, [owner])
+        others = [f"work_mem of {half_blind.worker.user}"] if admin.info.server_version >= 160000 else []
+        told = ["app.tenant", "log_min_duration_statement", f"log_statement of {owner}", *others]
+        assert sorted(map(str, left)) == sorted(told)
+        ((verdict, why),) = lacking_reasons(left)
+        assert verdict == "inconclusive" and "GRANT SET ON PARAMETER app.tenant TO" in why
+        try:
+            with connect(migration_login(conductor, "launch-1", owner)) as session:
+                assert session.execute("show app.tenant").fetchone() == ("7",)
+            facts = twin_of(replace(half_blind.site, target=conductor))
+            assert len(facts.notes) == 2 + len(others) and "app.tenant is not set in it" in " ".join(facts.notes)
+            for one in left:
+                admin.execute(one.grant.encode())
+            assert not_ours(looking, name, [owner]) == ()
+            drop_twin(conductor, facts.twin, facts.launch_id)
+            assert twin_of(replace(half_blind.site, target=conductor)).notes == ()
+            drop_twin(conductor, facts.twin, facts.launch_id)
+        finally:
+            drop_migration_login(half_blind.site.target, "launch-1", owner)
+            drop_others(half_blind.site.target)
+            for parameter in ("log_min_duration_statement", "app.tenant", "log_statement"):
+                admin.execute(f"revoke set on parameter {parameter} from {conductor.user}".encode())

@@ -21,7 +21,7 @@ from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
 from safepoint.wayback.fence.fence import close, reopen, standing, survey_fence
-from safepoint.wayback.fence.quiet import drop_quiet_slot, mark_quiet, prove_quiet, safe_point
+from safepoint.wayback.fence.quiet import NEXT_XID, drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 from safepoint.wayback.names import half_made_limit, kept_name, read_mark, twin_name
 from safepoint.wayback.twin import comparison
 from safepoint.wayback.twin.swap import swap, unswap
@@ -342,3 +342,19 @@ def test_a_twin_of_fifty_megabytes_is_made_and_swapped_within_the_window(site: B
     assert facts.size_bytes > 45_000_000 and facts.seconds < 10
     assert swap(pair(site.target, facts), facts).seconds < 2
     assert count(site.target) == 250_001
+
+
+def test_a_copy_says_how_many_transaction_ids_it_used(site: Books) -> None:
+    """Without a slot quiet is proven by that number: each setting and each grant of the database has one."""
+    name = site.target.dbname
+    ask_each(site.target, f"alter database {name} set work_mem = '8MB'", f"alter database {name} set app.tenant = '7'")
+    ask_each(site.target, f"grant connect, create on database {name} to {site.role} with grant option")
+    before = ask(site.target, NEXT_XID)[0][0]
+    facts = twin_of(site)
+    assert facts.transactions == int(str(ask(site.target, NEXT_XID)[0][0])) - int(str(before)) > 3
+
+
+def ask_each(target: Target, *statements: str) -> None:
+    with connect(target.on("postgres")) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())

@@ -21,6 +21,7 @@ from psycopg import sql
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.own_schema import keep_to_ourselves
 from safepoint.postgres.replica_identity import Identity, restore
+from safepoint.postgres.rewritten import unwatch_rewrites, watch_rewrites
 
 _MARK: Final = "made by Safepoint for launch "
 
@@ -139,6 +140,7 @@ def watch(connection: Connection, name: str, mark: str) -> None:
     connection.execute(sql.SQL(_LOOK).format(**words))
     keep_to_ourselves(connection, name)
     connection.execute(sql.SQL(_TRIGGER).format(**words))
+    watch_rewrites(connection, name)
 
 
 def look_again(connection: Connection, name: str) -> None:
@@ -159,6 +161,7 @@ def unwatch(connection: Connection, name: str, identities: Sequence[Identity] = 
     if row is None or not str(row[0] or "").startswith(_MARK):
         return
     connection.execute(sql.SQL("DROP EVENT TRIGGER IF EXISTS {}").format(sql.Identifier(name)))
+    unwatch_rewrites(connection, name)
     set_before = {(one.schema, one.relation): one for one in identities}
     for schema, relation, prior in connection.execute(_RAISED, {"schema": name, "copy": copy}).fetchall():
         before = set_before.get((schema, relation))

@@ -37,10 +37,19 @@ WHERE {_OTHERS} AND (%s::timestamptz IS NULL OR coalesce(backend_start < %s::tim
 ORDER BY backend_start
 """
 
+# A superuser's may be ended by superusers only, and PostgreSQL's refusal would keep us from ending all others.
+_NOT_OURS: Final = """usesysid IN (SELECT oid FROM pg_roles WHERE rolsuper)
+      AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)"""
+
 END_SESSIONS = f"""
 SELECT count(pg_terminate_backend(pid))
 FROM pg_stat_activity
-WHERE {_OTHERS}
+WHERE {_OTHERS} AND NOT ({_NOT_OURS})
+"""
+
+STAYING = f"""
+SELECT 'pid ' || pid::text || ' of ' || usename || coalesce(' (' || nullif(application_name, '') || ')', '')
+FROM pg_stat_activity WHERE {_OTHERS} AND {_NOT_OURS} ORDER BY pid
 """
 
 # A logical consumer on this database (Debezium, a subscription) would block the copy and the renames.
@@ -174,6 +183,11 @@ def end_sessions(connection: Connection, oids: Sequence[int]) -> int:
     """Ask all sessions of others on these databases to end; gives how many there were."""
     row = connection.execute(END_SESSIONS, (list(oids),)).fetchone()
     return int(row[0]) if row else 0
+
+
+def not_ours_to_end(connection: Connection, oids: Sequence[int]) -> tuple[str, ...]:
+    """Sessions of superusers on these databases, where we are none: they hold them open, and we cannot end them."""
+    return tuple(str(row[0]) for row in connection.execute(STAYING, (list(oids),)).fetchall())
 
 
 @contextmanager

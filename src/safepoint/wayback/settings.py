@@ -41,6 +41,24 @@ FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c JOIN pg_roles r ON r.
 WHERE r.rolname = %s AND s.setdatabase IN (0, %s)
 ORDER BY s.setdatabase
 """
+# What somebody else set for this database, or for the role, and ours may not: a parameter that is a superuser's (one
+# that nobody defines is taken for such, but pg_settings does not show `role`), or a role that we do not administer.
+NOT_OURS = """
+SELECT r.rolname, m.name, m.mine, s.setdatabase = 0 OR r.oid IS NULL OR me.rolsuper
+       OR NOT r.rolsuper AND me.rolcreaterole AND (
+           current_setting('server_version_num')::int < 160000
+           OR pg_has_role(me.oid, r.oid, 'member with admin option'))
+FROM pg_roles me, pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c
+CROSS JOIN LATERAL (SELECT split_part(c, '=', 1) AS name) n
+LEFT JOIN pg_settings p ON lower(p.name) = lower(n.name)
+CROSS JOIN LATERAL (SELECT n.name, me.rolsuper OR coalesce(p.context NOT LIKE 'superuser%%', n.name = 'role')
+                           OR {granted} AS mine) m
+LEFT JOIN pg_roles r ON r.oid = s.setrole
+WHERE me.rolname = current_user AND (s.setrole = 0 OR r.rolname NOT LIKE 'safepoint\\_migrate\\_%%')
+  AND (s.setdatabase = (SELECT oid FROM pg_database WHERE datname = %s) OR s.setdatabase = 0 AND r.rolname = ANY(%s))
+ORDER BY 1 NULLS FIRST, 2
+"""
+_GRANTED_FROM: Final = 150000  # the version since which single parameters can be granted
 
 
 @dataclass(frozen=True)
@@ -61,6 +79,36 @@ def database_settings(connection: Connection, oid: int) -> tuple[Setting, ...]:
 def role_settings(connection: Connection, role: str, oid: int) -> dict[str, str]:
     """What holds for sessions of a role in a database by the role's own settings."""
     return dict(_split(row[0]) for row in connection.execute(OF_ROLE, (role, oid)).fetchall())
+
+
+@dataclass(frozen=True)
+class NotOurs:
+    """A setting that our role may not set, and what makes it so; `role` None: it is everyone's in the database."""
+
+    role: str | None
+    name: str
+    grant: str
+
+    def __str__(self) -> str:
+        return self.name if self.role is None else f"{self.name} of {self.role}"
+
+
+def not_ours(connection: Connection, database: str, owners: Sequence[str]) -> tuple[NotOurs, ...]:
+    """The settings of a database, and of the roles that migrations act as, that our role may not set as they are.
+
+    A twin would lack the first, and the migration's login the others.
+    """
+    granted = connection.info.server_version >= _GRANTED_FROM
+    query = NOT_OURS.replace("{granted}", "has_parameter_privilege(n.name, 'set')" if granted else "false")
+    user, found = connection.info.user, []
+    for role, name, may_set, may_alter in connection.execute(query.encode(), (database, list(owners))).fetchall():
+        if not may_set and granted:
+            found.append(NotOurs(role, name, f"GRANT SET ON PARAMETER {name} TO {user}"))
+        elif not may_set:
+            found.append(NotOurs(role, name, f"ALTER ROLE {user} SUPERUSER"))
+        elif not may_alter:
+            found.append(NotOurs(role, name, f"GRANT {role} TO {user} WITH ADMIN OPTION"))
+    return tuple(found)
 
 
 def apply_setting(connection: Connection, database: str, setting: Setting) -> None:

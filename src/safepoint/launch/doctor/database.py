@@ -23,6 +23,7 @@ from safepoint.postgres.target import Target, server_target, target
 from safepoint.wayback.capture import capture_mode
 from safepoint.wayback.capture.promises import foresee_gaps, shown
 from safepoint.wayback.capture.standbys import after_failover, standbys
+from safepoint.wayback.sessions import database_oid, not_ours_to_end
 
 OLDEST = 14
 _IDLE_SECONDS = 10.0
@@ -323,6 +324,14 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
             "replication",
             f"{busy} logical replication connections read this database: it cannot be renamed meanwhile.",
             "Pause their readers for the window.",
+        )
+    if staying := not_ours_to_end(connection, [database_oid(connection, facts.database) or 0]):
+        yield failure(
+            "sessions",
+            f"Sessions of superusers are on this database, which {facts.login.user} may not end: {some(staying)}. The "
+            "fence, the copy and the swap would fail, with the site closed.",
+            "Give what connects there (monitoring, a job) an ordinary role, stop it for the window, or let Safepoint "
+            "log in as a superuser.",
         )
     enabled = [str(row[0]) for row in connection.execute(SUBSCRIPTIONS).fetchall()]
     if enabled:

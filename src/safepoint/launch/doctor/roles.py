@@ -9,7 +9,7 @@ from safepoint.launch.doctor.finding import Finding, failure, ok, some, warning
 from safepoint.postgres.catalog import BACKEND_KIND, Survey
 from safepoint.postgres.connections import LOGIN_TRIGGERS, Connection, connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.settings import split_list
+from safepoint.wayback.settings import not_ours, split_list
 
 # Who the application logs in as: what holds a role off, and where else it works.
 # A migrated database that a rollback has kept is the same application's, and nobody works in it.
@@ -80,6 +80,13 @@ def rights(connection: Connection, plan: PlanFile, facts: Survey) -> Iterator[Fi
                 f"ALTER ROLE {login.user} REPLICATION;",
             )
         yield from _heard(connection, facts)
+        if left := not_ours(connection, facts.database, plan.database.application_roles[:1]):
+            yield failure(
+                "rights",
+                f"{login.user} may not set what was set for this database, or for its owner: "
+                f"{some(list(map(str, left)))}. The twin would lack it after a rollback, and the migration's login.",
+                f"As a superuser: {'; '.join(sorted({one.grant for one in left}))};",
+            )
     unreadable = [str(row[0]) for row in connection.execute(UNREADABLE).fetchall()]
     if unreadable:
         yield failure(

@@ -139,7 +139,7 @@ class RehearsedFence:
             at = quiet.safe_point(self.copy, maintenance=_MAINTENANCE)
             until = None if mark.slot else quiet.prove_quiet(self.copy, mark, maintenance=_MAINTENANCE)
             first = quiet.mark_again(self.copy, mark, maintenance=_MAINTENANCE) if until else mark
-            twin.make_twin(
+            made = twin.make_twin(
                 self.copy,
                 self.before,
                 LAUNCH,
@@ -154,7 +154,7 @@ class RehearsedFence:
         if until is None:
             return found
         used = then.next_xid - first.next_xid
-        return quiet.around_copy(until, used, twin.OWN_TRANSACTIONS, found)
+        return quiet.around_copy(until, used, made.transactions or None, found)
 
     def _as_live(self, prior: fence.FencePrior) -> fence.FencePrior:
         """The conductor's login of the live server keeps its login there; on the copy another one is used."""

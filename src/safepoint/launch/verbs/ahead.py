@@ -7,16 +7,18 @@ it is open, it leaves only the last second of it for the time in which everybody
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from safepoint.config import PlanFile
-from safepoint.errors import CaptureElsewhere, Interrupted, SafepointError
+from safepoint.errors import CaptureElsewhere, DatabaseError, Interrupted, SafepointError
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.wayback import following
 from safepoint.launch.wayback.carried import carried_before
 from safepoint.launch.wayback.moved import refuse_without_twin
+from safepoint.wayback.fence import fence
 from safepoint.wayback.replay.manner import NotWhole
 
 _ROUNDS: Final = 5
@@ -36,13 +38,18 @@ class CarryAhead(Verb):
         """What is not carried here is carried once the site is closed, or listed.
 
         Where another state folder has what was captured, a person is asked while the site is still open: there it can
-        all be carried.
+        all be carried. And so where the fence would be refused: with the site closed nobody could go on for it.
 
         Raises:
             NeedsPerson: there is no twin any more.
             Interrupted: an order came.
         """
         refuse_without_twin(ground)
+        evidence = self._carried(ground)
+        held = None if ground.stops_first or evidence.verdict != "pass" else _in_the_way(ground)
+        return evidence if held is None else _held(evidence, held)
+
+    def _carried(self, ground: Ground) -> Evidence:
         if ground.discards:
             ground.background.end(following.WORK)
             return _discarding(ground)
@@ -68,6 +75,23 @@ class CarryAhead(Verb):
             f"{applied:,} transactions carried into the twin while the site was open",
             {"applied": applied, "rounds": rounds},
         )
+
+
+def _in_the_way(ground: Ground) -> str | None:
+    """A server that does not answer holds nothing up: each step waits for it by itself."""
+    with suppress(DatabaseError):
+        return fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
+    return None
+
+
+def _held(evidence: Evidence, held: str) -> Evidence:
+    return Evidence(
+        f"{evidence.summary}. But {held}; the fence would be refused, with the site closed. Nothing is touched yet, "
+        "the site is open: see to them, then `safepoint retry`; `safepoint go` closes the site all the same; "
+        "`safepoint return` leaves it open",
+        {**evidence.facts, "in_the_way": held},
+        "inconclusive",
+    )
 
 
 def _discarding(ground: Ground) -> Evidence:

@@ -29,6 +29,7 @@ from safepoint.launch.wayback.proof_standing import PROOF, capture_reasons, read
 from safepoint.postgres.connections import connect
 from safepoint.wayback.capture import capture_mode, slot
 from safepoint.wayback.fence import fence
+from safepoint.wayback.settings import NotOurs, not_ours
 
 
 def snapshot_reasons(
@@ -165,6 +166,20 @@ def staying_reasons(found: Sequence[tuple[str, float]]) -> list[Reason]:
     ]
 
 
+def lacking_reasons(found: Sequence[NotOurs]) -> list[Reason]:
+    """What the old release, or the migration, would do without, for no role but a superuser may set it. Pure."""
+    if not found:
+        return []
+    names, grants = ", ".join(map(str, found[:3])), "; ".join(sorted({one.grant for one in found}))
+    return [
+        (
+            "inconclusive",
+            f"settings that are not ours to set ({names}) would be missing after a rollback, or where migrations run; "
+            f"as a superuser: {grants};",
+        )
+    ]
+
+
 def _ran_early(ground: Ground) -> list[str]:
     """What was recorded besides (a tenant who came since has all former migrations) is no concern of the launch."""
     listed = ground.fact("pending") or {}
@@ -255,6 +270,7 @@ def _for_the_window(ground: Ground) -> list[Reason]:
         reasons += capture_reasons(mode, why, plan)
         if mode == "logical":
             reasons += staying_reasons(slot.staying_open(connection))
+        reasons += lacking_reasons(not_ours(connection, plan.database.name, plan.database.application_roles[:1]))
     held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     if held is not None:
         reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: see to them first"))

@@ -217,7 +217,7 @@ class Twin(Verb):
             ground.record("twin", level.as_json())
             seconds = format_duration(level.seconds)
             where = "" if level.server is None else f" on {level.server}"
-            said = f"safe point {level.at}; the level twin{where} took what came last in {seconds}"
+            said = f"safe point {level.at}; the level twin{where} took what came last in {seconds}{_lacking(level)}"
             return Evidence(said, level.as_json())
         before = _quiet_before_copy(ground)
         facts = twin.make_twin(
@@ -230,7 +230,7 @@ class Twin(Verb):
             cancelled=ground.cancelled,
         )
         if before is not None and ground.fact("quiet-after-copy") is None:
-            own = twin.OWN_TRANSACTIONS if facts.copy_seconds and before["this_time"] else None
+            own = facts.transactions or None if before["this_time"] else None
             mark_ = quiet.mark_again(ground.target, _quiet_mark(ground, "quiet-mark"), maintenance=maintenance)
             ground.record("quiet-after-copy", {"mark": mark_.as_json(), "own": own})
         ground.record("twin", facts.as_json())
@@ -238,9 +238,13 @@ class Twin(Verb):
         why = "" if fallen_back is None else f" (it could not be kept level: {fallen_back})"
         return Evidence(
             f"safe point {facts.at}; twin of {format_bytes(facts.size_bytes)} in "
-            f"{format_duration(facts.copy_seconds)}{why}",
+            f"{format_duration(facts.copy_seconds)}{why}{_lacking(facts)}",
             {**facts.as_json(), "fallen_back": fallen_back},
         )
+
+
+def _lacking(facts: twin.TwinFacts) -> str:
+    return "".join(f"; {note}" for note in facts.notes)
 
 
 def _quiet_mark(ground: Ground, fact: str) -> quiet.QuietMark:

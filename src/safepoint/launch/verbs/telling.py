@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from safepoint.config import PlanFile
+from safepoint.errors import DatabaseError, Interrupted, Refused
 from safepoint.launch.error_logs import watched
 from safepoint.launch.ground import Ground
 from safepoint.launch.kept_logs import FOLDER, keep_logs
@@ -19,6 +20,7 @@ from safepoint.launch.verbs.wayback import listed, unseen_of
 from safepoint.launch.wayback.carried import carried_files, carried_now, carrying_found
 from safepoint.launch.wayback.new_defaults import django_defaults
 from safepoint.launch.wayback.proof_standing import PROOF, proven_mapping
+from safepoint.postgres.pgoutput import parse_lsn
 from safepoint.wayback.affected import written
 from safepoint.wayback.affected.affected import (
     Affected,
@@ -31,7 +33,7 @@ from safepoint.wayback.affected.affected import (
 )
 from safepoint.wayback.affected.fates import Fates
 from safepoint.wayback.affected.letters import Words
-from safepoint.wayback.capture.capture import CaptureFacts
+from safepoint.wayback.capture.capture import CaptureFacts, drain
 from safepoint.wayback.capture.promises import shown
 from safepoint.wayback.capture.settling import settling
 
@@ -52,13 +54,15 @@ class ListWritten(Verb):
 
     def apply(self, ground: Ground) -> Evidence:
         """Reads the spool and the kept database, which nobody changes any more."""
+        late, unread = _read_to_its_end(ground)
         with Gathering(ground.folder) as gathering:
-            listing = _gather(ground, gathering)
+            listing = _gather(ground, gathering, unread)
             gathering.keep(listing.notes)
         carried = int((carried_now(ground) or {}).get("carried", 0))
         blind = f". What is not in it: {shown(listing.notes)}" if not listing.complete else ""
         return Evidence(
-            f"{listing.transactions} transactions, {listing.rows} rows, {listing.user_count} users: {LIST}{blind}",
+            f"{listing.transactions} transactions, {listing.rows} rows, {listing.user_count} users: {LIST}"
+            f"{late}{blind}",
             {**listing.as_json(), "carried": carried, "listed": max(0, listing.transactions - carried)},
         )
 
@@ -111,7 +115,30 @@ class TellAffected(Verb):
         )
 
 
-def _gather(ground: Ground, gathering: Gathering) -> written.Written:
+def _read_to_its_end(ground: Ground) -> tuple[str, tuple[str, ...]]:
+    """What was committed between the last drain and the swap: a read-only default holds nobody who sets it back. Gives
+    how much, as the end of a line, and why it is not known."""
+    facts = CaptureFacts.from_json(dict(ground.need("capture")))
+    if facts.mode == "none" or ground.fact("capture-lost") is not None or _stopped_at(ground) == 0:
+        return "", ()
+    try:
+        found = drain(ground.target.on(ground.kept), facts, ground.folder / "spool", cancelled=ground.cancelled)
+    except (DatabaseError, Refused) as error:
+        return "", (f"What somebody may have written after the stop is not known: {error.message}",)
+    if not found.complete:
+        raise Interrupted("The capture was not read to its end.", subject=ground.step.id)
+    if not found.transactions:
+        return "", ()
+    return f"; {found.transactions} of them were committed after writes had been stopped, and are not carried", ()
+
+
+def _stopped_at(ground: Ground) -> int:
+    """Up to where this rollback's drain has read, which is what was carried; 0 where it read nothing."""
+    drained = (ground.evidence("back-drain") or {}).get("drained") or {}
+    return parse_lsn(drained["up_to"]) if drained.get("up_to") else 0
+
+
+def _gather(ground: Ground, gathering: Gathering, unread: tuple[str, ...] = ()) -> written.Written:
     """Write the list, each line with its fate, and gather by user while it goes by."""
     facts = CaptureFacts.from_json(dict(ground.need("capture")))
     proof, carried = ground.fact(PROOF), carried_files(ground)
@@ -122,12 +149,14 @@ def _gather(ground: Ground, gathering: Gathering) -> written.Written:
     if carried is None or said:
         reason = f"{'nothing' if carried is None else 'nothing more'} was carried back" + (f": {said}" if said else "")
     partitions, carried_to = found.get("partitions"), int(found.get("carried_to", 0))
-    fates = Fates(gathering.store, mapping, catalogue_of(kept), reason, partitions, carried_to)
+    until = _stopped_at(ground)
+    fates = Fates(gathering.store, mapping, catalogue_of(kept), reason, partitions, carried_to, until)
     if carried is not None:
         fates.load(carried["put_aside"], carried["dangling"])
     told = Telling(fates, gathering, usual_values(kept, mapping, django_defaults(proof)))
     lost = ground.fact("capture-lost") is not None
-    return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told, _unseen(ground), lost=lost)
+    unseen = (*_unseen(ground), *unread)
+    return listed(ground, kept, facts, ground.folder / "spool", ground.folder / LIST, told, unseen, lost=lost)
 
 
 def _unseen(ground: Ground) -> tuple[str, ...]:

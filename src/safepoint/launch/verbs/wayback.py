@@ -89,8 +89,8 @@ def listed(
 def unseen_of(drained: Mapping[str, Any]) -> tuple[str, ...]:
     """What a drain found that the capture has not seen, a sentence each."""
     return tuple(
-        f"{table} is not captured, or was not for a time: it was made after the capture was armed, or what captures it "
-        "was switched off."
+        f"{table} is not captured, or was not for a time: it was made after the capture was armed, what captures it "
+        "was switched off, or it was rewritten by ALTER TABLE (SET UNLOGGED, ALTER COLUMN ... TYPE)."
         for table in drained.get("unseen") or ()
     )
 
@@ -108,14 +108,15 @@ class Swap(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Looks by oid which of the two carries the name: swapping twice is impossible."""
         pair = ground.standing
-        facts = swap(pair, TwinFacts.from_json(dict(ground.need("twin"))), ground.kept)
+        twin = TwinFacts.from_json(dict(ground.need("twin")))
+        facts = swap(pair, twin, ground.kept)
         there = "" if not pair.apart else f"; {pair.live.dbname} is on {pair.server} now"
         where = "" if not pair.apart else f" on {pair.live.address}"
         with pair.at_live() as connection:
             reading = standbys(connection)
         return Evidence(
             f"swapped in {format_duration(facts.seconds)}{there}; the migrated database is kept as {facts.kept_as}"
-            f"{where}{left_reading(reading)}",
+            f"{where}{left_reading(reading)}{''.join(f'; {note}' for note in twin.notes)}",
             {**facts.as_json(), "server": pair.server, "standbys": reading},
         )
 

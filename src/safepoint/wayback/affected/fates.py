@@ -24,6 +24,7 @@ from safepoint.wayback.replay.renamed import Renames, find_renames
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 KEPT = "kept for the next launch"
 """How the reason of what was carried in part begins where all that is missing comes back."""
+LATE: Final = "it was committed after writes had been stopped, by somebody whom the fence does not hold"
 _READ: Final = "not it, but what a mapper reads for it was written to: "
 Usual = Mapping[str, Mapping[str, Collection[str]]]
 """New table -> column -> the values, as the log writes them, of a row in which nobody filled the column in."""
@@ -33,7 +34,7 @@ class Fates:
     """What became of the rows that a replay did not carry whole. Made of its files; `reason` where it carried none, or
     none that was committed after `carried_to`.
 
-    `partitions`: see `Outcome`.
+    `partitions`: see `Outcome`. `until`: what it could carry was committed up to there; 0: all of the list.
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Fates:
         reason: str | None,
         partitions: Mapping[str, str] | None = None,
         carried_to: int = 0,
+        until: int = 0,
     ) -> None:
         new = new if mapping is None or (reason is not None and not carried_to) else as_named(mapping, new)
         self._store, self._new, self._reason, self._carried_to = store, new, reason, carried_to
-        self._mapping, self._partitions = mapping, partitions or {}
+        self._mapping, self._partitions, self._until = mapping, partitions or {}, until
         self._roots = {**new.roots, **self._partitions}
         self._feeds = {} if mapping is None else with_since(mapping, new).feeds
         self._olds = {} if mapping is None else {rule.old: rule.new for rule in mapping.tables}
@@ -139,6 +141,8 @@ class Fates:
             return "not carried", self._reason
         if not change.transaction.commit_lsn:
             return "not carried", "the capture was lost before it was read"
+        if 0 < self._until < change.transaction.commit_lsn:
+            return "not carried", LATE
         aside = self._put_aside(change, table) if table in self._aside else None
         if aside is None:
             return None

@@ -16,6 +16,7 @@ from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.raised_identities import unwatch, watch
 from safepoint.postgres.replica_identity import Identity, restore
+from safepoint.postgres.rewritten import rewritten
 from safepoint.wayback.capture.identity import Table, Uncovered, decide, survey, with_rows
 from safepoint.wayback.capture.promises import covers_all
 from safepoint.wayback.names import made_by
@@ -129,10 +130,11 @@ def publication(connection: Connection, launch_id: str, name: str, purpose: str 
 
 
 def unpublished(connection: Connection, name: str, known: Sequence[Uncovered]) -> tuple[str, ...]:
-    """Tables that are not captured through this publication, and were not `known` not to be when it was made."""
+    """Tables that are not captured through this publication, or not all that was done to them, and were not `known` not
+    to be when it was made."""
     told = {one.table for one in known}
-    found = [str(row[0]) for row in connection.execute(_UNPUBLISHED, [name]).fetchall()]
-    return tuple(table for table in found if table not in told)
+    found = {str(row[0]) for row in connection.execute(_UNPUBLISHED, [name]).fetchall()}
+    return tuple(sorted({*found, *rewritten(connection, name)} - told))
 
 
 def unpublish(

@@ -27,6 +27,7 @@ from safepoint.wayback.sessions import (
     database_name,
     database_oid,
     end_sessions,
+    not_ours_to_end,
     prepared,
     sessions,
     walsenders,
@@ -161,6 +162,10 @@ def in_the_way(target: Target, *, maintenance: str = "postgres") -> str | None:
         if waiting := prepared(connection, [oid], older_than=_DECIDED_SECONDS):
             why = "nobody decides (COMMIT PREPARED or ROLLBACK PREPARED)"
             return f"prepared transactions on {target.dbname} that {why}: {'; '.join(waiting[:5])}"
+        if staying := not_ours_to_end(connection, [oid]):
+            return f"sessions of superusers are on {target.dbname}, which {target.user} may not end: " + "; ".join(
+                staying[:5]
+            )
         names = [str(row[0]) for row in connection.execute(SUBSCRIPTIONS, (oid,)).fetchall()]
         return f"subscriptions write into {target.dbname}: {', '.join(names)}" if names else None
 

@@ -7,6 +7,7 @@ belongs to whom it always belonged, and they may write although the database's d
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from typing import Final
 
 import psycopg
@@ -77,7 +78,9 @@ def migration_login(
                 "lock_timeout": f"{int(lock_timeout * 1000)}ms",
             }
             for setting, value in settings.items():
-                set_in_database(connection, role, target.dbname, setting, value)
+                # A superuser may have set what is not ours to set (its logging, say).
+                with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                    set_in_database(connection, role, target.dbname, setting, value)
     login = target.login(role, password)
     _verify(login, owner_role)
     return login

@@ -32,6 +32,20 @@ from safepoint.wayback.sessions import asking
 _PURPOSE: Final = "twin"
 _WAIT: Final = 20.0
 _XMAX: Final = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::int8"
+# The catalogue's rows of a column (its system columns too), of a row type and of a schema are as old as what they are
+# of, or as its last ALTER; TRUNCATE, VACUUM and ANALYZE leave them alone, and so does a replica identity. An age may be
+# negative where two billion transactions have passed.
+_CHANGED: Final = """
+SELECT n.nspname || '.' || c.relname
+FROM (SELECT age(xmin) AS began FROM pg_publication WHERE pubname = %s) f
+CROSS JOIN pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_type t ON t.oid = c.reltype
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'safepoint') AND n.nspname NOT LIKE 'pg\\_%%'
+  AND n.nspname NOT LIKE 'safepoint\\_%%'
+  AND (age(n.xmin) BETWEEN 0 AND began - 1 OR age(t.xmin) BETWEEN 0 AND began - 1
+       OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND age(a.xmin) BETWEEN 0 AND began - 1))
+ORDER BY 1
+"""
 
 
 @dataclass(frozen=True)
@@ -106,6 +120,12 @@ def standing(target: Target, launch_id: str, start_lsn: str) -> CaptureFacts | N
         bool(state["all_tables"]),
         purpose="twin",
     )
+
+
+def changed(connection: Connection, launch_id: str) -> list[str]:
+    """Tables that were made, altered or renamed since the feed began. The stream has nothing of what that does to rows,
+    and where all has the names and the definitions that it had, no comparison of these tells of it."""
+    return [str(row[0]) for row in connection.execute(_CHANGED, [feed_name(launch_id)]).fetchall()]
 
 
 def begins_at(target: Target, launch_id: str) -> str | None:

@@ -56,10 +56,13 @@ def in_order(grants: Sequence[Grant], owner: str) -> tuple[list[Grant], list[Gra
         waiting = [grant for grant in waiting if grant not in turn]
 
 
-def apply_grants(connection: Connection, database: str, owner: str, grants: Sequence[Grant] | None) -> list[str]:
-    """Give a new database these grants, inside the caller's transaction; gives notes on what could not be the same."""
+def apply_grants(
+    connection: Connection, database: str, owner: str, grants: Sequence[Grant] | None
+) -> tuple[int, list[str]]:
+    """Give a new database these grants, inside the caller's transaction; gives how many there are, and notes on what
+    could not be the same."""
     if grants is None:
-        return []
+        return 0, []
     name = sql.Identifier(database)
     for grantee in (sql.SQL("PUBLIC"), sql.Identifier(owner)):
         connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}").format(name, grantee))
@@ -73,7 +76,7 @@ def apply_grants(connection: Connection, database: str, owner: str, grants: Sequ
             with connection.transaction():
                 _grant(connection, name, grant, as_grantor=False)
             notes.append(f"{grant} has another grantor now: {error.diag.message_primary}")
-    return notes
+    return len(ordered), notes
 
 
 def _grant(connection: Connection, name: sql.Identifier, grant: Grant, *, as_grantor: bool) -> None:

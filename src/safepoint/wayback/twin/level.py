@@ -23,7 +23,7 @@ from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.statistics import make_statistics
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
-from safepoint.wayback.capture.capture import CaptureFacts, drain
+from safepoint.wayback.capture.capture import CaptureFacts, Drained, drain
 from safepoint.wayback.door import at_the_door, entering
 from safepoint.wayback.fence.fence import FencePrior
 from safepoint.wayback.mapping.catalogue import Catalogue, read_catalogue
@@ -49,6 +49,7 @@ from safepoint.wayback.twin.twin import (
 
 MANNER: Final = Manner(only_whole=True, same_schema=True, purpose="twin")
 _TRIES: Final = 4
+_LOOK_EVERY: Final = 15.0
 
 # As it is on this server, so the locale is there; the strategy of an empty template does not matter.
 LIKE: Final = """
@@ -224,6 +225,7 @@ class Keeper:
     def __init__(self, pair: Pair, facts: CaptureFacts, spool: Path, *, patience: float = 5.0) -> None:
         self._facts, self._spool, self._patience = facts, spool, patience
         self._target, self._twin, self._maintenance = pair.live, pair.twin, pair.twin_maintenance
+        self._looked = -_LOOK_EVERY
 
     def __enter__(self) -> Keeper:
         self._entered = entering(self._twin, self._maintenance)
@@ -268,11 +270,7 @@ class Keeper:
             drained = drain(self._target, self._facts, self._spool, up_to=up_to, cancelled=cancelled)
             if not drained.complete:
                 raise Interrupted("The twin was not brought level.", subject=self._twin.dbname)
-            if drained.changed_tables:
-                raise NotWhole(
-                    f"Somebody changed the schema meanwhile: {', '.join(drained.changed_tables[:5])}.",
-                    subject=drained.changed_tables[0],
-                )
+            self._refuse_changed(drained, last=up_to is not None)
             try:
                 applied = self._apply(self._source, None, cancelled)
             except NotWhole:
@@ -283,6 +281,17 @@ class Keeper:
                 seconds = round(time.monotonic() - began, 3)
                 return Levelled(drained.up_to, drained.transactions, applied, seconds)
         raise AssertionError("unreachable")
+
+    def _refuse_changed(self, drained: Drained, *, last: bool) -> None:
+        """What the stream says nothing of. All tables are looked at now and then, and at the safe point."""
+        found = {*drained.changed_tables, *drained.unseen}
+        if last or time.monotonic() - self._looked > _LOOK_EVERY:
+            found.update(feed.changed(self._source, self._facts.launch_id))
+            self._looked = time.monotonic()
+        if found:
+            raise NotWhole(
+                f"Somebody changed the schema meanwhile: {', '.join(sorted(found)[:5])}.", subject=min(found)
+            )
 
     def _forget_log(self) -> None:
         """Each read decodes from the last record of running transactions on, which comes every 15 s by itself."""
@@ -346,9 +355,9 @@ def finish(pair: Pair, *, at: str, prior: FencePrior | None, began: float) -> Tw
         live, made = live_database(at_live, pair.live.dbname), look_up(at_twin, twin)
         if made is None or made.mark is None:
             raise DatabaseError(f"The twin {twin} vanished.", subject=twin)
-        notes: list[str] = []
+        notes: tuple[str, ...] = ()
         if made.mark.role != "twin":
-            notes = furnish(at_live, live, at_twin, twin, prior)
+            notes = furnish(at_live, live, at_twin, twin, prior).notes
             mark = Mark(launch_id, "twin", at, own_words(live.comment))
             name, limit = sql.Identifier(twin), sql.Literal(live.connection_limit)
             with connect(pair.twin, application_name="safepoint twin") as inside, inside.transaction():

@@ -33,8 +33,8 @@ Kind = Literal["template", "logical"]
 
 READ_ONLY: Final = "default_transaction_read_only"
 
-OWN_TRANSACTIONS: Final = 3
-"""How many transaction ids making a twin uses: CREATE DATABASE, its settings and grants, its mark."""
+_OWN_TRANSACTIONS: Final = 3
+"""How many transaction ids making a twin uses at least: CREATE DATABASE, its settings and grants, its mark."""
 
 DATABASE = """
 SELECT d.oid::int8, d.datname, pg_get_userbyid(d.datdba), d.datconnlimit,
@@ -63,7 +63,8 @@ class Database:
 class TwinFacts:
     """What stands ready. The oids tell later which of the two databases is which, whatever they are called then.
 
-    `server` is the twin's (`host:port`) where it is not the live database's own.
+    `server` is the twin's (`host:port`) where it is not the live database's own. `transactions` is how many transaction
+    ids a copy used; 0 where that is not known.
     """
 
     launch_id: str
@@ -80,6 +81,7 @@ class TwinFacts:
     notes: tuple[str, ...] = ()
     kind: Kind = "template"
     server: str | None = None
+    transactions: int = 0
 
     @classmethod
     def of(
@@ -95,6 +97,7 @@ class TwinFacts:
         copied: float = 0.0,
         kind: Kind = "template",
         server: str | None = None,
+        transactions: int = 0,
     ) -> TwinFacts:
         """By the databases themselves and what `verified` gave; `began` is of the monotonic clock."""
         tables, sequences, size = sizes
@@ -113,6 +116,7 @@ class TwinFacts:
             notes=tuple(notes),
             kind=kind,
             server=server,
+            transactions=transactions,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -170,12 +174,22 @@ def make_twin(
         made = look_up(connection, twin)
         if made is None:
             raise DatabaseError(f"The twin {twin} vanished while it was made.", subject=twin)
-        notes = [] if found else furnish(connection, live, connection, twin, prior)
+        furnished = NOTHING if found else furnish(connection, live, connection, twin, prior)
         sizes = verified(target.on(live.name), made.name, finished=found is not None)
         if found is None:
             _without_feed(target.on(twin), launch_id)
             _finish(connection, live, made, Mark(launch_id, "twin", at, own_words(live.comment)))
-    return TwinFacts.of(launch_id, live, made, at, sizes, began=began, notes=notes, copied=copied or 0.0)
+    return TwinFacts.of(
+        launch_id,
+        live,
+        made,
+        at,
+        sizes,
+        began=began,
+        notes=furnished.notes,
+        copied=copied or 0.0,
+        transactions=_OWN_TRANSACTIONS + furnished.given if copied and not found else 0,
+    )
 
 
 def drop_twin(target: Target, name: str, launch_id: str, *, maintenance: str = "postgres") -> bool:
@@ -271,18 +285,41 @@ def _without_feed(twin: Target, launch_id: str) -> None:
         unpublish(connection, launch_id, feed_name(launch_id), "twin")
 
 
-def furnish(at_live: Connection, live: Database, at_twin: Connection, twin: str, prior: FencePrior | None) -> list[str]:
-    """Give the twin the settings and grants that TEMPLATE and a dump leave out; gives notes on what is not the same."""
+@dataclass(frozen=True)
+class Furnished:
+    """Notes on what is not the same, and how many settings and grants were given: each has a transaction id."""
+
+    notes: tuple[str, ...]
+    given: int
+
+
+NOTHING: Final = Furnished((), 0)
+
+
+def furnish(at_live: Connection, live: Database, at_twin: Connection, twin: str, prior: FencePrior | None) -> Furnished:
+    """Give the twin the settings and grants that TEMPLATE and a dump leave out."""
     name = sql.Identifier(twin)
     settings, grants = database_settings(at_live, live.oid), database_grants(at_live, live.oid)
     with at_twin.transaction():
         at_twin.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(name))
-        for setting in without_fence(settings, prior):
-            apply_setting(at_twin, twin, setting)
-        notes = apply_grants(at_twin, twin, live.owner, grants)
+        wanted = without_fence(settings, prior)
+        lacking = [note for one in wanted if (note := _given(at_twin, live, twin, one)) is not None]
+        given, notes = apply_grants(at_twin, twin, live.owner, grants)
         # Opened for the verification below; closed again with the mark.
         at_twin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
-    return notes
+    return Furnished((*lacking, *notes), len(wanted) - len(lacking) + given)
+
+
+def _given(at_twin: Connection, live: Database, twin: str, setting: Setting) -> str | None:
+    """Give it one setting; what says that this is not ours to do. The gate has asked about that: the window is no place
+    to end for it."""
+    try:
+        with at_twin.transaction():
+            apply_setting(at_twin, twin, setting)
+    except psycopg.errors.InsufficientPrivilege:
+        of = "" if setting.role is None else f" of {setting.role}"
+        return f"{setting.name}{of} is not set in it: whoever set it for {live.name} has to do so after a rollback"
+    return None
 
 
 def without_fence(settings: tuple[Setting, ...], prior: FencePrior | None) -> list[Setting]:
