@@ -21,6 +21,9 @@ def init(
     module: Annotated[
         str | None, typer.Option("--module", help="What is run with `python -m` in place of a manage.py.")
     ] = None,
+    program: Annotated[
+        str | None, typer.Option("--program", help="The command that an installed product has in place of a manage.py.")
+    ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
 ) -> None:
     """Write launch.toml for a Django project. Nothing that is there is overwritten."""
@@ -28,7 +31,7 @@ def init(
 
     path = file if file is not None else directory / "launch.toml"
     with told_when_slow("The project is being started and asked for its settings"):
-        draft = draft_plan(directory, path, python=python, module=module)
+        draft = draft_plan(directory, path, python=python, module=module, program=program)
     write_plan(draft, path)
     if json_:
         import json

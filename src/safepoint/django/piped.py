@@ -19,7 +19,7 @@ MIGRATIONS_SECONDS: Final = 3600.0
 It is asked outside the window, and can be cancelled."""
 
 # `shell` looks at its standard input only once and without waiting (select with a timeout of 0): over SSH, or in
-# a container, the script may not have arrived yet and an interactive shell would open. `-c` goes before that
+# a container, the script may not have arrived yet and an interactive shell would open. `--command` goes before that
 # look, and reads until the script has come whole.
 _READ = "import json, sys; work = json.loads(sys.stdin.read()); exec(work['frame'], {'work': work})"
 # For a process that waits: one package a line, until the input ends.
@@ -73,8 +73,16 @@ class Waiting(Protocol):
         ...
 
 
+def shell(program: str) -> tuple[str, ...]:
+    """The words that run a program in the application. Pure.
+
+    By their long names: an installed product's own command line may keep short ones (`-c` for its settings) for itself.
+    """
+    return ("shell", "--verbosity", "0", "--command", program)
+
+
 def read_work(loaded: str, *, lasting: bool = True) -> str:
-    """The program for `-c` that first says the word `loaded`: the application is loaded, and work may come. Pure."""
+    """The program for `shell` that first says the word `loaded`: the application is loaded, and work may come. Pure."""
     return f"import os; os.write(1, {loaded.encode()!r} + b'\\n'); {_READ_EACH if lasting else _READ}"
 
 
@@ -174,8 +182,7 @@ def ask_all(
     stdin, program = package(scripts, marker), read_work(loaded, lasting=False)
 
     def tried(way: Manage) -> Result:
-        words = ("shell", "-v", "0", "-c", program)
-        return way.run(*words, check=False, stdin=stdin, timeout=timeout, cancelled=cancelled)
+        return way.run(*shell(program), check=False, stdin=stdin, timeout=timeout, cancelled=cancelled)
 
     result = tried(asked(manage))
     # Nothing of ours was begun, so it can be tried again.

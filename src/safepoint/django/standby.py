@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from safepoint.django.managepy import Manage
-from safepoint.django.piped import answers_in, asked, package, read_work
+from safepoint.django.piped import answers_in, asked, package, read_work, shell
 from safepoint.errors import CommandFailed, Interrupted, SafepointError
 from safepoint.hosts.talk import Heard, Later
 from safepoint.progress import Cancelled, never
@@ -128,7 +128,7 @@ class Standby:
         self._thread.join(10)
 
     def _run(self) -> None:
-        command = asked(self._manage).command("shell", "-v", "0", "-c", read_work(self._loaded))
+        command = asked(self._manage).command(*shell(read_work(self._loaded)))
         try:
             self._manage.host.stream(
                 command,

@@ -35,7 +35,13 @@ class Draft:
 
 
 def draft_plan(
-    directory: Path, path: Path, *, python: str | None = None, module: str | None = None, today: date | None = None
+    directory: Path,
+    path: Path,
+    *,
+    python: str | None = None,
+    module: str | None = None,
+    program: str | None = None,
+    today: date | None = None,
 ) -> Draft:
     """Ask a project and draft its plan file. Writes nothing.
 
@@ -44,17 +50,21 @@ def draft_plan(
         path: where the plan file will lie; refused when something is there.
         python: the project's own interpreter; None looks for a virtual environment beside it.
         module: run with `-m` in place of a manage.py, as some installed products are.
+        program: run in place of a manage.py, as others are; it knows its own Python.
 
     Raises:
         Refused: there is no manage.py, or a plan file already.
         CommandFailed: the project cannot be started.
     """
     _refuse_existing(path)
-    manage = (find_manage(directory),) if module is None else ("-m", module)
+    if program is not None:
+        manage: tuple[str, ...] = (program,)
+    else:
+        manage = (python or _python(directory), *((find_manage(directory),) if module is None else ("-m", module)))
     release = Release(
         version="current",
         directory=str(directory.resolve()),
-        manage=(python or _python(directory), *manage),
+        manage=manage,
         start=("true",),
         stop=("true",),
         upstream="127.0.0.1:8000",
@@ -68,7 +78,6 @@ def draft_plan(
     names = Names(
         application=application_name(called),
         directory=_relative(directory, path.parent),
-        python=release.manage[0],
         manage=manage,
         old=version,
         url_env=variable,
@@ -121,7 +130,8 @@ def find_manage(directory: Path) -> str:
             subject=str(directory),
             expected=" or ".join(_PLACES),
             remedy="Name the Django project's folder: `safepoint init DIRECTORY`. An installed product that is run "
-            "without one (`python -m PRODUCT migrate`) is named with --module PRODUCT, in the folder where that works.",
+            "without one is named with --module PRODUCT (`python -m PRODUCT migrate`) or --program PATH (a command "
+            "that its package installs), in the folder where that works.",
         )
     return found
 
@@ -206,7 +216,6 @@ class Names:
 
     application: str
     directory: str
-    python: str
     manage: tuple[str, ...]
     old: str
     url_env: str | None
@@ -238,7 +247,6 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
         "go by PGOPTIONS otherwise",
         "error_log": f"error_log = {_text(log)}" if log else '# error_log = "/var/log/app/error.log"',
         "directory": _text(names.directory),
-        "python": _text(names.python),
         "manage": ", ".join(_text(word) for word in names.manage),
         "old": _text(names.old),
         "clear": f"clear = [{clear}]",
