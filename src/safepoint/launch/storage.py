@@ -111,8 +111,8 @@ def probe_room(folder: Path) -> None:
 
 def spare(where: Path, launch_id: str | None = None) -> list[tuple[Path, int]]:
     """What lies in a state folder and neither this launch nor its way back reads any more, with its bytes, the largest
-    first: whole snapshots. Once its window has begun, that is all but its final one; before that those of others, beside
-    which no rehearsal stands that its gate may read; where no launch is named, those of none.
+    first: whole snapshots. Once its window has begun, that is all but its final one; before that those of others,
+    beside which no rehearsal stands that its gate may read; where no launch is named, those of none.
 
     Args:
         where: the state folder, or anything in it.

@@ -246,13 +246,22 @@ def _next(report: Report) -> str:
     return text + _upcoming(report)
 
 
+def _failed_last(report: Report) -> list[str]:
+    """The step that failed, and of which the conductor could not even record what follows (its disk is full, it died in
+    that instant): it is run again.
+    """
+    begun = [row for row in report["steps"] if row["attempts"]]
+    failed = report["launch"]["status"] == "running" and bool(begun) and begun[-1]["verdict"] == "fail"
+    return [begun[-1]["title"]] if failed else []
+
+
 def _next_of_orphan(report: Report) -> str:
     """What `_next` says is for whoever conducts: here nothing runs, and nobody takes an answer."""
     on, question = f"`{_command(report, 'launch')}` goes on where it was", report["question"]
     if question is not None:
         answers = " or ".join(f"`{_command(report, name)}`" for name in question["choices"])
         return f"{on}, and waits there for {answers}: {question['question'].rstrip('.')}."
-    broken_off = [row["title"] for row in report["steps"] if row["verdict"] == "running"]
+    broken_off = [row["title"] for row in report["steps"] if row["verdict"] == "running"] or _failed_last(report)
     return f"{on}: {_sentence(broken_off[-1]) if broken_off else _upcoming(report)}"
 
 
