@@ -60,7 +60,12 @@ def give(plan_file: PlanFile, word: str, *, json_: bool, interrupts: bool = Fals
     heeded: bool | None = None
     if interrupts:
         interrupt(folder)
-        heeded = _heeded(plan_file, order["id"])
+        try:
+            heeded = _heeded(plan_file, order["id"])
+        except KeyboardInterrupt:  # a second thought, which comes too late for this
+            back = "`safepoint return` turns that round." if word == "rollback" else "See `safepoint status`."
+            echo(f"safepoint: {word} was given before this command was interrupted, and stands. {back}", err=True)
+            raise
         if heeded is False:
             return False
     _tell(plan_file, word, order, waits=interrupts and heeded is None, json_=json_)
