@@ -42,7 +42,7 @@ def snapshot_reasons(
     if age is None:
         reasons.append(("inconclusive", "its age is not known"))
     elif age < -APART:
-        reasons.append(("fail", f"it is {_to_come(age)}; `safepoint launch` takes another"))
+        reasons.append(("inconclusive", f"its age is not known, it is {_to_come(age)}"))
     elif age > limit:
         shown = format_duration(age.total_seconds())
         reasons.append(("fail", f"it is {shown} old, and {format_duration(limit.total_seconds())} is allowed"))
