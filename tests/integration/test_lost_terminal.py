@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -62,4 +64,29 @@ def test_a_conductor_is_not_stopped_by_a_wrong_key(tmp_path: Path) -> None:
         time.sleep(0.5)
         state = Path(f"/proc/{conductor.pid}/stat").read_text().rpartition(")")[2].split()[0]
         assert state != "T"
+        os.close(terminal)
+
+
+def test_of_a_conductor_that_stands_still_it_is_said_that_it_takes_no_order(tmp_path: Path) -> None:
+    """Somebody stopped its process: `abort` was "given to the conductor", and nothing happened."""
+    program = str(Path(sys.executable).parent / "safepoint")
+
+    def said(*words: str) -> str:
+        env = {**os.environ, "SHOP_PASSWORD": "only-for-tests"}
+        done = subprocess.run([program, *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        return " ".join(f"{done.stdout}{done.stderr}".split())
+
+    with waiting(tmp_path) as (conductor, terminal):
+        assert "STOPPED" not in said("status")
+        conductor.send_signal(signal.SIGSTOP)
+        stopped = f"its process is STOPPED and takes no order: `kill -CONT {conductor.pid}` lets it go on"
+        assert stopped in said("status") and stopped in said("hold") and stopped in said("launch", "--plain")
+        told = said("abort")
+        assert stopped in told and "It has not taken it up within 5 s" in told
+        assert (
+            f"`kill -9 {conductor.pid}` on {socket.gethostname()}, which loses nothing; then `safepoint abort`" in told
+        )
+        assert json.loads(said("abort", "--json"))["waits"] is True
+        conductor.send_signal(signal.SIGCONT)
+        assert conductor.wait(30) == ExitCode.ROLLED_BACK
         os.close(terminal)

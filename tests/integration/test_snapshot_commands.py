@@ -16,6 +16,7 @@ from awkward import run
 from commanded import answer, copied, only_id, safepoint
 
 from safepoint.backup.partial import abandoned, filling
+from safepoint.backup.shelf import in_use
 from safepoint.backup.snapshot import take_snapshot
 from safepoint.config import PlanFile, load
 from safepoint.errors import ExitCode, Interrupted, ProofFailed, SafepointError, StoreError
@@ -141,6 +142,31 @@ def test_a_backup_that_is_ended_by_a_signal_leaves_nothing_for_good(plan: PlanFi
                 cancelled=lambda: not left.exists(),
             )
     assert sorted(snapshots.iterdir()) == before
+
+
+def test_a_backup_that_is_ended_in_its_proof_says_that_what_stays_is_not_proven(plan: PlanFile) -> None:
+    """It lay there without a word; and nobody proved it, for nobody knew of it."""
+    program = Path(sys.executable).with_name("safepoint")
+    process = subprocess.Popen(
+        [program, "backup", "--plan", str(plan.path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list((plan.state / "scratch").glob("*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == ExitCode.INTERRUPTED, said
+    (left,) = (one["id"] for one in answer(safepoint(plan, "backups", "--json")) if not one["proven"])
+    assert f"{left} was taken, and stays here; it is NOT proven, and in no store" in said
+    assert f"`safepoint verify {left}" in said
+    told = f"{left} of {left[-16:-12]}-{left[-12:-10]}-{left[-10:-8]}"
+    assert told in safepoint(plan, "backups").stdout
+    with in_use(plan.state / "snapshots" / left):  # somebody proves it now
+        assert told not in safepoint(plan, "backups").stdout
+    assert told in safepoint(plan, "backup").stdout
+    assert answer(safepoint(plan, "verify", left, "--json"))["snapshot_id"] == left
+    assert told not in safepoint(plan, "backups").stdout
 
 
 def test_what_is_being_filled_is_not_swept(tmp_path: Path) -> None:

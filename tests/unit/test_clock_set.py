@@ -17,10 +17,11 @@ from typer.testing import CliRunner
 from safepoint.checkpoints.checkpoint import Checkpoint
 from safepoint.cli import app
 from safepoint.config import PlanFile, load
+from safepoint.errors import NeedsPerson
 from safepoint.launch.begin import launch_folder
 from safepoint.launch.rehearsal.rehearsals import FORMAT, rehearsals_of
 from safepoint.launch.report import build
-from safepoint.launch.verbs import opening
+from safepoint.launch.verbs import gates, opening
 from safepoint.launch.verbs.gates import rehearsal_reasons, snapshot_reasons
 from safepoint.launch.whose import own_mark
 from safepoint.wayback.stash import stash
@@ -62,13 +63,33 @@ def test_the_running_step_has_not_begun_in_the_future(plan: PlanFile, back: floa
 
 def test_a_snapshot_from_the_future_is_told_as_a_clock_that_was_set_back() -> None:
     (_, _, (verdict, why)) = snapshot_reasons({}, {}, timedelta(minutes=-50), timedelta(hours=26))
-    assert verdict == "fail" and "50 min from being taken: this machine's clock was set back since" in why
-    assert "`safepoint launch` takes another" in why
+    assert verdict == "inconclusive" and "its age is not known" in why
+    assert "50 min from being taken: this machine's clock was set back since" in why
     (_, _, (verdict, why)) = snapshot_reasons({}, {}, timedelta(seconds=-20), timedelta(hours=26))
     assert verdict == "pass" and "0.00 s old" in why
     now = pending("aa")
     ((verdict, why),) = rehearsal_reasons([rehearsal(now, hours=-1)], now, NOW, timedelta(hours=36), COMMAND)
     assert verdict == "fail" and "clock was set back since" in why and f"run `{COMMAND}`" in why
+
+
+def test_a_go_of_a_clock_that_was_set_back_since_is_not_called_an_hour_old(
+    plan: PlanFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was given a second ago: "59 min ago" sends people to look for somebody who slept."""
+    story = prepared(launch_folder(plan) / "ledger.jsonl").done("gate-stop", 0.1)
+    given = story.now
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return given - timedelta(hours=1)
+
+    monkeypatch.setattr(gates, "datetime", Clock)
+    monkeypatch.setattr(gates, "_for_the_window", lambda _ground: [("pass", "all is well")])
+    with pytest.raises(NeedsPerson) as asked:
+        gates.refuse_old_go(ground_at(plan, story, "stop-traffic"))
+    assert "by a clock that was set back since: nobody knows how long ago" in asked.value.message
+    assert " min ago" not in asked.value.message and " h ago" not in asked.value.message
 
 
 def test_a_rehearsal_by_a_clock_that_was_ahead_does_not_stand_before_those_that_replace_it(plan: PlanFile) -> None:

@@ -43,6 +43,12 @@ def test_between_two_steps_the_next_one_is_named(ledger: Path) -> None:
     assert "goes on where it was: Run the checkpoints." in said(ledger, "status")["next"]
 
 
+def test_a_step_that_failed_in_the_conductors_last_instant_is_the_one_that_is_run_again(ledger: Path) -> None:
+    """Its disk was full: what follows from the failure is recorded nowhere."""
+    migrated(ledger).failed("checkpoints", 1.0, "fail", "No space left on device")
+    assert "goes on where it was: Run the checkpoints." in said(ledger, "status")["next"]
+
+
 def test_a_gates_title_ends_as_the_question_that_it_is(ledger: Path) -> None:
     migrated(ledger).done("checkpoints", 1).begun("gate-canary")
     assert said(ledger, "status")["next"].endswith(": Go for the canary?")

@@ -95,3 +95,17 @@ def test_after_the_launch_nobody_is_waited_for(tmp_path: Path, monkeypatch: pyte
     story = launched(launch_folder(plan) / "ledger.jsonl")
     conducted, _ = order((plan, story, None), monkeypatch, "rollback", lambda _: None)  # type: ignore[arg-type]
     assert conducted == ["rollback"]
+
+
+def test_whoever_interrupts_the_command_hears_that_the_order_was_given(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C takes back what was typed, as everywhere; here it was on its way already."""
+
+    def pressed(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(giving.time, "sleep", pressed)
+    conducted, answer = order(scene, monkeypatch, "rollback", lambda _: None)
+    assert "rollback was given before this command was interrupted, and stands. `safepoint return" in answer.stderr
+    assert conducted == []

@@ -224,8 +224,12 @@ def test_a_retired_launch_offers_no_way_back(path: Path) -> None:
     story = launched(path)
     assert "rollback" in report_of(story)["standing"]["commands"][0]["command"]
     story.ledger.append("retiring", "retiring", {"by": "ada@ops"})  # a kill came before `retired`
+    offered = ["safepoint watch", "safepoint report"]
+    commands = [one["command"] for one in report_of(story)["standing"]["commands"]]
+    assert commands == ["safepoint retire --now", *offered]
+    story.ledger.append("retired", "retired", {"done": []})
     standing = report_of(story)["standing"]
-    assert [one["command"] for one in standing["commands"]] == ["safepoint watch", "safepoint report"]
+    assert [one["command"] for one in standing["commands"]] == offered
     assert "no way back" in standing["safe"] and "rollback" not in standing["next"]
 
 

@@ -37,7 +37,12 @@ def test_no_launch_that_has_begun_is_sent_to_a_folder_that_knows_nothing_of_it(n
 def test_of_a_full_disk_it_is_said_what_may_be_moved_away_and_nothing_that_the_launch_needs(tmp_path: Path) -> None:
     """At 3 a.m. nobody knows what in that folder may go."""
     launch = "shop-2.0-20260301"
-    sizes = {"shop-manual-3f-20260227T020000Z": 3, "shop-1.9-20260101-final-1": 5, f"{launch}-final-1": 9}
+    sizes = {
+        "shop-manual-3f-20260227T020000Z": 3,
+        "shop-1.9-20260101-final-1": 5,
+        f"{launch}-final-1": 9,
+        f"{launch}-prelaunch-1": 7,
+    }
     for folder in (launch, "shop-1.9-20260101"):
         (tmp_path / "launches" / folder).mkdir(parents=True)
     for name, megabytes in {**sizes, "shop-manual-4a-20260228T020000Z": 0}.items():
@@ -49,13 +54,22 @@ def test_of_a_full_disk_it_is_said_what_may_be_moved_away_and_nothing_that_the_l
     older, manual = (tmp_path / "snapshots" / name for name in list(sizes)[1::-1])
     for error, subject in ((refused(errno.ENOSPC, lock), folder), (OSError(errno.ENOSPC, "No space left"), folder)):
         remedy = str(told(error, subject=subject, begun=True).remedy)
-        assert "1 MB at the least. The way back reads none of these, which may be moved to another disk" in remedy
-        assert f": {older} (" in remedy
+        assert "1 MB at the least. Neither the launch nor its way back needs these now" in remedy
+        assert f"to another disk: {older} (" in remedy
         assert f", {manual} (" in remedy and f"{launch}-final" not in remedy and "4a" not in remedy
         assert remedy.endswith("; then run the command again.")
     remedy = str(told(refused(errno.ENOSPC, lock), begun=True).remedy)  # of which launch, nobody has said
     assert str(manual) in remedy and str(older) not in remedy
-    for path in (older, manual):
+    own = manual.with_name(f"{launch}-prelaunch-1")
+    for path in (own, manual):  # which the gate before the window asks for
+        (path / "rehearsal.json").write_text("{}")
+    remedy = str(told(refused(errno.ENOSPC, folder), begun=True).remedy)
+    assert str(older) in remedy and str(own) not in remedy and str(manual) not in remedy
+    (tmp_path / "launches" / launch / "ledger.jsonl").write_text('{"key":"1:stop-traffic:1:begun"}\n')
+    remedy = str(told(refused(errno.ENOSPC, folder), begun=True).remedy)
+    assert f"to another disk: {own} (" in remedy and str(older) in remedy and str(manual) in remedy
+    assert f"{launch}-final" not in remedy
+    for path in (older, manual, own):
         (path / "manifest.json").unlink()
     assert "nothing in the state folder can be spared" in str(told(refused(errno.ENOSPC, folder), begun=True).remedy)
 

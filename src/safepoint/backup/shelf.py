@@ -213,6 +213,17 @@ def list_here(folder: Path) -> tuple[Listed, ...]:
     return newest_first(_listed_here(path) for path in paths if path.is_dir() and not path.name.endswith(SUFFIX))
 
 
+def left_unproven(folder: Path) -> tuple[Listed, ...]:
+    """Those of no launch in the folder whose proof nobody made, nor makes now: it was interrupted, or failed."""
+    left = []
+    for one in list_here(folder):
+        if one.proven or one.fault is not None or one.launch_id is not None:
+            continue
+        with suppress(Refused), _locked(folder / one.id, fcntl.LOCK_EX, "it is being proven"):
+            left.append(one)
+    return tuple(left)
+
+
 def list_there(store: SnapshotStore) -> tuple[Listed, ...]:
     """The snapshots in one store, each by its own manifest there, the newest first.
 

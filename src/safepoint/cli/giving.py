@@ -57,16 +57,27 @@ def give(plan_file: PlanFile, word: str, *, json_: bool, interrupts: bool = Fals
         send(folder, f"{plan_file.launch_id}:{runs[-1]}", order)
     except Exception as error:  # of the engine's database, which is a file of ours
         raise told(error, subject=str(folder), begun=True) from error
+    heeded: bool | None = None
     if interrupts:
         interrupt(folder)
-        if not _heeded(plan_file, order["id"]):
+        try:
+            heeded = _heeded(plan_file, order["id"])
+        except KeyboardInterrupt:  # a second thought, which comes too late for this
+            back = "`safepoint return` turns that round." if word == "rollback" else "See `safepoint status`."
+            echo(f"safepoint: {word} was given before this command was interrupted, and stands. {back}", err=True)
+            raise
+        if heeded is False:
             return False
-    _tell(plan_file, word, order, json_=json_)
+    _tell(plan_file, word, order, waits=interrupts and heeded is None, json_=json_)
     return True
 
 
-def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, json_: bool) -> None:
-    """Who has it now, and what that one does not know of the plan file."""
+def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, waits: bool, json_: bool) -> None:
+    """Who has it now, and what that one does not know of the plan file.
+
+    Args:
+        waits: it should have been taken up by now.
+    """
     from safepoint.launch.begin import launch_folder
     from safepoint.launch.edited import edited
     from safepoint.launch.lock import holder
@@ -80,9 +91,15 @@ def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, json_: bool)
 
         given = {"launch": plan_file.launch_id, "order": order["order"], "id": order["id"]}
         known = {"conductor": str(alive) if alive else None, "edited": str(since) if since else None}
-        echo(json.dumps({**given, **known}))
+        echo(json.dumps({**given, **known, "waits": waits and alive is not None}))
     elif alive:
         echo(f"{word}: given to the conductor ({alive}).")
+        if waits:
+            echo(
+                f"It has not taken it up within {_HEEDING:.0f} s: it may be ending its step, see `safepoint status`. "
+                f"Where it goes on standing still: `kill -9 {alive.pid}` on {alive.machine}, which loses nothing; then "
+                f"`safepoint {word}` conducts by itself."
+            )
         if since and not plan_file.fault:  # that was said before
             echo(str(since))
     else:
@@ -124,8 +141,10 @@ def let_end(plan_file: PlanFile, word: str) -> None:
         time.sleep(_LOOK)
 
 
-def _heeded(plan_file: PlanFile, order_id: str) -> bool:
-    """Whether an order that ends the running step is taken up; False where the run ended before it was read."""
+def _heeded(plan_file: PlanFile, order_id: str) -> bool | None:
+    """Whether an order that ends the running step is taken up; False where the run ended before it was read, None where
+    neither came to be in time.
+    """
     from safepoint.launch.begin import entries_of, status_of
 
     deadline = time.monotonic() + _HEEDING
@@ -136,4 +155,4 @@ def _heeded(plan_file: PlanFile, order_id: str) -> bool:
         if status_of(entries) is not None:
             return False
         time.sleep(_LOOK)
-    return True
+    return None

@@ -169,6 +169,9 @@ def retire(
     plan_file = _load(plan)
     try:
         answer = carry_out(plan_file, hurry=now)
+    except KeyboardInterrupt:  # a second thought, or a terminal that closed: whether it came in time has to be known
+        last_words(plan_file)
+        raise
     except OSError as error:  # of its lock, too, which does not lie in the launch's folder
         raise told(error, subject=str(plan_file.state), begun=True) from error
     if json_:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
     """Take a snapshot now, prove it, and store it in every store."""
     from safepoint.backup.proof import prove
-    from safepoint.backup.shelf import in_use, store_everywhere
+    from safepoint.backup.shelf import in_use, left_unproven, store_everywhere
     from safepoint.config import load
     from safepoint.launch.snapshots.snapshots import local_tools, refuse_fenced, scratch_of, snapshots_folder, stores_of
 
@@ -40,15 +42,17 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
         manifest = _taken(plan_file, report)
         folder = snapshots_folder(plan_file) / manifest.id
         with in_use(folder):
-            proof = prove(
-                folder,
-                scratch_parent=plan_file.state / "scratch",
-                scratch=scratch_of(plan_file),
-                jobs=plan_file.snapshot.jobs,
-                report=report,
-                extra=local_tools(plan_file),
-            )
+            with _said_where_interrupted(manifest.id):
+                proof = prove(
+                    folder,
+                    scratch_parent=plan_file.state / "scratch",
+                    scratch=scratch_of(plan_file),
+                    jobs=plan_file.snapshot.jobs,
+                    report=report,
+                    extra=local_tools(plan_file),
+                )
             outcomes = store_everywhere(folder, stores.values(), report=report)
+    unproven = left_unproven(snapshots_folder(plan_file))
     if json_:
         import json
 
@@ -61,12 +65,36 @@ def backup(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) ->
             "seconds": dict(manifest.seconds),
             "proof": proof.as_json(),
             "stores": [one.as_json() for one in outcomes],
+            "unproven": [one.id for one in unproven],
         }
         echo(json.dumps(answer))
     else:
-        echo("\n".join(_taken_lines(plan_file, manifest, proof, outcomes)))
+        echo("\n".join([*_taken_lines(plan_file, manifest, proof, outcomes), *_unproven_lines(unproven)]))
     if any(one.error is not None for one in outcomes):
         raise typer.Exit(int(ExitCode.FAILED))
+
+
+@contextmanager
+def _said_where_interrupted(snapshot_id: str) -> Iterator[None]:
+    """What stays of a backup that is ended in its proof: a whole snapshot, which nobody may take for a good one."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        echo(
+            f"safepoint: {snapshot_id} was taken, and stays here; it is NOT proven, and in no store. "
+            f"`safepoint verify {snapshot_id}` proves it; or take another one: `safepoint backup`.",
+            err=True,
+        )
+        raise
+
+
+def _unproven_lines(unproven: tuple[Listed, ...]) -> list[str]:
+    """Of those whose proof was interrupted, or failed, nobody else speaks. Pure."""
+    return [
+        f"  {one.id} of {one.taken:%Y-%m-%d %H:%M} UTC is not proven, and nobody is proving it: "
+        f"`safepoint verify {one.id}`"
+        for one in unproven
+    ]
 
 
 def _taken(plan_file: PlanFile, report: Report) -> Manifest:
@@ -157,7 +185,7 @@ def verify(
 
 def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -> None:
     """List the snapshots: when, how big, how old, proven or not, where, for which launch."""
-    from safepoint.backup.shelf import list_snapshots
+    from safepoint.backup.shelf import left_unproven, list_snapshots
     from safepoint.config import load
     from safepoint.launch.snapshots.snapshots import snapshots_folder, stores_of
 
@@ -171,6 +199,8 @@ def backups(plan: PlanOption = Path("launch.toml"), json_: JsonOption = False) -
         echo(json.dumps([one.as_json() for one in found]))
     elif found or not unreachable:
         _show(found, datetime.now(UTC))
+        for line in _unproven_lines(left_unproven(snapshots_folder(plan_file))):
+            echo(line)
     else:
         echo("No snapshot is known here, and not every place could be looked at:", err=True)
     for name, error in unreachable.items():

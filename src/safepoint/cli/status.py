@@ -80,7 +80,7 @@ def standing_of(
         "launch": report["launch"],
         "standing": told,
         "elsewhere": elsewhere.as_json() if elsewhere else None,
-        "conductor": asdict(mine) if mine else None,
+        "conductor": {**asdict(mine), "stands_still": mine.stands_still} if mine else None,
         "edited": str(since) if since else None,
         "question": report["question"],
         "running": [
@@ -236,7 +236,7 @@ def _show(answer: dict[str, Any]) -> None:
     conductor = answer["conductor"]
     if conductor is not None:
         who = f"{conductor['user']} on {conductor['machine']} (process {conductor['pid']}), {conductor['command']}"
-        facts.append(("conductor", who))
+        facts.append(("conductor", f"{who}; {conductor['stands_still']}" if conductor["stands_still"] else who))
     if answer["edited"]:
         facts.append(("plan file", answer["edited"]))
     facts += [

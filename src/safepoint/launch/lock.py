@@ -35,7 +35,26 @@ class Holder:
     command: str
 
     def __str__(self) -> str:
-        return f"{self.user} on {self.machine} (process {self.pid}), since {self.since[:19]} UTC: {self.command}"
+        who = f"{self.user} on {self.machine} (process {self.pid}), since {self.since[:19]} UTC: {self.command}"
+        return f"{who}; {stands}" if (stands := self.stands_still) else who
+
+    @property
+    def stands_still(self) -> str:
+        """What to do where its process is stopped (SIGSTOP, a debugger): it keeps the lock, and takes no order. Empty
+        where it is not, or where that cannot be seen from here (another machine, no /proc).
+        """
+        if self.machine != socket.gethostname():
+            return ""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            return ""
+        return (
+            f"its process is STOPPED and takes no order: `kill -CONT {self.pid}` lets it go on, "
+            f"`kill -9 {self.pid}` ends it, and whoever gives an order then conducts"
+            if state in ("T", "t")
+            else ""
+        )
 
 
 class ConductorLock:

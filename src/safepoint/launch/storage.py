@@ -110,8 +110,9 @@ def probe_room(folder: Path) -> None:
 
 
 def spare(where: Path, launch_id: str | None = None) -> list[tuple[Path, int]]:
-    """What lies in a state folder and this launch's way back does not read, with its bytes, the largest first: whole
-    snapshots of others; where no launch is named, of none.
+    """What lies in a state folder and neither this launch nor its way back reads any more, with its bytes, the largest
+    first: whole snapshots. Once its window has begun, that is all but its final one; before that those of others,
+    beside which no rehearsal stands that its gate may read; where no launch is named, those of none.
 
     Args:
         where: the state folder, or anything in it.
@@ -119,11 +120,20 @@ def spare(where: Path, launch_id: str | None = None) -> list[tuple[Path, int]]:
     state = next((one for one in (where, *where.parents) if (one / "launches").is_dir()), None)
     if state is None:
         return []
+    closed = launch_id is not None and _begun(state / "launches" / launch_id / "ledger.jsonl", "stop-traffic")
     kept = {launch_id} if launch_id else {path.name for path in (state / "launches").glob("*")}
+    kept = {f"{launch_id}-final"} if closed else kept
     found = [path.parent for path in (state / "snapshots").glob("*/manifest.json")]
     others = [path for path in found if not any(path.name.startswith(f"{one}-") for one in kept)]
-    sized = [(path, _bytes(path)) for path in others]
+    sized = [(path, _bytes(path)) for path in others if closed or not (path / "rehearsal.json").exists()]
     return sorted([one for one in sized if one[1] >= ROOM], key=lambda one: one[1], reverse=True)
+
+
+def _begun(ledger: Path, step: str) -> bool:
+    """Whether a ledger has a line of that step."""
+    with suppress(OSError):
+        return f":{step}:".encode() in ledger.read_bytes()
+    return False
 
 
 def _bytes(path: Path) -> int:
@@ -143,7 +153,8 @@ def _to_free(where: str, launch_id: str | None) -> str:
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     named = ", ".join(f"{path} ({format_bytes(size)})" for path, size in found[:_NAMED])
     return (
-        f": {_LEAST} at the least. The way back reads none of these, which may be moved to another disk: {named}{more}"
+        f": {_LEAST} at the least. Neither the launch nor its way back needs these now, which may be moved to another "
+        f"disk: {named}{more}"
     )
 
 

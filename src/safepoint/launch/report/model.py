@@ -39,6 +39,7 @@ def build(entries: Sequence[Entry], extra: Mapping[str, Any] | None = None, *, p
         "conductors": [{"at": e.at, "kind": e.kind, **e.data} for e in entries if e.kind in ("run", "resumed")],
         "question": open_question(entries),
         "retired": no_way_back(entries),
+        "retiring": no_way_back(entries) and not any(entry.kind == "retired" for entry in entries),
         "ledger": {
             "entries": len(entries),
             "head": entries[-1].hash if entries else GENESIS,

@@ -34,6 +34,7 @@ MEANINGS = {
     "hold": "stop before the next step and wait for a person",
     "launch": "carry it out",
     _ON: "go on where it was",
+    "retire --now": "finish the retirement that was begun",
     "watch": "look at the checkpoints again and again; nothing is changed",
     "report": "write the report",
 }
@@ -222,6 +223,11 @@ def _next(report: Report) -> str:
         commands = " or ".join(f"`{_command(report, name)}`" for name in question["choices"])
         return f"Answer: {question['question'].rstrip('.')}. Type {commands} in any terminal."
     status = launch["status"]
+    if report.get("retiring"):
+        return (
+            f"`{_command(report, 'retire --now')}` finishes its retirement, which was begun and has not ended: what is "
+            "left of the twin takes room, and what is left of the capture lets the server keep its whole log."
+        )
     if status == "launched" and report["retired"]:
         return f"{_left_behind(report)}Nothing: the launch is retired, and its twin and capture are gone."
     if status == "launched":
@@ -246,13 +252,22 @@ def _next(report: Report) -> str:
     return text + _upcoming(report)
 
 
+def _failed_last(report: Report) -> list[str]:
+    """The step that failed, and of which the conductor could not even record what follows (its disk is full, it died in
+    that instant): it is run again.
+    """
+    begun = [row for row in report["steps"] if row["attempts"]]
+    failed = report["launch"]["status"] == "running" and bool(begun) and begun[-1]["verdict"] == "fail"
+    return [begun[-1]["title"]] if failed else []
+
+
 def _next_of_orphan(report: Report) -> str:
     """What `_next` says is for whoever conducts: here nothing runs, and nobody takes an answer."""
     on, question = f"`{_command(report, 'launch')}` goes on where it was", report["question"]
     if question is not None:
         answers = " or ".join(f"`{_command(report, name)}`" for name in question["choices"])
         return f"{on}, and waits there for {answers}: {question['question'].rstrip('.')}."
-    broken_off = [row["title"] for row in report["steps"] if row["verdict"] == "running"]
+    broken_off = [row["title"] for row in report["steps"] if row["verdict"] == "running"] or _failed_last(report)
     return f"{on}: {_sentence(broken_off[-1]) if broken_off else _upcoming(report)}"
 
 
@@ -355,6 +370,8 @@ def _choices(report: Report) -> list[str]:
         return ["launch"]
     if status == "aborted":
         return ["launch", "watch", "report"]
+    if report.get("retiring"):
+        return ["retire --now", "watch", "report"]
     if status == "rolled back":
         return ["watch", "report"]
     if status == "launched":

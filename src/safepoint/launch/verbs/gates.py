@@ -43,7 +43,7 @@ def snapshot_reasons(
     if age is None:
         reasons.append(("inconclusive", "its age is not known"))
     elif age < -APART:
-        reasons.append(("fail", f"it is {_to_come(age)}; `safepoint launch` takes another"))
+        reasons.append(("inconclusive", f"its age is not known, it is {_to_come(age)}"))
     elif age > limit:
         shown = format_duration(age.total_seconds())
         reasons.append(("fail", f"it is {shown} old, and {format_duration(limit.total_seconds())} is allowed"))
@@ -293,9 +293,10 @@ def refuse_old_go(ground: Ground) -> None:
     if abs(age) <= GRACE or (ground.begun_before and ground.router.state().mode != "open"):
         return  # where the site is closed already, the window has begun
     found = judge(_for_the_window(ground), by_person=False)
-    given = (
-        f"The go for the window was given {format_duration(abs(age.total_seconds()))} ago ({said:%Y-%m-%d %H:%M} UTC)"
-    )
+    when = f"{format_duration(age.total_seconds())} ago ({said:%Y-%m-%d %H:%M} UTC)"
+    if age < timedelta(0):
+        when = f"at {said:%Y-%m-%d %H:%M} UTC, by a clock that was set back since: nobody knows how long ago"
+    given = f"The go for the window was given {when}"
     if found.verdict == "fail":
         raise Refused(
             f"{given}, and it would not be given now: {found.summary}",
