@@ -18,7 +18,7 @@ from safepoint.wayback.mapping.mapping import NOT_CARRIED
 from safepoint.wayback.replay.merging import silence, unsilence
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
-from safepoint.wayback.stash import together
+from safepoint.wayback.stash import standing, together
 from safepoint.wayback.stash.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.stash.deletions import delete
 from safepoint.wayback.stash.djangos_own import attach_own, name_again
@@ -148,6 +148,7 @@ class Attaching:
         self._raise_sequences()
         made = self._parents_first(name for name in self.made if name in self.new.tables and not self._read(name))
         done = renumber(connection, self.new, made, self.found)
+        standing.stage(connection, self.new, self.found)
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)
