@@ -60,7 +60,8 @@ class Renames:
     @property
     def gone(self) -> dict[str, str]:
         """By names that partitions had only until they were dropped, the tables that they were of."""
-        found = ((was.qualified, self.roots.get(now.qualified)) for was, now in self._found.items())
+        those = ((was, now) for was, now in self._found.items() if was.oid in self.numbers)
+        found = ((was.qualified, self.roots.get(now.qualified)) for was, now in those)
         return {name: root for name, root in found if root is not None and name not in self.roots}
 
     def now(self, relation: Relation) -> Relation:
@@ -68,6 +69,13 @@ class Renames:
         if relation not in self._found:
             self._found[relation] = self._columns(self._table(relation))
         return self._found[relation]
+
+    def shown(self, relation: Relation) -> Relation:
+        """The same by a name that it has: what it was called when it was captured may be nothing's name any more."""
+        now, there = self.now(relation), self.there.get(relation.oid)
+        if there is None or now.qualified in self.new.roots:
+            return now
+        return replace(now, schema=there[0], name=there[1])
 
     def away(self, tables: Iterable[str]) -> set[str]:
         """Which of these have a name now that the way back does not know, and were there when the capture began."""
