@@ -146,9 +146,9 @@ class Attaching:
         run(connection, "ANALYZE pg_temp.sp_lines")
         run(connection, EMPTIED)
         self._raise_sequences()
-        made = self._parents_first(name for name in self.made if name in self.new.tables and not self._read(name))
-        done = renumber(connection, self.new, made, self.found)
         standing.stage(connection, self.new, self.found)
+        made = self._parents_first(name for name in self.made if name in self.new.tables)
+        done = renumber(connection, self.new, made, self.found, [name for name in made if self._read(name)])
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)

@@ -154,8 +154,12 @@ class WholeRows:
     def _taken(self) -> None:
         """Rows that the migration made stay; where nobody knows which of them a stashed one is, it is all of these."""
         which = "m.tid IS NOT NULL AND NOT m.alike AND m.action <> 'delete'"
-        if not self.anew:
-            which += " AND m.action = 'insert'"
+        known = f"SELECT FROM pg_temp.sp_made x WHERE x.relation = {literal(self.table.name)}"
+        number = f"m.key ->> {literal(self.key[0])}"
+        # Of these it is known, and so is what refers to them.
+        which += (
+            f" AND NOT EXISTS ({known} AND {number} IN (x.key, x.now))" if self.anew else " AND m.action = 'insert'"
+        )
         taken = f"SELECT {literal(self.table.name)}, m.vals FROM pg_temp.sp_met m WHERE {which}"
         run(self.connection, f"INSERT INTO pg_temp.sp_taken {taken}")
         if not self.anew:
