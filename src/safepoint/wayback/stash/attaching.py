@@ -24,6 +24,7 @@ from safepoint.wayback.stash.deletions import delete
 from safepoint.wayback.stash.djangos_own import attach_own, name_again
 from safepoint.wayback.stash.exclusions import Pair, broken, to_leave
 from safepoint.wayback.stash.left import MOVED, Reattached, write_left, write_moved
+from safepoint.wayback.stash.loose_names import tell_lost
 from safepoint.wayback.stash.renumbering import renumber
 from safepoint.wayback.stash.single_values import SingleValues
 from safepoint.wayback.stash.stash import Stash, StashedTable
@@ -154,6 +155,7 @@ class Attaching:
             together.leave(connection, torn)
         unsilence(connection, silenced)
         self.already += done
+        tell_lost(connection, self.new)
         return self._answer(out)
 
     def _tried(self) -> together.Torn:

@@ -69,9 +69,9 @@ def renumber(
                 with one.made.open(encoding="utf-8") as file:
                     for line in file:
                         copy.write_row((place, line))
+    loose_names.stage(connection, catalogue, found)
     if not run(connection, _FILLED):
         return 0
-    loose_names.stage(connection, catalogue, found)
     run(connection, "CREATE INDEX ON pg_temp.sp_made (relation, place, key)")
     run(connection, "ANALYZE pg_temp.sp_made")
     known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
