@@ -76,23 +76,22 @@ def tell(connection: Connection, tables: Iterable[Table], places: int) -> None:
 
 def tell_lost(connection: Connection, catalogue: Catalogue) -> None:
     """What has come back and names a row that has not: nothing holds it, and nobody would look for it."""
-    for (parent,) in ask(
-        connection, "SELECT DISTINCT g.parent FROM sp_loose g JOIN sp_left f ON f.relation = g.parent"
-    ):
-        places = ask(connection, f"SELECT DISTINCT place FROM pg_temp.sp_loose WHERE parent = {literal(parent)}")
-        for (place,) in places:
-            for child, column, kind in _columns(connection, str(parent), int(place)):
-                said, key = literal(column), f"jsonb_build_object(k.name, {_value(column)})"
-                names = "jsonb_object_keys(CASE WHEN f.col = '*' THEN f.key ELSE '{}' END) k(name)"
-                run(
-                    connection,
-                    f"INSERT INTO pg_temp.sp_left SELECT DISTINCT {literal(child)}, l.line -> 'key', {said}, "
-                    f"{literal(lost_to(catalogue.tables[str(parent)]))}, {_value(column)} "
-                    f"FROM pg_temp.sp_lines l, pg_temp.sp_left f, {names} WHERE f.relation = {literal(parent)} "
-                    f"AND f.key = {key} AND {_named(child, column, kind, str(parent), int(place))} "
-                    f"AND l.line ->> 'action' <> 'delete' AND NOT EXISTS (SELECT FROM pg_temp.sp_left x "
-                    f"WHERE x.relation = {literal(child)} AND x.key = l.line -> 'key' AND x.col IN ('*', {said}))",
-                )
+    query = "SELECT DISTINCT g.parent, g.place FROM pg_temp.sp_loose g JOIN pg_temp.sp_left f ON f.relation = g.parent"
+    for name, place in ask(connection, query):
+        if (parent := catalogue.tables.get(str(name))) is None:
+            continue
+        for child, column, kind in _columns(connection, parent.name, int(place)):
+            said, reason = literal(column), literal(lost_to(parent))
+            names = "jsonb_object_keys(CASE WHEN f.col = '*' THEN f.key ELSE '{}' END) k(name)"
+            run(
+                connection,
+                f"INSERT INTO pg_temp.sp_left SELECT DISTINCT {literal(child)}, l.line -> 'key', {said}, {reason}, "
+                f"{_value(column)} FROM pg_temp.sp_lines l, pg_temp.sp_left f, {names} "
+                f"WHERE f.relation = {literal(parent.name)} AND f.key = jsonb_build_object(k.name, {_value(column)}) "
+                f"AND {_named(child, column, kind, parent.name, int(place))} AND l.line ->> 'action' <> 'delete' "
+                f"AND NOT EXISTS (SELECT FROM pg_temp.sp_left x WHERE x.relation = {literal(child)} "
+                f"AND x.key = l.line -> 'key' AND x.col IN ('*', {said}))",
+            )
 
 
 def _columns(connection: Connection, table: str, place: int) -> list[tuple[str, str, str | None]]:
