@@ -8,6 +8,7 @@ import pytest
 from replay_ground import BOTH, RELAX, RELAXED, SHOP, ground, lines, operations
 from test_schema_since import rest, told
 
+from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture.capture import How
 
@@ -121,3 +122,66 @@ def test_a_partition_that_has_another_name_and_is_detached_then_is_still_the_tab
         both = "(select * from visit union all select day, id, what, body from visit_old) v"
         assert made.old(query.format("visit")) == made.new(query.format(both))
         assert {row["fate"] for row in told(made, proven, outcome.partitions)} == {"carried"}
+
+
+@BOTH
+@pytest.mark.parametrize("end", ["detach partition visit_old", "drop"])
+def test_one_that_was_renamed_and_emptied_is_empty_wherever_it_went_then(
+    database: Target, tmp_path: Path, how: How, end: str
+) -> None:
+    with ground(database, tmp_path, SHOP + PARTED, RELAX + GREATER, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("insert into visit values (3, 30, 'early', 'e')")
+        made.write("alter table visit_1 rename to visit_old", "truncate visit_old")
+        made.write("insert into visit values (3, 31, 'late', 'e')")
+        made.write(f"alter table visit {end}" if end != "drop" else "drop table visit_old")
+        outcome = rest(made, proven)
+        assert (outcome.carried, outcome.put_aside) == (3, 0)
+        assert made.old("select id from visit where day < 10") == [(31,)]
+        assert {row["fate"] for row in told(made, proven, outcome.partitions)} == {"carried"}
+
+
+@BOTH
+@pytest.mark.parametrize("others", [0, 1])
+def test_where_numbers_are_others_it_is_told_if_it_may_have_been_several(
+    database: Target, tmp_path: Path, how: How, others: int
+) -> None:
+    """As in a twin that was fed. What is still there under its name it was not."""
+    with ground(database, tmp_path, SHOP + PARTED, RELAX + GREATER, RELAXED, how=how) as made:
+        proven = made.mapping()
+        with connect(made.twin) as connection:
+            for statement in ("drop table visit", PARTED):
+                connection.execute(statement.encode())
+        made.write("alter table visit_1 rename to visit_old", "truncate visit_old")
+        made.write("alter table visit detach partition visit_old", *["drop table visit_2"] * others)
+        outcome = rest(made, proven)
+        fates = [(row["action"], row["fate"], row["reason"]) for row in told(made, proven, outcome.partitions)]
+        rows = made.old("select count(*) from visit where day < 10")
+        if not others:
+            assert (rows, fates, outcome.carried) == ([(0,)], [("truncate", "carried", "")], 1)
+        else:
+            why = "public.visit_old was emptied, and nobody knows which of the old schema's partitions that was"
+            told_of = [("truncate", "not carried", why)]
+            assert (rows, fates, outcome.not_carried) == ([(9,)], told_of, 1)
+
+
+@BOTH
+def test_one_that_went_to_another_table_of_the_same_columns_under_another_name_is_the_one_that_the_twin_has(
+    database: Target, tmp_path: Path, how: How
+) -> None:
+    more = "; create table archive (like visit including all) partition by range (day);"
+    more += "create table archive_rest partition of archive default;"
+    with ground(database, tmp_path, SHOP + PARTED + more, RELAX, RELAXED, how=how) as made:
+        proven = made.mapping()
+        made.write("insert into visit values (5, 50, 'new')", "update visit set what = 'early' where id = 1")
+        made.write(DETACH, "alter table visit_1 rename to archive_1")
+        made.write("alter table archive attach partition archive_1 for values from (0) to (10)")
+        made.write("update archive set what = 'late' where id = 2", "delete from archive where id = 4")
+        made.write("insert into archive values (6, 51, 'new'), (77, 52, 'new')")
+        outcome = rest(made, proven)
+        assert outcome.put_aside == 0, outcome.aside
+        whole = "select day, id, what, md5(body) from visit union all select day, id, what, md5(body) from archive"
+        assert sorted(made.old(whole), key=str) == sorted(made.new(whole), key=str)
+        assert made.old("select id from archive") == [(52,)]
+        lines = [(row["key"].split("; "), row["fate"]) for row in told(made, proven, outcome.partitions)]
+        assert all(len(key) == 2 and fate == "carried" for key, fate in lines), lines

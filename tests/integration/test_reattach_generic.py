@@ -91,3 +91,16 @@ def test_what_names_a_row_that_is_not_known_again_is_told(database: Target, tmp_
         }
         said = "the migration has made no row of profile like the one that it refers to, or several"
         assert {one["reason"] for one in left} == {said}
+
+
+def test_what_has_come_back_and_names_a_row_that_has_not_is_told(database: Target, tmp_path: Path) -> None:
+    with (
+        rolled_back(database, tmp_path, *WRITES, **WORDS) as (made, _),  # type: ignore[arg-type]
+        launched_again(made, "delete from person where id = 1", migration=AGAIN) as again,
+    ):
+        done = attached(made, again)
+        left = [json.loads(line) for line in (tmp_path / "left.jsonl").read_text().splitlines()]
+        found = [(one["table"].partition(".")[2], one["key"]["id"], one["column"]) for one in left]
+        assert found == [("comment", "5", "about"), ("profile", "9", "*")] and done.left == 2
+        assert left[0]["reason"] == "the row of profile that it refers to does not come back"
+        assert ask(again, "select about from comment where id = 5") == [("9",)]

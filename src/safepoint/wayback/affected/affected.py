@@ -322,7 +322,7 @@ class Telling:
 
     def renames(self, connection: Connection, spool: Path) -> Callable[[Relation], Relation]:
         """What gives a captured relation the names that it has now."""
-        return self.fates.renames(connection, spool).now
+        return self.fates.renames(connection, spool).shown
 
     def unwritten(self) -> Iterator[Change]:
         """Rows that were put aside though nobody wrote to them."""

@@ -129,15 +129,23 @@ def find_readings(
 
 def read_tables(source: Connection, mapping: WayBack, new: Catalogue) -> frozenset[str]:
     """The tables of the new schema that mappers may read, where only the migrated database is there to ask."""
-    found: set[str] = set()
+    return frozenset[str]().union(*readers(source, mapping, new).values())
+
+
+def readers(source: Connection, mapping: WayBack, new: Catalogue) -> dict[str, frozenset[str]]:
+    """The same by the new table whose mappers read them."""
+    read: dict[str, frozenset[str]] = {}
     for rule in mapping.tables:
+        found: set[str] = set()
         table = new.tables.get(rule.new)
         for one in rule.columns if table is not None else ():
             if table is not None and one.kind == "mapped":
                 needs = _needs(source, str(one.expression), _row(table.columns))
                 if isinstance(needs, _Needs):
                     found |= {root for name in needs.captured if (root := new.roots.get(name)) is not None}
-    return frozenset(found)
+        if found:
+            read[rule.new] = frozenset(found)
+    return read
 
 
 def refuse_faults(readings: Readings) -> None:

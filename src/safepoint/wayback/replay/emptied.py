@@ -1,8 +1,11 @@
-"""Which rows of the twin a TRUNCATE took that named a partition which the twin has by another name, or has not."""
+"""Which rows of the twin a TRUNCATE took that named a partition which the twin has by another name, or has not.
+
+Where nobody knows which partition of the twin it was, nothing is emptied, and that is told.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -25,9 +28,19 @@ _BY_HASH: Final = "satisfies_hash_partition"  # it names a table of the migrated
 
 
 def find_emptied(
-    connection: Connection, source: Connection, mapping: WayBack, old: Catalogue, truncations: Sequence[Truncation]
-) -> list[Truncation]:
-    """The same, with what is known of such partitions. One that is gone is left as it is."""
+    connection: Connection,
+    source: Connection,
+    mapping: WayBack,
+    old: Catalogue,
+    left: Mapping[str, Sequence[str]],
+    truncations: Sequence[Truncation],
+) -> tuple[list[Truncation], list[Truncation]]:
+    """The same, with what is known of such partitions; and, in place of some, those of which nobody knows which they
+    were.
+
+    Args:
+        left: by table its partitions of the safe point that nobody knows any more (`by_number.left_over`).
+    """
     olds = {rule.new: rule.old for rule in mapping.tables if rule.old in old.tables}
     others = [
         one
@@ -35,12 +48,23 @@ def find_emptied(
         if one.table in olds and one.leaf != one.table and one.leaf not in old.tables[olds[one.table]].leaves
     ]
     if not others:
-        return list(truncations)
+        return list(truncations), []
     leaves = sorted({leaf for one in others for leaf in old.tables[olds[one.table]].leaves})
     twins = {(row[2], row[3]): row[1] for row in connection.execute(_PARTITIONS, [[], leaves]).fetchall()}
     oids = [one.relation for one in others]
     lives = {row[0]: row[2:] for row in source.execute(_PARTITIONS, [oids, []]).fetchall()}
-    return [_known(one, olds, twins, lives.get(one.relation)) if one in others else one for one in truncations]
+    found, unknown = list[Truncation](), list[Truncation]()
+    for one in truncations:
+        live = lives.get(one.relation)
+        if one not in others or live is not None:
+            found.append(_known(one, olds, twins, live) if one in others else one)
+        elif len(gone := left.get(one.table, ())) == 1:
+            found.append(replace(one, twin=gone[0]))
+        elif gone:
+            unknown.append(one)
+        else:  # made since, and gone again: the twin never had it
+            found.append(one)
+    return found, unknown
 
 
 def _known(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from safepoint.errors import DatabaseError
+from safepoint.wayback.replay.outcome import Outcome
 
 Policy = Literal["row", "transaction"]
 
@@ -30,3 +31,14 @@ class Manner:
     same_schema: bool = False
     purpose: str = "replay"
     waiting: tuple[Path, ...] = ()
+
+
+def not_whole(outcome: Outcome) -> NotWhole:
+    """What is raised where this came of a replay that may only carry whole batches. Pure."""
+    first = outcome.aside[0] if outcome.aside else None
+    shown = "" if first is None else f"{first.table} {dict(first.key)}: {first.reason}"
+    return NotWhole(
+        f"{outcome.put_aside} rows cannot be carried by themselves; nothing was changed.",
+        subject=outcome.launch_id,
+        found=shown or None,
+    )

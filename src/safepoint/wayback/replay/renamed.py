@@ -46,7 +46,7 @@ ORDER BY a.attnum
 class Renames:
     """`there`: by number the schema and name of relations that were there when the capture began. `roots`: by name the
     table that a relation's rows belong to; `needed`: by table the columns that the way back is about. `slot`: the
-    capture's, and its publication's."""
+    capture's, and its publication's. `numbers`: see `by_number`."""
 
     connection: Connection
     slot: str
@@ -54,7 +54,15 @@ class Renames:
     roots: Mapping[str, str]
     needed: Mapping[str, Collection[str]]
     there: Mapping[int, tuple[str, str]]
+    numbers: Mapping[int, str] = field(default_factory=dict)
     _found: dict[Relation, Relation] = field(default_factory=dict)
+
+    @property
+    def gone(self) -> dict[str, str]:
+        """By names that partitions had only until they were dropped, the tables that they were of."""
+        those = ((was, now) for was, now in self._found.items() if was.oid in self.numbers)
+        found = ((was.qualified, self.roots.get(now.qualified)) for was, now in those)
+        return {name: root for name, root in found if root is not None and name not in self.roots}
 
     def now(self, relation: Relation) -> Relation:
         """The relation with the names of now; as it is, where it has been called so all along or nobody knows."""
@@ -62,12 +70,22 @@ class Renames:
             self._found[relation] = self._columns(self._table(relation))
         return self._found[relation]
 
+    def shown(self, relation: Relation) -> Relation:
+        """The same by a name that it has: what it was called when it was captured may be nothing's name any more."""
+        now, there = self.now(relation), self.there.get(relation.oid)
+        if there is None or now.qualified in self.new.roots:
+            return now
+        return replace(now, schema=there[0], name=there[1])
+
     def away(self, tables: Iterable[str]) -> set[str]:
         """Which of these have a name now that the way back does not know, and were there when the capture began."""
         then = {self.roots.get(".".join(one), ".".join(one)) for one in self.there.values()}
         return (then & set(tables)) - self.needed.keys()
 
     def _table(self, relation: Relation) -> Relation:
+        if (leaf := self.numbers.get(relation.oid)) is not None:
+            schema, _, name = leaf.partition(".")
+            return replace(relation, schema=schema, name=name)
         schema, name = self.there.get(relation.oid, (relation.schema, relation.name))
         root = self.roots.get(f"{schema}.{name}")
         if root not in self.needed or root == self.roots.get(relation.qualified):
@@ -105,7 +123,12 @@ def names_now(connection: Connection, spool: Path) -> dict[int, tuple[str, str]]
 
 
 def find_renames(
-    connection: Connection, spool: Path, mapping: WayBack | None, new: Catalogue, partitions: Mapping[str, str]
+    connection: Connection,
+    spool: Path,
+    mapping: WayBack | None,
+    new: Catalogue,
+    partitions: Mapping[str, str],
+    numbers: Mapping[int, str] | None = None,
 ) -> Renames:
     """What was there when this spool's capture began. `connection`: to the migrated database."""
     needed: dict[str, Collection[str]] = {}
@@ -118,4 +141,4 @@ def find_renames(
         }
     slot = str(read_header(spool)[0].get("slot", ""))
     there = names_now(connection, spool) if needed else {}
-    return Renames(connection, slot, new, {**new.roots, **partitions}, needed, there)
+    return Renames(connection, slot, new, {**new.roots, **partitions}, needed, there, numbers or {})

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,21 +22,21 @@ from safepoint.wayback.door import entering
 from safepoint.wayback.mapping.catalogue import Catalogue, read_catalogue
 from safepoint.wayback.mapping.mapping import WayBack
 from safepoint.wayback.mapping.natural import make_tables
-from safepoint.wayback.mapping.partitions import former, renamed
 from safepoint.wayback.mapping.reading import Readings, find_readings, refuse_faults
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay import records, whereabouts
 from safepoint.wayback.replay.accounting import Accounting
 from safepoint.wayback.replay.apart import find_apart
 from safepoint.wayback.replay.applying import Applying
+from safepoint.wayback.replay.by_number import find_partitions, left_over
 from safepoint.wayback.replay.compaction import untyped
 from safepoint.wayback.replay.dangling import find_dangling
 from safepoint.wayback.replay.emptied import find_emptied
 from safepoint.wayback.replay.made_since import make_partitions
-from safepoint.wayback.replay.manner import Manner, NotWhole, Policy
+from safepoint.wayback.replay.manner import Manner, NotWhole, Policy, not_whole
 from safepoint.wayback.replay.merging import Merged, raise_sequences
 from safepoint.wayback.replay.outcome import Outcome
-from safepoint.wayback.replay.renamed import Renames, find_renames, names_now
+from safepoint.wayback.replay.renamed import Renames, find_renames
 from safepoint.wayback.replay.rereading import refuse_stirred, reread
 from safepoint.wayback.replay.staged import Sink, Staged
 from safepoint.wayback.replay.staging import stage
@@ -176,6 +175,7 @@ class _Carrying:
         self.catalogues = catalogues
         self.old = self.new = Catalogue({})
         self.partitions: Mapping[str, str] = {}
+        self.numbers: Mapping[int, str] = {}
         self.made: tuple[str, ...] = ()
         self.readings = Readings(mapping, self.new)
 
@@ -191,13 +191,14 @@ class _Carrying:
         self.old, self.new = self.catalogues or (read_catalogue(self.connection), read_catalogue(self.source))
         if not self.manner.same_schema:
             self.new = as_named(self.mapping, self.new)
-            there, went = partial(names_now, self.source, spool), former(self.mapping, self.old, self.new)
-            self.partitions = {**went, **renamed(self.mapping, self.new, went, there)}
+            where = self.connection, self.source, spool, self.mapping, self.old, self.new
+            self.partitions, self.numbers = find_partitions(*where)
             self.new = find_apart(self.source, self.new, self.partitions, self.mapping)
             self.mapping = with_since(self.mapping, self.new)
             self._find_readings()
-        taken = 0 if earlier is None else earlier.transactions
-        staged = self._stage(spool, after=after, up_to=up_to, start=start, earlier=taken)
+        staged = self._stage(
+            spool, after=after, up_to=up_to, start=start, earlier=earlier.transactions if earlier else 0
+        )
         if earlier is not None and not staged.transactions:
             files, sequences = self._files(out), self._sequences(earlier)
             return replace(earlier, already=True, now=0, files=files, sequences=sequences, partitions=self.partitions)
@@ -216,7 +217,7 @@ class _Carrying:
         stashed = accounting.where(works, homeless, applying.scope, staged.truncations)
         outcome = self._outcome(accounting, staged, works, merged, stashed, up_to)
         if self.manner.only_whole and outcome.put_aside:
-            raise _not_whole(outcome)
+            raise not_whole(outcome)
         if earlier is not None:
             outcome = outcome.after(earlier)
         files = self._files(out)
@@ -229,7 +230,7 @@ class _Carrying:
     def _stage(self, spool: Path, **where: int | None) -> Staged:
         """Bring the changes to the twin, by the names that their tables have now, and make them their partitions."""
         known = None if self.manner.same_schema else self.mapping
-        renames = find_renames(self.source, spool, known, self.new, self.partitions)
+        renames = find_renames(self.source, spool, known, self.new, self.partitions, self.numbers)
         staged = stage(
             self.connection,
             spool,
@@ -244,6 +245,7 @@ class _Carrying:
         )
         self._phase("stage")
         self._refuse_gone(staged, renames.away(staged.sinks))
+        self.partitions = {**self.partitions, **renames.gone}
         if known is not None:
             self._find_partitions(renames, staged)
         return staged
@@ -345,7 +347,11 @@ class _Carrying:
         self.made = make_partitions(self.connection, self.source, self.mapping, self.old, renames.there)
         if self.made:
             self.old = read_catalogue(self.connection)
-        staged.truncations = find_emptied(self.connection, self.source, self.mapping, self.old, staged.truncations)
+        left = self.old, left_over(self.partitions, self.numbers, renames.there)
+        known = find_emptied(self.connection, self.source, self.mapping, *left, staged.truncations)
+        staged.truncations, unknown = known
+        olds = {rule.new: rule.old for rule in self.mapping.tables}
+        whereabouts.put_aside_emptied(self.connection, unknown, olds)
 
     def _find_readings(self) -> None:
         """From here on the way back is one over rows that have what mappers read among their columns."""
@@ -387,13 +393,3 @@ def is_homeless(table: str, mapping: WayBack) -> bool:
     A tenant's schema that was made since has a record of migrations of its own, which is a table as others are.
     """
     return table not in mapping.feeds and not (table in mapping.kept and table.endswith(".django_migrations"))
-
-
-def _not_whole(outcome: Outcome) -> NotWhole:
-    first = outcome.aside[0] if outcome.aside else None
-    shown = "" if first is None else f"{first.table} {dict(first.key)}: {first.reason}"
-    return NotWhole(
-        f"{outcome.put_aside} rows cannot be carried by themselves; nothing was changed.",
-        subject=outcome.launch_id,
-        found=shown or None,
-    )

@@ -61,6 +61,18 @@ def put_aside_truncations(connection: Connection, truncations: Collection[Trunca
         )
 
 
+def put_aside_emptied(connection: Connection, truncations: Collection[Truncation], old: Mapping[str, str]) -> None:
+    """A TRUNCATE of a partition of which nobody knows which one of the twin's it is: its rows stay. `old`: as above."""
+    for one in truncations:
+        run(connection, f"INSERT INTO pg_temp.{MISSED} VALUES ({one.transaction})")
+        why = literal(f"{one.leaf} was emptied, and nobody knows which of the old schema's partitions that was")
+        run(
+            connection,
+            f"INSERT INTO safepoint.put_aside SELECT {literal(old[one.table])}, 'truncate', 'transaction', {why}, "
+            f"'{{}}', '{{}}', {TRANSACTION} FROM pg_temp.{TRANSACTIONS} t WHERE t.tx = {one.transaction}",
+        )
+
+
 def same_key(work: Work, stage: str = "s", change: str = "c") -> str:
     """Which staged rows a change was made of."""
     if not work.rule.key:

@@ -18,12 +18,13 @@ from safepoint.wayback.mapping.mapping import NOT_CARRIED
 from safepoint.wayback.replay.merging import silence, unsilence
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
-from safepoint.wayback.stash import together
+from safepoint.wayback.stash import standing, together
 from safepoint.wayback.stash.column_defaults import ColumnDefaults, Defaults
 from safepoint.wayback.stash.deletions import delete
 from safepoint.wayback.stash.djangos_own import attach_own, name_again
 from safepoint.wayback.stash.exclusions import Pair, broken, to_leave
 from safepoint.wayback.stash.left import MOVED, Reattached, write_left, write_moved
+from safepoint.wayback.stash.loose_names import tell_lost
 from safepoint.wayback.stash.renumbering import renumber
 from safepoint.wayback.stash.single_values import SingleValues
 from safepoint.wayback.stash.stash import Stash, StashedTable
@@ -146,13 +147,15 @@ class Attaching:
         run(connection, "ANALYZE pg_temp.sp_lines")
         run(connection, EMPTIED)
         self._raise_sequences()
-        made = self._parents_first(name for name in self.made if name in self.new.tables and not self._read(name))
-        done = renumber(connection, self.new, made, self.found)
+        standing.stage(connection, self.new, self.found)
+        made = self._parents_first(name for name in self.made if name in self.new.tables)
+        done = renumber(connection, self.new, made, self.found, [name for name in made if self._read(name)])
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)
         unsilence(connection, silenced)
         self.already += done
+        tell_lost(connection, self.new)
         return self._answer(out)
 
     def _tried(self) -> together.Torn:

@@ -14,7 +14,7 @@ from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import literal
 from safepoint.wayback.mapping.loose import numbered_by
 from safepoint.wayback.replay.statements import ask, run
-from safepoint.wayback.stash.numbers import unfound
+from safepoint.wayback.stash.numbers import lost_to, unfound
 from safepoint.wayback.stash.stash import Stash
 
 _STAGE: Final = """
@@ -72,6 +72,26 @@ def tell(connection: Connection, tables: Iterable[Table], places: int) -> None:
             for child, column, kind in _columns(connection, table.name, place):
                 named = _named(child, column, kind, table.name, place)
                 run(connection, f"UPDATE pg_temp.sp_lines l SET line = l.line || {bad} WHERE {named}")
+
+
+def tell_lost(connection: Connection, catalogue: Catalogue) -> None:
+    """What has come back and names a row that has not: nothing holds it, and nobody would look for it."""
+    query = "SELECT DISTINCT g.parent, g.place FROM pg_temp.sp_loose g JOIN pg_temp.sp_left f ON f.relation = g.parent"
+    for name, place in ask(connection, query):
+        if (parent := catalogue.tables.get(str(name))) is None:
+            continue
+        for child, column, kind in _columns(connection, parent.name, int(place)):
+            said, reason = literal(column), literal(lost_to(parent))
+            names = "jsonb_object_keys(CASE WHEN f.col = '*' THEN f.key ELSE '{}' END) k(name)"
+            run(
+                connection,
+                f"INSERT INTO pg_temp.sp_left SELECT DISTINCT {literal(child)}, l.line -> 'key', {said}, {reason}, "
+                f"{_value(column)} FROM pg_temp.sp_lines l, pg_temp.sp_left f, {names} "
+                f"WHERE f.relation = {literal(parent.name)} AND f.key = jsonb_build_object(k.name, {_value(column)}) "
+                f"AND {_named(child, column, kind, parent.name, int(place))} AND l.line ->> 'action' <> 'delete' "
+                f"AND NOT EXISTS (SELECT FROM pg_temp.sp_left x WHERE x.relation = {literal(child)} "
+                f"AND x.key = l.line -> 'key' AND x.col IN ('*', {said}))",
+            )
 
 
 def _columns(connection: Connection, table: str, place: int) -> list[tuple[str, str, str | None]]:

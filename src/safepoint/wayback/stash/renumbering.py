@@ -25,6 +25,7 @@ from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import loose_names
 from safepoint.wayback.stash.numbers import UNFOUND, alike, given_out, numbered, unfound
+from safepoint.wayback.stash.standing import place_beside
 from safepoint.wayback.stash.stash import Stash
 
 _STAGE: Final = """
@@ -46,12 +47,20 @@ _GONE: Final = "made no more"
 _UNKNOWN: Final = "nobody knows which"
 
 
-def renumber(connection: Connection, catalogue: Catalogue, made: Collection[str], found: Sequence[Stash]) -> int:
+def renumber(
+    connection: Connection,
+    catalogue: Catalogue,
+    made: Collection[str],
+    found: Sequence[Stash],
+    anew: Collection[str] = (),
+) -> int:
     """Have the lines name rows by the keys that they have now; gives how many deletions are done already.
 
     Args:
         made: the tables that this launch's migration made, parents first.
         found: the stashes, oldest first.
+        anew: those of them whose rows it makes of what mappers gave the old release. Their own lines stay as they are,
+            see `standing`; what refers to them does not.
     """
     run(connection, _STAGE)
     with connection.cursor() as cursor, cursor.copy("COPY pg_temp.sp_line FROM STDIN") as copy:
@@ -60,9 +69,9 @@ def renumber(connection: Connection, catalogue: Catalogue, made: Collection[str]
                 with one.made.open(encoding="utf-8") as file:
                     for line in file:
                         copy.write_row((place, line))
+    loose_names.stage(connection, catalogue, found)
     if not run(connection, _FILLED):
         return 0
-    loose_names.stage(connection, catalogue, found)
     run(connection, "CREATE INDEX ON pg_temp.sp_made (relation, place, key)")
     run(connection, "ANALYZE pg_temp.sp_made")
     known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
@@ -71,9 +80,10 @@ def renumber(connection: Connection, catalogue: Catalogue, made: Collection[str]
     for name in made:
         table = catalogue.tables[name]
         if name in known and given_out(table, table.key):
-            done += _Renumbering(connection, catalogue, table).run(len(found))
-    anew = known & catalogue.tables.keys() - {*made}
-    loose_names.tell(connection, [catalogue.tables[name] for name in sorted(anew)], len(found))
+            rows = _Renumbering(connection, catalogue, table)
+            done += rows.follow(len(found)) if name in anew else rows.run(len(found))
+    others = known & catalogue.tables.keys() - {*made}
+    loose_names.tell(connection, [catalogue.tables[name] for name in sorted(others)], len(found))
     run(connection, "SET LOCAL enable_nestloop TO DEFAULT")
     return done
 
@@ -105,10 +115,26 @@ class _Renumbering:
                 run(self.connection, "DROP TABLE pg_temp.sp_prior")
         if numbered(self.table, self.table.key):
             self._move_own(places)
+        self._name_all_children(places)
+        return done
+
+    def follow(self, places: int) -> int:
+        """Of a table that mappers read: what refers to its rows, and of its own lines those that come back though
+        another row has their number. Gives how many deletions were left out: none."""
+        run(self.connection, f"UPDATE pg_temp.sp_made SET own = true WHERE relation = {self.name} AND was IS NULL")
+        self._gather(0)
+        for place in range(places):
+            self._find(place)
+            self._mark_gone(place)
+            place_beside(self.connection, self.table, self.key, place)
+        run(self.connection, "DROP TABLE pg_temp.sp_prior")
+        self._name_all_children(places)
+        return 0
+
+    def _name_all_children(self, places: int) -> None:
         for place in range(places):
             self._name_children(place)
             loose_names.follow(self.connection, self.table, place)
-        return done
 
     def _of(self, place: int) -> str:
         return f"m.relation = {self.name} AND m.place = {place}"

@@ -28,10 +28,12 @@ from safepoint.wayback.mapping.natural import named
 from safepoint.wayback.mapping.reading import read_tables
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay.merging import LAST_VALUES
+from safepoint.wayback.stash.given import Given, note_given
 from safepoint.wayback.stash.made_rows import note_made
 
 ROWS: Final = "stash.jsonl"
 MADE: Final = "made.jsonl"
+GIVEN: Final = "given.jsonl"
 MANIFEST: Final = "manifest.json"
 TAKEN: Final = "reattached.json"
 _FORMAT: Final = 1
@@ -71,6 +73,8 @@ class Stash:
     taken_by: str | None = None
     owner: str | None = None
     made_sha256: str | None = None
+    given: tuple[Given, ...] = ()
+    given_sha256: str | None = None
     referring: tuple[Loose, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,6 +87,11 @@ class Stash:
     def made(self) -> Path | None:
         """What rows of the migration's were that the lines name; None where they name none, or nobody knows."""
         return None if self.made_sha256 is None else self.folder / MADE
+
+    @property
+    def given_rows(self) -> Path | None:
+        """What mappers had given the old release of rows that the lines lead to; None where there is nothing."""
+        return None if self.given_sha256 is None else self.folder / GIVEN
 
     @property
     def count(self) -> int:
@@ -132,6 +141,7 @@ def keep_stash(
         identities = {name: named(connection, catalogue, name) for name in sorted(homes)}
         read = read_tables(connection, mapping, catalogue)
         note_made(connection, catalogue, mapping, identities, rows, spool, folder / MADE)
+        given = note_given(connection, catalogue, mapping, rows, folder / GIVEN)
     catalogue = as_named(mapping, catalogue)
     mapping = with_since(mapping, catalogue)
     told = {name: _stashed(catalogue, mapping, name, count, read) for name, count in counts.items()}
@@ -147,6 +157,8 @@ def keep_stash(
         "tables": {name: asdict(table) for name, table in told.items()},
         "identities": identities,
         "sequences": sequences,
+        "given": [asdict(one) for one in given],
+        "given_sha256": _digest(folder / GIVEN) if given else None,
         "referring": [asdict(one) for one in mapping.to_made],
         "models": dict(mapping.made),
     }
@@ -218,7 +230,8 @@ def verify(stash: Stash) -> None:
     Raises:
         ProofFailed: they are not, or they are gone.
     """
-    for path, sha256 in ((stash.rows, stash.sha256), (stash.made, stash.made_sha256)):
+    files = (stash.rows, stash.sha256), (stash.made, stash.made_sha256), (stash.given_rows, stash.given_sha256)
+    for path, sha256 in files:
         if path is None:
             continue
         found = _digest(path) if path.exists() else "no file"
@@ -289,6 +302,8 @@ def _read(folder: Path) -> Stash | None:
             taken_by=json.loads(taken.read_text(encoding="utf-8"))["launch"] if taken.exists() else None,
             owner=data.get("owner"),
             made_sha256=data.get("made_sha256"),
+            given=tuple(map(Given.from_json, data.get("given", ()))),
+            given_sha256=data.get("given_sha256"),
             referring=tuple(Loose(**one) for one in data.get("referring", ())),
             models=data.get("models", {}),
         )

@@ -20,6 +20,7 @@ from safepoint.wayback.replay.work import quoted, refers, rows_of
 from safepoint.wayback.stash.column_defaults import ColumnDefaults
 from safepoint.wayback.stash.numbers import TAKEN, alike, like_one, lost_to, numbered, refers_to_taken
 from safepoint.wayback.stash.rivals import RIVAL, put_aside_rivals
+from safepoint.wayback.stash.standing import restore
 
 # The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
 WRITTEN: Final = "age(c.xmin) <= age(pg_current_xact_id()::xid)"
@@ -73,8 +74,8 @@ class WholeRows:
         run(
             connection,
             f"CREATE TEMP TABLE sp_met ON COMMIT DROP AS SELECT s.n, s.key, s.vals, s.bad, s.action, t.ctid AS tid, "
-            f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal, {alike(table, self.key)} AS alike "
-            f"FROM pg_temp.sp_stash s "
+            f"t.tableoid AS rel, coalesce({equal or 'true'}, false) AS equal, {alike(table, self.key)} AS alike, "
+            f"false AS kept FROM pg_temp.sp_stash s "
             f"LEFT JOIN {rows_of(table)} t ON {match(table, self.key)} "
             f"WHERE s.relation = {literal(table.name)} AND s.whole",
         )
@@ -153,8 +154,12 @@ class WholeRows:
     def _taken(self) -> None:
         """Rows that the migration made stay; where nobody knows which of them a stashed one is, it is all of these."""
         which = "m.tid IS NOT NULL AND NOT m.alike AND m.action <> 'delete'"
-        if not self.anew:
-            which += " AND m.action = 'insert'"
+        known = f"SELECT FROM pg_temp.sp_made x WHERE x.relation = {literal(self.table.name)}"
+        number = f"m.key ->> {literal(self.key[0])}"
+        # Of these it is known, and so is what refers to them.
+        which += (
+            f" AND NOT EXISTS ({known} AND {number} IN (x.key, x.now))" if self.anew else " AND m.action = 'insert'"
+        )
         taken = f"SELECT {literal(self.table.name)}, m.vals FROM pg_temp.sp_met m WHERE {which}"
         run(self.connection, f"INSERT INTO pg_temp.sp_taken {taken}")
         if not self.anew:
@@ -164,16 +169,16 @@ class WholeRows:
         """What the migration has made again is there; of the rest it is said what the old release could not be given.
         Only by what but one row may have, beside its number, is a row known to be like another."""
         others = [column for column in self.columns if column.name not in self.key]
+        same = " AND ".join(
+            f"{written(f't.{quote(one.name)}')} IS NOT DISTINCT FROM m.vals ->> {literal(one.name)}" for one in others
+        )
+        self.already += restore(self.connection, self.table, self.key, same or "true")
         self._refuse("action = 'delete'", literal(GONE_ANEW))
         if like := like_one(self.table, self.key):
-            same = " AND ".join(
-                f"{written(f't.{quote(one.name)}')} IS NOT DISTINCT FROM m.vals ->> {literal(one.name)}"
-                for one in others
-            )
             there = f"SELECT FROM {rows_of(self.table)} t WHERE ({like})"
             self._drop(f"EXISTS ({there} AND {same})")
-            self._refuse(f"NOT EXISTS ({there})", literal(NOT_ANEW))
-        self._refuse("true", literal(ANEW))
+            self._refuse(f"NOT kept AND NOT EXISTS ({there})", literal(NOT_ANEW))
+        self._refuse("NOT kept", literal(ANEW))
 
     def _drop(self, condition: str) -> None:
         self.already += run(self.connection, f"DELETE FROM pg_temp.sp_met m WHERE {condition}")
