@@ -23,8 +23,9 @@ from safepoint.launch.verbs.gates import lacking_reasons
 from safepoint.postgres.catalog import BACKEND_KIND, survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.fence.fence import close, in_the_way, reopen, survey_fence
+from safepoint.wayback.fence.fence import close, reopen, survey_fence
 from safepoint.wayback.fence.login import drop_migration_login, migration_login
+from safepoint.wayback.fence.obstacles import in_the_way
 from safepoint.wayback.sessions import sessions
 from safepoint.wayback.settings import not_ours
 from safepoint.wayback.twin.twin import drop_twin

@@ -7,7 +7,7 @@ import pytest
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.fence import fence
+from safepoint.wayback.fence import obstacles
 
 
 def test_a_prepared_transaction_that_does_not_go_by_itself_is_in_the_fence_s_way(
@@ -18,11 +18,11 @@ def test_a_prepared_transaction_that_does_not_go_by_itself_is_in_the_fence_s_way
         for statement in ("begin", "insert into item values (1)", "prepare transaction 'orphan of a crash'"):
             session.execute(statement)
     try:
-        assert fence.in_the_way(database) is None  # one that is just being decided
-        monkeypatch.setattr(fence, "_DECIDED_SECONDS", 0.0)
-        said = fence.in_the_way(database)
+        assert obstacles.in_the_way(database) is None  # one that is just being decided
+        monkeypatch.setattr(obstacles, "_DECIDED_SECONDS", 0.0)
+        said = obstacles.in_the_way(database)
         assert said is not None and "orphan of a crash" in said and "COMMIT PREPARED" in said
     finally:
         with connect(database) as connection:
             connection.execute("rollback prepared 'orphan of a crash'")
-    assert fence.in_the_way(database) is None
+    assert obstacles.in_the_way(database) is None

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from awkward import run, snap
+from books import Books
 from plan_file import PASSWORD_ENV, plan_file
 from postgres_servers import Servers, drop_database
+from twin_ground import drop_others, pair, twin_of
 
 from safepoint.backup.placement import place
 from safepoint.backup.proof import prove
@@ -16,6 +18,8 @@ from safepoint.errors import Refused
 from safepoint.launch.snapshots.restoring import restore_over
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.wayback.capture.others import left_with, staying_with
+from safepoint.wayback.twin.swap import swap, unswap
 
 OFF = ("alter subscription feed disable", "alter subscription feed set (slot_name = none)")
 
@@ -69,3 +73,20 @@ def test_over_the_live_one_an_enabled_subscription_is_refused_and_what_stays_wit
             for statement in done.undo:
                 connection.execute(statement.encode())
         drop_database(fed.on(done.placed.database))
+
+
+def test_a_rollback_leaves_them_with_the_migrated_database_which_is_told(fed: Target) -> None:
+    facts = twin_of(Books(fed, fed))
+    run(fed, f"select pg_create_logical_replication_slot('safepoint_{fed.dbname}', 'pgoutput')")
+    try:
+        done = swap(pair(fed, facts), facts)
+        with connect(fed.on("postgres")) as connection:
+            left = staying_with(connection, done.kept_as)
+            assert staying_with(connection, fed.dbname) == []
+        assert [f"slot_{fed.dbname} (pgoutput)" in left[0], "subscription feed" in left[1]] == [True, True]
+        assert len(left) == 2  # ours is no consumer's
+        assert left_with(done.kept_as, left).startswith(f"; with {done.kept_as} stays the logical slot")
+    finally:
+        unswap(pair(fed, facts), facts)
+        run(fed.on("postgres"), f"select pg_drop_replication_slot('safepoint_{fed.dbname}')")
+        drop_others(fed)

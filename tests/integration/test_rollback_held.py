@@ -13,7 +13,7 @@ from test_carried_before import Rollback
 
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
-from safepoint.wayback.fence import fence
+from safepoint.wayback.fence import obstacles
 
 FEED = """
 create subscription feed connection 'host=127.0.0.1 port=1 dbname=x' publication told
@@ -61,7 +61,7 @@ def fed(live: Target) -> Iterator[None]:
 def test_what_holds_the_database_is_asked_about_before_the_site_is_closed(
     database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: object, said: str
 ) -> None:
-    monkeypatch.setattr(fence, "_DECIDED_SECONDS", 0.0)
+    monkeypatch.setattr(obstacles, "_DECIDED_SECONDS", 0.0)
     with ground(database, tmp_path, SHOP, RELAX, RELAXED) as made:
         rollback = before_its_swap(made, monkeypatch)
         with held(made.live):  # type: ignore[operator]

@@ -9,7 +9,7 @@ import pytest
 from postgres_servers import Servers
 from standby_server import primary_and_standby
 
-from safepoint.launch.doctor.database import in_the_way
+from safepoint.launch.doctor.database import replication
 from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
@@ -55,7 +55,7 @@ def test_what_was_connected_on_a_standby_reads_the_migrated_database_and_that_is
         assert reader.execute("select name from release").fetchone() == ("new",)  # the fault itself
         (found,) = standbys(writer)
         assert found in left_reading([found]) and "RECONNECT" in left_reading([found])
-        told = [one for one in in_the_way(writer, survey(writer)) if one.check == "standbys"]
+        told = [one for one in replication(writer, survey(writer)) if one.check == "standbys"]
         assert [(one.verdict, found in one.message) for one in told] == [("warning", True)], told
         assert "sync_replication_slots = on" in told[0].message
         writer.execute("alter system set synchronized_standby_slots = 'standby'")

@@ -21,6 +21,7 @@ from safepoint.postgres.connections import OWN_NAMES, PAST_POOLER, Connection, c
 from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.target import Target, server_target, target
 from safepoint.wayback.capture import capture_mode
+from safepoint.wayback.capture.others import staying_with
 from safepoint.wayback.capture.promises import foresee_gaps, shown
 from safepoint.wayback.capture.standbys import after_failover, standbys
 from safepoint.wayback.sessions import database_oid, not_ours_to_end
@@ -70,7 +71,7 @@ def database(plan: PlanFile, now: datetime) -> Iterator[Finding]:
             "capture": lambda: captured(connection, plan),
             "disk": lambda: room(plan, facts),
             "contents": lambda: contents(connection, facts),
-            "in-the-way": lambda: in_the_way(connection, facts),
+            "in-the-way": lambda: chain(in_the_way(connection, facts), replication(connection, facts)),
             "twin": lambda: twin(plan),
         }
         for name, look in parts.items():  # one that cannot look must not hide the others
@@ -318,13 +319,6 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
         )
     if not long:
         yield ok("idle", "No session is idle in a transaction")
-    busy = int((connection.execute(WALSENDERS).fetchone() or (0,))[0])
-    if busy:
-        yield warning(
-            "replication",
-            f"{busy} logical replication connections read this database: it cannot be renamed meanwhile.",
-            "Pause their readers for the window.",
-        )
     if staying := not_ours_to_end(connection, [database_oid(connection, facts.database) or 0]):
         yield failure(
             "sessions",
@@ -333,12 +327,30 @@ def in_the_way(connection: Connection, facts: Survey) -> Iterator[Finding]:
             "Give what connects there (monitoring, a job) an ordinary role, stop it for the window, or let Safepoint "
             "log in as a superuser.",
         )
+
+
+def replication(connection: Connection, facts: Survey) -> Iterator[Finding]:
+    """What reads this database, or writes into it, without being a session of the application's."""
+    busy = int((connection.execute(WALSENDERS).fetchone() or (0,))[0])
+    if busy:
+        yield warning(
+            "replication",
+            f"{busy} logical replication connections read this database: it cannot be renamed meanwhile.",
+            "Pause their readers for the window.",
+        )
     enabled = [str(row[0]) for row in connection.execute(SUBSCRIPTIONS).fetchall()]
     if enabled:
         yield failure(
             "replication",
             f"Enabled subscriptions write into this database: {some(enabled)}.",
             f"ALTER SUBSCRIPTION {enabled[0]} DISABLE; for the window.",
+        )
+    if left := staying_with(connection, facts.database):
+        yield warning(
+            "replication",
+            f"A rollback leaves with the migrated database {'; and '.join(left)}.",
+            "After a rollback make them anew on the live database (CREATE SUBSCRIPTION ... WITH (copy_data = false), a "
+            "new slot for each consumer), and drop these.",
         )
     if names := standbys(connection):
         yield warning(

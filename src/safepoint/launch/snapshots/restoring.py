@@ -29,18 +29,10 @@ from safepoint.postgres.catalog import survey
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target, target
 from safepoint.progress import Report, silent
+from safepoint.wayback.capture.others import staying_with
 from safepoint.wayback.fence.fence import SUBSCRIPTIONS
 from safepoint.wayback.sessions import asking, at_maintenance, database_oid, keeping_out, prepared, walsenders
 
-# They are bound to the database's oid, whatever it is called.
-_STAYING = """
-SELECT format('the logical slot %%s (%%s): its consumer gets nothing of the restored one, and it keeps the log until '
-              'it is dropped', slot_name, plugin)
-FROM pg_replication_slots WHERE database = %(name)s AND NOT temporary
-UNION ALL
-SELECT format('the subscription %%I, disabled: enabled again, it would write there', subname)
-FROM pg_subscription JOIN pg_database d ON d.oid = subdbid WHERE d.datname = %(name)s ORDER BY 1
-"""
 _LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer names without a word (NAMEDATALEN - 1)
 
 
@@ -109,7 +101,7 @@ def restore_over(plan_file: PlanFile, folder: Path, *, report: Report = silent) 
     beside, kept = named(live, "restored", stamp), named(live, "before_restore", stamp)
     with at_maintenance(database, maintenance) as connection:
         _refuse_held(connection, live)
-        staying = [str(row[0]) for row in connection.execute(_STAYING, {"name": live}).fetchall()]
+        staying = staying_with(connection, live)
     swept = sweep(database, unfinished(live), maintenance=maintenance)
     placed = restore_into(plan_file, folder, beside, report=report)
     with _told_beside(live, beside, kept):

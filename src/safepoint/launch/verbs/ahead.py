@@ -18,7 +18,7 @@ from safepoint.launch.verb import Verb
 from safepoint.launch.wayback import following
 from safepoint.launch.wayback.carried import carried_before
 from safepoint.launch.wayback.moved import refuse_without_twin
-from safepoint.wayback.fence import fence
+from safepoint.wayback.fence.obstacles import in_the_way
 from safepoint.wayback.replay.manner import NotWhole
 
 _ROUNDS: Final = 5
@@ -80,15 +80,15 @@ class CarryAhead(Verb):
 def _in_the_way(ground: Ground) -> str | None:
     """A server that does not answer holds nothing up: each step waits for it by itself."""
     with suppress(DatabaseError):
-        return fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
+        return in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     return None
 
 
 def _held(evidence: Evidence, held: str) -> Evidence:
     return Evidence(
-        f"{evidence.summary}. But {held}; the fence would be refused, with the site closed. Nothing is touched yet, "
-        "the site is open: see to them, then `safepoint retry`; `safepoint go` closes the site all the same; "
-        "`safepoint return` leaves it open",
+        f"{evidence.summary}. But {held}; the fence would be refused, or wait, with the site closed. Nothing is "
+        "touched yet, the site is open: see to it, then `safepoint retry`; `safepoint go` closes the site all the "
+        "same; `safepoint return` leaves it open",
         {**evidence.facts, "in_the_way": held},
         "inconclusive",
     )

@@ -28,7 +28,7 @@ from safepoint.launch.wayback import twin_choice
 from safepoint.launch.wayback.proof_standing import PROOF, capture_reasons, read_tables, way_back_reasons
 from safepoint.postgres.connections import connect
 from safepoint.wayback.capture import capture_mode, slot
-from safepoint.wayback.fence import fence
+from safepoint.wayback.fence.obstacles import in_the_way
 from safepoint.wayback.settings import NotOurs, not_ours
 
 
@@ -271,9 +271,11 @@ def _for_the_window(ground: Ground) -> list[Reason]:
         if mode == "logical":
             reasons += staying_reasons(slot.staying_open(connection))
         reasons += lacking_reasons(not_ours(connection, plan.database.name, plan.database.application_roles[:1]))
-    held = fence.in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
+    held = in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
     if held is not None:
-        reasons.append(("inconclusive", f"{held}; the fence would be refused, with the site closed: see to them first"))
+        reasons.append(
+            ("inconclusive", f"{held}; the fence would be refused, or wait, with the site closed: see to it first")
+        )
     doubt = twin_choice.doubt(ground)
     if doubt is not None:
         reasons.append(("inconclusive", doubt))

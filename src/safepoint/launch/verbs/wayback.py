@@ -22,6 +22,7 @@ from safepoint.postgres.target import Target
 from safepoint.wayback.affected import written
 from safepoint.wayback.affected.affected import UserTable
 from safepoint.wayback.capture import capture
+from safepoint.wayback.capture.others import left_with, staying_with
 from safepoint.wayback.capture.standbys import left_reading, standbys
 from safepoint.wayback.twin import feed
 from safepoint.wayback.twin.swap import swap, unswap
@@ -113,11 +114,12 @@ class Swap(Verb):
         there = "" if not pair.apart else f"; {pair.live.dbname} is on {pair.server} now"
         where = "" if not pair.apart else f" on {pair.live.address}"
         with pair.at_live() as connection:
-            reading = standbys(connection)
+            reading, staying = standbys(connection), staying_with(connection, facts.kept_as)
         return Evidence(
             f"swapped in {format_duration(facts.seconds)}{there}; the migrated database is kept as {facts.kept_as}"
-            f"{where}{left_reading(reading)}{''.join(f'; {note}' for note in twin.notes)}",
-            {**facts.as_json(), "server": pair.server, "standbys": reading},
+            f"{where}{left_reading(reading)}{left_with(facts.kept_as, staying)}"
+            f"{''.join(f'; {note}' for note in twin.notes)}",
+            {**facts.as_json(), "server": pair.server, "standbys": reading, "staying": staying},
         )
 
 

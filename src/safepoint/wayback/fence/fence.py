@@ -27,7 +27,6 @@ from safepoint.wayback.sessions import (
     database_name,
     database_oid,
     end_sessions,
-    not_ours_to_end,
     prepared,
     sessions,
     walsenders,
@@ -35,9 +34,6 @@ from safepoint.wayback.sessions import (
 
 _CLEAN_POLLS: Final = 3
 _RETURNING_SECONDS: Final = 1.0
-_DECIDED_SECONDS: Final = 60.0
-"""Whoever uses two-phase commit decides sooner; an older one was left by a crash."""
-
 # A role's own setting beats the database's (PostgreSQL applies role-in-database, role, database, in this order of
 # strength), so a role with `default_transaction_read_only = off` would write on. Safepoint's own logins are left out.
 READ_ONLY_SETTINGS = """
@@ -130,7 +126,7 @@ def survey_fence(target: Target, roles: Sequence[str], *, maintenance: str = "po
         DatabaseError: the database or one of the application's roles does not exist.
     """
     with at_maintenance(target, maintenance) as connection, asking("Surveying the fence", target.dbname):
-        oid = _oid(connection, target.dbname)
+        oid = oid_of(connection, target.dbname)
         rows = connection.execute(
             "SELECT rolname, rolcanlogin, rolname = current_user FROM pg_roles WHERE rolname = ANY(%s)", (list(roles),)
         ).fetchall()
@@ -151,23 +147,6 @@ def survey_fence(target: Target, roles: Sequence[str], *, maintenance: str = "po
             logins=tuple(sorted(name for name, can_login, own in rows if can_login and not own)),
             shared_roles=tuple(sorted(name for name, _, own in rows if own)),
         )
-
-
-def in_the_way(target: Target, *, maintenance: str = "postgres") -> str | None:
-    """What `close` would refuse now, and what does not go by itself. Changes nothing."""
-    with at_maintenance(target, maintenance) as connection, asking("Looking what is in the fence's way", target.dbname):
-        oid = _oid(connection, target.dbname)
-        if consumers := walsenders(connection, [oid]):
-            return f"logical replication consumers read {target.dbname}: {'; '.join(consumers[:5])}"
-        if waiting := prepared(connection, [oid], older_than=_DECIDED_SECONDS):
-            why = "nobody decides (COMMIT PREPARED or ROLLBACK PREPARED)"
-            return f"prepared transactions on {target.dbname} that {why}: {'; '.join(waiting[:5])}"
-        if staying := not_ours_to_end(connection, [oid]):
-            return f"sessions of superusers are on {target.dbname}, which {target.user} may not end: " + "; ".join(
-                staying[:5]
-            )
-        names = [str(row[0]) for row in connection.execute(SUBSCRIPTIONS, (oid,)).fetchall()]
-        return f"subscriptions write into {target.dbname}: {', '.join(names)}" if names else None
 
 
 def close(target: Target, prior: FencePrior, *, maintenance: str = "postgres", timeout: float = 30.0) -> FenceFacts:
@@ -386,7 +365,8 @@ def _present_name(connection: Connection, prior: FencePrior) -> str:
     return name
 
 
-def _oid(connection: Connection, name: str) -> int:
+def oid_of(connection: Connection, name: str) -> int:
+    """The oid of a database, which has to be there."""
     oid = database_oid(connection, name)
     if oid is None:
         raise DatabaseError(

@@ -311,7 +311,7 @@ def insert_out(connection: Connection, work: Work, source: str) -> None:
     """Fill the table of rows; a row whose values the old types cannot hold is put aside, the rest goes on."""
     statement = f"INSERT INTO {work.out} ({targets(work)}_sp_n) {source}"
     listing = f"SELECT n FROM {work.change} WHERE ends AND verdict IS NULL"
-    for n, said in failing(connection, statement, listing, "c.n", f"{work.stage} (_sp_at)"):
+    for n, said in failing(connection, statement, listing, "c.n", f"pg_temp.{work.sink.rows_in} (_sp_at)"):
         connection.execute(sql.SQL(f"UPDATE {work.change} SET verdict = 'value', reason = %s WHERE n = %s"), [said, n])
     run(connection, f"CREATE UNIQUE INDEX ON {work.out} (_sp_n)")
     run(connection, f"ANALYZE {work.out}")

@@ -90,7 +90,7 @@ def _make_rows(connection: Connection, work: Work, scope: Scope, old: Catalogue)
     )
     run(connection, "CREATE TEMP TABLE sp_unfit (n int8 PRIMARY KEY, said text) ON COMMIT DROP")
     listing = f"SELECT n FROM (SELECT s._sp_at AS n FROM {work.stage} s WHERE {scope.condition(work)}) l WHERE true"
-    for n, said in failing(connection, statement, listing, "new._sp_at", f"{work.stage} (_sp_at)"):
+    for n, said in failing(connection, statement, listing, "new._sp_at", f"pg_temp.{work.sink.rows_in} (_sp_at)"):
         connection.execute("INSERT INTO pg_temp.sp_unfit VALUES (%s, %s)", [n, said])
     if lost := losses(work, old):
         run(

@@ -23,8 +23,8 @@ from safepoint.wayback.mapping.reading import Reading, Readings, texts_of
 from safepoint.wayback.replay.compaction import key_match
 from safepoint.wayback.replay.filling import PIECE, bring, bring_all, standing, values_of
 from safepoint.wayback.replay.manner import NotWhole
+from safepoint.wayback.replay.sinks import make_sink
 from safepoint.wayback.replay.staged import META, UPDATE, Staged
-from safepoint.wayback.replay.staging import make_sink
 from safepoint.wayback.replay.statements import ask, is_unmade, run
 from safepoint.wayback.replay.work import oid_of, rows_of
 

@@ -21,7 +21,7 @@ MISSED: Final = "sp_missed"
 class Sink:
     """The staged rows of one new table, of them `others` that are not INSERT. `stage` is the temporary table's name,
     `leaves` are the partitions that rows are in, by oid. From the place `reread` on nothing but what mappers read was
-    written to; 0: there is no such row."""
+    written to; 0: there is no such row. `packed` are columns that stand in one array; `stage` is a view then."""
 
     table: Table
     stage: str
@@ -33,6 +33,12 @@ class Sink:
     leaves: dict[int, str] = field(default_factory=dict)
     buffer: list[bytes] = field(default_factory=list, repr=False)
     size: int = 0
+    packed: tuple[str, ...] = ()
+
+    @property
+    def rows_in(self) -> str:
+        """The table that `stage` shows, which is that one itself where nothing is packed."""
+        return f"{self.stage}_rows" if self.packed else self.stage
 
     @property
     def columns(self) -> tuple[str, ...]:

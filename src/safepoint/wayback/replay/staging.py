@@ -21,6 +21,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 from safepoint.wayback.capture.spool import durable_end, read_messages
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.replay.copying import Writer
+from safepoint.wayback.replay.sinks import fields, make_sink, packed
 from safepoint.wayback.replay.staged import (
     DELETE,
     INSERT,
@@ -97,7 +98,7 @@ def stage(
     report(Progress(STAGING, total, total, "transactions"))
     staging.staged.end = 0 if later else end
     for sink in staging.staged.sinks.values():
-        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("pg_temp", sink.stage)))
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier("pg_temp", sink.rows_in)))
     return staging.staged
 
 
@@ -252,16 +253,21 @@ class _Staging:
         order = tuple(names.index(name) if name in names else len(names) for name in sink.columns)
         straight = None if order == tuple(range(len(names))) else order
         key = tuple(names.index(name) for name in table.key)
-        width = len(META) + len(order)
+        width = fields(sink)
         return _Shape(sink, relation.oid, relation.qualified, straight, key, width, lacks=bool(lacking))
 
     def _make_sink(self, table: Table) -> Sink:
         self.writer.wait()
-        return make_sink(self.connection, table, self.staged)
+        return make_sink(self.connection, table, self.staged, set(self.added.get(table.name, ())))
 
     def _insert(self, message: bytes, shape: _Shape) -> None:
         """Most of what is written is new rows: so what `values_of` and `_add` do is done here in one go."""
-        if shape.order is None and (row := row_of_values(message, 8, shape.width - len(META))) is not None:
+        packed = shape.sink.packed
+        if (
+            shape.order is None
+            and not packed
+            and (row := row_of_values(message, 8, shape.width - len(META))) is not None
+        ):
             self.at += 1
             at, transaction = self.at * 4 + INSERT, self.staged.transactions
             self._keep(shape.sink, _NEW_ROW.pack(shape.width, 8, at, 4, transaction, 4, shape.relation, -1, -1) + row)
@@ -329,6 +335,8 @@ class _Staging:
             unchanged = text_array([len(name).to_bytes(4, "big") + name for name in names])
             sink.unchanged += 1
             values = [NULL if value is None else value for value in values]
+        if sink.packed:
+            values = packed(sink, values)
         self._keep(sink, b"".join((head, origin, unchanged, *values)))  # type: ignore[arg-type]  # no None is left in it
 
     def _keep(self, sink: Sink, row: bytes) -> None:
@@ -346,7 +354,7 @@ class _Staging:
         self._held -= sink.size
         rows, sink.buffer, sink.size = sink.buffer, [], 0
         if rows:
-            self.writer.write(sink.stage, rows)
+            self.writer.write(sink.rows_in, rows)
 
     def _flush_transactions(self) -> None:
         rows, self._transactions = self._transactions, []
@@ -365,20 +373,6 @@ class _Staging:
         self.writer.wait()
 
 
-def make_sink(connection: Connection, table: Table, staged: Staged) -> Sink:
-    """The empty table for staged rows of one new table, among what is staged."""
-    sink = Sink(table, f"sp_stage_{len(staged.sinks)}")
-    columns = sql.SQL(", ").join(sql.SQL("{} text").format(sql.Identifier(name)) for name in sink.columns)
-    connection.execute(
-        sql.SQL(
-            "CREATE TEMP TABLE {} (_sp_at int8, _sp_tx int4, _sp_leaf oid, _sp_from text[], "
-            "_sp_unchanged text[]{}{}) ON COMMIT DROP"
-        ).format(sql.Identifier(sink.stage), sql.SQL(", " if sink.columns else ""), columns)
-    )
-    staged.sinks[table.name] = sink
-    return sink
-
-
 def _unnamed(shape: _Shape) -> Refused:
     """Rows of a table without a key are counted: without the whole old row, one would be there still."""
     return Refused(
@@ -394,5 +388,5 @@ def _loose_shape(sink: Sink, relation: pgoutput.Relation, names: list[str]) -> _
     order = tuple(names.index(name) if name in names else len(names) for name in sink.columns)
     named = all(name in names for name in sink.table.key)
     key = tuple(names.index(name) for name in sink.table.key) if named else ()
-    width = len(META) + len(sink.columns)
+    width = fields(sink)
     return _Shape(sink, relation.oid, relation.qualified, order, key, width, loose=True)
