@@ -65,7 +65,11 @@ def test_of_a_full_disk_it_is_said_what_may_be_moved_away_and_nothing_that_the_l
         (path / "rehearsal.json").write_text("{}")
     remedy = str(told(refused(errno.ENOSPC, folder), begun=True).remedy)
     assert str(older) in remedy and str(own) not in remedy and str(manual) not in remedy
-    (tmp_path / "launches" / launch / "ledger.jsonl").write_text('{"key":"1:stop-traffic:1:begun"}\n')
+    closed = '{"key":"1:stop-traffic:1:begun"}\n'
+    ledger = tmp_path / "launches" / launch / "ledger.jsonl"
+    ledger.write_text(f'{closed}{{"key":"end:1","kind":"end","data":{{"status":"aborted"}}}}\n')
+    assert str(own) not in str(told(refused(errno.ENOSPC, folder), begun=True).remedy)  # the next try begins anew
+    ledger.write_text(closed)
     remedy = str(told(refused(errno.ENOSPC, folder), begun=True).remedy)
     assert f"to another disk: {own} (" in remedy and str(older) in remedy and str(manual) in remedy
     assert f"{launch}-final" not in remedy

@@ -130,9 +130,9 @@ def spare(where: Path, launch_id: str | None = None) -> list[tuple[Path, int]]:
 
 
 def _begun(ledger: Path, step: str) -> bool:
-    """Whether a ledger has a line of that step."""
+    """Whether a ledger has a line of that step: of the current try, for what an aborted one did is taken back."""
     with suppress(OSError):
-        return f":{step}:".encode() in ledger.read_bytes()
+        return f":{step}:".encode() in ledger.read_bytes().rpartition(b'"status":"aborted"')[2]
     return False
 
 
