@@ -300,7 +300,7 @@ class Conductor:
             return course.back(durable, run, known.data["reason"], known.data["by"])
         entry = self.ledger.find(f"run:{run}")
         order = (entry.data["order"] if entry else None) or {"by": person(), "order": "rollback"}
-        return course.back(durable, run, f"{order['order']} ordered by {order['by']}", order["by"])
+        return course.back(durable, run, course.ordered(order), order["by"])
 
     def _return_course(self, durable: course.Durable, run: int) -> str:
         known = self.ledger.find(f"wayforth:{run}")
