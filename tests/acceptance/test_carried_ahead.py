@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
 from scene import POST, SAFEPOINT, brisk, evidence, kill_at, open_twin, release_that_answers
+from small_disk import small_disk
 from stage import Stage
 
 from safepoint.launch.begin import entries_of, status_of
+from safepoint.launch.ledger import Entry
 
 
 def post(stage: Stage, times: int, memo: str = "by hand") -> None:
@@ -58,6 +62,14 @@ def until_begun(stage: Stage, step: str, process: subprocess.Popen[bytes]) -> No
         time.sleep(0.02)
 
 
+def until_asked(stage: Stage, process: subprocess.Popen[bytes]) -> Entry:
+    """The first question of the way back; bounded by the life of who conducts it."""
+    while not (asked := [entry for entry in entries_of(stage.plan) if entry.kind == "ask"]):
+        assert process.poll() is None, (stage.folder / "ordered.log").read_text()
+        time.sleep(0.02)
+    return asked[-1]
+
+
 @contextmanager
 def ordered(stage: Stage, *words: str) -> Iterator[subprocess.Popen[bytes]]:
     with (stage.folder / "ordered.log").open("w") as log:
@@ -72,6 +84,44 @@ def ordered(stage: Stage, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         finally:
             process.kill()
             process.wait()
+
+
+MANY = POST.replace("RETURNING id", "FROM generate_series(1, 40000) RETURNING id").replace(
+    "'by hand'", "repeat('x', 99)"
+)
+
+
+def leave(file: Path, room: int) -> None:
+    """Take all the room of a disk but so many bytes."""
+    disk = os.statvfs(file.parent)
+    with file.open("wb", buffering=0) as out:
+        for _ in range((disk.f_bavail * disk.f_frsize - room) >> 16):
+            out.write(bytes(1 << 16))
+
+
+def test_a_spool_that_finds_no_room_is_asked_about_before_the_site_is_closed(
+    make_stage: Callable[..., Stage], tmp_path: Path
+) -> None:
+    """It was left to the drain behind the closed site, for which there is no more room."""
+    with small_disk(tmp_path / "disk", 100) as disk:
+        stage = make_stage(
+            lines=500, change=lambda text: re.sub(r'state = ".*"', f'state = "{disk}/state"', brisk(text))
+        )
+        assert stage.safepoint("launch", "--now", "--plain", capture=True).returncode == 0
+        (before,) = stage.query("SELECT count(*) FROM ledger_journalentry")[0]
+        with psycopg.connect(stage.environment["DATABASE_URL"], autocommit=True) as connection:
+            connection.execute(MANY.encode())
+        leave(disk / "full", 5_000_000)
+        with ordered(stage, "rollback") as rollback:
+            asked = until_asked(stage, rollback)
+            assert asked.step == "back-ahead" and asked.data["choices"] == ["retry", "return"]
+            assert "the site is open" in asked.data["question"] and "No space left" in asked.data["question"]
+            assert release_that_answers(stage) == "2.0"
+            (disk / "full").unlink()
+            assert stage.safepoint("retry", capture=True).returncode == 0
+            assert rollback.wait(120) == 0
+        assert release_that_answers(stage) == "1.0"
+        assert stage.query("SELECT count(*) FROM ledger_journalentry") == [(before + 40_000,)]
 
 
 @pytest.mark.slow  # test_twin_elsewhere turns one round as well

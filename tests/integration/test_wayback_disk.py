@@ -13,6 +13,7 @@ import pytest
 from replay_ground import RELAX, RELAXED, SHOP, ground
 
 from safepoint.errors import ResourcesExhausted, StorageError
+from safepoint.launch.storage import LEAST, ROOM, probe_room
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
@@ -55,10 +56,26 @@ def test_a_spool_whose_disk_fills_up_goes_on_where_it_was(database: Target) -> N
             with pytest.raises(StorageError, match="No space left") as caught:
                 made.drain()
             assert "Make room" in str(caught.value.remedy)
+            room = os.statvfs(folder)  # what does not count takes none from the ledger
+            assert room.f_bavail * room.f_frsize > 150_000
         (folder / "full").unlink()
         outcome = made.carry()
         assert (outcome.transactions, outcome.put_aside) == (2, 0)
         assert made.old("select count(*), count(distinct id) from customer") == [(20_015, 20_015)]
+
+
+def test_who_began_with_just_enough_room_does_not_leave_for_want_of_it_with_the_site_closed() -> None:
+    """A rollback writes a megabyte, which had to be free before it began, and at each look since."""
+    with small_disk("8m") as folder:
+        fill(folder / "full", keep=ROOM + 100_000)
+        probe_room(folder)
+        (folder / "ledger and engine").write_bytes(bytes(1 << 20))
+        probe_room(folder, LEAST)
+        with pytest.raises(OSError, match="No space left"):
+            probe_room(folder)
+        (folder / "more").write_bytes(bytes(ROOM - (1 << 20)))
+        with pytest.raises(OSError, match="No space left"):
+            probe_room(folder, LEAST)
 
 
 def test_a_server_whose_disk_fills_up_in_the_replay_changes_nothing_and_carries_all_once_there_is_room() -> None:

@@ -49,6 +49,13 @@ def test_a_step_that_failed_in_the_conductors_last_instant_is_the_one_that_is_ru
     assert "goes on where it was: Run the checkpoints." in said(ledger, "status")["next"]
 
 
+def test_so_is_one_of_the_way_back_and_the_one_that_led_to_it_is_not(ledger: Path) -> None:
+    story = migrated(ledger).failed("checkpoints", 1.0, "fail", "they fail").way_back("they fail")
+    assert "goes on where it was: Carry what is there already." in said(ledger, "status")["next"]
+    story.done("back-ahead", 1.0).failed("back-stop-traffic", 1.0, "fail", "No space left on device")
+    assert "goes on where it was: Close the site: 503 with Retry-After." in said(ledger, "status")["next"]
+
+
 def test_a_gates_title_ends_as_the_question_that_it_is(ledger: Path) -> None:
     migrated(ledger).done("checkpoints", 1).begun("gate-canary")
     assert said(ledger, "status")["next"].endswith(": Go for the canary?")

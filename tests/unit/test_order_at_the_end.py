@@ -66,6 +66,22 @@ def test_one_that_is_taken_up_is_left_to_the_conductor(scene: Scene, monkeypatch
     assert conducted == [] and '"conductor": "' in answer.output
 
 
+def test_one_that_is_ignored_is_not_said_to_be_given(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two terminals gave contrary orders: one said `--discard`, the other, which wanted all kept, was told "given"."""
+    story = scene[1]
+
+    def ignores(given: dict[str, Any]) -> None:
+        fate = "ignored: the way back is being taken already"
+        story.way_back("rollback --discard ordered by grace@laptop")
+        story.ledger.append("order", f"order:{given['id']}", {**given, "run": 1, "fate": fate}, step="back-ahead")
+
+    conducted, answer = order(scene, monkeypatch, "rollback", ignores)
+    assert conducted == [] and isinstance(answer.exception, Refused)
+    assert "was not taken: the way back is being taken already" in answer.exception.message
+    _, answer = order(scene, monkeypatch, "rollback", lambda _: None)
+    assert "rollback --discard ordered by grace@laptop" in str(answer.exception)
+
+
 def test_a_conductor_that_is_slow_to_take_it_is_trusted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     conducted, answer = order(scene, monkeypatch, "rollback", lambda _: None)
     assert conducted == [] and '"conductor": "' in answer.output

@@ -54,7 +54,7 @@ def test_of_a_full_disk_it_is_said_what_may_be_moved_away_and_nothing_that_the_l
     older, manual = (tmp_path / "snapshots" / name for name in list(sizes)[1::-1])
     for error, subject in ((refused(errno.ENOSPC, lock), folder), (OSError(errno.ENOSPC, "No space left"), folder)):
         remedy = str(told(error, subject=subject, begun=True).remedy)
-        assert "1 MB at the least. Neither the launch nor its way back needs these now" in remedy
+        assert "4 MB at the least. Neither the launch nor its way back needs these now" in remedy
         assert f"to another disk: {older} (" in remedy
         assert f", {manual} (" in remedy and f"{launch}-final" not in remedy and "4a" not in remedy
         assert remedy.endswith("; then run the command again.")

@@ -144,13 +144,23 @@ def let_end(plan_file: PlanFile, word: str) -> None:
 def _heeded(plan_file: PlanFile, order_id: str) -> bool | None:
     """Whether an order that ends the running step is taken up; False where the run ended before it was read, None where
     neither came to be in time.
+
+    Raises:
+        Refused: it was answered with why it is not.
     """
     from safepoint.launch.begin import entries_of, status_of
 
     deadline = time.monotonic() + _HEEDING
     while time.monotonic() < deadline:
         entries = entries_of(plan_file)
-        if any(entry.key == f"order:{order_id}" for entry in entries):
+        fate = next((entry.data["fate"] for entry in entries if entry.key == f"order:{order_id}"), None)
+        if fate is not None and fate.startswith("ignored: "):
+            raise Refused(
+                f"It came too late, and was not taken: {fate.removeprefix('ignored: ')}.",
+                subject=plan_file.launch_id,
+                remedy="See `safepoint status`, which says what goes on, and by whose order.",
+            )
+        if fate is not None:
             return True
         if status_of(entries) is not None:
             return False

@@ -23,7 +23,7 @@ from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan
 from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, order_that_left
 from safepoint.launch.stepping import Signals, Stepping, Tell
-from safepoint.launch.storage import make_private, probe_room, told
+from safepoint.launch.storage import LEAST, make_private, probe_room, told
 from safepoint.launch.verbs import verb
 from safepoint.launch.wayback.pairs import refuse_shut_out
 from safepoint.person import person
@@ -293,14 +293,14 @@ class Conductor:
         if time.monotonic() < self._next_probe or not self._signals.idle.is_set():
             return
         self._next_probe = time.monotonic() + PROBE_SECONDS
-        probe_room(self.folder)
+        probe_room(self.folder, LEAST)
 
     def _rollback_course(self, durable: course.Durable, run: int) -> str:
         if (known := self.ledger.find(f"wayback:{run}")) is not None:
             return course.back(durable, run, known.data["reason"], known.data["by"])
         entry = self.ledger.find(f"run:{run}")
         order = (entry.data["order"] if entry else None) or {"by": person(), "order": "rollback"}
-        return course.back(durable, run, f"{order['order']} ordered by {order['by']}", order["by"])
+        return course.back(durable, run, course.ordered(order), order["by"])
 
     def _return_course(self, durable: course.Durable, run: int) -> str:
         known = self.ledger.find(f"wayforth:{run}")

@@ -240,12 +240,18 @@ def _before(durable: Durable, run: int, step: Mapping[str, Any]) -> Turn:
             return turn
 
 
+def ordered(order: Mapping[str, Any]) -> str:
+    """An order as the reason of a way back: who gives another one has to know whether data are carried. Pure."""
+    how = " --discard" if order.get("discard") else ""
+    return f"{order['order']}{how} ordered by {order['by']}"
+
+
 def _turn(durable: Durable, run: int, step: Mapping[str, Any] | None, order: Mapping[str, Any]) -> Turn | None:
     """What an order means at a boundary; None where it means nothing (which is told)."""
     step_id = None if step is None else step["id"]
     if order["order"] in ("abort", "rollback"):
         durable.perform("order", run, step_id, order, "taken")
-        return Turn("back", f"{order['order']} ordered by {order['by']}", order["by"])
+        return Turn("back", ordered(order), order["by"])
     durable.perform("order", run, step_id, order, "ignored: no gate is open and nothing waits for it")
     return None
 

@@ -52,12 +52,18 @@ NAMELESS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.
 _DAMAGED = ("file is not a database", "disk image is malformed")
 """What SQLite says of a file that is damaged."""
 
-_LEAST = "1 MB"
+_WORTH = 1 << 20
+"""Bytes from which on a thing is worth moving."""
 _NAMED = 4
 """How many things a remedy names that may be moved away."""
 
-ROOM = 1024 * 1024
-"""Bytes that must be free for the ledger and the engine's state before anything is conducted, and meanwhile."""
+ROOM = 4 << 20
+"""Bytes that must be free for the ledger and the engine's state before anything is conducted: a rollback writes one."""
+
+LEAST = 256 << 10
+"""Bytes that must be free meanwhile. Where that were as much as before, whoever began with just enough would leave at
+the next look, with the site closed.
+"""
 
 
 def make_private(folder: Path) -> None:
@@ -89,8 +95,8 @@ def write_private(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def probe_room(folder: Path) -> None:
-    """Write a megabyte and take it away again: a disk that is nearly full is found before a step needs it.
+def probe_room(folder: Path, room: int = ROOM) -> None:
+    """Write so many bytes and take them away again: a disk that is nearly full is found before a step needs it.
 
     Raises:
         OSError: it could not be written; the file is gone all the same.
@@ -98,7 +104,7 @@ def probe_room(folder: Path) -> None:
     probe = folder / ".room"
     try:
         with probe.open("wb", buffering=0) as file:
-            left = memoryview(bytes(ROOM))
+            left = memoryview(bytes(room))
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
@@ -126,7 +132,7 @@ def spare(where: Path, launch_id: str | None = None) -> list[tuple[Path, int]]:
     found = [path.parent for path in (state / "snapshots").glob("*/manifest.json")]
     others = [path for path in found if not any(path.name.startswith(f"{one}-") for one in kept)]
     sized = [(path, _bytes(path)) for path in others if closed or not (path / "rehearsal.json").exists()]
-    return sorted([one for one in sized if one[1] >= ROOM], key=lambda one: one[1], reverse=True)
+    return sorted([one for one in sized if one[1] >= _WORTH], key=lambda one: one[1], reverse=True)
 
 
 def _begun(ledger: Path, step: str) -> bool:
@@ -149,12 +155,12 @@ def _bytes(path: Path) -> int:
 def _to_free(where: str, launch_id: str | None) -> str:
     found = spare(Path(where), launch_id)
     if not found:
-        return f": {_LEAST} at the least; nothing in the state folder can be spared"
+        return f": {ROOM >> 20} MB at the least; nothing in the state folder can be spared"
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     named = ", ".join(f"{path} ({format_bytes(size)})" for path, size in found[:_NAMED])
     return (
-        f": {_LEAST} at the least. Neither the launch nor its way back needs these now, which may be moved to another "
-        f"disk: {named}{more}"
+        f": {ROOM >> 20} MB at the least. Neither the launch nor its way back needs these now, which may be moved to "
+        f"another disk: {named}{more}"
     )
 
 

@@ -257,8 +257,10 @@ def _failed_last(report: Report) -> list[str]:
     that instant): it is run again.
     """
     begun = [row for row in report["steps"] if row["attempts"]]
-    failed = report["launch"]["status"] == "running" and bool(begun) and begun[-1]["verdict"] == "fail"
-    return [begun[-1]["title"]] if failed else []
+    if report["launch"]["status"] == "rolling back":
+        way = _begun_of_way(report)
+        begun = [row for row in begun if row["id"] in way]
+    return [begun[-1]["title"]] if begun and begun[-1]["verdict"] == "fail" else []
 
 
 def _next_of_orphan(report: Report) -> str:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from safepoint.config import PlanFile
-from safepoint.errors import CaptureElsewhere, DatabaseError, Interrupted, SafepointError
+from safepoint.errors import CaptureElsewhere, DatabaseError, Interrupted, SafepointError, StorageError
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
@@ -42,6 +42,7 @@ class CarryAhead(Verb):
 
         Raises:
             NeedsPerson: there is no twin any more.
+            StorageError: our own disk takes nothing more: with the site closed it would take nothing either.
             Interrupted: an order came.
         """
         refuse_without_twin(ground)
@@ -67,6 +68,8 @@ class CarryAhead(Verb):
             raise
         except CaptureElsewhere as error:
             return _elsewhere(error)
+        except StorageError as error:
+            raise _while_open(error) from error
         except NotWhole as error:
             return _nothing(f"{error.message} What is left is carried as one once the site is closed")
         except SafepointError as error:
@@ -105,6 +108,16 @@ def _discarding(ground: Ground) -> Evidence:
         "leaves it so; `safepoint go` takes the way back with these, and lists what was written later",
         {"applied": 0, "carried": before["carried"]},
         "inconclusive",
+    )
+
+
+def _while_open(error: StorageError) -> StorageError:
+    return StorageError(
+        error.message,
+        subject=error.subject,
+        found=error.found,
+        remedy=f"{error.remedy} Nothing is touched yet, the site is open: `safepoint retry` tries again, "
+        "`safepoint return` leaves it so; `safepoint rollback --stop-first` closes it all the same.",
     )
 
 

@@ -90,10 +90,20 @@ class Spool:
         self._file.seek(self.position.offset)
         self._offset = self.position.offset
 
-    def __exit__(self, *_error: object) -> None:
-        with closing(self._lock), suppress(OSError):
-            # What no `sync` has made durable does not count, and a full disk may refuse it now.
-            self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        with closing(self._lock):
+            with suppress(OSError):
+                # What no `sync` has made durable does not count, and a full disk may refuse it now.
+                self._file.close()
+            if kind is not None:
+                with suppress(OSError):
+                    self._give_back()
+
+    def _give_back(self) -> None:
+        """Cut off what does not count: on a full disk the ledger needs its room."""
+        named = read_position(self.path)
+        if named is not None:
+            os.truncate(self.path, max(self.position.offset, named.offset))
 
     def _start(self) -> None:
         partial = self.path.with_name(self.path.name + ".new")
