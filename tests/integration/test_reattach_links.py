@@ -121,6 +121,23 @@ def test_a_link_says_more_than_what_it_links(database: Target, tmp_path: Path) -
         assert ask(again, remarks) == [("on theirs", 2, 5)] and ask(again, "select link <> 5 from remark") == [(True,)]
 
 
+def test_of_several_links_of_the_migrations_each_is_looked_at(database: Target, tmp_path: Path) -> None:
+    """Of the greatest the mapper tells, whichever is looked at first."""
+    change = CHANGE.replace(
+        "alter table item drop part;",
+        "insert into item_parts (item_id, part_id) select 3, n from generate_series(1, 5) n where n <> 3;"
+        "insert into item_parts (item_id, part_id) values (1, 5); alter table item drop part;",
+    )
+    greatest = {"item": {"part": "(select max(p.part_id) from item_parts p where p.item_id = new.id)"}}
+    words = {"before": BEFORE, "migration": change, "found": CHANGES, "mappers": greatest}
+    writes = ("insert into item_parts (item_id, part_id) values (1, 2)", "delete from item_parts where part_id = 4")
+    writes += ("insert into item_parts (item_id, part_id) values (3, 4)",)
+    with rolled_back(database, tmp_path, *writes, **words) as (_, stash):  # type: ignore[arg-type]
+        lines = [json.loads(line) for line in stash.rows.read_text().splitlines()]
+        links = [(one["values"]["item_id"], one["values"]["part_id"]) for one in lines if one["action"] == "update"]
+        assert sorted(links) == [("1", "1"), ("3", "1"), ("3", "2"), ("3", "3")]
+
+
 def test_what_a_mapper_tells_of_is_not_passed_over(database: Target, tmp_path: Path) -> None:
     every = "(select string_agg(p.part_id::text, ',' order by p.part_id) from item_parts p where p.item_id = new.id)"
     before = BEFORE.replace("part int references part", "part text")
