@@ -56,8 +56,9 @@ def migration_login(
     role = migration_role(launch_id)
     password = password or secrets.token_urlsafe(24)
     with at_maintenance(target, maintenance) as connection, asking("Making the migration's login", role):
-        # Hashed here, so that the password does not stand in the server's log either.
-        hashed = connection.pgconn.encrypt_password(password.encode(), role.encode()).decode()
+        # Hashed here, so that the password does not stand in the server's log either; and by SCRAM, whatever the server
+        # keeps passwords as (`password_encryption`): pg_hba.conf may take nothing else, and its `md5` takes both.
+        hashed = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
         name = sql.Identifier(role)
         with connection.transaction():
             if not _is_ours(connection, role, launch_id):
