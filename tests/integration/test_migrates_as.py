@@ -1,4 +1,4 @@
-"""An application whose sessions act as another role (ALTER ROLE, or ALTER DATABASE, ... SET role) has tables of that one's.
+"""An application whose sessions act as another role (ALTER ROLE, ALTER DATABASE ... SET role) has tables of that one's.
 
 What the migration makes is that one's, too, or the new release could not use it.
 """
