@@ -310,6 +310,20 @@ def test_no_timeout_of_the_server_or_of_the_owner_cuts_the_migration(servers: Se
         drop_database(database)
 
 
+def test_the_migrations_login_logs_in_whatever_passwords_are_kept_as(site: Books) -> None:
+    """As before PostgreSQL 14, on a server that takes SCRAM alone by now; what is kept as SCRAM serves md5, too."""
+    name = site.target.dbname
+    with connect(site.target.on("postgres")) as connection:
+        connection.execute("alter database postgres set password_encryption = 'md5'")
+        try:
+            login = migration_login(site.target, "launch-4", site.role)
+            with connect(login) as session:
+                assert session.execute("select current_user, current_database()").fetchone() == (site.role, name)
+        finally:
+            connection.execute("alter database postgres reset password_encryption")
+            drop_migration_login(site.target, "launch-4", site.role)
+
+
 def test_a_migration_that_is_left_running_is_shut_out_until_the_login_is_renewed(site: Books) -> None:
     assert not close_migration_login(site.target, "launch-2")
     login = migration_login(site.target, "launch-2", site.role)

@@ -58,6 +58,20 @@ def test_what_a_rewrite_did_to_rows_is_told_as_not_captured(site: Books, tmp_pat
         assert left.fetchone() == (0,)
 
 
+def test_where_triggers_capture_only_what_they_do_not_see_is_told(site: Books, tmp_path: Path) -> None:
+    facts = arm(site.target, LAUNCH, "triggers")
+    run(site, *HARMLESS, *REWRITES[:2])
+    assert drain(site.target, facts, tmp_path / "spool").unseen == ()
+    run(site, REWRITES[2])
+    assert drain(site.target, facts, tmp_path / "spool").unseen == ("public.ledger_line",)
+    disarm(site.target, facts)
+    with connect(site.target) as connection:
+        left = connection.execute(
+            "select (select count(*) from pg_event_trigger), to_regnamespace('safepoint_capture')"
+        )
+        assert left.fetchone() == (0, None)
+
+
 def test_a_rewrite_that_is_undone_is_not_told(site: Books, tmp_path: Path) -> None:
     facts = arm(site.target, LAUNCH)
     with psycopg.connect(**site.application.conninfo()) as connection:  # type: ignore[arg-type]

@@ -1,9 +1,10 @@
-"""Tables that ALTER TABLE rewrites while a publication of ours stands: the log has nothing of what that does to rows.
+"""Tables that ALTER TABLE rewrites while a capture of ours stands: neither log nor triggers tell of their rows then.
 
 `SET UNLOGGED` and back again (for a bulk import) leaves out all that was written between; `ALTER COLUMN ... TYPE ...
 USING` may change each value, and the column has the type that it had. No catalogue tells either from a TRUNCATE
-afterwards. So an event trigger notes such tables, beside the one of `raised_identities` and in its schema: an empty
-enum for each, named by the table's oid. Nothing of it can make a statement of the application fail.
+afterwards. So an event trigger notes such tables, in the schema of a publication (see `raised_identities`) or of the
+capture's triggers: an empty enum for each, named by the table's oid. Nothing of it can make a statement of the
+application fail.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 
-# What of the reasons counts: 1, it became unlogged, or logged; 4, a column's type. The others are a new column's
-# default, and an access method (PostgreSQL's page on event trigger functions).
+LOGGED: Final = 1
+"""A table became unlogged, or logged: between the two the log has nothing of it, but triggers have."""
+TYPE: Final = 4
+"""A column got a type. The other reasons are a new column's default, and an access method (PostgreSQL's page on event
+trigger functions)."""
 _WATCH: Final = """
 CREATE FUNCTION {name}.rewritten() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $rewritten$
 BEGIN
-    IF pg_event_trigger_table_rewrite_reason() & 5 <> 0
+    IF pg_event_trigger_table_rewrite_reason() & {reasons} <> 0
         AND EXISTS (SELECT FROM pg_class
                     WHERE oid = pg_event_trigger_table_rewrite_oid() AND relpersistence <> 't')
         AND to_regtype(format('%I.r%s', {schema}, pg_event_trigger_table_rewrite_oid())) IS NULL
@@ -42,9 +46,10 @@ WHERE s.nspname = %s AND t.typtype = 'e' ORDER BY 1
 """
 
 
-def watch_rewrites(connection: Connection, name: str) -> None:
+def watch_rewrites(connection: Connection, name: str, reasons: int = LOGGED | TYPE) -> None:
     """Make it, in the schema of that name, inside the caller's transaction."""
-    words = {"name": sql.Identifier(name), "schema": sql.Literal(name), "trigger": _trigger(name)}
+    words: dict[str, sql.Composable] = {"name": sql.Identifier(name), "schema": sql.Literal(name)}
+    words |= {"trigger": _trigger(name), "reasons": sql.Literal(reasons)}
     connection.execute(sql.SQL(_WATCH).format(**words))
 
 

@@ -19,6 +19,7 @@ from safepoint.postgres.connections import Connection, cancellable, connect
 from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.postgres.raised_identities import look_again
 from safepoint.postgres.replica_identity import Identity
+from safepoint.postgres.rewritten import rewritten
 from safepoint.postgres.target import Target
 from safepoint.progress import Cancelled, never
 from safepoint.wayback.capture import triggers
@@ -334,7 +335,8 @@ def _drain_triggers(target: Target, facts: CaptureFacts, spool: Path, cancelled:
 
 
 def _unseen_by_triggers(connection: Connection, facts: CaptureFacts, unread: Iterable[str]) -> tuple[str, ...]:
-    return tuple(sorted({*triggers.unseen(connection), *unread} - {one.table for one in facts.uncovered}))
+    found = {*triggers.unseen(connection), *rewritten(connection, triggers.SCHEMA), *unread}
+    return tuple(sorted(found - {one.table for one in facts.uncovered}))
 
 
 def _whole_triggers(connection: Connection, facts: CaptureFacts) -> None:

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from safepoint.postgres.connections import Connection
+from safepoint.postgres.rewritten import TYPE, unwatch_rewrites, watch_rewrites
 
 NAME: Final = "safepoint_capture"
 ROWS: Final = "!safepoint_rows"
@@ -109,6 +110,7 @@ def follow(connection: Connection) -> bool:
     try:
         with connection.transaction():
             connection.execute(MAKE.encode())
+            watch_rewrites(connection, NAME, TYPE)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateObject):
         return False
     return True
@@ -118,3 +120,4 @@ def unfollow(connection: Connection) -> None:
     """Take it away, before the triggers that it would make anew. Its function goes with the schema."""
     if connection.execute(OURS).fetchone() is not None:
         connection.execute(sql.SQL("DROP EVENT TRIGGER {}").format(sql.Identifier(NAME)))
+        unwatch_rewrites(connection, NAME)

@@ -43,11 +43,15 @@ JOIN (SELECT xid, max(seq) AS last, max(at) AS at FROM safepoint_capture.changes
 LEFT JOIN unnest({seqs}::int8[], {befores}::int8[], {depths}::int4[]) m(seq, before, depth) ON m.seq = c.seq
 ORDER BY t.last, coalesce(m.before, c.seq), coalesce(m.depth, 0)
 """
-# A version that was changed again before its own trigger fired, and where that change was noted.
+# A version that was changed again before its own trigger fired, and where that change was noted: behind the last time
+# that the table was emptied, for from then on places are given out anew.
 LATE: Final = """
 SELECT e.seq, min(f.seq) FROM safepoint_capture.changes e
 JOIN safepoint_capture.changes f ON f.xid = e.xid AND f.relation = e.relation AND f.was = e.late
-WHERE e.late IS NOT NULL AND {new_e} GROUP BY e.seq
+WHERE e.late IS NOT NULL AND {new_e} AND NOT EXISTS (
+    SELECT FROM safepoint_capture.changes t WHERE t.xid = e.xid AND t.relation = e.relation AND t.action = 'T'
+    AND t.seq BETWEEN f.seq AND e.seq)
+GROUP BY e.seq
 """
 FORGET: Final = """
 WITH told AS (UPDATE safepoint_capture.forgotten SET snapshot = %(known)s::pg_snapshot, timeline = DEFAULT

@@ -18,7 +18,7 @@ from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import made_by, migration_role
 from safepoint.wayback.sessions import asking, at_maintenance, database_oid
-from safepoint.wayback.settings import role_settings, set_in_database
+from safepoint.wayback.settings import database_settings, role_settings, set_in_database
 
 _PURPOSE: Final = "login of the migration"
 _HOURS: Final = 12  # after which the login ends by itself, should it be left behind
@@ -56,8 +56,9 @@ def migration_login(
     role = migration_role(launch_id)
     password = password or secrets.token_urlsafe(24)
     with at_maintenance(target, maintenance) as connection, asking("Making the migration's login", role):
-        # Hashed here, so that the password does not stand in the server's log either.
-        hashed = connection.pgconn.encrypt_password(password.encode(), role.encode()).decode()
+        # Hashed here, so that the password does not stand in the server's log either; and by SCRAM, whatever the server
+        # keeps passwords as (`password_encryption`): pg_hba.conf may take nothing else, and its `md5` takes both.
+        hashed = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
         name = sql.Identifier(role)
         with connection.transaction():
             if not _is_ours(connection, role, launch_id):
@@ -70,9 +71,11 @@ def migration_login(
                 )
             )
             connection.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(owner_role), name))
+            oid = database_oid(connection, target.dbname) or 0
+            acts_as = _acts_as(connection, owner_role, oid)
             settings = {
-                **role_settings(connection, owner_role, database_oid(connection, target.dbname) or 0),
-                "role": owner_role,
+                **role_settings(connection, owner_role, oid),
+                "role": acts_as,
                 "default_transaction_read_only": "off",
                 **_endless(connection),
                 "lock_timeout": f"{int(lock_timeout * 1000)}ms",
@@ -82,7 +85,7 @@ def migration_login(
                 with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
                     set_in_database(connection, role, target.dbname, setting, value)
     login = target.login(role, password)
-    _verify(login, owner_role)
+    _verify(login, acts_as)
     return login
 
 
@@ -123,6 +126,13 @@ def close_migration_login(target: Target, launch_id: str, *, maintenance: str = 
         connection.execute(sql.SQL("ALTER ROLE {} NOLOGIN").format(sql.Identifier(role)))
         connection.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s", (role,))
         return True
+
+
+def _acts_as(connection: Connection, role: str, database: int) -> str:
+    """Whom the role's sessions there act as, by their settings: that one owns the application's tables."""
+    everyones = {one.name: one.value for one in database_settings(connection, database) if one.role is None}
+    acts_as = role_settings(connection, role, database).get("role", everyones.get("role", "none"))
+    return role if acts_as == "none" else acts_as
 
 
 def _endless(connection: Connection) -> dict[str, str]:

@@ -60,7 +60,7 @@ def admit(connection: Connection, role: str) -> str:
     Only for a server that is thrown away.
     """
     password = secrets.token_urlsafe(24)
-    hashed = connection.pgconn.encrypt_password(password.encode(), role.encode()).decode()
+    hashed = connection.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
     words = sql.Identifier(role), sql.Literal(hashed)
     query = sql.SQL("ALTER ROLE {} PASSWORD {} VALID UNTIL 'infinity' CONNECTION LIMIT -1")
     connection.execute(query.format(*words))
