@@ -4,9 +4,9 @@
 Nothing is run: the schema editor collects. An operation may look into the database all the same (for the name of a
 constraint), and what an earlier migration would have made is not there yet; that is answered, and no error.
 
-Django collects one way at a time, and makes the state of the models before each migration from nothing, and renders them
-before and after each operation anew: that is nearly all of the time it takes. Here what one operation leaves is what the
-next one finds, also that of the next migration, and both ways share it.
+Django collects one way at a time, makes the models' state before each migration from nothing, and renders them before
+and after each operation anew: that is nearly all of the time it takes. Here what one operation leaves is what the next
+one finds, also that of the next migration, and both ways share it.
 """
 
 from django.db import connections
