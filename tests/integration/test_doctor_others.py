@@ -25,7 +25,8 @@ def test_what_is_pending_in_a_further_database_is_told_for_no_step_applies_it(re
     words = ", ".join(f'{name} = "{value}"' for name, value in env.items())
     plan = ready.plan(tmp_path, lambda text: text.replace("[releases.new]", f"[releases.new]\nenv = {{ {words} }}"))
     new = tuple(doctor_releases.new_release(plan, NOW))
-    assert "(reports, again), which this launch does not touch" in found(new, "release-new", "further").message
+    assert "(reports), which this launch does not touch" in found(new, "release-new", "further").message
+    assert found(new, "release-new", "by another alias").message.endswith("alias: again")
     assert not [one for one in new if "pending in the database" in one.message]  # `migrate` never had it
     subprocess.run(
         [python(), "src/manage.py", "migrate", "shop", "0001", "--database", "reports", "-v", "0"],

@@ -196,6 +196,35 @@ def test_what_a_migration_that_is_not_atomic_did_to_rows_is_not_done_twice(
         assert connection.execute("select count(*) from shop_item where name = 'more'").fetchone() == (1,)
 
 
+CUTTING = """
+from django.core.management.commands import migrate
+
+
+class Command(migrate.Command):
+    def migration_progress_callback(self, action, migration=None, fake=False):
+        if action == "apply_start":
+            self.stdout.write(f"  Applying {str(migration)[:24]}...", ending="")
+        elif action == "apply_success":
+            self.stdout.write(" OK        0.01s")
+"""
+
+
+def test_nor_is_it_where_the_projects_own_migrate_cuts_its_name_off(
+    launch: Begin, shop: tuple[Path, Target], copy: Target
+) -> None:
+    body = MIGRATION.format(after="0003_index", operation="migrations.RunPython(more), migrations.RunPython(wait)")
+    text = HALF + body.replace("    dependencies", "    atomic = False\n    dependencies")
+    command = shop[0] / "src/shop/management/commands/migrate.py"
+    command.write_text(CUTTING)
+    try:
+        answer = launch({"0004_half_of_all_there_is": text}, retries=2).run("migrate")
+    finally:
+        command.unlink()
+    assert answer["verdict"] == "fail" and not answer["ask"], answer
+    with connect(copy) as connection:
+        assert connection.execute("select count(*) from shop_item where name = 'more'").fetchone() == (1,)
+
+
 def test_a_migration_that_was_not_listed_before_the_window_is_refused(launch: Begin, shop: tuple[Path, Target]) -> None:
     made = launch({})
     (shop[0] / "src/shop/migrations/0004_late.py").write_text(MIGRATION.format(after="0003_index", operation=""))

@@ -89,6 +89,28 @@ def test_code_that_the_settings_run_sees_what_they_have_set_so_far_and_the_copy(
     assert databases["default"]["NAME"] == "copy" and databases["default"]["PORT"] == "12345"
 
 
+ALIASES = """
+SECRET_KEY = "only-for-tests"
+DATABASES = {
+    "default": {"ENGINE": "django.db.backends.postgresql", "NAME": "live", "HOST": "127.0.0.1"},
+    "job_logs": {"ENGINE": "django.db.backends.postgresql", "NAME": "live", "HOST": "127.0.0.1", "PORT": ""},
+    "reports": {"ENGINE": "django.db.backends.postgresql", "NAME": "reports", "HOST": "127.0.0.1"},
+}
+"""
+
+
+def test_another_alias_of_the_same_database_is_led_along_and_another_database_is_not(tmp_path: Path) -> None:
+    own = project(tmp_path, manage=MANAGE, site_settings=ALIASES)
+    env = settings_over(own, tmp_path / "over", {})
+    env = {**os.environ, **env, VARIABLE: "postgresql://someone:word@127.0.0.1:12345/copy"}
+    look = "import json; from django.conf import settings as s; print(json.dumps(s.DATABASES))"
+    done = subprocess.run([sys.executable, "-c", look], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [found[name]["NAME"] for name in ("default", "job_logs", "reports")] == ["copy", "copy", "reports"]
+    assert found["job_logs"]["PORT"] == "12345" and found["job_logs"]["USER"] == "someone"
+
+
 def test_settings_that_call_themselves_by_their_file_are_found_by_the_name_that_django_was_given(
     tmp_path: Path,
 ) -> None:

@@ -52,6 +52,14 @@ def test_a_migration_that_prints_like_django_is_not_taken_for_another_one() -> N
     assert timeline(printed((1.0, text)), 2.0, []) == ()
 
 
+def test_names_that_a_projects_own_migrate_cuts_off_and_times_behind_its_ok_are_read() -> None:
+    labels = ["circuits.0023_remove_circuittermination_cable_peer_fields", "dcim.0077_device_cluster"]
+    text = f"  Applying {labels[0][:50]}... OK        0.40s\n  Applying {labels[1]}...     OK        1.10s\n"
+    found = timeline(printed((1.0, text)), 2.0, labels)
+    assert [(one.label, one.ok) for one in found] == [(labels[0], True), (labels[1], True)]
+    assert timeline(printed((1.0, "  Applying dcim.0077... OK\n")), 2.0, ["dcim.0077_device_cluster"]) == ()
+
+
 @pytest.mark.parametrize(("low", "high", "verdict"), [(1, 2, "pass"), (1, 90, "warning"), (70, 90, "fail")])
 def test_a_window_that_cannot_hold_what_is_foreseen_is_a_no_go(low: float, high: float, verdict: str) -> None:
     assert judge_window(60, low, (low + high) / 2, high).verdict == verdict

@@ -13,7 +13,9 @@ from safepoint.errors import CommandFailed, LockNotAvailable, SafepointError
 from safepoint.hosts.command import Command, Host, Result
 
 _APPLYING = re.compile(r"^\s*(?:Applying|Unapplying) (?P<name>\S+?)\.\.\.", re.MULTILINE)
-_DONE = re.compile(r"(?:^|\s)OK\s*$", re.MULTILINE)
+_DONE = re.compile(r"(?:^|\s)OK(?:\s+[\d.]+\s?m?s)?\s*$", re.MULTILINE)
+# A name of this length may be cut off: lines that are to be of one width take some fifty letters of it.
+_CUT_FROM = 20
 # The last line of a traceback: `package.module.Error: what happened`, or the bare name of an error.
 _RAISED = re.compile(
     r"^(?P<kind>[A-Za-z_][\w.]*(?:Error|Exception|Warning|Configured|Exit|Interrupt|NotAvailable|\w*))"
@@ -120,6 +122,11 @@ def applying(output: str) -> str | None:
     """The migration that `migrate` had begun and not ended when its output stopped: `app.0002_name`."""
     begun = list(_APPLYING.finditer(output))
     return begun[-1]["name"] if begun and not _DONE.search(output, begun[-1].end()) else None
+
+
+def is_named(label: str, printed: str) -> bool:
+    """Whether a printed name is that of this migration; a project's own `migrate` may cut long ones off. Pure."""
+    return printed == label or (len(printed) >= _CUT_FROM and label.startswith(printed))
 
 
 def applied(output: str) -> tuple[str, ...]:

@@ -46,25 +46,33 @@ def __getattr__(name):
 
 
 def _pointed(databases):
+    place = _place(databases["default"])
+    return {{alias: _led(one) if _place(one) == place else one for alias, one in databases.items()}}
+
+
+def _place(database):
+    # A second connection to the same database, for logs that outlive a transaction, say, is led along.
+    names = ("ENGINE", "HOST", "PORT", "NAME")
+    return [str(database.get(name) or "") for name in names] + [(database.get("OPTIONS") or {{}}).get("service")]
+
+
+def _led(database):
     url = urlsplit(os.environ["{VARIABLE}"])
     options = {{
         name: value
-        for name, value in (databases["default"].get("OPTIONS") or {{}}).items()
+        for name, value in (database.get("OPTIONS") or {{}}).items()
         if not name.startswith("ssl") and name not in ("service", "passfile", "hostaddr")
     }}
     if "options" in options:
         options["options"] += " -c default_transaction_read_only=off"
     return {{
-        **databases,
-        "default": {{
-            **databases["default"],
-            "HOST": url.hostname,
-            "PORT": str(url.port),
-            "NAME": unquote(url.path[1:]),
-            "USER": unquote(url.username or ""),
-            "PASSWORD": unquote(url.password or ""),
-            "OPTIONS": options,
-        }},
+        **database,
+        "HOST": url.hostname,
+        "PORT": str(url.port),
+        "NAME": unquote(url.path[1:]),
+        "USER": unquote(url.username or ""),
+        "PASSWORD": unquote(url.password or ""),
+        "OPTIONS": options,
     }}
 
 

@@ -6,7 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from safepoint.django.managepy import is_named
+
 _BEGUN = re.compile(r"Applying (?P<label>\S+?)\.\.\.")
+# A project's own `migrate` may say behind it how long that took.
+_ENDED = re.compile(r"\bOK(?:\s+[\d.]+\s?m?s)?\s*$")
 
 
 @dataclass(frozen=True)
@@ -67,30 +71,29 @@ def timeline(pieces: Sequence[Printed], end: float, labels: Sequence[str] | None
     stand between.
     """
     text = "".join(piece.text for piece in pieces)
-    found = list(_BEGUN.finditer(text))
-    if labels is not None:
-        found = _in_order(found, labels)
+    begun = list(_BEGUN.finditer(text))
+    found = [(one["label"], one) for one in begun] if labels is None else _in_order(begun, labels)
     result = []
-    for number, match in enumerate(found):
+    for number, (label, match) in enumerate(found):
         last = number + 1 == len(found)
-        part = text[match.end() : len(text) if last else found[number + 1].start()]
+        part = text[match.end() : len(text) if last else found[number + 1][1].start()]
         # Another migration follows only when this one went well; the last one says so by itself.
-        ok = not last or bool(re.search(r"\bOK\s*$", part.rstrip()))
+        ok = not last or bool(_ENDED.search(part.rstrip()))
         place = match.end() + max(part.rfind("OK"), 0)
         ended = _time_of(pieces, place) if ok else end
-        result.append(Applied(match["label"], _time_of(pieces, match.end() - 1), ended, ok))
+        result.append(Applied(label, _time_of(pieces, match.end() - 1), ended, ok))
     return tuple(result)
 
 
-def _in_order(found: Sequence[re.Match[str]], labels: Sequence[str]) -> list[re.Match[str]]:
+def _in_order(found: Sequence[re.Match[str]], labels: Sequence[str]) -> list[tuple[str, re.Match[str]]]:
     """The first match of each label behind that of the one before it."""
-    kept: list[re.Match[str]] = []
+    kept: list[tuple[str, re.Match[str]]] = []
     left = iter(found)
     for label in labels:
-        match = next((one for one in left if one["label"] == label), None)
+        match = next((one for one in left if is_named(label, one["label"])), None)
         if match is None:
             break
-        kept.append(match)
+        kept.append((label, match))
     return kept
 
 

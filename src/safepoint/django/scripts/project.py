@@ -223,6 +223,7 @@ def migrations(alias):
     unmade = []
     if not conflicts:
         # As `migrate` looks: whoever makes migrations is asked for the default of a new NOT NULL column, and may exit.
+        projects_own("makemigrations")
         made = executor.loader.project_state()
         detector = MigrationAutodetector(made, ProjectState.from_apps(apps))
         changes = detector.changes(graph=graph).items()
@@ -236,6 +237,18 @@ def migrations(alias):
         "identity": identity(connection),
         "session": session(connection),
     }
+
+
+def projects_own(command):
+    """Load a command as `manage.py` does: whole products change there what counts as a change of a field."""
+    from django.core.management import get_commands, load_command_class
+
+    try:
+        app = get_commands()[command]
+        if isinstance(app, str):
+            load_command_class(app, command)
+    except Exception:  # noqa: S110 - then it is looked at as Django's own would
+        pass
 
 
 # What a field says to forms and people only (`Field.non_db_attrs`; older versions of Django have no name for it).

@@ -4,40 +4,55 @@
 Nothing is run: the schema editor collects. An operation may look into the database all the same (for the name of a
 constraint), and what an earlier migration would have made is not there yet; that is answered, and no error.
 
-Django collects one way at a time, and renders the models before and after each operation anew for each: that is nearly
-all of the time it takes. Here what one operation leaves is what the next one finds, and both ways share it.
+Django collects one way at a time, makes the models' state before each migration from nothing, and renders them before
+and after each operation anew: that is nearly all of the time it takes. Here what one operation leaves is what the next
+one finds, also that of the next migration, and both ways share it.
 """
 
 from django.db import connections
 from django.db.migrations.exceptions import IrreversibleError
 from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.state import ProjectState
 
 
 def answer(parameters):
     """The migrations named with their SQL: `forward` and `backward` are lists of statements, or None and an error."""
     executor = MigrationExecutor(connections[parameters["database"]])
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    leaves = executor.loader.graph.leaf_nodes()
     wanted = parameters["migrations"]
+    pending = {migration for migration, backwards in executor.migration_plan(leaves) if not backwards}
+    state = ProjectState(real_apps=executor.loader.unmigrated_apps)
+    plan = [migration for migration, _ in executor.migration_plan(leaves, clean_start=True)]
+    for migration in plan:
+        if migration not in pending:
+            state = migration.mutate_state(state, preserve=False)
     found = []
-    for migration, backwards in plan:
+    for migration in plan:
         label = migration.app_label + "." + migration.name
-        if backwards or (wanted is not None and label not in wanted):
+        if migration not in pending:
             continue
-        one, states = {"label": label}, []
+        if wanted is not None and label not in wanted:
+            state = migration.mutate_state(state)
+            continue
+        one, states = {"label": label}, [state]
         for way, work in (("forward", forward), ("backward", backward)):
             one[way], one[way + "_error"] = collect(executor, migration, work, states)
         found.append(one)
+        state = bare(states[-1])
     return {"migrations": found}
+
+
+def bare(state):
+    """The same state, its models no classes yet: where they are, each operation to come would have them made anew."""
+    return ProjectState({key: model.clone() for key, model in state.models.items()}, real_apps=state.real_apps)
 
 
 def collect(executor, migration, work, states):
     """The statements of one migration in one direction, and why there are none.
 
-    `states` are filled once for both: the one before the migration, then those after each operation.
+    `states` has the one before the migration, and is filled once for both with those after each operation.
     """
     try:
-        if not states:
-            states.append(executor.loader.project_state((migration.app_label, migration.name), at_end=False))
         for operation in migration.operations[len(states) - 1 :]:
             following = states[-1].clone()
             operation.state_forwards(migration.app_label, following)

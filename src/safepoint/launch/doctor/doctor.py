@@ -5,11 +5,18 @@ A check that could not look is a failure, never silence.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from safepoint.config import PlanFile, format_duration
+from safepoint.django import pointing
+from safepoint.django.inspector import redirected
+from safepoint.django.managepy import Manage
+from safepoint.errors import CommandFailed
 from safepoint.hosts import open_host
 from safepoint.hosts.here import Here
 from safepoint.hosts.lending import LOOPBACK, NotLent, lent
@@ -20,6 +27,7 @@ from safepoint.launch.doctor.launches import LOOKS as LAUNCHES
 from safepoint.launch.doctor.releases import LOOKS as RELEASES
 from safepoint.launch.doctor.wayback import LOOKS as WAYBACK
 from safepoint.launch.doctor.world import LOOKS as WORLD
+from safepoint.launch.wayback.proof_standing import accepted
 from safepoint.rehearsal.squawk import program
 
 _AT_ONCE = 4
@@ -132,12 +140,43 @@ def _reached(plan: PlanFile, without: str) -> Iterator[Finding]:
         yield failure("rehearsal", error.message, f"{error.remedy} Or {without}.")
 
 
+def _led(plan: PlanFile, without: str) -> Finding:
+    """Whether settings that are made for a rehearsal lead the new release to its copy, as the launch will have it."""
+    release = plan.releases.new
+    own = Manage(open_host(plan.application.host, plan.host(plan.application.host), plan.folder), release)
+    with tempfile.TemporaryDirectory(prefix="safepoint-doctor-") as name:
+        folder = Path(name)
+        given = plan.rehearsal.variables(folder)
+        try:
+            env = {**given, **pointing.settings_over(own, folder / "settings", given)}
+            used = redirected(replace(own, env=env), pointing.VARIABLE) is not None
+        except CommandFailed as error:
+            return failure("rehearsal", error.message, error.remedy or f"Correct it, or {without}.")
+    if used:
+        return ok("rehearsal", "For its rehearsal the application gets settings that lead to the copy, over its own")
+    return failure(
+        "rehearsal",
+        f"{release.version} does not use the settings that are made for its rehearsal, which lead to the copy (tried): "
+        "the launch would end there.",
+        "Does `manage` set DJANGO_SETTINGS_MODULE itself? Let the settings read the database's URL from a variable "
+        f"(dj-database-url, django-environ, or os.environ), and name that one in application.url_env; or {without}.",
+    )
+
+
 def rehearsal(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     """Whether the launch can rehearse itself; a plan that cannot must say that it does without."""
     del now
     without = "leave it out by [rehearsal] required = false"
     if not plan.rehearsal.required:
         yield ok("rehearsal", "The migrations are not rehearsed, by the plan's choice")
+        if plan.application.url_env is None and plan.wayback.prove and accepted(plan) is None:
+            yield failure(
+                "wayback",
+                "The way back cannot be proven: there is no rehearsal that would, and no variable leads the "
+                "application to a copy. The launch would end there.",
+                "Name the variable with the database's address in application.url_env, or let the launch rehearse; or "
+                "accept that nothing is carried back ([wayback] prove = false).",
+            )
         return
     host = plan.application.host
     here = plan.host(host).kind == "here"
@@ -149,7 +188,7 @@ def rehearsal(plan: PlanFile, now: datetime) -> Iterator[Finding]:
         )
         return
     if plan.application.url_env is None:
-        yield ok("rehearsal", "For its rehearsal the application gets settings that lead to the copy, over its own")
+        yield _led(plan, without)
     yield from _reached(plan, without)
     if program() is None:
         yield warning("rehearsal", "squawk is not installed.", "pip install 'safepoint[lint]'; our own rules run.")

@@ -6,14 +6,20 @@ from collections.abc import Iterator
 
 from safepoint.django.inspector import Project, inspect
 from safepoint.django.managepy import Manage
-from safepoint.django.pending import read_pending
+from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import CommandFailed
-from safepoint.launch.doctor.finding import Finding, some, warning
+from safepoint.launch.doctor.finding import Finding, ok, some, warning
 
 
 def other_databases(manage: Manage, project: Project, check: str) -> Iterator[Finding]:
     """What the new release would migrate there is for a person to apply, before the window and so that both can run."""
     others = [one.alias for one in project.databases if one.alias != "default" and one.vendor != "unknown"]
+    pending = _pending(manage) if others else None
+    if pending is not None:
+        same = {one.alias for one in pending.others if one.identity == pending.identity}
+        if same:
+            yield ok(check, f"The launched database by another alias: {some(sorted(same))}")
+        others = [alias for alias in others if alias not in same]
     if not others:
         return
     yield warning(
@@ -22,7 +28,7 @@ def other_databases(manage: Manage, project: Project, check: str) -> Iterator[Fi
         "Make sure that no migration of this release needs them. Where it could write to one, a rehearsal wants a "
         "copy of that in [rehearsal] env.",
     )
-    for alias, labels in _waiting(manage).items():
+    for alias, labels in _waiting(manage, pending).items():
         yield warning(
             "migrations",
             f"{len(labels)} migrations of {manage.release.version} are pending in the database {alias!r} as well: "
@@ -32,12 +38,20 @@ def other_databases(manage: Manage, project: Project, check: str) -> Iterator[Fi
         )
 
 
-def _waiting(manage: Manage) -> dict[str, list[str]]:
+def _pending(manage: Manage) -> Pending | None:
+    """None where it cannot be asked: of the default database it is said already."""
+    try:
+        return read_pending(manage)
+    except CommandFailed:
+        return None
+
+
+def _waiting(manage: Manage, pending: Pending | None) -> dict[str, list[str]]:
     """By further database what is pending there, where any were recorded: not in a replica, nor in one that `migrate`
     never had."""
     found = {}
     try:
-        for one in read_pending(manage).exposed:
+        for one in () if pending is None else pending.exposed:
             there = inspect(manage, database=one.alias)
             if there.applied and there.pending:
                 found[one.alias] = [migration.label for migration in there.pending]

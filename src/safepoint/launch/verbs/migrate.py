@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from safepoint.config import PlanFile, format_duration
-from safepoint.django.managepy import Manage, redirect
+from safepoint.django.managepy import Manage, is_named, redirect
 from safepoint.django.migrations import is_clean, migrate, replacements
 from safepoint.django.pending import read_pending
 from safepoint.errors import CommandFailed, LockNotAvailable, ProofFailed, SafepointError
@@ -120,7 +120,8 @@ def _refuse_a_second_run(manage: Manage, error: LockNotAvailable | None = None) 
         CommandFailed: it is such a one.
     """
     stopped = next(
-        (one for one in read_pending(manage).migrations if error is None or one.label == error.subject), None
+        (one for one in read_pending(manage).migrations if error is None or is_named(one.label, error.subject or "")),
+        None,
     )
     if stopped is None or stopped.atomic or not stopped.writes:
         return
