@@ -39,7 +39,7 @@ check: $(VENV)/.installed ## Lint, format, types, and the layers of the design
 bench: $(VENV)/.installed ## Measure, and write bench/results/*.json
 	@$(BIN)/python bench/run.py
 
-chaos: $(VENV)/.installed system-packages ## The long fault runs: random kills, and what is too slow for `make test`
+chaos: $(VENV)/.installed system-packages ## The long fault runs: random kills, each version of PostgreSQL, and what is too slow for `make test`
 	@$(BIN)/python -m pytest tests -m slow --timeout 3600 -s
 
 format: $(VENV)/.installed ## Format the code

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from safepoint.postgres.target import Target
 MEMORY = Path("/dev/shm")
 _ROOM = 6 * 1024**3
 _LONG = ("acceptance", "chaos")
+_MAJORS = (15, 17, 18)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     The workers inherit it. A TMPDIR that somebody set stays.
     """
+    config.pluginmanager.register(OneVersionEach())
     usable = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= _ROOM
     if usable and "TMPDIR" not in os.environ:
         os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
@@ -38,6 +41,32 @@ def pytest_configure(config: pytest.Config) -> None:
     typer.main.get_command = functools.cache(typer.main.get_command)
     if (folder := ready_clusters.begin()) is not None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+class OneVersionEach:
+    """What is tested on several versions of PostgreSQL runs on one of them, in turn from case to case; on the others
+    with what is slow."""
+
+    @pytest.hookimpl(tryfirst=True)  # before `-m` leaves out what is slow
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Mark them. Which one it is says the name of the case, so each worker, and each run, says the same."""
+        cases: dict[tuple[str, str], list[tuple[int, pytest.Item]]] = {}
+        for item in items:
+            params = dict(item.callspec.params) if isinstance(item, pytest.Function) and _has_params(item) else {}
+            majors = [name for name, value in params.items() if type(value) is int and value in _MAJORS]
+            if len(majors) == 1:
+                major = params.pop(majors[0])
+                case = item.nodeid.partition("[")[0], repr(sorted((name, str(one)) for name, one in params.items()))
+                cases.setdefault(case, []).append((major, item))
+        for case, versions in cases.items():
+            kept = zlib.crc32(repr(case).encode()) % len(versions)
+            for place, (_, item) in enumerate(sorted(versions, key=lambda one: one[0])):
+                if place != kept:
+                    item.add_marker(pytest.mark.slow)
+
+
+def _has_params(item: pytest.Function) -> bool:
+    return hasattr(item, "callspec")
 
 
 @pytest.hookimpl(trylast=True)  # what `-m` leaves out is gone by then
