@@ -15,6 +15,8 @@ _HEEDING = 5.0
 """Seconds within which a conductor that is alive has taken up an order that ends its step; it may be busy ending it."""
 _LEAVING = 10.0
 """Seconds for which a conductor whose run has ended is waited for."""
+_ANSWERS = ("go", "retry")
+"""The orders that mean nothing but for a question."""
 _LOOK = 0.1
 """Seconds between two looks: of another process's ledger and lock nobody is told."""
 
@@ -91,8 +93,12 @@ def _tell(plan_file: PlanFile, word: str, order: dict[str, Any], *, waits: bool,
 
         given = {"launch": plan_file.launch_id, "order": order["order"], "id": order["id"]}
         known = {"conductor": str(alive) if alive else None, "edited": str(since) if since else None}
-        echo(json.dumps({**given, **known, "waits": waits and alive is not None}))
-    elif alive:
+        answers = order.get("gate") if word in _ANSWERS else None
+        echo(json.dumps({**given, **known, "answers": answers, "waits": waits and alive is not None}))
+        return
+    if word in _ANSWERS and (asked := _asked(plan_file, order)):
+        echo(f"{word} answers {order['gate']}: {asked}")
+    if alive:
         echo(f"{word}: given to the conductor ({alive}).")
         if waits:
             echo(
@@ -120,6 +126,14 @@ def begun_by_another(plan_file: PlanFile) -> bool:
             break
         time.sleep(_LOOK)
     return there
+
+
+def _asked(plan_file: PlanFile, order: dict[str, Any]) -> str:
+    """The question that an order answers: another one may have been open than whoever gave it had read."""
+    from safepoint.launch.begin import entries_of
+
+    asked = [e for e in entries_of(plan_file) if e.kind == "ask" and e.step == order.get("gate")]
+    return str(asked[-1].data["question"]) if asked else ""
 
 
 def let_end(plan_file: PlanFile, word: str) -> None:
