@@ -6,12 +6,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from launched_twice import attached, launched_again, rolled_back
-from replay_ground import ask, operations
+from launched_twice import attached, keep, launched_again, rolled_back
+from replay_ground import Ground, ask, operations
 from test_affected import told
 
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected.affected import UserTable
+from safepoint.wayback.capture.capture import arm, disarm
+from safepoint.wayback.replay import records
+from safepoint.wayback.replay.replay import replay
+from safepoint.wayback.stash.stash import give_back, take
 from safepoint.wayback.stash.whole_rows import GONE_ANEW, NOT_ANEW
 
 BEFORE = """
@@ -189,3 +193,30 @@ def test_what_refers_to_a_link_that_does_not_come_back_is_told(database: Target,
         assert ask(again, remarks) == [("on 3", 3, 3)]
         told_of = sorted((one.table, one.key["id"]) for one in done.preview)
         assert told_of == [("item_parts", "2"), ("item_parts", "5"), ("remark", "1"), ("remark", "2")]
+
+
+def test_links_of_two_rollbacks_come_back_with_the_third_launch(database: Target, tmp_path: Path) -> None:
+    words = {"before": BEFORE, "migration": CHANGE, "found": CHANGES, "mappers": MAPPERS}
+    links = "select item_id, part_id from item_parts order by 1, 2"
+    with rolled_back(database, tmp_path, *WRITES, **words) as (made, first):  # type: ignore[arg-type]
+        # One link more, so that those of the first rollback have other numbers than they had.
+        with launched_again(made, "insert into item values (5, 1), (6, 1), (7, 1)", migration=CHANGE) as again:
+            assert attached(made, again).left == 0
+            take(first, "shop-2.1")
+            facts = arm(again, "shop-2.1", whole=["public.item_parts"])
+            second = Ground(again, made.twin, made.folder / "second", CHANGES, MAPPERS, facts)
+            second.write("insert into item_parts (item_id, part_id) values (1, 4), (3, 2)")
+            second.write("delete from item_parts where (item_id, part_id) = (2, 4)")
+            second.write("insert into item_parts (item_id, part_id) values (2, 1)")
+            second.drain()
+            given = {"launch_id": "shop-2.1", "out": second.folder / "out"}
+            replay(made.twin, again, second.spool, second.mapping(), **given, waiting=[first.rows])  # type: ignore[arg-type]
+            disarm(again, facts)
+            assert keep(second, made.folder, second.folder / "out" / "stash.jsonl", "shop-2.1") is not None
+            give_back(made.folder, "shop-2.1")
+            records.remove(made.twin, "shop-2.1")
+            then = ask(again, links)
+            assert then[:-3] == [(1, 3), (1, 4), (2, 1), (2, 2), (2, 5), (3, 2), (4, 4)]
+        with launched_again(made, migration=CHANGE) as third:
+            done = attached(made, third, "shop-2.2")
+            assert (ask(third, links), done.left) == (then, 0), done.preview

@@ -51,6 +51,14 @@ def like_one(table: Table, key: Sequence[str]) -> str:
     )
 
 
+def like_lines(table: Table, key: Sequence[str]) -> list[str]:
+    """The same of two stashed ones, `m` and `o`: a condition for each of what only one may have. Pure."""
+    return [
+        " AND ".join(f"o.vals ->> {literal(name)} = m.vals ->> {literal(name)}" for name in columns)
+        for columns in _others(table, key)
+    ]
+
+
 def _others(table: Table, key: Sequence[str]) -> list[tuple[str, ...]]:
     return [one.columns for one in table.uniques if one.plain and {*one.columns} != {*key}]
 

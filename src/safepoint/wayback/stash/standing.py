@@ -19,7 +19,7 @@ from safepoint.wayback.mapping.expressions import literal, quote
 from safepoint.wayback.replay.statements import ask, is_unmade, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash.given import Given, joined, made_as_json
-from safepoint.wayback.stash.numbers import like_one
+from safepoint.wayback.stash.numbers import like_lines, like_one
 from safepoint.wayback.stash.stash import Stash
 
 _STAGE = """
@@ -128,6 +128,21 @@ def place_beside(connection: Connection, table: Table, key: Column, place: int) 
         f"UPDATE pg_temp.sp_made x SET now = m.now FROM pg_temp.sp_moved m WHERE m.relation = {name} AND m.was = x.key "
         f"AND x.relation = m.relation AND x.place = {place} AND x.now IS NULL",
     )
+
+
+def supersede(connection: Connection, table: Table, key: Sequence[str]) -> None:
+    """Of one such row under several numbers a later rollback's line says what it is; and of one that was deleted, the
+    row that took its place."""
+    stands = _stands(connection, table)
+    if stands is None:
+        return
+    for other in like_lines(table, key):
+        run(
+            connection,
+            f"DELETE FROM pg_temp.sp_met m USING pg_temp.sp_stash a WHERE a.n = m.n AND {stands} AND EXISTS ("
+            f"SELECT FROM pg_temp.sp_met o JOIN pg_temp.sp_stash b ON b.n = o.n WHERE {other} AND (b.place > a.place "
+            f"OR b.place = a.place AND a.action = 'delete' AND b.action <> 'delete'))",
+        )
 
 
 def restore(connection: Connection, table: Table, key: Sequence[str], same: str) -> int:

@@ -20,7 +20,7 @@ from safepoint.wayback.replay.work import quoted, refers, rows_of
 from safepoint.wayback.stash.column_defaults import ColumnDefaults
 from safepoint.wayback.stash.numbers import TAKEN, alike, like_one, lost_to, numbered, refers_to_taken
 from safepoint.wayback.stash.rivals import RIVAL, put_aside_rivals
-from safepoint.wayback.stash.standing import restore
+from safepoint.wayback.stash.standing import restore, supersede
 
 # The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
 WRITTEN: Final = "age(c.xmin) <= age(pg_current_xact_id()::xid)"
@@ -80,6 +80,8 @@ class WholeRows:
             f"WHERE s.relation = {literal(table.name)} AND s.whole",
         )
         run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
+        if self.anew:
+            supersede(connection, table, self.key)
         self._drop(
             "action = 'delete' AND tid IS NULL AND key <> '{}' OR action <> 'delete' AND tid IS NOT NULL AND equal"
         )
