@@ -70,12 +70,23 @@ CATALOGUES: Final = (
     "pg_default_acl",
     "pg_largeobject_metadata",
     "pg_largeobject",
+    "pg_depend",
+    "pg_description",
+    "pg_enum",
 )
+# Who removes something leaves no row behind. What belongs to what is in one catalogue; VACUUM removes nothing of these.
+OBJECTS = """
+SELECT (SELECT count(*) FROM pg_depend) + (SELECT count(*) FROM pg_description)
+     + (SELECT count(*) FROM pg_largeobject_metadata)
+"""
 
 
 @dataclass(frozen=True)
 class QuietMark:
-    """The instant from which quiet is proven. `slot` is None where only weaker evidence can be had, and why."""
+    """The instant from which quiet is proven. `slot` is None where only weaker evidence can be had, and why.
+
+    `objects` counts what the catalogue has; 0 where an earlier version did not.
+    """
 
     database: str
     slot: str | None
@@ -85,6 +96,7 @@ class QuietMark:
     counters: dict[str, int]
     vacuums: int
     marked_at: str
+    objects: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """For the ledger."""
@@ -167,7 +179,7 @@ def mark_again(target: Target, mark: QuietMark, *, maintenance: str = "postgres"
 def _mark(target: Target, slot: str | None, weaker: str | None, maintenance: str) -> QuietMark:
     with connect(target, application_name="safepoint quiet") as connection, asking("Marking quiet", target.dbname):
         counters = {name: count for name, count, _ in connection.execute(COUNTERS).fetchall() if count}
-        vacuums = int(_one(connection, VACUUMS))
+        vacuums, objects = int(_one(connection, VACUUMS)), int(_one(connection, OBJECTS))
     with at_maintenance(target, maintenance) as connection, asking("Marking quiet", target.dbname):
         flush_wal(connection)
         return QuietMark(
@@ -179,6 +191,7 @@ def _mark(target: Target, slot: str | None, weaker: str | None, maintenance: str
             counters=counters,
             vacuums=vacuums,
             marked_at=str(_one(connection, "SELECT clock_timestamp()::text")),
+            objects=objects,
         )
 
 
@@ -192,10 +205,11 @@ def prove_quiet(target: Target, mark: QuietMark, *, maintenance: str = "postgres
         foreign, weaker = _decoded(connection, mark)
         moved = _moved_counters(connection, mark.counters)
         vacuums = int(_one(connection, VACUUMS)) - mark.vacuums
+        removed = int(_one(connection, OBJECTS)) < mark.objects
     return judge(
         foreign,
         moved,
-        vacuums=vacuums,
+        vacuums=0 if removed else vacuums,
         other_xids=max(0, next_xid - mark.next_xid),
         weaker_because=weaker,
         span={"from_lsn": mark.lsn, "until_lsn": until, "from": mark.marked_at, "slot": mark.slot},
@@ -216,7 +230,8 @@ def judge(
     Args:
         foreign: decoded transactions of others; None when there is no slot to see them by.
         moved: tables whose counters moved, and whether the table is unlogged (so that no slot can see it).
-        vacuums: VACUUMs since the mark, each of which may be a decoded transaction without rows.
+        vacuums: VACUUMs since the mark, each of which may be a decoded transaction without rows; 0 where something was
+            removed since, which none of them does.
         other_xids: transaction ids used since the mark, in the whole cluster, that are not the conductor's.
     """
     evidence: dict[str, Any] = {
