@@ -17,7 +17,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import ForeignKey, Table
-from safepoint.wayback.mapping.expressions import literal, quote
+from safepoint.wayback.mapping.expressions import literal, quote, written
 from safepoint.wayback.mapping.mapping import TableRule, short
 from safepoint.wayback.mapping.reading import Readings
 from safepoint.wayback.replay.filling import PIECE, bring, values_of
@@ -128,9 +128,9 @@ class _Beside:
 
     def _leave_out_told(self) -> None:
         """Those of which the twin's values tell: without one of them they would be others."""
-        if not self.sink.table.key:
-            return  # nobody can leave out a single one
-        columns = ", ".join(f"b.{quote(one)}" for one in (*self.key.columns, *self.names))
+        names = [f"b.{quote(one)}" for one in self.names]
+        named = names if self.sink.table.key else [f"ARRAY[{', '.join(names)}]::text"]
+        columns = ", ".join([*(f"b.{quote(one)}" for one in self.key.columns), *named])
         ranked = "SELECT _sp_n, row_number() OVER (PARTITION BY _sp_at ORDER BY _sp_n) AS rank FROM pg_temp.sp_beside"
         run(
             self.connection,
@@ -160,7 +160,10 @@ class _Beside:
         query, given = values_of(self.parent, self.key.parent_columns, [*self.made.values()], groups), ""
         if without:
             given = f"WITH {quote(table.relation)} AS NOT MATERIALIZED (SELECT * FROM {rows_of(table)} t WHERE NOT ("
-            if len(self.names) == 1:  # looked up by hash, once for all rows of the mapped table
+            if not table.key:
+                texts = ", ".join(written(f"t.{quote(one)}") for one in self.names)
+                given += f"ARRAY[{texts}]::text = ANY({literal([key[0] for key in without])}::text[]))) "
+            elif len(self.names) == 1:  # looked up by hash, once for all rows of the mapped table
                 (one,) = self.names
                 those = literal([key[0] for key in without])
                 given += f"t.{quote(one)} = ANY({those}::{by_name[one].type}[]))) "
