@@ -75,19 +75,28 @@ class _Beside:
         self._bring()
         stage, name = f"pg_temp.{self.sink.stage}", literal(self.sink.table.name)
         key = as_object("s", self.names)
-        # What was written to is told for itself, also where an earlier replay had passed it over.
-        run(
-            self.connection,
-            f"DELETE FROM safepoint.put_aside p WHERE p.relation = {name} AND p.kind = '{KIND}' "
-            f"AND p.key IN (SELECT {key} FROM {stage} s)",
-        )
         run(self.connection, f"DELETE FROM pg_temp.sp_beside s WHERE {key} IN (SELECT {key} FROM {stage} s)")
+        forgotten = self._forget(key)
         kept = "key" if self.sink.table.key else "values"
         known = f"SELECT k.{kept} FROM safepoint.stash k WHERE k.relation = {name} AND k.action <> 'truncate'"
         run(self.connection, f"DELETE FROM pg_temp.sp_beside s WHERE {key} IN ({known})")
         run(self.connection, "ANALYZE pg_temp.sp_beside")
         self._leave_out_told()
-        return self._note()
+        return self._note() - forgotten
+
+    def _forget(self, key: str) -> int:
+        """What an earlier replay had passed over, and was written to since, or stands beside what was: the one is told
+        for itself, the other looked at again."""
+        passed = f"relation = {literal(self.sink.table.name)} AND kind = '{KIND}'"
+        here = f"SELECT {key} FROM pg_temp.{self.sink.stage} s UNION SELECT {key} FROM pg_temp.sp_beside s"
+        line = "k.key" if self.sink.table.key else "k.values"
+        those = f"SELECT {line.replace('k.', 'p.')} FROM safepoint.put_aside p WHERE {passed}"
+        again = f"{line} IN ({those}) AND {line} IN (SELECT {key} FROM pg_temp.sp_beside s)"
+        run(
+            self.connection,
+            f"DELETE FROM safepoint.stash k WHERE k.relation = {literal(self.sink.table.name)} AND {again}",
+        )
+        return run(self.connection, f"DELETE FROM safepoint.put_aside k WHERE {passed} AND {line} IN ({here})")
 
     def _bring(self) -> None:
         """All rows beside those that were written to, but of what was put aside: that has in the twin what it had."""
