@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from launched_twice import attached, keep, launched_again, rolled_back
-from replay_ground import Ground, ask, operations
+from replay_ground import Ground, ask, ground, lines, operations
 from test_affected import told
 
 from safepoint.postgres.target import Target
@@ -84,8 +84,8 @@ def test_a_link_of_the_migrations_that_a_mapper_passes_over_is_told_at_the_rollb
     with rolled_back(database, tmp_path, *writes, **words) as (made, stash):  # type: ignore[arg-type]
         assert ask(made.twin, "select id, part from item order by id") == [(1, 1), (2, 5), (3, 3), (4, 4)]
         _, rows = told(made, UserTable("nobody", "x"), given={})
-        lines = [(row["table"], row["key"], row["fate"]) for row in rows]
-        assert lines == [
+        rows_told = [(row["table"], row["key"], row["fate"]) for row in rows]
+        assert rows_told == [
             ("item_parts", "id=5", "stashed"),
             ("item_parts", "id=-1", "stashed"),
             ("item_parts", "id=2", "stashed"),
@@ -137,8 +137,8 @@ def test_of_several_links_of_the_migrations_each_is_looked_at(database: Target, 
     writes = ("insert into item_parts (item_id, part_id) values (1, 2)", "delete from item_parts where part_id = 4")
     writes += ("insert into item_parts (item_id, part_id) values (3, 4)",)
     with rolled_back(database, tmp_path, *writes, **words) as (_, stash):  # type: ignore[arg-type]
-        lines = [json.loads(line) for line in stash.rows.read_text().splitlines()]
-        links = [(one["values"]["item_id"], one["values"]["part_id"]) for one in lines if one["action"] == "update"]
+        stashed = [json.loads(line) for line in stash.rows.read_text().splitlines()]
+        links = [(one["values"]["item_id"], one["values"]["part_id"]) for one in stashed if one["action"] == "update"]
         assert sorted(links) == [("1", "1"), ("3", "1"), ("3", "2"), ("3", "3")]
 
 
@@ -220,3 +220,18 @@ def test_links_of_two_rollbacks_come_back_with_the_third_launch(database: Target
         with launched_again(made, migration=CHANGE) as third:
             done = attached(made, third, "shop-2.2")
             assert (ask(third, links), done.left) == (then, 0), done.preview
+
+
+def test_what_was_passed_over_before_a_rollback_was_turned_round_is_looked_at_again(
+    database: Target, tmp_path: Path
+) -> None:
+    with ground(database, tmp_path, BEFORE, CHANGE, CHANGES, MAPPERS) as made:
+        made.write("insert into item_parts (item_id, part_id) values (1, 5), (2, 5), (3, 5)")
+        assert made.carry().passed_over == 3
+        made.write("delete from item_parts where item_id = 2 and part_id = 5")
+        made.write("update item_parts set part_id = 4 where item_id = 3 and part_id = 3")
+        outcome = made.carry()
+        assert made.old("select id, part from item order by id") == [(1, 5), (2, 2), (3, 5), (4, 4)]
+        assert (outcome.passed_over, [line["key"] for line in lines(outcome, "put_aside")]) == (1, [{"id": "1"}])
+        stashed = [(line["key"]["id"], line["action"]) for line in lines(outcome, "stash")]
+        assert sorted(stashed) == [("1", "update"), ("3", "update"), ("5", "insert"), ("6", "delete"), ("7", "insert")]

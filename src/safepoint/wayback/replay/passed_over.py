@@ -17,7 +17,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import ForeignKey, Table
-from safepoint.wayback.mapping.expressions import literal, quote
+from safepoint.wayback.mapping.expressions import literal, quote, written
 from safepoint.wayback.mapping.mapping import TableRule, short
 from safepoint.wayback.mapping.reading import Readings
 from safepoint.wayback.replay.filling import PIECE, bring, values_of
@@ -75,19 +75,28 @@ class _Beside:
         self._bring()
         stage, name = f"pg_temp.{self.sink.stage}", literal(self.sink.table.name)
         key = as_object("s", self.names)
-        # What was written to is told for itself, also where an earlier replay had passed it over.
-        run(
-            self.connection,
-            f"DELETE FROM safepoint.put_aside p WHERE p.relation = {name} AND p.kind = '{KIND}' "
-            f"AND p.key IN (SELECT {key} FROM {stage} s)",
-        )
         run(self.connection, f"DELETE FROM pg_temp.sp_beside s WHERE {key} IN (SELECT {key} FROM {stage} s)")
+        forgotten = self._forget(key)
         kept = "key" if self.sink.table.key else "values"
         known = f"SELECT k.{kept} FROM safepoint.stash k WHERE k.relation = {name} AND k.action <> 'truncate'"
         run(self.connection, f"DELETE FROM pg_temp.sp_beside s WHERE {key} IN ({known})")
         run(self.connection, "ANALYZE pg_temp.sp_beside")
         self._leave_out_told()
-        return self._note()
+        return self._note() - forgotten
+
+    def _forget(self, key: str) -> int:
+        """What an earlier replay had passed over, and was written to since, or stands beside what was: the one is told
+        for itself, the other looked at again."""
+        passed = f"relation = {literal(self.sink.table.name)} AND kind = '{KIND}'"
+        here = f"SELECT {key} FROM pg_temp.{self.sink.stage} s UNION SELECT {key} FROM pg_temp.sp_beside s"
+        line = "k.key" if self.sink.table.key else "k.values"
+        those = f"SELECT {line.replace('k.', 'p.')} FROM safepoint.put_aside p WHERE {passed}"
+        again = f"{line} IN ({those}) AND {line} IN (SELECT {key} FROM pg_temp.sp_beside s)"
+        run(
+            self.connection,
+            f"DELETE FROM safepoint.stash k WHERE k.relation = {literal(self.sink.table.name)} AND {again}",
+        )
+        return run(self.connection, f"DELETE FROM safepoint.put_aside k WHERE {passed} AND {line} IN ({here})")
 
     def _bring(self) -> None:
         """All rows beside those that were written to, but of what was put aside: that has in the twin what it had."""
@@ -128,9 +137,9 @@ class _Beside:
 
     def _leave_out_told(self) -> None:
         """Those of which the twin's values tell: without one of them they would be others."""
-        if not self.sink.table.key:
-            return  # nobody can leave out a single one
-        columns = ", ".join(f"b.{quote(one)}" for one in (*self.key.columns, *self.names))
+        names = [f"b.{quote(one)}" for one in self.names]
+        named = names if self.sink.table.key else [f"ARRAY[{', '.join(names)}]::text"]
+        columns = ", ".join([*(f"b.{quote(one)}" for one in self.key.columns), *named])
         ranked = "SELECT _sp_n, row_number() OVER (PARTITION BY _sp_at ORDER BY _sp_n) AS rank FROM pg_temp.sp_beside"
         run(
             self.connection,
@@ -160,7 +169,10 @@ class _Beside:
         query, given = values_of(self.parent, self.key.parent_columns, [*self.made.values()], groups), ""
         if without:
             given = f"WITH {quote(table.relation)} AS NOT MATERIALIZED (SELECT * FROM {rows_of(table)} t WHERE NOT ("
-            if len(self.names) == 1:  # looked up by hash, once for all rows of the mapped table
+            if not table.key:
+                texts = ", ".join(written(f"t.{quote(one)}") for one in self.names)
+                given += f"ARRAY[{texts}]::text = ANY({literal([key[0] for key in without])}::text[]))) "
+            elif len(self.names) == 1:  # looked up by hash, once for all rows of the mapped table
                 (one,) = self.names
                 those = literal([key[0] for key in without])
                 given += f"t.{quote(one)} = ANY({those}::{by_name[one].type}[]))) "

@@ -126,7 +126,8 @@ class _Renumbering:
         for place in range(places):
             self._find(place)
             self._mark_gone(place)
-            place_beside(self.connection, self.table, self.key, place)
+            if not any(self._varies(one.parent) for one in self.table.foreign_keys):
+                place_beside(self.connection, self.table, self.key, place)
         run(self.connection, "DROP TABLE pg_temp.sp_prior")
         self._name_all_children(places)
         return 0
@@ -204,7 +205,11 @@ class _Renumbering:
     def _mark_gone(self, place: int) -> None:
         """Rows of other rows, which say what they are: a link, by the two that it links; a row of one other row, by
         that one. Where none is of those, the migration did not make it, whatever else it may say now."""
-        by = [one.columns[0] for one in self.table.foreign_keys if len(one.columns) == 1 and not one.period]
+        by = [
+            one.columns[0]
+            for one in self.table.foreign_keys
+            if len(one.columns) == 1 and not one.period and not self._varies(one.parent)
+        ]
         uniques = (one.columns for one in self.table.uniques if one.plain and {*one.columns} != {self.key.name})
         sets = [one for one in uniques if {*one} <= {*by}] or ([tuple(by)] if len({*by}) == 1 else [])
         for names in sets:
@@ -235,16 +240,16 @@ class _Renumbering:
 
     def _compared(self) -> list[Column]:
         """By which columns a row is known: not by moments of its making, nor by ids that are others each time."""
-        others = {
-            key.columns[0]
-            for key in self.table.foreign_keys
-            if key.parent == self.table.name or self.catalogue.tables[key.parent].relation in ID_TABLES
-        }
+        others = {key.columns[0] for key in self.table.foreign_keys if self._varies(key.parent)}
         return [
             one
             for one in self.table.written
             if one.name not in {self.key.name, *others} and one.base.partition(" ")[0] not in _MOMENTS
         ]
+
+    def _varies(self, parent: str) -> bool:
+        """Whether ids of this table are others each time, whatever they name."""
+        return parent == self.table.name or self.catalogue.tables[parent].relation in ID_TABLES
 
     def _same(self, columns: Sequence[Column], row: str | None) -> str:
         """Whether the row, as it is re-attached by then, is what one was of which `m` tells."""
