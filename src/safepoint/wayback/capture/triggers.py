@@ -33,9 +33,10 @@ _PURPOSE: Final = "capture"
 # whoever changes a row holds its lock until the end, so the next one comes later. `late` is the place of a row version
 # that was changed again before its own trigger fired (by another trigger of the same statement), `was` that of the
 # version before: by both the drain puts such pairs in order. A table that was attached as a partition has its own row
-# trigger and its root's: one of them notes. A shape is that of the changes with a higher number than `since`, up to the
-# next one's. `forgotten` says what some spool has, and is not noted here any more, and on which timeline that was: a
-# standby that is promoted has the next one.
+# trigger and its root's: one of them notes. Rows of a partition that is a foreign table are on another server, which
+# the twin looks at as well: written again they would be there twice. A shape is that of the changes with a higher
+# number than `since`, up to the next one's. `forgotten` says what some spool has, and is not noted here any more, and
+# on which timeline that was: a standby that is promoted has the next one.
 MAKE: Final = f"""
 CREATE SCHEMA safepoint_capture;
 CREATE TABLE safepoint_capture.changes (
@@ -54,8 +55,9 @@ CREATE FUNCTION safepoint_capture.note() RETURNS trigger LANGUAGE plpgsql SECURI
     SET bytea_output = 'hex' SET lc_monetary = 'C'
 AS $note$
 BEGIN
-    IF TG_NAME = '!safepoint' AND EXISTS (
-        SELECT FROM pg_trigger WHERE tgrelid = TG_RELID AND tgname = '!safepoint_rows') THEN
+    IF TG_NAME = '!safepoint' AND (
+        EXISTS (SELECT FROM pg_trigger WHERE tgrelid = TG_RELID AND tgname = '!safepoint_rows')
+        OR EXISTS (SELECT FROM pg_class WHERE oid = TG_RELID AND relkind = 'f')) THEN
         RETURN NULL;
     END IF;
     IF TG_OP = 'INSERT' THEN
