@@ -78,6 +78,55 @@ def test_each_line_says_where_its_value_comes_from_and_what_the_round_trip_found
     assert len(made.problems) == 2 and made.doubts == ("memo!",) and "need a mapper" in made.verdict
 
 
+def test_what_is_to_be_written_has_the_rows_that_come_or_go_as_well(tmp_path: Path) -> None:
+    plan, trip = (
+        plan_file(tmp_path),
+        RoundTrip((TableTrip("public.line", 9, 1, 3, {}), TableTrip("public.log", 9, 0, 8, {})), 0.1),
+    )
+    doubts = doubtful(SCHEMAS.mapping({}), trip)
+    assert [one.partition(". ")[0] for one in doubts if "Where" in one] == [
+        "line: 1 row is missing after the migration, 3 are new",
+        "log: 8 rows are new after the migration",
+    ]
+    mark = own_mark(plan)
+    keep_way_back(
+        plan.state / "rehearsals" / "r",
+        release="2.0",
+        by="rehearsal",
+        source=mark,
+        schemas=SCHEMAS,
+        trip=trip,
+        doubts=doubts,
+    )
+    assert mapping_table(newest_way_back(plan), {}, "1.0", NOW).to_write.splitlines() == [
+        "[wayback.tables.line]",
+        'columns = { debit = "SQL", no = "SQL" }',
+        "added_rows = true  # where that may be so: 1 row is missing after the migration, 3 are new",
+        "removed_rows = true  # where that may be so: 1 row is missing after the migration, 3 are new",
+        "[wayback.tables.log]",
+        "added_rows = true  # where that may be so: 8 rows are new after the migration",
+    ]
+
+
+def test_a_column_that_has_its_mapper_by_now_is_not_asked_for_because_one_of_its_name_is_stashed(
+    tmp_path: Path,
+) -> None:
+    plan, trip = plan_file(tmp_path), RoundTrip((TableTrip("public.log", 9, 0, 0, {"a|b": 3}),), 0.1)
+    mark, doubts = own_mark(plan), doubtful(SCHEMAS.mapping(MAPPERS), trip)
+    keep_way_back(
+        plan.state / "rehearsals" / "r",
+        release="2.0",
+        by="rehearsal",
+        source=mark,
+        schemas=SCHEMAS,
+        trip=trip,
+        doubts=doubts,
+    )
+    made = mapping_table(newest_way_back(plan), {**MAPPERS, "log": {"a|b": 'lower("a|b")'}}, "1.0", NOW)
+    assert {line.kind for line in made.lines if line.column == "a|b"} == {"mapped", "stashed"}
+    assert made.to_write == ""
+
+
 def test_a_mapper_that_was_written_since_is_in_the_table_at_once(tmp_path: Path) -> None:
     plan = plan_file(tmp_path)
     keep_way_back(

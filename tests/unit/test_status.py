@@ -72,6 +72,16 @@ def test_a_launch_under_way_says_who_conducts_what_runs_and_what_is_next(folder:
     assert [row["id"] for row in answer["running"]] == ["checkpoints"]
 
 
+def test_a_launch_that_waits_for_no_moment_is_not_said_to_come_by_its_timetable(folder: Path) -> None:
+    story = prepared(ledger_of(folder))
+    assert "at 2026-03-01" in look(folder)["standing"]["next"]
+    # A conductor that goes on with `launch --now`.
+    facts = {"run": 1, "by": "ada@ops", "machine": "ops", "pid": 4242, "after": "an interruption", "hurry": True}
+    story.ledger.append("resumed", "resumed:1:1", facts)
+    answer = look(folder)
+    assert "2026" not in answer["standing"]["next"] and answer["next"]["in_seconds"] is None
+
+
 def test_a_launch_whose_conductor_died_says_so_and_how_to_go_on(folder: Path) -> None:
     migrated(ledger_of(folder)).begun("checkpoints")
     for conductor in (None, Holder(**{**ADA.__dict__, "launch": "another-launch"})):

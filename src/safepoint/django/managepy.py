@@ -163,7 +163,7 @@ def last_words(text: str, most: int = 400) -> str:
 
 def explain(result: Result) -> SafepointError:
     """Turn a failed management command into an error that says what happened, where, and what to do next. Pure."""
-    # A whole program after `-c` would hide what went wrong.
+    # A whole program after `--command` would hide what went wrong.
     command = " ".join(word if len(word) <= 60 else "..." for word in result.command.argv)
     said = "\n".join(part for part in (result.stdout, result.stderr) if part)
     words = last_words(result.stderr if result.stderr.strip() else result.stdout)

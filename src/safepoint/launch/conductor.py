@@ -225,16 +225,16 @@ class Conductor:
             self._go_on_beside()
         with self._engine:
             if run is None:
-                run = begin_run(self.ledger, name, order)
+                run = begin_run(self.ledger, name, order, hurry=self.plan.hurry)
                 self._engine.start(self._workflow(run), name, run)
             else:
-                note_resumed(self.ledger, run, self._lock.taken_over)
+                note_resumed(self.ledger, run, self._lock.taken_over, hurry=self.plan.hurry)
                 self._engine.start(self._workflow(run), self._way_of(run), run)
                 if order is not None and not begun:
                     self._engine.send(self._workflow(run), order)
             status = self._until_ended(run)
             while (left_for := order_that_left(self.ledger, run)) is not None:
-                run = begin_run(self.ledger, "rollback", left_for)
+                run = begin_run(self.ledger, "rollback", left_for, hurry=self.plan.hurry)
                 self._engine.start(self._workflow(run), "rollback", run)
                 status = self._until_ended(run)
         return status

@@ -25,10 +25,17 @@ def course_of(ledger: Ledger, run: int) -> str:
     return "launch" if entry is None else str(entry.data["course"])
 
 
-def begin_run(ledger: Ledger, name: str, order: Mapping[str, Any] | None) -> int:
-    """Record another one, begun by this process."""
+def begin_run(ledger: Ledger, name: str, order: Mapping[str, Any] | None, *, hurry: bool = False) -> int:
+    """Record another one, begun by this process; with `hurry` it waits for no moment of the timetable."""
     run = 1 + sum(entry.kind == "run" for entry in ledger.entries)
-    facts = {"run": run, "course": name, "by": person(), "machine": socket.gethostname(), "pid": os.getpid()}
+    facts: dict[str, Any] = {
+        "run": run,
+        "course": name,
+        "by": person(),
+        "machine": socket.gethostname(),
+        "pid": os.getpid(),
+    }
+    facts["hurry"] = hurry
     if other := note(ledger.entries):
         facts["note"] = other.removeprefix(", ")
     ledger.append("run", f"run:{run}", {**facts, "order": dict(order) if order else None})
@@ -52,11 +59,12 @@ def order_that_left(ledger: Ledger, run: int) -> Mapping[str, Any] | None:
     return None if order is None else {name: value for name, value in order.items() if name not in ("run", "fate")}
 
 
-def note_resumed(ledger: Ledger, run: int, former: Holder | None) -> None:
+def note_resumed(ledger: Ledger, run: int, former: Holder | None, *, hurry: bool = False) -> None:
     """Record that this process goes on with it.
 
     Args:
         former: the conductor that ended without a word.
+        hurry: as for `begin_run`.
     """
     times = 1 + sum(entry.kind == "resumed" for entry in ledger.entries)
     ledger.append(
@@ -67,6 +75,7 @@ def note_resumed(ledger: Ledger, run: int, former: Holder | None) -> None:
             "by": person(),
             "machine": socket.gethostname(),
             "pid": os.getpid(),
+            "hurry": hurry,
             "after": (f"the former conductor ended without a word ({former})" if former else "an interruption")
             + note(ledger.entries),
         },

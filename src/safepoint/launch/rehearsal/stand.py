@@ -140,7 +140,7 @@ class Stand:
 
     def _rehearsed(self, stack: ExitStack) -> Rehearsal:
         scratch, part = self.copy.target, self.clock.part
-        with part("prepare", "prepare the copy"):
+        with part("prepare", "prepare the copy, and ask what the migrations do"):
             ready = self._prepared()
         with part("fence", "close the fence, and make the twin"):
             undo = self._undo_loading(stack)

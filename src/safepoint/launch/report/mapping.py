@@ -16,7 +16,7 @@ from safepoint.launch.report.timetable import cell
 from safepoint.launch.wayback.waybacks import Known
 from safepoint.wayback.mapping.deriving import keyed
 from safepoint.wayback.mapping.mapping import Line, Mappers, WayBack, short
-from safepoint.wayback.trial.roundtrip import ANYTHING, NOTHING, Accepted
+from safepoint.wayback.trial.roundtrip import ANYTHING, NOTHING, Accepted, asked
 
 MEANINGS = {
     "same": "taken as it is",
@@ -63,11 +63,13 @@ class MappingTable:
     def to_write(self) -> str:
         """What a person writes into the plan file where nobody knows a value; empty where nothing is missing."""
         missing = [line for line in self.lines if line.doubt and line.kind != "mapped"]
-        text = []
+        text: dict[str, list[str]] = {}
         for table, lines in groupby(missing, key=lambda line: line.table):
             columns = ", ".join(f'{keyed(line.column)} = "SQL"' for line in lines)
-            text += [f"[wayback.tables.{keyed(table)}]", f"columns = {{ {columns} }}"]
-        return "\n".join(text)
+            text.setdefault(f"wayback.tables.{keyed(table)}", []).append(f"columns = {{ {columns} }}")
+        for table, keys, said in filter(None, map(asked, self.doubts)):
+            text.setdefault(table, []).extend(f"{key}  # where that may be so: {said}" for key in keys)
+        return "\n".join(line for table, lines in text.items() for line in (f"[{table}]", *lines))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -150,7 +152,9 @@ def _mapped(mapping: WayBack) -> bool:
 
 
 def _told(line: Line, known: Known) -> Line:
-    """The line with what the round trip found."""
+    """The line with what the round trip found of an old column; what is stashed of a new one may have its name."""
+    if line.kind == "stashed":
+        return line
     name = line.table if "." in line.table else f"public.{line.table}"
     wrong = known.wrong.get(f"{name}.{line.column}")
     if not wrong:

@@ -68,6 +68,7 @@ def _launch(entries: Sequence[Entry]) -> dict[str, Any]:
     plan: Mapping[str, Any] = data.get("plan", {})
     end = next((e for e in reversed(entries) if e.kind in ("end", "run")), None)
     ended = end if end is not None and end.kind == "end" else None
+    conducted = [e for e in entries if e.kind in ("run", "resumed")]
     return {
         "id": plan.get("launch_id", ""),
         "status": _status(entries, ended),
@@ -76,6 +77,7 @@ def _launch(entries: Sequence[Entry]) -> dict[str, Any]:
         "old": plan.get("old", ""),
         "new": plan.get("new", ""),
         "timezone": plan.get("timezone", "UTC"),
+        "hurry": any(e.data.get("hurry", False) for e in conducted[-1:]) or plan.get("hurry", False),
         "started": first.at if first else None,
         "ended": ended.at if ended else None,
         "latest": entries[-1].at if entries else None,

@@ -339,14 +339,19 @@ def _passed(row: Mapping[str, Any]) -> bool:
 
 
 def upcoming(report: Report) -> Mapping[str, Any] | None:
-    """The next step of the plan that has not begun; None when there is none, or when the way back was taken."""
+    """The next step of the plan that has not begun; None when there is none, or when the way back was taken.
+
+    Where the launch waits for no moment of its timetable (`--now`), it has none: it comes at once.
+    """
     if report["launch"]["status"] in ("launched", "aborted", "rolled back"):
         return None
     steps = [row for row in report["steps"] if row["verdict"] == "not reached"]
     if report["launch"]["status"] == "rolling back":
         begun = _begun_of_way(report)
         steps = [row for one in _way(report) if one not in begun and (row := row_of(report["steps"], one)) is not None]
-    return steps[0] if steps else None
+    if not steps:
+        return None
+    return {**steps[0], "at": None} if report["launch"].get("hurry") else steps[0]
 
 
 def _upcoming(report: Report) -> str:

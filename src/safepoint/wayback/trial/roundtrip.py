@@ -6,6 +6,7 @@ data migration changed. Values are compared as text, as the fingerprint does: 1.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -325,12 +326,30 @@ def doubtful(mapping: WayBack, trip: RoundTrip, accepted: Accepted = NOTHING) ->
         if table.failed:
             found.append(f"{name}: the mapping cannot be computed: {table.failed}")
         found += [f"{name}.{column}: {count} values do not come back" for column, count in table.columns.items()]
-        said = f"{name}: {table.missing} rows are missing after the migration, {table.extra} are new."
+        said = f"{name}: {_came_and_went(table)}."
         if table.missing and table.extra and table.table in keyless:
             found.append(said)  # a row that was changed looks like that
         elif keys := accepted.missing(table):
             found.append(f"{said} {_asking(table.table, keys)}")
     return tuple(found)
+
+
+def _came_and_went(table: TableTrip) -> str:
+    counts = [(table.missing, "missing"), (table.extra, "new")]
+    (count, what), *more = [one for one in counts if one[0]] or counts[:1]
+    said = f"{count} {'row is' if count == 1 else 'rows are'} {what} after the migration"
+    return said + "".join(f", {other} {'is' if other == 1 else 'are'} {how}" for other, how in more)
+
+
+_ASKED: Final = re.compile(
+    r": (?P<said>[^:]+)\. Where that may be so, put (?P<keys>.+) into \[(?P<table>.+)\] of the plan\.$"
+)
+
+
+def asked(doubt: str) -> tuple[str, tuple[str, ...], str] | None:
+    """Of a doubt about rows that come or go: the plan file's table, its lines, and what they are about. Pure."""
+    found = _ASKED.search(doubt)
+    return None if found is None else (found["table"], tuple(found["keys"].split(" and ")), found["said"])
 
 
 def _asking(table: str, keys: Sequence[str]) -> str:
