@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import socket
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
@@ -31,6 +33,9 @@ _NOT_NOW = (
 )
 # Said on this side, of a server that answers: waiting for it would not help.
 _NOT_SO = ("no password supplied", "SSL was required", "certificate", "authentication method")
+
+_LATE: Final = 3.0
+"""Seconds by which a connection may be given up later than it should, on a machine that has much to do."""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _Login = tuple[str, int, str]  # host, port, user
@@ -126,7 +131,28 @@ def connect(
     Raises:
         DatabaseError: with what the server said and what to check next.
     """
-    words = f"{_PINNED} -c lock_timeout={int((lock_timeout or 0) * 1000)} {target.options} {options}"
+    words = f"lock_timeout={int((lock_timeout or 0) * 1000)} {target.options} {options}"
+    began = time.monotonic()
+    try:
+        return _connected(target, autocommit, application_name, words, replication, patience)
+    except ServerAway as error:
+        if "timeout expired" not in error.message or not _stood_still(target.host, began, patience):
+            raise
+    return _connected(target, autocommit, application_name, words, replication, patience)
+
+
+def _stood_still(host: str, began: float, patience: int) -> bool:
+    """Whether this process, or its machine, was stopped while it waited for a connection: the server had no chance."""
+    addresses = 1
+    with suppress(OSError):
+        addresses = len({one[4][0] for one in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)})
+    return time.monotonic() - began > patience * addresses + _LATE
+
+
+def _connected(
+    target: Target, autocommit: bool, application_name: str, options: str, replication: bool, patience: int
+) -> Connection:
+    words = f"{_PINNED} -c {options}"
     server, login = (target.host, target.port), (target.host, target.port, target.user)
     settled = "event_triggers" in words
     kept_out: psycopg.OperationalError | None = None

@@ -95,7 +95,7 @@ class Spool:
             with suppress(OSError):
                 # What no `sync` has made durable does not count, and a full disk may refuse it now.
                 self._file.close()
-            if kind is not None:
+            if kind is not None and issubclass(kind, Exception):
                 with suppress(OSError):
                     self._give_back()
 
