@@ -25,8 +25,9 @@ from safepoint.wayback.affected.affected import (
 )
 from safepoint.wayback.affected.fates import Fates
 from safepoint.wayback.affected.letters import Words
+from safepoint.wayback.affected.lines import Row
 from safepoint.wayback.affected.owners import unanswerable
-from safepoint.wayback.affected.written import Row, list_written
+from safepoint.wayback.affected.written import list_written
 from safepoint.wayback.capture.capture import How
 from safepoint.wayback.stash.column_defaults import Defaults
 

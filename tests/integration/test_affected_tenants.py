@@ -12,8 +12,8 @@ from safepoint.postgres.pgoutput import Relation
 from safepoint.postgres.target import Target
 from safepoint.wayback.affected.affected import Gathering, UserTable, write_letters
 from safepoint.wayback.affected.letters import Words
+from safepoint.wayback.affected.lines import Row
 from safepoint.wayback.affected.owners import Owners
-from safepoint.wayback.affected.written import Row
 from safepoint.wayback.capture.changes import Change, Transaction
 
 TENANT = """

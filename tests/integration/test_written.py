@@ -11,7 +11,8 @@ from books import Books
 
 from safepoint.errors import Interrupted
 from safepoint.postgres.connections import connect
-from safepoint.wayback.affected.written import HEADINGS, Written, list_rows_since, list_written
+from safepoint.wayback.affected.lines import HEADINGS
+from safepoint.wayback.affected.written import Written, list_rows_since, list_written
 from safepoint.wayback.capture.capture import CaptureFacts, arm, disarm, drain
 
 LAUNCH = "books-2.0"

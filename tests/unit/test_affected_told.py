@@ -13,7 +13,7 @@ from safepoint.launch.report.affected import affected_page
 from safepoint.wayback.affected.accounts import Account, Item
 from safepoint.wayback.affected.affected import Affected, Gathering, Totals
 from safepoint.wayback.affected.letters import Words, letter
-from safepoint.wayback.affected.written import Row
+from safepoint.wayback.affected.lines import Row
 
 WORDS = Words("shop", "1.0", "2.0")
 

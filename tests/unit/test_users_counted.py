@@ -14,7 +14,8 @@ from safepoint.wayback.affected.counting import UserCounts
 CHILD = """
 import json
 from pathlib import Path
-from safepoint.wayback.affected.written import Row, _Tally
+from safepoint.wayback.affected.lines import Row
+from safepoint.wayback.affected.written import _Tally
 def peak():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 before, tally = peak(), _Tally()

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safepoint.postgres.pgoutput import Column, Relation
+from safepoint.wayback.affected.lines import describe
 from safepoint.wayback.affected.owners import ForeignKey, Schema, paths_to
-from safepoint.wayback.affected.written import describe
 from safepoint.wayback.capture.changes import Change, Transaction
 from safepoint.wayback.capture.identity import Table, decide
 from safepoint.wayback.fence.fence import FencePrior, RoleSetting

@@ -25,8 +25,8 @@ from safepoint.postgres.target import Target
 from safepoint.wayback.affected.accounts import TOLD, Account, Item, Told, told_of
 from safepoint.wayback.affected.fates import Fates, Usual
 from safepoint.wayback.affected.letters import Words, letter
+from safepoint.wayback.affected.lines import Row, harmless
 from safepoint.wayback.affected.owners import Owners, Person
-from safepoint.wayback.affected.written import Row, harmless
 from safepoint.wayback.capture.changes import Change
 from safepoint.wayback.capture.settling import private, settling
 from safepoint.wayback.mapping.catalogue import Catalogue, read_catalogue
