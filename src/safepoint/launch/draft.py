@@ -85,11 +85,17 @@ def draft_plan(
     )
     text, look_at = compose(project, names)
     parse(text, path)  # what is written must load
+    return Draft(text, _known(project, names, path), tuple(look_at))
+
+
+def _known(project: Project, names: Names, path: Path) -> dict[str, str]:
+    """What was found out, for a person."""
+    default = project.database()
     known = {
         "Django": f"{project.django}, settings {project.settings or 'of the program itself'}",
         "database": f"{default.name} on {default.host or 'a socket'}, as {default.user}" if default else "none",
-        "release today": version,
-        "database address": f"{variable} (tried)" if variable else "no variable found that carries it",
+        "release today": names.old,
+        "database address": f"{names.url_env} (tried)" if names.url_env else "no variable found that carries it",
     }
     if any((folder / ".git").exists() for folder in (path.parent.resolve(), *path.parent.resolve().parents)):
         known["not for git"] = ".safepoint and backups beside the plan file: they will hold copies of the database"
@@ -97,7 +103,7 @@ def draft_plan(
         known["connection pooler"] = f"the application uses {default.host}:{default.port}; Safepoint needs the server"
     if project.database_error is not None:
         known["database said"] = project.database_error
-    return Draft(text, known, tuple(look_at))
+    return known
 
 
 def write_plan(draft: Draft, path: Path) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -134,11 +134,7 @@ def keep_stash(
     with connect(kept, application_name="safepoint stash") as connection:
         catalogue = read_catalogue(connection)
         sequences = {row[0]: int(row[1]) for row in connection.execute(LAST_VALUES).fetchall() if row[1] is not None}
-        tables = [catalogue.tables[root] for name in counts if (root := catalogue.roots.get(name)) is not None]
-        parents = {key.parent for table in tables for key in table.foreign_keys}
-        homes = {name for name in parents if catalogue.tables[name].relation in ID_TABLES}
-        homes |= {one.types for one in mapping.to_made if one.types is not None and one.types in catalogue.tables}
-        identities = {name: named(connection, catalogue, name) for name in sorted(homes)}
+        identities = {name: named(connection, catalogue, name) for name in _naming(catalogue, mapping, counts)}
         read = read_tables(connection, mapping, catalogue)
         note_made(connection, catalogue, mapping, identities, rows, spool, folder / MADE)
         given = note_given(connection, catalogue, mapping, rows, folder / GIVEN)
@@ -166,6 +162,15 @@ def keep_stash(
     for one in (folder.parent, state):
         sync_folder(one)
     return _read(folder)
+
+
+def _naming(catalogue: Catalogue, mapping: WayBack, names: Iterable[str]) -> list[str]:
+    """The tables whose ids stand in rows of these, and are others in each database (content types, permissions)."""
+    tables = [catalogue.tables[root] for name in names if (root := catalogue.roots.get(name)) is not None]
+    parents = {key.parent for table in tables for key in table.foreign_keys}
+    homes = {name for name in parents if catalogue.tables[name].relation in ID_TABLES}
+    types = {one.types for one in mapping.to_made if one.types is not None}
+    return sorted(homes | (types & catalogue.tables.keys()))
 
 
 def _later(before: Sequence[Stash]) -> datetime:
