@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -50,23 +51,19 @@ class OneVersionEach:
     @pytest.hookimpl(tryfirst=True)  # before `-m` leaves out what is slow
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Mark them. Which one it is says the name of the case, so each worker, and each run, says the same."""
-        cases: dict[tuple[str, str], list[tuple[int, pytest.Item]]] = {}
+        cases: dict[str, list[tuple[int, pytest.Item]]] = {}
         for item in items:
-            params = dict(item.callspec.params) if isinstance(item, pytest.Function) and _has_params(item) else {}
-            majors = [name for name, value in params.items() if type(value) is int and value in _MAJORS]
+            if (params := getattr(item, "callspec", None)) is None:
+                continue
+            majors = [value for value in params.params.values() if type(value) is int and value in _MAJORS]
             if len(majors) == 1:
-                major = params.pop(majors[0])
-                case = item.nodeid.partition("[")[0], repr(sorted((name, str(one)) for name, one in params.items()))
-                cases.setdefault(case, []).append((major, item))
+                case = re.sub(rf"\b(pg)?{majors[0]}\b", "", item.nodeid, count=1)
+                cases.setdefault(case, []).append((majors[0], item))
         for case, versions in cases.items():
-            kept = zlib.crc32(repr(case).encode()) % len(versions)
+            kept = zlib.crc32(case.encode()) % len(versions)
             for place, (_, item) in enumerate(sorted(versions, key=lambda one: one[0])):
                 if place != kept:
                     item.add_marker(pytest.mark.slow)
-
-
-def _has_params(item: pytest.Function) -> bool:
-    return hasattr(item, "callspec")
 
 
 @pytest.hookimpl(trylast=True)  # what `-m` leaves out is gone by then
