@@ -1,4 +1,4 @@
-"""A process that was stopped while it waited for a connection: its time is over, and the server had no chance."""
+"""A process that was stopped while it waited for an answer: its time is over, and who was asked had no chance."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import textwrap
 import threading
 import time
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 from safepoint.postgres.target import Target
 
@@ -60,3 +62,50 @@ def test_a_launch_is_not_taken_back_because_its_own_machine_stood_still(database
         asking.send_signal(signal.SIGCONT)
         said = asking.communicate(timeout=30)[0]
         assert (said, asking.returncode) == ("42\n", 0)
+
+
+LOOKS = """
+    import sys
+    from safepoint.checkpoints.pages import health
+    print("asking", flush=True)
+    print(health(f"http://127.0.0.1:{sys.argv[1]}", timeout=1).verdict, flush=True)
+"""
+
+
+class Page(BaseHTTPRequestHandler):
+    """Is whole after a moment, in which whoever asked for it stands still; the next one is so at once."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        time.sleep(0.7 if len(self.asked) == 1 else 0)
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_words: object) -> None:
+        """Nothing."""
+
+
+def test_a_health_page_is_asked_for_again_after_its_own_process_stood_still() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        asking = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(LOOKS), str(server.server_address[1])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        while not Page.asked:
+            assert asking.poll() is None
+            time.sleep(0.01)
+        asking.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        asking.send_signal(signal.SIGCONT)
+        assert asking.communicate(timeout=30)[0] == "asking\npass\n" and len(Page.asked) == 2
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -13,6 +13,8 @@ from safepoint.checkpoints.checkpoint import Checkpoint
 _TITLE = "Health page"
 _MOST_BYTES: Final = 16 << 20
 _SECONDS: Final = 20.0
+_STOOD_STILL: Final = 3
+"""Times as long as a page may take to connect, to begin and to end."""
 
 
 class _Whole(httpx.SyncByteStream):
@@ -104,16 +106,26 @@ def health(
     public_url: str | None = None,
     timeout: float = 10,
 ) -> Checkpoint:
-    """Fetch one page. Any answer from 200 to 399, redirects followed, passes."""
+    """Fetch one page. Any answer from 200 to 399, redirects followed, passes.
+
+    Where far more time passed than a page has, this process stood still (its machine was paused): it is asked again,
+    for a launch would be taken back for that.
+    """
     began = time.monotonic()
-    status: int | None = None
-    said = ""
+    status, said = _fetched(base_url, path, public_url, timeout)
+    if status is None and time.monotonic() - began > _STOOD_STILL * timeout:
+        began = time.monotonic()
+        status, said = _fetched(base_url, path, public_url, timeout)
+    return judge_health(f"{base_url.rstrip('/')}{path}", status, said, time.monotonic() - began)
+
+
+def _fetched(base_url: str, path: str, public_url: str | None, timeout: float) -> tuple[int | None, str]:
+    """The page's status; or None, and why there is none."""
     try:
         with visitor(base_url, public_url=public_url, timeout=timeout) as client:
-            status = client.get(path).status_code
+            return client.get(path).status_code, ""
     except httpx.HTTPError as error:
-        said = f"{type(error).__name__}: {error}"
-    return judge_health(f"{base_url.rstrip('/')}{path}", status, said, time.monotonic() - began)
+        return None, f"{type(error).__name__}: {error}"
 
 
 def judge_health(url: str, status: int | None, said: str, seconds: float) -> Checkpoint:
