@@ -196,6 +196,15 @@ def test_what_a_migration_that_is_not_atomic_did_to_rows_is_not_done_twice(
         assert connection.execute("select count(*) from shop_item where name = 'more'").fetchone() == (1,)
 
 
+def test_of_many_migrations_the_first_are_named_and_the_rest_counted(launch: Begin) -> None:
+    names = [f"{number:04}_more" for number in range(4, 11)]
+    before = ["0003_index", *names]
+    made = launch({one: MIGRATION.format(after=after, operation="") for one, after in zip(names, before, strict=False)})
+    listed = made.evidence("migrate-plan")
+    assert len(listed["migrations"]) == len(LISTED) + len(names)
+    assert listed["summary"].endswith(f"and {len(listed['migrations']) - 5} more")
+
+
 CUTTING = """
 from django.core.management.commands import migrate
 

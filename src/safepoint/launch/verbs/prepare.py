@@ -17,6 +17,7 @@ from safepoint.errors import Refused
 from safepoint.hosts import command
 from safepoint.launch import frozen, surroundings
 from safepoint.launch.doctor.doctor import examine
+from safepoint.launch.doctor.finding import some
 from safepoint.launch.ground import WHICH, Ground, since_abort
 from safepoint.launch.recorded import read_records
 from safepoint.launch.snapshots.snapshots import local_tools, scratch_of, take
@@ -275,7 +276,7 @@ class MigratePlan(Verb):
         ground.renew("pending", {"migrations": pending, "recorded": recorded})
         if not pending:
             return Evidence("no migration is pending: the schema stays as it is", {"migrations": []})
-        return Evidence(f"{len(pending)} migrations: {', '.join(pending)}", {"migrations": pending})
+        return Evidence(f"{len(pending)} migrations: {some(pending)}", {"migrations": pending})
 
 
 class DropLogin(Verb):
