@@ -205,7 +205,7 @@ def _was_closed(plan_file: PlanFile) -> bool:
     """Whether the newest try kept anybody out: where it did not, a no-go took nothing back that people saw."""
     from safepoint.launch.begin import entries_of
     from safepoint.launch.report.model import build, present
-    from safepoint.launch.report.standing import was_closed
+    from safepoint.launch.report.ways import was_closed
 
     entries = entries_of(plan_file)
     return was_closed(present(build(entries), entries))

@@ -53,7 +53,8 @@ def standing_of(
     from safepoint.launch.edited import edited
     from safepoint.launch.plan import make_plan
     from safepoint.launch.report.model import build, present
-    from safepoint.launch.report.standing import counted, standing, upcoming
+    from safepoint.launch.report.standing import standing
+    from safepoint.launch.report.ways import counted, upcoming
 
     entries = entries_of(plan_file)
     report = present(build(entries, plan_file=str(path)), entries)

@@ -13,10 +13,22 @@ from zoneinfo import ZoneInfo
 
 from safepoint.config.durations import format_duration
 from safepoint.launch.report.steps import row_of
+from safepoint.launch.report.ways import (
+    Report,
+    begun,
+    begun_of_way,
+    done,
+    failed_last,
+    orphaned,
+    returning,
+    swapped_to,
+    upcoming,
+    was_closed,
+    way_of,
+    whither,
+)
 from safepoint.launch.typed import option, typed_in
 from safepoint.launch.undo import AHEAD, cannot_return
-
-Report = Mapping[str, Any]
 
 TONES = {"launched": "good", "failed": "bad", "aborted": "warn", "rolled back": "warn", "waiting": "ask"}
 
@@ -61,11 +73,6 @@ def standing(report: Report) -> dict[str, Any]:
     return dict(typed_in(found, str(launch["plan_file"])))
 
 
-def orphaned(report: Report) -> bool:
-    """Whether the launch is under way and nobody carries it out, as far as whoever made the report has looked."""
-    return not report.get("conducted", True) and report["launch"]["status"] in ("running", "waiting", "rolling back")
-
-
 def clock(report: Report, at: str | None, *, date: bool = False) -> str:
     """A recorded time as the clock on the wall of the plan's time zone shows it."""
     if at is None:
@@ -80,7 +87,7 @@ def _headline(report: Report) -> str:
     sentences = {
         "not begun": f"The launch of {app} {new} has not begun.",
         "running": f"The launch of {app} {new} is under way.",
-        "rolling back": f"{app} is on its way {_whither(report)}.",
+        "rolling back": f"{app} is on its way {whither(report)}.",
         "waiting": f"The launch of {app} {new} waits for a person.",
         "launched": f"{app} {new} is launched.",
         "failed": f"The launch of {app} {new} failed; {old} was not touched.",
@@ -88,11 +95,11 @@ def _headline(report: Report) -> str:
         "rolled back": f"{app} was rolled back to {old}.",
     }
     if orphaned(report):
-        way = f"{app} on its way {_whither(report)}" if _way(report) else f"the launch of {app} {new}"
+        way = f"{app} on its way {whither(report)}" if way_of(report) else f"the launch of {app} {new}"
         return f"Nobody conducts {way}: its conductor has ended."
-    if status == "waiting" and _way(report):
-        return f"{app} waits for a person on its way {_whither(report)}."
-    if status == "failed" and _done(report, "stop-traffic"):
+    if status == "waiting" and way_of(report):
+        return f"{app} waits for a person on its way {whither(report)}."
+    if status == "failed" and done(report, "stop-traffic"):
         return f"The launch of {app} {new} failed."
     return sentences.get(status, f"The launch of {app} {new}: {status}.")
 
@@ -110,16 +117,6 @@ def _open(report: Report) -> str:
     }[spans[-1]["open"]]
 
 
-def _done(report: Report, step_id: str) -> bool:
-    row = row_of(report["steps"], step_id)
-    return row is not None and row["verdict"] == "pass"
-
-
-def _begun(report: Report, step_id: str) -> bool:
-    row = row_of(report["steps"], step_id)
-    return row is not None and bool(row["attempts"])
-
-
 def _safe(report: Report) -> str:
     launch = report["launch"]
     rollback = report["rollback"]
@@ -129,12 +126,12 @@ def _safe(report: Report) -> str:
         return f"The database is as it was: nothing of {launch['new']} is left in it." + _snapshots(report)
     if report["retired"]:
         return "There is no way back any more; the snapshots remain." + _snapshots(report)
-    if "back-swap" in _begun_of_way(report):
+    if "back-swap" in begun_of_way(report):
         return _safe_while_swapped(report)
-    if _done(report, "twin"):
+    if done(report, "twin"):
         twin = row_of(report["steps"], "twin")
         at = clock(report, twin["attempts"][-1]["ended"] if twin else None)
-        since = _captured(report) if _done(report, "arm") else ""
+        since = _captured(report) if done(report, "arm") else ""
         return f"The safe point of {at} stands: a rollback leads back to exactly that.{since}" + _snapshots(report)
     if report["site"] and report["site"][-1]["open"] == "closed":
         return "The database is unchanged; an abort opens the site again as it was." + _snapshots(report)
@@ -143,41 +140,15 @@ def _safe(report: Report) -> str:
 
 def _safe_while_swapped(report: Report) -> str:
     """On a way back, from the swap on: another database has the live name, or is about to have it."""
-    launch, begun = report["launch"], _begun_of_way(report)
-    if not _done(report, "forth-swap" if "forth-swap" in begun else "back-swap"):
+    launch, tried = report["launch"], begun_of_way(report)
+    if not done(report, "forth-swap" if "forth-swap" in tried else "back-swap"):
         text = "The twin of the safe point and the migrated database are both whole; which of them has the live name "
         return text + "is being changed." + _snapshots(report)
-    if "forth-swap" in begun:
+    if "forth-swap" in tried:
         return f"The migrated database has its place again, with all that {launch['new']} wrote." + _snapshots(report)
     carried = f" with {report['rollback']['carried']} transactions of {launch['new']} carried into it"
     text = f"The database is the twin of the safe point,{carried}; the migrated one is kept whole beside it."
     return text + _snapshots(report)
-
-
-def _way(report: Report) -> list[str]:
-    """The steps of the way that is being taken back, or forth again; empty where none is."""
-    rollback = report["rollback"]
-    return (
-        list(rollback["forth"] or rollback["steps"]) if rollback is not None and rollback["status"] == "running" else []
-    )
-
-
-def _whither(report: Report) -> str:
-    return f"back to {report['launch']['new' if _returning(report) else 'old']}"
-
-
-def _returning(report: Report) -> bool:
-    return bool((report["rollback"] or {}).get("forth"))
-
-
-def _begun_of_way(report: Report) -> list[str]:
-    """The steps that the rollback which is under way has begun, and its return: an earlier one says nothing of it."""
-    rollback = report["rollback"]
-    if not _way(report):
-        return []
-    run = rollback["run"]
-    rows = [row for row in report["steps"] if row["id"] in (*rollback["steps"], *rollback["forth"])]
-    return [row["id"] for row in rows if any(attempt["run"] == run for attempt in row["attempts"])]
 
 
 def _captured(report: Report) -> str:
@@ -191,20 +162,11 @@ def _captured(report: Report) -> str:
 def _safe_after_rollback(report: Report, rollback: Mapping[str, Any]) -> str:
     listed, carried = rollback["listed"], rollback["carried"]
     text = "The database is the twin of the safe point" + (" with what was carried back. " if carried else ". ")
-    server = _swapped_to(report)
+    server = swapped_to(report)
     text += f"It is on {server} now. " if server else ""
     text += f"The migrated one is kept under another name. {carried} "
     text += f"transactions written on {report['launch']['new']} were carried back, {listed} were not"
     return text + (f": {PurePath(rollback['file']).name} says what became of each change." if rollback["file"] else ".")
-
-
-def _swapped_to(report: Report) -> str | None:
-    """The server that a rollback has taken the live database to, where it is another one."""
-    back, forth = (row_of(report["steps"], step) or {} for step in ("back-swap", "forth-swap"))
-    server = (back.get("evidence") or {}).get("server")
-    returned = max((one["ended"] or "" for one in forth.get("attempts", ())), default="")
-    swapped = max((one["ended"] or "" for one in back.get("attempts", ())), default="")
-    return str(server) if server is not None and swapped > returned else None
 
 
 def _snapshots(report: Report) -> str:
@@ -241,7 +203,7 @@ def _next(report: Report) -> str:
     if status in ("aborted", "rolled back"):
         told = _told(report["rollback"] or {})
         again = f"`{_command(report, 'launch')}`" if status == "aborted" else "launch again with a new date or version"
-        server = _swapped_to(report)
+        server = swapped_to(report)
         if server is not None:
             told += f"Make it last: lead whatever else uses the database to {server} (backups, jobs). "
             again += f" and {server} in [database]; `{_command(report, 'retire')}` first"
@@ -252,33 +214,14 @@ def _next(report: Report) -> str:
     return text + _upcoming(report)
 
 
-def _failed_last(report: Report) -> list[str]:
-    """The step that failed, and of which the conductor could not even record what follows (its disk is full, it died in
-    that instant): it is run again.
-    """
-    begun = [row for row in report["steps"] if row["attempts"]]
-    if report["launch"]["status"] == "rolling back":
-        way = _begun_of_way(report)
-        begun = [row for row in begun if row["id"] in way]
-    return [begun[-1]["title"]] if begun and begun[-1]["verdict"] == "fail" else []
-
-
 def _next_of_orphan(report: Report) -> str:
     """What `_next` says is for whoever conducts: here nothing runs, and nobody takes an answer."""
     on, question = f"`{_command(report, 'launch')}` goes on where it was", report["question"]
     if question is not None:
         answers = " or ".join(f"`{_command(report, name)}`" for name in question["choices"])
         return f"{on}, and waits there for {answers}: {question['question'].rstrip('.')}."
-    broken_off = [row["title"] for row in report["steps"] if row["verdict"] == "running"] or _failed_last(report)
+    broken_off = [row["title"] for row in report["steps"] if row["verdict"] == "running"] or failed_last(report)
     return f"{on}: {_sentence(broken_off[-1]) if broken_off else _upcoming(report)}"
-
-
-def was_closed(report: Report) -> bool:
-    """Whether the site was closed in this try."""
-    closing = row_of(report["steps"], "stop-traffic")
-    since = closing["attempts"][0]["started"] if closing is not None and closing["attempts"] else None
-    closed = [span["from"] for span in report["site"] if span["open"] == "closed"]
-    return bool(closed) and (since is None or closed[-1] >= since)
 
 
 def _left_behind(report: Report) -> str:
@@ -319,41 +262,6 @@ def _summary(row: Mapping[str, Any]) -> str:
     return str((row["evidence"] or {}).get("summary", "see the ledger"))
 
 
-def counted(report: Report) -> dict[str, Any]:
-    """How many steps passed (`done`) of how many (`steps`), `of` which way: of one that was left none is to come."""
-    way, rows, status = _way(report), list(report["steps"]), report["launch"]["status"]
-    if way:
-        begun = [step for step in _begun_of_way(report) if step in way]
-        done = sum(row["id"] in begun and _passed(row) for row in rows)
-        return {"done": done, "steps": len(way), "of": f" of the way {_whither(report)}"}
-    if status == "launched":  # also after a rollback that was turned round
-        rows = [row for row in rows if row["phase"] != "rollback"]
-    if status in ("aborted", "rolled back"):
-        rows = [row for row in rows if row["verdict"] != "not reached"]
-    return {"done": sum(map(_passed, rows)), "steps": len(rows), "of": ""}
-
-
-def _passed(row: Mapping[str, Any]) -> bool:
-    """Also one in doubt, which a person has said go to."""
-    return row["verdict"] == "pass" or (row["verdict"] == "inconclusive" and row["decided"] is not None)
-
-
-def upcoming(report: Report) -> Mapping[str, Any] | None:
-    """The next step of the plan that has not begun; None when there is none, or when the way back was taken.
-
-    Where the launch waits for no moment of its timetable (`--now`), it has none: it comes at once.
-    """
-    if report["launch"]["status"] in ("launched", "aborted", "rolled back"):
-        return None
-    steps = [row for row in report["steps"] if row["verdict"] == "not reached"]
-    if report["launch"]["status"] == "rolling back":
-        begun = _begun_of_way(report)
-        steps = [row for one in _way(report) if one not in begun and (row := row_of(report["steps"], one)) is not None]
-    if not steps:
-        return None
-    return {**steps[0], "at": None} if report["launch"].get("hurry") else steps[0]
-
-
 def _upcoming(report: Report) -> str:
     step = upcoming(report)
     if step is None:
@@ -388,20 +296,20 @@ def _choices(report: Report) -> list[str]:
         if ahead is not None and ahead["verdict"] == "running":
             return [_CLOSE, "return"]
         return ["return"] if _may_return(report) else []
-    return ["hold", "rollback" if _begun(report, "migrate") else "abort"]
+    return ["hold", "rollback" if begun(report, "migrate") else "abort"]
 
 
 def _may_return(report: Report) -> bool:
     """Whether the way back that is being taken can be turned round."""
-    way = _way(report)
-    return bool(way) and not _returning(report) and cannot_return(way, _begun_of_way(report)) is None
+    way = way_of(report)
+    return bool(way) and not returning(report) and cannot_return(way, begun_of_way(report)) is None
 
 
 def _meant(report: Report, name: str) -> str:
     """The key of what a choice means where the launch stands."""
     if name == "launch" and orphaned(report):
         return _ON
-    return _STILL_OPEN if name == "return" and "back-stop-traffic" not in _begun_of_way(report) else name
+    return _STILL_OPEN if name == "return" and "back-stop-traffic" not in begun_of_way(report) else name
 
 
 def _command(report: Report, name: str) -> str:
