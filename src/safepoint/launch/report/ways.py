@@ -16,11 +16,13 @@ def orphaned(report: Report) -> bool:
 
 
 def done(report: Report, step_id: str) -> bool:
+    """Whether a step passed."""
     row = row_of(report["steps"], step_id)
     return row is not None and row["verdict"] == "pass"
 
 
 def begun(report: Report, step_id: str) -> bool:
+    """Whether a step was begun, in whatever way it ended."""
     row = row_of(report["steps"], step_id)
     return row is not None and bool(row["attempts"])
 
@@ -28,16 +30,18 @@ def begun(report: Report, step_id: str) -> bool:
 def way_of(report: Report) -> list[str]:
     """The steps of the way that is being taken back, or forth again; empty where none is."""
     rollback = report["rollback"]
-    return (
-        list(rollback["forth"] or rollback["steps"]) if rollback is not None and rollback["status"] == "running" else []
-    )
+    if rollback is None or rollback["status"] != "running":
+        return []
+    return list(rollback["forth"] or rollback["steps"])
 
 
 def whither(report: Report) -> str:
+    """Where that way leads, in words."""
     return f"back to {report['launch']['new' if returning(report) else 'old']}"
 
 
 def returning(report: Report) -> bool:
+    """Whether a rollback was turned round."""
     return bool((report["rollback"] or {}).get("forth"))
 
 
