@@ -92,7 +92,6 @@ IN_A_CONTAINER = (
 @pytest.mark.parametrize(
     ("more", "verdict", "said"),
     [
-        ("", "failure", "There is no manage.py"),  # what is to be led to the copy cannot even be started
         ('[application]\nhost = "far"\n[hosts.far]\nkind = "ssh"\naddress = "far"', "failure", "application.url_env"),
         ("[rehearsal]\nrequired = false", "ok", "by the plan's choice"),
         ('[application]\nurl_env = "DATABASE_URL"', "ok", "data of the day before"),
