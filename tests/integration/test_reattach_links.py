@@ -18,6 +18,7 @@ from safepoint.wayback.replay.replay import replay
 from safepoint.wayback.stash.stash import give_back, take
 from safepoint.wayback.stash.whole_rows import GONE_ANEW, NOT_ANEW
 
+REMARKS = "create table remark (id serial primary key, link int not null references item_parts, words text);"
 BEFORE = """
 create table part (id int primary key);
 create table item (id int primary key, part int references part);
@@ -104,7 +105,7 @@ def test_a_link_of_the_migrations_that_a_mapper_passes_over_is_told_at_the_rollb
 
 def test_a_link_says_more_than_what_it_links(database: Target, tmp_path: Path) -> None:
     change = CHANGE.replace("unique (item_id, part_id)", "note text default 'none', unique (item_id, part_id)")
-    change += "create table remark (id serial primary key, link int not null references item_parts, words text);"
+    change += REMARKS
     words = {"before": BEFORE, "migration": change, "found": CHANGES, "mappers": MAPPERS}
     writes = (
         "update item_parts set note = 'mine' where item_id = 1",
@@ -155,9 +156,7 @@ def test_what_a_mapper_tells_of_is_not_passed_over(database: Target, tmp_path: P
 
 def test_what_refers_to_a_link_of_the_migrations_refers_to_the_same_one_again(database: Target, tmp_path: Path) -> None:
     """By another number, for there is a link less; one that the migration makes no more has come back beside it."""
-    change = (
-        CHANGE + "create table remark (id serial primary key, link int not null references item_parts, words text);"
-    )
+    change = CHANGE + REMARKS
     words = {"before": BEFORE, "migration": change, "found": CHANGES, "mappers": MAPPERS}
     writes = (
         "insert into remark (link, words) values (3, 'on 3'), (2, 'on 2')",
@@ -175,9 +174,7 @@ def test_what_refers_to_a_link_of_the_migrations_refers_to_the_same_one_again(da
 
 
 def test_what_refers_to_a_link_that_does_not_come_back_is_told(database: Target, tmp_path: Path) -> None:
-    change = (
-        CHANGE + "create table remark (id serial primary key, link int not null references item_parts, words text);"
-    )
+    change = CHANGE + REMARKS
     words = {"before": BEFORE, "migration": change, "found": CHANGES, "mappers": MAPPERS}
     writes = (
         "insert into item_parts (item_id, part_id) values (2, 5)",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def plan_file(tmp_path: Path) -> PlanFile:
     return parse(PLAN_FILE.format(date="2026-03-01", zone="UTC", more=""), tmp_path / "launch.toml")
 
 
+def rehearsed(plan: PlanFile, trip: RoundTrip, doubts: Sequence[str]) -> None:
+    """A rehearsal has left what it found out of the way back."""
+    keep_way_back(
+        plan.state / "rehearsals" / "r",
+        release="2.0",
+        by="rehearsal",
+        source=own_mark(plan),
+        schemas=SCHEMAS,
+        trip=trip,
+        doubts=doubts,
+    )
+
+
 def test_both_schemas_come_back_from_json_as_they_were() -> None:
     assert Schemas.from_json(json.loads(json.dumps(SCHEMAS.as_json()))) == SCHEMAS
 
@@ -88,16 +102,7 @@ def test_what_is_to_be_written_has_the_rows_that_come_or_go_as_well(tmp_path: Pa
         "line: 1 row is missing after the migration, 3 are new",
         "log: 8 rows are new after the migration",
     ]
-    mark = own_mark(plan)
-    keep_way_back(
-        plan.state / "rehearsals" / "r",
-        release="2.0",
-        by="rehearsal",
-        source=mark,
-        schemas=SCHEMAS,
-        trip=trip,
-        doubts=doubts,
-    )
+    rehearsed(plan, trip, doubts)
     assert mapping_table(newest_way_back(plan), {}, "1.0", NOW).to_write.splitlines() == [
         "[wayback.tables.line]",
         'columns = { debit = "SQL", no = "SQL" }',
@@ -112,16 +117,7 @@ def test_a_column_that_has_its_mapper_by_now_is_not_asked_for_because_one_of_its
     tmp_path: Path,
 ) -> None:
     plan, trip = plan_file(tmp_path), RoundTrip((TableTrip("public.log", 9, 0, 0, {"a|b": 3}),), 0.1)
-    mark, doubts = own_mark(plan), doubtful(SCHEMAS.mapping(MAPPERS), trip)
-    keep_way_back(
-        plan.state / "rehearsals" / "r",
-        release="2.0",
-        by="rehearsal",
-        source=mark,
-        schemas=SCHEMAS,
-        trip=trip,
-        doubts=doubts,
-    )
+    rehearsed(plan, trip, doubtful(SCHEMAS.mapping(MAPPERS), trip))
     made = mapping_table(newest_way_back(plan), {**MAPPERS, "log": {"a|b": 'lower("a|b")'}}, "1.0", NOW)
     assert {line.kind for line in made.lines if line.column == "a|b"} == {"mapped", "stashed"}
     assert made.to_write == ""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from safepoint.errors import ProofFailed
-from safepoint.postgres.connections import connect
+from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.capture.spool_position import sync_folder
 from safepoint.wayback.mapping.catalogue import Catalogue, read_catalogue
@@ -122,8 +122,7 @@ def keep_stash(
         again: earlier stashes wait again: even that a table was emptied since says something then.
     """
     before = read_stashes(state)
-    found = next((one for one in before if one.launch_id == launch_id), None)
-    if found is not None:
+    if (found := next((one for one in before if one.launch_id == launch_id), None)) is not None:
         return found
     counts = _counted(rows, mapping)
     if not counts and not again:
@@ -133,7 +132,7 @@ def keep_stash(
     folder.mkdir(mode=0o700, parents=True)
     with connect(kept, application_name="safepoint stash") as connection:
         catalogue = read_catalogue(connection)
-        sequences = {row[0]: int(row[1]) for row in connection.execute(LAST_VALUES).fetchall() if row[1] is not None}
+        sequences = _given_out(connection)
         identities = {name: named(connection, catalogue, name) for name in _naming(catalogue, mapping, counts)}
         read = read_tables(connection, mapping, catalogue)
         note_made(connection, catalogue, mapping, identities, rows, spool, folder / MADE)
@@ -159,9 +158,14 @@ def keep_stash(
         "models": dict(mapping.made),
     }
     _write(folder / MANIFEST, data)
-    for one in (folder.parent, state):
-        sync_folder(one)
+    sync_folder(folder.parent)
+    sync_folder(state)
     return _read(folder)
+
+
+def _given_out(connection: Connection) -> dict[str, int]:
+    """How far the sequences are that have given out something."""
+    return {row[0]: int(row[1]) for row in connection.execute(LAST_VALUES).fetchall() if row[1] is not None}
 
 
 def _naming(catalogue: Catalogue, mapping: WayBack, names: Iterable[str]) -> list[str]:
