@@ -6,22 +6,17 @@ import dataclasses
 import json
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timedelta
-from typing import Any
 
 import psycopg
 import pytest
 from books import Books, Hammer, books, count, killed_after
-from postgres_servers import Servers, drop_database, fresh_database, has_postgres
 from psycopg import sql
 
 from safepoint.errors import DatabaseError, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.fence.fence import FencePrior, close, reopen, standing, survey_fence
-from safepoint.wayback.fence.login import close_migration_login, drop_migration_login, migration_login
 from safepoint.wayback.fence.quiet import QuietMark, drop_quiet_slot, mark_quiet, prove_quiet, safe_point
-from safepoint.wayback.names import migration_role
 
 INSERT = "insert into ledger_entry (memo, author_id) values ('late', 1)"
 
@@ -279,126 +274,3 @@ def test_a_mark_does_not_wait_for_ever_for_an_open_transaction_elsewhere(site: B
         other.execute("select pg_current_xact_id()")
         mark = mark_quiet(site.target, "open", timeout=0.5)
     assert mark.slot is None and "did not end" in (mark.weaker_because or "")
-
-
-@pytest.mark.parametrize("major", [15, 17, 18])
-@pytest.mark.parametrize("attributes", ["", "superuser"])
-def test_the_migrations_login_acts_as_the_owner_behind_the_closed_fence(
-    servers: Servers, major: int, attributes: str
-) -> None:
-    if not has_postgres(major):
-        pytest.skip(f"PostgreSQL {major} is not on this machine")
-    database = fresh_database(servers(major))
-    try:
-        with books(database, attributes=attributes) as site:
-            with connect(database) as connection:
-                connection.execute(f"alter role {site.role} set search_path = 'public', 'pg_temp'")
-            prior = survey_fence(database, [site.role])
-            close(database, prior)
-            login = migration_login(database, "launch-1", site.role, lock_timeout=3)
-            login = migration_login(database, "launch-1", site.role, lock_timeout=3)
-            assert login.password and login.password not in repr(login)
-            with psycopg.connect(**login.conninfo(), autocommit=True) as session:
-                session.execute("create table made_by_migration (id int)")
-                shown = session.execute(
-                    "select current_setting('lock_timeout'), current_setting('search_path')"
-                ).fetchone()
-                assert shown == ("3s", "public, pg_temp")
-                session.execute("set role none; create table mine (id int)" if attributes else "select 1")
-            with connect(database) as connection:
-                owners = connection.execute("select distinct tableowner from pg_tables where schemaname = 'public'")
-                assert {row[0] for row in owners.fetchall()} - {login.user} == {site.role}
-            assert drop_migration_login(database, "launch-1", site.role)
-            assert not drop_migration_login(database, "launch-1", site.role)
-            with pytest.raises(DatabaseError):
-                connect(login)
-            reopen(database, prior)
-    finally:
-        drop_database(database)
-
-
-@pytest.mark.parametrize("major", [15, 17, 18])
-def test_no_timeout_of_the_server_or_of_the_owner_cuts_the_migration(servers: Servers, major: int) -> None:
-    if not has_postgres(major):
-        pytest.skip(f"PostgreSQL {major} is not on this machine")
-    database = fresh_database(servers(major))
-    names = ["statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout"]
-    names += ["transaction_timeout"] if major >= 17 else []
-    try:
-        with books(database) as site:
-            with connect(database) as connection:
-                for name in names:
-                    connection.execute(f"alter database {database.dbname} set {name} = '200ms'")
-                connection.execute(f"alter role {site.role} set statement_timeout = '100ms'")
-            login = migration_login(database, "launch-3", site.role, lock_timeout=3)
-            with psycopg.connect(**login.conninfo(), autocommit=True) as session:  # type: ignore[arg-type]
-                session.execute("select pg_sleep(0.3)")
-                shown = {name: session.execute("select current_setting(%s)", [name]).fetchone() for name in names}
-                assert shown == dict.fromkeys(names, ("0",))
-                assert session.execute("show lock_timeout").fetchone() == ("3s",)
-            drop_migration_login(database, "launch-3", site.role)
-    finally:
-        drop_database(database)
-
-
-def test_the_migrations_login_logs_in_whatever_passwords_are_kept_as(site: Books) -> None:
-    """As before PostgreSQL 14, on a server that takes SCRAM alone by now; what is kept as SCRAM serves md5, too."""
-    name = site.target.dbname
-    with connect(site.target.on("postgres")) as connection:
-        connection.execute("alter database postgres set password_encryption = 'md5'")
-        try:
-            login = migration_login(site.target, "launch-4", site.role)
-            with connect(login) as session:
-                assert session.execute("select current_user, current_database()").fetchone() == (site.role, name)
-        finally:
-            connection.execute("alter database postgres reset password_encryption")
-            drop_migration_login(site.target, "launch-4", site.role)
-
-
-def test_a_migration_that_is_left_running_is_shut_out_until_the_login_is_renewed(site: Books) -> None:
-    assert not close_migration_login(site.target, "launch-2")
-    login = migration_login(site.target, "launch-2", site.role)
-    try:
-        with psycopg.connect(**login.conninfo(), autocommit=True) as running:  # type: ignore[arg-type]
-            assert close_migration_login(site.target, "launch-2")
-            with pytest.raises(psycopg.OperationalError):
-                running.execute("select 1")
-        with pytest.raises(DatabaseError, match="not permitted to log in"):
-            connect(login)
-        assert close_migration_login(site.target, "launch-2")
-        connect(migration_login(site.target, "launch-2", site.role)).close()
-        with pytest.raises(DatabaseError, match="password"):  # whoever has the former password stays outside
-            connect(login)
-    finally:
-        drop_migration_login(site.target, "launch-2", site.role)
-
-
-def test_the_migrations_login_ends_by_the_servers_clock(site: Books, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Behind(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return datetime.now(tz) - timedelta(hours=13)
-
-    # Where this machine's clock, or its time zone, is wrong by more than a login lasts, it would have ended at once.
-    monkeypatch.setattr("safepoint.wayback.fence.login.datetime", Behind, raising=False)
-    try:
-        login = migration_login(site.target, "launch-5", site.role)
-        connect(login).close()
-        with connect(site.target) as connection:
-            query = "SELECT rolvaliduntil > now() + interval '1 hour' FROM pg_roles WHERE rolname = %s"
-            assert connection.execute(query, [login.user]).fetchone() == (True,)
-    finally:
-        drop_migration_login(site.target, "launch-5", site.role)
-
-
-def test_a_role_of_the_same_name_that_is_not_ours_is_left_alone(site: Books) -> None:
-    role = migration_role("foreign")
-    with connect(site.target) as connection:
-        connection.execute(f"create role {role}")
-        try:
-            with pytest.raises(Refused, match="did not make"):
-                migration_login(site.target, "foreign", site.role)
-            with pytest.raises(Refused, match="did not make"):
-                drop_migration_login(site.target, "foreign", site.role)
-        finally:
-            connection.execute(f"drop role {role}")
