@@ -176,15 +176,7 @@ def test_rows_that_may_come_or_go_by_what_the_plan_file_says_now_are_no_problem_
     tmp_path: Path, missing: int, extra: int, answers: dict[str, set[str]], proven: bool | None
 ) -> None:
     plan, trip = plan_file(tmp_path), RoundTrip((TableTrip("public.log", 9, missing, extra, {}),), 0.1)
-    keep_way_back(
-        plan.state / "rehearsals" / "r",
-        release="2.0",
-        by="rehearsal",
-        source=own_mark(plan),
-        schemas=SCHEMAS,
-        trip=trip,
-        doubts=doubtful(SCHEMAS.mapping(MAPPERS), trip),
-    )
+    rehearsed(plan, trip, doubtful(SCHEMAS.mapping(MAPPERS), trip))
     accepted = Accepted.of(OLD, answers.get("added", set()), answers.get("removed", set()))
     made = mapping_table(newest_way_back(plan), MAPPERS, "1.0", NOW, accepted=accepted)
     assert made.proven is proven and (made.doubts == ()) is (proven is None)

@@ -247,7 +247,7 @@ def projects_own(command):
         app = get_commands()[command]
         if isinstance(app, str):
             load_command_class(app, command)
-    except Exception:  # noqa: S110 - then it is looked at as Django's own would
+    except Exception:  # noqa: S110 - code of a project's own may raise anything: then Django's own look has to do
         pass
 
 

@@ -139,7 +139,7 @@ def keep_stash(
         given = note_given(connection, catalogue, mapping, rows, folder / GIVEN)
     catalogue = as_named(mapping, catalogue)
     mapping = with_since(mapping, catalogue)
-    told = {name: _stashed(catalogue, mapping, name, count, read) for name, count in counts.items()}
+    told = [(name, _stashed(catalogue, mapping, name, count, read)) for name, count in counts.items()]
     _copy(rows, folder / ROWS)
     data = {
         "format": _FORMAT,
@@ -149,7 +149,7 @@ def keep_stash(
         "made_at": _later(before).isoformat(),
         "sha256": _digest(folder / ROWS),
         "made_sha256": _digest(folder / MADE) if (folder / MADE).exists() else None,
-        "tables": {name: asdict(table) for name, table in told.items()},
+        "tables": {name: asdict(table) for name, table in told},
         "identities": identities,
         "sequences": sequences,
         "given": [asdict(one) for one in given],
@@ -157,9 +157,14 @@ def keep_stash(
         "referring": [asdict(one) for one in mapping.to_made],
         "models": dict(mapping.made),
     }
+    return _written(folder, data)
+
+
+def _written(folder: Path, data: Mapping[str, Any]) -> Stash | None:
+    """With its manifest it is there, also after a crash."""
     _write(folder / MANIFEST, data)
-    sync_folder(folder.parent)
-    sync_folder(state)
+    for one in (folder.parent, folder.parent.parent):
+        sync_folder(one)
     return _read(folder)
 
 
