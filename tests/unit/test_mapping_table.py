@@ -16,9 +16,10 @@ from safepoint.backup.manifest import mark_of
 from safepoint.config import PlanFile
 from safepoint.config.load import parse
 from safepoint.errors import Refused
-from safepoint.launch.report.mapping import mapping_page, mapping_table, markdown
+from safepoint.launch.report.mapping import MappingTable, brief, mapping_page, mapping_table, markdown
 from safepoint.launch.wayback.waybacks import NAME, keep_way_back, newest_way_back
 from safepoint.launch.whose import own_mark
+from safepoint.wayback.mapping.mapping import SAME, Line
 from safepoint.wayback.mapping.schemas import Schemas
 from safepoint.wayback.trial.roundtrip import Accepted, RoundTrip, TableTrip, doubtful
 
@@ -222,3 +223,23 @@ def test_one_of_another_database_that_shares_the_state_folder_is_not_taken_for_t
     keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", source=other, schemas=SCHEMAS)
     with pytest.raises(Refused):
         newest_way_back(plan)
+
+
+def test_a_person_is_told_first_what_migrations_have_touched(tmp_path: Path) -> None:
+    plan = plan_file(tmp_path)
+    rehearsed(plan, RoundTrip((), 0.0), ())
+    whole = mapping_table(newest_way_back(plan), MAPPERS, "1.0", NOW)
+    told, left = brief(whole)
+    assert left == ("log",) and {line.table for line in whole.lines} - {line.table for line in told.lines} == {"log"}
+    assert [(line.column, line.kind, line.value) for line in told.lines if line.table == "line"][:2] == [
+        ("*", "renamed", "posting"),
+        ("id", "same", 'new."id"'),
+    ]
+    assert [line for line in whole.lines if not line.plain] == [line for line in told.lines if not line.plain]
+
+
+def test_columns_that_stay_as_they_are_share_a_line() -> None:
+    same = [Line("t", name, "same", f"new.{name}", SAME) for name in "ab"]
+    doubted = Line("t", "c", "same", "new.c", SAME, "2 values did not come back")
+    told, left = brief(MappingTable("1", "2", "", None, (*same, doubted), (), (), ()))
+    assert left == () and [(line.column, line.doubt) for line in told.lines] == [("a, b", ""), ("c", doubted.doubt)]

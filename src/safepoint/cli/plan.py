@@ -29,13 +29,23 @@ def plan(
     way_back: Annotated[
         bool, typer.Option("--way-back", help="The table by which a rollback makes old rows of new ones.")
     ] = False,
+    all_: Annotated[
+        bool, typer.Option("--all", help="With --way-back: each column, also where nothing changed.")
+    ] = False,
 ) -> None:
     """Show what would run when, in the plan's time zone; nothing is touched."""
     if way_back:
-        _way_back(plan, json_=json_, md=md, html=html, ics=ics)
+        _way_back(plan, json_=json_, md=md, html=html, ics=ics, everything=all_)
         return
     import json
     from datetime import UTC, datetime
+
+    from safepoint.errors import PlanFileError
+
+    if all_:
+        raise PlanFileError(
+            "Only the way back is told in short.", subject="--all", remedy="Add --way-back, or leave it out."
+        )
 
     from safepoint.cli.report import write
     from safepoint.config import load
@@ -67,7 +77,7 @@ def plan(
         _show(made, day, seconds, between, there)
 
 
-def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path | None) -> None:
+def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path | None, everything: bool) -> None:
     import json
     from datetime import UTC, datetime
 
@@ -94,18 +104,19 @@ def _way_back(plan: Path, *, json_: bool, md: bool, html: Path | None, ics: Path
     elif html is not None:
         echo(str(html))
     else:
-        _show_way_back(table)
+        _show_way_back(table, everything=everything)
 
 
-def _show_way_back(made: MappingTable) -> None:
+def _show_way_back(whole: MappingTable, *, everything: bool) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from safepoint.cli.tables import WIDTH_ELSEWHERE
     from safepoint.cli.terminal import Terminal
-    from safepoint.launch.report.mapping import MEANINGS, rows, title
+    from safepoint.launch.report.mapping import MEANINGS, brief, rows, title
 
+    made, left = (whole, ()) if everything else brief(whole)
     console = Terminal(width=None if sys.stdout.isatty() else WIDTH_ELSEWHERE)
     console.print(Text(title(made), style="bold"))
     console.print(Text(f"{made.verdict}\n{made.made}\n", style="dim"))
@@ -125,6 +136,8 @@ def _show_way_back(made: MappingTable) -> None:
         table.add_row(f"  {line.column}", Text(line.kind, style=style), Text(value), source)
     console.print(table)
     console.print()
+    if left:
+        _explain(console, [("the rest", f"{', '.join(left)}: each column is taken as it is (--all lists them).")])
     _explain(console, [("problem", problem) for problem in (*made.problems, *made.doubts)], style="red")
     for words in made.to_write.splitlines():  # to be copied as it is
         console.print(Text(f"  write     {words}", style="bold"))

@@ -15,12 +15,12 @@ from safepoint.launch.report.page import page
 from safepoint.launch.report.timetable import cell
 from safepoint.launch.wayback.waybacks import Known
 from safepoint.wayback.mapping.deriving import keyed
-from safepoint.wayback.mapping.mapping import Line, Mappers, WayBack, short
+from safepoint.wayback.mapping.mapping import SAME, Line, Mappers, WayBack, short
 from safepoint.wayback.trial.roundtrip import ANYTHING, NOTHING, Accepted, asked
 
 MEANINGS = {
     "same": "taken as it is",
-    "renamed": "taken from the column's new name",
+    "renamed": "taken from its new name",
     "retyped": "cast back; the twin's own value where it says the same",
     "remapped": "an id matched by what it names: content types, permissions",
     "restored": "the value of the safe point; a new row gets the default",
@@ -180,6 +180,25 @@ def rows(table: MappingTable) -> Iterator[tuple[str, Line, str]]:
     for name, lines in groupby(table.lines, key=lambda line: line.table):
         for number, line in enumerate(lines):
             yield ("" if number else name), line, _value(line)
+
+
+def brief(table: MappingTable) -> tuple[MappingTable, tuple[str, ...]]:
+    """The same with what a person has to check, and the tables that are left out: all of their columns are plainly the
+    same. In other tables such columns share a line."""
+    lines: list[Line] = []
+    left: list[str] = []
+    for name, found in groupby(table.lines, key=lambda line: line.table):
+        one = list(found)
+        same = [line for line in one if line.plain]
+        if len(same) == len(one):
+            left.append(name)
+            continue
+        if len(same) > 1:
+            shared = Line(name, ", ".join(line.column for line in same), "same", "", SAME)
+            heading = [line for line in one if line.column == "*"]
+            one = [*heading, shared, *(line for line in one if not line.plain and line.column != "*")]
+        lines += one
+    return replace(table, lines=tuple(lines)), tuple(left)
 
 
 def markdown(table: MappingTable) -> str:

@@ -93,7 +93,7 @@ class Loose:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the printed table."""
+    """One line of the printed table. `column` is `*` where it is about the whole table."""
 
     table: str
     column: str
@@ -101,6 +101,13 @@ class Line:
     value: str
     source: str
     doubt: str = ""
+
+    @property
+    def plain(self) -> bool:
+        """Whether migrations have not touched it, and nothing speaks against it."""
+        return (
+            self.kind in ("same", "generated") and not self.doubt and (self.kind == "generated" or self.source == SAME)
+        )
 
 
 @dataclass(frozen=True)
@@ -137,14 +144,15 @@ class WayBack:
         }
         return {**dict.fromkeys(self.stash, frozenset[str]()), **ruled}
 
-    def lines(self, *, everything: bool = True) -> tuple[Line, ...]:
-        """The table that a person checks; without `everything` only what is not the same in both schemas."""
+    def lines(self) -> tuple[Line, ...]:
+        """The table that a person checks. A table that has another name now begins with a line of its own (`*`)."""
         found = []
         for rule in self.tables:
+            if rule.old != rule.new or rule.source != SAME:
+                found.append(Line(short(rule.old), "*", "renamed", short(rule.new), rule.source))
             for column in rule.columns:
-                if everything or column.kind not in ("same", "generated") or rule.source != SAME:
-                    words = (column.kind, column.expression or "", column.source, column.doubt or "")
-                    found.append(Line(short(rule.old), column.column, *words))
+                words = (column.kind, column.expression or "", column.source, column.doubt or "")
+                found.append(Line(short(rule.old), column.column, *words))
             found += [Line(short(rule.new), name, "stashed", "", "no home in the old table") for name in rule.stash]
             found += [
                 Line(short(rule.new), name, "stashed", "", "a mapper may give a part of it") for name in rule.read
