@@ -93,14 +93,20 @@ def asked(manage: Manage) -> Manage:
 
 def djangos_own(manage: Manage) -> Manage | None:
     """The same project with Django's own `shell`; None where `manage` names no Python and program. Pure."""
+    python, program = interpreter(manage), manage.release.manage[-1]
+    if not python:
+        return None
+    as_django = _AS_DJANGO_MODULE if manage.release.manage[-2] == "-m" else _AS_DJANGO_FILE
+    words = (*python, "-c", as_django, program)
+    return replace(manage, release=manage.release.model_copy(update={"manage": words}))
+
+
+def interpreter(manage: Manage) -> tuple[str, ...]:
+    """The words before the program that start the project's Python; none where `manage` does not name it. Pure."""
     *python, program = manage.release.manage
     if python[1:] and python[-1] == "-m":
-        words = [*python[:-1], "-c", _AS_DJANGO_MODULE, program]
-    elif python and program.endswith(".py"):
-        words = [*python, "-c", _AS_DJANGO_FILE, program]
-    else:
-        return None
-    return replace(manage, release=manage.release.model_copy(update={"manage": tuple(words)}))
+        return tuple(python[:-1])
+    return tuple(python) if program.endswith(".py") else ()
 
 
 def _key(manage: Manage) -> tuple[str, ...]:

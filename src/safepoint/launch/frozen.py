@@ -1,6 +1,7 @@
-"""The code of a release as it was frozen: by the content of its files, without what is no code among them.
+"""The code of a release as it was frozen: its files by content, without what is no code among them, and its packages.
 
-Uploads, caches, logs and Safepoint's own state may lie in a release's folder, and change all day.
+Uploads, caches, logs and Safepoint's own state may lie in a release's folder, and change all day. What is installed
+beside it is known by the digests that came with it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Final
 
 from safepoint.config import HereHost, PlanFile, Release
 from safepoint.django.inspector import Project
+from safepoint.django.installed import installed
+from safepoint.django.managepy import Manage
 from safepoint.hosts import Host, command
 from safepoint.launch.ground import Ground, Which
 from safepoint.progress import Cancelled
@@ -33,8 +36,9 @@ _RECENT: Final = _LEFT_OUT + 'find "$@" -mmin -60'
 _SHOWN: Final = 3
 REHEARSED: Final = "rehearsed-code.txt"
 """The list of files beside a rehearsal."""
-_LOST: Final = "nobody knows which files, for the list of them is gone"
+_LOST: Final = "nobody knows what, for the list of it is gone"
 _RUN: Final = (".py", ".sql")
+_FILE: Final = "./"
 
 
 def no_code(plan: PlanFile, release: Release, project: Project) -> list[str]:
@@ -54,29 +58,32 @@ def freeze(ground: Ground, left_out: Mapping[Which, Sequence[str]]) -> dict[str,
     """The digest of each release's code. What it is of, file by file, is kept in the launch's folder."""
     digests: dict[str, str] = {}
     for which, without in left_out.items():
-        found = _listed(ground, which, without)
+        found = listed(ground.manage(which), without, ground.cancelled)
         _kept(ground, which).write_bytes(found)
         digests[which] = digest_of(found)
     return digests
 
 
 def alike(digests: Mapping[str, str]) -> str:
-    """What has to be known of two folders with the same files in them: a product that is installed beside them."""
+    """What has to be known of two releases with the same files and packages."""
     if digests["old"] != digests["new"]:
         return ""
-    return "; both folders hold the same files: what makes the releases differ lies elsewhere, and is NOT frozen"
+    return "; both have the same files and packages: what makes the releases differ lies elsewhere, and is NOT frozen"
 
 
 def changes(ground: Ground, which: Which, left_out: Sequence[str], digest: str) -> str | None:
-    """What of the code is not as it was frozen, some of the files by name; None where all is."""
-    found, kept = _listed(ground, which, left_out), _kept(ground, which)
+    """What of the code is not as it was frozen, some of it by name and what to do about it; None where all is."""
+    kept = _kept(ground, which)
+    before = kept.read_bytes() if kept.is_file() else b""
+    packages = not before or _has_packages(before)
+    found = listed(ground.manage(which), left_out, ground.cancelled, packages=packages)
     if digest_of(found) == digest:
         return None
-    before = kept.read_bytes() if kept.is_file() else b""
     if digest_of(before) != digest:
         return _LOST
-    lines = set(before.splitlines()) ^ set(found.splitlines())
-    return _some({line.split(b"  ", 1)[1].decode(errors="replace") for line in lines})
+    files, others = _differing(before, found)
+    advice = f"; what of it is no code (uploads, pid files) belongs into releases.{which}.data" if files else ""
+    return ", ".join(map(_some, filter(None, (others, files)))) + advice
 
 
 def since_rehearsal(ground: Ground, folder: Path, digest: str | None) -> str | None:
@@ -93,15 +100,42 @@ def since_rehearsal(ground: Ground, folder: Path, digest: str | None) -> str | N
     if digest_of(before) != digest:
         return _LOST
     found = run_by_migrations(before, kept.read_bytes())
-    return _some(found) if found else None
+    return ", ".join(map(_some, filter(None, found))) or None
 
 
-def run_by_migrations(before: bytes, now: bytes) -> set[str]:
-    """The files that differ between two lists, of those that a migration may read: what it imports is named in no
-    migration's own file. Pure."""
-    lines = set(before.splitlines()) ^ set(now.splitlines())
-    names = {line.split(b"  ", 1)[1].decode(errors="replace") for line in lines}
-    return {name for name in names if name.endswith(_RUN)}
+def run_by_migrations(before: bytes, now: bytes) -> tuple[set[str], set[str]]:
+    """The packages and the files that differ between two lists, of those that a migration may read: what it imports is
+    named in no migration's own file. Of a list without packages, an earlier version's, none do. Pure."""
+    files, packages = _differing(before, now)
+    return packages if _has_packages(before) else set(), {name for name in files if name.endswith(_RUN)}
+
+
+def _differing(before: bytes, now: bytes) -> tuple[set[str], set[str]]:
+    """The files by name, and the packages with their versions. Pure."""
+    old, new = (dict(_named(line) for line in text.splitlines()) for text in (before, now))
+    names = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    files = {name for name in names if name.startswith(_FILE)}
+    return files, {_package(name, old.get(name), new.get(name)) for name in names - files}
+
+
+def _named(line: bytes) -> tuple[str, str]:
+    """A file with its digest; a package with its version and digest."""
+    digest, _, name = line.decode(errors="replace").partition("  ")
+    if name.startswith(_FILE):
+        return name, digest
+    package, _, version = name.partition(" ")
+    return package, f"{version} {digest}"
+
+
+def _package(name: str, old: str | None, new: str | None) -> str:
+    was, now = (None if one is None else one.partition(" ")[0] for one in (old, new))
+    if was is None or now is None:
+        return f"{name} {was} is installed no more" if now is None else f"{name} {now} is installed"
+    return f"{name} {was} -> {now}" if was != now else f"{name} {now} was installed anew"
+
+
+def _has_packages(found: bytes) -> bool:
+    return any(not line.partition(b"  ")[2].startswith(_FILE.encode()) for line in found.splitlines())
 
 
 def restless(host: Host, release: Release, left_out: Sequence[str]) -> str | None:
@@ -116,16 +150,17 @@ def _some(found: Collection[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
-def listed(host: Host, release: Release, left_out: Sequence[str], cancelled: Cancelled) -> bytes:
-    """A line for each file of the code: its SHA-256, two spaces, its name."""
+def listed(manage: Manage, left_out: Sequence[str], cancelled: Cancelled, *, packages: bool = True) -> bytes:
+    """A line for each file of the code: its SHA-256, two spaces, its name from `./` on. Then one for each package.
+
+    Args:
+        packages: False for an earlier version's, which had none.
+    """
     words = ("sh", "-c", _LIST, "sh", *left_out)
     found = BytesIO()
-    host.stream(command(words, directory=release.directory), stdout=found, cancelled=cancelled)
-    return found.getvalue()
-
-
-def _listed(ground: Ground, which: Which, left_out: Sequence[str]) -> bytes:
-    return listed(ground.application_host, ground.release(which), left_out, ground.cancelled)
+    directory = manage.command().directory
+    manage.host.stream(command(words, directory=directory), stdout=found, cancelled=cancelled)
+    return found.getvalue() + (installed(manage, cancelled) if packages else b"")
 
 
 def _kept(ground: Ground, which: Which) -> Path:

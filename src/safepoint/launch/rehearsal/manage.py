@@ -75,7 +75,7 @@ class Pointed:
         manage = self._at(database.login(migration_role(LOGIN), self._password))
         try:
             left_out = frozen.no_code(self.plan, self.plan.releases.new, inspect(manage, cancelled=cancelled))
-            return frozen.listed(manage.host, self.plan.releases.new, left_out, cancelled)
+            return frozen.listed(manage, left_out, cancelled)
         except CommandFailed:  # why it does not start, the rehearsal itself will say
             return None
 

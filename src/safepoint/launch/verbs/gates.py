@@ -225,8 +225,7 @@ def frozen_reasons(ground: Ground) -> list[Reason]:
     for which in WHICH:
         changed = frozen.changes(ground, which, fact.get("left_out", {}).get(which, []), fact[which])
         if changed is not None:
-            kept = f"what of it is no code (uploads, pid files) belongs into releases.{which}.data"
-            reasons.append(("fail", f"the code of the {which} release changed since the freeze: {changed}; {kept}"))
+            reasons.append(("fail", f"the code of the {which} release changed since the freeze: {changed}"))
     return reasons or [("pass", f"the code is as it was frozen{frozen.alike(fact)}")]
 
 

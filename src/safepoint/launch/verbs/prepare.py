@@ -215,13 +215,13 @@ class Store(Verb):
 
 
 class Freeze(Verb):
-    """The code of both releases, by content; a change after this is seen before the window."""
+    """The code of both releases, by content, and their packages; a change after this is seen before the window."""
 
     name = "freeze"
 
     def commands(self, plan: PlanFile, params: Mapping[str, Any]) -> tuple[str, ...]:
         """The command that names the code's content."""
-        return ("sha256 of every file of both releases, without uploads, caches and logs",)
+        return ("sha256 of every file of both releases, without uploads, caches and logs; their packages",)
 
     def apply(self, ground: Ground) -> Evidence:
         """Also asks the new release what it is: its user model is needed by the way back."""
