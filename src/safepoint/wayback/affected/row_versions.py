@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import starmap
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +21,15 @@ Keys = Mapping[str, Sequence[str]]
 """The columns of each table's primary key."""
 
 _IDS: Final = 2**32
+_LARGE: Final = 100 << 20
+"""Of values of more bytes their size is told."""
 _STORE: Final = "CREATE TABLE xids (xid INTEGER PRIMARY KEY); CREATE TABLE rows (digest BLOB PRIMARY KEY) WITHOUT ROWID"
 TABLES = """
-SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum)
+SELECT n.nspname, c.relname, array_agg(a.attname::text ORDER BY a.attnum),
+       array_agg(y.oid IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype) ORDER BY a.attnum)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+JOIN pg_type t ON t.oid = a.atttypid JOIN pg_type y ON y.oid = coalesce(nullif(t.typbasetype, 0), t.oid)
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
   AND n.nspname <> 'safepoint' AND n.nspname NOT LIKE 'safepoint\\_%'
 GROUP BY 1, 2 ORDER BY 1, 2
@@ -39,11 +44,11 @@ def rows_since(connection: Connection, start_xid: int) -> Iterator[Change]:
     tracked = connection.execute("SHOW track_commit_timestamp").fetchone() == ("on",)
     at = sql.SQL("pg_xact_commit_timestamp(t.xmin)" if tracked else "NULL::timestamptz")
     start = str(start_xid % 2**32)
-    for schema, name, columns in connection.execute(TABLES).fetchall():
+    for schema, name, columns, large in connection.execute(TABLES).fetchall():
         relation = Relation(0, schema, name, "d", tuple(Column(column, 0, -1, False) for column in columns))
         query = sql.SQL("SELECT t.xmin::text::int8, {}, {} FROM ONLY {} t WHERE age(t.xmin) <= age({}::xid)").format(
             at,
-            sql.SQL(", ").join(sql.SQL("t.{}::text").format(sql.Identifier(column)) for column in columns),
+            sql.SQL(", ").join(starmap(_shown, zip(columns, large, strict=True))),
             sql.Identifier(schema, name),
             sql.Literal(start),
         )
@@ -53,6 +58,16 @@ def rows_since(connection: Connection, start_xid: int) -> Iterator[Change]:
                 row = dict(zip(columns, values, strict=True))
                 transaction = Transaction(xid, 0, committed_at)
                 yield Change(transaction, relation, "insert or update", row, {}, {})
+
+
+def _shown(column: str, large: bool) -> sql.Composed:
+    """A column as text. What a bytea of half a GB says is more than PostgreSQL can have in one piece of memory."""
+    name = sql.Identifier(column)
+    if not large:
+        return sql.SQL("t.{}::text").format(name)
+    return sql.SQL(
+        "CASE WHEN octet_length(t.{0}) > {1} THEN '(' || octet_length(t.{0}) || ' bytes)' ELSE t.{0}::text END"
+    ).format(name, sql.Literal(_LARGE))
 
 
 def rows_unread(connection: Connection, spool: Path, start_xid: int, keys: Keys) -> Iterator[Change]:

@@ -7,7 +7,9 @@ from collections.abc import Generator
 from contextlib import closing
 from typing import Final
 
-from safepoint.errors import DatabaseError
+import psycopg
+
+from safepoint.errors import CaptureLost, DatabaseError
 from safepoint.postgres.connections import Connection, streamed
 from safepoint.postgres.pgoutput import format_lsn, parse_lsn
 from safepoint.progress import Cancelled
@@ -27,6 +29,8 @@ _CHANGES: Final = (73, 85, 68, 84)  # I, U, D, T
 # PostgreSQL 18 says of a subtransaction that it is rolled back, as if it had been streamed, where it saw so before it
 # would have written the transaction to disk (ReorderBufferCheckAndTruncateAbortedTXN). Nothing of it ever came.
 _ROLLED_BACK: Final = b"A"
+# elog() of mcxt.c, which is in no translation; a buffer that cannot grow has a code of its own (54000).
+_TOO_LARGE: Final = "invalid memory alloc request size"
 
 # The server keeps what it decoded in a spill file of its own, we take it from there piece by piece: memory stays
 # small on both sides even for one giant transaction (which always comes whole, whatever upto_nchanges says). Messages
@@ -89,19 +93,27 @@ class LogDrain:
 
         What the last batch gave is durable then, and the server has not been told yet.
         """
-        read = wider = 0
+        read = wider = narrower = 0
         while not self.cancelled():
             self._check()
             before = self.spool.position.commit_lsn
-            most = max(batch or batch_after(read, self.bytes), wider)
-            seen, commit = self._read(end, most)
+            most = narrower or max(batch or batch_after(read, self.bytes), wider)
+            try:
+                seen, commit = self._read(end, most)
+            except (psycopg.errors.ProgramLimitExceeded, psycopg.InternalError) as error:
+                if not is_too_large(error):
+                    raise
+                if most == 1:
+                    raise too_large(self.slot, error) from error
+                narrower = max(1, most // 64)  # what came before that row is taken; a read that fails gives nothing
+                continue
             read += max(seen, 0)
             if seen < 0:
                 return False
             if commit is None and seen < most:
                 return True
             if commit is None:  # one transaction that was rolled back has filled it
-                wider = most * 8
+                wider, narrower = most * 8, 0
                 continue
             wider = 0
             commit_lsn, end_lsn, transactions = commit
@@ -204,6 +216,25 @@ class LogDrain:
             schema, name = data[5:].split(b"\0", 2)[:2]
             self.changed_tables.add(f"{schema.decode()}.{name.decode()}")
             self._relations[oid] = shape
+
+
+def is_too_large(error: psycopg.Error) -> bool:
+    """Whether a row is larger, as the log writes it, than PostgreSQL can have in one piece of memory (1 GB)."""
+    said = error.diag.message_primary or ""
+    return error.sqlstate == "54000" or (error.sqlstate == "XX000" and _TOO_LARGE in said)
+
+
+def too_large(slot: str, error: psycopg.Error) -> CaptureLost:
+    """The error of a capture that a row ends which nobody can read from the log: nor what was committed after it."""
+    return CaptureLost(
+        "The capture is not complete any more: somebody wrote a row that is larger than PostgreSQL can decode (1 GB as "
+        "text; of a bytea two characters for each byte).",
+        subject=slot,
+        expected="every change since the launch",
+        found=f"{error.diag.message_primary}; what was committed before it is in the spool",
+        remedy="A rollback can still swap to the twin and carries what is in the spool; what was committed since is "
+        "listed, and not carried. Until then the server keeps its log for the slot: see checkpoints.capture_wal_gb.",
+    )
 
 
 def batch_after(changes: int, size: int) -> int:
