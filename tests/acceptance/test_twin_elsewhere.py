@@ -16,9 +16,9 @@ from other_server import PASSWORD, other_server, prepare, section
 from scene import brisk, evidence, release_that_answers
 from stage import Stage
 
+from safepoint.django.address import at_address
 from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.faults import VARIABLE
-from safepoint.launch.wayback.pairs import at_address
 from safepoint.postgres.servers import Server
 from safepoint.wayback.names import kept_name
 

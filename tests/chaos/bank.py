@@ -25,9 +25,9 @@ from stage import Stage
 from striking import Grounds, strike
 
 from safepoint.config import load
+from safepoint.django.address import at_address
 from safepoint.launch.begin import open_question, status_of
 from safepoint.launch.ledger import Entry
-from safepoint.launch.wayback.pairs import at_address
 from safepoint.postgres.servers import Server
 
 PATIENCE = 400.0

@@ -19,8 +19,9 @@ from django_site import manage_of, site_database, write_site
 from psycopg import sql
 
 from safepoint.config import Application
+from safepoint.django.address import url_variables
 from safepoint.django.cache import clear_caches
-from safepoint.django.inspector import IDENTITY, inspect, pending, redirected, url_variables
+from safepoint.django.inspector import IDENTITY, inspect, pending, redirected
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import is_clean, migrate
 from safepoint.django.standby import Standby

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from django_site import write_site
 from loaded_django import python
+from parted_site import BY_LIBPQ, WITHOUT_PORT, parted_site
 from pooler import pooler
 from typer.testing import CliRunner
 
@@ -125,3 +126,34 @@ def test_settings_that_cannot_be_read_say_what_they_miss(site: Path, monkeypatch
         draft_plan(site, site / "launch.toml", python=python())
     assert "DATABASE_URL" in caught.value.message and "--python" in str(caught.value.remedy)
     assert not (site / "launch.toml").exists()
+
+
+def test_a_project_that_reads_its_address_in_parts_is_led_by_them(
+    tmp_path: Path, database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = parted_site(tmp_path / "shop", database, monkeypatch)
+    monkeypatch.setenv("REPORTS_DB_HOST", "reports.internal")  # has the likely name, and not its address
+    draft = draft_plan(site, site / "launch.toml", python=python())
+    write_plan(draft, site / "launch.toml")
+    led = load(site / "launch.toml").application
+    assert led.parts == {part: f"DB_{part.upper()}" for part in ("host", "port", "name", "user", "password")}
+    assert "[application.variables]  # tried" in draft.text and str(database.password) not in draft.text
+    assert draft.known["database address"] == "DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD (tried)"
+
+
+def test_what_the_settings_leave_out_libpq_s_own_variables_have(
+    tmp_path: Path, database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = parted_site(tmp_path / "shop", database, monkeypatch, BY_LIBPQ)
+    draft = draft_plan(site, site / "launch.toml", python=python())
+    write_plan(draft, site / "launch.toml")
+    led = load(site / "launch.toml").application
+    assert led.led_by == ("PGHOST", "PGPORT", "POSTGRES_DB", "PGUSER", "PGPASSWORD")
+
+
+def test_a_part_that_stands_in_the_settings_is_named_as_what_cannot_be_led(
+    tmp_path: Path, database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = parted_site(tmp_path / "shop", database, monkeypatch, WITHOUT_PORT)
+    draft = draft_plan(site, site / "launch.toml", python=python())
+    assert "names none for port" in draft.known["database address"]

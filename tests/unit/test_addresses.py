@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from safepoint.backup.dumping import session_name
-from safepoint.config import Application
+from safepoint.config import Application, Variables
 from safepoint.config.releases import Release
-from safepoint.launch.wayback.pairs import at_address
+from safepoint.django.address import LIBPQ, at_address, leading, leading_to_server, nowhere, part_variables
 from safepoint.postgres.target import Target
 
 HERE = Target("localhost", 6543, "shop", "admin", "a secret")
@@ -75,3 +75,32 @@ def test_the_sessions_of_different_dumps_have_different_names_that_postgresql_ke
 )
 def test_the_application_s_url_is_led_to_another_server_with_all_else_as_it_is(url: str, there: str) -> None:
     assert at_address(url, "db2:6000") == there
+
+
+PARTS = Application(variables=Variables(host="DB_HOST", port="DB_PORT", name="DB_NAME", user="PGUSER", password="PW"))
+
+
+def test_an_application_is_led_by_parts_to_any_login_and_no_password_of_another_stays() -> None:
+    shop = Target("::1", 5433, "shop", "safepoint_1", "s3cret")
+    env, secrets = leading(PARTS, shop)
+    assert env == {"DB_HOST": "::1", "DB_PORT": "5433", "DB_NAME": "shop", "PGUSER": "safepoint_1"}
+    assert secrets == {"PW": "s3cret"}
+    assert leading(PARTS, shop.login("postgres", None))[1] == {"PW": ""}
+
+
+def test_to_another_server_it_is_led_by_the_parts_that_are_others_there() -> None:
+    only_host = Application(variables=Variables(host="DB_HOST"))
+    assert leading_to_server(PARTS, "db1:5432", "[::2]:6000") == ({"DB_HOST": "::2", "DB_PORT": "6000"}, {})
+    assert leading_to_server(only_host, "db1:5432", "db2:5432") == ({"DB_HOST": "db2"}, {})
+    assert leading_to_server(only_host, "db1:5432", "db2:6000") is None
+    assert leading_to_server(Application(), "db1:5432", "db2:6000") is None
+
+
+def test_variables_are_taken_for_what_their_names_say_and_tried_with_values_that_are_like_no_other() -> None:
+    read = ("DB_HOST", "PGDATABASE", "RDS_DB_NAME", "RDS_HOSTNAME", "DB_USERNAME", "DATABASE_PASSWORD", "DB_PORT")
+    parts = ("host", "name", "name", "host", "user", "password", "port")
+    others = ("DATABASE_URL", "DB_PASSWORD_FILE", "REDIS_HOST", "DB_ENGINE", "EMAIL_PORT")
+    found = part_variables((*read, *others))
+    assert {name: part for name, part in found.items() if name not in LIBPQ} == dict(zip(read, parts, strict=True))
+    values = nowhere(found)
+    assert len(set(values.values())) == len(found) and values["DB_PORT"].isdigit()

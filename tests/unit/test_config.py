@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from least_plan import LEAST
 
-from safepoint.config import Moment, PlanFile, Release, format_bytes, format_duration, load, parse_duration
+from safepoint.config import Application, Moment, PlanFile, Release, format_bytes, format_duration, load, parse_duration
 from safepoint.config.load import key_lines, parse
 from safepoint.errors import ExitCode, PlanFileError
 
@@ -253,6 +253,29 @@ def test_a_release_whose_commands_leave_the_port_open_can_be_moved_to_another_on
 def test_a_rehearsal_cannot_be_led_to_another_database_than_its_copy() -> None:
     more = '[application]\nurl_env = "DATABASE_URL"\n[rehearsal.env]\nDATABASE_URL = "postgresql://live"\n'
     assert "rehearsal.env has 'DATABASE_URL'" in refused(LEAST + more).message
+
+
+def test_an_application_is_led_by_one_variable_or_by_those_of_the_parts_that_are_named() -> None:
+    led = read(
+        LEAST + '[application.variables]\nhost = "DB_HOST"\nuser = "DB_USER"\npassword = "DB_PASSWORD"\n'
+    ).application
+    assert led.led_by == ("DB_HOST", "DB_USER", "DB_PASSWORD")
+    assert (led.fixed, led.has_login) == (("port", "name"), True)
+    assert (led.parts["user"], Application().has_login, Application(url_env="X").fixed) == ("DB_USER", False, ())
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('url_env = "DATABASE_URL"\n[application.variables]\nhost = "DB_HOST"', "keep the one that the settings go by"),
+        ("[application.variables]", "names no variable"),
+        ('[application.variables]\nuser = "DB_USER"', "PGPASSWORD"),
+        ('[application.variables]\nhost = "DB"\nname = "DB"', "DB is named for two parts"),
+        ('[application.variables]\nhost = "DB_HOST"\n[rehearsal.env]\nDB_HOST = "live"', "rehearsal.env has 'DB_HOST'"),
+    ],
+)
+def test_variables_by_which_nothing_could_be_led_are_refused(more: str, said: str) -> None:
+    assert said in refused(f"{LEAST}[application]\n{more}\n").message
 
 
 def test_another_server_for_the_twin_is_no_place_for_a_copy_and_is_left_as_it_was_entered() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import pytest
 
@@ -15,6 +14,7 @@ from safepoint.errors import CommandFailed, LockNotAvailable
 from safepoint.hosts.command import Command, Result
 from safepoint.hosts.here import Here
 from safepoint.launch.verbs.prepare import planned_migrations
+from safepoint.postgres.target import Target
 
 RELEASE = Release(
     version="2",
@@ -25,19 +25,7 @@ RELEASE = Release(
     stop=("stop",),
     upstream="127.0.0.1:1",
 )
-
-
-@dataclass
-class Address:
-    """Stands where a database's login stands."""
-
-    password: str = "s3cret"
-
-    def at(self, _address: str | None) -> Address:
-        return self
-
-    def url(self) -> str:
-        return f"postgresql://app:{self.password}@db/shop"
+LOGIN = Target("db", 5432, "shop", "app", "s3cret")
 
 
 def result(stdout: str = "", stderr: str = "", code: int = 1, *argv: str) -> Result:
@@ -45,24 +33,24 @@ def result(stdout: str = "", stderr: str = "", code: int = 1, *argv: str) -> Res
 
 
 def test_the_command_is_the_plans_own_with_its_folder_and_a_redirection_wins() -> None:
-    env, secrets = redirect(Application(url_env="DATABASE_URL"), Address(), lock_timeout=1.5)
+    env, secrets = redirect(Application(url_env="DATABASE_URL"), LOGIN, lock_timeout=1.5)
     command = Manage(Here("here", None), RELEASE, env, secrets).command("migrate", "--noinput")  # type: ignore[arg-type]
     assert command.argv == ("python", "src/manage.py", "migrate", "--noinput")
     assert command.directory == "release-2"
     assert command.env["DJANGO_SETTINGS_MODULE"] == "shop.settings"
     endless = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
     assert command.env["PGOPTIONS"] == f"-c default_transaction_read_only=off -c lock_timeout=1500 {endless}"
-    assert command.secrets == {"DATABASE_URL": "postgresql://app:s3cret@db/shop"}
+    assert command.secrets == {"DATABASE_URL": "postgresql://app:s3cret@db:5432/shop"}
 
 
 def test_no_secret_is_shown() -> None:
-    env, secrets = redirect(Application(url_env="DATABASE_URL"), Address())
+    env, secrets = redirect(Application(url_env="DATABASE_URL"), LOGIN)
     manage = Manage(Here("here", None), RELEASE, env, secrets)  # type: ignore[arg-type]
     assert "s3cret" not in repr(manage) + repr(manage.command("check")) + manage.command("check").shown()
 
 
 def test_without_a_variable_for_the_address_only_the_sessions_settings_are_given() -> None:
-    env, secrets = redirect(Application(), Address())
+    env, secrets = redirect(Application(), LOGIN)
     assert (env, secrets) == ({"PGOPTIONS": "-c default_transaction_read_only=off"}, {})
 
 

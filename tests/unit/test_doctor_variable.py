@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from safepoint.launch.doctor.releases import without_effect
+from safepoint.launch.doctor.led import without_effect
 
 
 def test_a_variable_that_the_settings_read_is_not_named_as_the_one_to_name() -> None:

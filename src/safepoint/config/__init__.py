@@ -1,7 +1,7 @@
 """`launch.toml` -> frozen models. Start with `load`."""
 
 from safepoint.config.checkpoints import Checkpoints, Login
-from safepoint.config.database import Application, Database
+from safepoint.config.database import Application, Database, Variables
 from safepoint.config.durations import Moment, format_bytes, format_duration, parse_duration
 from safepoint.config.hosts import AnyHost, ComposeHost, HereHost, SshHost
 from safepoint.config.load import load, parse, state_folders
@@ -34,6 +34,7 @@ __all__ = [
     "SshHost",
     "Store",
     "TwinServer",
+    "Variables",
     "format_bytes",
     "format_duration",
     "load",

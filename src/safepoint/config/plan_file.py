@@ -78,10 +78,10 @@ class PlanFile(Section):
             if name != "here" and name not in self.hosts:
                 known = ", ".join(["here", *self.hosts])
                 raise ValueError(f"{where} names the host {name!r}, which is not in [hosts] (known: {known})")
-        if self.application.url_env in self.rehearsal.env:
+        if both := [name for name in self.application.led_by if name in self.rehearsal.env]:
             raise ValueError(
-                f"rehearsal.env has {self.application.url_env!r}, which is application.url_env: a rehearsal sets it "
-                "to the address of its copy"
+                f"rehearsal.env has {both[0]!r}, by which [application] is led to a database: a rehearsal sets it to "
+                "the address of its copy"
             )
         if len({store.name for store in self.stores}) != len(self.stores):
             raise ValueError("two stores have the same name")

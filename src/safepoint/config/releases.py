@@ -16,7 +16,7 @@ class Release(Section):
     """One release of the application: where it is, how it is started, stopped and reached.
 
     `{port}` in `start`, `stop` and `env` is the port of `upstream`. Written so, a rehearsal can start the release at
-    another port, with the variable of `application.url_env` leading to its copy: that must reach the release.
+    another port, with the variables of `[application]` leading to its copy: they must reach the release.
     """
 
     version: Name

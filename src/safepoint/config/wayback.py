@@ -44,8 +44,9 @@ class UnprovenWayBack(Section):
 class TwinServer(ServerLogin):
     """Another server for the twin, as the conductor connects to it. It needs the application's roles, and room.
 
-    A rollback leads the old release there: by the variable of `application.url_env`, where the conductor has it, with
-    this server's address in it; by the variables in `env`; or by the command `lead`.
+    A rollback leads the old release there: by the variable of `application.url_env`, where the conductor has it, or by
+    host and port of `[application.variables]`, with this server's address in them; by the variables in `env`; or by the
+    command `lead`.
     """
 
     maintenance: str = "postgres"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from safepoint.django.managepy import Manage, of_its_kind
+from safepoint.django.address import nowhere, of_its_kind
+from safepoint.django.managepy import Manage
 from safepoint.django.piped import ask
 from safepoint.errors import CommandFailed
 
@@ -183,17 +184,27 @@ def redirected(manage: Manage, variable: str, *, timeout: float | None = START_S
 
     Tried, not guessed: the project is started once with an address that leads nowhere (port 1), without connecting.
     """
-    nowhere = "postgresql://safepoint@127.0.0.1:1/safepoint_nowhere"
+    url = "postgresql://safepoint@127.0.0.1:1/safepoint_nowhere"
     others = {name: value for name, value in manage.secrets.items() if name != variable}
-    env = {**manage.env, variable: of_its_kind(variable, nowhere), "PGCONNECT_TIMEOUT": "2"}
+    env = {**manage.env, variable: of_its_kind(variable, url), "PGCONNECT_TIMEOUT": "2"}
     probe = Manage(manage.host, manage.release, env, others, manage.directory)
     database = inspect(probe, timeout=timeout).database()
     return database if database is not None and database.name == "safepoint_nowhere" else None
 
 
-def url_variables(environment: tuple[str, ...]) -> tuple[str, ...]:
-    """Which variables look as if they carried a database's address, the likeliest first. Pure."""
-    likely = [name for name in environment if name.upper().endswith(("URL", "DSN", "URI"))]
-    words = ("DATABASE", "POSTGRES", "DB")
-    ranked = [(next((i for i, word in enumerate(words) if word in name.upper()), None), name) for name in likely]
-    return tuple(name for rank, name in sorted((r, n) for r, n in ranked if r is not None))
+def followed(manage: Manage, variables: Mapping[str, str], *, timeout: float | None = START_SECONDS) -> dict[str, str]:
+    """By part of its default database's address the variable that the project takes it from, of these.
+
+    Tried, not guessed: the project is started once with values in them that lead nowhere, without connecting.
+
+    Args:
+        variables: with the part that each may have.
+
+    Raises:
+        CommandFailed: the project cannot be started with such values.
+    """
+    values = nowhere(variables)
+    others = {name: value for name, value in manage.secrets.items() if name not in values}
+    env = {**manage.env, **values, "PGCONNECT_TIMEOUT": "2"}
+    probe = Manage(manage.host, manage.release, env, others, manage.directory)
+    return dict(ask(probe, "address", {"values": values}, timeout=timeout))

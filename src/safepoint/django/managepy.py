@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from safepoint.config import Application, Release
+from safepoint.django.address import Login, leading
 from safepoint.errors import CommandFailed, LockNotAvailable, SafepointError
 from safepoint.hosts.command import Command, Host, Result
 
@@ -20,20 +20,7 @@ _CUT_FROM = 20
 _RAISED = re.compile(
     r"^(?P<kind>[A-Za-z_][\w.]*(?:Error|Exception|Warning|Configured|Exit|Interrupt|NotAvailable|\w*))"
 )
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _LOCK_SIGNS = ("canceling statement due to lock timeout", "LockNotAvailable")
-
-
-class Login(Protocol):
-    """What is needed of a database's address here: `postgres.Target` is one."""
-
-    def at(self, address: str | None) -> Login:
-        """The same login by another address."""
-        ...
-
-    def url(self) -> str:
-        """A `postgresql://` URL with the password in it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,10 +74,9 @@ def redirect(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """How `manage.py` is pointed at a database: the environment and the secrets for `Manage`.
 
-    With `application.url_env` that variable carries the whole address, password included, as a secret. Without
-    it the application's own settings say which database it is, and only the session's settings are given, by
-    PGOPTIONS: libpq hands them to the server unless the settings' OPTIONS have `options` of their own
-    (https://www.postgresql.org/docs/current/libpq-envars.html).
+    By the variables that lead it to a login (see `address.leading`). What these do not carry the application's own
+    settings say. The session's settings are given by PGOPTIONS: libpq hands them to the server unless the settings'
+    OPTIONS have `options` of their own (https://www.postgresql.org/docs/current/libpq-envars.html).
 
     Args:
         lock_timeout: seconds, for a migration, which no other timeout of the server may cut then; None leaves the
@@ -102,20 +88,8 @@ def redirect(
         options += f" -c lock_timeout={int(lock_timeout * 1000)}"
         # Those that every version has: a session with an option that its server does not know is refused.
         options += " -c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
-    there = login.at(application.database_address)
-    secrets = (
-        {} if application.url_env is None else {application.url_env: of_its_kind(application.url_env, there.url())}
-    )
-    return {"PGOPTIONS": options}, secrets
-
-
-def of_its_kind(variable: str, url: str) -> str:
-    """A database's address with the scheme of the application's own, as far as that stands in our environment.
-
-    Settings choose the engine by it: with `postgresql` for `postgis` a migration knows no geometry.
-    """
-    scheme, separator, _rest = os.environ.get(variable, "").partition("://")
-    return scheme + url[url.index("://") :] if separator and _SCHEME.fullmatch(scheme) else url
+    env, secrets = leading(application, login.at(application.database_address))
+    return {"PGOPTIONS": options, **env}, secrets
 
 
 def applying(output: str) -> str | None:

@@ -1,8 +1,9 @@
-"""Pointing an application at a copy: by the variable that its settings read, or by settings that are made for it.
+"""Pointing an application at a copy: by the variables that its settings read, or by settings that are made for it.
 
-Its files are never edited. A project whose settings take the database's address from no variable gets a settings
-module of the rehearsal's own, in a folder of the rehearsal's own: it takes over everything from the project's settings
-and puts another address into them. Whether it was obeyed is for the caller to see, before anything is written.
+Its files are never edited. A project whose settings take the database's address, or a part of it, from no variable
+gets a settings module of the rehearsal's own, in a folder of the rehearsal's own: it takes over everything from the
+project's settings and puts another address into them. Whether it was obeyed is for the caller to see, before anything
+is written.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Final
 
 from safepoint.config import Application
+from safepoint.django.address import Leading, Login, leading
 from safepoint.django.inspector import inspect
-from safepoint.django.managepy import Login, Manage, of_its_kind
+from safepoint.django.managepy import Manage
 
 VARIABLE: Final = "SAFEPOINT_DATABASE_URL"
 _MODULE: Final = "safepoint_pointed_settings"
@@ -80,15 +82,9 @@ import_module(_NAME)
 '''
 
 
-def variable(application: Application) -> str:
-    """The environment variable that carries the address of the copy."""
-    return application.url_env or VARIABLE
-
-
-def address(application: Application, login: Login) -> dict[str, str]:
-    """That variable with the address of a login to the copy: a secret."""
-    name = variable(application)
-    return {name: of_its_kind(name, login.url())}
+def to_copy(application: Application, login: Login) -> Leading:
+    """What leads the application to a login to the copy: its own variables, or the one of settings made for it."""
+    return ({}, {VARIABLE: login.url()}) if application.fixed else leading(application, login)
 
 
 def settings_over(own: Manage, folder: Path, given: Mapping[str, str]) -> dict[str, str]:
@@ -110,6 +106,7 @@ def settings_over(own: Manage, folder: Path, given: Mapping[str, str]) -> dict[s
     return dict(zip(_NAMES, (_MODULE, path, settings), strict=True))
 
 
-def only_pointing(env: Mapping[str, str]) -> dict[str, str]:
-    """Of an environment what `settings_over` gave."""
-    return {name: env[name] for name in _NAMES if name in env} if _OWN in env else {}
+def only_pointing(application: Application, env: Mapping[str, str]) -> dict[str, str]:
+    """Of an environment what `to_copy` and `settings_over` gave."""
+    names = _NAMES if _OWN in env else () if application.fixed else application.led_by
+    return {name: env[name] for name in names if name in env}

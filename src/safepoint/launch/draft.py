@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ from datetime import date, timedelta
 from importlib.resources import files
 from pathlib import Path
 
-from safepoint.config import Release
+from safepoint.config import Application, Release, Variables
 from safepoint.config.load import parse
-from safepoint.django.inspector import Project, inspect, redirected, url_variables
+from safepoint.django.address import part_variables, unled, url_variables
+from safepoint.django.inspector import Project, followed, inspect, redirected
 from safepoint.django.managepy import Manage
 from safepoint.errors import CommandFailed, Refused
 from safepoint.hosts.here import Here
@@ -71,7 +73,6 @@ def draft_plan(
     )
     runner = Manage(Here("here", directory.resolve()), release)
     project = _ask(runner)
-    variable = next((name for name in url_variables(project.environment) if _redirects(runner, name)), None)
     version = _version(directory)
     default = project.database()
     called = called_after(directory.resolve().name, project.settings, default.name if default else "")
@@ -80,7 +81,7 @@ def draft_plan(
         directory=_relative(directory, path.parent),
         manage=manage,
         old=version,
-        url_env=variable,
+        led=led(runner, project),
         day=(today or date.today()) + timedelta(days=7),
     )
     text, look_at = compose(project, names)
@@ -95,7 +96,7 @@ def _known(project: Project, names: Names, path: Path) -> dict[str, str]:
         "Django": f"{project.django}, settings {project.settings or 'of the program itself'}",
         "database": f"{default.name} on {default.host or 'a socket'}, as {default.user}" if default else "none",
         "release today": names.old,
-        "database address": f"{names.url_env} (tried)" if names.url_env else "no variable found that carries it",
+        "database address": _led_by(names.led),
     }
     if any((folder / ".git").exists() for folder in (path.parent.resolve(), *path.parent.resolve().parents)):
         known["not for git"] = ".safepoint and backups beside the plan file: they will hold copies of the database"
@@ -183,11 +184,33 @@ def _ask(manage: Manage) -> Project:
         ) from None
 
 
+def led(manage: Manage, project: Project) -> Application:
+    """By which variables the project is led to a database, tried: by one, or else by those of the address's parts."""
+    url = next((name for name in url_variables(project.environment) if _redirects(manage, name)), None)
+    if url is not None:
+        return Application(url_env=url)
+    try:
+        # Settings that read all that begins with a prefix name none in their source.
+        parts = followed(manage, part_variables({*project.environment, *os.environ}))
+    except CommandFailed:
+        return Application()  # one of these names has something else
+    if not {"user", "password"} <= {*parts}:
+        parts = {part: name for part, name in parts.items() if part not in ("user", "password")}
+    return Application(variables=Variables(**parts)) if parts else Application()
+
+
 def _redirects(manage: Manage, name: str) -> bool:
     try:
         return redirected(manage, name) is not None
     except CommandFailed:
         return False  # a variable of that name which is no database address
+
+
+def _led_by(application: Application) -> str:
+    if not application.led_by:
+        return "no variables found that carry it"
+    left = f"; {unled(application)}" if application.fixed else ""
+    return f"{', '.join(application.led_by)} (tried){left}"
 
 
 def _python(directory: Path) -> str:
@@ -211,8 +234,6 @@ def _version(directory: Path) -> str:
 
 
 def _relative(directory: Path, folder: Path) -> str:
-    import os.path
-
     return os.path.relpath(directory.resolve(), folder.resolve())
 
 
@@ -224,7 +245,7 @@ class Names:
     directory: str
     manage: tuple[str, ...]
     old: str
-    url_env: str | None
+    led: Application
     day: date
 
 
@@ -234,7 +255,6 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
     address = _address(project)
     user = default.user if default and default.user else "REPLACE"
     clear = '["clear_cache"]' if "clear_cache" in project.commands else ""
-    url_env = f"url_env = {_text(names.url_env)}" if names.url_env else '# url_env = "DATABASE_URL"'
     log = next(iter(project.error_logs), None)
     values = {
         "application": _text(names.application),
@@ -246,11 +266,7 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
         if default and _is_pooled(project)
         else "",
         "role": _text(user),
-        "url_env": url_env,
-        "url_env_comment": "tried: it decides which database the project uses"
-        if names.url_env
-        else "the variable that carries the database's address, if the settings read one; the session's settings "
-        "go by PGOPTIONS otherwise",
+        **_leading(names.led),
         "error_log": f"error_log = {_text(log)}" if log else '# error_log = "/var/log/app/error.log"',
         "directory": _text(names.directory),
         "manage": ", ".join(_text(word) for word in names.manage),
@@ -265,6 +281,21 @@ def compose(project: Project, names: Names) -> tuple[str, list[str]]:
     for name, value in values.items():
         text = text.replace(f"@{name}@", value)
     return text, marked(text)
+
+
+def _leading(application: Application) -> dict[str, str]:
+    """The lines of `[application]` that say by which variables it is led to a database."""
+    tried = "tried: it decides which database the project uses"
+    table = [f"{part} = {_text(name)}" for part, name in application.parts.items()]
+    return {
+        "url_env": f"url_env = {_text(application.url_env)}  # {tried}"
+        if application.url_env
+        else '# url_env = "DATABASE_URL"    # the variable that has the database\'s address, if the settings read one',
+        "variables": "\n".join([f"[application.variables]  # {tried.replace('it decides', 'they decide')}", *table])
+        if table
+        else "# [application.variables]  # or those that have its parts: host, port, name, user, password\n"
+        '# host = "DB_HOST"',
+    }
 
 
 def template() -> str:

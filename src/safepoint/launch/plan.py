@@ -122,7 +122,7 @@ def make_plan(plan_file: PlanFile, *, hurry: bool = False) -> Plan:
         timezone=plan_file.launch.timezone.key,
         steps=tuple(steps),
         hurry=hurry,
-        fenced=plan_file.application.url_env is not None,
+        fenced=plan_file.application.has_login,
         led=plan_file.wayback.server is not None and plan_file.wayback.server.lead is not None,
         standby=(_retire(starts["retire"]),),
     )
@@ -193,7 +193,7 @@ def _rows(plan: PlanFile) -> list[_Row]:
     old, new = plan.releases.old.version, plan.releases.new.version
     none: Mapping[str, Any] = {}
     # Where the fence locks the application's roles out, its processes can end while the window goes on.
-    fenced = plan.application.url_env is not None
+    fenced = plan.application.has_login
     long_watch = phase_starts(plan)["watch"].isoformat()
     rows: list[_Row] = [
         ("survey", "survey", "Look at everything the launch needs", "prepare", "stop", False, none),

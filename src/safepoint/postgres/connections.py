@@ -105,7 +105,7 @@ _ROWS = 20
 
 PAST_POOLER = (
     "name the server itself in [database], host and port. The application may go on using the pooler; by "
-    "application.url_env its manage.py is led past it."
+    "the variables of [application] its manage.py is led past it."
 )
 """What to do where a pooler stands in the server's place: it drops settings, and locks that a session holds."""
 

@@ -12,7 +12,8 @@ from django.conf import settings
 # A call or an index with a name in capitals as its first word: os.environ["X"], env.db("X"), a project's own
 # required("X"). Some are no variables; what matters of them is tried later.
 _READS = re.compile(
-    r"""\w\s*[\[(]\s*(?:var\s*=\s*)?["']([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_?(?:URL|DSN|URI)|[A-Z][A-Z0-9]*_[A-Z0-9_]+)["']"""
+    r"""\w\s*[\[(]\s*(?:var\s*=\s*)?["']"""
+    r"""([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*_?(?:URL|DSN|URI)|[A-Z][A-Z0-9]*_[A-Z0-9_]+|(?:DB|PG|POSTGRES)[A-Z]+)["']"""
 )
 _IDENTITY = """
     select oid::text || '@' || extract(epoch from pg_postmaster_start_time())::text

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from safepoint.config import PlanFile, format_duration
 from safepoint.django import pointing
+from safepoint.django.address import how_to_lead, unled
 from safepoint.django.inspector import redirected
 from safepoint.django.managepy import Manage
 from safepoint.errors import CommandFailed
@@ -158,8 +159,7 @@ def _led(plan: PlanFile, without: str) -> Finding:
         "rehearsal",
         f"{release.version} does not use the settings that are made for its rehearsal, which lead to the copy (tried): "
         "the launch would end there.",
-        "Does `manage` set DJANGO_SETTINGS_MODULE itself? Let the settings read the database's URL from a variable "
-        f"(dj-database-url, django-environ, or os.environ), and name that one in application.url_env; or {without}.",
+        f"Does `manage` set DJANGO_SETTINGS_MODULE itself? {how_to_lead(plan.application)}; or {without}.",
     )
 
 
@@ -169,25 +169,27 @@ def rehearsal(plan: PlanFile, now: datetime) -> Iterator[Finding]:
     without = "leave it out by [rehearsal] required = false"
     if not plan.rehearsal.required:
         yield ok("rehearsal", "The migrations are not rehearsed, by the plan's choice")
-        if plan.application.url_env is None and plan.wayback.prove and accepted(plan) is None:
+        if plan.application.fixed and plan.wayback.prove and accepted(plan) is None:
             yield failure(
                 "wayback",
-                "The way back cannot be proven: there is no rehearsal that would, and no variable leads the "
-                "application to a copy. The launch would end there.",
-                "Name the variable with the database's address in application.url_env, or let the launch rehearse; or "
-                "accept that nothing is carried back ([wayback] prove = false).",
+                "The way back cannot be proven: there is no rehearsal that would, and "
+                f"{unled(plan.application)}, so that nothing leads the application to a copy. The launch would end "
+                "there.",
+                f"{how_to_lead(plan.application)}, or let the launch rehearse; or accept that nothing is carried back "
+                "([wayback] prove = false).",
             )
         return
     host = plan.application.host
     here = plan.host(host).kind == "here"
-    if plan.application.url_env is None and not here:
+    if plan.application.fixed and not here:
         yield failure(
             "rehearsal",
-            "The launch wants a rehearsal, and the application cannot be pointed at a copy.",
-            f"Name the variable with the database's address in application.url_env, or {without}.",
+            "The launch wants a rehearsal, and the application cannot be pointed at a copy: "
+            f"{unled(plan.application)}.",
+            f"{how_to_lead(plan.application)}, or {without}.",
         )
         return
-    if plan.application.url_env is None:
+    if plan.application.fixed:
         yield _led(plan, without)
     yield from _reached(plan, without)
     if program() is None:

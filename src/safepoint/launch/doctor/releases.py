@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from urllib.parse import urlsplit
 
 from safepoint.checkpoints.logs import mark
 from safepoint.config import CommandRouter, PlanFile, Release
-from safepoint.django.inspector import IDENTITY, Project, inspect, redirected
+from safepoint.django.inspector import IDENTITY, Project, inspect
 from safepoint.django.managepy import Manage, redirect
 from safepoint.errors import CommandFailed
 from safepoint.hosts import command, open_host
 from safepoint.launch.doctor.finding import Finding, Look, failure, guarded, ok, some, warning
+from safepoint.launch.doctor.led import led
 from safepoint.launch.doctor.others import other_databases
-from safepoint.launch.doctor.settings import handed_on, lost_engine, lost_options, other_log, restless, session_of
+from safepoint.launch.doctor.settings import handed_on, other_log, restless
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import target
 
@@ -72,16 +73,16 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
     if alone is not None:
         yield failure(
             check,
-            f"manage.py of {release.version} works only where {plan.application.url_env} leads to its database: "
-            f"{alone.message}",
-            f"Set {plan.application.url_env} where the launch runs its commands (host {host.name}), as the release's "
-            f"own processes have it, or in releases.{which}.env.",
+            f"manage.py of {release.version} works only where {', '.join(plan.application.led_by)} leads to its "
+            f"database: {alone.message}",
+            f"Set it where the launch runs its commands (host {host.name}), as the release's own processes have it, or "
+            f"in releases.{which}.env.",
         )
     settings = project.settings or "no settings module"
     yield ok(check, f"{release.version}: Django {project.django}, Python {project.python}, {settings}")
     yield from _database_of(plan, project, check, own_login=alone is None)
     yield from _migrations_of(release, project, which)
-    yield from _redirection(plan, manage, project, check)
+    yield from led(plan, manage, project, check)
     yield from handed_on(plan, release, project, which)
     if which == "old":
         yield from _logs(plan, project)
@@ -103,7 +104,7 @@ def _asked(plan: PlanFile, release: Release) -> tuple[Manage, Project, CommandFa
     try:
         return own, inspect(own), None
     except CommandFailed as error:
-        if plan.application.url_env is None:
+        if not plan.application.has_login:
             raise
         env, secrets = redirect(plan.application, target(plan.database))
         ours = Manage(host, release, env, secrets)
@@ -180,48 +181,6 @@ def _migrations_of(release: Release, project: Project, which: str) -> Iterator[F
             f"Not atomic: {', '.join(loose)}: a failure in them leaves half of their work behind.",
             "Nothing to do for a launch (it goes back to the twin); when retrying by hand, look at what is there.",
         )
-
-
-def _redirection(plan: PlanFile, manage: Manage, project: Project, check: str) -> Iterator[Finding]:
-    variable = plan.application.url_env
-    default = project.database()
-    if variable is None:
-        if default is not None and default.options:
-            yield failure(
-                check,
-                "The settings' OPTIONS carry `options`, so that Safepoint's lock_timeout does not reach the server.",
-                "Read the options from an environment variable, or set application.url_env.",
-            )
-        elif check == "release-new":
-            yield from session_of(plan, manage, check)
-        return
-    _env, secrets = redirect(plan.application, target(plan.database))
-    there = redirected(Manage(manage.host, manage.release, {}, secrets, manage.directory), variable)
-    lost = lost_options(variable, default, there, check) or lost_engine(variable, default, there, check)
-    if lost is not None:
-        yield lost
-    elif there is not None:
-        yield ok(check, f"{variable} decides which database {manage.release.version} uses (tried)")
-    else:
-        yield failure(
-            check,
-            f"{variable} does not change the database of {manage.release.version} (tried).",
-            without_effect(variable, project.environment),
-        )
-
-
-def without_effect(variable: str, read: Sequence[str]) -> str:
-    """What to do where the variable that should lead the application to a database leads it nowhere. Pure.
-
-    Args:
-        read: the variables that the settings read.
-    """
-    if variable in read:
-        return (
-            f"Its settings read {variable}, so it is set once more on the way to them: let `manage` (a script that "
-            "sources a file, say) and the settings (.env) leave it as it is where it is set already."
-        )
-    return f"Name the variable that its settings read in application.url_env; they read: {', '.join(read) or 'none'}"
 
 
 def _logs(plan: PlanFile, project: Project) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from safepoint.config import HereHost, PlanFile, Release
+from safepoint.django.address import how_to_lead
 from safepoint.django.inspector import Project, ProjectDatabase, inspect
 from safepoint.django.managepy import Manage, redirect
 from safepoint.hosts import Host
@@ -31,8 +32,8 @@ def session_of(plan: PlanFile, manage: Manage, check: str) -> Iterator[Finding]:
     yield failure(
         check,
         f"The settings of the migration's session do not reach the server: {said}.",
-        "A connection pooler (PgBouncer) stands between? Let the settings read the database's address from a variable, "
-        "and name it in application.url_env: Safepoint leads manage.py to the server itself by it.",
+        f"A connection pooler (PgBouncer) stands between? {how_to_lead(plan.application)}: by them "
+        "Safepoint leads manage.py to the server itself.",
     )
 
 
@@ -102,7 +103,7 @@ def handed_on(plan: PlanFile, release: Release, project: Project, which: str) ->
     if not isinstance(plan.host(plan.application.host), HereHost):
         return
     withheld = {name for option, name in pairwise(release.start) if option in ("-u", "--unset")}
-    known = {*project.environment, plan.application.url_env, *release.env, *withheld}
+    known = {*project.environment, *plan.application.led_by, *release.env, *withheld}
     given = sorted(name for name in secrets_of(plan) if name in os.environ and name not in known)
     if given:
         words = " ".join(f"-u {name}" for name in given)

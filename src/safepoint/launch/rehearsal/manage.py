@@ -14,6 +14,7 @@ from typing import Final
 
 from safepoint.config import PlanFile
 from safepoint.django import pointing
+from safepoint.django.address import how_to_lead, unled
 from safepoint.django.inspector import IDENTITY, inspect
 from safepoint.django.intent import Intent, read_intent
 from safepoint.django.managepy import Manage
@@ -83,18 +84,19 @@ class Pointed:
         application = self.plan.application
         host = open_host(application.host, self.plan.host(application.host), self.plan.folder)
         options = "-c default_transaction_read_only=off"
+        env, secret = pointing.to_copy(application, replace(login, port=self.port))
         return Manage(
             host,
             self.plan.releases.new,
-            env={**self.plan.rehearsal.variables(self.folder), "PGOPTIONS": options, **self._settings},
-            secrets=pointing.address(application, replace(login, port=self.port)),
+            env={**self.plan.rehearsal.variables(self.folder), "PGOPTIONS": options, **self._settings, **env},
+            secrets=secret,
         )
 
     @cached_property
     def _settings(self) -> dict[str, str]:
-        """Where no variable leads the application to the copy: what makes it use settings that do."""
+        """Where its variables do not lead the application to the copy: what makes it use settings that do."""
         application = self.plan.application
-        if application.url_env is not None:
+        if not application.fixed:
             return {}
         host = open_host(application.host, self.plan.host(application.host), self.plan.folder)
         given = self.plan.rehearsal.variables(self.folder)
@@ -121,17 +123,16 @@ def intended(
     if row is None or pending.identity != row[0]:
         raise Refused(
             "The application does not go to the scratch server: it answered from another database.",
-            subject=f"application.url_env = {plan.application.url_env!r}"
-            if plan.application.url_env
-            else "application.url_env is not set",
+            subject=f"[application] is led by {', '.join(plan.application.led_by)}"
+            if not plan.application.fixed
+            else unled(plan.application),
             expected=f"database {row[0] if row else '?'} (oid@start of the server)",
             found=pending.identity,
-            remedy="Do the settings take the address of the default database from this variable, and does the "
-            "release's own `env` not set it? Nothing was migrated."
-            if plan.application.url_env
+            remedy="Do the settings take the address of the default database from there? `safepoint doctor` tries it. "
+            "Nothing was migrated."
+            if not plan.application.fixed
             else "Settings were made for it, and it did not use them: does `manage` set DJANGO_SETTINGS_MODULE "
-            "itself? Let the settings read the database's URL from a variable (dj-database-url, django-environ, "
-            "or os.environ), and name that one in [application]. Nothing was migrated.",
+            f"itself? {how_to_lead(plan.application)}. Nothing was migrated.",
         )
     return intent, looked_after(plan, manage, pending)
 

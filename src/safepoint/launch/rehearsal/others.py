@@ -47,7 +47,7 @@ def _live(plan: PlanFile, manage: Manage) -> tuple[OtherDatabase, ...] | None:
     found: list[OtherDatabase] = []
     try:
         for release in (plan.releases.new, plan.releases.old):
-            there = Manage(manage.host, release, only_pointing(manage.env), manage.secrets)
+            there = Manage(manage.host, release, only_pointing(plan.application, manage.env), manage.secrets)
             found += read_pending(there).others
     except CommandFailed:
         return None

@@ -14,6 +14,7 @@ from safepoint.backup.proof import prove, restored
 from safepoint.backup.restoring import programs_for
 from safepoint.backup.shelf import list_snapshots
 from safepoint.config import PlanFile
+from safepoint.django.address import how_to_lead, unled
 from safepoint.errors import PlanFileError
 from safepoint.hosts import open_host
 from safepoint.hosts.lending import lent
@@ -44,7 +45,7 @@ def rehearse(
         snapshot_id: None takes the newest proven one, or takes and proves one where there is none.
 
     Raises:
-        PlanFileError: `application.url_env` is not set, and the application is not on this machine.
+        PlanFileError: no variables lead the application to a copy, and it is not on this machine.
         Refused: the application does not go where it is pointed; nothing was run then.
         ProofFailed, DatabaseError, StoreError, CommandFailed, Interrupted: as the parts.
     """
@@ -108,20 +109,20 @@ def _own_folder(plan_file: PlanFile) -> Iterator[Path]:
 def refuse_unpointed(plan_file: PlanFile) -> None:
     """The rehearsal must lead the application to the scratch server, and not by editing its files.
 
-    Settings can be made for it on this machine; elsewhere there is only the variable.
+    Settings can be made for it on this machine; elsewhere there are only its variables.
 
     Raises:
-        PlanFileError: the plan file names no such variable, and the application is not on this machine.
+        PlanFileError: the plan file does not name such variables, and the application is not on this machine.
     """
     host = plan_file.host(plan_file.application.host)
-    if plan_file.application.url_env is None and host.kind != "here":
+    if plan_file.application.fixed and host.kind != "here":
         raise PlanFileError(
-            "A rehearsal needs to know how to point the application at another database.",
-            subject="application.url_env",
-            expected='url_env = "DATABASE_URL" (or the like) in [application]: the environment variable from which '
-            "the settings take the database's address",
-            remedy="Let the settings read the database's URL from a variable (dj-database-url, django-environ, or "
-            "os.environ), and name it in [application]. A launch without a rehearsal says so in its plan: "
+            "A rehearsal needs to know how to point the application at another database: "
+            f"{unled(plan_file.application)}.",
+            subject="[application]",
+            expected='url_env = "DATABASE_URL" (or the like), or host, port, name, user and password in '
+            "[application.variables]: the environment variables from which the settings take the database's address",
+            remedy=f"{how_to_lead(plan_file.application)}. A launch without a rehearsal says so in its plan: "
             "[rehearsal] required = false. Nothing was run.",
         )
 

@@ -18,7 +18,7 @@ import psycopg
 from safepoint.checkpoints.login import login
 from safepoint.config import PlanFile, Release, format_bytes
 from safepoint.django.managepy import Manage, last_words
-from safepoint.django.pointing import address, only_pointing
+from safepoint.django.pointing import only_pointing, to_copy
 from safepoint.django.standby import Standby
 from safepoint.django.wellness import Wellness, look_well, places_of
 from safepoint.errors import CommandFailed, SafepointError
@@ -126,7 +126,8 @@ def started_copy(on: OnCopy, size: int) -> OnCopy | str:
     copy = ground.copy_of(on.copy, "safepoint_started")
     owner = on.plan.database.application_roles[0]
     login = migration_login(copy, _LOGIN, owner, maintenance="postgres")
-    manage = replace(on.manage, secrets=address(on.plan.application, login))
+    env, secrets = to_copy(on.plan.application, login)
+    manage = replace(on.manage, env={**on.manage.env, **env}, secrets=secrets)
     return replace(on, copy=copy, manage=manage, standby=None)
 
 
@@ -138,7 +139,8 @@ def _looked(on: OnCopy) -> Wellness:
     live: set[str] = set()
     try:
         for release in (on.plan.releases.new, on.plan.releases.old):
-            there = Manage(on.manage.host, release, only_pointing(on.manage.env), on.manage.secrets)
+            env = only_pointing(on.plan.application, on.manage.env)
+            there = Manage(on.manage.host, release, env, on.manage.secrets)
             live |= places_of(there, cancelled=on.cancelled)
     except CommandFailed:
         return found  # what is not known to be another one is taken for the live one

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from safepoint.backup.restoring import Restored, restored
 from safepoint.config import PlanFile, format_duration
+from safepoint.django.address import unled
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.managepy import Manage, redirect
 from safepoint.django.migrations import migrate
@@ -191,8 +192,8 @@ def _keep(ground: Ground, schemas: Schemas, **found: Any) -> None:
 
 
 def _cannot_try(ground: Ground) -> str | None:
-    if ground.plan.application.url_env is None:
-        return "the application cannot be pointed at a copy: application.url_env is not set"
+    if ground.plan.application.fixed:
+        return f"the application cannot be pointed at a copy: {unled(ground.plan.application)}"
     if ground.plan.scratch is None and not lends(ground.application_host):
         return "the copy is on the conductor's machine, where the application's container does not reach it"
     return None

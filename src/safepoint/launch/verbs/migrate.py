@@ -35,12 +35,12 @@ from safepoint.wayback.holders import shown as shown_holders
 def migrating(ground: Ground) -> Manage:
     """The new release's `manage.py` as it may write while the fence stands.
 
-    Where the application can be pointed at a login by a variable, that is a temporary one, a member of the owner's
+    Where the application can be pointed at a login by its variables, that is a temporary one, a member of the owner's
     role: the application's own roles are locked out. Elsewhere it is the application's own login.
     """
     database = ground.plan.database
     login: Target = ground.target
-    if ground.plan.application.url_env is not None:
+    if ground.plan.application.has_login:
         login = migration_login(
             ground.target,
             ground.launch_id,

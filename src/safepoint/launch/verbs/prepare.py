@@ -265,7 +265,7 @@ class MigratePlan(Verb):
         may let in none but the roles that its pg_hba.conf names. Then it goes; the window makes it again.
         """
         recorded = read_records(ground.target)  # before: what comes after it is seen at the gate
-        if ground.plan.application.url_env is None:
+        if not ground.plan.application.has_login:
             result = ground.manage("new").run("migrate", "--plan", cancelled=ground.cancelled)
         else:
             try:

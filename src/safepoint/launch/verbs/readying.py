@@ -94,7 +94,7 @@ class ReadyOld(Verb):
             return Evidence(f"{release.version} is loaded once the application is led to {ground.standing.server}")
         ground.background.keep(waiting(CACHE, "old"), Standby(manage))
         ground.background.keep(waiting(CHECK, "old"), Standby(manage))
-        if not (ground.plan.releases.new.stage and ground.plan.application.url_env is not None):
+        if not (ground.plan.releases.new.stage and ground.plan.application.has_login):
             # It cannot stand beside the new one, or would get into the migrated database.
             return Evidence(f"{release.version} loads for what comes after the swap")
         if _is_there(ground, "old"):

@@ -161,7 +161,7 @@ class Fence(Verb):
 
 def fenced_roles(plan: PlanFile) -> tuple[str, ...]:
     """The roles that lose their login. Where the migration must log in as the application, they keep it."""
-    return plan.database.application_roles if plan.application.url_env is not None else ()
+    return plan.database.application_roles if plan.application.has_login else ()
 
 
 class Unfence(Verb):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from safepoint.config import PlanFile
 from safepoint.config.section import address as address_of
+from safepoint.django.address import leading_to_server
 from safepoint.errors import DatabaseError, PlanFileError, ServerAway
 from safepoint.postgres.target import server_target, target
 from safepoint.wayback.names import twin_name
@@ -64,23 +63,14 @@ def leading(plan: PlanFile) -> tuple[dict[str, str], dict[str, str]]:
     server = plan.wayback.server
     if server is None:
         return {}, {}
-    name = plan.application.url_env
-    known = os.environ.get(name) if name is not None else None
-    if name is None or known is None or name in server.env:
-        return dict(server.env), {}
-    return dict(server.env), {name: at_address(known, server.address or address_of(server.host, server.port))}
+    own = plan.application.database_address or address_of(plan.database.host, plan.database.port)
+    found = leading_to_server(plan.application, own, server.address or address_of(server.host, server.port))
+    env, secrets = found or ({}, {})
+    # What a person wrote for that server counts.
+    return {**env, **server.env}, {name: value for name, value in secrets.items() if name not in server.env}
 
 
 def is_led(plan: PlanFile) -> bool:
     """Whether anything in the plan leads the old release there."""
     server = plan.wayback.server
     return server is not None and (server.lead is not None or any(leading(plan)))
-
-
-def at_address(url: str, address: str) -> str:
-    """A database URL with another server in it; login, database and options stay. Pure."""
-    parts = urlsplit(url)
-    login, at, _ = parts.netloc.rpartition("@")
-    # libpq takes a host or port of the query before that of the authority.
-    words = [word for word in parts.query.split("&") if word.partition("=")[0] not in ("host", "port", "hostaddr")]
-    return urlunsplit((parts.scheme, f"{login}{at}{address}", parts.path, "&".join(words), parts.fragment))

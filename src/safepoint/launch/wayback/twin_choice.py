@@ -58,7 +58,7 @@ def _against_there(plan: PlanFile, connection: Connection, pair: Pair) -> tuple[
     if is_led(plan):
         said = led_login.refused(plan, pair)
         return () if said is None else (said,)
-    how = "the variable of application.url_env, wayback.server.env or wayback.server.lead"
+    how = "the variables by which [application] is led to a database, wayback.server.env or wayback.server.lead"
     return (f"nothing leads the application to {pair.twin.address} after a rollback: set {how}",)
 
 
