@@ -36,9 +36,13 @@ SETTINGS = {
 }
 
 
-def writers(how: How, name: str, limit: float) -> list[Result]:
-    """The share of throughput that is left with the capture on: the median of pairs that follow each other."""
-    with _server() as database:
+def writers(how: How, name: str, limit: float, parent: Path | None = None) -> list[Result]:
+    """The share of throughput that is left with the capture on: the median of pairs that follow each other.
+
+    Args:
+        parent: the folder for the server; in memory nobody waits for a disk, and only the processors' work is left.
+    """
+    with _server(parent) as database:
         _pgbench(database, "-i", "-q", "-s", str(SCALE))
         _pgbench(database, *_words(SECONDS))  # warm
         pairs = []
@@ -53,8 +57,9 @@ def writers(how: How, name: str, limit: float) -> list[Result]:
     aside = round(1.96 * len(ratios) ** 0.5 / 2)
     middle = ratios[len(ratios) // 2 - aside], ratios[(len(ratios) - 1) // 2 + aside]
     without = statistics.median(both[False] for both in pairs)
+    where = "" if parent is None else " to memory"
     detail = (
-        f"pgbench TPC-B-like, {CLIENTS} clients, scale {SCALE}, fsync on, {ROUNDS} pairs of {SECONDS} s, with "
+        f"pgbench TPC-B-like, {CLIENTS} clients, scale {SCALE}, fsync on{where}, {ROUNDS} pairs of {SECONDS} s, with "
         f"`safepoint follow`, of {without:,.0f} transactions/s without; the median lies between {middle[0]:.3f} and "
         f"{middle[1]:.3f} (95 %), the pairs between {ratios[0]:.3f} and {ratios[-1]:.3f}; capture: {how}"
     )
@@ -62,10 +67,10 @@ def writers(how: How, name: str, limit: float) -> list[Result]:
 
 
 @contextmanager
-def _server() -> Iterator[Target]:
-    with tempfile.TemporaryDirectory(prefix="safepoint-bench-") as parent:
-        Path(parent).chmod(0o755)
-        server = Server.create(Path(parent) / "pg", installation(17), settings=SETTINGS, purpose=SCRATCH).start()
+def _server(parent: Path | None) -> Iterator[Target]:
+    with tempfile.TemporaryDirectory(prefix="safepoint-bench-", dir=parent) as folder:
+        Path(folder).chmod(0o755)
+        server = Server.create(Path(folder) / "pg", installation(17), settings=SETTINGS, purpose=SCRATCH).start()
         try:
             yield server.target
         finally:

@@ -157,6 +157,10 @@ MEASURES: Mapping[str, Callable[[], list[Result]]] = {
     "window_minus_migrate_seconds_1gb": lambda: window("1gb", 1),
     "rollback_seconds_live_1gb": lambda: whole_life("1gb", 1, "live")[1:],
     "writers_with_capture": lambda: writers("logical", "writers_with_capture", 0.95),
+    # The same where no disk is shared with others: what the processors have to do for it.
+    "writers_with_capture_in_memory": lambda: writers(
+        "logical", "writers_with_capture_in_memory", 0.95, Path("/dev/shm")
+    ),
     # What triggers cost is told, not limited: they are for servers where there is no other way.
     "writers_with_triggers": lambda: writers("triggers", "writers_with_triggers", 0.0),
 }
