@@ -128,7 +128,8 @@ def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
             f"The launch {plan_file.launch_id} {'was aborted' if status == 'aborted' else 'failed'}: "
             "nothing of it stands by that could be retired.",
             subject=plan_file.launch_id,
-            remedy="There is nothing to do; `safepoint launch` would begin it anew.",
+            remedy="There is nothing to do; "
+            f"`safepoint launch{' --again` begins it anew' if status == 'aborted' else '` goes on with it'}.",
         )
     if status not in ("launched", "rolled back"):
         raise Refused(

@@ -303,7 +303,7 @@ def refuse_old_go(ground: Ground) -> None:
         raise Refused(
             f"{given}, and it would not be given now: {found.summary}",
             subject=ground.step.id,
-            remedy="The site was not closed. What was prepared is taken back; then `safepoint launch` begins anew.",
+            remedy="The site was not closed, what was prepared is taken back. `safepoint launch --again` begins anew.",
         )
     doubts = "" if found.verdict == "pass" else f" Now it is {found.summary}."
     raise NeedsPerson(
