@@ -267,7 +267,7 @@ def _refuse_return(plan_file: PlanFile, entries: list[Entry], taken: Entry) -> N
     if turned is not None and held(plan_file.conductor_lock, plan_file.launch_id):
         question = _open_question(plan_file)
         raise Refused(
-            f"The rollback is being turned round already, since {turned.at[11:19]} UTC.",
+            f"The rollback is being turned round already, since {_clock(plan_file, turned)}.",
             subject=plan_file.launch_id,
             remedy="Watch it with `safepoint status`; it ends with the new release open."
             if question is None
@@ -300,12 +300,17 @@ def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry], *, closin
     if closing and still_open:
         return
     raise Refused(
-        f"The way back is being taken already, since {taken.at[11:19]} UTC: {taken.data['reason']}.",
+        f"The way back is being taken already, since {_clock(plan_file, taken)}: {taken.data['reason']}.",
         subject=plan_file.launch_id,
         remedy="The site is open while what was written is carried; `safepoint rollback --stop-first` closes it now."
         if still_open
         else "Watch it with `safepoint status`; it ends with the old release open.",
     )
+
+
+def _clock(plan_file: PlanFile, entry: Entry) -> str:
+    """When it was, as `status` and the report say it."""
+    return f"{entry.when.astimezone(plan_file.launch.timezone):%H:%M:%S}"
 
 
 def _load(plan: Path) -> PlanFile:

@@ -61,7 +61,7 @@ class Conductor:
         self.plan_file = plan_file
         self.plan = plan
         self.folder = plan_file.state / "launches" / plan.launch_id
-        self._lock = ConductorLock(plan_file.conductor_lock, plan.launch_id, command)
+        self._lock = ConductorLock(plan_file.conductor_lock, plan.launch_id, command, plan_file.launch.timezone)
         database = plan_file.database
         self._guard = Guard(lambda: target(database), database.maintenance, plan.launch_id, person())
         self._tell = tell

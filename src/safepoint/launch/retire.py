@@ -47,7 +47,7 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
     _refuse_early(plan_file, now or datetime.now(UTC), hurry=hurry)
     done: list[str] = []
     with (
-        ConductorLock(plan_file.conductor_lock, plan_file.launch_id, "safepoint retire"),
+        ConductorLock(plan_file.conductor_lock, plan_file.launch_id, "safepoint retire", plan_file.launch.timezone),
         _guarded(plan_file),
         Ledger(launch_folder(plan_file) / "ledger.jsonl") as ledger,
     ):
@@ -152,11 +152,13 @@ def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
             if status == "launched"
             else ("What the rollback put away stays in the database, too,", "will look at it there")
         )
+        zone = plan_file.launch.timezone
+        until = f"{due.astimezone(zone):%Y-%m-%d %H:%M}"
         raise Refused(
-            f"{kept} until {due:%Y-%m-%d %H:%M %Z}.",
+            f"{kept} until {until}.",
             subject="timetable.retire",
-            expected=f"{due.isoformat()} or later",
-            found=f"{now.isoformat(timespec='minutes')}{by}",
+            expected=f"{until} or later",
+            found=f"{now.astimezone(zone):%Y-%m-%d %H:%M}{by}",
             remedy=f"Wait; or, if nobody {over} any more: `safepoint retire --now`.",
         )
 
