@@ -74,7 +74,7 @@ def test_what_a_failed_run_found_and_started_is_found_and_started_anew(
     assert aborted.returncode == 0, aborted.stdout + aborted.stderr
     assert slots_and_roles_left(stage) == ([], [])
     # Killed in the final dump, and gone on with hours later: what is taken then is not as old as its name.
-    kill_at(stage, "final-snapshot:begun", "launch", "--now")
+    kill_at(stage, "final-snapshot:begun", "launch", "--again", "--now")
     with Ledger(stage.launch_folder / "ledger.jsonl", clock=lambda: datetime.now(UTC) - timedelta(hours=3)) as ledger:
         named = {"id": f"{stage.plan.launch_id}-final-20260301T060000Z"}
         ledger.append("fact", "fact:1:snapshot:final", named, step="final-snapshot")
@@ -96,7 +96,7 @@ def test_a_go_for_the_window_that_is_hours_old_closes_nothing_by_itself(make_sta
     assert "would not be given now: no-go: it is" in no_go.stdout and release_that_answers(stage) == "1.0"
     stage.plan_path.write_text(plan)
     # Gone on with after an hour that nothing but itself speaks against: the window is not begun without a word.
-    kill_at(stage, "ready:recorded", "launch", "--now")
+    kill_at(stage, "ready:recorded", "launch", "--again", "--now")
     let_hours_pass(stage.launch_folder / "ledger.jsonl", 1)
     asked = stage.safepoint("launch", "--plain", "--no-wait", capture=True)
     assert asked.returncode == 4 and "The site is still open." in asked.stdout, asked.stdout + asked.stderr

@@ -14,6 +14,9 @@ import pytest
 from scene import Scene, blocked, patient, processes, waits_for_the_lock
 from stage import Stage
 
+from safepoint.errors import Refused
+from safepoint.launch.begin import begun_plan
+from safepoint.launch.conductor import Conductor, make_order
 from safepoint.launch.faults import VARIABLE
 from safepoint.launch.plan import make_plan
 
@@ -45,7 +48,9 @@ def slow_start(text: str) -> str:
     return f"{head}[releases.new]{tail}"
 
 
-def test_hold_stops_before_the_next_step_and_an_abort_before_the_window_touches_nothing(scene: Scene) -> None:
+def test_hold_stops_before_the_next_step_and_an_abort_before_the_window_touches_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene.new_launch(patient)
     live = scene.conduct("launch", "--now")
     live.until("step.begun")
@@ -74,6 +79,24 @@ def test_hold_stops_before_the_next_step_and_an_abort_before_the_window_touches_
     assert scene.left() == []
     assert (again := scene.run("abort", "--json")).code == 3
     assert "over already" in again.json()["message"]
+    assert (typed := scene.run("launch", "--now", "--json")).code == 3  # the last command, typed once more
+    assert "--again" in typed.json()["remedy"]
+    _nothing_begins_that_was_read_before_its_end(scene, monkeypatch)
+
+
+def _nothing_begins_that_was_read_before_its_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looked while it was under way comes to the lock when it is over: a launch began anew, by no order."""
+    for name, value in scene.stage.environment.items():
+        monkeypatch.setenv(name, value)
+    the_plan, known = begun_plan(scene.stage.plan), len(scene.entries)
+    assert the_plan is not None
+    with Conductor(scene.stage.plan, the_plan, tell=lambda _step, _progress: None, listeners=()) as conductor:
+        with pytest.raises(Refused, match="was aborted"):
+            conductor.launch()
+        for word, told in (("rollback", "over already"), ("return", "No rollback is under way")):
+            with pytest.raises(Refused, match=told):
+                conductor.rollback(make_order(word))
+    assert len(scene.entries) == known
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def test_a_release_that_is_told_to_stop_and_to_start_ends_as_it_was_told_last(sc
     change(scene, FORGOTTEN)
 
     # The conductor is killed meanwhile, and the command lives on.
-    kill_at(scene.stage, "fence:recorded", "launch", "--now")
+    kill_at(scene.stage, "fence:recorded", "launch", "--again", "--now")
     assert scene.run("abort", "--plain").code == 0
     assert running(scene, "1.0") and scene.release() == "1.0"
 

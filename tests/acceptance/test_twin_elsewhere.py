@@ -260,7 +260,7 @@ def test_who_would_not_get_in_there_is_told_before_the_window_and_before_a_rollb
     assert release_that_answers(stage) == "1.0"
     password(str(right))
     ordered(stage, "abort")
-    ordered(stage, "launch", "--now")
+    ordered(stage, "launch", "--again", "--now")
     assert evidence(stage, "twin")["server"] == f"127.0.0.1:{other.port}"
     # A terminal without the password for that server: it would close the site, and carry nothing.
     for env, said in (({"FAR_PASSWORD": "another"}, "password authentication failed"), ({}, "FAR_PASSWORD")):

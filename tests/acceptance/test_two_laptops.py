@@ -171,7 +171,8 @@ def test_an_abort_needs_no_database_and_a_launch_is_not_begun_again_elsewhere(
     assert stage.router.state().mode == "open"
     stage.server.start()
 
-    killed = stage.safepoint("launch", "--now", "--plain", capture=True, env={VARIABLE: "twin:applied"})
+    words = ("launch", "--again", "--now", "--plain")
+    killed = stage.safepoint(*words, capture=True, env={VARIABLE: "twin:applied"})
     assert killed.returncode == -signal.SIGKILL, killed.stdout + killed.stderr
     second = on(stage, other_laptop(stage), "launch", "--now", "--json")
     assert second.returncode == 3, second.stdout + second.stderr

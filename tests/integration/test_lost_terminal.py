@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,13 @@ def test_of_a_conductor_that_stands_still_it_is_said_that_it_takes_no_order(tmp_
             f"`kill -9 {conductor.pid}` on {socket.gethostname()}, which loses nothing; then `safepoint abort`" in told
         )
         assert json.loads(said("abort", "--json"))["waits"] is True
+        threading.Thread(target=read_on, args=(terminal,), daemon=True).start()  # it ends once all of it was shown
         conductor.send_signal(signal.SIGCONT)
         assert conductor.wait(30) == ExitCode.ROLLED_BACK
-        os.close(terminal)
+
+
+def read_on(terminal: int) -> None:
+    """As somebody who looks at it, until its other end is closed."""
+    with suppress(OSError):
+        while os.read(terminal, 4096):
+            pass

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -66,6 +67,21 @@ def test_what_is_lost_is_told_also_of_a_user_of_whom_much_else_is_put_away(gathe
     assert gone[-1] == "- and 10 more" and len(gone) == 21
     (away,) = (lines for heading, lines in told.items() if "come back" in heading)
     assert away[-1] == "- and 480 more that are put away or were kept in part"
+
+
+def test_times_are_those_of_the_plans_zone_as_in_the_report(gathering: Gathering) -> None:
+    """The page said UTC, and its letters too: a user in Berlin looked for what was done an hour later."""
+    gathering.add(row("ann", 0, "not carried", "it was discarded"))
+    (ann,) = accounts(gathering)
+    berlin = replace(WORDS, zone=ZoneInfo("Europe/Berlin"))
+    told = letter(ann, berlin)
+    assert "At 2026-03-01 09:00 CET you made 1 change." in told
+    assert "- 2026-03-01 09:00 CET: insert of invoice id=0" in told
+    page = affected_page(Affected(gathering.totals(), "a.csv", "b.csv", (), (ann,)), berlin, "shop-2.0")
+    assert "times are Europe/Berlin" in page and ">2026-03-01 09:00:00<" in page and "UTC" not in page
+    gathering.add(replace(row("bob", 1, "not carried", "it was discarded"), committed_at="unknown"))
+    (bob,) = (one for one in accounts(gathering) if one.user == "bob")
+    assert "At a time not known you made 1 change." in letter(bob, berlin)
 
 
 def test_a_row_that_was_changed_several_times_has_one_line(gathering: Gathering) -> None:

@@ -45,4 +45,4 @@ def test_retry_does_not_begin_anew_what_a_person_aborted(plan: PlanFile) -> None
     migrated(launch_folder(plan) / "ledger.jsonl").end("aborted", "abort ordered by grace")
     said = CliRunner().invoke(app, ["retry", "--plan", str(plan.path)]).exception
     assert isinstance(said, Refused) and "it was aborted" in said.message
-    assert "`safepoint launch` would begin it anew" in str(said.remedy)
+    assert "`safepoint launch --again` would begin it anew" in str(said.remedy)

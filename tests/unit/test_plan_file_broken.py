@@ -71,7 +71,7 @@ def test_commands_of_a_launch_go_by_what_its_conductor_read_and_say_so(
         code, answer, said = run(waits, *words)
         assert code == 0, said
         assert fault in said and "launch.toml CANNOT BE USED as it is now" in said
-        assert "accounting-2.0-20260301 goes by what its conductor read 20" in said and READ in said
+        assert "accounting-2.0-20260301 goes by what its conductor read at 20" in said and READ in said
         assert fault in str(json.loads(answer).get("edited", fault))
     assert given == ["retry", "hold"]
 

@@ -44,7 +44,7 @@ def give(plan_file: PlanFile, word: str, *, json_: bool, interrupts: bool = Fals
             f"The launch {plan_file.launch_id} is over: it was {status}.",
             subject=plan_file.launch_id,
             remedy="`safepoint launch` goes on with it; see `safepoint report`."
-            if status in ("failed", "aborted")
+            if status == "failed"
             else "Nothing of it runs that could take this order; see `safepoint status`.",
         )
     runs = [entry.data["run"] for entry in entries if entry.kind == "run"]

@@ -37,6 +37,7 @@ def launch(
     plan: PlanOption = Path("launch.toml"),
     now: Annotated[bool, typer.Option("--now", help="Wait for no moment of the timetable.")] = False,
     at: Annotated[str | None, typer.Option("--at", help="When traffic stops: 'YYYY-MM-DD HH:MM', plan's zone.")] = None,
+    again: Annotated[bool, typer.Option("--again", help="Begin a launch that was aborted anew.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="End with code 4 where a person must decide.")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="One line an event instead of a live view.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Answer the end as JSON.")] = False,
@@ -46,11 +47,19 @@ def launch(
     from safepoint.launch.last_read import to_go_on
 
     try:
-        plan_file, the_plan = prepare_launch(plan, hurry=now, at=at)
+        plan_file, the_plan = prepare_launch(plan, hurry=now, at=at, again=again)
     except PlanFileError as error:
         raise to_go_on(error, plan) if error.subject == str(plan) else error from None
     plain = plain or json_
-    status = conduct(plan_file, the_plan, "launch", lambda c: c.launch(), plain=plain, no_wait=no_wait, quiet=json_)
+    status = conduct(
+        plan_file,
+        the_plan,
+        "launch",
+        lambda c: c.launch(again=again),
+        plain=plain,
+        no_wait=no_wait,
+        quiet=json_,
+    )
     end(plan_file, the_plan, status, json_=json_)
 
 

@@ -85,7 +85,7 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
         return
     the_plan = begun_plan(plan_file)
     if status != "failed" or the_plan is None:
-        anew = "`safepoint launch` would begin it anew" if status == "aborted" else "see `safepoint report`"
+        anew = "`safepoint launch --again` would begin it anew" if status == "aborted" else "see `safepoint report`"
         raise Refused(
             f"The launch {plan_file.launch_id} is over: it was {status}.",
             subject=plan_file.launch_id,
@@ -184,13 +184,13 @@ def retire(
 
 
 def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **details: Any) -> None:
-    from safepoint.launch.begin import begun_plan, entries_of, last_reason
+    from safepoint.launch.begin import begun_plan, entries_of, last_reason, refuse_taken_back
     from safepoint.launch.conductor import make_order
     from safepoint.launch.lock import held, refuse_other
 
     refuse_without_launch(plan_file)
     entries = entries_of(plan_file)
-    _refuse_over(plan_file, entries, word)
+    refuse_taken_back(plan_file, entries, word)
     refuse_other(plan_file.conductor_lock, plan_file.launch_id)
     if held(plan_file.conductor_lock, plan_file.launch_id):
         _refuse_second_way_back(plan_file, entries, closing=bool(details.get("stop_first")))
@@ -222,35 +222,6 @@ def _take_back(plan_file: PlanFile, word: str, *, plain: bool, json_: bool, **de
         for line in _told(affected):
             echo(line)
     raise typer.Exit(int(ExitCode.DONE if taken else ExitCode.FAILED))
-
-
-def _refuse_over(plan_file: PlanFile, entries: list[Entry], word: str) -> None:
-    """A launch that is over, and of which nothing can be taken back, or not by an abort.
-
-    Raises:
-        Refused: so it is.
-    """
-    from safepoint.launch.begin import no_way_back, status_of
-
-    status = status_of(entries)
-    if status in ("rolled back", "aborted"):  # another run would only hide why it was
-        raise Refused(
-            f"The launch {plan_file.launch_id} is over already: it was {status}.",
-            subject=plan_file.launch_id,
-            remedy="There is nothing to take back; see `safepoint report`.",
-        )
-    if no_way_back(entries):
-        raise Refused(
-            f"The launch {plan_file.launch_id} is retired: its twin and its capture are gone, and so is the way back.",
-            subject=plan_file.launch_id,
-            remedy="A snapshot can be restored: `safepoint backups`, then `safepoint restore ID --into NAME`.",
-        )
-    if status == "launched" and word == "abort":
-        raise Refused(
-            f"The launch {plan_file.launch_id} is done: it was launched.",
-            subject=plan_file.launch_id,
-            remedy="To bring the old release back now: `safepoint rollback`.",
-        )
 
 
 def _told(affected: dict[str, Any]) -> list[str]:
@@ -296,7 +267,7 @@ def _refuse_return(plan_file: PlanFile, entries: list[Entry], taken: Entry) -> N
     if turned is not None and held(plan_file.conductor_lock, plan_file.launch_id):
         question = _open_question(plan_file)
         raise Refused(
-            f"The rollback is being turned round already, since {turned.at[11:19]} UTC.",
+            f"The rollback is being turned round already, since {_clock(plan_file, turned)}.",
             subject=plan_file.launch_id,
             remedy="Watch it with `safepoint status`; it ends with the new release open."
             if question is None
@@ -329,12 +300,17 @@ def _refuse_second_way_back(plan_file: PlanFile, entries: list[Entry], *, closin
     if closing and still_open:
         return
     raise Refused(
-        f"The way back is being taken already, since {taken.at[11:19]} UTC: {taken.data['reason']}.",
+        f"The way back is being taken already, since {_clock(plan_file, taken)}: {taken.data['reason']}.",
         subject=plan_file.launch_id,
         remedy="The site is open while what was written is carried; `safepoint rollback --stop-first` closes it now."
         if still_open
         else "Watch it with `safepoint status`; it ends with the old release open.",
     )
+
+
+def _clock(plan_file: PlanFile, entry: Entry) -> str:
+    """When it was, as `status` and the report say it."""
+    return f"{entry.when.astimezone(plan_file.launch.timezone):%H:%M:%S}"
 
 
 def _load(plan: Path) -> PlanFile:

@@ -37,10 +37,13 @@ def entries_of(plan_file: PlanFile) -> list[Entry]:
     return entries
 
 
-def prepare_launch(path: Path, *, hurry: bool, at: str | None) -> tuple[PlanFile, Plan]:
+def prepare_launch(path: Path, *, hurry: bool, at: str | None, again: bool = False) -> tuple[PlanFile, Plan]:
     """Load the plan file and decide which plan is carried out.
 
     A launch that was begun goes on with the plan it began with; the plan file may not say something else now.
+
+    Args:
+        again: one that was aborted begins anew.
 
     Raises:
         PlanFileError: the plan file or `at` is wrong.
@@ -54,7 +57,7 @@ def prepare_launch(path: Path, *, hurry: bool, at: str | None) -> tuple[PlanFile
     if known is None:
         refuse_past(plan, datetime.now(UTC))
         return plan_file, plan
-    refuse_over(plan_file)
+    refuse_over(plan_file, entries_of(plan_file), again=again)
     if at is not None:
         raise Refused(
             f"The launch {plan_file.launch_id} has begun: its timetable stands.",
@@ -72,7 +75,7 @@ def begun_plan(plan_file: PlanFile) -> Plan | None:
     return None if entry is None else Plan.from_json(entry.data["plan"])
 
 
-def status_of(entries: list[Entry]) -> str | None:
+def status_of(entries: Sequence[Entry]) -> str | None:
     """How the newest run ended: `launched`, `failed`, `aborted`, `rolled back`; None while it runs or before it."""
     runs = [entry.data["run"] for entry in entries if entry.kind == "run"]
     end = next((e for e in reversed(entries) if e.kind == "end" and runs and e.data["run"] == runs[-1]), None)
@@ -97,18 +100,65 @@ def open_question(entries: Sequence[Entry]) -> dict[str, Any] | None:
     return question
 
 
-def refuse_over(plan_file: PlanFile) -> None:
-    """A launch that was launched or rolled back is not begun again under the same id.
+def refuse_over(plan_file: PlanFile, entries: Sequence[Entry], *, again: bool = False) -> None:
+    """A launch that was launched or rolled back is not begun again under the same id, and one that was aborted only
+    by whoever means it: the command of before stands one key away, and would close the site.
+
+    Args:
+        again: it is meant to begin anew.
 
     Raises:
         Refused: it is over.
     """
-    status = status_of(entries_of(plan_file))
+    status = status_of(entries)
     if status in ("launched", "rolled back"):
         raise Refused(
             f"The launch {plan_file.launch_id} is over: it was {status}.",
             subject=plan_file.launch_id,
             remedy="See `safepoint report`. A new launch needs another launch.date, version or launch.id.",
+        )
+    if status == "aborted" and not again:
+        reason = next(str(entry.data["reason"]) for entry in reversed(entries) if entry.kind == "end")
+        raise Refused(
+            f"The launch {plan_file.launch_id} was aborted: {reason or 'no reason was given'}".rstrip(".") + ".",
+            subject=plan_file.launch_id,
+            remedy="Once its cause is removed, `safepoint launch --again` begins it anew from its first step, at once "
+            "where its moments are over.",
+        )
+
+
+def refuse_taken_back(plan_file: PlanFile, entries: Sequence[Entry], word: str) -> None:
+    """An order to take back a launch that is over, and of which nothing can be taken back, or not by that order.
+
+    Raises:
+        Refused: so it is.
+    """
+    status = status_of(entries)
+    if word == "return":
+        if status is not None:
+            raise Refused(
+                "No rollback is under way that could be turned round.",
+                subject=plan_file.launch_id,
+                remedy="See `safepoint status`.",
+            )
+        return
+    if status in ("rolled back", "aborted"):  # another run would only hide why it was
+        raise Refused(
+            f"The launch {plan_file.launch_id} is over already: it was {status}.",
+            subject=plan_file.launch_id,
+            remedy="There is nothing to take back; see `safepoint report`.",
+        )
+    if no_way_back(entries):
+        raise Refused(
+            f"The launch {plan_file.launch_id} is retired: its twin and its capture are gone, and so is the way back.",
+            subject=plan_file.launch_id,
+            remedy="A snapshot can be restored: `safepoint backups`, then `safepoint restore ID --into NAME`.",
+        )
+    if status == "launched" and word == "abort":
+        raise Refused(
+            f"The launch {plan_file.launch_id} is done: it was launched.",
+            subject=plan_file.launch_id,
+            remedy="To bring the old release back now: `safepoint rollback`.",
         )
 
 

@@ -16,6 +16,7 @@ from safepoint.config import PlanFile
 from safepoint.errors import Refused, SafepointError
 from safepoint.launch import course, surroundings, undo, versions, whose
 from safepoint.launch.background import Background
+from safepoint.launch.begin import refuse_over, refuse_taken_back
 from safepoint.launch.guard import Guard
 from safepoint.launch.last_read import keep_read
 from safepoint.launch.ledger import Entry, Ledger
@@ -60,7 +61,7 @@ class Conductor:
         self.plan_file = plan_file
         self.plan = plan
         self.folder = plan_file.state / "launches" / plan.launch_id
-        self._lock = ConductorLock(plan_file.conductor_lock, plan.launch_id, command)
+        self._lock = ConductorLock(plan_file.conductor_lock, plan.launch_id, command, plan_file.launch.timezone)
         database = plan_file.database
         self._guard = Guard(lambda: target(database), database.maintenance, plan.launch_id, person())
         self._tell = tell
@@ -126,12 +127,16 @@ class Conductor:
 
     # -- what a person may ask for -------------------------------------------------------------------------------
 
-    def launch(self) -> str:
+    def launch(self, *, again: bool = False) -> str:
         """Begin the launch, or go on where a former conductor stopped; answers the status at the end.
 
+        Args:
+            again: one that was aborted begins anew.
+
         Raises:
-            Refused: the launch was begun, or gone on with, from another state folder.
+            Refused: the launch is over, or was begun, or gone on with, from another state folder.
         """
+        refuse_over(self.plan_file, self.ledger.entries, again=again)  # it may have ended while we came to the lock
         self._guard.refuse_remains(lambda: self.ledger.entries)
         self.ledger.append(
             "launch",
@@ -152,8 +157,9 @@ class Conductor:
         """Take the way back: of a launch that is under way (also of a dead conductor's), or of one that is done.
 
         Raises:
-            Refused: the launch was gone on with from another state folder.
+            Refused: nothing is to be taken back any more, or the launch was gone on with from another state folder.
         """
+        refuse_taken_back(self.plan_file, self.ledger.entries, str(order["order"]))  # as above
         self._guard.refuse_remains(lambda: self.ledger.entries)
         return self._conduct("rollback", order=order)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -82,8 +82,8 @@ class _LastRead:
     plan_file: PlanFile
 
     def __str__(self) -> str:
-        at = datetime.fromtimestamp(self.kept.stat().st_mtime, UTC)
-        return f"{at:%Y-%m-%d %H:%M} UTC ({self.kept})"
+        at = datetime.fromtimestamp(self.kept.stat().st_mtime, self.plan_file.launch.timezone)
+        return f"at {at:%Y-%m-%d %H:%M} ({self.kept})"
 
 
 def _last_read(path: Path) -> _LastRead | None:

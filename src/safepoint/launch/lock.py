@@ -15,7 +15,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from types import TracebackType
 
@@ -35,7 +35,8 @@ class Holder:
     command: str
 
     def __str__(self) -> str:
-        who = f"{self.user} on {self.machine} (process {self.pid}), since {self.since[:19]} UTC: {self.command}"
+        since = f"{datetime.fromisoformat(self.since):%Y-%m-%d %H:%M:%S %Z}"
+        who = f"{self.user} on {self.machine} (process {self.pid}), since {since}: {self.command}"
         return f"{who}; {stands}" if (stands := self.stands_still) else who
 
     @property
@@ -60,8 +61,9 @@ class Holder:
 class ConductorLock:
     """Hold it while a conductor works: `with ConductorLock(plan_file.conductor_lock, launch, command):`."""
 
-    def __init__(self, path: Path, launch: str, command: str) -> None:
+    def __init__(self, path: Path, launch: str, command: str, zone: tzinfo = UTC) -> None:
         self.path = path
+        self._zone = zone  # the plan's, for whoever is told since when it is held
         self._launch, self._command = launch, command
         self._fd: int | None = None
         self.taken_over: Holder | None = None
@@ -84,7 +86,7 @@ class ConductorLock:
             user(),
             socket.gethostname(),
             os.getpid(),
-            datetime.now(UTC).isoformat(),
+            datetime.now(self._zone).isoformat(),
             self._launch,
             self._command,
         )

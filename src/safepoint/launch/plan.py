@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from safepoint.config import PlanFile
 from safepoint.errors import PlanFileError, Refused
@@ -180,11 +181,12 @@ def refuse_past(plan: Plan, now: datetime) -> None:
     first = plan.steps[0]
     if plan.hurry or first.at is None or datetime.fromisoformat(first.at) >= now - GRACE:
         return
+    earliest = (now - GRACE).astimezone(ZoneInfo(plan.timezone))
     raise Refused(
         f"The launch should have begun at {first.at[:16].replace('T', ' ')} with {first.id!r}; that is over.",
         subject=plan.launch_id,
-        expected=f"a first step later than {now - GRACE:%Y-%m-%d %H:%M} UTC",
-        found=first.at,
+        expected=f"a first step later than {earliest:%Y-%m-%d %H:%M}",
+        found=first.at[:16].replace("T", " "),
         remedy="Set a later launch.date, or carry it out without waiting: `safepoint launch --now`.",
     )
 

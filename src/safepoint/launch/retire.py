@@ -47,7 +47,7 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
     _refuse_early(plan_file, now or datetime.now(UTC), hurry=hurry)
     done: list[str] = []
     with (
-        ConductorLock(plan_file.conductor_lock, plan_file.launch_id, "safepoint retire"),
+        ConductorLock(plan_file.conductor_lock, plan_file.launch_id, "safepoint retire", plan_file.launch.timezone),
         _guarded(plan_file),
         Ledger(launch_folder(plan_file) / "ledger.jsonl") as ledger,
     ):
@@ -128,7 +128,8 @@ def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
             f"The launch {plan_file.launch_id} {'was aborted' if status == 'aborted' else 'failed'}: "
             "nothing of it stands by that could be retired.",
             subject=plan_file.launch_id,
-            remedy="There is nothing to do; `safepoint launch` would begin it anew.",
+            remedy="There is nothing to do; "
+            f"`safepoint launch{' --again` begins it anew' if status == 'aborted' else '` goes on with it'}.",
         )
     if status not in ("launched", "rolled back"):
         raise Refused(
@@ -151,11 +152,13 @@ def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
             if status == "launched"
             else ("What the rollback put away stays in the database, too,", "will look at it there")
         )
+        zone = plan_file.launch.timezone
+        until = f"{due.astimezone(zone):%Y-%m-%d %H:%M}"
         raise Refused(
-            f"{kept} until {due:%Y-%m-%d %H:%M %Z}.",
+            f"{kept} until {until}.",
             subject="timetable.retire",
-            expected=f"{due.isoformat()} or later",
-            found=f"{now.isoformat(timespec='minutes')}{by}",
+            expected=f"{until} or later",
+            found=f"{now.astimezone(zone):%Y-%m-%d %H:%M}{by}",
             remedy=f"Wait; or, if nobody {over} any more: `safepoint retire --now`.",
         )
 

@@ -33,7 +33,7 @@ def affected_page(found: Affected, words: Words, launch_id: str) -> str:
     )
     head = (
         f'<div class="over"><span>Launch <code>{escape(launch_id)}</code>, taken back from {escape(words.new)} to '
-        f"{escape(words.old)}</span><span>times are UTC</span></div>"
+        f"{escape(words.old)}</span><span>times are {escape(str(words.zone))}</span></div>"
         f'<section class="verdict {tone}"><div class="word">who is affected</div><h1>{_headline(found)}</h1><dl>'
         f"<dt>Kept</dt><dd>{sums.carried:,} changes were carried back as they were. {whole}</dd>{unknown}"
         f"{_to_do(found)}{notes}"
@@ -104,14 +104,14 @@ def _account(account: Account, words: Words) -> str:
     return (
         f'<details class="step user"{" open" if account.lost else ""}><summary><span>{_chip(tone, word)}</span>'
         f'<span><b>{who}</b></span><span class="sum">{told}</span></summary>'
-        f'<div class="proof">{_items(account)}{text}</div></details>'
+        f'<div class="proof">{_items(account, words)}{text}</div></details>'
     )
 
 
-def _items(account: Account) -> str:
+def _items(account: Account, words: Words) -> str:
     head = "<tr><th>When</th><th>Row</th><th>What was done</th><th>Fate</th><th>Why</th></tr>"
     rows = "".join(
-        f'<tr><td class="num">{escape(item.at[:19].replace("T", " "))}</td><td class="long">{escape(item.table)} '
+        f'<tr><td class="num">{_second(item.at, words)}</td><td class="long">{escape(item.table)} '
         f"<bdi>{escape(item.key)}</bdi></td><td>{escape(item.action)}</td>"
         f"<td>{_chip(*_CHIPS[item.fate])}</td>"
         f'<td class="long">{escape(item.reason)}</td></tr>'
@@ -120,6 +120,11 @@ def _items(account: Account) -> str:
     left = sum(account.rows.values()) - min(len(account.items), _ROWS)
     more = f'<p class="quiet">and {left:,} more, in affected.csv</p>' if left > 0 else ""
     return f'<table class="grid stacked">{head}{rows}</table>{more}'
+
+
+def _second(moment: str, words: Words) -> str:
+    at = words.on_the_wall(moment)
+    return "unknown" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _chip(tone: str, word: str) -> str:

@@ -34,6 +34,7 @@ TONES = {"launched": "good", "failed": "bad", "aborted": "warn", "rolled back": 
 
 _CLOSE = "rollback --stop-first"
 _ON = "launch, where it was"
+_ANEW = "launch --again"
 _STILL_OPEN = "return, while the site is open"
 MEANINGS = {
     "go": "say yes: go on with this step",
@@ -46,6 +47,7 @@ MEANINGS = {
     "hold": "stop before the next step and wait for a person",
     "launch": "carry it out",
     _ON: "go on where it was",
+    _ANEW: "begin it anew from its first step",
     "retire --now": "finish the retirement that was begun",
     "watch": "look at the checkpoints again and again; nothing is changed",
     "report": "write the report",
@@ -202,7 +204,7 @@ def _next(report: Report) -> str:
         return f"{_remedy(report)} Then `{_command(report, 'launch')}` goes on."
     if status in ("aborted", "rolled back"):
         told = _told(report["rollback"] or {})
-        again = f"`{_command(report, 'launch')}`" if status == "aborted" else "launch again with a new date or version"
+        again = f"`{_command(report, _ANEW)}`" if status == "aborted" else "launch again with a new date or version"
         server = swapped_to(report)
         if server is not None:
             told += f"Make it last: lead whatever else uses the database to {server} (backups, jobs). "
@@ -284,7 +286,7 @@ def _choices(report: Report) -> list[str]:
     if status in ("not begun", "failed"):
         return ["launch"]
     if status == "aborted":
-        return ["launch", "watch", "report"]
+        return [_ANEW, "watch", "report"]
     if report.get("retiring"):
         return ["retire --now", "watch", "report"]
     if status == "rolled back":

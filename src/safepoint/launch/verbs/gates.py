@@ -294,15 +294,16 @@ def refuse_old_go(ground: Ground) -> None:
     if abs(age) <= GRACE or (ground.begun_before and ground.router.state().mode != "open"):
         return  # where the site is closed already, the window has begun
     found = judge(_for_the_window(ground), by_person=False)
-    when = f"{format_duration(age.total_seconds())} ago ({said:%Y-%m-%d %H:%M} UTC)"
+    at = f"{said.astimezone(ground.plan.launch.timezone):%Y-%m-%d %H:%M}"
+    when = f"{format_duration(age.total_seconds())} ago ({at})"
     if age < timedelta(0):
-        when = f"at {said:%Y-%m-%d %H:%M} UTC, by a clock that was set back since: nobody knows how long ago"
+        when = f"at {at}, by a clock that was set back since: nobody knows how long ago"
     given = f"The go for the window was given {when}"
     if found.verdict == "fail":
         raise Refused(
             f"{given}, and it would not be given now: {found.summary}",
             subject=ground.step.id,
-            remedy="The site was not closed. What was prepared is taken back; then `safepoint launch` begins anew.",
+            remedy="The site was not closed, what was prepared is taken back. `safepoint launch --again` begins anew.",
         )
     doubts = "" if found.verdict == "pass" else f" Now it is {found.summary}."
     raise NeedsPerson(

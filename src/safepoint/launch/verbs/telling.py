@@ -96,7 +96,8 @@ class TellAffected(Verb):
     def apply(self, ground: Ground) -> Evidence:
         """Reads the kept database and what was gathered; writes files of mode 0600 in the launch's folder."""
         plan = ground.plan
-        words = Words(plan.launch.application, plan.releases.old.version, plan.releases.new.version)
+        releases, launch = plan.releases, plan.launch
+        words = Words(launch.application, releases.old.version, releases.new.version, launch.timezone)
         users = UserTable.of(ground.fact("project") or {})
         kept = Gathering.kept(ground.folder)
         with kept or Gathering(ground.folder) as gathering:

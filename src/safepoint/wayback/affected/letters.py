@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from safepoint.wayback.affected.accounts import Account, Item
@@ -15,11 +16,16 @@ _AWAY: Final = "These are put away, and come back with the next update:"
 
 @dataclass(frozen=True)
 class Words:
-    """What a letter says besides the rows."""
+    """What a letter says besides the rows. `zone` is the plan's, by whose clocks people live."""
 
     application: str
     old: str
     new: str
+    zone: tzinfo = UTC
+
+    def on_the_wall(self, moment: str) -> datetime | None:
+        """A recorded time as the clocks there showed it; None where it is not known."""
+        return datetime.fromisoformat(moment).astimezone(self.zone) if moment[:1].isdigit() else None
 
 
 def letter(account: Account, words: Words) -> str:
@@ -28,12 +34,11 @@ def letter(account: Account, words: Words) -> str:
     lines = [
         f"Dear {account.name or ' '.join(account.user.split())},",
         "",
-        f"we had to take release {words.new} of {words.application} back to {words.old}. Between "
-        f"{_minute(account.first)} and {_minute(account.last)} you made {count} change{'s' if count > 1 else ''}. "
-        f"{_kept(account)}",
-        *_part(_GONE, account.of("gone"), account.left("gone")),
-        *_part(_SHORT, account.of("short")),
-        *_part(_AWAY, account.of("away")),
+        f"we had to take release {words.new} of {words.application} back to {words.old}. {_span(account, words)} "
+        f"you made {count} change{'s' if count > 1 else ''}. {_kept(account)}",
+        *_part(words, _GONE, account.of("gone"), account.left("gone")),
+        *_part(words, _SHORT, account.of("short")),
+        *_part(words, _AWAY, account.of("away")),
     ]
     left = account.left("short", "away")
     if left:
@@ -41,10 +46,15 @@ def letter(account: Account, words: Words) -> str:
     return "\n".join(lines)
 
 
-def _part(heading: str, items: Sequence[Item], left: int = 0) -> Iterator[str]:
+def _span(account: Account, words: Words) -> str:
+    first, last = _minute(account.first, words), _minute(account.last, words)
+    return f"At {first}" if first == last else f"Between {first} and {last}"
+
+
+def _part(words: Words, heading: str, items: Sequence[Item], left: int = 0) -> Iterator[str]:
     if items:
         yield from ("", heading)
-        yield from (f"- {_item(item)}" for item in items)
+        yield from (f"- {_item(item, words)}" for item in items)
     if left:
         yield f"- and {left} more"
 
@@ -56,9 +66,10 @@ def _kept(account: Account) -> str:
     return f"{kept} of them {'was' if kept == 1 else 'were'} kept as {'it was' if kept == 1 else 'they were'}."
 
 
-def _item(item: Item) -> str:
-    return f"{_minute(item.at)}: {item.action} of {item.table} {item.key} ({item.reason})"
+def _item(item: Item, words: Words) -> str:
+    return f"{_minute(item.at, words)}: {item.action} of {item.table} {item.key} ({item.reason})"
 
 
-def _minute(moment: str) -> str:
-    return f"{moment[:16].replace('T', ' ')} UTC" if moment[:1].isdigit() else "a time not known"
+def _minute(moment: str, words: Words) -> str:
+    at = words.on_the_wall(moment)
+    return "a time not known" if at is None else f"{at:%Y-%m-%d %H:%M %Z}"

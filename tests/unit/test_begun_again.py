@@ -1,0 +1,78 @@
+"""What is over is begun again by nobody who only typed the last command once more, nor by a service manager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from stories import PLAN_FILE, Story, launched, migrated, prepared
+
+from safepoint.cli.orders import retry
+from safepoint.config import PlanFile, load
+from safepoint.errors import Refused
+from safepoint.launch.begin import launch_folder, prepare_launch, refuse_over, refuse_taken_back
+from safepoint.launch.report import build
+from safepoint.launch.report.model import present
+from safepoint.launch.report.standing import standing
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> PlanFile:
+    (tmp_path / "launch.toml").write_text(PLAN_FILE.format(date="2026-03-01", zone="Europe/Berlin", more=""))
+    return load(tmp_path / "launch.toml")
+
+
+@pytest.fixture
+def ledger(plan: PlanFile) -> Path:
+    return launch_folder(plan) / "ledger.jsonl"
+
+
+def test_an_aborted_launch_begins_anew_only_where_that_is_said(plan: PlanFile, ledger: Path) -> None:
+    story = prepared(ledger).way_back("abort ordered by grace").end("aborted", "abort ordered by grace")
+    for hurry in (False, True):
+        with pytest.raises(Refused, match="was aborted: abort ordered by grace") as refused:
+            prepare_launch(plan.path, hurry=hurry, at=None)
+        assert "`safepoint launch --again`" in refused.value.remedy
+    found, the_plan = prepare_launch(plan.path, hurry=False, at=None, again=True)
+    assert (found.launch_id, the_plan.launch_id) == (plan.launch_id, plan.launch_id)
+    with pytest.raises(Refused) as over:
+        retry(plan.path)
+    assert "`safepoint launch --again" in over.value.remedy
+    told = standing(present(build(story.entries), story.entries))
+    assert "safepoint launch --again" in told["commands"][0]["command"]
+    assert "safepoint launch --again" in told["next"]
+    story.begin()  # it was, and that conductor is dead: this goes on
+    prepare_launch(plan.path, hurry=False, at=None)
+
+
+def test_one_that_failed_goes_on_by_the_same_command(plan: PlanFile, ledger: Path) -> None:
+    prepared(ledger).end("failed", "the server is away")
+    prepare_launch(plan.path, hurry=False, at=None)
+
+
+@pytest.mark.parametrize("status", ["launched", "rolled back"])
+def test_what_is_launched_or_rolled_back_is_begun_by_no_word(plan: PlanFile, ledger: Path, status: str) -> None:
+    story = launched(ledger) if status == "launched" else migrated(ledger).way_back("x").end("rolled back", "x")
+    with pytest.raises(Refused, match="is over"):
+        refuse_over(plan, story.entries, again=True)
+
+
+def taken(story: Story, plan: PlanFile, word: str) -> str:
+    """Why an order to take it back is refused; empty where it is not."""
+    try:
+        refuse_taken_back(plan, story.entries, word)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def test_nothing_is_taken_back_twice(plan: PlanFile, ledger: Path) -> None:
+    story = launched(ledger)
+    assert taken(story, plan, "rollback") == ""
+    assert "is done" in taken(story, plan, "abort")
+    assert "No rollback is under way" in taken(story, plan, "return")
+    story.begin().way_back("rollback ordered by grace")
+    assert [taken(story, plan, word) for word in ("rollback", "abort", "return")] == ["", "", ""]
+    story.end("rolled back", "rollback ordered by grace")
+    assert ["over already" in taken(story, plan, word) for word in ("rollback", "abort")] == [True, True]
+    assert "No rollback is under way" in taken(story, plan, "return")
