@@ -14,6 +14,10 @@ BY_OS = """{
     "USER": os.environ["DB_USER"], "PASSWORD": os.environ["DB_PASSWORD"],
 }"""
 BY_LIBPQ = """{"NAME": os.environ["POSTGRES_DB"]}"""
+BY_PREFIX = """{
+    name: os.environ[f"{prefix}_{name}"] for prefix in ["DB"] for name in ("HOST", "PORT", "NAME", "USER", "PASSWORD")
+}"""
+BY_SERVICE = """{"OPTIONS": {"service": "shop"}}"""
 WITHOUT_PORT = BY_OS.replace('os.environ.get("DB_PORT", "")', "'{port}'")
 
 
@@ -30,5 +34,9 @@ def parted_site(folder: Path, database: Target, monkeypatch: pytest.MonkeyPatch,
         monkeypatch.setenv(f"DB_{part}", value)
         monkeypatch.setenv(f"PG{part}", value)
     monkeypatch.setenv("DB_NAME", database.dbname)
+    service = {"host": database.host, "port": database.port, "dbname": database.dbname, "user": database.user}
+    lines = "".join(f"{word}={value}\n" for word, value in {**service, "password": database.password}.items())
+    (folder / "service.conf").write_text(f"[shop]\n{lines}")
+    monkeypatch.setenv("PGSERVICEFILE", str(folder / "service.conf"))
     monkeypatch.setenv("POSTGRES_DB", database.dbname)
     return folder

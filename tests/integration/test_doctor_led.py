@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from parted_site import BY_OS, WITHOUT_PORT, parted_site
+from parted_site import BY_OS, BY_SERVICE, WITHOUT_PORT, parted_site
 from pooler import pooler
 from ready_shop import NOW, Shop, found
 
@@ -29,13 +29,14 @@ Plans = Callable[..., PlanFile]
 def parted(ready: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plans:
     """Plans for the shop with settings that read parts, and these variables named; the settings are given."""
 
-    def make(address: str = BY_OS, named: str = NAMED) -> PlanFile:
+    def make(address: str = BY_OS, named: str = NAMED, **changes: str) -> PlanFile:
         login = ready.target.login(ready.role, "for tests")
         folder = parted_site(tmp_path / f"site-{len(list(tmp_path.iterdir()))}", login, monkeypatch, address)
         return ready.plan(
             tmp_path,
             lambda text: text.replace('url_env = "DATABASE_URL"\n', "").replace("\n[releases.old]", named, 1),
             folder=folder,
+            **changes,
         )
 
     return make
@@ -91,3 +92,11 @@ def test_by_host_and_port_alone_the_migration_is_led_past_a_pooler(
         monkeypatch.setenv("DB_PORT", str(pooled.port))
         told = found(doctor_releases.new_release(plan, NOW), "release-new", "migration's session")
     assert told.verdict == "ok", told
+
+
+def test_a_login_that_only_a_service_of_libpq_names_is_missed_among_those_that_are_held_off(
+    ready: Shop, parted: Plans
+) -> None:
+    plan = parted(BY_SERVICE, "\n[releases.old]", role="somebody_else")
+    told = found(doctor_releases.old_release(plan, NOW), "release-old", f"logs in as {ready.role}")
+    assert told.verdict == "failure" and "application_roles" in told.message

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django_site import write_site
 from loaded_django import python
-from parted_site import BY_LIBPQ, WITHOUT_PORT, parted_site
+from parted_site import BY_LIBPQ, BY_PREFIX, BY_SERVICE, WITHOUT_PORT, parted_site
 from pooler import pooler
 from typer.testing import CliRunner
 
@@ -157,3 +157,24 @@ def test_a_part_that_stands_in_the_settings_is_named_as_what_cannot_be_led(
     site = parted_site(tmp_path / "shop", database, monkeypatch, WITHOUT_PORT)
     draft = draft_plan(site, site / "launch.toml", python=python())
     assert "names none for port" in draft.known["database address"]
+
+
+def test_variables_whose_names_the_settings_put_together_are_found_where_they_are_usual(
+    tmp_path: Path, database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = parted_site(tmp_path / "shop", database, monkeypatch, BY_PREFIX)
+    draft = draft_plan(site, site / "launch.toml", python=python())
+    assert draft.known["database address"] == "DB_HOST, DB_PORT, DB_NAME, DB_USER, DB_PASSWORD (tried)"
+
+
+def test_a_database_that_a_service_of_libpq_names_is_known_as_the_connection_has_it(
+    tmp_path: Path, database: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = parted_site(tmp_path / "shop", database, monkeypatch, BY_SERVICE)
+    path = site / "launch.toml"
+    draft = draft_plan(site, path, python=python())
+    write_plan(draft, path)
+    plan = load(path)
+    assert (plan.database.name, plan.database.host, plan.database.port) == (database.dbname, "127.0.0.1", database.port)
+    assert plan.database.application_roles == (database.user,)
+    assert plan.application.led_by == ()  # nothing of the environment goes before a service

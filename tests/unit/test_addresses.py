@@ -101,6 +101,7 @@ def test_variables_are_taken_for_what_their_names_say_and_tried_with_values_that
     parts = ("host", "name", "name", "host", "user", "password", "port")
     others = ("DATABASE_URL", "DB_PASSWORD_FILE", "REDIS_HOST", "DB_ENGINE", "EMAIL_PORT")
     found = part_variables((*read, *others))
-    assert {name: part for name, part in found.items() if name not in LIBPQ} == dict(zip(read, parts, strict=True))
+    assert {name: found[name] for name in read} == dict(zip(read, parts, strict=True))
+    assert not {*others} & {*found} and {*LIBPQ} < {*found}
     values = nowhere(found)
     assert len(set(values.values())) == len(found) and values["DB_PORT"].isdigit()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from itertools import count
 from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,6 +30,12 @@ _PARTS: Final = {
     "user": re.compile(r"USER|LOGIN|ROLE"),
     "name": re.compile(r"NAME$|DB$|DATABASE$"),
 }
+# Settings that make the names of parts (f"{prefix}_HOST") have none of them in their source.
+_USUAL: Final = tuple(
+    f"{prefix}_{part}"
+    for prefix in ("DB", "DATABASE", "POSTGRES", "PG", "SQL")
+    for part in ("HOST", "PORT", "NAME", "DATABASE", "DB", "USER", "USERNAME", "PASSWORD", "PASS")
+)
 LIBPQ: Final = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password"}
 """libpq's own variables, which have what the settings leave out
 (https://www.postgresql.org/docs/current/libpq-envars.html). Django gives it the database's name in any case."""
@@ -134,9 +141,13 @@ def url_variables(environment: Iterable[str]) -> tuple[str, ...]:
 
 
 def part_variables(environment: Iterable[str]) -> dict[str, str]:
-    """Which variables look as if they had a part of a database's address, each with that part. Pure."""
+    """Which variables look as if they had a part of a database's address, each with that part. Pure.
+
+    Args:
+        environment: names that are known beside the usual ones.
+    """
     found = dict(LIBPQ)
-    for name in environment:
+    for name in (*_USUAL, *environment):
         if _OF_A_DATABASE.search(name.upper()) and not _NO_PART.search(name.upper()):
             part = next((part for part, words in _PARTS.items() if words.search(name.upper())), None)
             found.update({} if part is None else {name: part})
@@ -148,11 +159,12 @@ def nowhere(variables: Mapping[str, str]) -> dict[str, str]:
 
     Nothing listens at these addresses of the machine itself, so whoever connects is refused at once.
     """
-    return {name: _nowhere(part, number) for number, (name, part) in enumerate(sorted(variables.items()), start=1)}
-
-
-def _nowhere(part: str, number: int) -> str:
-    return {"host": f"127.0.9.{number}", "port": str(number)}.get(part, f"safepoint_nowhere_{part}_{number}")
+    forms = {"host": "127.0.9.{}", "port": "{}"}
+    counts = {part: count(1) for part in _PARTS}
+    return {
+        name: forms.get(part, f"safepoint_nowhere_{part}_{{}}").format(next(counts[part]))
+        for name, part in sorted(variables.items())
+    }
 
 
 def unled(application: Application) -> str:

@@ -47,7 +47,8 @@ class Migration:
 
 @dataclass(frozen=True)
 class ProjectDatabase:
-    """One entry of DATABASES without its password. `options` are libpq's, which keep PGOPTIONS from working.
+    """One entry of DATABASES without its password. `options` are libpq's, which keep PGOPTIONS from working. What the
+    settings leave to libpq (by a `service`, say) is as the connection has it, where the database answers.
 
     `vendor` is Django's word for whose database the engine talks to; empty where it cannot be loaded.
     """

@@ -61,6 +61,7 @@ def answer(parameters):
     facts.update(user_model())
     try:
         facts.update(migrations(parameters["database"]))
+        complete(facts["databases"][parameters["database"]], parameters["database"])
     except Exception as error:
         facts["database_error"] = type(error).__name__ + ": " + str(error)
         facts["database_answers"] = answers(parameters["database"], error)
@@ -106,6 +107,20 @@ def vendor(connections, alias):
         return str(connections[alias].vendor)
     except Exception:
         return ""
+
+
+def complete(found, alias):
+    """What the settings leave to libpq (a service, its own variables) as the connection has it."""
+    from django.db import connections
+
+    if connections[alias].vendor != "postgresql":
+        return
+    with connections[alias].cursor() as cursor:
+        cursor.execute("select current_database(), session_user")
+        name, user = cursor.fetchone()
+        info = getattr(cursor.connection, "info", None)
+    known = {"name": name, "user": user, "host": getattr(info, "host", ""), "port": getattr(info, "port", "")}
+    found.update({part: str(value or "") for part, value in known.items() if not found[part]})
 
 
 def user_model():
