@@ -14,10 +14,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
 from django.db.models.options import normalize_together
 from django.utils.module_loading import import_string
-from safepoint_tables import tables
+from safepoint_tables import renewed, tables
 
-# These change no table and no column: rendering the models again would only take time. RunSQL may have operations for
-# the state, and is looked at.
+# These change no table and no column. RunSQL may have operations for the state, and is looked at.
 _NO_COLUMNS = (
     "RunPython",
     "RunSQL",
@@ -161,12 +160,13 @@ def step(operation, app, state, now, connection):
     """The state and the tables after one operation, and its effects."""
     following = state.clone()
     operation.state_forwards(app, following)
+    # An operation of somebody's own may change what states share.
+    look = renewed if djangos(operation) else _anew
+    then = look(state, following, now, connection)
     if quiet(operation):
         # A model that Django shall manage from now on, or no longer, keeps its table: only the operations that follow
         # see another one.
-        then = now if managed(state) == managed(following) else tables(following, connection)
         return following, then, []
-    then = tables(following, connection)
     if two_sided(operation):
         return following, then, sides(operation, app, state, now, then, connection)
     found = effects(operation, app, now, then)
@@ -214,14 +214,18 @@ def quiet(operation):
     """Whether it is one of those that change no table and no column, and changes the state as Django's own does."""
     if any(kind.__name__ == "RunSQL" for kind in type(operation).__mro__) and operation.state_operations:
         return False
+    return any(kind.__name__ in _NO_COLUMNS for kind in type(operation).__mro__) and djangos(operation)
+
+
+def djangos(operation):
+    """Whether it, and all that is inside it, changes the models' state as Django's own operations do."""
     changes = next(kind for kind in type(operation).__mro__ if "state_forwards" in vars(kind))
-    named = any(kind.__name__ in _NO_COLUMNS for kind in type(operation).__mro__)
-    return named and changes.__module__.startswith("django.")
+    own = changes.__module__.startswith("django.")
+    return own and all(djangos(one) for one in getattr(operation, "state_operations", ()))
 
 
-def managed(state):
-    """By model whether Django makes and changes its table."""
-    return {key: bool(model.options.get("managed", True)) for key, model in state.models.items()}
+def _anew(_state, following, _now, connection):
+    return tables(following, connection)
 
 
 def opaque(operation):
