@@ -11,7 +11,7 @@ from safepoint.errors import DatabaseError, LockNotAvailable
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
-from safepoint.wayback.capture.capture import arm
+from safepoint.wayback.capture.capture import How, arm
 from safepoint.wayback.sessions import asking
 
 
@@ -64,3 +64,21 @@ def test_where_nobody_can_be_asked_the_refusal_stays_as_it_is(database: Target) 
     ours.close()
     with pytest.raises(LockNotAvailable, match="a lock was not had in time"), asking("Arming", "books", at=ours):
         raise psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+
+
+@pytest.mark.parametrize("how", ["logical", "triggers"])
+def test_a_prepared_transaction_is_named_with_what_decides_it(database: Target, how: How) -> None:
+    with books(database) as site:
+        with connect(site.target, autocommit=False) as other:
+            other.execute("update ledger_account set code = code")
+            other.execute("prepare transaction 'crm 7'")
+        named = f"the prepared transaction crm 7 of .* in {site.target.dbname} for"
+        try:
+            with pytest.raises(DatabaseError, match=named) as refusal:
+                arm(site.target, LAUNCH, how, lock_timeout=0.3, timeout=0.3)
+        finally:
+            with connect(site.target) as other:
+                other.execute("rollback prepared 'crm 7'")
+        assert "COMMIT PREPARED 'crm 7' or ROLLBACK PREPARED 'crm 7'" in str(refusal.value.remedy)
+        assert "pg_terminate_backend" not in str(refusal.value.remedy)
+        assert "public.ledger_account RowExclusiveLock" in str(refusal.value.found)

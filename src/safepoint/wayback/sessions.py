@@ -116,7 +116,7 @@ def asking(what: str, subject: str, remedy: str | None = None, *, at: Connection
         said = _said(error)
         if kind is LockNotAvailable and at is not None and (holders := locking(at)):
             happened, said = f"{happened}; {holders[0]}", f"{said}. Locks of others: {shown(holders)}"
-            helps = f"Let it end, or end it: SELECT pg_terminate_backend({holders[0].pid}); then try again."
+            helps = f"Let it end, or end it: {holders[0].ending}; then try again."
         raise kind(f"{what}: {happened}.", subject=subject, found=said, remedy=remedy or helps) from error
 
 

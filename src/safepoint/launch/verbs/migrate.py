@@ -145,7 +145,7 @@ def _with_holders(ground: Ground, error: LockNotAvailable) -> LockNotAvailable:
         f"{error.message.rstrip('.')}; {holders[0]}",
         subject=error.subject,
         found=f"locks of others: {shown_holders(holders)}",
-        remedy=f"Let it end, or end it: SELECT pg_terminate_backend({holders[0].pid}); then `safepoint retry`.",
+        remedy=f"Let it end, or end it: {holders[0].ending}; then `safepoint retry`.",
     )
 
 

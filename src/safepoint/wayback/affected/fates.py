@@ -20,6 +20,7 @@ from safepoint.wayback.mapping.mapping import NOT_CARRIED, TableRule, WayBack
 from safepoint.wayback.mapping.since import as_named, with_since
 from safepoint.wayback.replay.passed_over import KIND
 from safepoint.wayback.replay.renamed import Renames, find_renames
+from safepoint.wayback.replay.too_large import LEFT
 
 Fate = Literal["carried", "carried in part", "stashed", "not carried"]
 KEPT = "kept for the next launch"
@@ -128,7 +129,8 @@ class Fates:
         filled = [name for name in rule.stash if isinstance(row.get(name), str)]
         parts = [name for name in filled if row[name] not in known_values.get(name, ())]
         if table in self._dangling and (why := self._names_nothing(change, table)) is not None:
-            return "carried in part", "; ".join([why, *([_kept(rule, parts)] if parts else [])])
+            also = [_kept(rule, parts)] if parts and LEFT not in why else []
+            return "carried in part", "; ".join([why, *also])
         if not parts:
             also = [name for name in rule.read if isinstance(row.get(name), str)]
             where = f"{KEPT} where the old release cannot say it"
@@ -161,7 +163,8 @@ class Fates:
             why = self._asked(change, table, "key = :key AND action = 'delete' AND kind <> 'transaction'", left)
         if why is None and known is not None and not known.key:
             # What is not there any more cannot be told from other rows of its transaction.
-            why = self._asked(change, table, "xid = :xid AND kind = 'conflict'")
+            # Nor by its values, where these were too large to be written down.
+            why = self._asked(change, table, "xid = :xid AND (kind = 'conflict' OR key = '{}')")
         return why
 
     def _named(self, change: Change, table: str) -> tuple[Sequence[str], str]:

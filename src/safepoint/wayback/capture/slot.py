@@ -101,13 +101,13 @@ def make_slot(connection: Connection, database: str, name: str, timeout: float) 
     except psycopg.errors.QueryCanceled:
         found_open = writing(connection)
         oldest = f", the oldest by {found_open[0]}" if found_open else ""
+        ending = found_open[0].ending if found_open else "SELECT pg_terminate_backend(PID)"
         raise DatabaseError(
             f"The capture's slot could not be made: transactions are open in the cluster{oldest}.",
             subject=name,
             expected=f"all transactions that were open to end within {timeout:g} s",
-            found=shown(found_open) or "none that pg_stat_activity shows: prepared transactions, perhaps",
-            remedy="End these sessions (SELECT pg_terminate_backend(PID); they may be in another database); "
-            "`safepoint status` says what is next.",
+            found=shown(found_open) or "none that pg_stat_activity shows",
+            remedy=f"End them ({ending}; they may be in another database); `safepoint status` says what is next.",
         ) from None
     except psycopg.errors.ConfigurationLimitExceeded as error:
         return f"all replication slots are in use ({error.diag.message_hint or 'raise max_replication_slots'})"

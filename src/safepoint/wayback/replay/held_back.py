@@ -19,6 +19,7 @@ from safepoint.wayback.mapping.mapping import ColumnRule
 from safepoint.wayback.replay.staged import TRANSACTIONS
 from safepoint.wayback.replay.stashing import LSN, TOGETHER, TRANSACTION, as_object, leaf_of, place_of, written_key
 from safepoint.wayback.replay.statements import ask, attempt, run
+from safepoint.wayback.replay.too_large import row_fits
 from safepoint.wayback.replay.work import Work, rows_of
 
 _NEW = "(c.op = 'insert' AND c.verdict <> 'conflict' AND c.row_tid IS NULL AND c.origin_tid IS NULL)"
@@ -49,7 +50,8 @@ def keep(connection: Connection, work: Work, casts: Casts, *, together: bool = F
     unknown = "CASE c.verdict WHEN 'conflict' THEN coalesce(s._sp_unchanged, '{}') ELSE '{}' END"
     values = f"CASE WHEN {_GONE} THEN '{{}}' ELSE {as_object('s', work.sink.own)} - {unknown} END"
     action = f"CASE WHEN {_GONE} THEN 'delete' ELSE c.op END"
-    run(connection, f"{into.stash(action, values, 'NULL', place, 'true')} WHERE {_NEW} OR {_OF_KEPT}")
+    fitting = row_fits(work.sink, "s", work.sink.own)
+    run(connection, f"{into.stash(action, values, 'NULL', place, 'true')} WHERE ({_NEW} OR {_OF_KEPT}) AND {fitting}")
     before = dict(_before(work, casts))
     attempt(connection, _changes(work, into, before, place, _earlier(connection, work, place), casts))
     attempt(connection, _deletions(work, into, before, place))
@@ -118,7 +120,8 @@ def _keep_keyless(connection: Connection, work: Work) -> None:
         f"WHERE k.relation = {relation} AND k.key = '{{}}' AND k.action = 'insert' UNION ALL "
         f"SELECT w.key FROM pg_temp.sp_waiting w WHERE w.relation = {relation})"
     )
-    which = f"({_NEW} OR {known})"
+    # In this order: of what is too large nothing is made.
+    which = f"CASE WHEN {row_fits(work.sink, 's', work.sink.own)} THEN ({_NEW} OR {known}) ELSE false END"
     run(connection, f"UPDATE {work.change} c SET kept = true FROM {work.stage} s WHERE s._sp_at = c.source AND {which}")
     line = _Into(work, together=False).stash("c.op", values, "NULL", "NULL::int8", "true")
     run(connection, f"{line} WHERE c.kept")

@@ -300,6 +300,12 @@ def _raise(connection: Connection, further: Connection, partners: Mapping[str, C
         for one in partners.get(str(name), {str(name)})
         if (there := theirs.get(one)) is not None
     ]
+    return set_further(connection, wanted)
+
+
+def set_further(connection: Connection, wanted: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Set sequences to these values, in the direction that each counts in, where they are not as far; gives those that
+    were set. Names of which there is none are passed over; of several values the furthest counts."""
     values = [[name for name, _ in wanted], [there for _, there in wanted]]
     changed = {str(name): int(value) for name, value in connection.execute(FURTHER, values).fetchall()}
     if changed:

@@ -17,11 +17,16 @@ MISSED: Final = "sp_missed"
 """Transactions with changes of relations that nothing is staged of."""
 
 
+MOST: Final = 100 << 20
+"""Bytes that the values of one row may have together in a line of the stash."""
+
+
 @dataclass
 class Sink:
     """The staged rows of one new table, of them `others` that are not INSERT. `stage` is the temporary table's name,
-    `leaves` are the partitions that rows are in, by oid. From the place `reread` on nothing but what mappers read was
-    written to; 0: there is no such row. `packed` are columns that stand in one array; `stage` is a view then."""
+    `leaves` are the partitions that rows are in, by oid. No row has more bytes than `largest`. From the place `reread`
+    on nothing but what mappers read was written to; 0: there is no such row. `packed` are columns that stand in one
+    array; `stage` is a view then."""
 
     table: Table
     stage: str
@@ -34,6 +39,12 @@ class Sink:
     buffer: list[bytes] = field(default_factory=list, repr=False)
     size: int = 0
     packed: tuple[str, ...] = ()
+    largest: int = 0
+
+    @property
+    def bulky(self) -> bool:
+        """Whether rows may be larger than `MOST`: what an UPDATE left alone is filled in later."""
+        return self.largest > MOST or self.unchanged > 0
 
     @property
     def rows_in(self) -> str:

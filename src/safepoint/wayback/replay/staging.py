@@ -352,6 +352,7 @@ class _Staging:
 
     def _flush(self, sink: Sink) -> None:
         self._held -= sink.size
+        sink.largest = max(sink.largest, sink.size)
         rows, sink.buffer, sink.size = sink.buffer, [], 0
         if rows:
             self.writer.write(sink.rows_in, rows)

@@ -14,6 +14,7 @@ from safepoint.wayback.mapping.expressions import literal, quote, written
 from safepoint.wayback.replay.recovering import recovered
 from safepoint.wayback.replay.staged import TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.replay.statements import ask, run
+from safepoint.wayback.replay.too_large import KIND, LEFT, fits, row_fits
 from safepoint.wayback.replay.unchanged import UNKNOWN, fill_last
 from safepoint.wayback.replay.work import Scope, Work
 
@@ -37,6 +38,7 @@ def stash_values(connection: Connection, work: Work) -> int:
         return 0
     home = [f"s.{quote(name)}" for name in work.sink.own if name not in work.rule.kept]
     values, made, out, which = as_object("s", work.rule.stash), "NULL", "", "true"
+    fitting = row_fits(work.sink, "s", work.rule.kept)
     if work.rule.read:
         mapped = [rule.column for rule in work.rule.columns if rule.kind == "mapped"]
         texts = ", ".join(written(f"o.{quote(name)}") for name in mapped)
@@ -49,12 +51,19 @@ def stash_values(connection: Connection, work: Work) -> int:
         values = f"({values}) - coalesce((SELECT u.columns FROM {UNKNOWN} u WHERE u.at = c.n), '{{}}')"
     if work.sink.reread:  # what nobody wrote to is what the migration made
         which = f"({which}) AND c.n < {work.sink.reread}"
+    rows = (
+        f"FROM {work.change} c JOIN {work.stage} s ON s._sp_at = c.n {out}JOIN pg_temp.{TRANSACTIONS} t "
+        f"ON t.tx = c.tx WHERE c.verdict IS NULL AND c.ends AND {which}"
+    )
+    if fitting != "true":
+        reason = literal(f"{', '.join(work.rule.kept)}: {LEFT}")
+        told = f"{literal(work.old.name)}, {written_key(work)}, {reason}, {TRANSACTION}"
+        run(connection, f"INSERT INTO safepoint.dangling SELECT {told} {rows} AND NOT {fitting}")
+    digest = witness(home) if not work.sink.bulky else f"CASE WHEN {fits(home)} THEN {witness(home)} END"
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(work.new.name)}, c.op, {written_key(work)}, "
-        f"{values}, {TRANSACTION}, {witness(home)}, {made}, {place_of(connection, work)} FROM {work.change} c "
-        f"JOIN {work.stage} s ON s._sp_at = c.n {out}JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx "
-        f"WHERE c.verdict IS NULL AND c.ends AND {which}",
+        f"{values}, {TRANSACTION}, {digest}, {made}, {place_of(connection, work)} {rows} AND {fitting}",
     )
 
 
@@ -141,13 +150,23 @@ def stash_table(connection: Connection, migrated: Connection, sink: Sink, scope:
         _emptied(connection, one)
     action = "CASE WHEN s._sp_at & 3 = 2 THEN 'delete' WHEN s._sp_at & 3 = 1 THEN 'update' ELSE 'insert' END"
     place = place_by(as_object("s", key)) if key else _NOWHERE
+    fitting = row_fits(sink, "s", sink.own)
+    last_rows = (
+        f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s "
+        f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx WHERE"
+    )
+    if fitting != "true" and scope.aside:
+        run(connection, f"INSERT INTO pg_temp.sp_torn SELECT t.tx {last_rows} NOT {fitting}")
+    elif fitting != "true":
+        told = f"'{KIND}', {literal(LEFT)}, {as_object('s', key)}, '{{}}', {TRANSACTION}"
+        into = f"INSERT INTO safepoint.put_aside SELECT {literal(sink.table.name)}, {action}, {told}"
+        run(connection, f"{into} {last_rows} NOT {fitting}")
     return run(
         connection,
         f"INSERT INTO safepoint.stash SELECT {literal(sink.table.name)}, {action}, {as_object('s', key)}, "
         f"{as_object('s', sink.own)}, {TRANSACTION}, NULL, NULL, {place}, NULL, NULL, {leaf_of(sink)}, "
         f"{TOGETHER if scope.aside else 'NULL'} "
-        f"FROM (SELECT {distinct} * FROM pg_temp.{sink.stage} s WHERE {condition} {order}) s "
-        f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx",
+        f"{last_rows} {fitting}",
     )
 
 

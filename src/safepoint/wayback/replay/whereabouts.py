@@ -13,6 +13,7 @@ from safepoint.wayback.replay.outcome import Aside
 from safepoint.wayback.replay.staged import MISSED, TRANSACTIONS, Sink, Truncation
 from safepoint.wayback.replay.stashing import TRANSACTION, as_object, written_key
 from safepoint.wayback.replay.statements import run
+from safepoint.wayback.replay.too_large import row_fits
 from safepoint.wayback.replay.work import Work
 
 
@@ -26,7 +27,7 @@ def put_aside(connection: Connection, work: Work) -> None:
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(work.old.name)}, c.op, c.verdict, c.reason, "
         f"CASE WHEN s._sp_at IS NULL THEN {_changed_key(work)} ELSE {written_key(work)} END, "
-        f"coalesce({as_object('s', work.sink.own)}, '{{}}'), {TRANSACTION}, c.kept IS TRUE, "
+        f"coalesce({_shown(work.sink)}, '{{}}'), {TRANSACTION}, c.kept IS TRUE, "
         f"{_read(work.sink, 'c.n')} FROM {work.change} c LEFT JOIN {work.stage} s ON s._sp_at = {work.staged_at} "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = c.tx WHERE c.verdict IS NOT NULL",
     )
@@ -39,11 +40,17 @@ def put_aside_transactions(connection: Connection, sink: Sink, old: str) -> None
     run(
         connection,
         f"INSERT INTO safepoint.put_aside SELECT {literal(old)}, {action}, 'transaction', x.reason, "
-        f"{as_object('s', key)}, {as_object('s', sink.own)}, {TRANSACTION}, x.kept IS TRUE, "
+        f"{as_object('s', key)}, {_shown(sink)}, {TRANSACTION}, x.kept IS TRUE, "
         f"{_read(sink, 's._sp_at')} FROM pg_temp.{sink.stage} s JOIN pg_temp.sp_excluded x ON x.tx = s._sp_tx "
         f"JOIN pg_temp.{TRANSACTIONS} t ON t.tx = s._sp_tx "
         f"ORDER BY s._sp_at",
     )
+
+
+def _shown(sink: Sink) -> str:
+    """All of a staged row `s`; nothing of one that is too large for a line."""
+    values, fitting = as_object("s", sink.own), row_fits(sink, "s", sink.own)
+    return values if fitting == "true" else f"CASE WHEN {fitting} THEN {values} ELSE '{{}}' END"
 
 
 def _read(sink: Sink, place: str) -> str:
@@ -105,7 +112,9 @@ def classify(
             f"SELECT s._sp_tx, {fate} FROM {work.stage} s JOIN {work.change} c ON {same_key(work)} "
             f"WHERE c.verdict IS NOT NULL UNION ALL SELECT tx, {fate} FROM {work.change} WHERE verdict IS NOT NULL"
         )
-    parts += [f"SELECT _sp_tx, false, true, false FROM pg_temp.{sink.stage}" for sink in stashed]
+    for sink in stashed:
+        fitting = row_fits(sink, "s", sink.own)
+        parts.append(f"SELECT s._sp_tx, NOT {fitting}, {fitting}, NOT {fitting} FROM pg_temp.{sink.stage} s")
     homeless = {sink.table.name for sink in stashed}
     emptied = sorted({one.transaction for one in truncations if one.table in homeless})
     if emptied:

@@ -15,7 +15,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import ID_TABLES, literal
 from safepoint.wayback.mapping.mapping import NOT_CARRIED
-from safepoint.wayback.replay.merging import silence, unsilence
+from safepoint.wayback.replay.merging import set_further, silence, unsilence
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import standing, together
@@ -350,17 +350,7 @@ class Attaching:
 
     def _raise_sequences(self) -> None:
         """No number that was given out before the rollback is given out again."""
-        wanted: dict[str, int] = {}
-        for one in self.found:
-            for name, value in one.sequences.items():
-                wanted[name] = max(value, wanted.get(name, value))
-        for name, value in wanted.items():
-            self.connection.execute(
-                "SELECT setval(c.oid::regclass, least(greatest(%s, pg_sequence_last_value(c.oid)), s.seqmax)) "
-                "FROM pg_class c JOIN pg_sequence s ON s.seqrelid = c.oid WHERE c.oid = to_regclass(%s) "
-                "AND s.seqincrement > 0 AND coalesce(pg_sequence_last_value(c.oid), s.seqmin - 1) < %s",
-                [value, name, value],
-            )
+        set_further(self.connection, [pair for one in self.found for pair in one.sequences.items()])
 
     def _answer(self, out: Path) -> Reattached:
         left, preview = write_left(self.connection, out)

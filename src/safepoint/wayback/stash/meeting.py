@@ -15,6 +15,7 @@ from safepoint.wayback.mapping.catalogue import Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
 from safepoint.wayback.replay.stashing import witness
 from safepoint.wayback.replay.statements import REFUSED, run
+from safepoint.wayback.replay.too_large import fits
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash.stash import StashedTable
 from safepoint.wayback.stash.whole_rows import match
@@ -28,7 +29,8 @@ def meet(connection: Connection, table: Table, told: StashedTable) -> None:
     these all belongs together that a line has."""
     same = as_it_was(table)
     if told.home and all(column in table.by_name for column in told.home):
-        same = f"(s.witness = {witness([written(f't.{quote(column)}') for column in told.home])} OR {same})"
+        now = [written(f"t.{quote(column)}") for column in told.home]
+        same = f"(CASE WHEN s.witness IS NOT NULL AND {fits(now)} THEN s.witness = {witness(now)} END OR {same})"
     columns = (
         f"s.vals, s.bad, s.was, coalesce({same} AND {AS_MADE}, false) AS same, "
         f"{AS_MADE} AS as_made, "
