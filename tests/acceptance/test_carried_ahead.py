@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from broken_link import broken_link
 from scene import POST, SAFEPOINT, brisk, evidence, kill_at, open_twin, release_that_answers
 from small_disk import small_disk
 from stage import Stage
@@ -178,3 +179,24 @@ def test_a_batch_that_is_not_whole_is_left_to_the_replay_of_all_at_once(make_sta
     assert done.returncode == 0, done.stdout + done.stderr
     assert "carried as one once the site is closed" in evidence(stage, "back-ahead")["reason"]
     all_but_one_at_once(stage)
+
+
+def test_a_server_that_is_lost_meanwhile_is_asked_about_while_the_site_is_open(
+    make_stage: Callable[..., Stage],
+) -> None:
+    """The site was closed for a rollback that could not go on: the conductor had lost its link to the server."""
+    stage = launched(make_stage)
+    post(stage, 20)
+    port = stage.server.target.port
+    with broken_link(port, after=4_000, breaks=1 << 30, answers=True) as link:  # each look gets through, no drain does
+        stage.plan_path.write_text(stage.plan_path.read_text().replace(f"port = {port}", f"port = {link.port}"))
+        with ordered(stage, "rollback") as process:
+            asked = until_asked(stage, process)
+            assert asked.step == "back-ahead" and {"retry", "return"} <= set(asked.data["choices"]), asked
+            assert "the site is open" in asked.data["question"]
+            assert steps_begun(stage)[-1] == "back-ahead" and release_that_answers(stage) == "2.0"
+            link.breaks = 0
+            assert stage.safepoint("retry", capture=True).returncode == 0
+            assert process.wait(120) == 0
+    assert evidence(stage, "back-ahead")["applied"] >= 20
+    assert release_that_answers(stage) == "1.0"

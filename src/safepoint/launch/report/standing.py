@@ -212,6 +212,11 @@ def _next(report: Report) -> str:
         recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). " * was_closed(report)
         return f"{told}{recovered}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
+    if not running and (failed := failed_last(report)):  # it is not the next step that follows
+        return (
+            f"{failed[-1]}: failed. What the plan says for that follows in a moment (the way back, or a question); "
+            "PostgreSQL may be waited for first."
+        )
     text = f"Now: {_sentence(running[-1]['title'])} Then: " if running else ""
     return text + _upcoming(report)
 

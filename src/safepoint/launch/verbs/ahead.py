@@ -7,11 +7,10 @@ it is open, it leaves only the last second of it for the time in which everybody
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from safepoint.config import PlanFile
-from safepoint.errors import CaptureElsewhere, DatabaseError, Interrupted, SafepointError, StorageError
+from safepoint.errors import CaptureElsewhere, DatabaseError, Interrupted, SafepointError, ServerAway, StorageError
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
@@ -42,12 +41,16 @@ class CarryAhead(Verb):
 
         Raises:
             NeedsPerson: there is no twin any more.
+            ServerAway: nor could anybody without PostgreSQL, which may well answer the release and not us.
             StorageError: our own disk takes nothing more: with the site closed it would take nothing either.
             Interrupted: an order came.
         """
         refuse_without_twin(ground)
         evidence = self._carried(ground)
-        held = None if ground.stops_first or evidence.verdict != "pass" else _in_the_way(ground)
+        try:
+            held = None if ground.stops_first or evidence.verdict != "pass" else _in_the_way(ground)
+        except ServerAway as error:
+            raise _while_open(error) from error
         return evidence if held is None else _held(evidence, held)
 
     def _carried(self, ground: Ground) -> Evidence:
@@ -68,7 +71,7 @@ class CarryAhead(Verb):
             raise
         except CaptureElsewhere as error:
             return _elsewhere(error)
-        except StorageError as error:
+        except (ServerAway, StorageError) as error:
             raise _while_open(error) from error
         except NotWhole as error:
             return _nothing(f"{error.message} What is left is carried as one once the site is closed")
@@ -81,10 +84,17 @@ class CarryAhead(Verb):
 
 
 def _in_the_way(ground: Ground) -> str | None:
-    """A server that does not answer holds nothing up: each step waits for it by itself."""
-    with suppress(DatabaseError):
+    """What cannot be asked holds nothing up: each step looks by itself.
+
+    Raises:
+        ServerAway: nothing at all can be asked.
+    """
+    try:
         return in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
-    return None
+    except ServerAway:
+        raise
+    except DatabaseError:
+        return None
 
 
 def _held(evidence: Evidence, held: str) -> Evidence:
@@ -111,8 +121,8 @@ def _discarding(ground: Ground) -> Evidence:
     )
 
 
-def _while_open(error: StorageError) -> StorageError:
-    return StorageError(
+def _while_open(error: ServerAway | StorageError) -> SafepointError:
+    return type(error)(
         error.message,
         subject=error.subject,
         found=error.found,
