@@ -12,8 +12,9 @@ from ready_shop import NOW, Shop, found
 from safepoint.launch.doctor import releases as doctor_releases
 
 SETTINGS = """
+import os
 from shop.settings import *
-DATABASES["reports"] = {{"ENGINE": "django.db.backends.sqlite3", "NAME": {path!r}}}
+DATABASES["reports"] = {{"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ.get("REPORTS", {path!r})}}
 DATABASES["again"] = DATABASES["default"]
 DATABASES["none"] = {{"ENGINE": "django.db.backends.dummy"}}
 """
@@ -38,3 +39,24 @@ def test_what_is_pending_in_a_further_database_is_told_for_no_step_applies_it(re
     told = found(tuple(doctor_releases.new_release(plan, NOW)), "migrations", "pending in the database 'reports'")
     assert told.verdict == "warning" and "No step applies them" in told.message
     assert "migrate --database reports" in str(told.remedy)
+
+
+def test_a_further_database_that_a_rehearsal_would_not_leave_alone_is_a_failure_until_it_is_led_to_a_copy(
+    ready: Shop, tmp_path: Path
+) -> None:
+    (tmp_path / "several.py").write_text(SETTINGS.format(path=str(tmp_path / "reports.sqlite3")))
+    env = f'env = {{ DJANGO_SETTINGS_MODULE = "several", PYTHONPATH = "{tmp_path}" }}\n'
+
+    def edit(text: str) -> str:
+        return text.replace("[releases.new]", f"[releases.new]\n{env}").replace('env = { SHOP = "old" }', env)
+
+    new = tuple(doctor_releases.new_release(ready.plan(tmp_path, edit), NOW))
+    told = found(new, "release-new", "The application has other databases: reports")
+    assert told.verdict == "failure" and "would end at its rehearsal" in told.message
+    assert "[rehearsal] env" in str(told.remedy)
+    led = '[rehearsal.env]\nREPORTS = "{folder}/reports.sqlite3"\n'
+    new = tuple(doctor_releases.new_release(ready.plan(tmp_path, lambda text: edit(text) + led), NOW))
+    assert found(new, "release-new", "In the rehearsal database 'reports' is led elsewhere").verdict == "ok"
+    left_out = "[rehearsal]\nrequired = false\n"
+    new = tuple(doctor_releases.new_release(ready.plan(tmp_path, lambda text: edit(text) + left_out), NOW))
+    assert not [one for one in new if "has other databases" in one.message]

@@ -40,6 +40,13 @@ LIBPQ: Final = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWOR
 """libpq's own variables, which have what the settings leave out
 (https://www.postgresql.org/docs/current/libpq-envars.html). Django gives it the database's name in any case."""
 
+INSISTING: Final = ("require", "verify-ca", "verify-full")
+"""Values of `sslmode` with which nobody connects to a server that does not offer encryption."""
+NOT_INSISTING: Final = (
+    "Let the settings read sslmode from a variable, and give that in [rehearsal.env], such as "
+    '{ DB_SSLMODE = "prefer" }: the copy is on a server of 127.0.0.1.'
+)
+
 
 class Login(Protocol):
     """What is needed of a database's address here: `postgres.Target` is one."""

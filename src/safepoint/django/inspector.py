@@ -61,6 +61,7 @@ class ProjectDatabase:
     user: str
     service: str = ""
     options: str = ""
+    sslmode: str = ""
     vendor: str = ""
 
     @property

@@ -62,6 +62,7 @@ def scratch_server(
             },
             purpose=SCRATCH,
             port=port,
+            encrypted=True,
         )
         with server:
             yield server

@@ -20,6 +20,7 @@ from typing import IO, Final
 from safepoint.errors import DatabaseError
 from safepoint.postgres import processes
 from safepoint.postgres.binaries import Installation
+from safepoint.postgres.encrypting import encrypting
 from safepoint.postgres.target import Target
 from safepoint.postgres.unprivileged import Account, account, environment, home_for, reachable, run_as
 
@@ -95,6 +96,7 @@ class Server:
         settings: Mapping[str, str] | None = None,
         purpose: str = SCRATCH,
         port: int | None = None,
+        encrypted: bool = False,
     ) -> Server:
         """Make a new server in a folder that does not exist yet (or is empty); it is not started.
 
@@ -103,6 +105,7 @@ class Server:
             settings: for postgresql.conf.
             purpose: "scratch" servers are removed by `sweep` when their maker is gone; others are not.
             port: a fixed one; None takes a free one.
+            encrypted: it offers encryption, where its build can (see `encrypting`).
 
         Raises:
             DatabaseError: the folder is in use, or initdb failed.
@@ -123,7 +126,7 @@ class Server:
         marker.write(folder)
         server = cls(folder, programs, marker, password)
         try:
-            server._initialise(dict(settings or {}))
+            server._initialise(dict(settings or {}), encrypted=encrypted)
         except BaseException:
             server.remove()
             raise
@@ -252,7 +255,7 @@ class Server:
             return False
         return True
 
-    def _initialise(self, settings: dict[str, str]) -> None:
+    def _initialise(self, settings: dict[str, str], *, encrypted: bool) -> None:
         who = self._account
         home = self.data.parent
         home.mkdir(parents=True, exist_ok=True)
@@ -273,7 +276,7 @@ class Server:
                 remedy="Is there space and are there inodes left in that folder?",
             )
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as config:
-            config.write(configuration(settings))
+            config.write(configuration(settings | (encrypting(self.installation, self.data, who) if encrypted else {})))
 
     def _spawn(self, log: IO[bytes], dies: bool) -> subprocess.Popen[bytes]:
         who = self._account

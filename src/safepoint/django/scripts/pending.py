@@ -31,9 +31,14 @@ def answer(parameters):
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return {
         "identity": identity,
-        "others": [other(name) for name in sorted(settings.DATABASES) if name != alias],
+        "others": [other(name) for name in sorted(settings.DATABASES) if name != alias and not is_none(name)],
         "migrations": [describe(migration) for migration, backwards in plan if not backwards],
     }
+
+
+def is_none(alias):
+    """Whether the entry stands for no database at all: Django's own engine for that can neither read nor write."""
+    return connections[alias].settings_dict["ENGINE"] == "django.db.backends.dummy"
 
 
 def other(alias):

@@ -97,6 +97,7 @@ def databases():
             "service": str(options.get("service") or ""),
             # Options of its own would keep PGOPTIONS (lock_timeout!) from reaching the server.
             "options": str(options.get("options") or ""),
+            "sslmode": str(options.get("sslmode") or os.environ.get("PGSSLMODE") or ""),
         }
     return found
 

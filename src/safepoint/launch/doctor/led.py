@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from safepoint.config import PlanFile
-from safepoint.django.address import how_to_lead
-from safepoint.django.inspector import Project, followed, redirected
+from safepoint.django.address import INSISTING, NOT_INSISTING, how_to_lead
+from safepoint.django.inspector import Project, followed, inspect, redirected
 from safepoint.django.managepy import Manage, redirect
-from safepoint.errors import CommandFailed
+from safepoint.errors import CommandFailed, SafepointError
 from safepoint.launch.doctor.finding import Finding, failure, ok, warning
 from safepoint.launch.doctor.settings import lost_engine, lost_options, session_of
-from safepoint.postgres.target import target
+from safepoint.postgres.binaries import for_server
+from safepoint.postgres.connections import connect
+from safepoint.postgres.encrypting import can_encrypt
+from safepoint.postgres.scratch_databases import MAINTENANCE
+from safepoint.postgres.target import server_target, target
 
 
 def led(plan: PlanFile, manage: Manage, project: Project, check: str) -> Iterator[Finding]:
@@ -22,6 +29,8 @@ def led(plan: PlanFile, manage: Manage, project: Project, check: str) -> Iterato
         yield _by_url(plan, application.url_env, manage, project, check)
     elif application.parts:
         yield _by_parts(application.parts, manage, project, check)
+    if check == "release-new" and not application.fixed:
+        yield from _encrypted(plan, manage, project, check)
     if application.has_login:
         return
     default = project.database()
@@ -77,6 +86,41 @@ def _by_parts(parts: Mapping[str, str], manage: Manage, project: Project, check:
         f"{shown} {'does' if len(lost) == 1 else 'do'} not change the database of {version} (tried).",
         without_effect(next(iter(lost.values())), project.environment, "[application.variables]"),
     )
+
+
+def _encrypted(plan: PlanFile, manage: Manage, project: Project, check: str) -> Iterator[Finding]:
+    """Settings that insist on an encrypted connection do so at the copy of a rehearsal as well."""
+    default = project.database()
+    if default is None or default.sslmode not in INSISTING or not (plan.rehearsal.required or plan.wayback.prove):
+        return
+    env, secrets = redirect(plan.application, target(plan.database))
+    with TemporaryDirectory(prefix="safepoint-doctor-") as folder:
+        given = plan.rehearsal.variables(Path(folder))
+        there = inspect(Manage(manage.host, manage.release, {**given, **env}, secrets, manage.directory)).database()
+    mode = there.sslmode if there is not None else ""
+    if mode not in INSISTING or (mode == "require" and _offered(plan)):
+        return
+    of_the_copy = "cannot be encrypted there" if mode == "require" else "has a certificate there that nobody has signed"
+    yield failure(
+        check,
+        f"The settings insist on sslmode={mode}, also where they are led to the copy of a rehearsal. A connection "
+        f"{of_the_copy}: the launch would end there.",
+        NOT_INSISTING,
+    )
+
+
+def _offered(plan: PlanFile) -> bool:
+    """Whether connections to the scratch server can be encrypted; one that somebody else made is asked."""
+    try:
+        if plan.scratch is not None:
+            there = server_target(plan.scratch, "scratch", MAINTENANCE)
+            connect(replace(there, sslmode="require"), application_name="safepoint doctor").close()
+            return True
+        with connect(target(plan.database), application_name="safepoint doctor") as connection:
+            version = connection.info.server_version
+        return can_encrypt(for_server(version, plan.database.tools))
+    except SafepointError:
+        return False
 
 
 def without_effect(variable: str, read: Sequence[str], where: str = "application.url_env") -> str:

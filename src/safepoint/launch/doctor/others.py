@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from safepoint.config import PlanFile
 from safepoint.django.inspector import Project, inspect
 from safepoint.django.managepy import Manage
 from safepoint.django.pending import Pending, read_pending
-from safepoint.errors import CommandFailed
-from safepoint.launch.doctor.finding import Finding, ok, some, warning
+from safepoint.errors import CommandFailed, Refused
+from safepoint.launch.doctor.finding import Finding, failure, ok, some, warning
+from safepoint.launch.rehearsal.others import looked_after
 
 
-def other_databases(manage: Manage, project: Project, check: str) -> Iterator[Finding]:
+def other_databases(plan: PlanFile, manage: Manage, project: Project, check: str) -> Iterator[Finding]:
     """What the new release would migrate there is for a person to apply, before the window and so that both can run."""
     others = [one.alias for one in project.databases if one.alias != "default" and one.vendor != "unknown"]
     pending = _pending(manage) if others else None
@@ -25,9 +29,10 @@ def other_databases(manage: Manage, project: Project, check: str) -> Iterator[Fi
     yield warning(
         check,
         f"The project has further databases ({some(others)}), which this launch does not touch.",
-        "Make sure that no migration of this release needs them. Where it could write to one, a rehearsal wants a "
-        "copy of that in [rehearsal] env.",
+        "Make sure that no migration of this release needs them.",
     )
+    if plan.rehearsal.required and pending is not None and pending.exposed:
+        yield from _rehearsed(plan, manage, check)
     for alias, labels in _waiting(manage, pending).items():
         yield warning(
             "migrations",
@@ -36,6 +41,22 @@ def other_databases(manage: Manage, project: Project, check: str) -> Iterator[Fi
             f"Apply them by `manage.py migrate --database {alias}` before the window, where the old release can run "
             "with them, or be sure that its router allows nothing of them there.",
         )
+
+
+def _rehearsed(plan: PlanFile, manage: Manage, check: str) -> Iterator[Finding]:
+    """Those that a migration could write to are led to copies in the rehearsal, or the launch ends there."""
+    with TemporaryDirectory(prefix="safepoint-doctor-") as folder:
+        env = {**manage.env, **plan.rehearsal.variables(Path(folder))}
+        there = Manage(manage.host, manage.release, env, manage.secrets, manage.directory)
+        try:
+            told = looked_after(plan, there, read_pending(there))
+        except Refused as refused:
+            yield failure(check, f"{refused.message} The launch would end at its rehearsal.", refused.remedy)
+        except CommandFailed as error:
+            said = f"With the variables of [rehearsal.env] {manage.release.version} does not start: {error.message}"
+            yield failure(check, said, error.remedy)
+        else:
+            yield from (ok(check, f"In the rehearsal {one}") for one in told)
 
 
 def _pending(manage: Manage) -> Pending | None:

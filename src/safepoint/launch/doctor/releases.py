@@ -88,7 +88,7 @@ def _release(plan: PlanFile, release: Release, which: str) -> Iterator[Finding]:
         yield from _logs(plan, project)
         yield from restless(plan, host, release, project)
     else:
-        yield from other_databases(manage, project, check)
+        yield from other_databases(plan, manage, project, check)
         yield from _caches(plan, project)
         yield from other_log(plan, project)
         yield from _addresses(release, project)

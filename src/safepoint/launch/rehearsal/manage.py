@@ -14,7 +14,7 @@ from typing import Final
 
 from safepoint.config import PlanFile
 from safepoint.django import pointing
-from safepoint.django.address import how_to_lead, unled
+from safepoint.django.address import NOT_INSISTING, how_to_lead, unled
 from safepoint.django.inspector import IDENTITY, inspect
 from safepoint.django.intent import Intent, read_intent
 from safepoint.django.managepy import Manage
@@ -138,7 +138,10 @@ def intended(
 
 
 def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:
-    """An application elsewhere reaches the scratch server by another way than we do."""
+    """An application elsewhere reaches the scratch server by another way than we do; and some insist on encryption."""
+    if "SSL" in error.message or "certificate" in error.message:
+        remedy = f"{NOT_INSISTING} Nothing was migrated."
+        return CommandFailed(error.message, subject=error.subject, found=error.found, remedy=remedy)
     host = plan.application.host
     if plan.host(host).kind == "here":
         return error
