@@ -15,6 +15,7 @@ from psycopg import sql
 
 from safepoint.postgres.connections import Connection
 from safepoint.postgres.rows import FILLED
+from safepoint.wayback.mapping.composites import Composites, read_composites
 
 State = TypeVar("State")
 
@@ -95,7 +96,7 @@ SELECT i.indrelid::int8, x.relname, i.indisprimary, i.indimmediate,
 FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
 WHERE i.indrelid = ANY(%s) AND i.indisunique AND i.indisvalid ORDER BY 1, NOT i.indisprimary, 2
 """
-# A foreign key's values are compared by the parent's collation, which has to be said where the child has another one.
+# Values are compared by the parent's collation, which has to be said where the child has another one.
 _COLLATIONS = """
 ARRAY(SELECT CASE WHEN a.attcollation <> p.attcollation THEN (
           SELECT format('%%I.%%I', s.nspname, l.collname) FROM pg_collation l
@@ -312,10 +313,11 @@ def meant(name: str, tables: Collection[str]) -> str | None:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The tables of a database by `schema.table`, and between which types PostgreSQL has a cast."""
+    """The tables of a database by `schema.table`, between which types PostgreSQL has a cast, and composite types."""
 
     tables: Mapping[str, Table]
     casts: frozenset[tuple[str, str]] = field(default_factory=frozenset)
+    composites: Composites = field(default_factory=dict)
 
     def find(self, name: str) -> Table | None:
         """The table that a name means: see `meant`."""
@@ -350,10 +352,8 @@ class Catalogue:
 def read_catalogue(connection: Connection) -> Catalogue:
     """Read it; some milliseconds, whatever the size of the database."""
     found = {oid: tuple(row) for oid, *row in connection.execute(TABLES).fetchall()}
-    rows = {query: _by_table(connection, query, list(found)) for query in (LEAVES, COLUMNS, INDEXES, CONSTRAINTS)}
-    rows |= {
-        query: _by_table(connection, query, list(found)) for query in (EXCLUSIONS, TRIGGERS, PARTIAL_KEYS, PARTED_BY)
-    }
+    queries = LEAVES, COLUMNS, INDEXES, CONSTRAINTS, EXCLUSIONS, TRIGGERS, PARTIAL_KEYS, PARTED_BY
+    rows = {query: _by_table(connection, query, list(found)) for query in queries}
     names = {oid: f"{schema}.{name}" for oid, (schema, name, *_) in found.items()}
     tables = {}
     for oid, (schema, name, partitioned, replica) in found.items():
@@ -390,7 +390,7 @@ def read_catalogue(connection: Connection) -> Catalogue:
             ),
             tuple(row[0] for row in rows[PARTED_BY][oid]),
         )
-    return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()))
+    return Catalogue(tables, frozenset(connection.execute(CASTS).fetchall()), read_composites(connection))
 
 
 def _by_table(connection: Connection, query: str, oids: list[int]) -> dict[int, list[tuple[Any, ...]]]:

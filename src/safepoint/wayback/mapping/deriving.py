@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from safepoint.django.operations import NONE, Operations
-from safepoint.wayback.mapping import expressions
+from safepoint.wayback.mapping import composites, expressions
 from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
 from safepoint.wayback.mapping.courses import Course, Courses
 from safepoint.wayback.mapping.expressions import ID_TABLES
@@ -242,6 +242,9 @@ class _Planning:
         stays = course.stays(rule.column, new.by_name)
         if stays and rule.new == course.columns[rule.column]:
             return f"{', '.join(stays)} and {rule.new} are both there, and nobody knows which one is written to"
+        bases = old.by_name[rule.column].base, new.by_name[str(rule.new)].base
+        if moved := composites.moved(self.old.composites, bases[0], self.new.composites, bases[1]):
+            return f"{', '.join(moved)} of {bases[1]} stand at other places, and a value says no attribute's name"
         was, now = self.old_keys.leads(old, rule.column), self.new_keys.leads(new, str(rule.new))
         if was.first and now.first and not self._today(was).meet(now):
             names = [", ".join(short(name) for name in sorted(one.first)) for one in (was, now)]

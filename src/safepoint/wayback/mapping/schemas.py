@@ -56,12 +56,14 @@ class Schemas:
 
 def _written(catalogue: Catalogue) -> dict[str, Any]:
     tables = {name: asdict(table) for name, table in catalogue.tables.items()}
-    return {"tables": tables, "casts": sorted(catalogue.casts)}
+    return {"tables": tables, "casts": sorted(catalogue.casts), "composites": catalogue.composites}
 
 
 def _read(data: Mapping[str, Any]) -> Catalogue:
     tables = {name: _table(dict(table)) for name, table in data["tables"].items()}
-    return Catalogue(tables, frozenset((source, target) for source, target in data["casts"]))
+    composites = data.get("composites", {})  # what a former version kept has none
+    known = {name: tuple((one, kind) for one, kind in of) for name, of in composites.items()}
+    return Catalogue(tables, frozenset((source, target) for source, target in data["casts"]), known)
 
 
 def _table(data: dict[str, Any]) -> Table:
