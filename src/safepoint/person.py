@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import socket
 
 
@@ -13,6 +14,14 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # no entry in the system's list of users, and no variable says it
         return f"uid {os.getuid()}"
+
+
+def user_of(number: int) -> str:
+    """The name of the user of that number; the number where the system knows none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"uid {number}"
 
 
 def person() -> str:

@@ -19,6 +19,7 @@ from stage import Stage
 
 from safepoint.launch.begin import entries_of, status_of
 from safepoint.launch.ledger import Entry
+from safepoint.postgres.connections import connect
 
 
 def post(stage: Stage, times: int, memo: str = "by hand") -> None:
@@ -179,6 +180,31 @@ def test_a_batch_that_is_not_whole_is_left_to_the_replay_of_all_at_once(make_sta
     assert done.returncode == 0, done.stdout + done.stderr
     assert "carried as one once the site is closed" in evidence(stage, "back-ahead")["reason"]
     all_but_one_at_once(stage)
+
+
+def test_a_full_disk_of_the_server_is_asked_about_while_the_site_is_open(make_stage: Callable[..., Stage]) -> None:
+    """It was left to the replay behind the closed site, for which there was no more room."""
+    stage = launched(make_stage)
+    post(stage, 20)
+    owner = stage.server.data.stat()
+    with small_disk(stage.server.data.parent / "small", 1) as disk, connect(stage.server.target) as admin:
+        os.chown(disk, owner.st_uid, owner.st_gid)
+        admin.execute(f"CREATE TABLESPACE small LOCATION '{disk}'".encode())
+        with open_twin(stage) as twin:  # a replay stages what it has there
+            name = twin.info.dbname
+        admin.execute(f"ALTER DATABASE {name} SET temp_tablespaces = small".encode())
+        leave(disk / "full", 0)
+        with ordered(stage, "rollback") as rollback:
+            asked = until_asked(stage, rollback)
+            assert asked.step == "back-ahead" and asked.data["choices"] == ["retry", "return"], asked
+            assert "disk is full" in asked.data["question"] and "the site is open" in asked.data["question"]
+            assert release_that_answers(stage) == "2.0"
+            (disk / "full").unlink()
+            assert stage.safepoint("retry", capture=True).returncode == 0
+            assert rollback.wait(120) == 0, (stage.folder / "ordered.log").read_text()
+        assert release_that_answers(stage) == "1.0"
+        admin.execute("ALTER DATABASE accounting RESET temp_tablespaces")
+        admin.execute("DROP TABLESPACE small")
 
 
 def test_a_server_that_is_lost_meanwhile_is_asked_about_while_the_site_is_open(

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from replay_ground import RELAX, RELAXED, SHOP, ground
 
-from safepoint.errors import ResourcesExhausted, StorageError
+from safepoint.errors import DatabaseError, ResourcesExhausted, StorageError
 from safepoint.launch.storage import LEAST, ROOM, probe_room
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
 from safepoint.postgres.servers import Server
 from safepoint.postgres.target import Target
+from safepoint.wayback.fence.quiet import mark_quiet, prove_quiet
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a small file system needs root")
 MANY = "insert into customer (name) select repeat('x', 20) from generate_series(1, {})"
@@ -97,5 +98,37 @@ def test_a_server_whose_disk_fills_up_in_the_replay_changes_nothing_and_carries_
                 outcome = made.replay()
                 assert (outcome.carried, outcome.put_aside) == (1, 0)
                 assert made.old("select count(*) from customer") == [(100_005,)]
+        finally:
+            server.remove()
+
+
+def test_a_full_disk_of_the_server_is_said_as_that_and_not_as_somebody_elses_writes() -> None:
+    """Its log could not be decoded, so transaction ids were compared: those of our own copy were said to be others'.
+    Whoever was not let in for want of room was told to look at the plan file.
+    """
+    with small_disk("400m") as folder:
+        server = Server.create(folder / "cluster", installation(17), password="x", settings={"wal_level": "logical"})
+        server.start()
+        try:
+            with connect(server.target) as connection:
+                connection.execute("create database books")
+            books = server.target.on("books")
+            mark = mark_quiet(books, "launch")
+            with connect(server.target) as connection:
+                connection.execute("create database twin template books strategy file_copy")
+                connection.execute("select pg_log_standby_snapshot()")  # whoever decodes past that writes a file of it
+                fill(folder / "full")
+                with pytest.raises(ResourcesExhausted, match="the server's disk is full") as caught:
+                    prove_quiet(books, mark)
+                assert "No space left" in str(caught.value.found)
+                for cache in (server.data / "base").glob("*/pg_internal.init"):  # as a database that nobody was in yet
+                    cache.unlink()
+                fill(folder / "full too")
+                with pytest.raises(DatabaseError, match="No space left") as refused:
+                    connect(server.target.on("twin"))
+                assert "disk is full" in str(refused.value.remedy)
+            for full in folder.glob("full*"):
+                full.unlink()
+            assert prove_quiet(books, mark).verdict == "pass"
         finally:
             server.remove()

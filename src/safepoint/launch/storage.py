@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safepoint.config.durations import format_bytes
 from safepoint.errors import SafepointError
+from safepoint.person import user_of
 
 _REMEDIES = {
     errno.ENOSPC: "Make room there, or name another place (launch.state); then run the command again.",
@@ -172,8 +173,14 @@ def storage_error(error: OSError, *, subject: str | None = None, begun: bool = F
         begun: a launch has its record in that state folder; true in any case of a file below `launches`.
     """
     where = str(error.filename or subject or "Safepoint's state folder")
-    remedies = _BEGUN if begun or "launches" in Path(where).parts else _REMEDIES
+    begun = begun or "launches" in Path(where).parts
+    remedies = _BEGUN if begun else _REMEDIES
     remedy = remedies.get(error.errno or 0, "Look at that file or folder; then run the command again.")
+    if error.errno in (errno.EACCES, errno.EPERM) and (owner := _somebody_else(Path(where), begun=begun)):
+        remedy = (
+            f"It belongs to {owner}, and is for its owner alone: give the command as {owner}, with what is set in that "
+            "user's environment."
+        )
     if remedy is _ROOM:
         remedy = remedy.format(_to_free(where, _launch_of(where) or _launch_of(subject or "")))
     return SafepointError(
@@ -181,6 +188,19 @@ def storage_error(error: OSError, *, subject: str | None = None, begun: bool = F
         subject=where,
         remedy=remedy,
     )
+
+
+def _somebody_else(path: Path, *, begun: bool) -> str | None:
+    """Who has what we may not read or write, where that is not us.
+
+    Args:
+        begun: it is a launch's. Where it is not, and is not there yet, the folder around it need not be Safepoint's.
+    """
+    for place in (path, *path.parents) if begun else (path,):
+        with suppress(OSError):
+            found = place.stat().st_uid
+            return None if found == os.geteuid() else user_of(found)
+    return None
 
 
 def _launch_of(where: str) -> str | None:

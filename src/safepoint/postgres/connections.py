@@ -307,6 +307,7 @@ def connection_error(target: Target, error: psycopg.Error) -> DatabaseError:
             "too many connections for",
             "They are used up: end idle sessions, or raise that CONNECTION LIMIT (ALTER ROLE, ALTER DATABASE).",
         ),
+        ("No space left on device", "The server's disk is full: make room on it."),
         ("max_wal_senders", "Replication connections are used up: end one, or raise max_wal_senders (a restart)."),
         (
             "remaining connection slots",

@@ -64,6 +64,9 @@ WHERE d.datname = current_database() AND l.locktype = 'advisory' AND l.granted A
 AND l.classid = %s::int8::oid AND l.objid = %s::int8::oid AND l.objsubid = 2
 """
 
+EXHAUSTED: Final = "53"
+"""The class of PostgreSQL's errors that somebody can help by giving the server room, memory or connections."""
+
 PREPARED = """
 SELECT p.gid || ' (owner ' || p.owner || ', since ' || p.prepared::text || ')'
 FROM pg_prepared_xacts p JOIN pg_database d ON d.datname = p.database
@@ -134,7 +137,9 @@ def _refusal(error: psycopg.Error) -> tuple[type[DatabaseError], str, str | None
     if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in _said(error):
         helps = "Raise max_locks_per_transaction on the server (a restart), then try again."
         return ResourcesExhausted, "the server has no room for more locks", helps
-    if code.startswith("53"):
+    if isinstance(error, psycopg.errors.DiskFull):
+        return ResourcesExhausted, "the server's disk is full", "Make room on that disk, then try again."
+    if code.startswith(EXHAUSTED):
         helps = "Make room there (disk, memory, connections), then try again."
         return ResourcesExhausted, "the server has no more to give", helps
     if code == _CANCELLED or code.startswith(_FOR_ANOTHER):

@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from safepoint.config import PlanFile
-from safepoint.errors import CaptureElsewhere, DatabaseError, Interrupted, SafepointError, ServerAway, StorageError
+from safepoint.errors import (
+    CaptureElsewhere,
+    DatabaseError,
+    Interrupted,
+    ResourcesExhausted,
+    SafepointError,
+    ServerAway,
+    StorageError,
+)
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
@@ -42,7 +50,8 @@ class CarryAhead(Verb):
         Raises:
             NeedsPerson: there is no twin any more.
             ServerAway: nor could anybody without PostgreSQL, which may well answer the release and not us.
-            StorageError: our own disk takes nothing more: with the site closed it would take nothing either.
+            ResourcesExhausted, StorageError: the server's disk, or our own, takes nothing more: with the site closed it
+                would take nothing either.
             Interrupted: an order came.
         """
         refuse_without_twin(ground)
@@ -71,7 +80,7 @@ class CarryAhead(Verb):
             raise
         except CaptureElsewhere as error:
             return _elsewhere(error)
-        except (ServerAway, StorageError) as error:
+        except (ResourcesExhausted, ServerAway, StorageError) as error:
             raise _while_open(error) from error
         except NotWhole as error:
             return _nothing(f"{error.message} What is left is carried as one once the site is closed")
@@ -121,7 +130,7 @@ def _discarding(ground: Ground) -> Evidence:
     )
 
 
-def _while_open(error: ServerAway | StorageError) -> SafepointError:
+def _while_open(error: ResourcesExhausted | ServerAway | StorageError) -> SafepointError:
     return type(error)(
         error.message,
         subject=error.subject,

@@ -18,7 +18,7 @@ from safepoint.errors import DatabaseError
 from safepoint.postgres.connections import Connection, connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.names import kept_name, quiet_name
-from safepoint.wayback.sessions import asking, at_maintenance
+from safepoint.wayback.sessions import EXHAUSTED, asking, at_maintenance
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 
@@ -294,6 +294,8 @@ def _judge_by_counters(moved: Mapping[str, bool], other_xids: int, evidence: dic
         tables = ", ".join(sorted(moved)[:5])
         return Quiet("fail", f"Tables were written to after the stop, by their counters: {tables}.", evidence)
     text = f"{other_xids} transaction(s) wrote somewhere in the cluster; this database's counters stand still."
+    if evidence["weaker_because"]:
+        text += f" Which they were is not known: {evidence['weaker_because']}."
     return Quiet("inconclusive", text, evidence)
 
 
@@ -336,6 +338,8 @@ def _decoded(connection: Connection, mark: QuietMark) -> tuple[tuple[Foreign, ..
     try:
         rows = connection.execute(DECODED, (mark.slot,)).fetchall()
     except psycopg.Error as error:
+        if (error.sqlstate or "").startswith(EXHAUSTED):  # somebody has to make room, and then it can be decoded
+            raise
         return None, f"the slot {mark.slot} cannot be read: {error.diag.message_primary or error}"
     foreign = [Foreign(int(xid), int(count), table) for xid, count, table in rows]
     return tuple(_explained(connection, one) for one in foreign), None
