@@ -11,8 +11,10 @@ from pooler import pooler
 from ready_shop import NOW, Shop, found
 
 from safepoint.config import PlanFile
+from safepoint.errors import CommandFailed
 from safepoint.launch.doctor import releases as doctor_releases
 from safepoint.launch.doctor.doctor import rehearsal
+from safepoint.launch.rehearsal.rehearsing import rehearse
 
 NAMED = """
 [application.variables]
@@ -63,6 +65,10 @@ def test_a_part_that_the_settings_do_not_go_by_is_a_failure_that_names_it(parted
     hard = parted(BY_OS.replace('os.environ["DB_PASSWORD"]', '"for tests"'))
     told = found(doctor_releases.new_release(hard, NOW), "release-new", "DB_PASSWORD (its password) does not change")
     assert told.verdict == "failure" and "for tests" not in f"{told.message} {told.remedy}"
+    # A rehearsal without a doctor before it fails to log in, and says who finds the variable.
+    with pytest.raises(CommandFailed, match="password authentication failed") as caught:
+        rehearse(hard)
+    assert "DB_PASSWORD" in str(caught.value.remedy) and "`safepoint doctor` tries" in str(caught.value.remedy)
 
 
 def test_settings_that_do_not_start_with_another_address_are_a_failure_that_says_so(parted: Plans) -> None:

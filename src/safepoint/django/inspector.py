@@ -76,7 +76,7 @@ class Project:
 
     Attributes:
         settings: the module's name; empty where the program configures Django itself.
-        environment: names of the environment variables that the settings' source reads.
+        environment: names of the environment variables that the settings' source reads, and libpq for them.
         unmade: apps whose models have changes that no migration has made.
         without_key: tables of models that have no primary key in the database.
         user_columns: columns of the user table: `label` (what people log in with), `email`, `names`.

@@ -25,7 +25,9 @@ def names_set(plan: PlanFile, read: Iterable[str]) -> list[str]:
     if not isinstance(plan.host(plan.application.host), HereHost):
         return []  # there they have the environment of that machine, or container
     given = _OF_ANY_TERMINAL | set(plan.releases.old.env) | set(plan.releases.new.env)
-    return sorted(name for name in read if name in os.environ and name not in given)
+    # Settings that put names together have none of them in their source.
+    known = {*read, *plan.application.led_by}
+    return sorted(name for name in known if name in os.environ and name not in given)
 
 
 def refuse_other(fact: Mapping[str, Any] | None, launch_id: str) -> None:

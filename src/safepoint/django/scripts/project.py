@@ -213,7 +213,7 @@ def settings_sources():
 
 
 def environment():
-    """Names of environment variables that the settings' own source reads (names only, never values)."""
+    """Names of environment variables that the settings' own source reads, and libpq for them (never values)."""
     names = set()
     for path in settings_sources():
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -221,7 +221,20 @@ def environment():
         # dj-database-url and django-environ read this one unless told otherwise.
         if re.search(r"dj_database_url\.config\(\s*(?:default|\)|conn)|env\.db(?:_url)?\(\s*\)", text):
             names.add("DATABASE_URL")
-    return sorted(names)
+    return sorted(names.union(*map(libpq_names, settings.DATABASES.values())))
+
+
+# https://www.postgresql.org/docs/current/libpq-envars.html
+_LIBPQ = {"HOST": ("PGHOST",), "PORT": ("PGPORT",), "USER": ("PGUSER",), "PASSWORD": ("PGPASSWORD", "PGPASSFILE")}
+
+
+def libpq_names(database):
+    """Variables that are set, and from which libpq takes what the settings leave to it."""
+    if "postg" not in str(database.get("ENGINE", "")):
+        return set()
+    names = [name for part, own in _LIBPQ.items() if not database.get(part) for name in own]
+    names += ["PGSERVICE", "PGSERVICEFILE"] if not database.get("HOST") else []
+    return {name for name in names if name in os.environ}
 
 
 def migrations(alias):

@@ -139,12 +139,18 @@ def intended(
 
 def _unreachable(plan: PlanFile, error: CommandFailed) -> CommandFailed:
     """An application elsewhere reaches the scratch server by another way than we do; and some insist on encryption."""
-    if "SSL" in error.message or "certificate" in error.message:
+    if "does not support SSL" in error.message or "certificate" in error.message:
         remedy = f"{NOT_INSISTING} Nothing was migrated."
         return CommandFailed(error.message, subject=error.subject, found=error.found, remedy=remedy)
     host = plan.application.host
     if plan.host(host).kind == "here":
-        return error
+        if plan.application.fixed or "OperationalError" not in error.message:
+            return error
+        remedy = (
+            f"Do the settings take all of the database's address from {', '.join(plan.application.led_by)}? "
+            "`safepoint doctor` tries it. Nothing was migrated."
+        )
+        return CommandFailed(error.message, subject=error.subject, found=error.found, remedy=remedy)
     return CommandFailed(
         f"The application on host {host!r} does not answer from the scratch server: {error.message}",
         subject=f"application.host = {host!r}",
