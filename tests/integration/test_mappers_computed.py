@@ -106,10 +106,10 @@ def test_a_table_that_only_the_old_schema_has_is_the_twins_own(database: Target,
 @pytest.mark.parametrize(
     ("mapper", "change", "said"),
     [
-        (f"coalesce(old.owner_name, {NAME})", CHANGE, "owner_name reads public.customer, which a rollback writes to"),
+        (f"old.owner_name || {NAME}", CHANGE, "`old` is known in the form coalesce(old.owner_name, ...) alone"),
         (NAME, f"{CHANGE} alter table customer rename to client", 'relation "customer" does not exist'),
         ("(select c.name from nobody c)", CHANGE, 'owner_name: relation "nobody" does not exist'),
-        ("coalesce(old.owner_name, (select max(t) from fresh))", f"{CHANGE} create table fresh (t text)", '"old"'),
+        ("old.owner_name || (select max(t) from fresh)", f"{CHANGE} create table fresh (t text)", "`old` is known in"),
     ],
     ids=["the twin's row", "renamed", "nowhere", "a new table and the twin's row"],
 )

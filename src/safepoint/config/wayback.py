@@ -18,6 +18,7 @@ class WaybackTable(Section):
     columns: dict[str, str] = Field(default={}, examples=[{"debit": "greatest(amount_cents, 0) / 100.0"}])
     """Old column -> SQL over the new table's row. Bare names are the new row's columns; `old.x` is the value that the
     row had at the safe point. A subquery may read any table of the new schema, and names the row's columns as `new.x`.
+    For column x both go together as `coalesce(old.x, (SELECT ...))`: only a row that was not there has its value read.
     """
     added_rows: bool = False
     """A data migration adds rows to this table, and it is right that a rollback leaves the old release without them.

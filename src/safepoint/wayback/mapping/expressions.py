@@ -69,6 +69,16 @@ def literal(value: str | list[object]) -> str:
     return sql.Literal(value).as_string(None)
 
 
+def balanced(expression: str) -> bool:
+    """Whether each bracket that SQL closes was opened in it, and the other way round. Pure."""
+    depth = 0
+    for word in _TOKEN.findall(expression):
+        depth += {"(": 1, ")": -1}.get(word, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
 def written(value: str) -> str:
     """A value as the log writes it. A cast to text may write it otherwise: a boolean's is `true`, the log has `t`."""
     return f"CASE WHEN {value} {FILLED} THEN format('%s', {value}) END"

@@ -7,7 +7,8 @@ Nothing is changed here; what a mapper needs is what a view of it would, which i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,7 +18,7 @@ from psycopg import sql
 from safepoint.errors import Refused
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
-from safepoint.wayback.mapping.expressions import of_new, quote, text_of
+from safepoint.wayback.mapping.expressions import balanced, of_new, of_old, quote, text_of
 from safepoint.wayback.mapping.mapping import ColumnRule, TableRule, WayBack
 
 _VIEW: Final = "sp_needing"
@@ -30,6 +31,10 @@ _LACKING: Final = (
 )
 """By which PostgreSQL says that a database has not what a mapper names."""
 
+_LENT: Final = re.compile(
+    r'coalesce\s*\(\s*old\s*\.\s*(?P<column>"(?:[^"]|"")+"|\w+)\s*,(?P<read>.*)\)', re.IGNORECASE | re.DOTALL
+)
+_OF_OLD: Final = re.compile(r"\bold\b")
 # What the view needs, through views, to tables that inherit or are partitions, and to the functions of operators.
 # PostgreSQL's own are never listed.
 _NEEDS: Final = """
@@ -88,6 +93,7 @@ class Readings:
     """The way back with what is read computed in the migrated database, whose catalogue has a column for each value.
 
     `of`: by new table, what its values are read from. `made`: by new table and old column, the column of the value.
+    `lent`: by new table, columns of which only a row that the old database does not have takes its value.
     `faults`: by old table, what no database can compute, and why.
     """
 
@@ -95,11 +101,12 @@ class Readings:
     new: Catalogue
     of: Mapping[str, Reading] = field(default_factory=dict)
     made: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    lent: Mapping[str, Sequence[str]] = field(default_factory=dict)
     faults: Mapping[str, str] = field(default_factory=dict)
 
     def columns(self, table: str) -> Collection[str]:
         """The columns of a new table that are mappers' values."""
-        return self.made.get(table, {}).values()
+        return (*self.made.get(table, {}).values(), *self.lent.get(table, ()))
 
     @property
     def read(self) -> frozenset[str]:
@@ -124,7 +131,7 @@ def find_readings(
     if not finding.of and not finding.faults:
         return Readings(mapping, new)
     changed = replace(mapping, tables=tuple(rules)), replace(new, tables={**new.tables, **finding.tables})
-    return Readings(*changed, finding.of, finding.made, finding.faults)
+    return Readings(*changed, finding.of, finding.made, finding.lent, finding.faults)
 
 
 def read_tables(source: Connection, mapping: WayBack, new: Catalogue) -> frozenset[str]:
@@ -140,7 +147,7 @@ def readers(source: Connection, mapping: WayBack, new: Catalogue) -> dict[str, f
         table = new.tables.get(rule.new)
         for one in rule.columns if table is not None else ():
             if table is not None and one.kind == "mapped":
-                needs = _needs(source, str(one.expression), _row(table.columns))
+                needs = _needs(source, lent(one) or str(one.expression), _row(table.columns))
                 if isinstance(needs, _Needs):
                     found |= {root for name in needs.captured if (root := new.roots.get(name)) is not None}
         if found:
@@ -161,6 +168,17 @@ def refuse_faults(readings: Readings) -> None:
             found=why,
             remedy="Correct it in [wayback.tables] of the plan file, or roll back with --discard.",
         )
+
+
+def lent(column: ColumnRule) -> str | None:
+    """What a mapper reads of other tables for rows that the old database does not have: `coalesce(old.COLUMN, ...)`,
+    by which the others keep their value. None where it has another form. Pure."""
+    said = str(column.expression).strip()
+    found = _LENT.fullmatch(said[1:-1].strip() if said.startswith("(") else said)
+    own = (column.column, quote(column.column))
+    if found is None or found["column"] not in own or not balanced(found["read"]):
+        return None
+    return f"coalesce({found['read']})"
 
 
 def texts_of(table: Table, names: Iterable[str]) -> tuple[str, str]:
@@ -196,6 +214,7 @@ class _Finding:
         self.tables: dict[str, Table] = {}
         self.of: dict[str, Reading] = {}
         self.made: dict[str, dict[str, str]] = {}
+        self.lent: dict[str, list[str]] = {}
         self.faults: dict[str, str] = {}
 
     def rule(self, rule: TableRule) -> TableRule:
@@ -211,7 +230,8 @@ class _Finding:
         ours = self._twins(expression, old, new)
         if ours is None:
             return column
-        theirs = _needs(self.source, expression, _row(new.columns))
+        read = lent(column)
+        theirs = _needs(self.source, read or expression, _row(new.columns))
         if isinstance(theirs, psycopg.Error):
             if isinstance(ours, _Needs) and not self._fed(ours):
                 return column  # by a function that only the twin has
@@ -223,8 +243,11 @@ class _Finding:
             return column
         table = self.tables.get(rule.new, new)
         name = _free(table)
-        value = Column(name, theirs.type, theirs.base, False, made=expression)
-        self.made.setdefault(rule.new, {})[column.column] = name
+        value = Column(name, theirs.type, theirs.base, False, made=read or expression)
+        if read is None:
+            self.made.setdefault(rule.new, {})[column.column] = name
+        else:
+            self.lent.setdefault(rule.new, []).append(name)
         self.tables[rule.new] = replace(table, columns=(*table.columns, value))
         known = {one: self.new.roots.get(one) for one in theirs.captured}
         before = self.of.get(rule.new, Reading(frozenset()))
@@ -232,7 +255,8 @@ class _Finding:
             before.tables | {root for root in known.values() if root is not None},
             before.unseen or None in known.values() or bool(theirs.others or theirs.functions),
         )
-        return replace(column, expression=f"({of_new(name)})")
+        found = of_new(name) if read is None else f"coalesce({of_old(column.column)}, {of_new(name)})"
+        return replace(column, expression=f"({found})")
 
     def _twins(self, expression: str, old: Table, new: Table) -> _Needs | psycopg.Error | None:
         """What it needs in the twin; None where it is to be computed there. An error says what the twin lacks."""
@@ -251,6 +275,9 @@ class _Finding:
 
     def _fault(self, column: str, ours: _Needs | psycopg.Error, theirs: psycopg.Error) -> str:
         said = _said(theirs)
+        if isinstance(theirs, psycopg.errors.UndefinedTable) and _OF_OLD.search(said):
+            form = f"coalesce(old.{column}, ...)"
+            return f"{column}: where other tables are read, `old` is known in the form {form} alone"
         if isinstance(ours, psycopg.Error):
             lacks = _said(ours)
             return f"{column}: {lacks}" + ("" if said == lacks else f"; and in the migrated database: {said}")

@@ -102,7 +102,7 @@ class Applying:
                 followed = work.moves and not self.manner.same_schema
                 compact_rows(self.connection, work, self.scope, self.old, followed=followed)
             if self.scope.excluding and self._reads_excluded(work):
-                distrust(self.connection, work, self.readings.made[work.new.name])
+                distrust(self.connection, work, self.readings.made.get(work.new.name, {}))
             self._phase("compact")
         if not self.manner.same_schema:
             self._hold()

@@ -41,7 +41,7 @@ def keep_passed_over(connection: Connection, migrated: Connection, readings: Rea
     """
     found = 0
     for rule in readings.mapping.tables if readings.of else ():
-        reading = readings.of.get(rule.new)
+        reading = readings.of.get(rule.new) if rule.new in readings.made else None
         for sink in homeless if reading is not None else ():
             if reading is not None and sink.table.name in reading.tables and sink.rows:
                 for key in sink.table.foreign_keys:

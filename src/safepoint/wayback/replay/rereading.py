@@ -44,7 +44,7 @@ def reread(connection: Connection, migrated: Connection, readings: Readings, old
         return
     last = written_to(connection, staged)
     for rule in readings.mapping.tables:
-        reading = readings.of.get(rule.new)
+        reading = readings.of.get(rule.new) if rule.new in readings.made else None
         if reading is not None and staged.transactions and reading.stirred(last):
             _Table(connection, migrated, readings, rule, old, staged).run(_transaction(reading, last, staged))
 

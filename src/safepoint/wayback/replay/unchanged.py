@@ -85,17 +85,15 @@ def distrust(connection: Connection, work: Work, made: Mapping[str, str]) -> Non
     Args:
         made: by old column the new one that is the mapper's value.
     """
-    differs = " OR ".join(
-        f"{text_of(work.old.by_name[one], f'o.{quote(one)}')} IS DISTINCT FROM s.{quote(other)}"
-        for one, other in made.items()
-    )
+    texts = [(text_of(work.old.by_name[one], f"o.{quote(one)}"), f"s.{quote(other)}") for one, other in made.items()]
+    differs = " OR ".join(["o.ctid IS NULL", *(f"{was} IS DISTINCT FROM {now}" for was, now in texts)])
     reason = literal("a mapper reads what a transaction that was put aside has written")
     run(
         connection,
         f"UPDATE {work.change} c SET verdict = 'conflict', reason = {reason} "
         f"FROM {work.change} g JOIN {work.stage} s ON s._sp_at = g.n LEFT JOIN {rows_of(work.old)} o "
         f"ON o.ctid = g.origin_tid AND o.tableoid = g.origin_rel "
-        f"WHERE g.n = c.n AND c.ends AND c.verdict IS NULL AND (o.ctid IS NULL OR {differs})",
+        f"WHERE g.n = c.n AND c.ends AND c.verdict IS NULL AND ({differs})",
     )
 
 

@@ -17,8 +17,8 @@ import psycopg
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue
 from safepoint.wayback.mapping.expressions import literal, quote, written
-from safepoint.wayback.mapping.mapping import WayBack
-from safepoint.wayback.mapping.reading import readers
+from safepoint.wayback.mapping.mapping import ColumnRule, WayBack
+from safepoint.wayback.mapping.reading import lent, readers
 from safepoint.wayback.replay.statements import ask, is_unmade
 from safepoint.wayback.replay.work import rows_of
 
@@ -72,11 +72,16 @@ def note_given(kept: Connection, catalogue: Catalogue, mapping: WayBack, rows: P
 def _given(kept: Connection, catalogue: Catalogue, mapping: WayBack) -> Iterator[Given]:
     for name, read in readers(kept, mapping, catalogue).items():
         rule = mapping.feeds[name]
-        mapped = {one.column: f"({one.expression})::{one.type}" for one in rule.columns if one.kind == "mapped"}
-        for child in sorted(read - mapping.feeds.keys()):
+        mapped = {one.column: f"({one.expression})::{one.type}" for one in rule.columns if _tells(one)}
+        for child in sorted(read - mapping.feeds.keys()) if mapped else ():
             for key in catalogue.tables[child].foreign_keys:
                 if key.parent == name and not key.period:
                     yield Given(child, key.columns, name, key.parent_columns, mapped)
+
+
+def _tells(column: ColumnRule) -> bool:
+    """Whether a mapper makes the same of the same rows: not where a row keeps what it had."""
+    return column.kind == "mapped" and lent(column) is None
 
 
 def _keys(rows: Path, given: Given) -> Iterator[tuple[str, ...]]:
