@@ -75,7 +75,8 @@ def begun_plan(plan_file: PlanFile) -> Plan | None:
     entry = next((entry for entry in entries if entry.kind == "launch"), None)
     if entry is None:
         return None
-    return Plan.from_json({**entry.data["plan"], "hurry": _hurried(entries, first=bool(entry.data["plan"].get("hurry")))})
+    plan = entry.data["plan"]
+    return Plan.from_json({**plan, "hurry": _hurried(entries, first=bool(plan.get("hurry", False)))})
 
 
 def _hurried(entries: Sequence[Entry], *, first: bool) -> bool:
