@@ -94,3 +94,12 @@ def test_nothing_is_taken_back_twice(plan: PlanFile, ledger: Path) -> None:
     story.end("rolled back", "rollback ordered by grace")
     assert ["over already" in taken(story, plan, word) for word in ("rollback", "abort")] == [True, True]
     assert "No rollback is under way" in taken(story, plan, "return")
+
+
+@pytest.mark.parametrize(("by", "told"), [("grace@laptop", "Mend what it was ordered for"), (None, "Find out why")])
+def test_who_ordered_it_is_not_told_to_find_out_why(ledger: Path, by: str | None, told: str) -> None:
+    story = migrated(ledger)
+    data = {"run": 1, "reason": "rollback ordered by grace@laptop" if by else "it raised", "by": by, "steps": []}
+    story.ledger.append("wayback", "wayback:1", data)
+    story.end("rolled back", str(data["reason"]))
+    assert f"{told} ({data['reason']}), then" in standing(present(build(story.entries), story.entries))["next"]
