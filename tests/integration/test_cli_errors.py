@@ -67,6 +67,7 @@ def test_a_missing_plan_file_is_named_with_the_way_to_get_one(safepoint: Command
     said = safepoint(command, "--plan", "other.toml")
     assert said.code == 2
     assert said.err.startswith("safepoint: There is no plan file other.toml.")
+    assert "next:     Go to the folder of yours, or name it" in said.err  # an abort at night needs no new one
     assert "safepoint init" in said.err
 
 

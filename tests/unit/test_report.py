@@ -308,6 +308,17 @@ def test_the_page_shows_the_verdict_the_numbers_and_the_hash(path: Path) -> None
     assert "resumed" in words  # the killed conductor leaves its mark
 
 
+def test_moments_that_a_step_proved_are_those_of_the_zone_that_the_page_names(path: Path) -> None:
+    story = prepared(path)
+    copied = [{"from": "2026-03-01T07:55:32+00:00"}]
+    words = Page(
+        render(report_of(story.done("gate-stop", 0.1, held_at="2026-03-01 07:55:31.893808+00", copied=copied)))
+    )
+    assert "times are Europe/Berlin" in words.words
+    assert "2026-03-01 08:55:31" in words.words and "2026-03-01 08:55:32" in words.words
+    assert "07:55:3" not in words.words
+
+
 def test_every_step_is_on_the_chart_with_its_name_however_short_it_was(path: Path) -> None:
     report = report_of(rolled_back(path))
     svg = re.search(r"<svg.*?</svg>", render(report), re.DOTALL)

@@ -33,7 +33,7 @@ def load(path: Path) -> PlanFile:
         raise PlanFileError(
             f"There is no plan file {path}.",
             subject=str(path),
-            remedy="Write one with `safepoint init`, or name yours with --plan FILE.",
+            remedy="Go to the folder of yours, or name it with --plan FILE; `safepoint init` writes a new one.",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)

@@ -70,9 +70,26 @@ def prepare_launch(path: Path, *, hurry: bool, at: str | None, again: bool = Fal
 
 
 def begun_plan(plan_file: PlanFile) -> Plan | None:
-    """The plan that the launch began with, from its ledger."""
-    entry = next((entry for entry in entries_of(plan_file) if entry.kind == "launch"), None)
-    return None if entry is None else Plan.from_json(entry.data["plan"])
+    """The plan that the launch began with, from its ledger; it waits for its moments as the present try was begun."""
+    entries = entries_of(plan_file)
+    entry = next((entry for entry in entries if entry.kind == "launch"), None)
+    if entry is None:
+        return None
+    plan = entry.data["plan"]
+    return Plan.from_json({**plan, "hurry": _hurried(entries, first=bool(plan.get("hurry", False)))})
+
+
+def _hurried(entries: Sequence[Entry], *, first: bool) -> bool:
+    """Whether the present try was begun so that it waits for no moment: what an aborted one did says nothing of it.
+
+    Args:
+        first: so the first try was.
+    """
+    aborted = [entry.seq for entry in entries if entry.kind == "end" and entry.data["status"] == "aborted"]
+    if not aborted:
+        return first
+    begun = next((entry for entry in entries if entry.kind == "run" and entry.seq > aborted[-1]), None)
+    return begun is not None and bool(begun.data.get("hurry", False))
 
 
 def status_of(entries: Sequence[Entry]) -> str | None:

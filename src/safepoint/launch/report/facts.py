@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from html import escape
-from typing import Any, TypeGuard
+from typing import Any, Final, TypeGuard
+from zoneinfo import ZoneInfo
 
 from safepoint.config.durations import format_bytes
+
+_MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d(:?\d\d)?")
+
+
+def in_zone(value: Any, zone: str) -> Any:
+    """A fact whose moments are as the clocks of a zone showed them: the page says that its times are these."""
+    if isinstance(value, str) and _MOMENT.fullmatch(value):
+        return f"{datetime.fromisoformat(value).astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, Mapping):
+        return {name: in_zone(item, zone) for name, item in value.items()}
+    return [in_zone(item, zone) for item in value] if isinstance(value, list | tuple) else value
 
 
 def shown(name: Any, value: Any) -> str:

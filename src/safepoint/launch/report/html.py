@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from safepoint.config.durations import format_bytes
 from safepoint.launch.report.chart import LABELS, PHASES, ROW, WIDTH, chart
-from safepoint.launch.report.facts import listing, shown
+from safepoint.launch.report.facts import in_zone, listing, shown
 from safepoint.launch.report.page import page
 from safepoint.launch.report.standing import clock, span
 
@@ -314,7 +314,7 @@ def _facts(report: Report, row: Mapping[str, Any]) -> str:
         facts.append(("decided", f"go by {escape(row['decided']['by'])}, {at}"))
     if len(row["attempts"]) > 1:
         facts.append(("attempts", "<br>".join(_attempt(report, attempt) for attempt in row["attempts"])))
-    for name, value in (row["evidence"] or {}).items():
+    for name, value in in_zone(row["evidence"] or {}, report["launch"]["timezone"]).items():
         if name not in ("summary", "verdict"):
             facts.append((escape(str(name).replace("_", " ")), shown(name, value)))
     return "<table>" + "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts) + "</table>"

@@ -77,7 +77,7 @@ def _launch(entries: Sequence[Entry]) -> dict[str, Any]:
         "old": plan.get("old", ""),
         "new": plan.get("new", ""),
         "timezone": plan.get("timezone", "UTC"),
-        "hurry": any(e.data.get("hurry", False) for e in conducted[-1:]) or plan.get("hurry", False),
+        "hurry": conducted[-1].data.get("hurry", plan.get("hurry", False)) if conducted else plan.get("hurry", False),
         "started": first.at if first else None,
         "ended": ended.at if ended else None,
         "latest": entries[-1].at if entries else None,

@@ -210,7 +210,8 @@ def _next(report: Report) -> str:
             told += f"Make it last: lead whatever else uses the database to {server} (backups, jobs). "
             again += f" and {server} in [database]; `{_command(report, 'retire')}` first"
         recovered = f"See that {launch['old']} recovers (`{_command(report, 'watch')}`). " * was_closed(report)
-        return f"{told}{recovered}Find out why ({launch['reason'] or 'no reason was given'}), then {again}."
+        why = "Mend what it was ordered for" if (report["rollback"] or {}).get("by") else "Find out why"
+        return f"{told}{recovered}{why} ({launch['reason'] or 'no reason was given'}), then {again}."
     running = [row for row in report["steps"] if row["verdict"] == "running"]
     if not running and (failed := failed_last(report)):  # it is not the next step that follows
         return (
