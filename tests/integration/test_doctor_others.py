@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from loaded_django import python
 from ready_shop import NOW, Shop, found
 
 from safepoint.launch.doctor import releases as doctor_releases
+from safepoint.launch.rehearsal.rehearsing import rehearse
+from safepoint.postgres.servers import Server
+from safepoint.postgres.target import Target
 
 SETTINGS = """
 import os
@@ -60,3 +64,22 @@ def test_a_further_database_that_a_rehearsal_would_not_leave_alone_is_a_failure_
     left_out = "[rehearsal]\nrequired = false\n"
     new = tuple(doctor_releases.new_release(ready.plan(tmp_path, lambda text: edit(text) + left_out), NOW))
     assert not [one for one in new if "has other databases" in one.message]
+
+
+def test_a_further_database_on_the_same_server_is_led_along_to_that_of_the_copy_where_it_is_not(
+    ready: Shop, tmp_path: Path, new_database: Callable[[Server], Target], server: Server
+) -> None:
+    beside = new_database(server).dbname
+    text = f'from shop.settings import *\nDATABASES["reports"] = {{**DATABASES["default"], "NAME": "{beside}"}}\n'
+    (tmp_path / "several.py").write_text(text)
+    env = f'env = {{ DJANGO_SETTINGS_MODULE = "several", PYTHONPATH = "{tmp_path}" }}\n'
+
+    def edit(text: str) -> str:
+        return text.replace("[releases.new]", f"[releases.new]\n{env}").replace('env = {{ SHOP = "old" }}', env)
+
+    plan = ready.plan(tmp_path, edit)
+    told = found(tuple(doctor_releases.new_release(plan, NOW)), "release-new", "'reports' is led along")
+    assert told.verdict == "ok", told
+    done = rehearse(plan)
+    assert "shop.0002_price" in [run.label for run in done.observed.migrations]
+    assert any("'reports' is led along to the copy's server" in note for note in done.notes), done.notes

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from safepoint.config import Application
 from safepoint.django.address import nowhere, of_its_kind
 from safepoint.django.managepy import Manage
 from safepoint.django.piped import ask
@@ -210,3 +211,23 @@ def followed(manage: Manage, variables: Mapping[str, str], *, timeout: float | N
     env = {**manage.env, **values, "PGCONNECT_TIMEOUT": "2"}
     probe = Manage(manage.host, manage.release, env, others, manage.directory)
     return dict(ask(probe, "address", {"values": values}, timeout=timeout))
+
+
+def led_along(manage: Manage, application: Application, *, timeout: float | None = START_SECONDS) -> set[str]:
+    """The aliases of the databases whose server is decided by the variables that lead the default one.
+
+    Tried as `followed` is.
+    """
+    values = nowhere({name: part for part, name in application.parts.items()})
+    if application.url_env is not None:
+        url = "postgresql://safepoint@127.0.9.1:1/safepoint_nowhere"
+        values = {application.url_env: of_its_kind(application.url_env, url)}
+    others = {name: value for name, value in manage.secrets.items() if name not in values}
+    env = {**manage.env, **values, "PGCONNECT_TIMEOUT": "2"}
+    found = inspect(Manage(manage.host, manage.release, env, others, manage.directory), timeout=timeout)
+    default = found.database()
+    return {
+        one.alias
+        for one in found.databases
+        if default is not None and one.is_postgresql and (one.host, one.port) == (default.host, default.port)
+    }

@@ -38,13 +38,20 @@ class PendingMigration:
 @dataclass(frozen=True)
 class OtherDatabase:
     """A further database that the project has. `place` is a digest of its address, `identity` as `inspector.IDENTITY`
-    has it: None where it does not answer, or is no PostgreSQL. `writable`: for all that is known."""
+    has it: None where it does not answer, or is no PostgreSQL. `writable`: for all that is known. `beside`: by its
+    settings it is on the server of the default one."""
 
     alias: str
     place: str
     identity: str | None = None
     writable: bool = True
     vendor: str = "postgresql"
+    beside: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether the server that answers for the default one has no such database, or lets nobody into it."""
+        return self.beside and self.identity is None and self.vendor == "postgresql"
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,9 @@ class Pending:
 
     @property
     def exposed(self) -> tuple[OtherDatabase, ...]:
-        """Further databases that a migration could write to: not those that are this very one by another alias."""
-        return tuple(one for one in self.others if one.writable and one.identity != self.identity)
+        """Further databases that a migration could write to: not those that are this very one by another alias, and
+        none that is missing."""
+        return tuple(one for one in self.others if one.writable and one.identity != self.identity and not one.missing)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -31,7 +31,11 @@ def answer(parameters):
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return {
         "identity": identity,
-        "others": [other(name) for name in sorted(settings.DATABASES) if name != alias and not is_none(name)],
+        "others": [
+            {**other(name), "beside": server(name) == server(alias)}
+            for name in sorted(settings.DATABASES)
+            if name != alias and not is_none(name)
+        ],
         "migrations": [describe(migration) for migration, backwards in plan if not backwards],
     }
 
@@ -39,6 +43,13 @@ def answer(parameters):
 def is_none(alias):
     """Whether the entry stands for no database at all: Django's own engine for that can neither read nor write."""
     return connections[alias].settings_dict["ENGINE"] == "django.db.backends.dummy"
+
+
+def server(alias):
+    """On which server a database is, as far as the settings say."""
+    given = settings.DATABASES[alias]
+    service = (given.get("OPTIONS") or {}).get("service")
+    return [str(given.get(name) or "") for name in ("HOST", "PORT")] + [str(service or "")]
 
 
 def other(alias):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from safepoint.config import PlanFile
-from safepoint.django.inspector import Project, inspect
+from safepoint.django.inspector import Project, inspect, led_along
 from safepoint.django.managepy import Manage
 from safepoint.django.pending import Pending, read_pending
 from safepoint.errors import CommandFailed, Refused
@@ -49,7 +50,7 @@ def _rehearsed(plan: PlanFile, manage: Manage, check: str) -> Iterator[Finding]:
         env = {**manage.env, **plan.rehearsal.variables(Path(folder))}
         there = Manage(manage.host, manage.release, env, manage.secrets, manage.directory)
         try:
-            told = looked_after(plan, there, read_pending(there))
+            told = looked_after(plan, there, _as_led(plan, there, read_pending(there)))
         except Refused as refused:
             yield failure(check, f"{refused.message} The launch would end at its rehearsal.", refused.remedy)
         except CommandFailed as error:
@@ -57,6 +58,14 @@ def _rehearsed(plan: PlanFile, manage: Manage, check: str) -> Iterator[Finding]:
             yield failure(check, said, error.remedy)
         else:
             yield from (ok(check, f"In the rehearsal {one}") for one in told)
+
+
+def _as_led(plan: PlanFile, manage: Manage, pending: Pending) -> Pending:
+    """As it will be in the rehearsal: those on the default one's server are led along to that of the copy."""
+    along = set() if plan.application.fixed else led_along(manage, plan.application)
+    moved = {one.alias for one in pending.others if one.identity != pending.identity} & along
+    others = (replace(one, beside=True, identity=None) if one.alias in moved else one for one in pending.others)
+    return replace(pending, others=tuple(others))
 
 
 def _pending(manage: Manage) -> Pending | None:

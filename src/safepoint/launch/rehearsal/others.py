@@ -35,6 +35,8 @@ def looked_after(plan: PlanFile, manage: Manage, pending: Pending) -> tuple[str,
 
 
 def _told(one: OtherDatabase, pending: Pending) -> str:
+    if one.missing:
+        return f"database {one.alias!r} is led along to the copy's server, and is not there: what needs it, fails there"
     if one.identity == pending.identity:
         return f"database {one.alias!r} is the copy by another alias"
     if not one.writable:

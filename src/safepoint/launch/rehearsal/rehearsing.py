@@ -120,7 +120,7 @@ def refuse_unpointed(plan_file: PlanFile) -> None:
             "A rehearsal needs to know how to point the application at another database: "
             f"{unled(plan_file.application)}.",
             subject="[application]",
-            expected='url_env = "DATABASE_URL" (or the like), or host, port, name, user and password in '
+            expected='url_env = "DATABASE_URL" (or the like) in [application], or host, port, name, user, password in '
             "[application.variables]: the environment variables from which the settings take the database's address",
             remedy=f"{how_to_lead(plan_file.application)}. A launch without a rehearsal says so in its plan: "
             "[rehearsal] required = false. Nothing was run.",
