@@ -9,6 +9,7 @@ from launched_twice import attached, launched_again, rolled_back
 from replay_ground import ask, operations
 
 from safepoint.postgres.target import Target
+from safepoint.wayback.stash.whole_rows import ANEW, NOT_ANEW
 
 BEFORE = """
 create table item (id int primary key, code text not null, price numeric(8, 2) default 0);
@@ -74,3 +75,32 @@ def test_a_table_that_the_migration_leaves_empty_gets_its_rows(database: Target,
         done = attached(made, again)
         assert ask(again, "select item_id, amount::float, why from price") == [(2, 0.5, "more")]
         assert done.left == 0
+
+
+@pytest.mark.parametrize("rule", ["", "unique (item_id, amount)"])
+def test_what_belongs_to_a_row_that_was_put_aside_comes_back_with_it(
+    database: Target, tmp_path: Path, rule: str
+) -> None:
+    """The old release never had that row: so the migration has made nothing of it."""
+    change = CHANGE.format(key="primary key", fill=FILL) + "alter table item alter code type text;"
+    change += f"alter table price add {rule};" if rule else ""
+    before = BEFORE.replace("code text", "code varchar(3)")
+    words = {"before": before, "migration": change, "found": CHANGES, "mappers": MAPPERS}
+    writes = (
+        "insert into item values (6, 'far too long'), (7, 'as well')",
+        "insert into price (item_id, amount, why) values (6, 7, 'dear'), (6, 8, 'dearer'), (7, 1, 'cheap')",
+        "insert into remark values (1, 6, 'of the dearer one')",
+    )
+    again = "insert into item values (5, 'i5', 50)", "insert into item values (7, 'i7', 70)"
+    with (
+        rolled_back(database, tmp_path, *writes, **words) as (made, _),  # type: ignore[arg-type]
+        launched_again(made, *again, migration=change) as launched,
+    ):
+        done = attached(made, launched)
+        assert ask(launched, "select id, code from item where id > 5 order by id") == [(6, "far too long"), (7, "i7")]
+        found = ask(launched, "select item_id, amount::float, why from price where item_id > 4 order by 1, 2")
+        assert found == [(5, 50.0, None), (6, 7.0, "dear"), (6, 8.0, "dearer"), (7, 70.0, None)]
+        assert sorted((one.table, one.reason) for one in done.preview) == [
+            ("item", "a row of this key is there, with other values"),
+            ("price", NOT_ANEW if rule else ANEW),
+        ]

@@ -19,6 +19,7 @@ from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.plan import Plan, phase_starts
 from safepoint.launch.wayback.pairs import level_pair, standing_pair
+from safepoint.launch.whose import owner_of
 from safepoint.person import person
 from safepoint.postgres.target import target
 from safepoint.wayback.capture import capture
@@ -26,7 +27,7 @@ from safepoint.wayback.fence import quiet
 from safepoint.wayback.fence.login import drop_migration_login
 from safepoint.wayback.names import kept_name
 from safepoint.wayback.replay.stash_schema import drop_from_database
-from safepoint.wayback.stash.stash import read_stashes
+from safepoint.wayback.stash.stash import waiting
 from safepoint.wayback.twin import feed, twin
 from safepoint.wayback.twin.kept import kept_databases
 from safepoint.wayback.twin.pair import Pair
@@ -75,10 +76,7 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
             maintenance=plan_file.database.maintenance,
         )
         done += _remove_twins(plan_file, pair, rolled_back)
-        ours = [
-            plan_file.launch_id,
-            *(s.launch_id for s in read_stashes(plan_file.state) if s.taken_by == plan_file.launch_id),
-        ]
+        ours = [plan_file.launch_id, *_earlier(plan_file, ledger.entries)]
         done += [
             f"The stash's schema {name} is removed; its files stay."
             for name in drop_from_database(pair.swapped_in if rolled_back else pair.live, ours)
@@ -93,6 +91,13 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
             done.append(f"What was logged since the site was closed is in {folder / LOGS}: {'; '.join(logs)}.")
         ledger.append("retired", "retired", {"done": done})
     return {"launch": plan_file.launch_id, "done": done}
+
+
+def _earlier(plan_file: PlanFile, entries: Sequence[Entry]) -> list[str]:
+    """The launches whose stashes this one took up; and those that wait again since it was rolled back, too: nobody can
+    retire them any more, for the plan file has gone on to this one."""
+    stashes = waiting(plan_file.state, plan_file.launch_id, owner_of(plan_file))
+    return [one.launch_id for one in stashes if one.taken_by is not None or one.made_at < entries[0].when]
 
 
 def _remove_twins(plan_file: PlanFile, pair: Pair, rolled_back: bool) -> list[str]:

@@ -3,7 +3,8 @@ release: which of them come back all the same.
 
 Where the mappers make the same of the row that they lead to as they did at the rollback, nobody changed it meanwhile:
 so its rows may be what they were. Those that the migration has made are there; the others, which the old release had no
-place for, come back beside them. Rows are known by what only one may have, beside their number.
+place for, come back beside them. Rows are known by what only one may have, beside their number. Where the row that they
+lead to is not there, for it was put aside itself, the migration has made nothing of it, and they come back with it.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from safepoint.wayback.stash.stash import Stash
 
 _STAGE = """
 CREATE TEMP TABLE sp_groups_given (
-    place int4, child text, n int4, columns jsonb, key jsonb, made jsonb, stands boolean NOT NULL DEFAULT false)
-    ON COMMIT DROP
+    place int4, child text, n int4, columns jsonb, key jsonb, made jsonb, stands boolean NOT NULL DEFAULT false,
+    alone boolean NOT NULL DEFAULT false) ON COMMIT DROP
 """
 # A later rollback's mappers had what an earlier stash gave back.
 _LATEST = """
@@ -62,6 +63,13 @@ def _mark(connection: Connection, catalogue: Catalogue, given: Given, which: str
     table = catalogue.tables.get(given.table)
     if table is None or not {*given.parent_columns} <= table.by_name.keys():
         return
+    names = enumerate(given.parent_columns)
+    same = " AND ".join(f"t.{quote(one)} = (g.key ->> {at})::{table.by_name[one].type}" for at, one in names)
+    run(
+        connection,
+        f"UPDATE pg_temp.sp_groups_given g SET stands = true, alone = true "
+        f"WHERE {which} AND NOT EXISTS (SELECT FROM {rows_of(table)} t WHERE {same})",
+    )
     rows = joined(catalogue, given, "w", f"(SELECT g.ctid AS at, g.* FROM pg_temp.sp_groups_given g WHERE {which})")
     try:
         with connection.transaction():
@@ -77,14 +85,22 @@ def _mark(connection: Connection, catalogue: Catalogue, given: Given, which: str
 
 def _stands(connection: Connection, table: Table) -> str | None:
     """Whether the row `m` of a table leads to such rows, as SQL; None where none of it may come back."""
+    return " AND ".join(_groups(connection, table, "g.stands")) or None
+
+
+def _alone(connection: Connection, table: Table) -> str:
+    """Whether it leads to one that is not there, as SQL."""
+    return f"({' OR '.join(_groups(connection, table, 'g.alone')) or 'false'})"
+
+
+def _groups(connection: Connection, table: Table, condition: str) -> list[str]:
     found = ask(connection, f"SELECT DISTINCT columns FROM pg_temp.sp_groups_given WHERE child = {literal(table.name)}")
-    stands = " AND ".join(
-        f"EXISTS (SELECT FROM pg_temp.sp_groups_given g WHERE g.child = {literal(table.name)} AND g.stands "
+    return [
+        f"EXISTS (SELECT FROM pg_temp.sp_groups_given g WHERE g.child = {literal(table.name)} AND {condition} "
         f"AND g.columns = {literal(json.dumps(columns))}::jsonb AND g.key = jsonb_build_array("
         f"{', '.join(f'm.vals ->> {literal(name)}' for name in columns)}))"
         for (columns,) in found
-    )
-    return stands or None
+    ]
 
 
 def place_beside(connection: Connection, table: Table, key: Column, place: int) -> None:
@@ -107,8 +123,10 @@ def place_beside(connection: Connection, table: Table, key: Column, place: int) 
     used = f"EXISTS (SELECT FROM {rows_of(table)} t WHERE t.{quote(key.name)} = m.key::{key.type})"
     run(connection, f"UPDATE pg_temp.sp_made x SET now = x.key FROM pg_temp.sp_beside m WHERE {of} AND NOT {used}")
     stands = _stands(connection, table)
-    if stands is None or not like or key.sequence is None:
+    if stands is None or key.sequence is None:
         return
+    if not like:
+        stands = f"{stands} AND {_alone(connection, table)}"
     known = f"SELECT FROM pg_temp.sp_moved v WHERE v.relation = {name} AND v.was = m.key"
     run(
         connection,
@@ -153,23 +171,34 @@ def restore(connection: Connection, table: Table, key: Sequence[str], same: str)
         same: whether a row `t` has all that a line says, beside its number.
     """
     stands, like = _stands(connection, table), like_one(table, key)
-    if stands is None or not like:
+    if stands is None:
         return 0
+    alone = f"{stands} AND {_alone(connection, table)}"
+    done = run(connection, f"DELETE FROM pg_temp.sp_met m WHERE action = 'delete' AND {alone}")
+    number = f"CASE WHEN tid IS NULL THEN vals ELSE vals || {_next(table, key)} END"
+    run(
+        connection,
+        f"UPDATE pg_temp.sp_met m SET kept = true, tid = NULL, rel = NULL, vals = {number} WHERE {alone}",
+    )
+    if not like:
+        return done
+    beside = f"{stands} AND NOT kept"
     there = f"SELECT FROM {rows_of(table)} t WHERE ({like})"
-    done = run(
-        connection, f"DELETE FROM pg_temp.sp_met m WHERE action = 'delete' AND {stands} AND NOT EXISTS ({there})"
+    done += run(
+        connection, f"DELETE FROM pg_temp.sp_met m WHERE action = 'delete' AND {beside} AND NOT EXISTS ({there})"
     )
-    run(connection, f"UPDATE pg_temp.sp_met m SET kept = true WHERE action <> 'delete' AND {stands}")
+    changed = f"m.action <> 'delete' AND {beside}"
     run(
         connection,
-        f"UPDATE pg_temp.sp_met m SET tid = NULL, rel = NULL, vals = CASE WHEN tid IS NULL THEN vals "
-        f"ELSE vals || {_next(table, key)} END WHERE kept AND NOT EXISTS ({there})",
+        f"UPDATE pg_temp.sp_met m SET tid = t.ctid, rel = t.tableoid, kept = true FROM {rows_of(table)} t "
+        f"WHERE {changed} AND ({like}) AND NOT ({same})",
     )
     run(
         connection,
-        f"UPDATE pg_temp.sp_met m SET tid = t.ctid, rel = t.tableoid FROM {rows_of(table)} t "
-        f"WHERE m.kept AND ({like}) AND NOT ({same})",
+        f"UPDATE pg_temp.sp_met m SET tid = NULL, rel = NULL, vals = {number}, kept = true "
+        f"WHERE {changed} AND NOT EXISTS ({there})",
     )
+    run(connection, f"UPDATE pg_temp.sp_met m SET kept = true WHERE {changed}")
     return done
 
 
