@@ -1,53 +1,50 @@
 """Connections to a scratch server may be encrypted: settings of an application may insist on it (`sslmode=require`).
 
-They verify nobody then, so that any certificate will do. This one is known to everybody, its key as well, and protects
-nothing; nor has it to: a scratch server listens on 127.0.0.1 only, and lets nobody in but by a password.
+They verify nobody then, so that any certificate will do: one is made for each server, and is gone with it.
 """
 
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
 
 from safepoint.postgres.binaries import Installation
 from safepoint.postgres.unprivileged import Account, account, reachable, run_as
 
-_CERTIFICATE: Final = """\
------BEGIN CERTIFICATE-----
-MIIBjzCCATWgAwIBAgIUCcHnYrBDW/gXasxPe0QZk3OaKlowCgYIKoZIzj0EAwIw
-HDEaMBgGA1UEAwwRc2FmZXBvaW50IHNjcmF0Y2gwIBcNMjYxMTI3MjMwNzEyWhgP
-MjEyNjExMDMyMzA3MTJaMBwxGjAYBgNVBAMMEXNhZmVwb2ludCBzY3JhdGNoMFkw
-EwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAElfz/qkJPTfzUP67zIdTF+xn/MQ/1c4FQ
-MFQkDUKzfxcXibrbsIZ7tqYfu94jt5sSDB4wkGHdgsRFjWApPsB5RqNTMFEwHQYD
-VR0OBBYEFFnXFP+hvbiEC9KyXhiluaMGuJkoMB8GA1UdIwQYMBaAFFnXFP+hvbiE
-C9KyXhiluaMGuJkoMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDSAAwRQIh
-ANT8uLPEY/RZon6kZBfTWFRIkpPjcDEN1oO5fR6C8YHwAiBi/VflHpqTGEh6CZwu
-HXPdmfkQK3bi56VX71xPANHXHw==
------END CERTIFICATE-----
-"""
-_KEY: Final = """\
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgfdTprf/3avp/zb9s
-4JmSXJRA/cm5hlrLk7QJameBU9ChRANCAASV/P+qQk9N/NQ/rvMh1MX7Gf8xD/Vz
-gVAwVCQNQrN/FxeJutuwhnu2ph+73iO3mxIMHjCQYd2CxEWNYCk+wHlG
------END PRIVATE KEY-----
-"""
-_FILES: Final = {"server.crt": _CERTIFICATE, "server.key": _KEY}  # where PostgreSQL looks for them
-
 
 def encrypting(programs: Installation, data: Path, who: Account) -> dict[str, str]:
-    """Give a new server that certificate; the settings by which it offers encryption: none where its build cannot."""
+    """Give a new server a certificate; the settings by which it offers encryption: none where its build cannot."""
     if not _can(programs, data, who):
         return {}
-    for name, text in _FILES.items():
+    for name, text in zip(("server.crt", "server.key"), _certificate(), strict=True):  # where PostgreSQL looks for them
         path = data / name
         path.touch(mode=0o600)
         if who.change:
             os.chown(path, who.uid, who.gid)
-        path.write_text(text, encoding="ascii")
+        path.write_bytes(text)
     return {"ssl": "on"}
+
+
+def _certificate() -> tuple[bytes, bytes]:
+    """One that nobody but its own key has signed, and that key, as PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "safepoint scratch")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(x509.random_serial_number())
+    # A clock may be wrong by a day; a scratch server lives for hours.
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=365))
+    signed = made.sign(key, hashes.SHA256())
+    return (
+        signed.public_bytes(Encoding.PEM),
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+    )
 
 
 def can_encrypt(installation: Installation) -> bool:
