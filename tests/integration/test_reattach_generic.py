@@ -104,3 +104,30 @@ def test_what_has_come_back_and_names_a_row_that_has_not_is_told(database: Targe
         assert found == [("comment", "5", "about"), ("profile", "9", "*")] and done.left == 2
         assert left[0]["reason"] == "the row of profile that it refers to does not come back"
         assert ask(again, "select about from comment where id = 5") == [("9",)]
+
+
+OWN = "insert into mark (kind, at, word) values (4, 3, 'of the mark that is not made again')"  # number 9
+SINCE = (GONE, "insert into person (name) values ('p9'), ('p10')")
+
+
+def test_a_made_row_is_not_known_by_the_number_of_another_that_it_names(database: Target, tmp_path: Path) -> None:
+    """The third mark is that of the third profile, which is another person's by now."""
+    with (
+        rolled_back(database, tmp_path, OWN, **WORDS) as (made, _),  # type: ignore[arg-type]
+        launched_again(made, *SINCE, migration=AGAIN) as again,
+    ):
+        done = attached(made, again)
+        assert [(one.table, one.column) for one in done.preview] == [("mark", "*")]
+        assert ask(again, "select count(*) from mark where word <> 'first'") == [(0,)]
+
+
+def test_a_row_that_does_not_come_back_is_told_by_the_number_that_people_know(database: Target, tmp_path: Path) -> None:
+    """And not by the one that it would have got, for the migration has given its own to another row."""
+    with (
+        rolled_back(database, tmp_path, OWN, **WORDS) as (made, _),  # type: ignore[arg-type]
+        launched_again(made, *SINCE, migration=AGAIN) as again,
+    ):
+        done = attached(made, again)
+        assert [(one.table, one.key) for one in done.preview] == [("mark", {"id": "9"})]
+        line = json.loads((made.folder / "left.jsonl").read_text())
+        assert line["key"] == {"id": "9"} and json.loads(line["value"])["id"] == "9"

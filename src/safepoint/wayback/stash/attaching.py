@@ -24,7 +24,7 @@ from safepoint.wayback.stash.deletions import delete
 from safepoint.wayback.stash.djangos_own import attach_own, name_again
 from safepoint.wayback.stash.exclusions import Pair, broken, to_leave
 from safepoint.wayback.stash.left import MOVED, Reattached, write_left, write_moved
-from safepoint.wayback.stash.loose_names import tell_lost
+from safepoint.wayback.stash.loose_names import parents, tell_lost
 from safepoint.wayback.stash.renumbering import renumber
 from safepoint.wayback.stash.single_values import SingleValues
 from safepoint.wayback.stash.stash import Stash, StashedTable
@@ -148,7 +148,7 @@ class Attaching:
         run(connection, EMPTIED)
         self._raise_sequences()
         standing.stage(connection, self.new, self.found)
-        made = self._parents_first(name for name in self.made if name in self.new.tables)
+        made = self._parents_first((name for name in self.made if name in self.new.tables), loosely=True)
         done = renumber(connection, self.new, made, self.found, [name for name in made if self._read(name)])
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
@@ -308,11 +308,15 @@ class Attaching:
             f"FROM pg_temp.sp_stash WHERE relation = {literal(name)} AND {which}",
         )
 
-    def _parents_first(self, names: Iterable[str]) -> list[str]:
+    def _parents_first(self, names: Iterable[str], *, loosely: bool = False) -> list[str]:
+        """`loosely`: also those that no constraint leads to."""
         found: list[str] = []
         pending = sorted(names)
+        needs = {
+            name: self._needs(name) | (parents(self.new, self.found, name) if loosely else set()) for name in pending
+        }
         while pending:
-            free = [name for name in pending if not self._needs(name) & (set(pending) - {name})]
+            free = [name for name in pending if not needs[name] & (set(pending) - {name})]
             for name in free or pending[:1]:  # a circle is begun anywhere
                 found.append(name)
                 pending.remove(name)

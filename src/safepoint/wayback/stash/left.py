@@ -20,6 +20,13 @@ SELECT v.relation, v.was, v.now FROM pg_temp.sp_moved v WHERE NOT EXISTS (
     SELECT FROM pg_temp.sp_left f
     WHERE f.relation = v.relation AND f.key = jsonb_build_object(v.col, v.now) AND f.col = '*') ORDER BY 1, v.was::int8
 """
+# A row that was to come back under another number, and does not, is the one that people know by the number it had.
+_LEFT: Final = """
+SELECT f.relation, CASE WHEN v.was IS NULL THEN f.key ELSE jsonb_build_object(v.col, v.was) END, f.col, f.reason,
+       CASE WHEN v.was IS NULL THEN f.value ELSE (f.value::jsonb || jsonb_build_object(v.col, v.was))::text END
+FROM pg_temp.sp_left f LEFT JOIN pg_temp.sp_moved v
+ON v.relation = f.relation AND f.col = '*' AND f.key = jsonb_build_object(v.col, v.now) ORDER BY 1, 2, 3
+"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def write_left(connection: Connection, out: Path) -> tuple[int, tuple[Left, ...]
     with (
         settling(out) as file,
         connection.cursor() as cursor,
-        streamed(cursor, "SELECT relation, key, col, reason, value FROM pg_temp.sp_left ORDER BY 1, 2, 3") as rows,
+        streamed(cursor, _LEFT) as rows,
     ):
         for relation, key, column, reason, value in rows:
             line = {"table": relation, "key": key, "column": column, "reason": reason, "value": value}

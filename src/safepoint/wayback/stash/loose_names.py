@@ -14,7 +14,7 @@ from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import literal
 from safepoint.wayback.mapping.loose import numbered_by
 from safepoint.wayback.replay.statements import ask, run
-from safepoint.wayback.stash.numbers import lost_to, unfound
+from safepoint.wayback.stash.numbers import UNKNOWN, lost_to, unfound
 from safepoint.wayback.stash.stash import Stash
 
 _STAGE: Final = """
@@ -42,6 +42,12 @@ def _lines(catalogue: Catalogue, stash: Stash) -> Iterator[tuple[str, str, str |
                 yield loose.table, loose.column, loose.kind, number, numbered_by(catalogue, parent)
 
 
+def parents(catalogue: Catalogue, found: Sequence[Stash], name: str) -> set[str]:
+    """The tables that give the rows their numbers that rows of this one may name so."""
+    lines = (line for one in found for line in _lines(catalogue, one) if line[0] == name)
+    return {parent for *_, parent in lines} - {name}
+
+
 def follow(connection: Connection, parent: Table, place: int) -> None:
     """Have what names this table's rows name them by their new numbers; what names one that is not found is told.
     `pg_temp.sp_made` says which these are: see `renumbering`."""
@@ -59,7 +65,7 @@ def follow(connection: Connection, parent: Table, place: int) -> None:
         run(
             connection,
             f"UPDATE pg_temp.sp_made c SET was = jsonb_set(c.was, ARRAY[{literal(column)}], "
-            f"coalesce(to_jsonb(m.now), 'null')) FROM pg_temp.sp_made m WHERE {changed} AND c.place = m.place "
+            f"to_jsonb(coalesce(m.now, '{UNKNOWN}'))) FROM pg_temp.sp_made m WHERE {changed} AND c.place = m.place "
             f"AND c.relation = {literal(child)} AND c.was ->> {literal(column)} = m.key{which}",
         )
 

@@ -28,8 +28,14 @@ from safepoint.wayback.stash.numbers import given_out
 _STAGE: Final = """
 CREATE TEMP TABLE sp_wanted (relation text, key text);
 CREATE TEMP TABLE sp_before (relation text, key text, n int8, was jsonb);
+CREATE TEMP TABLE sp_was (relation text, key text, was jsonb, PRIMARY KEY (relation, key));
 """
-_END: Final = "DROP TABLE pg_temp.sp_wanted, pg_temp.sp_before"
+_END: Final = "DROP TABLE pg_temp.sp_wanted, pg_temp.sp_before, pg_temp.sp_was"
+# JSON has no control characters of its own: see `records.EXPORT`.
+_TOLD: Final = """
+COPY (SELECT jsonb_build_object('relation', relation, 'key', key, 'was', was) FROM pg_temp.sp_was)
+TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
+"""
 _OIDS: Final = """
 SELECT c.oid::int8, r.name FROM unnest(%s::text[]) r(name)
 JOIN pg_namespace s ON s.nspname || '.' = left(r.name, length(s.nspname) + 1)
@@ -77,30 +83,32 @@ def note_made(
         for before in _before(spool, tables, of):
             copy.write_row(before)
     run(kept, "CREATE INDEX ON pg_temp.sp_before (relation, key, n)")
+    named = [*_named(catalogue, tables), *_named_loosely(catalogue, mapping, identities, tables)]
+    while True:  # by what it names a row is known as well
+        for name, table in tables.items():
+            run(kept, _asked(name, table))
+        if not sum([run(kept, one) for one in named]):
+            break
+    _write(kept, out)
+    run(kept, _END)
+
+
+def _write(kept: Connection, out: Path) -> None:
     lines = 0
     with out.open("wb") as file:
         out.chmod(0o600)
-        for name, table in tables.items():
-            with kept.cursor() as cursor, cursor.copy(_asked(name, table).encode()) as copy:
-                for piece in copy:
-                    lines += file.write(piece)
+        with kept.cursor() as cursor, cursor.copy(_TOLD) as copy:
+            for piece in copy:
+                lines += file.write(piece)
         file.flush()
         os.fsync(file.fileno())
     if not lines:
         out.unlink()
-    run(kept, _END)
 
 
 def _wanted(rows: Path, catalogue: Catalogue, tables: Mapping[str, Table]) -> Iterator[tuple[str, str]]:
     """What the lines name of these tables' rows."""
-    leads = {
-        name: [
-            (key.columns[0], key.parent)
-            for key in table.foreign_keys
-            if key.parent in tables and key.parent_columns == tables[key.parent].key
-        ]
-        for name, table in catalogue.tables.items()
-    }
+    leads = {name: _leads(table, tables) for name, table in catalogue.tables.items()}
     with rows.open(encoding="utf-8") as file:
         for line in file:
             one = json.loads(line)
@@ -111,6 +119,52 @@ def _wanted(rows: Path, catalogue: Catalogue, tables: Mapping[str, Table]) -> It
                 for values in (one["values"], one.get("was") or {}):
                     if values.get(column) is not None:
                         yield parent, values[column]
+
+
+def _leads(table: Table, tables: Mapping[str, Table]) -> list[tuple[str, str]]:
+    """Its columns that name rows of these tables, with these."""
+    return [
+        (key.columns[0], key.parent)
+        for key in table.foreign_keys
+        if key.parent in tables and key.parent_columns == tables[key.parent].key
+    ]
+
+
+def _named(catalogue: Catalogue, tables: Mapping[str, Table]) -> Iterator[str]:
+    """What such rows name of these tables in their turn is wanted, too: a statement for each foreign key."""
+    for name in tables:
+        for column, parent in _leads(catalogue.tables[name], tables):
+            yield _wanting(name, column, parent)
+
+
+def _named_loosely(
+    catalogue: Catalogue,
+    mapping: WayBack,
+    identities: Mapping[str, Mapping[str, str]],
+    tables: Mapping[str, Table],
+) -> Iterator[str]:
+    """The same of what they name by no constraint."""
+    for loose in mapping.to_made:
+        if loose.table not in tables:
+            continue
+        if loose.kind is None:
+            leading = [(loose.parent, "")]
+        else:
+            kind = f"AND w.was ->> {literal(loose.kind)} = "
+            ids = identities.get(str(loose.types), {})
+            leading = [(mapping.made.get(label), kind + literal(number)) for number, label in ids.items()]
+        for parent, which in leading:
+            if parent is not None and (owner := numbered_by(catalogue, parent)) in tables:
+                yield _wanting(loose.table, loose.column, owner, which)
+
+
+def _wanting(child: str, column: str, parent: str, which: str = "") -> str:
+    value = f"w.was ->> {literal(column)}"
+    return (
+        f"INSERT INTO pg_temp.sp_wanted SELECT DISTINCT {literal(parent)}, {value} FROM pg_temp.sp_was w "
+        f"WHERE w.relation = {literal(child)} AND {value} IS NOT NULL {which} AND NOT EXISTS ("
+        f"SELECT FROM pg_temp.sp_wanted x WHERE x.relation = {literal(parent)} AND x.key = {value})"
+    )
 
 
 def _loosely(
@@ -165,20 +219,20 @@ def _readable(names: Sequence[str], values: Sequence[pgoutput.Value]) -> dict[st
 
 
 def _asked(name: str, table: Table) -> str:
-    """What each was before its first change, or is. JSON has no control characters of its own: see `records.EXPORT`."""
+    """What each of the wanted ones was before its first change, or is."""
     key = table.by_name[table.key[0]]
     columns = [column.name for column in table.written]
     names, values = (
         ", ".join(one) for one in (map(literal, columns), (written(f"t.{quote(name)}") for name in columns))
     )
     return f"""
-COPY (
-    SELECT jsonb_build_object('relation', {literal(name)}, 'key', w.key, 'was', CASE WHEN b.n IS NULL
-        THEN jsonb_object(ARRAY[{names}]::text[], ARRAY[{values}]::text[]) ELSE b.was END)
+INSERT INTO pg_temp.sp_was
+    SELECT {literal(name)}, w.key, CASE WHEN b.n IS NULL
+        THEN jsonb_object(ARRAY[{names}]::text[], ARRAY[{values}]::text[]) ELSE b.was END
     FROM (SELECT DISTINCT key FROM pg_temp.sp_wanted WHERE relation = {literal(name)}) w
     LEFT JOIN LATERAL (SELECT n, was FROM pg_temp.sp_before WHERE relation = {literal(name)} AND key = w.key
                        ORDER BY n LIMIT 1) b ON true
     LEFT JOIN {rows_of(table)} t ON t.{quote(key.name)} = w.key::{key.type}
     WHERE b.n IS NOT NULL OR t.{quote(key.name)} IS NOT NULL
-) TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
+ON CONFLICT DO NOTHING
 """

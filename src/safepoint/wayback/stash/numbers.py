@@ -16,6 +16,8 @@ from safepoint.wayback.mapping.expressions import literal, quote, written
 
 TAKEN: Final = "the migration has given its number to another row"
 UNFOUND: Final = "the migration has made no row like the one that it was, or several"
+UNKNOWN: Final = "nobody knows which"
+"""What a row of the migration's names, where that is not found: no number, so that no other row is taken for it."""
 
 
 def numbered(table: Table, key: Sequence[str]) -> bool:

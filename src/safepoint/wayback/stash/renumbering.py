@@ -24,7 +24,7 @@ from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote, wri
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import loose_names
-from safepoint.wayback.stash.numbers import UNFOUND, alike, given_out, numbered, unfound
+from safepoint.wayback.stash.numbers import UNFOUND, UNKNOWN, alike, given_out, numbered, unfound
 from safepoint.wayback.stash.standing import place_beside
 from safepoint.wayback.stash.stash import Stash
 
@@ -44,7 +44,6 @@ _MOMENTS: Final = ("date", "time", "timestamp")
 _OWN: Final = '{"as": "own"}'
 _LOST: Final = '{"as": "lost"}'
 _GONE: Final = "made no more"
-_UNKNOWN: Final = "nobody knows which"
 
 
 def renumber(
@@ -215,7 +214,7 @@ class _Renumbering:
         for names in sets:
             columns = [self.table.by_name[name] for name in names]
             told = [f"m.was ->> {literal(one.name)}" for one in columns]
-            given = " AND ".join(f"{one} IS NOT NULL AND {one} <> '{_UNKNOWN}'" for one in told)
+            given = " AND ".join(f"{one} IS NOT NULL AND {one} <> '{UNKNOWN}'" for one in told)
             same, own = (
                 " AND ".join(f"{self._value(one, row)} = {value}" for one, value in zip(columns, told, strict=True))
                 for row in ("t", None)
@@ -318,7 +317,7 @@ class _Renumbering:
     def _name_children(self, place: int) -> None:
         """What refers to them, in lines and in what rows of other tables were."""
         changed = f"{self._of(place)} AND m.now IS DISTINCT FROM m.key"
-        now = f"to_jsonb(coalesce(m.now, CASE WHEN m.gone THEN '{_GONE}' ELSE '{_UNKNOWN}' END))"
+        now = f"to_jsonb(coalesce(m.now, CASE WHEN m.gone THEN '{_GONE}' ELSE '{UNKNOWN}' END))"
         for child in self.catalogue.tables.values():
             for key in child.foreign_keys:
                 if key.parent != self.table.name or key.parent_columns != (self.key.name,):
