@@ -16,7 +16,7 @@ from safepoint.errors import CommandFailed
 from safepoint.launch.doctor import releases as doctor_releases
 from safepoint.launch.rehearsal.rehearsing import rehearse
 from safepoint.postgres.binaries import installation
-from safepoint.postgres.encrypting import can_encrypt
+from safepoint.postgres.encrypting import OFFERED, can_encrypt
 from safepoint.postgres.servers import SCRATCH, Server
 
 INSISTS = """
@@ -29,7 +29,7 @@ Plans = Callable[..., PlanFile]
 def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A live server that lets connections be encrypted."""
     folder = tmp_path_factory.mktemp("encrypted") / "pg"
-    server = Server.create(folder, installation(17), password="only-for-tests", purpose=SCRATCH, encrypted=True)
+    server = Server.create(folder, installation(17), password="only-for-tests", purpose=SCRATCH, settings=OFFERED)
     try:
         yield server.start()
     finally:

@@ -9,22 +9,27 @@ import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from safepoint.postgres.binaries import Installation
 from safepoint.postgres.unprivileged import Account, account, reachable, run_as
 
 
+OFFERED: Final = {"ssl": "on"}
+"""The settings that ask for it: of the servers that an application is led to."""
+
+
 def encrypting(programs: Installation, data: Path, who: Account) -> dict[str, str]:
-    """Give a new server a certificate; the settings by which it offers encryption: none where its build cannot."""
+    """Give a new server a certificate; the settings by which it offers encryption, or does not where its build cannot."""
     if not _can(programs, data, who):
-        return {}
+        return {"ssl": "off"}
     for name, text in zip(("server.crt", "server.key"), _certificate(), strict=True):  # where PostgreSQL looks for them
         path = data / name
         path.touch(mode=0o600)
         if who.change:
             os.chown(path, who.uid, who.gid)
         path.write_bytes(text)
-    return {"ssl": "on"}
+    return {**OFFERED}
 
 
 def _certificate() -> tuple[bytes, bytes]:

@@ -62,7 +62,6 @@ def scratch_server(
             },
             purpose=SCRATCH,
             port=port,
-            encrypted=True,
         )
         with server:
             yield server

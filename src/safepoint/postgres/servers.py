@@ -96,16 +96,14 @@ class Server:
         settings: Mapping[str, str] | None = None,
         purpose: str = SCRATCH,
         port: int | None = None,
-        encrypted: bool = False,
     ) -> Server:
         """Make a new server in a folder that does not exist yet (or is empty); it is not started.
 
         Args:
             password: of the superuser (scram-sha-256); None lets every user of this machine in (trust on loopback).
-            settings: for postgresql.conf.
+            settings: for postgresql.conf; `ssl` is switched on with a certificate of its own, where its build can.
             purpose: "scratch" servers are removed by `sweep` when their maker is gone; others are not.
             port: a fixed one; None takes a free one.
-            encrypted: it offers encryption, where its build can (see `encrypting`).
 
         Raises:
             DatabaseError: the folder is in use, or initdb failed.
@@ -126,7 +124,7 @@ class Server:
         marker.write(folder)
         server = cls(folder, programs, marker, password)
         try:
-            server._initialise(dict(settings or {}), encrypted=encrypted)
+            server._initialise(dict(settings or {}))
         except BaseException:
             server.remove()
             raise
@@ -255,7 +253,7 @@ class Server:
             return False
         return True
 
-    def _initialise(self, settings: dict[str, str], *, encrypted: bool) -> None:
+    def _initialise(self, settings: dict[str, str]) -> None:
         who = self._account
         home = self.data.parent
         home.mkdir(parents=True, exist_ok=True)
@@ -275,8 +273,10 @@ class Server:
                 subject=str(self.data),
                 remedy="Is there space and are there inodes left in that folder?",
             )
+        if settings.get("ssl") == "on":
+            settings |= encrypting(self.installation, self.data, who)
         with (self.data / "postgresql.conf").open("a", encoding="utf-8") as config:
-            config.write(configuration(settings | (encrypting(self.installation, self.data, who) if encrypted else {})))
+            config.write(configuration(settings))
 
     def _spawn(self, log: IO[bytes], dies: bool) -> subprocess.Popen[bytes]:
         who = self._account

@@ -25,6 +25,7 @@ from safepoint.launch.rehearsal.stand import Clock, Stand
 from safepoint.launch.snapshots.snapshots import at_hand, scratch_of, snapshots_folder, stores_of, take
 from safepoint.launch.whose import own_mark
 from safepoint.postgres.connections import connect
+from safepoint.postgres.encrypting import OFFERED
 from safepoint.postgres.scratch_databases import MAINTENANCE
 from safepoint.postgres.servers import free_port
 from safepoint.postgres.target import Target, server_target, target
@@ -79,7 +80,7 @@ def rehearse(
                     report=report,
                     cancelled=cancelled,
                     extra=plan_file.database.tools,
-                    settings={**ground.settings_at_start(live, _memory()), **_counting(plan_file, folder)},
+                    settings={**ground.settings_at_start(live, _memory()), **OFFERED, **_counting(plan_file, folder)},
                 )
             )
         with sessions_end(copy.target, cancelled):

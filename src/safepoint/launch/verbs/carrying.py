@@ -51,6 +51,7 @@ from safepoint.launch.wayback.proving import Proven, prove_way_back, unproven
 from safepoint.launch.wayback.waybacks import keep_way_back
 from safepoint.launch.whose import own_mark
 from safepoint.postgres.connections import connect
+from safepoint.postgres.encrypting import OFFERED
 from safepoint.postgres.scratch_databases import MAINTENANCE, base
 from safepoint.postgres.target import Target
 from safepoint.rehearsal.ground import copy_of
@@ -121,6 +122,7 @@ class ProveWayBack(Verb):
             roles=ground.plan.database.application_roles,
             jobs=ground.plan.snapshot.jobs,
             cancelled=ground.cancelled,
+            settings=OFFERED,
         ) as scratch:
             try:
                 there = scratch.target
