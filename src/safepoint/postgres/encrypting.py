@@ -14,13 +14,12 @@ from typing import Final
 from safepoint.postgres.binaries import Installation
 from safepoint.postgres.unprivileged import Account, account, reachable, run_as
 
-
 OFFERED: Final = {"ssl": "on"}
 """The settings that ask for it: of the servers that an application is led to."""
 
 
 def encrypting(programs: Installation, data: Path, who: Account) -> dict[str, str]:
-    """Give a new server a certificate; the settings by which it offers encryption, or does not where its build cannot."""
+    """Give a new server a certificate; the settings by which it offers encryption, where its build can."""
     if not _can(programs, data, who):
         return {"ssl": "off"}
     for name, text in zip(("server.crt", "server.key"), _certificate(), strict=True):  # where PostgreSQL looks for them
