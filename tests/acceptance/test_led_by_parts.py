@@ -36,7 +36,7 @@ def test_it_is_rehearsed_migrated_by_a_login_of_its_own_and_rolled_back(make_sta
     checks = {one["name"]: one["verdict"] for one in rehearsed["checks"]}
     assert (checks["start command"], checks["fence"]) == ("pass", "pass")  # it was started, on the copy
     assert "accounting locked out" in evidence(stage, "fence")["summary"]
-    time.sleep(1)
+    time.sleep(1)  # people work with the new release
     rolled_back = stage.safepoint("rollback", "--plain", capture=True)
     assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
     tally = writers.stop()
@@ -55,7 +55,7 @@ def test_a_rollback_leads_it_to_another_server(make_stage: Callable[..., Stage],
     launched = stage.safepoint("launch", "--now", "--plain", capture=True)
     assert launched.returncode == 0, launched.stdout + launched.stderr
     assert evidence(stage, "twin")["server"] == f"127.0.0.1:{other.port}"
-    time.sleep(1)
+    time.sleep(1)  # people work with the new release
     rolled_back = stage.safepoint("rollback", "--plain", capture=True)
     assert rolled_back.returncode == 0, rolled_back.stdout + rolled_back.stderr
     assert release_that_answers(stage) == "1.0" and writers.stop().by_release["2.0"] > 0

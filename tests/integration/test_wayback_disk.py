@@ -38,6 +38,20 @@ def small_disk(size: str) -> Iterator[Path]:
         folder.rmdir()
 
 
+@contextmanager
+def small_server() -> Iterator[tuple[Server, Path]]:
+    """A server with a database `books` on a disk of 400 MB, and the disk."""
+    with small_disk("400m") as folder:
+        server = Server.create(folder / "cluster", installation(17), password="x", settings={"wal_level": "logical"})
+        server.start()
+        try:
+            with connect(server.target) as connection:
+                connection.execute("create database books")
+            yield server, folder
+        finally:
+            server.remove()
+
+
 def fill(file: Path, keep: int = 0) -> None:
     """Take all the room there is, but for so many bytes."""
     room = os.statvfs(file.parent)
@@ -80,55 +94,43 @@ def test_who_began_with_just_enough_room_does_not_leave_for_want_of_it_with_the_
 
 
 def test_a_server_whose_disk_fills_up_in_the_replay_changes_nothing_and_carries_all_once_there_is_room() -> None:
-    with small_disk("400m") as folder:
-        server = Server.create(folder / "cluster", installation(17), password="x", settings={"wal_level": "logical"})
-        server.start()
-        try:
-            with connect(server.target) as connection:
-                connection.execute("create database books")
-            with ground(server.target.on("books"), Path(folder), SHOP, RELAX, RELAXED) as made:
-                made.write(MANY.format(100_000))
-                made.drain()
-                fill(folder / "full", keep=8_000_000)
-                with pytest.raises(ResourcesExhausted) as caught:
-                    made.replay()
-                assert "No space left" in str(caught.value.found)
-                assert "Make room" in str(caught.value.remedy)
-                (folder / "full").unlink()
-                outcome = made.replay()
-                assert (outcome.carried, outcome.put_aside) == (1, 0)
-                assert made.old("select count(*) from customer") == [(100_005,)]
-        finally:
-            server.remove()
+    with (
+        small_server() as (server, folder),
+        ground(server.target.on("books"), folder, SHOP, RELAX, RELAXED) as made,
+    ):
+        made.write(MANY.format(100_000))
+        made.drain()
+        fill(folder / "full", keep=8_000_000)
+        with pytest.raises(ResourcesExhausted) as caught:
+            made.replay()
+        assert "No space left" in str(caught.value.found)
+        assert "Make room" in str(caught.value.remedy)
+        (folder / "full").unlink()
+        outcome = made.replay()
+        assert (outcome.carried, outcome.put_aside) == (1, 0)
+        assert made.old("select count(*) from customer") == [(100_005,)]
 
 
 def test_a_full_disk_of_the_server_is_said_as_that_and_not_as_somebody_elses_writes() -> None:
     """Its log could not be decoded, so transaction ids were compared: those of our own copy were said to be others'.
     Whoever was not let in for want of room was told to look at the plan file.
     """
-    with small_disk("400m") as folder:
-        server = Server.create(folder / "cluster", installation(17), password="x", settings={"wal_level": "logical"})
-        server.start()
-        try:
-            with connect(server.target) as connection:
-                connection.execute("create database books")
-            books = server.target.on("books")
-            mark = mark_quiet(books, "launch")
-            with connect(server.target) as connection:
-                connection.execute("create database twin template books strategy file_copy")
-                connection.execute("select pg_log_standby_snapshot()")  # whoever decodes past that writes a file of it
-                fill(folder / "full")
-                with pytest.raises(ResourcesExhausted, match="the server's disk is full") as caught:
-                    prove_quiet(books, mark)
-                assert "No space left" in str(caught.value.found)
-                for cache in (server.data / "base").glob("*/pg_internal.init"):  # as a database that nobody was in yet
-                    cache.unlink()
-                fill(folder / "full too")
-                with pytest.raises(DatabaseError, match="No space left") as refused:
-                    connect(server.target.on("twin"))
-                assert "disk is full" in str(refused.value.remedy)
-            for full in folder.glob("full*"):
-                full.unlink()
-            assert prove_quiet(books, mark).verdict == "pass"
-        finally:
-            server.remove()
+    with small_server() as (server, folder):
+        books = server.target.on("books")
+        mark = mark_quiet(books, "launch")
+        with connect(server.target) as connection:
+            connection.execute("create database twin template books strategy file_copy")
+            connection.execute("select pg_log_standby_snapshot()")  # whoever decodes past that writes a file of it
+            fill(folder / "full")
+            with pytest.raises(ResourcesExhausted, match="the server's disk is full") as caught:
+                prove_quiet(books, mark)
+            assert "No space left" in str(caught.value.found)
+            for cache in (server.data / "base").glob("*/pg_internal.init"):  # as a database that nobody was in yet
+                cache.unlink()
+            fill(folder / "full too")
+            with pytest.raises(DatabaseError, match="No space left") as refused:
+                connect(server.target.on("twin"))
+            assert "disk is full" in str(refused.value.remedy)
+        for full in folder.glob("full*"):
+            full.unlink()
+        assert prove_quiet(books, mark).verdict == "pass"
