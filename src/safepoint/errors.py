@@ -120,6 +120,10 @@ class ServerAway(DatabaseError):
     """PostgreSQL does not answer, or went away in the middle; once it is back, trying again may succeed."""
 
 
+class StillAway(ServerAway):
+    """It was waited for, and has not come back in time."""
+
+
 class ResourcesExhausted(DatabaseError):
     """The server has no room, memory or connection left (SQLSTATE class 53), and somebody can give it some."""
 

@@ -11,8 +11,9 @@ import pytest
 from scene import Scene, kill_at
 from stage import Stage
 
-from safepoint.launch.conductor import interrupt, make_order
+from safepoint.launch.conductor import make_order
 from safepoint.launch.engine import send
+from safepoint.launch.heeding import interrupt
 
 SUBSCRIPTION = """
 CREATE SUBSCRIPTION other CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false, slot_name = NONE);

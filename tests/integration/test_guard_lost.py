@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
+from broken_link import broken_link
 from psycopg import sql
 
 from safepoint.launch.guard import HOLDERS, Guard, key_of
@@ -70,3 +74,21 @@ def test_one_that_another_had_is_given_up_where_the_launch_was_gone_on_with(
             assert "gone on with" in str(ann.refusal) or "begun before" in str(ann.refusal)
         finally:
             admin.execute(sql.SQL("DROP DATABASE {}").format(name))
+
+
+@pytest.mark.parametrize("new_ones", ["are carried", "are not"])
+def test_a_link_that_went_silent_holds_no_step_up_for_long(database: Target, new_ones: str) -> None:
+    """As long as the link carried nothing each step waited for it; the site may be closed meanwhile."""
+    with broken_link(database.port, rate=1e9) as link:
+        guard = Guard(lambda: replace(database, port=link.port), "postgres", LAUNCH, "ann@one")
+        guard.take()
+        guard.refuse_remains(list)
+        threading.Thread(target=link.stall, args=(60,), daemon=True).start()
+        link.rate = 1e9 if new_ones == "are carried" else 0
+        time.sleep(0.2)
+        began = time.monotonic()
+        assert guard.confirm() and guard.held == (new_ones == "are carried")
+        assert time.monotonic() - began < (6 if guard.held else 12)
+        began = time.monotonic()
+        assert guard.confirm() and time.monotonic() - began < 6  # it is not waited for again and again
+        guard.release()

@@ -31,8 +31,9 @@ def give(plan_file: PlanFile, word: str, *, json_: bool, interrupts: bool = Fals
         False where the run ended just before it came: nothing was said, and nobody will read it.
     """
     from safepoint.launch.begin import entries_of, launch_folder, status_of
-    from safepoint.launch.conductor import interrupt, make_order
+    from safepoint.launch.conductor import make_order
     from safepoint.launch.engine import send
+    from safepoint.launch.heeding import interrupt
     from safepoint.launch.storage import told
 
     entries = entries_of(plan_file)

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import partial
 from typing import Any, NoReturn
 
 from safepoint import __version__
@@ -17,10 +17,13 @@ from safepoint.errors import Refused, SafepointError
 from safepoint.launch import course, surroundings, undo, versions, whose
 from safepoint.launch.background import Background
 from safepoint.launch.begin import refuse_over, refuse_taken_back
+from safepoint.launch.coming_back import BY, ComingBack
 from safepoint.launch.guard import Guard
+from safepoint.launch.heeding import heeded
 from safepoint.launch.last_read import keep_read
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
+from safepoint.launch.patience import answers
 from safepoint.launch.plan import Plan
 from safepoint.launch.runs import begin_run, course_of, note_resumed, open_run, order_that_left
 from safepoint.launch.stepping import Signals, Stepping, Tell
@@ -32,9 +35,6 @@ from safepoint.postgres.target import target
 
 PROBE_SECONDS = 5.0
 """How often the conductor looks between steps whether its disk still has room."""
-
-INTERRUPT = "interrupt"
-"""The file in a launch's folder by which an order ends the running step; the order itself is in the engine."""
 
 
 def make_order(word: str, **details: Any) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class Conductor:
             make_private(folder)
         probe_room(self.folder)
         keep_read(self.plan_file, self.folder)
-        (self.folder / INTERRUPT).unlink(missing_ok=True)
+        heeded(self.folder)  # what a former conductor was told is no word to this one
         self.ledger = Ledger(self.folder / "ledger.jsonl")
         self.ledger.listeners.extend(self._listeners)
         self._steps = Stepping(self.plan_file, self.plan, self.ledger, self._signals, self._background, self._tell)
@@ -229,7 +229,7 @@ class Conductor:
                 self._send_before_start(run, order)
         if run is not None:
             self._go_on_beside()
-        with self._engine:
+        with self._engine, ComingBack(self.ledger, partial(answers, ground), self._retry):
             if run is None:
                 run = begin_run(self.ledger, name, order, hurry=self.plan.hurry)
                 self._engine.start(self._workflow(run), name, run)
@@ -254,7 +254,8 @@ class Conductor:
     def _until_ended(self, run: int) -> str:
         while (ended := self._engine.ended(self._workflow(run))) is None:
             try:
-                self._watch_for_interrupt()
+                if heeded(self.folder):
+                    self._signals.interrupted.set()
                 self._watch_for_room()
             except OSError as error:  # a share that is away: with its error we would leave a step that goes on
                 self._broken = told(error, subject=str(self.folder))
@@ -285,14 +286,13 @@ class Conductor:
 
         send(self.folder, self._workflow(run), order)
 
+    def _retry(self, asked: Mapping[str, Any]) -> None:
+        """The answer to a question that a server's return has answered, given as a person would give it."""
+        order = make_order("retry", by=BY, gate=asked["step"], attempt=asked["attempt"])
+        self._engine.send(self._workflow(asked["run"]), order)
+
     def _workflow(self, run: int) -> str:
         return f"{self.plan.launch_id}:{run}"
-
-    def _watch_for_interrupt(self) -> None:
-        marker = self.folder / INTERRUPT
-        if marker.exists():
-            self._signals.interrupted.set()
-            marker.unlink(missing_ok=True)
 
     def _watch_for_room(self) -> None:
         """Between steps the engine writes alone, and where it cannot it may well say nothing, and wait for ever."""
@@ -393,8 +393,3 @@ class Conductor:
         from safepoint.launch.wayback.levelling import clear
 
         clear(self._steps.ground(self.plan.steps[0]))
-
-
-def interrupt(folder: Path) -> None:
-    """Tell the conductor of this launch that an order is waiting which ends the running step."""
-    (folder / INTERRUPT).touch()

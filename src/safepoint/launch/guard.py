@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ _CLASS: Final = 0x53414645
 _PATIENCE: Final = 2.0
 _RETRY: Final = 0.25
 _PING: Final = 20.0
+_ANSWERS: Final = 3.0
+"""Seconds within which the session says that it is there; a link that carries nothing more says it never."""
 _NAME_BYTES: Final = 63
 
 TAKE: Final = "SELECT pg_try_advisory_lock(%s, %s)"
@@ -190,16 +193,14 @@ class Guard:
 
     def confirm(self) -> bool:
         """Before each step: whether this conductor may go on. One whose machine slept has lost the guard without
-        having seen it, and another may have conducted meanwhile. A database that cannot be reached refuses nobody.
+        having seen it, and another may have conducted meanwhile. A database that cannot be reached refuses nobody:
+        a session that says nothing is given up after three seconds, and a new one is tried for five, once an outage.
         """
         connection = self._connection
-        if connection is not None:
-            try:
-                connection.execute("SELECT 1")
-            except psycopg.Error:
-                self._drop(connection)
+        if connection is not None and not _responds(connection):
+            self._drop(connection)
         if self._connection is None and not self._away:
-            self._take_again()
+            self._take_again(unless_away=True)
         return self._refusal is None
 
     def release(self) -> None:
@@ -280,10 +281,14 @@ class Guard:
             elif (connection := self._connection) is not None and self._silent_end(connection):
                 self._drop(connection)
 
-    def _take_again(self) -> None:
-        """After it was lost; whoever had it meanwhile may have gone on with the launch."""
+    def _take_again(self, *, unless_away: bool = False) -> None:
+        """After it was lost; whoever had it meanwhile may have gone on with the launch.
+
+        Args:
+            unless_away: not where the thread that watches has tried it in vain while we came to it.
+        """
         with self._taking:
-            if self.held or self._refusal is not None:
+            if self.held or self._refusal is not None or (unless_away and self._away):
                 return
             if (other := self._try()) is not None:
                 self._refusal = refusal(self._target().dbname, other)
@@ -320,6 +325,28 @@ class Guard:
         if connection is not None:
             with suppress(psycopg.Error):
                 connection.close()
+
+
+def _responds(connection: Connection) -> bool:
+    """Whether the session is there, and says so in time. Where its link is silent the server does not hear that it was
+    given up either: nobody else gets the lock, and the session is ended when the lock is taken again.
+    """
+    silent = threading.Timer(_ANSWERS, _cut, [connection])
+    silent.daemon = True
+    silent.start()
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    finally:
+        silent.cancel()
+    return True
+
+
+def _cut(connection: Connection) -> None:
+    """End what waits for an answer, in whichever thread; closing the connection would wait for it."""
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as link:
+        link.shutdown(socket.SHUT_RDWR)
 
 
 def _row(connection: Connection, query: Any, values: tuple[Any, ...] = ()) -> tuple[Any, ...]:

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import psycopg
 
 from safepoint.config import format_duration
-from safepoint.errors import SafepointError, ServerAway
+from safepoint.errors import SafepointError, ServerAway, StillAway
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.postgres.connections import connect, was_lost
@@ -26,7 +26,7 @@ WAITS: Final = "waits"
 
 def answers(ground: Ground) -> bool:
     """Whether the live database's server, and the twin's, can be connected to now."""
-    with suppress(SafepointError), ground.standing.both():
+    with suppress(SafepointError, psycopg.Error), ground.standing.both():
         return True
     return False
 
@@ -47,20 +47,35 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
     """A step of the way back: there is nothing better to do than to wait. A launch takes the way back instead.
 
     Raises:
-        ServerAway: it did not come back, or went away again and again.
+        StillAway: it did not come back.
+        ServerAway: it went away again and again.
         SafepointError: whatever else `work` raised.
     """
-    for _ in range(TRIES - 1):
+    attempt = 1
+    while True:
         try:
             return work()
         except (ServerAway, psycopg.Error) as error:
             lost = isinstance(error, ServerAway) or was_lost(error)
             if not lost or ground.step.phase != "rollback":
                 raise
+            if attempt == TRIES:
+                raise _away(ServerAway, error) from error
             _tell(ground, error)
             if not comes_back(ground):
-                raise
-    return work()
+                raise _away(StillAway, error) from error
+        attempt += 1
+
+
+def _away(kind: type[ServerAway], error: Exception) -> ServerAway:
+    """What the step ends with: as the error says it, but of the kind that the conductor goes by."""
+    if isinstance(error, SafepointError):
+        return kind(error.message, subject=error.subject, found=error.found, remedy=error.remedy)
+    return kind(
+        "PostgreSQL went away.",
+        found=" ".join(str(error).split()),
+        remedy="See that it runs, and that this machine reaches it; then `safepoint retry`.",
+    )
 
 
 def _tell(ground: Ground, error: Exception) -> None:

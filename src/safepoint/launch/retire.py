@@ -45,13 +45,17 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
     Raises:
         Refused: the launch is not over, or its T+3 has not come.
     """
-    _refuse_early(plan_file, now or datetime.now(UTC), hurry=hurry)
+    now = now or datetime.now(UTC)
+    _refuse_early(plan_file, entries_of(plan_file), now, hurry=hurry)
     done: list[str] = []
     with (
         ConductorLock(plan_file.conductor_lock, plan_file.launch_id, "safepoint retire", plan_file.launch.timezone),
         _guarded(plan_file),
         Ledger(launch_folder(plan_file) / "ledger.jsonl") as ledger,
     ):
+        _refuse_early(
+            plan_file, ledger.entries, now, hurry=hurry
+        )  # a rollback may have begun while we came to the lock
         recorded = newest_fact(ledger.entries, "capture")
         rolled_back = status_of(ledger.entries) == "rolled back"
         pair = standing_pair(plan_file, plan_file.launch_id, newest_fact(ledger.entries, "twin"))
@@ -125,8 +129,7 @@ def _guarded(plan_file: PlanFile) -> Iterator[None]:
         guard.release()
 
 
-def _refuse_early(plan_file: PlanFile, now: datetime, *, hurry: bool) -> None:
-    entries = entries_of(plan_file)
+def _refuse_early(plan_file: PlanFile, entries: Sequence[Entry], now: datetime, *, hurry: bool) -> None:
     status = status_of(entries)
     if status in ("aborted", "failed"):
         raise Refused(

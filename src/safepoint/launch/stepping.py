@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from safepoint.config import PlanFile
-from safepoint.errors import Interrupted, LockNotAvailable, NeedsPerson, SafepointError
+from safepoint.errors import Interrupted, LockNotAvailable, NeedsPerson, SafepointError, ServerAway
 from safepoint.launch.background import Background
+from safepoint.launch.coming_back import announced
 from safepoint.launch.faults import boundary
 from safepoint.launch.ground import Ground
 from safepoint.launch.ledger import Ledger
@@ -149,6 +150,9 @@ class Stepping:
         self, key: str, step: PlannedStep, common: Mapping[str, Any], error: Exception, seconds: float
     ) -> dict[str, Any]:
         shown = as_told(error, step.id, self.ledger.path.parent)
+        if isinstance(shown, ServerAway) and step.phase == "rollback":
+            by_itself = announced(self.ledger.entries, int(common["run"]), step.id, shown)
+            shown.remedy = f"{shown.remedy} {by_itself}" if shown.remedy else by_itself
         data = {
             **common,
             "seconds": round(seconds, 3),

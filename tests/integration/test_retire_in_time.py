@@ -1,0 +1,68 @@
+"""What `safepoint retire` looks at may change until it has the lock: a rollback may begin, and its conductor die."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from least_plan import SOMEDAY
+
+from safepoint.config import load
+from safepoint.errors import Refused
+from safepoint.launch.begin import entries_of, launch_folder
+from safepoint.launch.ledger import Ledger
+from safepoint.launch.plan import make_plan
+from safepoint.launch.retire import due_at, retire
+from safepoint.postgres.target import Target
+
+
+def pass_on(source: socket.socket, sink: socket.socket) -> None:
+    while data := source.recv(65536):
+        sink.sendall(data)
+
+
+@contextmanager
+def meanwhile(target: Target, happens: Callable[[], None]) -> Iterator[int]:
+    """The port of a link to the server; something happens while its first connection is made."""
+
+    def serve() -> None:
+        for number in range(20):
+            client, _ = listening.accept()
+            server = socket.create_connection((target.host, target.port))
+            if number == 0:
+                happens()
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=pass_on, args=ends, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+
+
+def test_a_rollback_that_began_while_a_retirement_looked_keeps_its_twin(
+    database: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asked the server's clock, and then had the lock: of a rollback whose conductor had died it took the twin."""
+    monkeypatch.setenv("SHOP_PASSWORD", database.password or "")
+    ledger = tmp_path / ".safepoint" / "launches"
+
+    def a_rollback_begins() -> None:
+        with Ledger(next(ledger.iterdir()) / "ledger.jsonl") as here:
+            here.append("run", "run:2", {"run": 2, "course": "rollback"})
+
+    with meanwhile(database, a_rollback_begins) as port:
+        text = SOMEDAY.format(port=port).replace('name = "shop"\nhost', f'name = "{database.dbname}"\nhost')
+        (tmp_path / "launch.toml").write_text(text)
+        plan = load(tmp_path / "launch.toml")
+        with Ledger(launch_folder(plan) / "ledger.jsonl") as here:
+            here.append("launch", "launch", {"plan": make_plan(plan).as_json()})
+            here.append("run", "run:1", {"run": 1, "course": "launch"})
+            here.append("end", "end:1", {"run": 1, "status": "launched", "reason": ""})
+        with pytest.raises(Refused, match="is under way"):
+            retire(plan, now=due_at(entries_of(plan), plan) + timedelta(days=1))
+    assert "retiring" not in [entry.kind for entry in entries_of(plan)]
