@@ -157,7 +157,8 @@ class _Renumbering:
             self.connection,
             f"CREATE TEMP TABLE sp_prior ON COMMIT DROP AS "
             f"SELECT l.line -> 'key' ->> {literal(self.key.name)} AS key, l.line ? 'as' AS own, "
-            f"jsonb_object_agg(v.key, {said_now(self.catalogue, self.table)} ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn) AS vals "
+            f"jsonb_object_agg(v.key, {said_now(self.catalogue, self.table)} "
+            f"ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn) AS vals "
             f"FROM pg_temp.sp_lines l, jsonb_each(l.line -> 'values') v "
             f"WHERE l.line ->> 'relation' = {self.name} AND l.line -> 'key' <> '{{}}' AND l.place < {place} "
             f"AND l.line ->> 'as' IS DISTINCT FROM 'lost' GROUP BY 1, 2",
