@@ -27,6 +27,7 @@ from safepoint.wayback.stash.left import MOVED, Reattached, write_left, write_mo
 from safepoint.wayback.stash.loose_names import parents, tell_lost
 from safepoint.wayback.stash.renumbering import renumber
 from safepoint.wayback.stash.single_values import SingleValues
+from safepoint.wayback.stash.spelling import spell_alike
 from safepoint.wayback.stash.stash import Stash, StashedTable
 from safepoint.wayback.stash.whole_rows import WRITTEN, WholeRows, orphans
 
@@ -50,7 +51,7 @@ WHERE t.line ->> 'action' = 'truncate' AND l.line ->> 'action' <> 'truncate'
 """
 # Of several stashes the newest says what a row is; of a row's columns each has its newest value. A row that was put
 # aside when it was new, and changed by a later launch that had it again, is new still. Several may have one number:
-# people's own, and the migration's (`renumbering`).
+# people's own, and the migration's (`renumbering`). Who writes a key otherwise deletes the one and inserts the other.
 MERGE: Final = """
 CREATE TEMP TABLE sp_stash ON COMMIT DROP AS
 SELECT row_number() OVER () AS n, relation, key, last.place, last.witness, last.mapped, last.was, last.whole,
@@ -66,9 +67,10 @@ CROSS JOIN LATERAL (
            coalesce((l.line ->> 'whole')::boolean, false) AS whole
     FROM sp_lines l
     WHERE l.line ->> 'relation' = k.relation AND l.line -> 'key' = k.key AND coalesce(l.line ->> 'as', '') = kind
-    ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC LIMIT 1) last
+    ORDER BY l.place DESC, (l.line ->> 'commit_lsn')::pg_lsn DESC, l.line ->> 'action' <> 'delete' DESC LIMIT 1) last
 CROSS JOIN LATERAL (
-    SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn)
+    SELECT coalesce(jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn,
+                                     l.line ->> 'action' <> 'delete')
                     FILTER (WHERE v.key IS NOT NULL), '{}') AS vals,
            coalesce(bool_or(l.line ->> 'whole' = 'true' AND l.line ->> 'action' = 'insert'), false) AS new,
            min(l.grp) AS grp, max(l.line ->> 'bad') AS bad
@@ -150,6 +152,9 @@ class Attaching:
         standing.stage(connection, self.new, self.found)
         made = self._parents_first((name for name in self.made if name in self.new.tables), loosely=True)
         done = renumber(connection, self.new, made, self.found, [name for name in made if self._read(name)])
+        for name, told in self._stashed().items():
+            if self._is_found(name, told):
+                spell_alike(connection, self.new.tables[name], told.key)
         silenced = silence(connection, [self.new.tables[name] for name in self._stashed() if name in self.new.tables])
         while torn := self._tried():
             together.leave(connection, torn)

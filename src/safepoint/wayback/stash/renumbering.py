@@ -24,6 +24,7 @@ from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote, wri
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import loose_names
+from safepoint.wayback.stash.known_by import moments_of_making, next_level, said_now, stage_types
 from safepoint.wayback.stash.numbers import UNFOUND, UNKNOWN, alike, given_out, numbered, unfound
 from safepoint.wayback.stash.standing import place_beside
 from safepoint.wayback.stash.stash import Stash
@@ -31,7 +32,7 @@ from safepoint.wayback.stash.stash import Stash
 _STAGE: Final = """
 CREATE TEMP TABLE sp_made (
     place int4, relation text, key text, was jsonb, now text, own boolean NOT NULL DEFAULT false,
-    gone boolean NOT NULL DEFAULT false) ON COMMIT DROP;
+    gone boolean NOT NULL DEFAULT false, level int4) ON COMMIT DROP;
 CREATE TEMP TABLE sp_line (place int4, line jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE sp_moved (relation text, col text, was text, now text) ON COMMIT DROP;
 """
@@ -39,8 +40,6 @@ _FILLED: Final = """
 INSERT INTO sp_made (place, relation, key, was)
 SELECT place, line ->> 'relation', line ->> 'key', nullif(line -> 'was', 'null') FROM sp_line
 """
-# The moment at which a migration made a row is another one each time.
-_MOMENTS: Final = ("date", "time", "timestamp")
 _OWN: Final = '{"as": "own"}'
 _LOST: Final = '{"as": "lost"}'
 _GONE: Final = "made no more"
@@ -74,6 +73,7 @@ def renumber(
     run(connection, "CREATE INDEX ON pg_temp.sp_made (relation, place, key)")
     run(connection, "ANALYZE pg_temp.sp_made")
     known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
+    stage_types(connection, catalogue, found, [catalogue.tables[name] for name in made if name in known])
     run(connection, "SET LOCAL enable_nestloop = off")  # nobody can estimate how many rows what stands in JSON finds
     done = 0
     for name in made:
@@ -98,6 +98,7 @@ class _Renumbering:
         self.connection, self.catalogue, self.table = connection, catalogue, table
         self.key = table.by_name[table.key[0]]
         self.name = literal(table.name)
+        self.moments = moments_of_making(connection, table)
 
     def run(self, places: int) -> int:
         """Stash by stash: a later one's rows may be what an earlier one's were re-attached to. Gives how many deletions
@@ -107,7 +108,7 @@ class _Renumbering:
         for place in range(places):
             if ask(self.connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {self._of(place)})")[0][0]:
                 self._gather(place)
-                self._find(place)
+                self._find_all(place)
                 self._mark_gone(place)
                 done += self._leave_out(place)
                 self._name_lines(place)
@@ -123,7 +124,7 @@ class _Renumbering:
         run(self.connection, f"UPDATE pg_temp.sp_made SET own = true WHERE relation = {self.name} AND was IS NULL")
         self._gather(0)
         for place in range(places):
-            self._find(place)
+            self._find_all(place)
             self._mark_gone(place)
             if not any(self._varies(one.parent) for one in self.table.foreign_keys):
                 place_beside(self.connection, self.table, self.key, place)
@@ -156,16 +157,25 @@ class _Renumbering:
             self.connection,
             f"CREATE TEMP TABLE sp_prior ON COMMIT DROP AS "
             f"SELECT l.line -> 'key' ->> {literal(self.key.name)} AS key, l.line ? 'as' AS own, "
-            f"jsonb_object_agg(v.key, v.value ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn) AS vals "
+            f"jsonb_object_agg(v.key, {said_now(self.catalogue, self.table)} "
+            f"ORDER BY l.place, (l.line ->> 'commit_lsn')::pg_lsn) AS vals "
             f"FROM pg_temp.sp_lines l, jsonb_each(l.line -> 'values') v "
             f"WHERE l.line ->> 'relation' = {self.name} AND l.line -> 'key' <> '{{}}' AND l.place < {place} "
             f"AND l.line ->> 'as' IS DISTINCT FROM 'lost' GROUP BY 1, 2",
         )
         run(self.connection, "ANALYZE pg_temp.sp_prior")
 
-    def _find(self, place: int) -> None:
+    def _find_all(self, place: int) -> None:
+        """Parents before what is below them in the same table."""
+        level = 0
+        while next_level(self.connection, self.table, place, level):
+            self._find(place, level)
+            level += 1
+
+    def _find(self, place: int, level: int) -> None:
         """People's own by what earlier stashes say; the migration's by their keys, then by what they were."""
-        of, columns, number = f"{self._of(place)} AND m.now IS NULL", self._compared(), f"t.{quote(self.key.name)}"
+        of, columns = f"{self._of(place)} AND m.level = {level} AND m.now IS NULL", self._compared()
+        number = f"t.{quote(self.key.name)}"
         rows = f"{rows_of(self.table)} t LEFT JOIN pg_temp.sp_prior p ON NOT p.own AND p.key = {number}::text"
         run(
             self.connection,
@@ -180,12 +190,14 @@ class _Renumbering:
             f"WHERE {of} AND {number} = m.key::{self.key.type} AND {same}",
         )
         if columns and ask(self.connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {of})")[0][0]:
-            self._look_for(place, columns, "p.key", "pg_temp.sp_prior p", "p.own", own=True)
-            self._look_for(place, columns, f"{number}::text", rows, "true", own=False)
+            self._look_for(place, of, columns, "p.key", "pg_temp.sp_prior p", "p.own", own=True)
+            self._look_for(place, of, columns, f"{number}::text", rows, "true", own=False)
 
-    def _look_for(self, place: int, columns: Sequence[Column], key: str, rows: str, which: str, *, own: bool) -> None:
+    def _look_for(
+        self, place: int, of: str, columns: Sequence[Column], key: str, rows: str, which: str, *, own: bool
+    ) -> None:
         """By all that a row was, where that is said of one alone, and one alone is so that is no other's."""
-        of, names = f"{self._of(place)} AND m.now IS NULL", [literal(one.name) for one in columns]
+        names = [literal(one.name) for one in columns]
         was = f"md5(ARRAY[{', '.join(f'm.was ->> {name}' for name in names)}]::text)"
         now = f"md5(ARRAY[{', '.join(self._value(one, None if own else 't') for one in columns)}]::text)"
         told = " OR ".join(f"m.was ->> {name} IS NOT NULL" for name in names)
@@ -238,13 +250,8 @@ class _Renumbering:
         )
 
     def _compared(self) -> list[Column]:
-        """By which columns a row is known: not by moments of its making, nor by ids that are others each time."""
-        others = {key.columns[0] for key in self.table.foreign_keys if self._varies(key.parent)}
-        return [
-            one
-            for one in self.table.written
-            if one.name not in {self.key.name, *others} and one.base.partition(" ")[0] not in _MOMENTS
-        ]
+        """By which columns a row is known: not by its number, nor by when it was made."""
+        return [one for one in self.table.written if one.name not in {self.key.name, *self.moments}]
 
     def _varies(self, parent: str) -> bool:
         """Whether ids of this table are others each time, whatever they name."""

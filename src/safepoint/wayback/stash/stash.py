@@ -174,8 +174,10 @@ def _given_out(connection: Connection) -> dict[str, int]:
 
 
 def _naming(catalogue: Catalogue, mapping: WayBack, names: Iterable[str]) -> list[str]:
-    """The tables whose ids stand in rows of these, and are others in each database (content types, permissions)."""
-    tables = [catalogue.tables[root] for name in names if (root := catalogue.roots.get(name)) is not None]
+    """The tables whose ids stand in rows of these, or of what the migration made, and are others in each database
+    (content types, permissions)."""
+    told = {*names, *(catalogue.tables.keys() - mapping.feeds.keys())}
+    tables = [catalogue.tables[root] for name in told if (root := catalogue.roots.get(name)) is not None]
     parents = {key.parent for table in tables for key in table.foreign_keys}
     homes = {name for name in parents if catalogue.tables[name].relation in ID_TABLES}
     types = {one.types for one in mapping.to_made if one.types is not None}

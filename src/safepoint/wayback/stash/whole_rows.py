@@ -20,6 +20,7 @@ from safepoint.wayback.replay.work import quoted, refers, rows_of
 from safepoint.wayback.stash.column_defaults import ColumnDefaults
 from safepoint.wayback.stash.numbers import TAKEN, alike, like_one, lost_to, numbered, refers_to_taken
 from safepoint.wayback.stash.rivals import RIVAL, put_aside_rivals
+from safepoint.wayback.stash.spelling import may_differ
 from safepoint.wayback.stash.standing import restore, supersede
 
 # The rows that this transaction wrote, within a savepoint or not; a frozen row's age is the greatest there is.
@@ -239,7 +240,7 @@ class WholeRows:
         return f"CASE WHEN m.tid IS NULL THEN {new} ELSE {given(column)} END"
 
     def _update(self) -> None:
-        columns = [column for column in self.columns if column.name not in self.key]
+        columns = [column for column in self.columns if column.name not in self.key or may_differ(column)]
         if not columns:
             return
         pairs = ", ".join(f"{quote(one.name)} = {given(one)}" for one in columns)
