@@ -1,4 +1,4 @@
-"""What somebody made of an extension is in no dump: what a copy lacks is told, and what helps where none can be made."""
+"""What somebody made of an extension is in no dump: what a copy lacks is told, and what helps where it fails."""
 
 from __future__ import annotations
 

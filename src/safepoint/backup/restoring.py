@@ -323,7 +323,7 @@ def remedy_for(said: str) -> str | None:
         ),
         (
             lambda text: "marked IMMUTABLE" in text or "expression is not immutable" in text,
-            "An index or a column calls a function of an extension that somebody altered (ALTER FUNCTION ... IMMUTABLE), "
+            "An index or column calls a function of an extension that somebody altered (ALTER FUNCTION ... IMMUTABLE), "
             "which is in no dump, so each one fails alike. Let a function of your own, an IMMUTABLE one, call it, and "
             "the index or the column call that; then take a new snapshot.",
         ),
