@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from safepoint.backup.definitions import normal_form, own_name
+from safepoint.backup.members import altered, is_member
 from safepoint.backup.particulars import OF_ONE_VERSION, settled
 from safepoint.backup.scattered import groups
 from safepoint.backup.sequence_prints import SequencePrint, of_parts, set_back
@@ -325,8 +326,12 @@ def unseen(found: Fingerprint) -> tuple[str, ...]:
 def lost(expected: Fingerprint, found: Fingerprint) -> tuple[str, ...]:
     """What a copy lacks because no dump has it, or has of a later moment, as sentences; or nothing."""
     definitions = expected.structure.get("sequence definition", {})
+    ours, theirs = expected.structure.get(UNDUMPED, {}), found.structure.get(UNDUMPED, {})
+    members = {name: text for name, text in ours.items() if is_member(text)}
+    alike = expected.server_version_num // 10000 == found.server_version_num // 10000
     return (
-        *lost_of(expected.structure.get(UNDUMPED, {}), found.structure.get(UNDUMPED, {})),
+        *lost_of(ours, theirs),
+        *(altered(members, theirs, expected.extensions, found.extensions) if alike else ()),
         *set_back(expected.sequences, found.sequences, definitions),
     )
 

@@ -322,6 +322,12 @@ def remedy_for(said: str) -> str | None:
             "path alone, and a restore has none: ALTER FUNCTION ... SET search_path = ..., then take a new snapshot.",
         ),
         (
+            lambda text: "marked IMMUTABLE" in text or "expression is not immutable" in text,
+            "An index or column calls a function of an extension that somebody altered (ALTER FUNCTION ... IMMUTABLE), "
+            "which is in no dump, so each one fails alike. Let a function of your own, an IMMUTABLE one, call it, and "
+            "the index or the column call that; then take a new snapshot.",
+        ),
+        (
             lambda text: _BROKEN_RULE.search(text) is not None,
             "Rows at the source break a rule of its own, which is not checked again there: they came in while triggers "
             "were off, an index does not fit the system's library any more, a check reads other tables. Mend these "

@@ -16,6 +16,7 @@ from typing import Final
 from psycopg import sql
 
 from safepoint.backup.belonging import SCHEMA_OF, grants, lasting, misplaced
+from safepoint.backup.members import MEMBERS, is_member
 from safepoint.backup.particulars import MADE_ALONG, UNDUMPED_COMMENT
 from safepoint.postgres.connections import Connection
 
@@ -173,6 +174,7 @@ _QUERIES: Final = (
     _DETACHED,
     _VALIDATED,
     _MADE_ALONG,
+    MEMBERS,
 )
 
 
@@ -188,7 +190,7 @@ def read(connection: Connection) -> dict[str, str]:
 
 def lost(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
     """A sentence with what a copy lacks of it, for who restores it; or nothing. Pure."""
-    names = [name for name, text in ours.items() if theirs.get(name) != text]
+    names = [name for name, text in ours.items() if theirs.get(name) != text and not is_member(text)]
     if not names:
         return ()
     shown = [f"{name} ({' '.join(ours[name].split())[:60]})" for name in names[:_SHOWN]]
