@@ -271,7 +271,7 @@ def migrations(alias):
 
 
 def inconsistent(loader, connection):
-    """Why `migrate` would refuse to begin: an applied migration comes after one that is not. None where it would not."""
+    """Why `migrate` would refuse to begin: an applied migration comes after one that is not."""
     from django.db.migrations.exceptions import InconsistentMigrationHistory
 
     try:
