@@ -104,3 +104,21 @@ def test_a_log_that_the_new_release_does_not_write_to_is_a_warning(ready: Shop, 
     told = found(doctor_releases.new_release(ready.plan(tmp_path, other), NOW), "error-log", "would not be seen")
     assert told.verdict == "warning" and f"{ready.folder}/src/error.log" in told.message
     assert not [one for one in doctor_releases.new_release(ready.plan(tmp_path), NOW) if one.check == "error-log"]
+
+
+def test_migrations_that_stand_before_applied_ones_are_a_failure_for_migrate_would_refuse(
+    ready: Shop, tmp_path: Path
+) -> None:
+    shutil.copytree(ready.folder, tmp_path / "site")
+    migrations = tmp_path / "site/src/shop/migrations"
+    first = migrations / "0001_initial.py"
+    # As of a release that is too new for what runs: it has squashed what was applied, and does not say so any more.
+    (migrations / "0001_squashed.py").write_text(first.read_text())
+    first.write_text(
+        "from django.db import migrations\n\n"
+        'class Migration(migrations.Migration):\n    dependencies = [("shop", "0001_squashed")]\n'
+    )
+    told = found(
+        doctor_releases.new_release(ready.plan(tmp_path, folder=tmp_path / "site"), NOW), "migrations", "refuses"
+    )
+    assert told.verdict == "failure" and "shop.0001_squashed" in told.message and "follows" in str(told.remedy)

@@ -13,7 +13,7 @@ def test_of_many_pending_migrations_it_is_said_how_many_are_not_named() -> None:
         SimpleNamespace(label=f"shop.000{number}_x", runs_python=False, runs_sql=False, atomic=True)
         for number in range(9)
     ]
-    project: Any = SimpleNamespace(pending=pending, conflicts=(), unmade=())
+    project: Any = SimpleNamespace(pending=pending, conflicts=(), inconsistent=None, unmade=())
     release: Any = SimpleNamespace(version="2.0")
     (said,) = _migrations_of(release, project, "new")
     assert said.message.startswith("9 pending (0 run Python, 0 run SQL): shop.0000_x, ")

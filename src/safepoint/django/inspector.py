@@ -79,6 +79,7 @@ class Project:
         settings: the module's name; empty where the program configures Django itself.
         environment: names of the environment variables that the settings' source reads, and libpq for them.
         unmade: apps whose models have changes that no migration has made.
+        inconsistent: why `migrate` would refuse the database that it finds, in Django's words.
         without_key: tables of models that have no primary key in the database.
         user_columns: columns of the user table: `label` (what people log in with), `email`, `names`.
         data: folders and files that the settings name for what is no code: uploads, caches, logs.
@@ -106,6 +107,7 @@ class Project:
     unmade: tuple[str, ...] | None
     without_key: tuple[str, ...] | None
     conflicts: tuple[str, ...] = ()
+    inconsistent: str | None = None
     identity: str | None = None
     database_error: str | None = None
     database_answers: bool = True

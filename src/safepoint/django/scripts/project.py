@@ -262,11 +262,23 @@ def migrations(alias):
         "pending": [describe(migration) for migration, backwards in plan if not backwards],
         "applied": len(executor.loader.applied_migrations),
         "conflicts": sorted(conflicts),
+        "inconsistent": inconsistent(executor.loader, connection),
         "unmade": unmade,
         "without_key": without_key(connection),
         "identity": identity(connection),
         "session": session(connection),
     }
+
+
+def inconsistent(loader, connection):
+    """Why `migrate` would refuse to begin: an applied migration comes after one that is not."""
+    from django.db.migrations.exceptions import InconsistentMigrationHistory
+
+    try:
+        loader.check_consistent_history(connection)
+    except InconsistentMigrationHistory as error:
+        return str(error)
+    return None
 
 
 def projects_own(command):

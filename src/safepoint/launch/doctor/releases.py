@@ -153,6 +153,13 @@ def _migrations_of(release: Release, project: Project, which: str) -> Iterator[F
             f"{release.version} has migrations that conflict in {', '.join(project.conflicts)}.",
             "Merge them: `manage.py makemigrations --merge`.",
         )
+    if project.inconsistent is not None:
+        yield failure(
+            "migrations",
+            f"`migrate` of {release.version} refuses this database: {project.inconsistent}",
+            "Is it a release that follows the one that runs today? Where it has squashed older migrations without "
+            "naming them, or has others than were applied, launch the newest release first that knows them all.",
+        )
     if project.unmade:
         yield warning(
             "migrations",
