@@ -156,6 +156,10 @@ class RouterError(SafepointError):
     """The router did not take the order, or does not behave as ordered."""
 
 
+class RouterAway(RouterError):
+    """The router does not answer at all (it is being restarted, say); once it is back, trying again may succeed."""
+
+
 class CaptureLost(DatabaseError):
     """Changes since the safe point can no longer be read completely; the way back is not whole any more."""
 

@@ -16,6 +16,7 @@ from safepoint.errors import DatabaseError, Refused
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
 from safepoint.wayback.fence.fence import FencePrior, close, reopen, standing, survey_fence
+from safepoint.wayback.fence.obstacles import in_the_way
 from safepoint.wayback.fence.quiet import QuietMark, drop_quiet_slot, mark_quiet, prove_quiet, safe_point
 
 INSERT = "insert into ledger_entry (memo, author_id) values ('late', 1)"
@@ -70,6 +71,26 @@ def test_a_closed_fence_keeps_the_application_out_and_is_undone_exactly(any_site
     assert settings(target) == before
     with connect(any_site.application) as connection:
         connection.execute(INSERT)
+
+
+def test_a_role_that_another_database_s_fence_holds_off_is_in_the_way_of_this_one_s(site: Books) -> None:
+    """The two applications share it: whoever was launched second came back to a release that could not log in."""
+    first, role = site.target, site.role
+    second = dataclasses.replace(first, dbname=f"{first.dbname}_second")
+    with connect(first.on("postgres")) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(second.dbname)))
+    try:
+        assert in_the_way(second, roles=[role]) is None
+        prior = survey_fence(first, [role])
+        close(first, prior)
+        found = in_the_way(second, roles=[role])
+        assert found is not None and role in found and first.dbname in found and "cannot log in" in found
+        assert in_the_way(first, roles=[role]) is None  # its own
+        reopen(first, prior)
+        assert in_the_way(second, roles=[role]) is None
+    finally:
+        with connect(first.on("postgres")) as connection:
+            connection.execute(sql.SQL("drop database {}").format(sql.Identifier(second.dbname)))
 
 
 def test_closing_and_reopening_twice_changes_nothing_more(site: Books) -> None:

@@ -1,4 +1,4 @@
-"""A server that is restarted, or fails over, is away for seconds: then a step is tried again, and nobody is asked."""
+"""A server, or a router, that is restarted is away for seconds: then a step is tried again, and nobody is asked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import psycopg
 
 from safepoint.config import format_duration
-from safepoint.errors import SafepointError, ServerAway, StillAway
+from safepoint.errors import RouterAway, SafepointError, ServerAway, StillAway
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.postgres.connections import connect, was_lost
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 TRIES: Final = 3
 AWAY: Final = 60.0
-"""Seconds that a server may be away."""
+"""Seconds that a server, or the router, may be away."""
 
 WAITS: Final = "waits"
 """The kind of the ledger's entry by which a step says what it waits for."""
@@ -38,7 +38,18 @@ def live_answers(ground: Ground) -> bool:
     return False
 
 
-def comes_back(ground: Ground) -> bool:
+def router_answers(ground: Ground) -> bool:
+    """Whether the router says anything now, whatever it is."""
+    try:
+        ground.router.state()
+    except RouterAway:
+        return False
+    except SafepointError:
+        return True
+    return True
+
+
+def comes_back(ground: Ground, answers: Callable[[Ground], bool] = answers) -> bool:
     """Wait until they answer. An order ends the waiting (`Interrupted`)."""
     return ground.until(AWAY, 0.5, lambda: Evidence("it answers") if answers(ground) else None) is not None
 
@@ -47,21 +58,28 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
     """A step of the way back: there is nothing better to do than to wait. A launch takes the way back instead.
 
     Raises:
-        StillAway: it did not come back.
+        StillAway: the server did not come back.
         ServerAway: it went away again and again.
+        RouterAway: the router did either.
         SafepointError: whatever else `work` raised.
     """
     attempt = 1
     while True:
         try:
             return work()
+        except RouterAway as error:
+            if ground.step.phase != "rollback" or attempt == TRIES:
+                raise
+            _tell(ground, "the router", error)
+            if not comes_back(ground, router_answers):
+                raise
         except (ServerAway, psycopg.Error) as error:
             lost = isinstance(error, ServerAway) or was_lost(error)
             if not lost or ground.step.phase != "rollback":
                 raise
             if attempt == TRIES:
                 raise _away(ServerAway, error) from error
-            _tell(ground, error)
+            _tell(ground, "PostgreSQL", error)
             if not comes_back(ground):
                 raise _away(StillAway, error) from error
         attempt += 1
@@ -78,9 +96,9 @@ def _away(kind: type[ServerAway], error: Exception) -> ServerAway:
     )
 
 
-def _tell(ground: Ground, error: Exception) -> None:
+def _tell(ground: Ground, what: str, error: Exception) -> None:
     """Whoever looks meanwhile learns what is waited for, and not only once a person is asked."""
     times = sum(entry.kind == WAITS for entry in ground.ledger.entries)
     said = " ".join(str(getattr(error, "message", error)).split()).rstrip(".")
-    waited = f"PostgreSQL does not answer ({said}); it is waited for, {format_duration(AWAY)} at most"
+    waited = f"{what} does not answer ({said}); it is waited for, {format_duration(AWAY)} at most"
     ground.ledger.append(WAITS, f"{WAITS}:{times + 1}", {"for": waited, "seconds": AWAY}, step=ground.step.id)

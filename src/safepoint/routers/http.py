@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from safepoint.errors import RouterError
+from safepoint.errors import RouterAway, RouterError
 
 _MOST_BYTES = 16 * 1024 * 1024
 _PAUSES = (0.05, 0.1, 0.2, 0.4)
@@ -39,7 +40,8 @@ def exchange(
     API with each new configuration. All that is sent to a router may be sent twice.
 
     Raises:
-        RouterError: nobody answers within `timeout` seconds, or not in HTTP; `remedy` is told then.
+        RouterAway: nobody answers within `timeout` seconds; `remedy` is told then.
+        RouterError: it answers, but not in HTTP, or with a certificate that does not do.
     """
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -67,6 +69,8 @@ def exchange(
     except (OSError, http.client.HTTPException, ValueError) as error:
         said = str(error) or type(error).__name__
         place = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
-        raise RouterError(
+        away = isinstance(error, OSError) and not isinstance(error, ssl.SSLError)
+        kind_of_error = RouterAway if away else RouterError
+        raise kind_of_error(
             f"The router does not answer properly at {place}: {said}.", subject=url, remedy=remedy
         ) from error

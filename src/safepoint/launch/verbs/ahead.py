@@ -99,7 +99,8 @@ def _in_the_way(ground: Ground) -> str | None:
         ServerAway: nothing at all can be asked.
     """
     try:
-        return in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
+        database = ground.plan.database
+        return in_the_way(ground.target, roles=database.application_roles, maintenance=database.maintenance)
     except ServerAway:
         raise
     except DatabaseError:
@@ -108,7 +109,7 @@ def _in_the_way(ground: Ground) -> str | None:
 
 def _held(evidence: Evidence, held: str) -> Evidence:
     return Evidence(
-        f"{evidence.summary}. But {held}; the fence would be refused, or wait, with the site closed. Nothing is "
+        f"{evidence.summary}. But {held}; what follows would be refused, or wait, with the site closed. Nothing is "
         "touched yet, the site is open: see to it, then `safepoint retry`; `safepoint go` closes the site all the "
         "same; `safepoint return` leaves it open",
         {**evidence.facts, "in_the_way": held},

@@ -270,10 +270,11 @@ def _for_the_window(ground: Ground) -> list[Reason]:
         if mode == "logical":
             reasons += staying_reasons(slot.staying_open(connection))
         reasons += lacking_reasons(not_ours(connection, plan.database.name, plan.database.application_roles[:1]))
-    held = in_the_way(ground.target, maintenance=ground.plan.database.maintenance)
+    database = plan.database
+    held = in_the_way(ground.target, roles=database.application_roles, maintenance=database.maintenance)
     if held is not None:
         reasons.append(
-            ("inconclusive", f"{held}; the fence would be refused, or wait, with the site closed: see to it first")
+            ("inconclusive", f"{held}; what follows would be refused, or wait, with the site closed: see to it first")
         )
     doubt = twin_choice.doubt(ground)
     if doubt is not None:

@@ -73,7 +73,9 @@ class StopTraffic(Verb):
                 subject=ground.router.url,
                 expected="503 with Retry-After",
                 found=f"{status}, Retry-After {retry_after!r}",
-                remedy="Look at the router; `safepoint abort` opens the site again as it was.",
+                remedy="Look at the router, then `safepoint retry`."
+                if ground.step.phase == "rollback"
+                else "Look at the router; `safepoint abort` opens the site again as it was.",
             )
 
 
