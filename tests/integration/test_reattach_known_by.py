@@ -86,3 +86,19 @@ def test_a_row_is_known_by_the_model_that_it_is_about(database: Target, tmp_path
     ):
         assert attached(made, again).left == 0
         assert ask(again, SHOWN) == ask(made.live, SHOWN)
+
+
+ALIKE = """
+create table slot (id serial primary key, word text not null default 'free');
+insert into slot (word) select 'free' from person;
+"""
+
+
+def test_the_deletion_of_a_row_that_nobody_knows_again_is_not_called_done(database: Target, tmp_path: Path) -> None:
+    words = {"before": BEFORE, "migration": ALIKE, "found": operations()}
+    with (
+        rolled_back(database, tmp_path, "delete from slot where id = 5", **words) as (made, _),  # type: ignore[arg-type]
+        launched_again(made, "delete from person where id = 1", migration=ALIKE) as again,
+    ):
+        done = attached(made, again)
+        assert done.already == 0 and [(one.table, one.key) for one in done.preview] == [("slot", {"id": "5"})]

@@ -25,6 +25,7 @@ from safepoint.wayback.stash.djangos_own import attach_own, name_again
 from safepoint.wayback.stash.exclusions import Pair, broken, to_leave
 from safepoint.wayback.stash.left import MOVED, Reattached, write_left, write_moved
 from safepoint.wayback.stash.loose_names import parents, tell_lost
+from safepoint.wayback.stash.narrower import tell_narrowed
 from safepoint.wayback.stash.renumbering import renumber
 from safepoint.wayback.stash.single_values import SingleValues
 from safepoint.wayback.stash.spelling import spell_alike
@@ -200,6 +201,7 @@ class Attaching:
         self._djangos_own(stashed)
         found = [self.new.tables[name] for name in names if self._is_found(name, stashed[name])]
         for one in found:
+            tell_narrowed(connection, one)
             name_again(connection, self.new, one, self.found)
             self._delete(one, stashed[one.name])
         self._coming = [] if self.careful else list(names)

@@ -23,6 +23,7 @@ from safepoint.wayback.mapping.loose import leads_of, numbered_by
 from safepoint.wayback.mapping.mapping import NOT_CARRIED, Loose, WayBack
 from safepoint.wayback.replay.statements import run
 from safepoint.wayback.replay.work import rows_of
+from safepoint.wayback.stash.named_by import NOTED_END, namings, note_namings, said_by
 from safepoint.wayback.stash.numbers import given_out
 
 _STAGE: Final = """
@@ -33,7 +34,7 @@ CREATE TEMP TABLE sp_was (relation text, key text, was jsonb, PRIMARY KEY (relat
 _END: Final = "DROP TABLE pg_temp.sp_wanted, pg_temp.sp_before, pg_temp.sp_was"
 # JSON has no control characters of its own: see `records.EXPORT`.
 _TOLD: Final = """
-COPY (SELECT jsonb_build_object('relation', relation, 'key', key, 'was', was) FROM pg_temp.sp_was)
+COPY (SELECT jsonb_build_object('relation', relation, 'key', key, 'was', was, 'by', {by}) FROM pg_temp.sp_was)
 TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
 """
 _OIDS: Final = """
@@ -89,15 +90,17 @@ def note_made(
             run(kept, _asked(name, table))
         if not sum([run(kept, one) for one in named]):
             break
-    _write(kept, out)
-    run(kept, _END)
+    naming = namings(catalogue, tables.keys(), catalogue.tables.keys() - mapping.feeds.keys())
+    note_namings(kept, catalogue, naming, rows)
+    _write(kept, out, _TOLD.format(by=said_by(naming)))
+    run(kept, f"{_END}; {NOTED_END}")
 
 
-def _write(kept: Connection, out: Path) -> None:
+def _write(kept: Connection, out: Path, told: str) -> None:
     lines = 0
     with out.open("wb") as file:
         out.chmod(0o600)
-        with kept.cursor() as cursor, cursor.copy(_TOLD) as copy:
+        with kept.cursor() as cursor, cursor.copy(told) as copy:
             for piece in copy:
                 lines += file.write(piece)
         file.flush()

@@ -39,7 +39,7 @@ def alike(table: Table, key: Sequence[str]) -> str:
     """Whether a row `t` and the stashed one `s` are the same by what only one may have, beside their number. Pure."""
     same = (
         " AND ".join(f"{written(f't.{quote(name)}')} = s.vals ->> {literal(name)}" for name in columns)
-        for columns in _others(table, key)
+        for columns in others(table, key)
     )
     return " OR ".join(f"coalesce({one}, false)" for one in same) or "false"
 
@@ -49,7 +49,7 @@ def like_one(table: Table, key: Sequence[str]) -> str:
     its number is a row's own. Pure."""
     return " OR ".join(
         " AND ".join(f"t.{quote(name)} = (m.vals ->> {literal(name)})::{table.by_name[name].type}" for name in columns)
-        for columns in _others(table, key)
+        for columns in others(table, key)
     )
 
 
@@ -57,11 +57,12 @@ def like_lines(table: Table, key: Sequence[str]) -> list[str]:
     """The same of two stashed ones, `m` and `o`: a condition for each of what only one may have. Pure."""
     return [
         " AND ".join(f"o.vals ->> {literal(name)} = m.vals ->> {literal(name)}" for name in columns)
-        for columns in _others(table, key)
+        for columns in others(table, key)
     ]
 
 
-def _others(table: Table, key: Sequence[str]) -> list[tuple[str, ...]]:
+def others(table: Table, key: Sequence[str]) -> list[tuple[str, ...]]:
+    """What only one row may have, beside its number. Pure."""
     return [one.columns for one in table.uniques if one.plain and {*one.columns} != {*key}]
 
 

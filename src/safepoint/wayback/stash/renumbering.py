@@ -25,20 +25,30 @@ from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import loose_names
 from safepoint.wayback.stash.known_by import moments_of_making, next_level, said_now, stage_types
+from safepoint.wayback.stash.named_by import (
+    Naming,
+    follow_namings,
+    known_alone,
+    named_since,
+    namings,
+    nobody_names,
+    stage_namings,
+)
 from safepoint.wayback.stash.numbers import UNFOUND, UNKNOWN, alike, given_out, numbered, unfound
 from safepoint.wayback.stash.standing import place_beside
 from safepoint.wayback.stash.stash import Stash
 
 _STAGE: Final = """
 CREATE TEMP TABLE sp_made (
-    place int4, relation text, key text, was jsonb, now text, own boolean NOT NULL DEFAULT false,
+    place int4, relation text, key text, was jsonb, by jsonb, now text, own boolean NOT NULL DEFAULT false,
     gone boolean NOT NULL DEFAULT false, level int4) ON COMMIT DROP;
 CREATE TEMP TABLE sp_line (place int4, line jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE sp_moved (relation text, col text, was text, now text) ON COMMIT DROP;
 """
 _FILLED: Final = """
-INSERT INTO sp_made (place, relation, key, was)
-SELECT place, line ->> 'relation', line ->> 'key', nullif(line -> 'was', 'null') FROM sp_line
+INSERT INTO sp_made (place, relation, key, was, by)
+SELECT place, line ->> 'relation', line ->> 'key', nullif(line -> 'was', 'null'), nullif(line -> 'by', 'null')
+FROM sp_line
 """
 _OWN: Final = '{"as": "own"}'
 _LOST: Final = '{"as": "lost"}'
@@ -74,12 +84,14 @@ def renumber(
     run(connection, "ANALYZE pg_temp.sp_made")
     known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
     stage_types(connection, catalogue, found, [catalogue.tables[name] for name in made if name in known])
+    naming = namings(catalogue, known, made)
+    stage_namings(connection, catalogue, naming)
     run(connection, "SET LOCAL enable_nestloop = off")  # nobody can estimate how many rows what stands in JSON finds
     done = 0
     for name in made:
         table = catalogue.tables[name]
         if name in known and given_out(table, table.key):
-            rows = _Renumbering(connection, catalogue, table)
+            rows = _Renumbering(connection, catalogue, table, made, [one for one in naming if one.parent == name])
             done += rows.follow(len(found)) if name in anew else rows.run(len(found))
     others = known & catalogue.tables.keys() - {*made}
     loose_names.tell(connection, [catalogue.tables[name] for name in sorted(others)], len(found))
@@ -94,8 +106,17 @@ class _NoNumber(Exception):
 class _Renumbering:
     """Of one table's rows."""
 
-    def __init__(self, connection: Connection, catalogue: Catalogue, table: Table) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        catalogue: Catalogue,
+        table: Table,
+        made: Collection[str],
+        naming: Sequence[Naming],
+    ) -> None:
+        """`made` are the tables that the migration made, `naming` the columns that name this one's rows."""
         self.connection, self.catalogue, self.table = connection, catalogue, table
+        self.made, self.naming = made, naming
         self.key = table.by_name[table.key[0]]
         self.name = literal(table.name)
         self.moments = moments_of_making(connection, table)
@@ -182,8 +203,12 @@ class _Renumbering:
             f"UPDATE pg_temp.sp_made m SET now = m.key, own = true FROM pg_temp.sp_prior p "
             f"WHERE {of} AND p.own AND p.key = m.key AND {self._same(columns, None)}",
         )
+        same, alone, text = self._same(columns, "t"), known_alone(self.table, self.made), f"{number}::text"
+        unnamed = nobody_names(self.catalogue, self.naming, number)
+        follow_namings(self.connection, f"{of} AND m.by <> '[]'", rows, number, same)
+        certain = f"({alone} OR {named_since()} AND {unnamed})"
         # A UUID is given out but once.
-        same = self._same(columns, "t") if numbered(self.table, self.table.key) else "true"
+        same = f"{same} AND {certain}" if numbered(self.table, self.table.key) else "true"
         run(
             self.connection,
             f"UPDATE pg_temp.sp_made m SET now = m.key FROM {rows} "
@@ -191,7 +216,9 @@ class _Renumbering:
         )
         if columns and ask(self.connection, f"SELECT EXISTS (SELECT FROM pg_temp.sp_made m WHERE {of})")[0][0]:
             self._look_for(place, of, columns, "p.key", "pg_temp.sp_prior p", "p.own", own=True)
-            self._look_for(place, of, columns, f"{number}::text", rows, "true", own=False)
+            self._look_for(place, f"{of} AND {alone}", columns, text, rows, "true", own=False)
+            nobodys = f"{of} AND NOT {alone} AND {named_since()}"
+            self._look_for(place, nobodys, columns, text, rows, unnamed, own=False)
 
     def _look_for(
         self, place: int, of: str, columns: Sequence[Column], key: str, rows: str, which: str, *, own: bool

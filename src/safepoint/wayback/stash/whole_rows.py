@@ -83,9 +83,8 @@ class WholeRows:
         run(connection, "CREATE INDEX ON pg_temp.sp_met (n)")
         if self.anew:
             supersede(connection, table, self.key)
-        self._drop(
-            "action = 'delete' AND tid IS NULL AND key <> '{}' OR action <> 'delete' AND tid IS NOT NULL AND equal"
-        )
+        self._drop("action = 'delete' AND tid IS NULL AND key <> '{}' AND bad IS NULL")
+        self._drop("action <> 'delete' AND tid IS NOT NULL AND equal")
         if self.made and numbered(table, self.key):
             self._taken()
         self._refuse("bad IS NOT NULL", "bad")
