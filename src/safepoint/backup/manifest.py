@@ -272,6 +272,25 @@ def verify_files(folder: Path, *, report: Report = silent, cancelled: Cancelled 
     return manifest
 
 
+def sizes_of(manifest: Manifest) -> dict[str, int]:
+    """The bytes of each file of a snapshot. Pure."""
+    return {name: fact.bytes for name, fact in manifest.files.items()}
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file as the system has it; -1 where there is none.
+
+    Raises:
+        Unreadable: the system does not say.
+    """
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
 def sync_folder(folder: Path) -> None:
     """Wait until a folder's entries are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
