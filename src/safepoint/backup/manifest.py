@@ -20,6 +20,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 FORMAT = 1
 NAME = "manifest.json"
 _CHUNK = 4 * 1024 * 1024
+_AT_A_TIME = 256
 
 
 @dataclass(frozen=True)
@@ -225,10 +226,15 @@ def parse_manifest(text: str | bytes, path: Path) -> Manifest:
 
 def hash_files(folder: Path, *, jobs: int = 2, cancelled: Cancelled = never) -> dict[str, FileFact]:
     """The facts of all files below a folder, by their names with slashes."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found: dict[str, FileFact] = {}
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        facts = pool.map(lambda path: hash_file(path, cancelled=cancelled), paths)
-        return {path.relative_to(folder).as_posix(): fact for path, fact in zip(paths, facts, strict=True)}
+        # Each large object is a file of its own: what waits for its turn must not fill the memory.
+        for start in range(0, len(names), _AT_A_TIME):
+            some = names[start : start + _AT_A_TIME]
+            facts = pool.map(lambda name: hash_file(folder / name, cancelled=cancelled), some)
+            found |= zip(some, facts, strict=True)
+    return found
 
 
 def hash_file(path: Path, *, cancelled: Cancelled = never) -> FileFact:
