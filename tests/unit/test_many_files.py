@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import tracemalloc
 from pathlib import Path
 
-from safepoint.backup.manifest import hash_files
+import pytest
+
+from safepoint.backup.manifest import Manifest, hash_files, verify_files
 from safepoint.stores.files import Sent
 from safepoint.stores.sending import Sending
 
@@ -44,3 +47,16 @@ def test_what_an_upload_notes_is_written_once(tmp_path: Path) -> None:
     assert again.known("database.sql.age") and again.known("archive/0.dat.age")
     again.forget()
     assert not list(tmp_path.iterdir())
+
+
+def test_verifying_files_does_not_count_all_of_them_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def counting(manifest: Manifest) -> int:
+        counted.append(len(manifest.files))
+        return 1
+
+    folder = Path(shutil.copytree(Path(__file__).parent.parent / "data" / "shop-format-4", tmp_path / "copy"))
+    monkeypatch.setattr(Manifest, "total_bytes", property(counting))
+    assert len(verify_files(folder).files) > 5
+    assert len(counted) <= 3

@@ -263,7 +263,7 @@ def verify_files(folder: Path, *, report: Report = silent, cancelled: Cancelled 
     manifest = read_manifest(folder)
     if not manifest.files:
         raise _damaged(folder / NAME, "it names no files")
-    done = 0
+    done, total = 0, manifest.total_bytes
     for name, expected in sorted(manifest.files.items()):
         path = folder / name
         if not path.is_file():
@@ -274,7 +274,7 @@ def verify_files(folder: Path, *, report: Report = silent, cancelled: Cancelled 
         if found.sha256 != expected.sha256:
             raise _broken(path, f"SHA-256 {expected.sha256}", f"SHA-256 {found.sha256}")
         done += found.bytes
-        report(Progress("verify files", done, manifest.total_bytes, "bytes"))
+        report(Progress("verify files", done, total, "bytes"))
     return manifest
 
 
