@@ -156,14 +156,15 @@ def _stream_to(path: Path, host: Host, command: Command, cancelled: Callable[[],
 
 def watched(folder: Path, job: Job, stop: threading.Event) -> Callable[[], bool]:
     """What a running dump asks all the time: whether to stop. It also tells how many bytes are written so far."""
-    last = time.monotonic()
+    last, pause = time.monotonic(), _REPORT_SECONDS
 
     def asked() -> bool:
-        nonlocal last
-        if time.monotonic() - last > _REPORT_SECONDS:
-            last = time.monotonic()
+        nonlocal last, pause
+        if (began := time.monotonic()) - last > pause:
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             job.report(Progress("dump", size, None, "bytes"))
+            last = time.monotonic()
+            pause = max(_REPORT_SECONDS, 20 * (last - began))  # of each large object there is a file
         return stop.is_set() or job.cancelled()
 
     return asked

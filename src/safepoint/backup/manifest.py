@@ -20,6 +20,7 @@ from safepoint.progress import Cancelled, Progress, Report, never, silent
 FORMAT = 1
 NAME = "manifest.json"
 _CHUNK = 4 * 1024 * 1024
+_AT_A_TIME = 256
 
 
 @dataclass(frozen=True)
@@ -225,10 +226,15 @@ def parse_manifest(text: str | bytes, path: Path) -> Manifest:
 
 def hash_files(folder: Path, *, jobs: int = 2, cancelled: Cancelled = never) -> dict[str, FileFact]:
     """The facts of all files below a folder, by their names with slashes."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    found: dict[str, FileFact] = {}
     with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
-        facts = pool.map(lambda path: hash_file(path, cancelled=cancelled), paths)
-        return {path.relative_to(folder).as_posix(): fact for path, fact in zip(paths, facts, strict=True)}
+        # Each large object is a file of its own: what waits for its turn must not fill the memory.
+        for start in range(0, len(names), _AT_A_TIME):
+            some = names[start : start + _AT_A_TIME]
+            facts = pool.map(lambda name: hash_file(folder / name, cancelled=cancelled), some)
+            found |= zip(some, facts, strict=True)
+    return found
 
 
 def hash_file(path: Path, *, cancelled: Cancelled = never) -> FileFact:
@@ -257,7 +263,7 @@ def verify_files(folder: Path, *, report: Report = silent, cancelled: Cancelled 
     manifest = read_manifest(folder)
     if not manifest.files:
         raise _damaged(folder / NAME, "it names no files")
-    done = 0
+    done, total = 0, manifest.total_bytes
     for name, expected in sorted(manifest.files.items()):
         path = folder / name
         if not path.is_file():
@@ -268,8 +274,27 @@ def verify_files(folder: Path, *, report: Report = silent, cancelled: Cancelled 
         if found.sha256 != expected.sha256:
             raise _broken(path, f"SHA-256 {expected.sha256}", f"SHA-256 {found.sha256}")
         done += found.bytes
-        report(Progress("verify files", done, manifest.total_bytes, "bytes"))
+        report(Progress("verify files", done, total, "bytes"))
     return manifest
+
+
+def sizes_of(manifest: Manifest) -> dict[str, int]:
+    """The bytes of each file of a snapshot. Pure."""
+    return {name: fact.bytes for name, fact in manifest.files.items()}
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file as the system has it; -1 where there is none.
+
+    Raises:
+        Unreadable: the system does not say.
+    """
+    try:
+        return path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return -1
+    except OSError as error:
+        raise unreadable(path, error) from None
 
 
 def sync_folder(folder: Path) -> None:

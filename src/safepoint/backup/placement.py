@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from safepoint.backup import unshown
 from safepoint.backup.analysis import analyse
 from safepoint.backup.fingerprint import take
 from safepoint.backup.manifest import verify_files
@@ -253,7 +254,7 @@ class _Placement(Pouring):
                 try:
                     connection.execute(statement.encode())
                 except psycopg.Error as error:
-                    notes.append(f"{statement}: {error.diag.message_primary}")
+                    notes.append(f"{unshown.statement(statement)}: {error.diag.message_primary}")
         return notes
 
     def _drop(self, connection: Connection) -> None:

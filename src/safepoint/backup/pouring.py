@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from safepoint.backup import unshown
 from safepoint.backup.bare import strip
 from safepoint.backup.extensions import make_extensions
 from safepoint.backup.manifest import Manifest, verify_files
@@ -188,7 +189,7 @@ class Pouring:
                 if result.code and (harmless is None or not harmless(result.stderr)):
                     raise failure(result, "here")
             except CommandFailed as error:
-                said = " ".join((error.found or error.message).split())
+                said = unshown.said(" ".join((error.found or error.message).split()))
                 raise DatabaseError(
                     f"The snapshot {self.manifest.id} could not be restored as {self.target.dbname}: {said}",
                     subject=self.target.dbname,

@@ -20,6 +20,7 @@ from safepoint.backup.scattered import groups
 from safepoint.backup.sequence_prints import SequencePrint, of_parts, set_back
 from safepoint.backup.undumped import KIND as UNDUMPED
 from safepoint.backup.undumped import lost as lost_of
+from safepoint.backup.unshown import items, value_of
 from safepoint.errors import ProofFailed
 from safepoint.postgres.rows import added
 
@@ -307,8 +308,13 @@ def _texts(kind: str, ours: Mapping[str, str], theirs: Mapping[str, str], writte
     for name in sorted({*ours, *theirs}):
         mine, other = ours.get(name), theirs.get(name)
         if mine != other and (mine is None or other is None or written(kind, mine) != written(kind, other)):
-            result.append(Difference(kind, name, mine, other))
+            result.append(Difference(kind, name, _shown(kind, name, mine), _shown(kind, name, other)))
     return result
+
+
+def _shown(kind: str, name: str, text: str | None) -> str | None:
+    """A text as it may be told: some are secrets."""
+    return value_of(name, text) if kind == "setting" else items(text) if kind == "role" else text
 
 
 def unseen(found: Fingerprint) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from safepoint.backup import unshown
 from safepoint.backup.ahead import hashing_ahead
 from safepoint.backup.bare import strip
 from safepoint.backup.contents import Hashed
@@ -355,7 +356,7 @@ def remedy_for(said: str) -> str | None:
 
 
 def _unrestorable(folder: Path, why: str) -> Unrestorable:
-    said = " ".join(why.split())
+    said = unshown.said(" ".join(why.split()))
     return Unrestorable(
         f"The snapshot {folder.name} could not be restored: {said}",
         subject=str(folder),

@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from safepoint.backup import unshown
 from safepoint.backup.dumping import GLOBALS
 from safepoint.backup.manifest import Manifest
 from safepoint.backup.statements import for_roles, quoted
@@ -41,7 +42,7 @@ def make_missing(
             except psycopg.Error as error:
                 if statement.startswith("CREATE"):
                     raise
-                notes.append(f"{statement}: {error.diag.message_primary}")
+                notes.append(f"{unshown.statement(statement)}: {error.diag.message_primary}")
         if first in missing:
             connection.execute(sql.SQL("alter role {} nologin").format(sql.Identifier(first)))
             notes.append(f"role {first}, the source's first superuser, is needed here and was made without a login")

@@ -16,6 +16,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus
 
+from safepoint.backup import unshown
 from safepoint.backup.manifest import Manifest
 from safepoint.backup.ownership import SCRATCH_ROLE
 from safepoint.backup.statements import for_database, granted_among, statements
@@ -304,7 +305,7 @@ class _Shared:
                 try:
                     connection.execute(statement.encode())
                 except psycopg.Error as error:
-                    notes.append(f"{statement}: {error.diag.message_primary}")
+                    notes.append(f"{unshown.statement(statement)}: {error.diag.message_primary}")
         return notes
 
     @contextmanager

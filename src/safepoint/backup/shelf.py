@@ -20,6 +20,8 @@ from safepoint.backup.manifest import (
     Unreadable,
     parse_manifest,
     read_manifest,
+    size_of,
+    sizes_of,
     verify_files,
 )
 from safepoint.backup.partial import SUFFIX, filling
@@ -315,9 +317,10 @@ def _listed_here(path: Path) -> Listed:
     try:
         manifest = read_manifest(path)
         proven = read_proof(path) is not None
+        sizes = {name: size_of(path / name) for name in manifest.files}
     except ProofFailed as error:
         return _damaged(path.name, HERE, error)
-    return _listed(manifest, HERE, proven=proven)
+    return _as_whole(_listed(manifest, HERE, proven=proven), sizes_of(manifest), sizes)
 
 
 def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
@@ -330,7 +333,9 @@ def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
             taken = datetime.fromisoformat(label["taken_at"])
             source = label.get("source")
             found = Listed(snapshot_id, taken, int(label["bytes"]), True, (), label.get("launch_id"), source=source)
-            return replace(found, dated=bool(label.get("dated", True)))
+            found = replace(found, dated=bool(label.get("dated", True)))
+            sent = {name: int(fact["bytes"]) for name, fact in label["files"].items()}
+            return _as_whole(found, sent, store.sizes(snapshot_id))
         manifest = parse_manifest(store.manifest(snapshot_id), Path(snapshot_id) / NAME)
         if manifest.id != snapshot_id:
             raise _another(manifest, snapshot_id, store.where)
@@ -339,7 +344,20 @@ def _listed_there(store: SnapshotStore, snapshot_id: str) -> Listed:
     except (KeyError, TypeError, ValueError) as error:
         fault = ProofFailed(f"Its label is damaged: {error!r}")
         return replace(_damaged(snapshot_id, store.name, fault), where=())
-    return _listed(manifest, proven=True)
+    return _as_whole(_listed(manifest, proven=True), sizes_of(manifest), store.sizes(snapshot_id))
+
+
+def _as_whole(listed: Listed, expected: Mapping[str, int], found: Mapping[str, int | None]) -> Listed:
+    """The same, with a fault where a file is gone or short: somebody made room, or a store's own rules let it expire.
+
+    It is no more than a look, which reads no file: what it finds pushes none out that is whole.
+    """
+    for name, size in sorted(expected.items()):
+        there = found.get(name, -1)
+        if there is not None and there != size:
+            fault = f"{name} is not there" if there < 0 else f"{name} has {there:,} bytes instead of {size:,}"
+            return replace(listed, proven=False, fault=f"It is not whole any more: {fault}.")
+    return listed
 
 
 def _another(manifest: Manifest, snapshot_id: str, where: str) -> ProofFailed:

@@ -18,6 +18,7 @@ from psycopg import sql
 from safepoint.backup.belonging import SCHEMA_OF, grants, lasting, misplaced
 from safepoint.backup.members import MEMBERS, is_member
 from safepoint.backup.particulars import MADE_ALONG, UNDUMPED_COMMENT
+from safepoint.backup.unshown import value_of
 from safepoint.postgres.connections import Connection
 
 KIND: Final = "in no dump"
@@ -193,6 +194,7 @@ def lost(ours: Mapping[str, str], theirs: Mapping[str, str]) -> tuple[str, ...]:
     names = [name for name, text in ours.items() if theirs.get(name) != text and not is_member(text)]
     if not names:
         return ()
-    shown = [f"{name} ({' '.join(ours[name].split())[:60]})" for name in names[:_SHOWN]]
+    texts = {name: " ".join(str(value_of(name, ours[name])).split())[:60] for name in names[:_SHOWN]}
+    shown = [f"{name} ({text})" for name, text in texts.items()]
     shown += [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
     return (f"in no dump, and so not in the copy: {'; '.join(shown)}. Keep by hand what you need of it",)

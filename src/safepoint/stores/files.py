@@ -109,6 +109,10 @@ class Files(Protocol):
         """All files below a folder, relative to it, sorted; empty where the folder is not there."""
         ...
 
+    def sizes(self, folder: str) -> dict[str, int | None]:
+        """The same files, with how many bytes each has; None where the store does not tell."""
+        ...
+
     def folders(self) -> list[str]:
         """The folders right in the store, sorted; empty where the store is not there yet."""
         ...

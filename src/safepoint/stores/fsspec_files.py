@@ -115,10 +115,14 @@ class FsspecFiles:
 
     def names(self, folder: str) -> list[str]:
         """See `Files.names`."""
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int | None]:
+        """See `Files.sizes`."""
         with self._at(folder, "list") as (fs, path):
-            found = fs.find(path)
+            found = {str(name): entry.get("size") for name, entry in fs.find(path, detail=True).items()}
             start = len(str(path).rstrip("/")) + 1
-            return sorted(str(name)[start:] for name in found if not str(name).endswith(folders.UNFINISHED))
+            return {name[start:]: size for name, size in found.items() if not name.endswith(folders.UNFINISHED)}
 
     def folders(self) -> list[str]:
         """See `Files.folders`."""

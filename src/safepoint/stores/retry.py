@@ -105,6 +105,10 @@ class Retrying:
         """See `Files.names`."""
         return self._insist(lambda: self._files.names(folder))
 
+    def sizes(self, folder: str) -> dict[str, int | None]:
+        """See `Files.sizes`."""
+        return self._insist(lambda: self._files.sizes(folder))
+
     def folders(self) -> list[str]:
         """See `Files.folders`."""
         return self._insist(self._files.folders)

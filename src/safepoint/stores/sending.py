@@ -20,7 +20,8 @@ PREFIX: Final = ".sending-"
 
 
 class Sending:
-    """The notes of one upload: by the file's name in the store, what was sent.
+    """The notes of one upload: by the file's name in the store, what was sent. A line for each, which is appended: a
+    snapshot may have a file for each of a hundred thousand large objects.
 
     They count for the same snapshot and the same recipients only. Notes that cannot be read or written cost nothing
     but time.
@@ -30,10 +31,18 @@ class Sending:
         self._path = folder / f"{PREFIX}{hashlib.sha256(store.encode()).hexdigest()[:16]}.json"
         self._of = {"recipients": sorted(recipients), "manifest": hashlib.sha256(manifest).hexdigest()}
         self._sent: dict[str, Sent] = {}
+        self._is_begun = False
         with suppress(OSError, ValueError, TypeError, KeyError):
-            found = json.loads(self._path.read_text(encoding="utf-8"))
-            if found["of"] == self._of:
-                self._sent = {name: Sent(**fact) for name, fact in found["sent"].items()}
+            first, *lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            self._is_begun = json.loads(first)["of"] == self._of and self._read(lines)
+
+    def _read(self, lines: Sequence[str]) -> bool:
+        """Take up what was noted; whether more can be appended to it, as no kill tore its last line."""
+        for line in lines:
+            with suppress(ValueError):
+                one = json.loads(line)
+                self._sent[one["name"]] = Sent(one["bytes"], one["sha256"])
+        return all(line.endswith("\n") for line in lines)
 
     @property
     def has_begun(self) -> bool:
@@ -51,14 +60,22 @@ class Sending:
     def note_all(self, sent: Mapping[str, Sent]) -> None:
         """Remember that they were sent, whole."""
         self._sent |= sent
-        text = json.dumps({"of": self._of, "sent": {name: asdict(one) for name, one in self._sent.items()}})
         with suppress(OSError):
-            fresh = self._path.with_suffix(".new")
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(self._path)
+            if not self._is_begun:
+                fresh = self._path.with_suffix(".new")
+                fresh.write_text(json.dumps({"of": self._of}) + "\n" + _lines(self._sent), encoding="utf-8")
+                fresh.replace(self._path)
+                self._is_begun = True
+                return
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_lines(sent))
 
     def forget(self) -> None:
         """The upload is complete."""
         for path in (self._path, self._path.with_suffix(".new")):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _lines(sent: Mapping[str, Sent]) -> str:
+    return "".join(json.dumps({"name": name, **asdict(one)}) + "\n" for name, one in sent.items())

@@ -211,6 +211,10 @@ class SnapshotStore:
         """
         return label_of(self._files, snapshot_id)
 
+    def sizes(self, snapshot_id: str) -> dict[str, int | None]:
+        """The files that it has of a snapshot, with their bytes; None where it does not tell. Nothing is read."""
+        return self._files.sizes(snapshot_id)
+
     def locked_until(self, snapshot_id: str) -> datetime | None:
         """Until when the store lets nobody remove the snapshot; None where it does."""
         for name in ENDS:
