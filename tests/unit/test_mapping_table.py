@@ -105,6 +105,7 @@ def test_what_is_to_be_written_has_the_rows_that_come_or_go_as_well(tmp_path: Pa
     ]
     rehearsed(plan, trip, doubts)
     assert mapping_table(newest_way_back(plan), {}, "1.0", NOW).to_write.splitlines() == [
+        "# SQL over the new row; coalesce(old.x, x): a row that was there keeps its x of the safe point",
         "[wayback.tables.line]",
         'columns = { debit = "SQL", no = "SQL" }',
         "added_rows = true  # where that may be so: 1 row is missing after the migration, 3 are new",
@@ -112,6 +113,24 @@ def test_what_is_to_be_written_has_the_rows_that_come_or_go_as_well(tmp_path: Pa
         "[wayback.tables.log]",
         "added_rows = true  # where that may be so: 8 rows are new after the migration",
     ]
+
+
+def test_a_removed_table_is_among_what_is_to_be_written_by_its_name(tmp_path: Path) -> None:
+    plan, old = plan_file(tmp_path), catalogue(table("gone", column("id")), table("log", column("id")))
+    found = operations(DATA, effect("table-deleted", "gone"))
+    keep_way_back(
+        plan.state / "rehearsals" / "r",
+        release="2.0",
+        by="rehearsal",
+        source=own_mark(plan),
+        schemas=Schemas(old, catalogue(table("log", column("id"))), found),
+        trip=RoundTrip((), 0.1),
+        doubts=(),
+    )
+    made = mapping_table(newest_way_back(plan), {}, "1.0", NOW)
+    assert len(made.problems) == 1
+    assert made.to_write == "[wayback.tables.gone]  # where that may be so"
+    assert mapping_table(newest_way_back(plan), {"gone": {}}, "1.0", NOW).to_write == ""
 
 
 def test_a_column_that_has_its_mapper_by_now_is_not_asked_for_because_one_of_its_name_is_stashed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +31,9 @@ MEANINGS = {
     "stashed": "no home in the old schema: kept, and re-attached by the next launch",
     "kept": "stays as it was at the safe point",
 }
+SQL_MEANS = "# SQL over the new row; coalesce(old.x, x): a row that was there keeps its x of the safe point"
+SO = "where that may be so"
+_NAMED = re.compile(r"put \[(wayback\.tables\..+?)\] into the plan\.")  # what is answered by the table's name alone
 _TONES = {"none": "fail", "restored": "interrupted", "stashed": "running", "mapped": "pass", "kept": "running"}
 
 
@@ -67,9 +71,13 @@ class MappingTable:
         for table, lines in groupby(missing, key=lambda line: line.table):
             columns = ", ".join(f'{keyed(line.column)} = "SQL"' for line in lines)
             text.setdefault(f"wayback.tables.{keyed(table)}", []).append(f"columns = {{ {columns} }}")
+        begin = [SQL_MEANS] if text else []
         for table, keys, said in filter(None, map(asked, self.doubts)):
-            text.setdefault(table, []).extend(f"{key}  # where that may be so: {said}" for key in keys)
-        return "\n".join(line for table, lines in text.items() for line in (f"[{table}]", *lines))
+            text.setdefault(table, []).extend(f"{key}  # {SO}: {said}" for key in keys)
+        for table in _NAMED.findall("\n".join((*self.problems, *self.doubts))):
+            text.setdefault(table, [])
+        tables = (([f"[{table}]", *found] if found else [f"[{table}]  # {SO}"]) for table, found in text.items())
+        return "\n".join([*begin, *(line for lines in tables for line in lines)])
 
     @property
     def counts(self) -> dict[str, int]:
