@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import psycopg
 
 from safepoint.config import format_duration
-from safepoint.errors import RouterAway, SafepointError, ServerAway, StillAway
+from safepoint.errors import DatabaseError, RouterAway, SafepointError, ServerAway, StillAway
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.postgres.connections import connect, was_lost
@@ -25,10 +25,15 @@ WAITS: Final = "waits"
 
 
 def answers(ground: Ground) -> bool:
-    """Whether the live database's server, and the twin's, can be connected to now."""
-    with suppress(SafepointError, psycopg.Error), ground.standing.both():
-        return True
-    return False
+    """Whether the live database's server, and the twin's, can be connected to now, and no standby is in its place."""
+    return _standbys(ground) == 0
+
+
+def _standbys(ground: Ground) -> int | None:
+    """In how many of the servers' places a standby answers, which only reads; None where one does not answer at all."""
+    with suppress(SafepointError, psycopg.Error), ground.standing.both() as both:
+        return sum(one.execute("SELECT pg_is_in_recovery()").fetchone() != (False,) for one in both)
+    return None
 
 
 def live_answers(ground: Ground) -> bool:
@@ -73,25 +78,37 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
             _tell(ground, "the router", error)
             if not comes_back(ground, router_answers):
                 raise
-        except (ServerAway, psycopg.Error) as error:
-            lost = isinstance(error, ServerAway) or was_lost(error)
-            if not lost or ground.step.phase != "rollback":
+        except (DatabaseError, psycopg.Error) as error:
+            if ground.step.phase != "rollback" or not _is_away(ground, error):
                 raise
             if attempt == TRIES:
-                raise _away(ServerAway, error) from error
+                raise _away(ground, ServerAway, error) from error
             _tell(ground, "PostgreSQL", error)
             if not comes_back(ground):
-                raise _away(StillAway, error) from error
+                raise _away(ground, StillAway, error) from error
         attempt += 1
 
 
-def _away(kind: type[ServerAway], error: Exception) -> ServerAway:
+def _is_away(ground: Ground, error: DatabaseError | psycopg.Error) -> bool:
+    """Whether it was lost; or, whatever it said, does not answer now, or has a standby in its place: in a failover."""
+    lost = was_lost(error) if isinstance(error, psycopg.Error) else isinstance(error, ServerAway)
+    return lost or not answers(ground)
+
+
+def _away(ground: Ground, kind: type[ServerAway], error: DatabaseError | psycopg.Error) -> ServerAway:
     """What the step ends with: as the error says it, but of the kind that the conductor goes by."""
+    said = " ".join(str(error).split()) if isinstance(error, psycopg.Error) else error.message
+    if _standbys(ground):
+        return kind(
+            "A standby answers where the server is looked for, and only reads.",
+            found=said,
+            remedy="Promote it, or lead the address of [database] to the server that writes; then `safepoint retry`.",
+        )
     if isinstance(error, SafepointError):
-        return kind(error.message, subject=error.subject, found=error.found, remedy=error.remedy)
+        return kind(said, subject=error.subject, found=error.found, remedy=error.remedy)
     return kind(
         "PostgreSQL went away.",
-        found=" ".join(str(error).split()),
+        found=said,
         remedy="See that it runs, and that this machine reaches it; then `safepoint retry`.",
     )
 
