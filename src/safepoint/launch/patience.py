@@ -114,8 +114,12 @@ def _away(ground: Ground, kind: type[ServerAway], error: DatabaseError | psycopg
 
 
 def _tell(ground: Ground, what: str, error: Exception) -> None:
+    said = " ".join(str(getattr(error, "message", error)).split()).rstrip(".")
+    tell_waiting(ground, f"{what} does not answer ({said}); it is waited for", AWAY)
+
+
+def tell_waiting(ground: Ground, what: str, seconds: float) -> None:
     """Whoever looks meanwhile learns what is waited for, and not only once a person is asked."""
     times = sum(entry.kind == WAITS for entry in ground.ledger.entries)
-    said = " ".join(str(getattr(error, "message", error)).split()).rstrip(".")
-    waited = f"{what} does not answer ({said}); it is waited for, {format_duration(AWAY)} at most"
-    ground.ledger.append(WAITS, f"{WAITS}:{times + 1}", {"for": waited, "seconds": AWAY}, step=ground.step.id)
+    waited = f"{what}, {format_duration(seconds)} at most"
+    ground.ledger.append(WAITS, f"{WAITS}:{times + 1}", {"for": waited, "seconds": seconds}, step=ground.step.id)
