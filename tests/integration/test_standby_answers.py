@@ -12,9 +12,9 @@ from least_plan import SOMEDAY
 from psycopg import sql
 from streaming_standby import Standby, streaming
 
-from safepoint.config import load
+from safepoint.config import PlanFile, parse
 from safepoint.django.operations import NONE
-from safepoint.errors import ServerAway, StillAway
+from safepoint.errors import DatabaseError, ServerAway, StillAway
 from safepoint.launch import patience
 from safepoint.launch.background import Background
 from safepoint.launch.begin import launch_folder
@@ -47,24 +47,26 @@ def standby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standby]:
             yield found
 
 
+def ground_of(plan: PlanFile) -> Ground:
+    """Of a step of a rollback."""
+    return Ground(
+        plan,
+        plan.launch_id,
+        Ledger(launch_folder(plan) / "ledger.jsonl"),
+        PlannedStep("back-fence", "fence", "Stop writes at the database", "rollback"),
+        background=Background(),
+        interrupted=threading.Event(),
+        tell=lambda _step, _progress: None,
+        hurry=False,
+    )
+
+
 @pytest.fixture
-def ground(standby: Standby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
-    """Of a rollback whose database's address leads to the standby."""
+def ground(standby: Standby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+    """Of one whose database's address leads to the standby."""
     monkeypatch.setenv("SHOP_PASSWORD", standby.target.password or "")
     monkeypatch.setattr(patience, "AWAY", 1.0)
-    (tmp_path / "launch.toml").write_text(SOMEDAY.format(port=standby.target.port))
-    plan = load(tmp_path / "launch.toml")
-    with Ledger(launch_folder(plan) / "ledger.jsonl") as ledger:
-        yield Ground(
-            plan,
-            plan.launch_id,
-            ledger,
-            PlannedStep("back-fence", "fence", "Stop writes at the database", "rollback"),
-            background=Background(),
-            interrupted=threading.Event(),
-            tell=lambda _step, _progress: None,
-            hurry=False,
-        )
+    return ground_of(parse(SOMEDAY.format(port=standby.target.port), tmp_path / "launch.toml"))
 
 
 def test_what_was_written_is_not_given_up_because_a_standby_answers(standby: Standby, ground: Ground) -> None:
@@ -94,6 +96,19 @@ def test_a_capture_is_not_lost_because_a_standby_has_no_slot(standby: Standby, g
         assert "the site is open" in str(away.value.remedy)
     finally:
         disarm(shop, facts)
+
+
+def test_a_server_that_answers_and_lets_nobody_in_is_not_waited_for(
+    standby: Standby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No time helps against that."""
+    monkeypatch.setenv("SHOP_PASSWORD", standby.target.password or "")
+    text = SOMEDAY.format(port=standby.target.port).replace('user = "postgres"', 'user = "nobody"')
+    refused = ground_of(parse(text, tmp_path / "launch.toml"))
+    with pytest.raises(DatabaseError) as told:
+        patience.patiently(refused, lambda: connect(refused.target).close())
+    assert not isinstance(told.value, ServerAway)
+    assert [entry for entry in refused.ledger.entries if entry.kind == patience.WAITS] == []
 
 
 def test_a_step_that_a_standby_refuses_waits_for_a_server_that_writes(standby: Standby, ground: Ground) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import psycopg
 
@@ -26,14 +26,25 @@ WAITS: Final = "waits"
 
 def answers(ground: Ground) -> bool:
     """Whether the live database's server, and the twin's, can be connected to now, and no standby is in its place."""
-    return _standbys(ground) == 0
+    return _seen(ground) == "there"
 
 
-def _standbys(ground: Ground) -> int | None:
-    """In how many of the servers' places a standby answers, which only reads; None where one does not answer at all."""
-    with suppress(SafepointError, psycopg.Error), ground.standing.both() as both:
-        return sum(one.execute("SELECT pg_is_in_recovery()").fetchone() != (False,) for one in both)
-    return None
+def is_away(ground: Ground) -> bool:
+    """Whether one of them does not answer now, or has a standby in its place, which only reads: in a failover. One that
+    answers, and does not let us in, is not away.
+    """
+    return _seen(ground) in ("away", "standby")
+
+
+def _seen(ground: Ground) -> Literal["there", "standby", "away", "refuses"]:
+    try:
+        with ground.standing.both() as both:
+            asked = [one.execute("SELECT pg_is_in_recovery()").fetchone() for one in both]
+    except (ServerAway, psycopg.Error):
+        return "away"
+    except SafepointError:
+        return "refuses"
+    return "there" if all(one == (False,) for one in asked) else "standby"
 
 
 def live_answers(ground: Ground) -> bool:
@@ -79,7 +90,8 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
             if not comes_back(ground, router_answers):
                 raise
         except (DatabaseError, psycopg.Error) as error:
-            if ground.step.phase != "rollback" or not _is_away(ground, error):
+            lost = was_lost(error) if isinstance(error, psycopg.Error) else isinstance(error, ServerAway)
+            if ground.step.phase != "rollback" or not (lost or is_away(ground)):
                 raise
             if attempt == TRIES:
                 raise _away(ground, ServerAway, error) from error
@@ -89,16 +101,10 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
         attempt += 1
 
 
-def _is_away(ground: Ground, error: DatabaseError | psycopg.Error) -> bool:
-    """Whether it was lost; or, whatever it said, does not answer now, or has a standby in its place: in a failover."""
-    lost = was_lost(error) if isinstance(error, psycopg.Error) else isinstance(error, ServerAway)
-    return lost or not answers(ground)
-
-
 def _away(ground: Ground, kind: type[ServerAway], error: DatabaseError | psycopg.Error) -> ServerAway:
     """What the step ends with: as the error says it, but of the kind that the conductor goes by."""
     said = " ".join(str(error).split()) if isinstance(error, psycopg.Error) else error.message
-    if _standbys(ground):
+    if _seen(ground) == "standby":
         return kind(
             "A standby answers where the server is looked for, and only reads.",
             found=said,

@@ -20,7 +20,7 @@ from safepoint.errors import (
     StorageError,
 )
 from safepoint.launch.ground import Ground
-from safepoint.launch.patience import answers
+from safepoint.launch.patience import is_away
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.wayback import following
@@ -99,7 +99,7 @@ def _in_the_way(ground: Ground) -> str | None:
     Raises:
         ServerAway: nothing at all can be asked, or nothing written: a standby answers.
     """
-    if not answers(ground):
+    if is_away(ground):
         raise ServerAway(
             "PostgreSQL does not answer, or a standby does in its place, which only reads.",
             subject=ground.target.address,

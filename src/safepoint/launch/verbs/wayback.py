@@ -13,7 +13,7 @@ from safepoint.django.pending import read_pending
 from safepoint.errors import CaptureLost, Interrupted, ProofFailed, ServerAway
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
-from safepoint.launch.patience import answers
+from safepoint.launch.patience import is_away
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import answered_clean
@@ -45,7 +45,7 @@ class Drain(Verb):
         try:
             found = capture.drain(ground.target, facts, ground.folder / "spool", cancelled=ground.cancelled)
         except CaptureLost as error:
-            if not answers(ground):  # a standby in its place need not have what captures
+            if is_away(ground):  # a standby in its place need not have what captures
                 raise ServerAway(error.message, found=error.found, remedy=error.remedy) from error
             ground.record("capture-lost", {"message": error.message, "found": error.found})
             return Evidence(
