@@ -41,22 +41,22 @@ class Standby:
     """It streams from the server, and copies its slots."""
 
     def __init__(self, own: Server) -> None:
-        self._own, self.folder, self._port = own, own.data.with_name("standby"), free_port()
+        self.own, self.folder, self._port = own, own.data.with_name("standby"), free_port()
 
     def do(self, program: str, *words: str) -> None:
-        target = self._own.target
-        argv = [self._own.installation.program(program), *words]
+        target = self.own.target
+        argv = [self.own.installation.program(program), *words]
         done = run_as(account(), argv, env={**target.env(), **target.secrets()})
         assert done.returncode == 0, done.stderr
 
     @property
     def target(self) -> Target:
-        return replace(self._own.target, port=self._port)
+        return replace(self.own.target, port=self._port)
 
     def synchronised(self, drain: Callable[[], object]) -> bool:
         """Whether the capture's slot is there for good by now."""
         drain()  # a slot is kept there once the server's has gone on from where it was first seen
-        with connect(self._own.target) as connection:
+        with connect(self.own.target) as connection:
             connection.execute("select pg_log_standby_snapshot()")
         with connect(self.target) as connection:
             found = connection.execute("select synced and failover and not temporary from pg_replication_slots")
@@ -64,7 +64,7 @@ class Standby:
 
     def received(self) -> None:
         """It has all that was written by now."""
-        with connect(self._own.target) as connection:
+        with connect(self.own.target) as connection:
             end = connection.execute("select pg_current_wal_flush_lsn()::text").fetchone()
         with connect(self.target) as connection:
             until(lambda: connection.execute("select pg_last_wal_replay_lsn() >= %s::pg_lsn", end).fetchone())

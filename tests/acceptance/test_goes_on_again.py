@@ -159,7 +159,7 @@ def test_what_stands_by_heeds_no_conductor_of_another_launch_and_no_retirement_t
         assert scene.run("retry").code == 0
         live.until("ask", "back-new-gone")
         assert scene.run("go").code == 0
-        live.until("ask", "back-cache")
+        live.until("ask", "back-cache", 90)  # it is tried again for a time
         assert release_that_answers(stage) is None
         offered = [one["command"].split()[1] for one in scene.status()["standing"]["commands"]]
         assert offered == ["go", "retry", "return"]

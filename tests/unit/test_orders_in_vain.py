@@ -14,6 +14,7 @@ from safepoint.cli.status import standing_of
 from safepoint.config.load import parse
 from safepoint.errors import Refused
 from safepoint.launch.begin import launch_folder
+from safepoint.launch.coming_back import BY
 from safepoint.launch.lock import ConductorLock
 
 TEXT = PLAN_FILE.format(date="2026-03-01", zone="Europe/Berlin", more="")
@@ -46,6 +47,13 @@ def test_a_return_that_comes_too_late_or_twice_says_so(story: Story, tmp_path: P
     assert "turned round already" in refused(tmp_path, "return").message
     story.ask("forth-start-new", "2.0 does not answer", "retry", "rollback")
     assert "safepoint rollback" in str(refused(tmp_path, "return").remedy)
+
+
+def test_a_retry_that_comes_after_the_conductor_s_own_says_who_was_quicker(story: Story, tmp_path: Path) -> None:
+    story.failed("back-start-old", 60, "fail", "away", error="StillAway").ask("back-start-old", "away", "retry")
+    story.order("back-start-old", "retry", by=BY).begun("back-start-old", 2)
+    said = refused(tmp_path, "retry")
+    assert BY in said.message and "back-start-old" in said.message and "safepoint status" in str(said.remedy)
 
 
 def test_a_return_after_the_site_was_opened_says_why_it_cannot_be(story: Story, tmp_path: Path) -> None:

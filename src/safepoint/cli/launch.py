@@ -177,7 +177,7 @@ def _attend(
     while thread.is_alive():
         thread.join(0.1)
         look()
-        if asked is not None and asked:
+        if asked is not None and asked and _for_a_person(conductor):
             leave.append(ExitCode.NEEDS_PERSON)
         if conductor.refusal is not None:
             leave.append(ExitCode.NO_GO)
@@ -186,6 +186,15 @@ def _attend(
         if leave:
             return leave[0]
     return None
+
+
+def _for_a_person(conductor: Conductor) -> bool:
+    """Whether the question is open still, and is none that the conductor answers itself once a server is back."""
+    from safepoint.launch.begin import open_question
+    from safepoint.launch.coming_back import awaited
+
+    entries = conductor.ledger.entries
+    return open_question(entries) is not None and awaited(entries) is None
 
 
 def end(plan_file: PlanFile, the_plan: Plan, status: str, *, json_: bool) -> NoReturn:

@@ -77,7 +77,7 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
         question = _open_question(plan_file)
         if question is None or "retry" not in question["choices"]:
             raise Refused(
-                "No step waits to be tried again.",
+                _tried_by_itself(plan_file, question) or "No step waits to be tried again.",
                 subject=plan_file.launch_id,
                 remedy="See `safepoint status`." if question is None else _choices(question),
             )
@@ -93,6 +93,18 @@ def retry(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, js
         )
     ended = conduct(plan_file, the_plan, "retry", lambda c: c.launch(), plain=plain or json_, quiet=json_)
     end(plan_file, the_plan, ended, json_=json_)
+
+
+def _tried_by_itself(plan_file: PlanFile, question: dict[str, Any] | None) -> str | None:
+    """Whoever had read a question, and was a moment slower than the conductor, learns who has answered it."""
+    from safepoint.launch.begin import entries_of
+    from safepoint.launch.coming_back import BY
+
+    answers = [entry for entry in entries_of(plan_file) if entry.kind == "order" and entry.data["fate"] == "taken"]
+    if question is not None or not answers or answers[-1].data["by"] != BY:
+        return None
+    at = _clock(plan_file, answers[-1])
+    return f"No step waits to be tried again: {BY} has given that order for {answers[-1].step} at {at}."
 
 
 def abort(plan: PlanOption = Path("launch.toml"), plain: PlainOption = False, json_: JsonOption = False) -> None:

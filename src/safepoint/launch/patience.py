@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import psycopg
 
 from safepoint.config import format_duration
-from safepoint.errors import RouterAway, SafepointError, ServerAway, StillAway
+from safepoint.errors import DatabaseError, RouterAway, SafepointError, ServerAway, StillAway
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.postgres.connections import connect, was_lost
@@ -25,10 +25,26 @@ WAITS: Final = "waits"
 
 
 def answers(ground: Ground) -> bool:
-    """Whether the live database's server, and the twin's, can be connected to now."""
-    with suppress(SafepointError, psycopg.Error), ground.standing.both():
-        return True
-    return False
+    """Whether the live database's server, and the twin's, can be connected to now, and no standby is in its place."""
+    return _seen(ground) == "there"
+
+
+def is_away(ground: Ground) -> bool:
+    """Whether one of them does not answer now, or has a standby in its place, which only reads: in a failover. One that
+    answers, and does not let us in, is not away.
+    """
+    return _seen(ground) in ("away", "standby")
+
+
+def _seen(ground: Ground) -> Literal["there", "standby", "away", "refuses"]:
+    try:
+        with ground.standing.both() as both:
+            asked = [one.execute("SELECT pg_is_in_recovery()").fetchone() for one in both]
+    except (ServerAway, psycopg.Error):
+        return "away"
+    except SafepointError:
+        return "refuses"
+    return "there" if all(one == (False,) for one in asked) else "standby"
 
 
 def live_answers(ground: Ground) -> bool:
@@ -73,32 +89,43 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
             _tell(ground, "the router", error)
             if not comes_back(ground, router_answers):
                 raise
-        except (ServerAway, psycopg.Error) as error:
-            lost = isinstance(error, ServerAway) or was_lost(error)
-            if not lost or ground.step.phase != "rollback":
+        except (DatabaseError, psycopg.Error) as error:
+            lost = was_lost(error) if isinstance(error, psycopg.Error) else isinstance(error, ServerAway)
+            if ground.step.phase != "rollback" or not (lost or is_away(ground)):
                 raise
             if attempt == TRIES:
-                raise _away(ServerAway, error) from error
+                raise _away(ground, ServerAway, error) from error
             _tell(ground, "PostgreSQL", error)
             if not comes_back(ground):
-                raise _away(StillAway, error) from error
+                raise _away(ground, StillAway, error) from error
         attempt += 1
 
 
-def _away(kind: type[ServerAway], error: Exception) -> ServerAway:
+def _away(ground: Ground, kind: type[ServerAway], error: DatabaseError | psycopg.Error) -> ServerAway:
     """What the step ends with: as the error says it, but of the kind that the conductor goes by."""
+    said = " ".join(str(error).split()) if isinstance(error, psycopg.Error) else error.message
+    if _seen(ground) == "standby":
+        return kind(
+            "A standby answers where the server is looked for, and only reads.",
+            found=said,
+            remedy="Promote it, or lead the address of [database] to the server that writes; then `safepoint retry`.",
+        )
     if isinstance(error, SafepointError):
-        return kind(error.message, subject=error.subject, found=error.found, remedy=error.remedy)
+        return kind(said, subject=error.subject, found=error.found, remedy=error.remedy)
     return kind(
         "PostgreSQL went away.",
-        found=" ".join(str(error).split()),
+        found=said,
         remedy="See that it runs, and that this machine reaches it; then `safepoint retry`.",
     )
 
 
 def _tell(ground: Ground, what: str, error: Exception) -> None:
+    said = " ".join(str(getattr(error, "message", error)).split()).rstrip(".")
+    tell_waiting(ground, f"{what} does not answer ({said}); it is waited for", AWAY)
+
+
+def tell_waiting(ground: Ground, what: str, seconds: float) -> None:
     """Whoever looks meanwhile learns what is waited for, and not only once a person is asked."""
     times = sum(entry.kind == WAITS for entry in ground.ledger.entries)
-    said = " ".join(str(getattr(error, "message", error)).split()).rstrip(".")
-    waited = f"{what} does not answer ({said}); it is waited for, {format_duration(AWAY)} at most"
-    ground.ledger.append(WAITS, f"{WAITS}:{times + 1}", {"for": waited, "seconds": AWAY}, step=ground.step.id)
+    waited = f"{what}, {format_duration(seconds)} at most"
+    ground.ledger.append(WAITS, f"{WAITS}:{times + 1}", {"for": waited, "seconds": seconds}, step=ground.step.id)

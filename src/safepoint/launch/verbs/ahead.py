@@ -20,6 +20,7 @@ from safepoint.errors import (
     StorageError,
 )
 from safepoint.launch.ground import Ground
+from safepoint.launch.patience import is_away
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.wayback import following
@@ -96,8 +97,14 @@ def _in_the_way(ground: Ground) -> str | None:
     """What cannot be asked holds nothing up: each step looks by itself.
 
     Raises:
-        ServerAway: nothing at all can be asked.
+        ServerAway: nothing at all can be asked, or nothing written: a standby answers.
     """
+    if is_away(ground):
+        raise ServerAway(
+            "PostgreSQL does not answer, or a standby does in its place, which only reads.",
+            subject=ground.target.address,
+            remedy="See that the server which writes is there.",
+        )
     try:
         database = ground.plan.database
         return in_the_way(ground.target, roles=database.application_roles, maintenance=database.maintenance)

@@ -15,12 +15,15 @@ from safepoint.hosts import command
 from safepoint.launch import asking, error_logs
 from safepoint.launch.ground import Ground, Which
 from safepoint.launch.ordered import may_be_starting, may_be_stopping, starting, stopping
+from safepoint.launch.patience import tell_waiting
 from safepoint.launch.step import Evidence, PlannedStep
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import CACHE, waiting
 
 _STOP_SECONDS = 120.0
 _PART_SECONDS = 5.0
+_CACHE_SECONDS = 30.0
+"""For which a cache is tried again on the way back: its server is there again by then, or something else is wrong."""
 
 
 def which(params: Mapping[str, Any]) -> Which:
@@ -254,6 +257,31 @@ class ClearCache(Verb):
         return tuple(command((*manage, *words)).shown() for words in plan.cache.clear)
 
     def apply(self, ground: Ground) -> Evidence:
+        """A cache that cannot be cleared on the way back (its server is restarted) is tried again for a time."""
+        try:
+            return self._cleared(ground)
+        except CommandFailed as error:
+            if ground.step.phase != "rollback":
+                raise
+            failure = error
+
+        def tried_again() -> Evidence | None:
+            nonlocal failure
+            try:
+                return self._cleared(ground)
+            except CommandFailed as error:
+                failure = error
+                return None
+
+        said = failure.message.rstrip(".")
+        tell_waiting(ground, f"the cache is not cleared ({said}); it is tried again", _CACHE_SECONDS)
+        if (cleared := ground.until(_CACHE_SECONDS, 2.0, tried_again)) is not None:
+            return cleared
+        # The site is closed, and nothing lies behind a way back: a person may open it with what the cache has.
+        said = f"the cache is not cleared: {failure.message} {failure.remedy or ''}".rstrip()
+        return Evidence(f"{said} `safepoint go` goes on without that", {"error": failure.as_json()}, "inconclusive")
+
+    def _cleared(self, ground: Ground) -> Evidence:
         """One start of Django for everything: each costs most of a second of the window."""
         release = which(ground.step.params)
         standby = ground.background.take(waiting(CACHE, release), Standby)
@@ -261,12 +289,6 @@ class ClearCache(Verb):
             cleared = clear_caches(
                 ground.manage(release), ground.plan.cache.clear, cancelled=ground.cancelled, standby=standby
             )
-        except CommandFailed as error:
-            if ground.step.phase != "rollback":
-                raise
-            # The site is closed, and nothing lies behind a way back: a person may open it with what the cache has.
-            said = f"the cache is not cleared: {error.message} {error.remedy or ''}".rstrip()
-            return Evidence(f"{said} `safepoint go` goes on without that", {"error": error.as_json()}, "inconclusive")
         finally:
             if standby is not None:
                 standby.dismiss()

@@ -33,6 +33,7 @@ from safepoint.errors import (
 from safepoint.hosts import command
 from safepoint.hosts.lending import NotLent, lends, lent
 from safepoint.launch.ground import Ground
+from safepoint.launch.patience import is_away
 from safepoint.launch.snapshots.snapshots import scratch_of
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
@@ -263,6 +264,9 @@ class Carry(Verb):
         except (LockNotAvailable, ResourcesExhausted, StatementEnded) as error:
             return _mendable(ground, error)
         except (DatabaseError, Refused) as error:
+            if is_away(ground):  # a standby in its place refuses all that is written: nothing is given up for that
+                once = "Once a server that writes answers, `safepoint retry`."
+                raise ServerAway(error.message, found=error.found, remedy=once) from error
             # Nothing was changed in the twin: the site must come back, and all is listed.
             return _listed_only(ground, f"{error.message} (nothing was changed in the twin)", error.as_json())
 

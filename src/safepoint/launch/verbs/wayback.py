@@ -10,9 +10,10 @@ from safepoint.config import Argv, PlanFile, format_duration
 from safepoint.django.inspector import IDENTITY
 from safepoint.django.migrations import is_clean
 from safepoint.django.pending import read_pending
-from safepoint.errors import CaptureLost, Interrupted, ProofFailed
+from safepoint.errors import CaptureLost, Interrupted, ProofFailed, ServerAway
 from safepoint.hosts import command
 from safepoint.launch.ground import Ground
+from safepoint.launch.patience import is_away
 from safepoint.launch.step import Evidence
 from safepoint.launch.verb import Verb
 from safepoint.launch.verbs.readying import answered_clean
@@ -44,6 +45,8 @@ class Drain(Verb):
         try:
             found = capture.drain(ground.target, facts, ground.folder / "spool", cancelled=ground.cancelled)
         except CaptureLost as error:
+            if is_away(ground):  # a standby in its place need not have what captures
+                raise ServerAway(error.message, found=error.found, remedy=error.remedy) from error
             ground.record("capture-lost", {"message": error.message, "found": error.found})
             return Evidence(
                 f"ALARM: {error.message} What the spool has is carried; what was written later is listed by the "
