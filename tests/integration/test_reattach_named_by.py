@@ -56,3 +56,15 @@ def test_what_was_written_to_one_comes_to_no_other_persons(
         done = attached(made, again)
         there = [row for row in ask(made.live, query) if row[0] != deleted]
         assert ask(again, query) == there and (done.left > 0) == (deleted == "p3")
+
+
+def test_a_row_that_names_an_unknown_one_is_not_there_for_it_has_that_number(database: Target, tmp_path: Path) -> None:
+    """The place of p3 is made no more, and the one of p4 has its number now."""
+    words = {"before": BEFORE, "migration": LINKED, "found": operations()}
+    write = "update lives set place_id = 3 where person_id = 4"
+    with (
+        rolled_back(database, tmp_path, write, **words) as (made, _),  # type: ignore[arg-type]
+        launched_again(made, "delete from person where name = 'p3'", migration=LINKED) as again,
+    ):
+        done = attached(made, again)
+        assert (done.already, done.rows) == (0, 0) and [one.table for one in done.preview] == ["lives"]

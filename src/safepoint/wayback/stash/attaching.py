@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence, Set
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -151,8 +152,9 @@ class Attaching:
         run(connection, EMPTIED)
         self._raise_sequences()
         standing.stage(connection, self.new, self.found)
-        made = self._parents_first((name for name in self.made if name in self.new.tables), loosely=True)
-        done = renumber(connection, self.new, made, self.found, [name for name in made if self._read(name)])
+        made = [name for name in self.made if name in self.new.tables]
+        read = [name for name in made if self._read(name)]
+        done = renumber(connection, self.new, made, self.found, read, partial(self._parents_first, loosely=True))
         for name, told in self._stashed().items():
             if self._is_found(name, told):
                 spell_alike(connection, self.new.tables[name], told.key)

@@ -6,7 +6,7 @@ number alone. `pg_temp.sp_loose` says which columns of which lines these are, fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from safepoint.postgres.connections import Connection
@@ -68,16 +68,6 @@ def follow(connection: Connection, parent: Table, place: int) -> None:
             f"to_jsonb(coalesce(m.now, '{UNKNOWN}'))) FROM pg_temp.sp_made m WHERE {changed} AND c.place = m.place "
             f"AND c.relation = {literal(child)} AND c.was ->> {literal(column)} = m.key{which}",
         )
-
-
-def tell(connection: Connection, tables: Iterable[Table], places: int) -> None:
-    """What names rows of these tables, of which nobody knows the numbers: the migration has made them anew."""
-    for table in tables:
-        bad = f"jsonb_build_object('bad', {literal(unfound(table))})"
-        for place in range(places):
-            for child, column, kind in _columns(connection, table.name, place):
-                named = _named(child, column, kind, table.name, place)
-                run(connection, f"UPDATE pg_temp.sp_lines l SET line = l.line || {bad} WHERE {named}")
 
 
 def tell_lost(connection: Connection, catalogue: Catalogue) -> None:

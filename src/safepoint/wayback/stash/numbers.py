@@ -16,6 +16,7 @@ from safepoint.wayback.mapping.expressions import literal, quote, written
 
 TAKEN: Final = "the migration has given its number to another row"
 UNFOUND: Final = "the migration has made no row like the one that it was, or several"
+_COUNTS: Final = frozenset({"smallint", "integer", "bigint", "numeric"})
 UNKNOWN: Final = "nobody knows which"
 """What a row of the migration's names, where that is not found: no number, so that no other row is taken for it."""
 
@@ -33,6 +34,13 @@ def given_out(table: Table, key: Sequence[str]) -> bool:
     if len(key) == 1 and table.by_name[key[0]].base == "uuid":
         return not any(key[0] in one.columns for one in table.foreign_keys)
     return numbered(table, key)
+
+
+def counts_places(table: Table, key: Sequence[str]) -> bool:
+    """Whether a key counts places (the third line of an order): another row has it where one before it goes. Pure."""
+    named = {name for one in table.foreign_keys for name in one.columns}
+    free = (table.by_name[name] for name in key if name not in named)
+    return len(key) > 1 and any(one.base in _COUNTS and not one.identity and one.sequence is None for one in free)
 
 
 def alike(table: Table, key: Sequence[str]) -> str:

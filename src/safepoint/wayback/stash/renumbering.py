@@ -12,7 +12,7 @@ made is marked as `own`, one of a row that is not found as `lost`: another row m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -61,11 +61,13 @@ def renumber(
     made: Collection[str],
     found: Sequence[Stash],
     anew: Collection[str] = (),
+    parents_first: Callable[[Iterable[str]], Sequence[str]] = sorted,
 ) -> int:
     """Have the lines name rows by the keys that they have now; gives how many deletions are done already.
 
     Args:
-        made: the tables that this launch's migration made, parents first.
+        made: the tables that this launch's migration made. Those that an earlier one's made, and the old release has
+            by now, are as good: they have other numbers, too.
         found: the stashes, oldest first.
         anew: those of them whose rows it makes of what mappers gave the old release. Their own lines stay as they are,
             see `standing`; what refers to them does not.
@@ -83,6 +85,7 @@ def renumber(
     run(connection, "CREATE INDEX ON pg_temp.sp_made (relation, place, key)")
     run(connection, "ANALYZE pg_temp.sp_made")
     known = {row[0] for row in ask(connection, "SELECT DISTINCT relation FROM pg_temp.sp_made")}
+    made = parents_first({*made, *(known & catalogue.tables.keys())})
     stage_types(connection, catalogue, found, [catalogue.tables[name] for name in made if name in known])
     naming = namings(catalogue, known, made)
     stage_namings(connection, catalogue, naming)
@@ -93,8 +96,6 @@ def renumber(
         if name in known and given_out(table, table.key):
             rows = _Renumbering(connection, catalogue, table, made, [one for one in naming if one.parent == name])
             done += rows.follow(len(found)) if name in anew else rows.run(len(found))
-    others = known & catalogue.tables.keys() - {*made}
-    loose_names.tell(connection, [catalogue.tables[name] for name in sorted(others)], len(found))
     run(connection, "SET LOCAL enable_nestloop TO DEFAULT")
     return done
 

@@ -19,6 +19,7 @@ from safepoint.wayback.replay.statements import ask, attempt, failing, run
 from safepoint.wayback.replay.work import refers, rows_of
 from safepoint.wayback.stash.column_defaults import ColumnDefaults
 from safepoint.wayback.stash.meeting import meet
+from safepoint.wayback.stash.numbers import counts_places
 from safepoint.wayback.stash.rivals import RIVAL, put_aside_rivals
 from safepoint.wayback.stash.stash import StashedTable
 from safepoint.wayback.stash.whole_rows import exchange, given, orphaned, settable
@@ -27,6 +28,9 @@ UNASKED: Final = (
     "nobody knows whether the row is what it was: a mapper of its table asks for what is not here (old.x, a function "
     "that is gone)"
 )
+
+
+ANOTHER: Final = "the row is not what it was: its key counts places, so it may be another one"
 
 
 class SingleValues:
@@ -92,7 +96,9 @@ class SingleValues:
         equal = f"{has} AND {now} IS NOT DISTINCT FROM {value}"
         self.already += run(connection, f"UPDATE pg_temp.sp_met m SET vals = vals - {literal(name)} WHERE {equal}")
         usual = " OR ".join(f"{now} IS NOT DISTINCT FROM {one}" for one in self.defaults.usual(table, column))
-        if any(mentions(mapper, name) for mapper in self.told.mapped.values()):
+        if counts_places(table, self.told.key):
+            usual = "false"
+        elif any(mentions(mapper, name) for mapper in self.told.mapped.values()):
             usual = f"coalesce(m.as_made, false) AND ({usual})"
         newer = (
             f"CASE WHEN m.was ? {literal(name)} THEN {now} IS DISTINCT FROM m.was ->> {literal(name)} "
@@ -100,7 +106,8 @@ class SingleValues:
         )
         unasked = f"m.as_made IS NULL AND NOT coalesce(m.was ? {literal(name)}, false)"
         self._refuse(name, f"{has} AND {unasked} AND {newer}", UNASKED)
-        self._refuse(name, f"{has} AND {newer}", "the row has a newer value")
+        places = counts_places(table, self.told.key)
+        self._refuse(name, f"{has} AND {newer}", ANOTHER if places else "the row has a newer value")
         self._needed(name, has)
         for condition, reason in orphaned(table, name, self.catalogue):
             self._refuse(name, f"{has} AND {condition}", reason)

@@ -84,7 +84,7 @@ class WholeRows:
         if self.anew:
             supersede(connection, table, self.key)
         self._drop("action = 'delete' AND tid IS NULL AND key <> '{}' AND bad IS NULL")
-        self._drop("action <> 'delete' AND tid IS NOT NULL AND equal")
+        self._drop("action <> 'delete' AND tid IS NOT NULL AND equal AND bad IS NULL")
         if self.made and numbered(table, self.key):
             self._taken()
         self._refuse("bad IS NOT NULL", "bad")
