@@ -83,8 +83,8 @@ def write_lists(folder: Path, listing: Path, source: Fingerprint) -> Lists:
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
         for line in _lines(listing):
-            waits = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
-            waits = waits or waiting.has(line)
+            is_check = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
+            waits = is_check or waiting.has(line)
             place = 2 if _REFRESH.match(line) else 3 if _HEARS.match(line) else 1 if waits else 0
             files[place].write(line)
     found = {path for path in paths if path.stat().st_size}
