@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from safepoint.backup.manifest import read_manifest
-from safepoint.backup.refreshing import grants_last
+from safepoint.backup.refreshing import waiting_last
 
 FOURTH = read_manifest(Path(__file__).resolve().parents[1] / "data" / "shop-format-4").fingerprint
 OTHERS = [
@@ -30,4 +30,4 @@ GRANTS = ["3363; 0 0 ACL s TABLE t postgres", "3364; 0 0 ACL s FUNCTION f(intege
 )
 def test_grants_wait_where_others_than_owners_gave_some_or_may_have(found: object, wait: bool) -> None:
     lines = [*GRANTS, *OTHERS]
-    assert grants_last(lines, found) == ((OTHERS, GRANTS) if wait else (lines, []))  # type: ignore[arg-type]
+    assert waiting_last(lines, found) == ((OTHERS, GRANTS) if wait else (lines, []))  # type: ignore[arg-type]

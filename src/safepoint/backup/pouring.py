@@ -14,7 +14,7 @@ from safepoint.backup import unshown
 from safepoint.backup.bare import strip
 from safepoint.backup.extensions import make_extensions
 from safepoint.backup.manifest import Manifest, verify_files
-from safepoint.backup.refreshing import fill, grants_last, list_archive, unfilled, write_lists
+from safepoint.backup.refreshing import fill, list_archive, unfilled, waiting_last, write_lists
 from safepoint.backup.refreshing import notes as of_views
 from safepoint.backup.restoring import measured, programs_for, remedy_for
 from safepoint.backup.selection import Selection, wanted_lines
@@ -129,7 +129,7 @@ class Pouring:
 
     def _part(self, archive: Path, folder: Path, selection: Selection) -> None:
         before, after = wanted_lines(self.listing(), self.manifest, selection)
-        for number, lines in enumerate((*grants_last(before, self.manifest.fingerprint), after)):
+        for number, lines in enumerate((*waiting_last(before, self.manifest.fingerprint), after)):
             path = folder / f"{number}.list"
             path.write_text("\n".join([*lines, ""]), encoding="utf-8")
             if lines:

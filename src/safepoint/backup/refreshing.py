@@ -18,7 +18,7 @@ import psycopg
 
 from safepoint.backup.particulars import BY_OTHERS
 from safepoint.backup.prints import Fingerprint
-from safepoint.backup.statements import names
+from safepoint.backup.statements import names, unquoted
 from safepoint.hosts.command import Command, Host
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect
 from safepoint.postgres.target import Target
@@ -31,7 +31,9 @@ _CHECK: Final = re.compile(rb"\d+; \d+ \d+ CHECK CONSTRAINT ")
 _ON_CONSTRAINT: Final = re.compile(rb"\d+; \d+ \d+ COMMENT .* CONSTRAINT .* ON ")
 # With several jobs a grant of a role that owns nothing may be there before its own right to enter the schema.
 _GRANT: Final = re.compile(rb"\d+; \d+ \d+ ACL (?!- SCHEMA )")
-_SAME_GRANT: Final = re.compile(_GRANT.pattern.decode())
+# With several jobs what was said of a partition's trigger may come before its table's, which makes it.
+_TRIGGER: Final = re.compile(rb"\d+; \d+ \d+ TRIGGER (?P<named>.*)")
+_OF_PARTITION: Final = re.compile(r'(?P<trigger>"(?:[^"]|"")+"|\S+) on (?P<table>.+)', re.DOTALL)
 # Up to version 16 nothing keeps them from hearing what the rest of a restore does.
 _HEARS: Final = re.compile(rb"\d+; \d+ \d+ (?:EVENT TRIGGER |(?:COMMENT|SECURITY LABEL) - EVENT TRIGGER )")
 _FAILED: Final = re.compile(
@@ -77,12 +79,12 @@ def write_lists(folder: Path, listing: Path, source: Fingerprint) -> Lists:
     names = ("first", "late", "refreshes", "last")
     first, late, refreshes, last = paths = [folder / f"{name}.list" for name in names]
     has_checks = any(_CHECK.match(line) for line in _lines(listing))
-    by_others = _has_grants_by_others(source)
+    waiting = _Waiting(source)
     with ExitStack() as stack:
         files = [stack.enter_context(path.open("wb")) for path in paths]
         for line in _lines(listing):
-            waits = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
-            waits = waits or (by_others and _GRANT.match(line))
+            is_check = has_checks and (_CHECK.match(line) or _ON_CONSTRAINT.match(line))
+            waits = is_check or waiting.has(line)
             place = 2 if _REFRESH.match(line) else 3 if _HEARS.match(line) else 1 if waits else 0
             files[place].write(line)
     found = {path for path in paths if path.stat().st_size}
@@ -95,15 +97,36 @@ def write_lists(folder: Path, listing: Path, source: Fingerprint) -> Lists:
     )
 
 
-def grants_last(lines: Sequence[str], source: Fingerprint) -> tuple[list[str], list[str]]:
-    """Lines of a part, and those of them that have to wait: grants, where others than owners gave some. Pure."""
-    late = {line for line in lines if _SAME_GRANT.match(line)} if _has_grants_by_others(source) else set()
+def waiting_last(lines: Sequence[str], source: Fingerprint) -> tuple[list[str], list[str]]:
+    """Lines of a part, and those of them that have to wait: grants, where others than owners gave some, and what was
+    said of partitions' triggers. Pure.
+    """
+    waiting = _Waiting(source)
+    late = {line for line in lines if waiting.has(line.encode())}
     return [line for line in lines if line not in late], [line for line in lines if line in late]
 
 
-def _has_grants_by_others(source: Fingerprint) -> bool:
-    """Whether it has, or may have: former formats do not say it."""
-    return source.format < 5 or any(name.startswith(BY_OTHERS) for name in source.ownership)
+class _Waiting:
+    """Knows which lines have to wait for others that `pg_restore` does not let them wait for."""
+
+    def __init__(self, source: Fingerprint) -> None:
+        # Former formats do not say it.
+        self._grants = source.format < 5 or any(name.startswith(BY_OTHERS) for name in source.ownership)
+        self._triggers = tuple(_as_listed(name) for name in source.structure.get("trigger of a partition", {}))
+
+    def has(self, line: bytes) -> bool:
+        """Whether a line of the table of contents is one of them."""
+        if self._grants and _GRANT.match(line):
+            return True
+        found = _TRIGGER.match(line) if self._triggers else None
+        return found is not None and found["named"].startswith(self._triggers)
+
+
+def _as_listed(trigger: str) -> bytes:
+    """A partition's trigger, by how a fingerprint names it, as the table of contents does: without quotes."""
+    match = _OF_PARTITION.fullmatch(trigger)
+    parts = (*names(match["table"]), unquoted(match["trigger"])) if match is not None else (trigger,)
+    return f"{' '.join(parts)} ".replace("\n", " ").encode()
 
 
 def _lines(listing: Path) -> Iterator[bytes]:

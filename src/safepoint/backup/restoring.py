@@ -234,17 +234,18 @@ def measured(beside: Target, name: str, total: int | None, report: Report, cance
         beside: another database of the server, from which the size is asked.
         total: the size of the source in bytes; a restored one is a little smaller, as it holds nothing dead.
     """
-    last = 0.0
+    last, pause = 0.0, _REPORT_SECONDS
     with connect(beside) as connection:
 
         def asked() -> bool:
-            nonlocal last
-            if time.monotonic() - last > _REPORT_SECONDS:
-                last = time.monotonic()
+            nonlocal last, pause
+            if (began := time.monotonic()) - last > pause:
                 with suppress(psycopg.Error):  # pg_restore itself tells what is wrong with the server
                     row = connection.execute("select pg_database_size(%s)", [name]).fetchone()
                     size = row[0] if row else 0
                     report(Progress("restore", min(size, total) if total else size, total, "bytes"))
+                last = time.monotonic()
+                pause = max(_REPORT_SECONDS, 20 * (last - began))  # the server looks at each of its files
             return cancelled()
 
         yield asked
