@@ -66,6 +66,10 @@ BEFORE = {
         lambda text: new_release(text, 'start = ["python", ', 'start_timeout = "4s"\nstart = ["true", '),
         "2.0 was started, and nothing answers",
     ),
+    "the new release comes up, and its start command fails": (
+        lambda text: new_release(text, 'start = ["python", ', """start = ["sh", "-c", 'python "$@"; exit 1', "sh", """),
+        "take `stage` out of [releases.new]",
+    ),
 }
 
 

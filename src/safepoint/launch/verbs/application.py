@@ -21,6 +21,7 @@ from safepoint.launch.verbs.readying import CACHE, waiting
 
 _STOP_SECONDS = 120.0
 _PART_SECONDS = 5.0
+_UNSTAGED = "One that needs the migrated database to start is not staged: take `stage` out of [releases.new]."
 
 
 def which(params: Mapping[str, Any]) -> Which:
@@ -224,11 +225,15 @@ class Stage(Verb):
         release = ground.release("new")
         if ground.begun_before:
             _stopped(ground, "new")  # what an earlier run has staged may have other code than what is frozen now
-        ground.application_host.run(
-            ground.order("new", release.start),
-            cancelled=ground.cancelled,
-            timeout=release.start_timeout.total_seconds(),
-        )
+        try:
+            ground.application_host.run(
+                ground.order("new", release.start),
+                cancelled=ground.cancelled,
+                timeout=release.start_timeout.total_seconds(),
+            )
+        except CommandFailed as error:
+            error.remedy = f"{_UNSTAGED} {error.remedy or ''}".rstrip()
+            raise
         up = ground.until(
             release.start_timeout.total_seconds(),
             0.05,
@@ -238,7 +243,7 @@ class Stage(Verb):
             raise CommandFailed(
                 f"{release.version} was started, and nothing answers on {release.upstream}.",
                 subject=release.upstream,
-                remedy="Look at the application's error log. The live release is not touched.",
+                remedy=f"Look at the application's error log. The live release is not touched. {_UNSTAGED}",
             )
         return Evidence(f"{release.version} waits on {release.upstream}, without traffic")
 
