@@ -5,7 +5,7 @@ To make all models of a large project takes Django a tenth of a second and more,
 """
 
 from django.db.migrations.operations.fields import FieldOperation
-from django.db.migrations.operations.models import ModelOperation
+from django.db.migrations.operations.models import ModelOperation, RenameModel
 from django.db.migrations.state import ProjectState
 from safepoint_tables import leads, registry_of
 
@@ -22,8 +22,23 @@ def narrowed(operation, app, *states):
     elif isinstance(operation, ModelOperation):
         names.append(operation.name)
     wanted = {(app, name.lower()) for name in names if isinstance(name, str)}
-    wanted |= following({key: model for state in states for key, model in state.models.items()}, wanted)
+    if seen_by_others(operation, wanted, states):
+        wanted |= following({key: model for state in states for key, model in state.models.items()}, wanted)
     return [narrow(state, wanted) for state in states] if wanted else None
+
+
+def seen_by_others(operation, wanted, states):
+    """Whether it may have to change what refers to the model: by another name of that, or another key."""
+    if not isinstance(operation, FieldOperation):
+        return isinstance(operation, RenameModel)
+    names = {getattr(operation, name, None) for name in ("name", "old_name", "new_name")}
+    fields = [model.fields.get(name) for state in states for name in names for model in models_of(state, wanted)]
+    return any(field is not None and (field.primary_key or field.unique) for field in fields)
+
+
+def models_of(state, wanted):
+    """Those of these models that the state has."""
+    return [state.models[key] for key in wanted if key in state.models]
 
 
 def following(models, wanted):
