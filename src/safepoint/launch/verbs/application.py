@@ -225,6 +225,8 @@ class Stage(Verb):
         release = ground.release("new")
         if ground.begun_before:
             _stopped(ground, "new")  # what an earlier run has staged may have other code than what is frozen now
+        if not release.stage:  # the launch keeps its steps, and the plan file was mended since
+            return Evidence(f"{release.version} is not staged any more: the plan file has no `stage` for it by now")
         try:
             ground.application_host.run(
                 ground.order("new", release.start),
