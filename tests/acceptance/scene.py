@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -246,6 +247,12 @@ class Scene:
         with psycopg.connect(**self.stage.server.target.conninfo()) as connection:  # type: ignore[arg-type]
             return connection.execute(query).fetchall()  # type: ignore[arg-type]
 
+    def new_answers(self) -> bool:
+        """Whether the new release is at work, with traffic or without."""
+        host, port = self.stage.plan.releases.new.upstream.rsplit(":", 1)
+        with socket.socket() as client:
+            return client.connect_ex((host, int(port))) == 0
+
     def left(self) -> list[str]:
         """What is not as it was before the launch: nothing, where it failed or was taken back.
 
@@ -260,6 +267,7 @@ class Scene:
             "locked out": self.ask("SELECT rolname FROM pg_roles WHERE rolname = 'accounting' AND NOT rolcanlogin"),
             "read-only": [row for row in stage.query("SHOW default_transaction_read_only") if row != ("off",)],
             "publications": stage.query("SELECT pubname FROM pg_publication"),
+            "at work": ["2.0"] if self.new_answers() else [],
             "not 2.0's": stage.query("SELECT name FROM django_migrations WHERE name = '0006_memo_prefix'"),
             "half snapshots": sorted(str(p) for p in (stage.plan.state / "snapshots").glob("*.partial")),
             "scratch": sorted(str(p) for p in (stage.plan.state / "scratch").glob("*")),

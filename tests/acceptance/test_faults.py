@@ -66,6 +66,10 @@ BEFORE = {
         lambda text: new_release(text, 'start = ["python", ', 'start_timeout = "4s"\nstart = ["true", '),
         "2.0 was started, and nothing answers",
     ),
+    "the new release comes up, and its start command fails": (
+        lambda text: new_release(text, 'start = ["python", ', """start = ["sh", "-c", 'python "$@"; exit 1', "sh", """),
+        "take `stage` out of [releases.new]",
+    ),
 }
 
 
@@ -85,6 +89,18 @@ def test_a_fault_before_the_window_ends_the_launch_with_the_site_untouched(scene
     standing = scene.status()
     assert standing["launch"]["status"] == "failed"
     assert standing["standing"]["next"]
+
+
+def test_a_release_that_could_not_be_staged_is_not_where_the_plan_file_says_so_by_now(scene: Scene) -> None:
+    change, told = BEFORE["the new release comes up, and its start command fails"]
+    scene.new_launch(lambda text: change(text) + '\n[gates]\nstop = "person"\n')
+    assert told in scene.run("launch", "--now", "--plain").text
+    path = scene.stage.plan_path
+    path.write_text(path.read_text().replace("stage = true", "stage = false"))
+    waits = scene.run("launch", "--now", "--plain", "--no-wait")
+    assert waits.code == 4 and "2.0 is not staged any more" in waits.text, waits.text
+    assert not scene.new_answers()
+    assert scene.run("abort").code == 0 and scene.left() == []
 
 
 @contextmanager

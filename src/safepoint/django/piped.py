@@ -39,7 +39,7 @@ _AS_DJANGO_FILE = _AS_DJANGO + (
 )
 _AS_DJANGO_MODULE = _AS_DJANGO + "runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
 # What a script imports as `safepoint_NAME`, beside Django and Python's own.
-_PARTS: Final = {"operations": ("tables",)}
+_PARTS: Final = {"operations": ("tables",), "sql": ("tables", "narrow")}
 # The projects of which it is known that Django's own has to be put there.
 _with_their_own: set[tuple[str, ...]] = set()
 

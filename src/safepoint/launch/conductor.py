@@ -21,6 +21,7 @@ from safepoint.launch.coming_back import BY, ComingBack
 from safepoint.launch.guard import Guard
 from safepoint.launch.heeding import heeded
 from safepoint.launch.last_read import keep_read
+from safepoint.launch.leaving import leave_nothing_running
 from safepoint.launch.ledger import Entry, Ledger
 from safepoint.launch.lock import ConductorLock
 from safepoint.launch.patience import answers
@@ -384,12 +385,6 @@ class Conductor:
 
     def _end(self, run: int, status: str, reason: str) -> str:
         if status == "failed":
-            self._leave_nothing_running()
+            reason += leave_nothing_running(self._steps.ground, self.plan, self.ledger.entries)
         self.ledger.append("end", f"end:{run}", {"run": run, "status": status, "reason": reason})
         return status
-
-    def _leave_nothing_running(self) -> None:
-        """A launch that ended here may lie for days: its feed would keep the server from removing its log."""
-        from safepoint.launch.wayback.levelling import clear
-
-        clear(self._steps.ground(self.plan.steps[0]))

@@ -6,13 +6,14 @@ constraint), and what an earlier migration would have made is not there yet; tha
 
 Django collects one way at a time, makes the models' state before each migration from nothing, and renders them before
 and after each operation anew: that is nearly all of the time it takes. Here what one operation leaves is what the next
-one finds, also that of the next migration, and both ways share it.
+one finds, also that of the next migration, both ways share it, and only the models around an operation are made.
 """
 
-from django.db import connections
+from django.db import Error, connections
 from django.db.migrations.exceptions import IrreversibleError
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.state import ProjectState
+from safepoint_narrow import narrowed
 
 
 def answer(parameters):
@@ -85,7 +86,15 @@ def write(operation, editor, work, migration, before, after):
     if not operation.reduces_to_sql:
         editor.collected_sql.append("-- THIS OPERATION CANNOT BE WRITTEN AS SQL")
         return
-    length = len(editor.collected_sql)
-    work(migration.app_label, editor, before, after)
+    length, app = len(editor.collected_sql), migration.app_label
+    few, deferred = narrowed(operation, app, before, after), list(editor.deferred_sql)
+    try:
+        work(app, editor, *(few or (before, after)))
+    except Exception as error:  # it may have asked for a model that it was not given
+        if few is None or isinstance(error, Error):
+            raise
+        del editor.collected_sql[length:]
+        editor.deferred_sql[:] = deferred
+        work(app, editor, before, after)
     if len(editor.collected_sql) == length:
         editor.collected_sql.append("-- (no-op)")

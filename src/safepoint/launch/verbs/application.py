@@ -24,6 +24,7 @@ _STOP_SECONDS = 120.0
 _PART_SECONDS = 5.0
 _CACHE_SECONDS = 30.0
 """For which a cache is tried again on the way back: its server is there again by then, or something else is wrong."""
+_UNSTAGED = "One that needs the migrated database to start is not staged: take `stage` out of [releases.new]."
 
 
 def which(params: Mapping[str, Any]) -> Which:
@@ -227,11 +228,17 @@ class Stage(Verb):
         release = ground.release("new")
         if ground.begun_before:
             _stopped(ground, "new")  # what an earlier run has staged may have other code than what is frozen now
-        ground.application_host.run(
-            ground.order("new", release.start),
-            cancelled=ground.cancelled,
-            timeout=release.start_timeout.total_seconds(),
-        )
+        if not release.stage:  # the launch keeps its steps, and the plan file was mended since
+            return Evidence(f"{release.version} is not staged any more: the plan file has no `stage` for it by now")
+        try:
+            ground.application_host.run(
+                ground.order("new", release.start),
+                cancelled=ground.cancelled,
+                timeout=release.start_timeout.total_seconds(),
+            )
+        except CommandFailed as error:
+            error.remedy = f"{_UNSTAGED} {error.remedy or ''}".rstrip()
+            raise
         up = ground.until(
             release.start_timeout.total_seconds(),
             0.05,
@@ -241,7 +248,7 @@ class Stage(Verb):
             raise CommandFailed(
                 f"{release.version} was started, and nothing answers on {release.upstream}.",
                 subject=release.upstream,
-                remedy="Look at the application's error log. The live release is not touched.",
+                remedy=f"Look at the application's error log. The live release is not touched. {_UNSTAGED}",
             )
         return Evidence(f"{release.version} waits on {release.upstream}, without traffic")
 
