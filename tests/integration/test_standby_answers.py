@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ from streaming_standby import Standby, streaming
 
 from safepoint.config import PlanFile, parse
 from safepoint.django.operations import NONE
-from safepoint.errors import DatabaseError, ServerAway, StillAway
+from safepoint.errors import CommandFailed, DatabaseError, ServerAway, StillAway
+from safepoint.hosts import command
 from safepoint.launch import patience
 from safepoint.launch.background import Background
 from safepoint.launch.begin import launch_folder
@@ -26,7 +28,7 @@ from safepoint.launch.verbs.carrying import PROOF, Carry
 from safepoint.launch.verbs.wayback import Drain
 from safepoint.postgres.binaries import installation
 from safepoint.postgres.connections import connect
-from safepoint.postgres.servers import Server
+from safepoint.postgres.servers import Server, free_port
 from safepoint.postgres.unprivileged import account, reachable
 from safepoint.wayback.capture.capture import arm, disarm
 from safepoint.wayback.fence.fence import close, survey_fence
@@ -109,6 +111,20 @@ def test_a_server_that_answers_and_lets_nobody_in_is_not_waited_for(
         patience.patiently(refused, lambda: connect(refused.target).close())
     assert not isinstance(told.value, ServerAway)
     assert [entry for entry in refused.ledger.entries if entry.kind == patience.WAITS] == []
+
+
+def test_a_command_of_the_application_s_that_fails_while_the_server_is_away_waits_for_it(
+    standby: Standby, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old release does not start, nor is its schema checked, without its database: it was asked about at once."""
+    monkeypatch.setattr(patience, "AWAY", 1.0)
+    monkeypatch.setenv("SHOP_PASSWORD", standby.own.target.password or "")
+    for port, kind in ((free_port(), StillAway), (standby.own.target.port, CommandFailed)):
+        made = ground_of(parse(SOMEDAY.format(port=port), tmp_path / str(port) / "launch.toml"))
+        tried = partial(made.application_host.run, command(["false"]))
+        with pytest.raises(kind) as failed:
+            patience.patiently(made, tried)
+        assert ("PostgreSQL does not answer" in failed.value.message) == (kind is StillAway)
 
 
 def test_a_step_that_a_standby_refuses_waits_for_a_server_that_writes(standby: Standby, ground: Ground) -> None:

@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeVar
 import psycopg
 
 from safepoint.config import format_duration
-from safepoint.errors import DatabaseError, RouterAway, SafepointError, ServerAway, StillAway
+from safepoint.errors import CommandFailed, DatabaseError, RouterAway, SafepointError, ServerAway, StillAway
 from safepoint.launch.ground import Ground
 from safepoint.launch.step import Evidence
 from safepoint.postgres.connections import connect, was_lost
@@ -89,7 +89,7 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
             _tell(ground, "the router", error)
             if not comes_back(ground, router_answers):
                 raise
-        except (DatabaseError, psycopg.Error) as error:
+        except (DatabaseError, CommandFailed, psycopg.Error) as error:
             lost = was_lost(error) if isinstance(error, psycopg.Error) else isinstance(error, ServerAway)
             if ground.step.phase != "rollback" or not (lost or is_away(ground)):
                 raise
@@ -101,7 +101,7 @@ def patiently(ground: Ground, work: Callable[[], T]) -> T:
         attempt += 1
 
 
-def _away(ground: Ground, kind: type[ServerAway], error: DatabaseError | psycopg.Error) -> ServerAway:
+def _away(ground: Ground, kind: type[ServerAway], error: SafepointError | psycopg.Error) -> ServerAway:
     """What the step ends with: as the error says it, but of the kind that the conductor goes by."""
     said = " ".join(str(error).split()) if isinstance(error, psycopg.Error) else error.message
     if _seen(ground) == "standby":
@@ -109,6 +109,13 @@ def _away(ground: Ground, kind: type[ServerAway], error: DatabaseError | psycopg
             "A standby answers where the server is looked for, and only reads.",
             found=said,
             remedy="Promote it, or lead the address of [database] to the server that writes; then `safepoint retry`.",
+        )
+    if isinstance(error, CommandFailed):  # the application's: it cannot do without its database either
+        return kind(
+            f"PostgreSQL does not answer; without it: {said}",
+            subject=error.subject,
+            found=error.found,
+            remedy="See that it runs, and that this machine and the application's reach it; then `safepoint retry`.",
         )
     if isinstance(error, SafepointError):
         return kind(said, subject=error.subject, found=error.found, remedy=error.remedy)

@@ -74,6 +74,26 @@ def refuse_unexplained(connection: Connection, database: str, launch_id: str, en
     )
 
 
+def refuse_fenced(connection: Connection, database: str, launch_id: str, entries: Sequence[Entry]) -> None:
+    """Of a launch that is over by its ledger: no fence stands then, but that of another state folder's rollback.
+
+    Raises:
+        Refused: one stands. (A database that was read-only by default before has always one.)
+    """
+    before = next((e.data for e in entries if e.kind == "fact" and e.key.endswith(":fence")), {})
+    if before.get("read_only") == "on" or connection.execute(FENCES, [database]).fetchone() is None:
+        return
+    raise Refused(
+        f"The database {database} is fenced, and by this ledger {launch_id} is over: a rollback was begun from another "
+        "state folder, or its default was set to read-only by hand.",
+        subject=database,
+        expected="no fence (default_transaction_read_only)",
+        found="the database is read-only by default",
+        remedy="Nothing was changed. The twin is needed where that goes on (launch.state): see its `status`. "
+        f"Where nobody rolls back: ALTER DATABASE {database} RESET default_transaction_read_only.",
+    )
+
+
 def _refuse_opened(connection: Connection, database: str, launch_id: str, entries: Sequence[Entry]) -> None:
     """By this ledger nobody may write; where they may, it does not know since when, and what they wrote would be lost.
 

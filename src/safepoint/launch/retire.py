@@ -9,6 +9,7 @@ from typing import Any
 
 from safepoint.config import PlanFile, format_bytes, format_duration
 from safepoint.errors import Refused
+from safepoint.launch import remains
 from safepoint.launch.begin import entries_of, launch_folder, status_of
 from safepoint.launch.clocks import APART, clock_ahead
 from safepoint.launch.ground import newest_fact
@@ -59,8 +60,9 @@ def retire(plan_file: PlanFile, *, now: datetime | None = None, hurry: bool = Fa
         recorded = newest_fact(ledger.entries, "capture")
         rolled_back = status_of(ledger.entries) == "rolled back"
         pair = standing_pair(plan_file, plan_file.launch_id, newest_fact(ledger.entries, "twin"))
-        with pair.both():
-            pass  # without an answer nothing is removed, and the way back stays
+        with pair.both() as (server, _):  # without an answer nothing is removed, and the way back stays
+            for refuse in (remains.refuse_unexplained, remains.refuse_fenced):
+                refuse(server, plan_file.database.name, plan_file.launch_id, ledger.entries)
         # From here on there is no way back, also where a kill comes in between.
         ledger.append("retiring", "retiring", {"by": person()})
         # A rollback to another server has left the migrated database here, under its other name.
