@@ -29,12 +29,14 @@ from safepoint.wayback.stash.numbers import given_out
 _STAGE: Final = """
 CREATE TEMP TABLE sp_wanted (relation text, key text);
 CREATE TEMP TABLE sp_before (relation text, key text, n int8, was jsonb);
-CREATE TEMP TABLE sp_was (relation text, key text, was jsonb, PRIMARY KEY (relation, key));
+CREATE TEMP TABLE sp_was (
+    relation text, key text, was jsonb, alone boolean NOT NULL DEFAULT false, PRIMARY KEY (relation, key));
 """
 _END: Final = "DROP TABLE pg_temp.sp_wanted, pg_temp.sp_before, pg_temp.sp_was"
 # JSON has no control characters of its own: see `records.EXPORT`.
 _TOLD: Final = """
-COPY (SELECT jsonb_build_object('relation', relation, 'key', key, 'was', was, 'by', {by}) FROM pg_temp.sp_was)
+COPY (SELECT jsonb_build_object(
+    'relation', relation, 'key', key, 'was', was, 'by', {by}, 'alone', alone) FROM pg_temp.sp_was)
 TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
 """
 _OIDS: Final = """

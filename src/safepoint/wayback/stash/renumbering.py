@@ -41,13 +41,14 @@ from safepoint.wayback.stash.stash import Stash
 _STAGE: Final = """
 CREATE TEMP TABLE sp_made (
     place int4, relation text, key text, was jsonb, by jsonb, now text, own boolean NOT NULL DEFAULT false,
-    gone boolean NOT NULL DEFAULT false, level int4) ON COMMIT DROP;
+    gone boolean NOT NULL DEFAULT false, alone boolean NOT NULL DEFAULT false, level int4) ON COMMIT DROP;
 CREATE TEMP TABLE sp_line (place int4, line jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE sp_moved (relation text, col text, was text, now text) ON COMMIT DROP;
 """
 _FILLED: Final = """
-INSERT INTO sp_made (place, relation, key, was, by)
-SELECT place, line ->> 'relation', line ->> 'key', nullif(line -> 'was', 'null'), nullif(line -> 'by', 'null')
+INSERT INTO sp_made (place, relation, key, was, by, alone)
+SELECT place, line ->> 'relation', line ->> 'key', nullif(line -> 'was', 'null'), nullif(line -> 'by', 'null'),
+       coalesce((line ->> 'alone')::boolean, false)
 FROM sp_line
 """
 _OWN: Final = '{"as": "own"}'
