@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from safepoint.django.operations import Operations
-from safepoint.wayback.mapping.catalogue import Catalogue, Table
+from safepoint.wayback.mapping.catalogue import Catalogue, ForeignKey, Table
 from safepoint.wayback.mapping.expressions import CONTENT_TYPES
 from safepoint.wayback.mapping.leads import Keys
 from safepoint.wayback.mapping.mapping import Loose, TableRule
@@ -62,6 +62,13 @@ def leads_of(
         return loose.parent
     label = identities.get(str(loose.types), {}).get(values.get(loose.kind) or "")
     return None if label is None else models.get(label)
+
+
+def names_number_of(catalogue: Catalogue, key: ForeignKey) -> str | None:
+    """The table that gave out the numbers which a foreign key names: see `numbered_by`. Pure."""
+    parent = catalogue.tables[key.parent]
+    whole = len(key.columns) == 1 and not key.period and key.parent_columns == parent.key
+    return numbered_by(catalogue, key.parent) if whole else None
 
 
 def numbered_by(catalogue: Catalogue, name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Final
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
+from safepoint.wayback.mapping.loose import names_number_of
 from safepoint.wayback.replay.statements import REFUSED, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash.numbers import MOMENTS, others
@@ -62,9 +63,9 @@ def namings(catalogue: Catalogue, parents: Collection[str], made: Collection[str
         leading = tuple(one.columns[0] for one in keys if one.parent not in made)
         for key in keys:
             known_by = leading if child.name in made else child.key
-            to_key = key.parent in parents and key.parent_columns == catalogue.tables[key.parent].key
-            if to_key and known_by and key.columns[0] not in known_by:
-                found.append(Naming(child.name, key.columns[0], key.parent, known_by))
+            owner = names_number_of(catalogue, key)
+            if owner in parents and known_by and key.columns[0] not in known_by:
+                found.append(Naming(child.name, key.columns[0], str(owner), known_by))
     return found
 
 
