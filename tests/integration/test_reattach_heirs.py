@@ -53,3 +53,33 @@ def test_what_refers_to_an_heir_names_the_same_one(database: Target, tmp_path: P
         assert attached(made, again).left == 0
         for query in (REVIEWS, FAVOURITES, THINGS):
             assert ask(again, query) == ask(made.live, query)
+
+
+LINKS = """
+create table tag (id serial primary key, name text not null);
+insert into tag (name) select 't' || id from person order by id;
+create table tagged (
+    tag_id int not null references tag, person_id int not null references person, primary key (tag_id, person_id));
+insert into tagged select t.id, p.id from tag t join person p on t.name = 't' || p.id;
+create table vote (
+    id serial primary key, tag_id int references tag, person_id int, word text,
+    foreign key (tag_id, person_id) references tagged);
+create table mark (
+    id serial primary key, tag_id int, person_id int, word text,
+    foreign key (tag_id, person_id) references tagged);
+"""
+MARKED = "insert into tagged values (4, 3)", "insert into {} (tag_id, person_id, word) values (4, 3, 'a'), (5, 5, 'b')"
+
+
+def test_what_refers_to_a_link_by_both_of_its_columns_names_the_same_one(database: Target, tmp_path: Path) -> None:
+    """Also where a column is of two keys: its number is followed once."""
+    words = {"before": BEFORE, "migration": LINKS, "found": operations()}
+    writes = MARKED[0], MARKED[1].format("mark"), MARKED[1].format("vote"), "insert into tagged values (3, 4), (4, 5)"
+    with (
+        rolled_back(database, tmp_path, *writes, **words) as (made, _),  # type: ignore[arg-type]
+        launched_again(made, SINCE[0], migration=LINKS) as again,
+    ):
+        assert attached(made, again).left == 0
+        for table in ("mark", "vote"):
+            query = f"select word, name, person_id from {table} join tag on tag.id = tag_id order by 1"
+            assert ask(again, query) == ask(made.live, query) == [("a", "t4", 3), ("b", "t5", 5)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from safepoint.django.operations import Operations
-from safepoint.wayback.mapping.catalogue import Catalogue, ForeignKey, Table
+from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import CONTENT_TYPES
 from safepoint.wayback.mapping.leads import Keys
 from safepoint.wayback.mapping.mapping import Loose, TableRule
@@ -64,11 +64,19 @@ def leads_of(
     return None if label is None else models.get(label)
 
 
-def names_number_of(catalogue: Catalogue, key: ForeignKey) -> str | None:
-    """The table that gave out the numbers which a foreign key names: see `numbered_by`. Pure."""
-    parent = catalogue.tables[key.parent]
-    whole = len(key.columns) == 1 and not key.period and key.parent_columns == parent.key
-    return numbered_by(catalogue, key.parent) if whole else None
+def numbers_in(catalogue: Catalogue, table: Table) -> dict[str, str]:
+    """By column the table that gave out the numbers in it, as far as foreign keys say so: each column once. Pure."""
+    found: dict[str, str] = {}
+    for key in (one for one in table.foreign_keys if not one.period):
+        parent = catalogue.tables[key.parent]
+        for own, other in zip(key.columns, key.parent_columns, strict=True):
+            if (other,) == parent.key:
+                found[own] = numbered_by(catalogue, parent.name)
+            elif own not in found:  # a part of a key that leads further, as a link's does
+                further = (one.parent for one in parent.foreign_keys if one.columns == (other,) and not one.period)
+                owner = next((one for one in further if len(catalogue.tables[one].key) == 1), None)
+                found |= {own: numbered_by(catalogue, owner)} if owner is not None else {}
+    return found
 
 
 def numbered_by(catalogue: Catalogue, name: str) -> str:

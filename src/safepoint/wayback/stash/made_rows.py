@@ -19,7 +19,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback.capture.spool import read_messages
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
-from safepoint.wayback.mapping.loose import leads_of, names_number_of, numbered_by
+from safepoint.wayback.mapping.loose import leads_of, numbered_by, numbers_in
 from safepoint.wayback.mapping.mapping import NOT_CARRIED, Loose, WayBack
 from safepoint.wayback.replay.statements import run
 from safepoint.wayback.replay.work import rows_of
@@ -128,8 +128,7 @@ def _wanted(rows: Path, catalogue: Catalogue, tables: Mapping[str, Table]) -> It
 
 def _leads(catalogue: Catalogue, table: Table, tables: Mapping[str, Table]) -> list[tuple[str, str]]:
     """Its columns that name rows of these tables, with these."""
-    owners = ((key.columns[0], names_number_of(catalogue, key)) for key in table.foreign_keys)
-    return [(column, owner) for column, owner in owners if owner is not None and owner in tables]
+    return [(column, owner) for column, owner in numbers_in(catalogue, table).items() if owner in tables]
 
 
 def _named(catalogue: Catalogue, tables: Mapping[str, Table]) -> Iterator[str]:

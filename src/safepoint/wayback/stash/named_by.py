@@ -16,7 +16,7 @@ from typing import Final
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
-from safepoint.wayback.mapping.loose import names_number_of
+from safepoint.wayback.mapping.loose import numbers_in
 from safepoint.wayback.replay.statements import REFUSED, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash.numbers import MOMENTS, others
@@ -61,11 +61,10 @@ def namings(catalogue: Catalogue, parents: Collection[str], made: Collection[str
     for child in catalogue.tables.values():
         keys = [one for one in child.foreign_keys if len(one.columns) == 1 and not one.period]
         leading = tuple(one.columns[0] for one in keys if one.parent not in made)
-        for key in keys:
-            known_by = leading if child.name in made else child.key
-            owner = names_number_of(catalogue, key)
-            if owner in parents and known_by and key.columns[0] not in known_by:
-                found.append(Naming(child.name, key.columns[0], str(owner), known_by))
+        known_by = leading if child.name in made else child.key
+        for column, owner in numbers_in(catalogue, child).items():
+            if owner in parents and known_by and column not in known_by:
+                found.append(Naming(child.name, column, owner, known_by))
     return found
 
 

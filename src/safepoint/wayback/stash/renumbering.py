@@ -21,7 +21,7 @@ import psycopg
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
 from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote, written
-from safepoint.wayback.mapping.loose import names_number_of
+from safepoint.wayback.mapping.loose import numbers_in
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import loose_names
@@ -356,10 +356,10 @@ class _Renumbering:
         changed = f"{self._of(place)} AND m.now IS DISTINCT FROM m.key"
         now = f"to_jsonb(coalesce(m.now, CASE WHEN m.gone THEN '{_GONE}' ELSE '{UNKNOWN}' END))"
         for child in self.catalogue.tables.values():
-            for key in child.foreign_keys:
-                if names_number_of(self.catalogue, key) != self.table.name:
+            for own, owner in numbers_in(self.catalogue, child).items():
+                if owner != self.table.name:
                     continue
-                column, name = literal(key.columns[0]), literal(child.name)
+                column, name = literal(own), literal(child.name)
                 met = f"{changed} AND l.place = m.place AND l.line ->> 'relation' = {name}"
                 self._rewrite(
                     _renamed(column, ("key", "values")),
