@@ -68,3 +68,38 @@ def test_a_row_that_names_an_unknown_one_is_not_there_for_it_has_that_number(dat
     ):
         done = attached(made, again)
         assert (done.already, done.rows) == (0, 0) and [one.table for one in done.preview] == ["lives"]
+
+
+GROUPS = """
+create table tag (id serial primary key, name text not null);
+insert into tag (name) select distinct left(name, 1) from person order by 1;
+create table tagged (
+    id serial primary key, person_id int not null references person, tag_id int not null references tag, note text);
+insert into tagged (person_id, tag_id)
+    select p.id, t.id from person p join tag t on t.name = left(p.name, 1) order by 1;
+"""
+TAGS = """
+select p.name, t.name, note from tagged l join person p on p.id = person_id join tag t on t.id = tag_id order by 1
+"""
+
+
+def test_one_that_said_what_no_other_did_is_known_whoever_names_it(database: Target, tmp_path: Path) -> None:
+    """People have another name by now, so that the next migration gives them another tag."""
+    before = BEFORE + "update person set name = chr(96 + id) || id;"
+    words = {"before": before, "migration": GROUPS, "found": operations()}
+    write = "update tagged set tag_id = 4, note = 'moved' where person_id = 5"
+    since = "update person set name = 'a' || id where id in (2, 4)", "insert into person (name) values ('d6')"
+    with (
+        rolled_back(database, tmp_path, write, **words) as (made, _),  # type: ignore[arg-type]
+        launched_again(made, *since, migration=GROUPS) as again,
+    ):
+        done = attached(made, again)
+        assert done.left == 0, done.preview
+        assert ask(again, TAGS) == [
+            ("a1", "a", None),
+            ("a2", "a", None),
+            ("a4", "a", None),
+            ("c3", "c", None),
+            ("d6", "d", None),
+            ("e5", "d", "moved"),
+        ]

@@ -64,6 +64,21 @@ def leads_of(
     return None if label is None else models.get(label)
 
 
+def numbers_in(catalogue: Catalogue, table: Table) -> dict[str, str]:
+    """By column the table that gave out the numbers in it, as far as foreign keys say so: each column once. Pure."""
+    found: dict[str, str] = {}
+    for key in (one for one in table.foreign_keys if not one.period):
+        parent = catalogue.tables[key.parent]
+        for own, other in zip(key.columns, key.parent_columns, strict=True):
+            if (other,) == parent.key:
+                found[own] = numbered_by(catalogue, parent.name)
+            elif own not in found:  # a part of a key that leads further, as a link's does
+                further = (one.parent for one in parent.foreign_keys if one.columns == (other,) and not one.period)
+                owner = next((one for one in further if len(catalogue.tables[one].key) == 1), None)
+                found |= {own: numbered_by(catalogue, owner)} if owner is not None else {}
+    return found
+
+
 def numbered_by(catalogue: Catalogue, name: str) -> str:
     """The table that gives a row its number: of a child in Django's multi-table inheritance, its parent. Pure."""
     seen = {name}

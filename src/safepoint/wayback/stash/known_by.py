@@ -15,11 +15,10 @@ from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote
 from safepoint.wayback.mapping.natural import named
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
-from safepoint.wayback.stash.numbers import UNKNOWN
+from safepoint.wayback.stash.numbers import MOMENTS, UNKNOWN
 from safepoint.wayback.stash.stash import Stash
 
 _STAGE: Final = "CREATE TEMP TABLE sp_types (place int4, home text, was text, now text) ON COMMIT DROP"
-_MOMENTS: Final = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 
 
 def stage_types(connection: Connection, catalogue: Catalogue, found: Sequence[Stash], tables: Iterable[Table]) -> None:
@@ -60,7 +59,7 @@ def to_itself(table: Table) -> list[str]:
 def moments_of_making(connection: Connection, table: Table) -> list[str]:
     """Its columns that say when the migration made a row, and so something else each time: no row has a moment that is
     not of these hours. Any other one (the month that a row is about) counts."""
-    columns = [one.name for one in table.written if one.base in _MOMENTS]
+    columns = [one.name for one in table.written if one.base in MOMENTS]
     if not columns:
         return []
     spans = ", ".join(

@@ -19,7 +19,7 @@ from safepoint.postgres.connections import Connection
 from safepoint.wayback.capture.spool import read_messages
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
-from safepoint.wayback.mapping.loose import leads_of, numbered_by
+from safepoint.wayback.mapping.loose import leads_of, numbered_by, numbers_in
 from safepoint.wayback.mapping.mapping import NOT_CARRIED, Loose, WayBack
 from safepoint.wayback.replay.statements import run
 from safepoint.wayback.replay.work import rows_of
@@ -29,12 +29,14 @@ from safepoint.wayback.stash.numbers import given_out
 _STAGE: Final = """
 CREATE TEMP TABLE sp_wanted (relation text, key text);
 CREATE TEMP TABLE sp_before (relation text, key text, n int8, was jsonb);
-CREATE TEMP TABLE sp_was (relation text, key text, was jsonb, PRIMARY KEY (relation, key));
+CREATE TEMP TABLE sp_was (
+    relation text, key text, was jsonb, alone boolean NOT NULL DEFAULT false, PRIMARY KEY (relation, key));
 """
 _END: Final = "DROP TABLE pg_temp.sp_wanted, pg_temp.sp_before, pg_temp.sp_was"
 # JSON has no control characters of its own: see `records.EXPORT`.
 _TOLD: Final = """
-COPY (SELECT jsonb_build_object('relation', relation, 'key', key, 'was', was, 'by', {by}) FROM pg_temp.sp_was)
+COPY (SELECT jsonb_build_object(
+    'relation', relation, 'key', key, 'was', was, 'by', {by}, 'alone', alone) FROM pg_temp.sp_was)
 TO STDOUT (FORMAT csv, QUOTE E'\\x01', DELIMITER E'\\x02')
 """
 _OIDS: Final = """
@@ -111,7 +113,7 @@ def _write(kept: Connection, out: Path, told: str) -> None:
 
 def _wanted(rows: Path, catalogue: Catalogue, tables: Mapping[str, Table]) -> Iterator[tuple[str, str]]:
     """What the lines name of these tables' rows."""
-    leads = {name: _leads(table, tables) for name, table in catalogue.tables.items()}
+    leads = {name: _leads(catalogue, table, tables) for name, table in catalogue.tables.items()}
     with rows.open(encoding="utf-8") as file:
         for line in file:
             one = json.loads(line)
@@ -124,19 +126,15 @@ def _wanted(rows: Path, catalogue: Catalogue, tables: Mapping[str, Table]) -> It
                         yield parent, values[column]
 
 
-def _leads(table: Table, tables: Mapping[str, Table]) -> list[tuple[str, str]]:
+def _leads(catalogue: Catalogue, table: Table, tables: Mapping[str, Table]) -> list[tuple[str, str]]:
     """Its columns that name rows of these tables, with these."""
-    return [
-        (key.columns[0], key.parent)
-        for key in table.foreign_keys
-        if key.parent in tables and key.parent_columns == tables[key.parent].key
-    ]
+    return [(column, owner) for column, owner in numbers_in(catalogue, table).items() if owner in tables]
 
 
 def _named(catalogue: Catalogue, tables: Mapping[str, Table]) -> Iterator[str]:
     """What such rows name of these tables in their turn is wanted, too: a statement for each foreign key."""
     for name in tables:
-        for column, parent in _leads(catalogue.tables[name], tables):
+        for column, parent in _leads(catalogue, catalogue.tables[name], tables):
             yield _wanting(name, column, parent)
 
 

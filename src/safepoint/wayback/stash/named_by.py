@@ -16,9 +16,10 @@ from typing import Final
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Table
 from safepoint.wayback.mapping.expressions import literal, quote, written
+from safepoint.wayback.mapping.loose import numbers_in
 from safepoint.wayback.replay.statements import REFUSED, run
 from safepoint.wayback.replay.work import rows_of
-from safepoint.wayback.stash.numbers import others
+from safepoint.wayback.stash.numbers import MOMENTS, others
 
 _NOTED: Final = """
 CREATE TEMP TABLE sp_born (relation text, key jsonb);
@@ -60,11 +61,10 @@ def namings(catalogue: Catalogue, parents: Collection[str], made: Collection[str
     for child in catalogue.tables.values():
         keys = [one for one in child.foreign_keys if len(one.columns) == 1 and not one.period]
         leading = tuple(one.columns[0] for one in keys if one.parent not in made)
-        for key in keys:
-            known_by = leading if child.name in made else child.key
-            to_key = key.parent in parents and key.parent_columns == catalogue.tables[key.parent].key
-            if to_key and known_by and key.columns[0] not in known_by:
-                found.append(Naming(child.name, key.columns[0], key.parent, known_by))
+        known_by = leading if child.name in made else child.key
+        for column, owner in numbers_in(catalogue, child).items():
+            if owner in parents and known_by and column not in known_by:
+                found.append(Naming(child.name, column, owner, known_by))
     return found
 
 
@@ -89,6 +89,8 @@ def note_namings(kept: Connection, catalogue: Catalogue, found: Collection[Namin
             f"FROM ({_rows(catalogue.tables[one.child], one)}) c JOIN pg_temp.sp_was w "
             f"ON w.relation = {literal(one.parent)} AND w.key = c.value) n WHERE nth <= {_ENOUGH}",
         )
+    for name in {one.parent for one in found}:
+        run(kept, unlike_any(catalogue.tables[name]))
 
 
 def _rows(child: Table, one: Naming) -> str:
@@ -105,6 +107,27 @@ def _rows(child: Table, one: Naming) -> str:
     return (
         f"SELECT {now} FROM {rows_of(child)} c WHERE NOT EXISTS ({born}) AND NOT EXISTS (SELECT FROM {noted} {same}) "
         f"UNION ALL SELECT {was} FROM {noted} AND x.was IS NOT NULL"
+    )
+
+
+def unlike_any(table: Table) -> str:
+    """Marks those of `sp_was` of which no other row of the table said the same when the migration had made them, but
+    for their numbers and for moments, which may be those of their making."""
+    names = [one.name for one in table.written if one.name not in table.key and one.base not in MOMENTS]
+    was, now = (
+        ", ".join(one)
+        for one in ((f"x.was ->> {literal(name)}" for name in names), (written(f"c.{quote(name)}") for name in names))
+    )
+    noted = f"pg_temp.sp_was x WHERE x.relation = {literal(table.name)}"
+    key = f"x.key = {written(f'c.{quote(table.key[0])}')}"
+    said = (
+        f"SELECT md5(ARRAY[{was}]::text) AS digest, x.key FROM {noted} AND x.was IS NOT NULL UNION ALL "
+        f"SELECT md5(ARRAY[{now}]::text), NULL FROM {rows_of(table)} c WHERE NOT EXISTS (SELECT FROM {noted} AND {key})"
+    )
+    alone = f"SELECT min(key) AS key FROM ({said}) s GROUP BY digest HAVING count(*) = 1 AND count(key) = 1"
+    return (
+        f"UPDATE pg_temp.sp_was w SET alone = true FROM ({alone}) a "
+        f"WHERE w.relation = {literal(table.name)} AND w.key = a.key"
     )
 
 
@@ -170,8 +193,8 @@ def named_since() -> str:
 
 
 def known_alone(table: Table, made: Collection[str]) -> str:
-    """Whether a row `m` of `sp_made` is known whoever names it: by what only one may have, by a row that was there
-    before (its person), or for nobody can name it. Pure.
+    """Whether a row `m` of `sp_made` is known whoever names it: by what only one may have, or only it said, by a row
+    that was there before (its person), or for nobody can name it. Pure.
 
     Args:
         made: the tables that the migration made.
@@ -181,7 +204,7 @@ def known_alone(table: Table, made: Collection[str]) -> str:
         " AND ".join(f"m.was ->> {literal(name)} IS NOT NULL" for name in columns)
         for columns in [*others(table, table.key), *leading]
     )
-    return f"({' OR '.join(['m.by IS NULL', *said])})"
+    return f"({' OR '.join(['m.by IS NULL', 'm.alone', *said])})"
 
 
 def _born(rows: Path, children: Collection[str]) -> Iterator[tuple[str, str]]:

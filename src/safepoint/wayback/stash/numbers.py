@@ -16,6 +16,7 @@ from safepoint.wayback.mapping.expressions import literal, quote, written
 
 TAKEN: Final = "the migration has given its number to another row"
 UNFOUND: Final = "the migration has made no row like the one that it was, or several"
+MOMENTS: Final = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _COUNTS: Final = frozenset({"smallint", "integer", "bigint", "numeric"})
 UNKNOWN: Final = "nobody knows which"
 """What a row of the migration's names, where that is not found: no number, so that no other row is taken for it."""

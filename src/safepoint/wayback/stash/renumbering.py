@@ -21,6 +21,7 @@ import psycopg
 from safepoint.postgres.connections import Connection
 from safepoint.wayback.mapping.catalogue import Catalogue, Column, Table
 from safepoint.wayback.mapping.expressions import ID_TABLES, literal, quote, written
+from safepoint.wayback.mapping.loose import numbers_in
 from safepoint.wayback.replay.statements import ask, run
 from safepoint.wayback.replay.work import rows_of
 from safepoint.wayback.stash import loose_names
@@ -41,13 +42,14 @@ from safepoint.wayback.stash.stash import Stash
 _STAGE: Final = """
 CREATE TEMP TABLE sp_made (
     place int4, relation text, key text, was jsonb, by jsonb, now text, own boolean NOT NULL DEFAULT false,
-    gone boolean NOT NULL DEFAULT false, level int4) ON COMMIT DROP;
+    gone boolean NOT NULL DEFAULT false, alone boolean NOT NULL DEFAULT false, level int4) ON COMMIT DROP;
 CREATE TEMP TABLE sp_line (place int4, line jsonb) ON COMMIT DROP;
 CREATE TEMP TABLE sp_moved (relation text, col text, was text, now text) ON COMMIT DROP;
 """
 _FILLED: Final = """
-INSERT INTO sp_made (place, relation, key, was, by)
-SELECT place, line ->> 'relation', line ->> 'key', nullif(line -> 'was', 'null'), nullif(line -> 'by', 'null')
+INSERT INTO sp_made (place, relation, key, was, by, alone)
+SELECT place, line ->> 'relation', line ->> 'key', nullif(line -> 'was', 'null'), nullif(line -> 'by', 'null'),
+       coalesce((line ->> 'alone')::boolean, false)
 FROM sp_line
 """
 _OWN: Final = '{"as": "own"}'
@@ -354,10 +356,10 @@ class _Renumbering:
         changed = f"{self._of(place)} AND m.now IS DISTINCT FROM m.key"
         now = f"to_jsonb(coalesce(m.now, CASE WHEN m.gone THEN '{_GONE}' ELSE '{UNKNOWN}' END))"
         for child in self.catalogue.tables.values():
-            for key in child.foreign_keys:
-                if key.parent != self.table.name or key.parent_columns != (self.key.name,):
+            for own, owner in numbers_in(self.catalogue, child).items():
+                if owner != self.table.name:
                     continue
-                column, name = literal(key.columns[0]), literal(child.name)
+                column, name = literal(own), literal(child.name)
                 met = f"{changed} AND l.place = m.place AND l.line ->> 'relation' = {name}"
                 self._rewrite(
                     _renamed(column, ("key", "values")),
