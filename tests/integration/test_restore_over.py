@@ -22,6 +22,7 @@ from safepoint.launch.ledger import Ledger
 from safepoint.launch.snapshots.restoring import restore_into, restore_over
 from safepoint.postgres.connections import connect
 from safepoint.postgres.target import Target
+from safepoint.progress import Progress
 
 
 def test_what_a_killed_restore_over_the_live_one_left_goes_with_the_next_and_one_that_is_made_now_stays(
@@ -111,6 +112,27 @@ def test_one_that_differs_does_not_take_the_live_one_s_place_and_says_what_it_is
         target, f"select shobj_description(oid, 'pg_database') from pg_database where datname = '{beside}'"
     )
     assert "NOT equal" in str(comment)
+
+
+def test_a_second_restore_over_the_live_one_is_refused_while_the_first_goes_on(
+    snapped: tuple[Target, Path], snapped_plan: PlanFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the place of the first, and of what people had written into that by then."""
+    monkeypatch.setattr("safepoint.backup.unfinished._LETTING_GO", 0.5)
+    target, folder = snapped
+    before, refusals = names(target), list[Refused]()
+
+    def second(progress: Progress) -> None:
+        if progress.what == "restore" and not refusals:
+            with pytest.raises(Refused, match="is being restored right now, by another process") as refused:
+                restore_over(snapped_plan, folder)
+            refusals.append(refused.value)
+
+    done = restore_over(snapped_plan, folder, report=second)
+    assert len(refusals) == 1 and names(target) == {*before, done.kept_as}
+    run(target.on("postgres"), "select pg_terminate_backend(pid) from pg_stat_activity where datname like 'shop%'")
+    for statement in done.undo:
+        run(target.on("postgres"), statement)
 
 
 def test_over_the_live_one_is_refused_while_a_launch_may_go_back(

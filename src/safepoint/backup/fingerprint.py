@@ -94,7 +94,7 @@ def _structure(connection: Connection, version: int) -> dict[str, dict[str, str]
     """The definitions, those that are in no dump too, without a lock left on what they are of."""
     with unlocking(connection):
         structure = read_structure(connection, version)
-        if version > 3 and (undumped := read_undumped(connection)):
+        if version > 3 and (undumped := read_undumped(connection, version)):
             structure[UNDUMPED] = undumped
     return structure
 

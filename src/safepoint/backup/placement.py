@@ -29,7 +29,7 @@ from safepoint.backup.scattered import groups
 from safepoint.backup.selection import left_out, select
 from safepoint.backup.statements import for_database, own_comment
 from safepoint.backup.traces import take_away
-from safepoint.backup.unfinished import UNFINISHED, alone, mark
+from safepoint.backup.unfinished import UNFINISHED, alone, is_left, make, mark
 from safepoint.errors import DatabaseError, ProofFailed, Refused, SafepointError
 from safepoint.postgres.connections import OWN_NAMES, Connection, connect, undisturbed
 from safepoint.postgres.target import Target
@@ -207,11 +207,12 @@ class _Placement(Pouring):
                 remedy="Restore it into a server of that version, or a newer one.",
             )
         row = connection.execute(
-            "select shobj_description(oid, 'pg_database') from pg_database where datname = %s", [self.target.dbname]
+            "select shobj_description(oid, 'pg_database'), datconnlimit from pg_database where datname = %s",
+            [self.target.dbname],
         ).fetchone()
         if row is None:
             return
-        if row[0] == UNFINISHED.format(self.manifest.id):
+        if is_left(row[0], row[1], self.manifest.id):
             self._drop(connection)  # our own, left by a restore that was killed
             return
         raise Refused(
@@ -225,7 +226,8 @@ class _Placement(Pouring):
         source = replace(self.manifest.source, database=self.target.dbname)
         for words in locales(source):
             try:
-                connection.execute(create_database(source, words, self.manifest.fingerprint.encoding))
+                create = create_database(source, words, self.manifest.fingerprint.encoding)
+                make(connection, self.target.dbname, create, UNFINISHED.format(self.manifest.id))
             except (
                 psycopg.errors.WrongObjectType,
                 psycopg.errors.InvalidParameterValue,
@@ -234,7 +236,6 @@ class _Placement(Pouring):
             ) as error:
                 notes.append(f"this server {LACKED}, so texts are sorted otherwise: {error.diag.message_primary}")
             else:
-                mark(connection, self.target.dbname, UNFINISHED.format(self.manifest.id))
                 return notes
         raise DatabaseError(
             f"The database {self.target.dbname} cannot be made like its source: {'; '.join(notes)}",

@@ -114,8 +114,15 @@ class Fingerprint:
             "sequences": {name: [s.last, s.called] for name, s in self.sequences.items()},
             "large_objects": [self.large_objects.rows, self.large_objects.content],
             "structure": {
-                kind: {name: self._digested(kind, text) for name, text in found.items()}
+                kind: texts
                 for kind, found in self.structure.items()
+                if (
+                    texts := {
+                        name: self._digested(kind, text)
+                        for name, text in found.items()
+                        if kind != UNDUMPED or not is_member(text)
+                    }
+                )
             },
             "ownership": dict(self.ownership),
             "extensions": sorted(self.extensions),

@@ -175,13 +175,17 @@ _QUERIES: Final = (
     _DETACHED,
     _VALIDATED,
     _MADE_ALONG,
-    MEMBERS,
 )
 
 
-def read(connection: Connection) -> dict[str, str]:
-    """What there is of it, by name. The connection's search_path must be pg_catalog."""
+def read(connection: Connection, version: int) -> dict[str, str]:
+    """What there is of it, by name. The connection's search_path must be pg_catalog.
+
+    Args:
+        version: the format of the fingerprint that it is for.
+    """
     queries = (*_QUERIES, *([_PARAMETERS] if connection.info.server_version >= SINCE_PARAMETERS else ()))
+    queries += (MEMBERS,) if version > 4 else ()
     found = {str(name): str(text) for query in queries for name, text in connection.execute(query.encode())}
     for schema, table, name in connection.execute(_TABLES.encode()).fetchall():
         count = sql.SQL("select count(*)::text from only {}").format(sql.Identifier(schema, table))

@@ -1,6 +1,8 @@
 """Restores that are not whole yet: marked, held while somebody makes them, found again when nobody does any more.
 
-The mark is the database's comment. The hold is a session's advisory lock: the server releases it when the process dies.
+The mark is the database's comment. CREATE DATABASE gives none, so it gives a connection limit by which one is known
+whose maker was killed before the comment. The hold is a session's advisory lock: the server releases it when the
+process dies.
 """
 
 from __future__ import annotations
@@ -19,10 +21,9 @@ from safepoint.postgres.target import Target
 
 UNFINISHED = "made by Safepoint: unfinished restore of {}"
 _IS_UNFINISHED = re.compile(re.escape(UNFINISHED).replace(re.escape("{}"), r"\S+"))
-_COMMENTED = """
-    select d.datname, shobj_description(d.oid, 'pg_database') from pg_database d
-    where shobj_description(d.oid, 'pg_database') is not null order by 1
-"""
+# Nobody else has it: a server takes 262,143 connections at most.
+_UNMARKED = 731406271
+_DATABASES = "select datname, shobj_description(oid, 'pg_database'), datconnlimit from pg_database order by 1"
 # Seconds in which a server notices that a process was killed, and lets go of what its session held.
 _LETTING_GO = 5.0
 
@@ -30,6 +31,24 @@ _LETTING_GO = 5.0
 def mark(connection: Connection, name: str, text: str) -> None:
     """Say in a database's comment what it is."""
     connection.execute(sql.SQL("comment on database {} is {}").format(sql.Identifier(name), sql.Literal(text)))
+
+
+def make(connection: Connection, name: str, create: sql.Composed, text: str) -> None:
+    """Make a database, by a CREATE DATABASE that says no connection limit, and say in its comment what it is."""
+    connection.execute(create + sql.SQL(" connection limit = {}").format(sql.Literal(_UNMARKED)))
+    mark(connection, name, text)
+    connection.execute(sql.SQL("alter database {} connection limit -1").format(sql.Identifier(name)))
+
+
+def is_left(comment: str | None, limit: int, snapshot_id: str | None = None) -> bool:
+    """Whether a database is a restore (of that snapshot, where one is named) that is not whole, by its comment and its
+    connection limit. Pure.
+    """
+    if comment is None:
+        return limit == _UNMARKED
+    if snapshot_id is not None:
+        return comment == UNFINISHED.format(snapshot_id)
+    return _IS_UNFINISHED.fullmatch(comment) is not None
 
 
 def hold(connection: Connection, name: str) -> bool:
@@ -72,8 +91,8 @@ def sweep(target: Target, names: re.Pattern[str], *, maintenance: str = "postgre
     """
     gone = []
     with connect(target.on(maintenance), options=OWN_NAMES) as connection:
-        for name, comment in connection.execute(_COMMENTED).fetchall():
-            if names.fullmatch(name) and _IS_UNFINISHED.fullmatch(comment):
+        for name, comment, limit in connection.execute(_DATABASES).fetchall():
+            if names.fullmatch(name) and is_left(comment, limit):
                 with suppress(psycopg.errors.ObjectInUse, psycopg.errors.InsufficientPrivilege):
                     if not hold(connection, name):
                         continue

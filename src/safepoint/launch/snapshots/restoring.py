@@ -20,7 +20,7 @@ from psycopg import sql
 from safepoint.backup.manifest import read_manifest
 from safepoint.backup.placement import Placed, place
 from safepoint.backup.proof import refuse_damaged
-from safepoint.backup.unfinished import sweep
+from safepoint.backup.unfinished import alone, sweep
 from safepoint.config import PlanFile, format_bytes
 from safepoint.errors import Refused, SafepointError
 from safepoint.launch.doctor.disk_room import server_disk
@@ -89,7 +89,7 @@ def restore_over(plan_file: PlanFile, folder: Path, *, report: Report = silent) 
 
     Raises:
         Refused: a launch is under way or its way back stands; there is no live database; something holds it open; the
-            snapshot is of a database of another name.
+            snapshot is of a database of another name; another restore over it is under way.
         Others as `place`: the live database was not touched then.
     """
     _refuse_other(folder, plan_file.database.name)
@@ -97,16 +97,17 @@ def restore_over(plan_file: PlanFile, folder: Path, *, report: Report = silent) 
     database = target(plan_file.database)
     maintenance = plan_file.database.maintenance
     refuse_launch(plan_file)
-    stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}".lower()
-    beside, kept = named(live, "restored", stamp), named(live, "before_restore", stamp)
-    with at_maintenance(database, maintenance) as connection:
-        _refuse_held(connection, live)
-        staying = staying_with(connection, live)
-    swept = sweep(database, unfinished(live), maintenance=maintenance)
-    placed = restore_into(plan_file, folder, beside, report=report)
-    with _told_beside(live, beside, kept):
-        refuse_launch(plan_file)
-        seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
+    with alone(database.on(maintenance), live):
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S}".lower()
+        beside, kept = named(live, "restored", stamp), named(live, "before_restore", stamp)
+        with at_maintenance(database, maintenance) as connection:
+            _refuse_held(connection, live)
+            staying = staying_with(connection, live)
+        swept = sweep(database, unfinished(live), maintenance=maintenance)
+        placed = restore_into(plan_file, folder, beside, report=report)
+        with _told_beside(live, beside, kept):
+            refuse_launch(plan_file)
+            seconds = exchange(database, maintenance, live=live, beside=beside, kept=kept)
     told = [f"{name}, left by a restore that was killed, is gone" for name in swept]
     told += _read_only(folder, live)
     told += [f"with the former database, {kept}, stays {one}" for one in staying]
