@@ -111,8 +111,8 @@ class TellAffected(Verb):
                 file.write(affected_page(found, words, ground.launch_id))
         unknown = f"; {totals.unknown} rows lead to no user" if totals.unknown else ""
         return Evidence(
-            f"{totals.users} user{'' if totals.users == 1 else 's'} affected, {totals.whole} more kept everything{unknown}"
-            f": {page}",
+            f"{totals.users} user{'' if totals.users == 1 else 's'} affected, "
+            f"{totals.whole} more kept everything{unknown}: {page}",
             {**found.as_json(), "page": str(page)},
         )
 
