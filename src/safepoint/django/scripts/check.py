@@ -12,7 +12,7 @@ def answer(_parameters):
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            call_command("migrate", "--check")
+            call_command("migrate", "--check", "--plan")  # as `migrations.is_clean`
     except SystemExit as ended:
         if ended.code not in (0, 1, None):
             raise RuntimeError(f"migrate --check ended with exit code {ended.code}") from None

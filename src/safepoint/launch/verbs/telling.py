@@ -109,9 +109,10 @@ class TellAffected(Verb):
             page = ground.folder / PAGE
             with settling(page) as file:
                 file.write(affected_page(found, words, ground.launch_id))
-        unknown = f", {totals.unknown} changes of nobody known" if totals.unknown else ""
+        unknown = f"; {totals.unknown} rows lead to no user" if totals.unknown else ""
         return Evidence(
-            f"{totals.users} users affected, {totals.whole} kept everything{unknown}: {page}",
+            f"{totals.users} user{'' if totals.users == 1 else 's'} affected, "
+            f"{totals.whole} more kept everything{unknown}: {page}",
             {**found.as_json(), "page": str(page)},
         )
 
