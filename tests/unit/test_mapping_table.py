@@ -143,6 +143,18 @@ def test_a_column_that_has_its_mapper_by_now_is_not_asked_for_because_one_of_its
     assert made.to_write == ""
 
 
+def test_a_column_that_may_be_empty_from_then_on_is_told(tmp_path: Path) -> None:
+    """No row of the copy has a NULL there yet, so the round trip is whole."""
+    plan = plan_file(tmp_path)
+    names = ("memo", "why", "code")
+    old = table("line", column("id", not_null=True), *(column(one, "text", not_null=one != "why") for one in names))
+    new = table("line", column("id", not_null=True), *(column(one, "text", not_null=one == "code") for one in names))
+    schemas, own = Schemas(catalogue(old), catalogue(new), operations()), own_mark(plan)
+    keep_way_back(plan.state / "rehearsals" / "r", release="2.0", by="rehearsal", source=own, schemas=schemas)
+    notes = mapping_table(newest_way_back(plan), {}, "1.0", NOW).notes
+    assert [one.partition(" may be NULL")[0] for one in notes if "may be NULL" in one] == ["line.memo"]
+
+
 def test_a_mapper_that_was_written_since_is_in_the_table_at_once(tmp_path: Path) -> None:
     plan = plan_file(tmp_path)
     keep_way_back(

@@ -121,6 +121,7 @@ def mapping_table(
         for name in affected
         if known.schemas.new.find(name) is None
     ]
+    notes += _may_be_null(known, mapping)
     notes += _rereading(known, mapping)
     if changed:
         notes.append("What did not come back was counted with the mappers as they were then.")
@@ -136,6 +137,21 @@ def mapping_table(
         doubts=doubts if known.proven is False else (),
         notes=tuple(notes),
     )
+
+
+def _may_be_null(known: Known, mapping: WayBack) -> list[str]:
+    """Columns from which a migration takes NOT NULL: no row of the day shows what people may leave empty after it."""
+    old, new = known.schemas.old.tables, known.schemas.new.tables
+    return [
+        f"{short(rule.old)}.{column.column} may be NULL after the launch, and not in the old schema: a rollback cannot "
+        "carry a row that has none there; it waits for the next launch."
+        for rule in mapping.tables
+        for column in rule.columns
+        if column.new is not None
+        and column.kind in ("same", "renamed", "retyped")
+        and old[rule.old].by_name[column.column].not_null
+        and not new[rule.new].by_name[column.new].not_null
+    ]
 
 
 def _rereading(known: Known, mapping: WayBack) -> list[str]:
