@@ -220,6 +220,20 @@ def test_progress_off_a_terminal_is_told_every_ten_seconds_at_most(path: Path) -
     assert len(told) == 3
 
 
+def test_a_step_that_says_nothing_is_told_to_go_on_once_a_minute_off_a_terminal(path: Path) -> None:
+    story = prepared(path).begun("gate-stop")
+    console, clock = Terminal(file=io.StringIO(), width=80, force_terminal=False), [0.0]
+    with Timeline(THE_PLAN, console=console, monotonic=lambda: clock[0]) as timeline:
+        for entry in story.entries:
+            timeline.on_entry(entry)
+        for seconds in (59, 61, 100, 125):
+            clock[0] = float(seconds)
+            timeline.tell_of_silent_steps()
+    assert isinstance(console.file, io.StringIO)
+    told = [line.split()[3:] for line in console.file.getvalue().splitlines() if "goes on" in line]
+    assert told == ["gate-stop goes on, 1 min 01 s so far".split(), "gate-stop goes on, 2 min 05 s so far".split()]
+
+
 def test_a_launch_that_goes_on_shows_what_a_former_conductor_did(path: Path) -> None:
     story = migrated(path)
     console = Terminal(file=io.StringIO(), width=120, height=60, force_terminal=True)

@@ -24,6 +24,7 @@ from safepoint.cli.terminal import Terminal
 from safepoint.cli.timeline_lines import Marks, event_line, marks_for, progress_text, question_lines
 from safepoint.cli.timeline_state import State
 from safepoint.cli.timeline_view import frame
+from safepoint.config.durations import format_duration
 
 if TYPE_CHECKING:
     from safepoint.launch.ledger import Entry
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 REFRESH = 8  # frames a second: fast enough to look alive, a few percent of one core
 QUIET = 10.0  # seconds between two progress lines of one step, off a terminal
+SILENT = 60.0  # seconds of a step that says nothing, after which it is told to go on, off a terminal
 
 
 class Timeline:
@@ -65,6 +67,7 @@ class Timeline:
         self._told: dict[str, float] = {}
         self._live: Live | None = None
         self._printer: Printer[Text] | None = None
+        self._over = threading.Event()
         for entry in history:
             self._state.take(entry, monotonic() - (datetime.now(UTC) - entry.when).total_seconds())
 
@@ -81,11 +84,13 @@ class Timeline:
             self._live.start()
         elif not self._quiet:
             self._printer = Printer(self._print)  # the conductor gives the lines, and must not wait for a terminal
+            threading.Thread(target=self._look_for_silent_steps, name="silent steps", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._over.set()
         if self._live is not None:
             with self._lock:
                 self._state.over = True  # the last frame stays on the screen, so it is the whole plan
@@ -121,6 +126,25 @@ class Timeline:
                     self._line(datetime.now(UTC), self._marks.running, f"{step.id:<15} {text}")
         except Exception as fault:  # showing must never end a launch
             self._fault(fault)
+
+    def tell_of_silent_steps(self) -> None:
+        """Off a terminal, where no time runs on the screen: a line for each step of which a minute says nothing."""
+        with self._lock:
+            now = self._monotonic()
+            for line in self._state.lines.values():
+                if line.verdict != "running" or line.begun is None:
+                    continue
+                if now - max(line.begun, self._told.get(line.id, line.begun)) >= SILENT:
+                    self._told[line.id] = now
+                    text = f"{line.id:<15} goes on, {format_duration(now - line.begun)} so far"
+                    self._line(datetime.now(UTC), self._marks.running, text)
+
+    def _look_for_silent_steps(self) -> None:
+        while not self._over.wait(5.0):
+            try:
+                self.tell_of_silent_steps()
+            except Exception as fault:  # showing must never end a launch
+                self._fault(fault)
 
     def on_edited(self, said: str) -> None:
         """What somebody edited in the plan file meanwhile; empty where there is nothing new."""
