@@ -231,7 +231,10 @@ def test_a_step_that_says_nothing_is_told_to_go_on_once_a_minute_off_a_terminal(
             timeline.tell_of_silent_steps()
     assert isinstance(console.file, io.StringIO)
     told = [line.split()[3:] for line in console.file.getvalue().splitlines() if "goes on" in line]
-    assert told == ["gate-stop goes on, 1 min 01 s so far".split(), "gate-stop goes on, 2 min 05 s so far".split()]
+    assert told == [
+        ["gate-stop", "goes", "on,", "1", "min", "01", "s", "so", "far"],
+        ["gate-stop", "goes", "on,", "2", "min", "05", "s", "so", "far"],
+    ]
 
 
 def test_a_launch_that_goes_on_shows_what_a_former_conductor_did(path: Path) -> None:
