@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -82,6 +82,23 @@ def release_that_answers(stage: Stage) -> str | None:
 def application_may_write(stage: Stage) -> bool:
     """Whether the application's own role can log in and is not read-only by default."""
     return stage.query("SHOW default_transaction_read_only") == [("off",)]
+
+
+@contextmanager
+def conducting(stage: Stage, program: Sequence[object], *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that conducts, and is ended with the context; what it says goes to the stage's `conducting.log`."""
+    with (stage.folder / "conducting.log").open("w") as log:
+        process = subprocess.Popen(
+            [*map(str, program), *words, "--plain", "--plan", str(stage.plan_path)],
+            env={**os.environ, **stage.environment},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 def slots_and_roles_left(stage: Stage) -> tuple[list[object], list[object]]:

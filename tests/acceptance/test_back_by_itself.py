@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from scene import brisk, kill_at, release_that_answers, until
+from scene import brisk, conducting, kill_at, release_that_answers, until
 from stage import Stage
 
 from safepoint.launch.begin import entries_of, open_question, status_of
@@ -23,21 +22,9 @@ cli.main()
 """
 
 
-@contextmanager
-def impatient(stage: Stage, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+def impatient(stage: Stage, *words: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """A command that conducts, and waits for a server for a second where it would for a minute."""
-    with (stage.folder / "impatient.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", IMPATIENT, *words, "--plain", "--plan", str(stage.plan_path)],
-            env={**os.environ, **stage.environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+    return conducting(stage, [sys.executable, "-c", IMPATIENT], *words)
 
 
 def asked_at(stage: Stage) -> str | None:
@@ -46,7 +33,7 @@ def asked_at(stage: Stage) -> str | None:
 
 
 def said(stage: Stage) -> str:
-    return (stage.folder / "impatient.log").read_text()
+    return (stage.folder / "conducting.log").read_text()
 
 
 def by_itself(stage: Stage) -> list[tuple[str | None, str]]:

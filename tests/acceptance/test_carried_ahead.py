@@ -6,14 +6,14 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
 import pytest
 from broken_link import broken_link
-from scene import POST, SAFEPOINT, brisk, evidence, kill_at, open_twin, release_that_answers
+from scene import POST, SAFEPOINT, brisk, conducting, evidence, kill_at, open_twin, release_that_answers
 from small_disk import small_disk
 from stage import Stage
 
@@ -67,25 +67,13 @@ def until_begun(stage: Stage, step: str, process: subprocess.Popen[bytes]) -> No
 def until_asked(stage: Stage, process: subprocess.Popen[bytes]) -> Entry:
     """The first question of the way back; bounded by the life of who conducts it."""
     while not (asked := [entry for entry in entries_of(stage.plan) if entry.kind == "ask"]):
-        assert process.poll() is None, (stage.folder / "ordered.log").read_text()
+        assert process.poll() is None, (stage.folder / "conducting.log").read_text()
         time.sleep(0.02)
     return asked[-1]
 
 
-@contextmanager
-def ordered(stage: Stage, *words: str) -> Iterator[subprocess.Popen[bytes]]:
-    with (stage.folder / "ordered.log").open("w") as log:
-        process = subprocess.Popen(
-            [SAFEPOINT, *words, "--plain", "--plan", str(stage.plan_path)],
-            env={**os.environ, **stage.environment},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
+def ordered(stage: Stage, *words: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    return conducting(stage, [SAFEPOINT], *words)
 
 
 MANY = POST.replace("RETURNING id", "FROM generate_series(1, 40000) RETURNING id").replace(
@@ -168,7 +156,7 @@ def test_what_cannot_be_carried_whole_waits_for_the_stop_and_an_order_closes_the
         assert "--stop-first" in evidence(stage, "back-ahead")["reason"]
         holding.close()
         code = rollback.wait(90)
-    assert code == 0, (stage.folder / "ordered.log").read_text()
+    assert code == 0, (stage.folder / "conducting.log").read_text()
     all_but_one_at_once(stage)
 
 
@@ -201,7 +189,7 @@ def test_a_full_disk_of_the_server_is_asked_about_while_the_site_is_open(make_st
             assert release_that_answers(stage) == "2.0"
             (disk / "full").unlink()
             assert stage.safepoint("retry", capture=True).returncode == 0
-            assert rollback.wait(120) == 0, (stage.folder / "ordered.log").read_text()
+            assert rollback.wait(120) == 0, (stage.folder / "conducting.log").read_text()
         assert release_that_answers(stage) == "1.0"
         admin.execute("ALTER DATABASE accounting RESET temp_tablespaces")
         admin.execute("DROP TABLESPACE small")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from django_site import write_site
+from least_plan import LEAST
 from loaded_django import python
 
 from safepoint.config import parse
@@ -20,44 +21,22 @@ from safepoint.launch.verbs import application
 from safepoint.launch.verbs.application import ClearCache
 from safepoint.postgres.target import Target
 
-PLAN = """
-[launch]
-application = "shop"
-date = 2026-03-01
-[database]
-name = "shop"
-user = "postgres"
-application_roles = ["shop"]
+CACHE = """\
 [cache]
 clear = [["shell", "-c", {command}]]
+
 [releases.old]
-version = "1.0"
 directory = "{site}"
 manage = ["{python}", "src/manage.py"]
-env = {{ DATABASE_URL = "{url}" }}
-start = ["true"]
-stop = ["true"]
-upstream = "127.0.0.1:1"
-[releases.new]
-version = "2.0"
-start = ["true"]
-stop = ["true"]
-upstream = "127.0.0.1:2"
-[router]
-kind = "caddy"
-url = "http://127.0.0.1:1"
-[[stores]]
-name = "local"
-url = "file:backups"
-"""
+env = {{ DATABASE_URL = "{url}" }}"""
 
 
 def ground(folder: Path, database: Target) -> Ground:
     """Of the step that clears the cache, whose server is there once there is the file `cache`."""
     there = f"import pathlib; assert pathlib.Path('{folder}/cache').exists(), 'Connection to the cache refused'"
     site = write_site(folder / "site")
-    text = PLAN.format(command=json.dumps(there), site=site, python=python(), url=database.url())
-    plan = parse(text, folder / "launch.toml")
+    cache = CACHE.format(command=json.dumps(there), site=site, python=python(), url=database.url())
+    plan = parse(LEAST.replace("[releases.old]", cache), folder / "launch.toml")
     return Ground(
         plan,
         plan.launch_id,
