@@ -59,7 +59,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def look(url: str) -> None:
-    ground: Any = SimpleNamespace(router=SimpleNamespace(url=url), pause=time.sleep)
+    ground: Any = SimpleNamespace(router=SimpleNamespace(url=url), pause=time.sleep, step=SimpleNamespace(phase="stop"))
     StopTraffic().verify(ground, Evidence("closed"))
 
 
