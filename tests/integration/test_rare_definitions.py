@@ -107,10 +107,7 @@ CHANGES = (
 )
 
 
-# The oldest and the newest; what lies between them is for the long runs.
-@pytest.fixture(
-    params=[pytest.param(one, id=f"pg{one}", marks=[pytest.mark.slow] * (one in VERSIONS[:-1])) for one in VERSIONS]
-)
+@pytest.fixture(params=VERSIONS, ids=[f"pg{one}" for one in VERSIONS])
 def home(request: pytest.FixtureRequest, servers: Servers, new_database: Callable[..., Target]) -> Iterator[Target]:
     """An empty database, and the role `rare_owner`; both are gone afterwards."""
     target: Target = new_database(servers(request.param))
