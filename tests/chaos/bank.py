@@ -238,7 +238,7 @@ class Bank:
         if schemas := self.stage.query(OURS):
             found.append(f"schemas of Safepoint's in the live database: {schemas}")
         left = self.scene.left()
-        return found + [one for one in left if not (retired and one.startswith("not 2.0's"))]
+        return found + [one for one in left if not (retired and one.startswith(("not 2.0's", "at work")))]
 
     def _left_there(self, other: Server) -> list[str]:
         """What Safepoint left on the twin's server. Where the site has gone there, its books are asked for there."""

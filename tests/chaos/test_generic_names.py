@@ -126,7 +126,9 @@ class Writes:
 
 def play(database: Target, folder: Path, seed: int) -> None:
     writes = Writes(seed)
-    drawn, since, again = writes.all(), writes.since(), writes.again()
+    # The last one is stashed in any case: without a stash there is nothing to re-attach.
+    drawn = [*writes.all(), "insert into mark (word) values ('kept')"]
+    since, again = writes.since(), writes.again()
     first = MIGRATION.format(profile=3, mark=4, order="id")
     words = {"before": BEFORE, "migration": first, "found": FOUND}
     with (
