@@ -65,7 +65,7 @@ def test_a_rollback_goes_on_by_itself_once_the_server_answers_again(make_stage: 
     struck(stage)
     with impatient(stage, "launch", "--no-wait") as process:  # as a service manager goes on with it
         assert until(lambda: asked_at(stage) == "back-fence"), said(stage)
-        time.sleep(2)
+        time.sleep(2)  # one that left with the question would be gone by then
         assert asked_at(stage) == "back-fence" and process.poll() is None
         told = " ".join(stage.safepoint("status", capture=True).stdout.split())
         assert "tries again by itself once PostgreSQL answers" in told, told

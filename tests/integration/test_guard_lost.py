@@ -85,7 +85,7 @@ def test_a_link_that_went_silent_holds_no_step_up_for_long(database: Target, new
         guard.refuse_remains(list)
         threading.Thread(target=link.stall, args=(60,), daemon=True).start()
         link.rate = 1e9 if new_ones == "are carried" else 0
-        time.sleep(0.2)
+        time.sleep(0.2)  # the link carries nothing more by then
         began = time.monotonic()
         assert guard.confirm() and guard.held == (new_ones == "are carried")
         assert time.monotonic() - began < (6 if guard.held else 12)

@@ -137,7 +137,7 @@ def test_a_step_that_a_standby_refuses_waits_for_a_server_that_writes(standby: S
     patience.AWAY = 30.0  # set back with the fixture
 
     def promoted() -> None:
-        time.sleep(1)
+        time.sleep(1)  # the step has met the standby by then, and waits
         standby.do("pg_ctl", "-D", str(standby.folder), "-w", "promote")
 
     threading.Thread(target=promoted, daemon=True).start()
